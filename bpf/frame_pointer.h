@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * One step of a frame-pointer walk, as arithmetic alone: it reads no memory, so
+ * that tests compile it for the host and compare it with the reference walker in
+ * the crate `unwind`.
+ *
+ * A function with a frame pointer keeps at [fp] the caller's fp and at [fp + 8]
+ * the return address; the caller's sp is fp + 16. A step asks for these two
+ * words with frame_pointer_ready(), and after reading them takes them to
+ * frame_pointer_step().
+ */
+#ifndef EVERYTICK_FRAME_POINTER_H
+#define EVERYTICK_FRAME_POINTER_H
+
+#include "abi.h"
+
+/* User code lives between the first page and the end of the lower canonical half. */
+#define USER_ADDRESS_MIN 4096ULL
+#define USER_ADDRESS_MAX (1ULL << 56)
+
+/* Where a thread stands in user code. */
+struct registers {
+	u64 ip;
+	u64 sp;
+	u64 fp;
+};
+
+/*
+ * Says whether a frame can lie at r->fp: aligned, and not below the stack
+ * pointer. Each step moves sp above the frame it leaves, so frames only rise and
+ * a walk ends.
+ */
+static inline bool frame_pointer_ready(const struct registers *r)
+{
+	return (r->fp & 7) == 0 && r->fp >= r->sp && r->fp >= USER_ADDRESS_MIN &&
+	       r->fp < USER_ADDRESS_MAX;
+}
+
+/*
+ * Moves to the caller, given the two words at r->fp. Gives false and leaves r
+ * alone when the second is no user address.
+ */
+static inline bool frame_pointer_step(struct registers *r, u64 saved_fp, u64 return_address)
+{
+	if (return_address < USER_ADDRESS_MIN || return_address >= USER_ADDRESS_MAX)
+		return false;
+	r->sp = r->fp + 16;
+	r->fp = saved_fp;
+	r->ip = return_address;
+	return true;
+}
+
+#endif

@@ -1,0 +1,28 @@
+//! The three kinds of address, which never mix.
+
+use std::fmt;
+
+/// An address in a process's memory, or in the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VirtAddr(pub u64);
+
+/// An address as an ELF file numbers its own memory (`p_vaddr`), the same in every
+/// process that maps the file. For the kernel and for anonymous memory it is the virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileAddr(pub u64);
+
+/// A distance in bytes from the start of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileOffset(pub u64);
+
+impl fmt::LowerHex for VirtAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::LowerHex for FileAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,214 @@
+//! The capture ledger: every tick accounted for.
+//!
+//! ```text
+//! due     = ticks + missed                     for each CPU
+//! ticks   = emitted + skipped(reason)          counted by the sampler
+//! emitted = received + gaps                    found by the reader in sequence numbers
+//! emitted = aggregated + lost(reason)
+//! ```
+
+use std::fmt;
+
+use crate::{Cpu, Loss, StackEnd, TickOutcome};
+
+/// What one CPU owed and gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTicks {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// Ticks that the time its event was enabled allows: enabled / period. A tick more than
+    /// that, which two clocks can make of one instant, counts as due.
+    pub due: u64,
+    /// Ticks that came.
+    pub ticks: u64,
+}
+
+/// Accounts for the ticks of one recording or window. All are counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureLedger {
+    /// Each CPU's ticks.
+    pub cpus: Vec<CpuTicks>,
+    /// Ticks by how they ended, indexed by [`TickOutcome`].
+    pub outcomes: [u64; TickOutcome::COUNT],
+    /// Records that the reader took out of the ring.
+    pub received: u64,
+    /// Sequence numbers that never came, as the reader found.
+    pub gaps: u64,
+    /// Samples in the window.
+    pub aggregated: u64,
+    /// Emitted samples that are not in the window, indexed by [`Loss`].
+    pub lost: [u64; Loss::COUNT],
+    /// Kernel stacks of the samples in the window by how they ended, indexed by [`StackEnd`].
+    pub kernel_ends: [u64; StackEnd::COUNT],
+    /// User stacks likewise.
+    pub user_ends: [u64; StackEnd::COUNT],
+    /// Samples in the window with a user frame that nothing confirms.
+    pub guessed: u64,
+}
+
+/// An equation of the ledger that does not hold: a defect of the profiler.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger does not close: {equation}: {left} is not {right}")]
+pub struct Unbalanced {
+    /// The equation, as in the documentation of the module.
+    pub equation: &'static str,
+    /// Its left side.
+    pub left: u64,
+    /// Its right side.
+    pub right: u64,
+}
+
+impl CaptureLedger {
+    /// Ticks that the clock owed.
+    pub fn due(&self) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.due).sum()
+    }
+
+    /// Ticks that came.
+    pub fn ticks(&self) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.ticks).sum()
+    }
+
+    /// Ticks that were due and never came.
+    pub fn missed(&self) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.due.saturating_sub(cpu.ticks)).sum()
+    }
+
+    /// Ticks that ended so.
+    pub fn outcome(&self, outcome: TickOutcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// Ticks that became samples, arrived or not.
+    pub fn emitted(&self) -> u64 {
+        self.outcome(TickOutcome::Delivered) + self.outcome(TickOutcome::LostRingFull)
+    }
+
+    /// Ticks that nobody wanted.
+    pub fn skipped(&self) -> u64 {
+        let skipped = TickOutcome::ALL.iter().filter(|o| o.is_skipped());
+        skipped.map(|o| self.outcome(*o)).sum()
+    }
+
+    /// Samples lost for this reason.
+    pub fn lost(&self, reason: Loss) -> u64 {
+        self.lost[reason as usize]
+    }
+
+    /// Samples lost for any reason.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Verifies every equation.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Unbalanced> {
+        let equations = [
+            ("due = ticks + missed", self.due(), self.ticks() + self.missed()),
+            ("ticks = emitted + skipped", self.ticks(), self.emitted() + self.skipped()),
+            ("emitted = received + gaps", self.emitted(), self.received + self.gaps),
+            ("emitted = aggregated + lost", self.emitted(), self.aggregated + self.lost_total()),
+            ("gaps = lost(ring full)", self.gaps, self.lost(Loss::RingFull)),
+            ("aggregated = user stacks", self.aggregated, self.user_ends.iter().sum()),
+            ("aggregated = kernel stacks", self.aggregated, self.kernel_ends.iter().sum()),
+        ];
+        for (equation, left, right) in equations {
+            if left != right {
+                return Err(Unbalanced { equation, left, right });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the ledger as lines of plain text, as summaries and pprof comments show it.
+impl fmt::Display for CaptureLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "due {} = ticks {} + missed {}", self.due(), self.ticks(), self.missed())?;
+        write!(
+            f,
+            "ticks {} = emitted {} + skipped {}",
+            self.ticks(),
+            self.emitted(),
+            self.skipped()
+        )?;
+        let skipped = TickOutcome::ALL.iter().filter(|o| o.is_skipped());
+        reasons(f, skipped.map(|o| (o.text(), self.outcome(*o))))?;
+        write!(
+            f,
+            "\nemitted {} = aggregated {} + lost {}",
+            self.emitted(),
+            self.aggregated,
+            self.lost_total()
+        )?;
+        reasons(f, Loss::ALL.iter().map(|loss| (loss.text(), self.lost(*loss))))
+    }
+}
+
+/// Writes those that occurred as ` (reason: count, ...)`.
+fn reasons(
+    f: &mut fmt::Formatter<'_>,
+    counts: impl Iterator<Item = (&'static str, u64)>,
+) -> fmt::Result {
+    let texts: Vec<String> = counts
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!("{reason}: {count}"))
+        .collect();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    write!(f, " ({})", texts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balanced() -> CaptureLedger {
+        let mut ledger = CaptureLedger {
+            cpus: vec![CpuTicks { cpu: Cpu(0), due: 10, ticks: 9 }],
+            received: 5,
+            gaps: 2,
+            aggregated: 4,
+            ..CaptureLedger::default()
+        };
+        ledger.outcomes[TickOutcome::Delivered as usize] = 5;
+        ledger.outcomes[TickOutcome::LostRingFull as usize] = 2;
+        ledger.outcomes[TickOutcome::SkippedIdle as usize] = 2;
+        ledger.lost[Loss::RingFull as usize] = 2;
+        ledger.lost[Loss::WindowFull as usize] = 1;
+        ledger.user_ends[StackEnd::FramePointer as usize] = 4;
+        ledger.kernel_ends[StackEnd::Absent as usize] = 4;
+        ledger
+    }
+
+    #[test]
+    fn a_balanced_ledger_reads_as_three_equations() {
+        balanced().check().expect("it closes");
+        assert_eq!(
+            balanced().to_string(),
+            "due 10 = ticks 9 + missed 1\n\
+             ticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
+             emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)"
+        );
+    }
+
+    #[test]
+    fn a_loss_that_nobody_counted_is_named() {
+        let mut ledger = balanced();
+        ledger.aggregated -= 1;
+        let defect = ledger.check().expect_err("one sample is gone");
+        assert_eq!(defect.equation, "emitted = aggregated + lost");
+    }
+
+    #[test]
+    fn a_gap_that_the_sampler_did_not_count_is_named() {
+        let mut ledger = balanced();
+        ledger.gaps += 1;
+        ledger.received -= 1;
+        let defect = ledger.check().expect_err("the reader and the sampler disagree");
+        assert_eq!(defect.equation, "gaps = lost(ring full)");
+    }
+}

@@ -1,0 +1,28 @@
+//! The words that every part of the profiler uses, and pprof in and out.
+//!
+//! Three shapes of the same data, in the order of the road:
+//! - a [`Window`] is what the aggregator counts: stacks of addresses within
+//!   executables, each stored once;
+//! - a [`Profile`] is a window whose frames have names;
+//! - [`pprof`] is a profile as other tools read it.
+//!
+//! A [`CaptureLedger`] goes with each and accounts for every tick.
+//!
+//! This crate does no I/O and knows neither the kernel nor a file format other
+//! than pprof.
+#![forbid(unsafe_code)]
+
+mod address;
+mod id;
+mod ledger;
+mod named;
+mod outcome;
+pub mod pprof;
+mod window;
+
+pub use address::{FileAddr, FileOffset, VirtAddr};
+pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
+pub use ledger::{CaptureLedger, CpuTicks, Unbalanced};
+pub use named::{Function, Line, Mapping, MappingKind, NamedFrame, NamedSample, Profile};
+pub use outcome::{Loss, StackEnd, TickOutcome};
+pub use window::{Frame, FrameId, SampleKey, StackId, Task, TaskId, Window, WindowFull};

@@ -1,0 +1,164 @@
+//! The messages of pprof with their field numbers.
+
+/// A whole profile. Text is kept once in `string_table`; other messages name it by place there.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Profile {
+    /// What the values of each sample are.
+    #[prost(message, repeated, tag = "1")]
+    pub sample_type: Vec<ValueType>,
+    /// The samples.
+    #[prost(message, repeated, tag = "2")]
+    pub sample: Vec<Sample>,
+    /// Executables.
+    #[prost(message, repeated, tag = "3")]
+    pub mapping: Vec<Mapping>,
+    /// Distinct frames.
+    #[prost(message, repeated, tag = "4")]
+    pub location: Vec<Location>,
+    /// Distinct functions.
+    #[prost(message, repeated, tag = "5")]
+    pub function: Vec<Function>,
+    /// All text; the first is empty.
+    #[prost(string, repeated, tag = "6")]
+    pub string_table: Vec<String>,
+    /// Nanoseconds since 1970 when it began.
+    #[prost(int64, tag = "9")]
+    pub time_nanos: i64,
+    /// Nanoseconds it covers.
+    #[prost(int64, tag = "10")]
+    pub duration_nanos: i64,
+    /// What `period` counts.
+    #[prost(message, optional, tag = "11")]
+    pub period_type: Option<ValueType>,
+    /// Distance between samples.
+    #[prost(int64, tag = "12")]
+    pub period: i64,
+    /// Free text, a line each.
+    #[prost(int64, repeated, tag = "13")]
+    pub comment: Vec<i64>,
+    /// The sample type that readers show first.
+    #[prost(int64, tag = "14")]
+    pub default_sample_type: i64,
+}
+
+/// A quantity and its unit.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ValueType {
+    /// The quantity.
+    #[prost(int64, tag = "1")]
+    pub r#type: i64,
+    /// Its unit.
+    #[prost(int64, tag = "2")]
+    pub unit: i64,
+}
+
+/// Samples that are alike.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sample {
+    /// Ids of locations, innermost first.
+    #[prost(uint64, repeated, tag = "1")]
+    pub location_id: Vec<u64>,
+    /// A value for each sample type.
+    #[prost(int64, repeated, tag = "2")]
+    pub value: Vec<i64>,
+    /// What else is known of them.
+    #[prost(message, repeated, tag = "3")]
+    pub label: Vec<Label>,
+}
+
+/// A key with a text or a number.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Label {
+    /// The key.
+    #[prost(int64, tag = "1")]
+    pub key: i64,
+    /// The text, or 0.
+    #[prost(int64, tag = "2")]
+    pub str: i64,
+    /// The number, when there is no text.
+    #[prost(int64, tag = "3")]
+    pub num: i64,
+    /// The number's unit, or 0.
+    #[prost(int64, tag = "4")]
+    pub num_unit: i64,
+}
+
+/// An executable.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Mapping {
+    /// From 1, in the order of the table.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// First address.
+    #[prost(uint64, tag = "2")]
+    pub memory_start: u64,
+    /// Address after the last.
+    #[prost(uint64, tag = "3")]
+    pub memory_limit: u64,
+    /// Offset in the file of the first address.
+    #[prost(uint64, tag = "4")]
+    pub file_offset: u64,
+    /// The file.
+    #[prost(int64, tag = "5")]
+    pub filename: i64,
+    /// Its build id in hexadecimal.
+    #[prost(int64, tag = "6")]
+    pub build_id: i64,
+    /// All its locations have a function.
+    #[prost(bool, tag = "7")]
+    pub has_functions: bool,
+    /// All its locations have a source file.
+    #[prost(bool, tag = "8")]
+    pub has_filenames: bool,
+    /// All its locations have a source line.
+    #[prost(bool, tag = "9")]
+    pub has_line_numbers: bool,
+    /// Inlined functions were looked up.
+    #[prost(bool, tag = "10")]
+    pub has_inline_frames: bool,
+}
+
+/// A frame.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Location {
+    /// From 1, in the order of the table.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Where it lies.
+    #[prost(uint64, tag = "2")]
+    pub mapping_id: u64,
+    /// Its address.
+    #[prost(uint64, tag = "3")]
+    pub address: u64,
+    /// Functions there, the innermost inlined one first.
+    #[prost(message, repeated, tag = "4")]
+    pub line: Vec<Line>,
+}
+
+/// A place in a function.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Line {
+    /// The function.
+    #[prost(uint64, tag = "1")]
+    pub function_id: u64,
+    /// The source line.
+    #[prost(int64, tag = "2")]
+    pub line: i64,
+}
+
+/// A function.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Function {
+    /// From 1, in the order of the table.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Name for people.
+    #[prost(int64, tag = "2")]
+    pub name: i64,
+    /// Name for the linker.
+    #[prost(int64, tag = "3")]
+    pub system_name: i64,
+    /// Source file.
+    #[prost(int64, tag = "4")]
+    pub filename: i64,
+}

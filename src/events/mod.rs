@@ -1,0 +1,121 @@
+//! Station 1: bytes from the kernel become typed events, in the order of time.
+//!
+//! [`spawn_reader`] runs the one thread that empties the kernel's rings. It parses,
+//! and hands [`Batch`]es on; an [`Orderer`] then merges samples and process events
+//! of all CPUs by time. Nothing here reads /proc.
+
+mod order;
+mod reader;
+mod sample;
+mod side_band;
+
+use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
+
+pub use order::{Orderer, Timed};
+pub use reader::{Batch, Reader, spawn_reader};
+
+/// Something that the kernel told. Times are nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process or thread was forked.
+    Started(Started),
+    /// A thread took a name, perhaps by executing another file.
+    Named(Named),
+    /// A process mapped executable memory.
+    Mapped(Mapped),
+    /// A thread ended.
+    Exited(Exited),
+    /// A tick of the sampling clock.
+    Sample(Box<RawSample>),
+}
+
+/// A fork: the child has its parent's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The child's process; equal to `parent` when it is a thread.
+    pub pid: Pid,
+    /// The process that forked.
+    pub parent: Pid,
+}
+
+/// A new name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// Its name.
+    pub comm: Box<str>,
+    /// The process executes another file: what it had mapped is gone.
+    pub is_exec: bool,
+}
+
+/// A range of executable memory and what lies behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The process.
+    pub pid: Pid,
+    /// First address.
+    pub start: VirtAddr,
+    /// Address after the last.
+    pub end: VirtAddr,
+    /// Offset in the file of the first address.
+    pub offset: u64,
+    /// Which file.
+    pub file: FileIdentity,
+    /// Its path in the process's root when it was mapped, or a name such as `[vdso]` or `//anon`.
+    pub path: Box<str>,
+}
+
+/// How the kernel tells one file from another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FileIdentity {
+    /// By its build id.
+    BuildId(profile::BuildId),
+    /// By its place in a file system.
+    Inode {
+        /// Device, major number.
+        major: u32,
+        /// Device, minor number.
+        minor: u32,
+        /// Number within the device; 0 means no file.
+        inode: u64,
+    },
+}
+
+/// The end of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exited {
+    /// Its process.
+    pub pid: Pid,
+    /// The thread; with the number of the process it is the main thread.
+    pub tid: Tid,
+}
+
+/// One sample with addresses as the kernel gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawSample {
+    /// Counts the CPU's samples from 0, lost ones included.
+    pub sequence: u64,
+    /// Where it ticked.
+    pub cpu: Cpu,
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// The thread's name.
+    pub comm: Box<str>,
+    /// Its cgroup in the cgroup v2 hierarchy.
+    pub cgroup_id: u64,
+    /// Kernel frames, innermost first: an instruction, then return addresses.
+    pub kernel: Box<[VirtAddr]>,
+    /// User frames likewise.
+    pub user: Box<[VirtAddr]>,
+    /// Why the kernel frames end.
+    pub kernel_end: StackEnd,
+    /// Why the user frames end.
+    pub user_end: StackEnd,
+    /// Whether a user frame was found with nothing to confirm it.
+    pub guessed: bool,
+}

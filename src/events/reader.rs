@@ -1,0 +1,163 @@
+//! The reader: one thread that empties the kernel's rings and parses what it finds.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Timed, sample, side_band};
+use crate::kernel::{SampleReader, SideBand};
+
+/// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
+const PERIOD: Duration = Duration::from_millis(100);
+/// After a wake-up: a burst of process events costs one wake-up per pause, not one each.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What the rings held in one turn.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Events in no particular order.
+    pub events: Vec<Timed>,
+    /// Records of the sampler, parsed or not.
+    pub received: u64,
+    /// Records of the sampler that made no sense.
+    pub malformed: u64,
+    /// Process events that found no room in their ring.
+    pub side_band_lost: u64,
+    /// All that happened up to here has been read, nanoseconds of CLOCK_MONOTONIC.
+    pub drained: u64,
+}
+
+/// The running reader.
+#[derive(Debug)]
+pub struct Reader {
+    stop: OwnedFd,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Reader {
+    /// Reads once more what the rings hold, hands it on, and ends.
+    ///
+    /// # Errors
+    /// When the reader could not read.
+    pub fn finish(self) -> io::Result<()> {
+        drop(self.stop); // the reader sees the pipe close
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the reader died")))
+    }
+}
+
+/// Starts the reader. Batches go to `batches`; while nobody takes them it waits, and what
+/// the rings then have no room for is counted as lost there.
+///
+/// # Errors
+/// When the thread or its descriptors cannot be made.
+pub fn spawn_reader(
+    samples: SampleReader,
+    side_bands: Vec<SideBand>,
+    batches: SyncSender<Batch>,
+) -> io::Result<Reader> {
+    let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let thread = thread::Builder::new()
+        .name("reader".into())
+        .spawn(move || run(samples, side_bands, &batches, &stopped))?;
+    Ok(Reader { stop, thread })
+}
+
+fn run(
+    samples: SampleReader,
+    mut side_bands: Vec<SideBand>,
+    batches: &SyncSender<Batch>,
+    stopped: &OwnedFd,
+) -> io::Result<()> {
+    let current = RefCell::new(Batch::default());
+    let mut outcome = Ok(());
+    samples.read(
+        |record| take_sample(&mut current.borrow_mut(), record),
+        |readable, drain_samples| {
+            outcome = wait_on(stopped, readable, &side_bands).and_then(|waiting| {
+                loop {
+                    let is_last = waiting.wait()?;
+                    let drained = now();
+                    drain_samples();
+                    for ring in &mut side_bands {
+                        ring.drain(|record| take_side_band(&mut current.borrow_mut(), record));
+                    }
+                    let batch = Batch { drained, ..current.take() };
+                    if batches.send(batch).is_err() || is_last {
+                        return Ok(());
+                    }
+                }
+            });
+        },
+    )?;
+    outcome
+}
+
+fn take_sample(batch: &mut Batch, record: &[u8]) {
+    batch.received += 1;
+    match sample::parse(record) {
+        Some(timed) => batch.events.push(timed),
+        None => batch.malformed += 1,
+    }
+}
+
+fn take_side_band(batch: &mut Batch, record: &[u8]) {
+    match side_band::parse(record) {
+        side_band::Parsed::Event(timed) => batch.events.push(timed),
+        side_band::Parsed::Lost(count) => batch.side_band_lost += count,
+        side_band::Parsed::Nothing => {}
+    }
+}
+
+/// Everything that the reader sleeps on.
+struct Waiting {
+    epoll: OwnedFd,
+}
+
+const STOPPED: u64 = 0;
+const READABLE: u64 = 1;
+
+fn wait_on(
+    stopped: &OwnedFd,
+    samples: std::os::fd::BorrowedFd<'_>,
+    side_bands: &[SideBand],
+) -> io::Result<Waiting> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let readable = epoll::EventFlags::IN;
+    epoll::add(&epoll, stopped, epoll::EventData::new_u64(STOPPED), readable)?;
+    epoll::add(&epoll, samples, epoll::EventData::new_u64(READABLE), readable)?;
+    for ring in side_bands {
+        epoll::add(&epoll, ring, epoll::EventData::new_u64(READABLE), readable)?;
+    }
+    Ok(Waiting { epoll })
+}
+
+impl Waiting {
+    /// Sleeps until there is something to read or the period is over; tells whether to stop.
+    fn wait(&self) -> io::Result<bool> {
+        let mut found = Vec::with_capacity(8);
+        let period = rustix::time::Timespec { tv_sec: 0, tv_nsec: PERIOD.as_nanos() as i64 };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut found), Some(&period)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if found.iter().any(|event| event.data.u64() == STOPPED) {
+            return Ok(true);
+        }
+        thread::sleep(PAUSE);
+        Ok(false)
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

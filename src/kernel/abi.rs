@@ -1,0 +1,148 @@
+//! Mirrors of `bpf/abi.h`, proven equal to the compiled programs' BTF while this compiles.
+//!
+//! Size, each offset and each field's type are compared, and no field may be left
+//! out; the values of `enum outcome` and `enum stack_end` are compared with
+//! [`TickOutcome`] and [`StackEnd`].
+
+use std::mem::offset_of;
+
+use profile::{StackEnd, TickOutcome};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::skeleton::types;
+
+/// Bytes of a task's name, NUL included.
+pub const COMM_LEN: usize = 16;
+/// Classes of the sampler's time in one tick.
+pub const TIME_CLASSES: usize = 128;
+/// Classes to each power of two of nanoseconds.
+pub const TIME_CLASSES_PER_POWER: u32 = 4;
+/// Most frames of a kernel stack.
+pub const KERNEL_FRAMES_MAX: u32 = 127;
+/// Set in [`Sample::flags`] when a user frame was found with nothing to confirm it.
+pub const SAMPLE_GUESSED: u8 = 1;
+
+/// Head of a record in the ring; addresses of 8 bytes follow, innermost first, the kernel's before the user's.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sample {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Counts this CPU's samples from 0, lost ones included.
+    pub sequence: u64,
+    /// The task's cgroup in the cgroup v2 hierarchy.
+    pub cgroup_id: u64,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// CPU.
+    pub cpu: u32,
+    /// Kernel addresses that follow.
+    pub kernel_frames: u16,
+    /// User addresses after them.
+    pub user_frames: u16,
+    /// A [`StackEnd`].
+    pub kernel_end: u8,
+    /// A [`StackEnd`].
+    pub user_end: u8,
+    /// `SAMPLE_*`.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+    /// The thread's name, NUL-terminated.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// What one CPU's sampler counted.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Counters {
+    /// Ticks that came.
+    pub ticks: u64,
+    /// Ticks by how they ended, indexed by [`TickOutcome`].
+    pub outcomes: [u64; TickOutcome::COUNT],
+    /// Nanoseconds spent in ticks.
+    pub time_total: u64,
+    /// Nanoseconds of the longest tick.
+    pub time_max: u64,
+    /// Ticks by their time: below 4 ns the time itself, then 4 classes to each power of two.
+    pub time_classes: [u64; TIME_CLASSES],
+    /// Child processes of COMMAND that could not be followed.
+    pub family_full: u64,
+}
+
+/// Key of the map of wanted cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct CgroupKey {
+    /// Inode number of the directory.
+    pub id: u64,
+    /// Number of the hierarchy; 0 is cgroup v2.
+    pub hierarchy: u64,
+}
+
+/// Key of the map of wanted names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct CommKey {
+    /// The name, padded with NUL.
+    pub name: [u8; COMM_LEN],
+}
+
+const fn same_type<T>(_: &T, _: &T) {}
+
+macro_rules! mirror {
+    ($ours:ident = $theirs:ident { $($field:ident),* $(,)? }) => {
+        const _: () = {
+            assert!(size_of::<$ours>() == size_of::<types::$theirs>());
+            $(assert!(offset_of!($ours, $field) == offset_of!(types::$theirs, $field));)*
+        };
+        const _: fn(&$ours, &types::$theirs) = |ours, theirs| {
+            let types::$theirs { $($field: _),* } = theirs;
+            $(same_type(&ours.$field, &theirs.$field);)*
+        };
+    };
+}
+
+mirror!(Sample = sample {
+    time, sequence, cgroup_id, pid, tid, cpu, kernel_frames, user_frames,
+    kernel_end, user_end, flags, reserved, comm,
+});
+mirror!(Counters = counters { ticks, outcomes, time_total, time_max, time_classes, family_full });
+mirror!(CgroupKey = cgroup_key { id, hierarchy });
+mirror!(CommKey = comm_key { name });
+
+macro_rules! same_values {
+    ($ours:ident = $theirs:ident { $($variant:ident = $constant:ident),* $(,)? } $count:ident) => {
+        const _: () = {
+            $(assert!($ours::$variant as u32 == types::$theirs::$constant.0);)*
+            let compared = [$($ours::$variant),*];
+            assert!(compared.len() == $ours::COUNT);
+            assert!(compared.len() == types::$theirs::$count.0 as usize);
+        };
+    };
+}
+
+same_values!(TickOutcome = outcome {
+    Delivered = OUTCOME_DELIVERED,
+    LostRingFull = OUTCOME_LOST_RING_FULL,
+    SkippedIdle = OUTCOME_SKIPPED_IDLE,
+    SkippedProcess = OUTCOME_SKIPPED_PROCESS,
+    SkippedCgroup = OUTCOME_SKIPPED_CGROUP,
+    SkippedComm = OUTCOME_SKIPPED_COMM,
+    SkippedMode = OUTCOME_SKIPPED_MODE,
+    SkippedNamespace = OUTCOME_SKIPPED_NAMESPACE,
+} OUTCOMES);
+
+same_values!(StackEnd = stack_end {
+    Absent = STACK_END_ABSENT,
+    Bottom = STACK_END_BOTTOM,
+    Depth = STACK_END_DEPTH,
+    FramePointer = STACK_END_FRAME_POINTER,
+    ReturnAddress = STACK_END_RETURN_ADDRESS,
+    Unreadable = STACK_END_UNREADABLE,
+    ThirtyTwoBit = STACK_END_32_BIT,
+    KernelRefused = STACK_END_KERNEL_REFUSED,
+    NoMapping = STACK_END_NO_MAPPING,
+} STACK_ENDS);

@@ -1,0 +1,23 @@
+//! The fence around the kernel: the only shipped `unsafe` and the only place that names libbpf.
+//!
+//! Gives a [`Sampler`] that ticks, a [`SampleReader`] for its ring, [`SideBand`]
+//! rings of process events, and [`abi`], the shapes of what comes out of them. What
+//! leaves here is plain bytes and numbers; their meaning is the business of `events`.
+//!
+//! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
+#![allow(unsafe_code)]
+
+pub mod abi;
+mod log;
+mod perf;
+mod sampler;
+mod settings;
+mod side_band;
+mod skeleton;
+mod verifier;
+
+pub use perf::{PerfError, cpu_clock_opens, online_cpus};
+pub use sampler::{LoadError, SampleReader, Sampler};
+pub use settings::{Filters, Settings};
+pub use side_band::SideBand;
+pub use verifier::{VerifierCost, verifier_costs};

@@ -1,0 +1,170 @@
+//! Perf events: opening, switching and reading them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::{fs, mem};
+
+use perf_event_open_sys as sys;
+use perf_event_open_sys::bindings as attr;
+use profile::Cpu;
+
+/// Why a perf event could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("perf_event_open for CPU {cpu}: {source}", cpu = cpu.0)]
+pub struct PerfError {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// What the kernel answered.
+    pub source: io::Error,
+}
+
+/// An open perf event of one CPU. Closed when dropped.
+#[derive(Debug)]
+pub(super) struct PerfEvent {
+    fd: OwnedFd,
+}
+
+/// How long an event was on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Times {
+    /// Nanoseconds enabled.
+    pub enabled: u64,
+}
+
+impl PerfEvent {
+    /// Opens the sampling clock of a CPU, switched off, at `frequency` ticks a second.
+    ///
+    /// The kernel turns a frequency of this event into the fixed period 1e9 / frequency ns.
+    pub fn cpu_clock(cpu: Cpu, frequency: u32) -> Result<Self, PerfError> {
+        let mut event = software_event(attr::PERF_COUNT_SW_CPU_CLOCK);
+        event.__bindgen_anon_1.sample_freq = u64::from(frequency);
+        event.set_freq(1);
+        event.set_disabled(1);
+        event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_ENABLED);
+        Self::open(&mut event, cpu)
+    }
+
+    /// Opens an event that never ticks and tells of every exec, fork, exit, name and
+    /// executable mapping on a CPU, stamped with CLOCK_MONOTONIC.
+    ///
+    /// `build_ids`: mappings carry the file's build id where it has one (Linux 5.12).
+    pub fn side_band(cpu: Cpu, build_ids: bool) -> Result<Self, PerfError> {
+        let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
+        event.sample_type = u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
+        event.set_sample_id_all(1);
+        event.set_mmap(1);
+        event.set_mmap2(1);
+        event.set_comm(1);
+        event.set_comm_exec(1);
+        event.set_task(1);
+        event.set_build_id(u64::from(build_ids));
+        event.set_use_clockid(1);
+        event.clockid = CLOCK_MONOTONIC;
+        event.set_watermark(1);
+        event.__bindgen_anon_2.wakeup_watermark = 1;
+        Self::open(&mut event, cpu)
+    }
+
+    fn open(event: &mut attr::perf_event_attr, cpu: Cpu) -> Result<Self, PerfError> {
+        let (all_processes, no_group) = (-1, -1);
+        // SAFETY: `event` is a valid perf_event_attr whose `size` is its own size; the
+        // kernel reads it during the call only.
+        let fd = unsafe {
+            sys::perf_event_open(
+                event,
+                all_processes,
+                cpu.0 as i32,
+                no_group,
+                attr::PERF_FLAG_FD_CLOEXEC.into(),
+            )
+        };
+        if fd < 0 {
+            return Err(PerfError { cpu, source: io::Error::last_os_error() });
+        }
+        // SAFETY: the kernel has just given this descriptor to us alone.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Switches the event off. Its times stand still from then on.
+    pub fn disable(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is an open perf event and the request takes no argument.
+        match unsafe { sys::ioctls::DISABLE(self.fd.as_raw_fd(), 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Reads how long the event was on so far.
+    pub fn times(&self) -> io::Result<Times> {
+        let mut bytes = [0; 16]; // value, time enabled
+        let read = rustix::io::read(&self.fd, &mut bytes)?;
+        if read != bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut enabled = [0; 8];
+        enabled.copy_from_slice(&bytes[8..]);
+        Ok(Times { enabled: u64::from_ne_bytes(enabled) })
+    }
+
+    /// Gives another descriptor of the same event.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+}
+
+impl AsFd for PerfEvent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const CLOCK_MONOTONIC: i32 = 1;
+
+fn software_event(config: u32) -> attr::perf_event_attr {
+    attr::perf_event_attr {
+        type_: attr::PERF_TYPE_SOFTWARE,
+        size: mem::size_of::<attr::perf_event_attr>() as u32,
+        config: u64::from(config),
+        ..Default::default()
+    }
+}
+
+/// Tells whether the sampling clock can be opened here, and if not, what the kernel answers.
+pub fn cpu_clock_opens() -> Result<(), PerfError> {
+    let cpu = online_cpus().ok().and_then(|cpus| cpus.first().copied()).unwrap_or(Cpu(0));
+    PerfEvent::cpu_clock(cpu, 1).map(drop)
+}
+
+/// Gives the CPUs that are switched on, in order.
+///
+/// # Errors
+/// When `/sys/devices/system/cpu/online` cannot be read or is no list.
+pub fn online_cpus() -> io::Result<Vec<Cpu>> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
+    parse_cpu_list(text.trim())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no list of CPUs: {text:?}")))
+}
+
+/// Reads a list such as `0-3,8`.
+fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
+    let mut cpus = Vec::new();
+    for range in text.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        cpus.extend((first..=last).map(Cpu));
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_ranges_and_numbers() {
+        let numbers = |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
+        assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(numbers("0"), Some(vec![0]));
+        assert_eq!(numbers(""), None::<Vec<u32>>);
+    }
+}

@@ -1,0 +1,255 @@
+//! The sampler: loads the programs, switches their clocks and reads their counters.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, IntoRawFd};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, PrintLevel, RingBuffer, RingBufferBuilder};
+use profile::{Cpu, CpuTicks};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::abi::{Counters, KERNEL_FRAMES_MAX};
+use super::perf::{PerfError, PerfEvent, online_cpus};
+use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
+use super::{Settings, log};
+
+/// Why the sampler could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel refused a BPF program or map; `log` is what libbpf said.
+    #[error("the kernel refused the BPF programs: {source}")]
+    Bpf {
+        /// What went wrong.
+        source: libbpf_rs::Error,
+        /// libbpf's messages with the verifier's log.
+        log: String,
+    },
+    /// The kernel refused a sampling clock.
+    #[error(transparent)]
+    Perf(#[from] PerfError),
+    /// The list of CPUs could not be read, or a descriptor not be duplicated.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl LoadError {
+    /// Gives the kernel's answer as an error number, where it is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Bpf { source, .. } => {
+                let source = std::error::Error::source(source).and_then(|s| s.downcast_ref::<io::Error>());
+                source.and_then(io::Error::raw_os_error)
+            }
+            Self::Perf(error) => error.source.raw_os_error(),
+            Self::Io(error) => error.raw_os_error(),
+        }
+    }
+}
+
+/// The loaded programs. Nothing of them is left in the kernel when it is dropped.
+pub struct Sampler {
+    skeleton: EverytickSkel<'static>,
+    settings: Settings,
+    clocks: Vec<(Cpu, PerfEvent)>,
+    links: Vec<Link>,
+}
+
+impl Sampler {
+    /// Loads the programs; no tick comes before [`Sampler::start`].
+    ///
+    /// # Errors
+    /// [`LoadError`] when the kernel refuses them.
+    pub fn load(settings: Settings) -> Result<Self, LoadError> {
+        let (loaded, log) = log::listening(PrintLevel::Warn, || {
+            open(&settings)?.load().and_then(|mut skeleton| {
+                fill_filters(&mut skeleton, &settings)?;
+                Ok(skeleton)
+            })
+        });
+        let skeleton = loaded.map_err(|source| LoadError::Bpf { source, log })?;
+        Ok(Self { skeleton, settings, clocks: Vec::new(), links: Vec::new() })
+    }
+
+    /// Makes the reader of the ring.
+    ///
+    /// # Errors
+    /// When the ring cannot be mapped.
+    pub fn reader(&self) -> Result<SampleReader, LoadError> {
+        MapHandle::try_from(&self.skeleton.maps.ring)
+            .map(|ring| SampleReader { ring })
+            .map_err(|source| LoadError::Bpf { source, log: String::new() })
+    }
+
+    /// Starts the clock of every CPU that is switched on.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a clock is refused; those already started stop when this is dropped.
+    pub fn start(&mut self) -> Result<(), LoadError> {
+        let refused = |source| LoadError::Bpf { source, log: String::new() };
+        for cpu in online_cpus()? {
+            let clock = PerfEvent::cpu_clock(cpu, self.settings.frequency)?;
+            // libbpf closes the descriptor it is given; ours stays to read and stop the clock.
+            let given = clock.duplicate()?.into_raw_fd();
+            let link = self.skeleton.progs.sample.attach_perf_event(given).map_err(refused)?;
+            self.clocks.push((cpu, clock));
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Runs `spawn`; a process that it starts is followed with all its children from its first instruction.
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch processes.
+    pub fn launch<T>(&mut self, spawn: impl FnOnce() -> T) -> Result<T, LoadError> {
+        let refused = |source| LoadError::Bpf { source, log: String::new() };
+        let fork = self.skeleton.progs.follow_fork.attach_raw_tracepoint("sched_process_fork");
+        self.links.push(fork.map_err(refused)?);
+        let free = self.skeleton.progs.follow_free.attach_raw_tracepoint("sched_process_free");
+        self.links.push(free.map_err(refused)?);
+        self.set_launching(true);
+        let result = spawn();
+        self.set_launching(false);
+        Ok(result)
+    }
+
+    fn set_launching(&mut self, launching: bool) {
+        if let Some(data) = self.skeleton.maps.bss_data.as_mut() {
+            // SAFETY: `data` is the programs' .bss, mapped for as long as the skeleton lives;
+            // a byte is written at once, and the programs only read it.
+            unsafe { std::ptr::write_volatile((&raw mut data.launching).cast::<u8>(), launching.into()) };
+        }
+    }
+
+    /// Stops every clock. Ticks that are due by now have come.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the clocks stop when this is dropped.
+    pub fn stop(&self) -> io::Result<()> {
+        self.clocks.iter().try_for_each(|(_, clock)| clock.disable())
+    }
+
+    /// Gives each CPU's counters so far, indexed by CPU number.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self) -> io::Result<Vec<Counters>> {
+        let key = 0u32.to_ne_bytes();
+        let values = self
+            .skeleton
+            .maps
+            .counters
+            .lookup_percpu(&key, MapFlags::ANY)
+            .map_err(io::Error::other)?
+            .unwrap_or_default();
+        let read = |bytes: &Vec<u8>| Counters::read_from_prefix(bytes).ok().map(|(counters, _)| counters);
+        let all: Option<Vec<Counters>> = values.iter().map(read).collect();
+        all.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the counters are too short"))
+    }
+
+    /// Compares the ticks that came with those that were due, for each CPU.
+    ///
+    /// # Errors
+    /// When a clock cannot be read.
+    pub fn cpu_ticks(&self, counters: &[Counters]) -> io::Result<Vec<CpuTicks>> {
+        let period = 1_000_000_000 / u64::from(self.settings.frequency);
+        let mut all = Vec::with_capacity(self.clocks.len());
+        for (cpu, clock) in &self.clocks {
+            let ticks = counters.get(cpu.0 as usize).map_or(0, |counters| counters.ticks);
+            let due = (clock.times()?.enabled / period).max(ticks);
+            all.push(CpuTicks { cpu: *cpu, due, ticks });
+        }
+        Ok(all)
+    }
+}
+
+/// Takes records out of the sampler's ring.
+pub struct SampleReader {
+    ring: MapHandle,
+}
+
+impl SampleReader {
+    /// Gives each record to `take` as it comes, for as long as `turns` asks: it is
+    /// handed the descriptor that becomes readable when the ring fills, and a
+    /// function that drains the ring.
+    ///
+    /// # Errors
+    /// When the ring cannot be mapped.
+    pub fn read(
+        self,
+        take: impl FnMut(&[u8]),
+        turns: impl FnOnce(BorrowedFd<'_>, &dyn Fn()),
+    ) -> io::Result<()> {
+        let mut take = take;
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&self.ring, move |record| {
+                take(record);
+                0
+            })
+            .map_err(io::Error::other)?;
+        let ring: RingBuffer<'_> = builder.build().map_err(io::Error::other)?;
+        // SAFETY: the epoll descriptor belongs to `ring`, which lives until this function ends.
+        let readable = unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) };
+        turns(readable, &|| {
+            // Draining cannot fail: the callback above never does.
+            ring.consume_raw();
+        });
+        Ok(())
+    }
+}
+
+/// Opens the skeleton with the settings in it.
+pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'static>> {
+    // The skeleton borrows the place of its object. A place of a few bytes, leaked once for
+    // each sampler, keeps `Sampler` free of that lifetime; dropping the skeleton frees the object.
+    let place = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut skeleton = EverytickSkelBuilder::default().open(place)?;
+
+    skeleton.progs.follow_fork.set_autoload(settings.command);
+    skeleton.progs.follow_free.set_autoload(settings.command);
+    skeleton.maps.ring.set_max_entries(settings.ring_bytes)?;
+    let filters = &settings.filters;
+    let filter_processes = settings.command || !filters.processes.is_empty();
+    shrink(&mut skeleton.maps.pids, filters.processes.len())?;
+    shrink(&mut skeleton.maps.cgroups, filters.cgroups.len())?;
+    shrink(&mut skeleton.maps.comms, filters.comms.len())?;
+    if !settings.command {
+        shrink(&mut skeleton.maps.family, 0)?;
+    }
+
+    let rodata = skeleton.maps.rodata_data.as_deref_mut();
+    let rodata = rodata.ok_or_else(|| libbpf_rs::Error::from(io::Error::other("the programs have no settings")))?;
+    let told = &mut rodata.settings;
+    told.kernel_stacks = settings.kernel_stacks.into();
+    told.user_stacks = settings.user_stacks.into();
+    told.idle = settings.idle.into();
+    told.filter_processes = filter_processes.into();
+    told.filter_cgroups = (!filters.cgroups.is_empty()).into();
+    told.filter_comms = (!filters.comms.is_empty()).into();
+    told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
+    (told.pid_namespace_level, told.pid_namespace_inode) = settings.pid_namespace.unwrap_or_default();
+    told.launcher = settings.own_pid;
+    told.ring_wakeup_bytes = u64::from(settings.ring_bytes / 4);
+    Ok(skeleton)
+}
+
+/// Makes a filter's map as large as its entries: an empty one costs next to nothing.
+fn shrink(map: &mut libbpf_rs::OpenMapMut<'_>, entries: usize) -> libbpf_rs::Result<()> {
+    map.set_max_entries(entries.max(1) as u32)
+}
+
+fn fill_filters(skeleton: &mut EverytickSkel<'static>, settings: &Settings) -> libbpf_rs::Result<()> {
+    let (maps, filters) = (&skeleton.maps, &settings.filters);
+    for (pid, start) in &filters.processes {
+        maps.pids.update(&pid.to_ne_bytes(), &start.to_ne_bytes(), MapFlags::ANY)?;
+    }
+    for key in &filters.cgroups {
+        maps.cgroups.update(key.as_bytes(), &[1], MapFlags::ANY)?;
+    }
+    for key in &filters.comms {
+        maps.comms.update(key.as_bytes(), &[1], MapFlags::ANY)?;
+    }
+    Ok(())
+}

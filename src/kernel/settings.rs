@@ -1,0 +1,50 @@
+//! What the sampler is told before it is loaded.
+
+use super::abi::{COMM_LEN, CgroupKey, CommKey};
+
+/// How to sample. Fixed once the programs are loaded.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Ticks a second on each CPU.
+    pub frequency: u32,
+    /// Take kernel stacks.
+    pub kernel_stacks: bool,
+    /// Take user stacks.
+    pub user_stacks: bool,
+    /// Take the idle task too.
+    pub idle: bool,
+    /// Follow the process that [`super::Sampler::launch`] starts, and its children.
+    pub command: bool,
+    /// Whom to take.
+    pub filters: Filters,
+    /// The agent's own pid namespace when it is not the first: depth and inode number.
+    pub pid_namespace: Option<(u32, u32)>,
+    /// The agent's pid in its namespace.
+    pub own_pid: u32,
+    /// Frames of a kernel stack at which it counts as cut, at most 127.
+    pub kernel_frames_limit: u32,
+    /// Bytes of the ring: a power of two, and whole pages.
+    pub ring_bytes: u32,
+}
+
+/// Filters in the kernel. Those of one kind widen each other, kinds narrow each other;
+/// a kind without entries does not filter.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// Processes: pid in the agent's namespace, start time in clock ticks since boot.
+    pub processes: Vec<(u32, u64)>,
+    /// Cgroups with all below them.
+    pub cgroups: Vec<CgroupKey>,
+    /// Names of threads or processes.
+    pub comms: Vec<CommKey>,
+}
+
+impl CommKey {
+    /// Makes the key of a name as the kernel would keep it: cut to 15 bytes.
+    pub fn new(name: &str) -> Self {
+        let mut key = Self { name: [0; COMM_LEN] };
+        let kept = name.len().min(COMM_LEN - 1);
+        key.name[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+        key
+    }
+}

@@ -1,0 +1,71 @@
+//! What each program costs the kernel's verifier: watched by the test suite, so that growth is seen.
+
+use std::fmt;
+
+use libbpf_rs::skel::OpenSkel;
+use libbpf_rs::PrintLevel;
+
+use super::sampler::open;
+use super::{LoadError, Settings, log};
+
+/// The verifier's figures for one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierCost {
+    /// The program.
+    pub program: String,
+    /// Instructions visited.
+    pub instructions: u64,
+    /// States explored.
+    pub states: u64,
+    /// Bytes of stack, by function, as the verifier writes them: `88+40`.
+    pub stack: String,
+}
+
+impl fmt::Display for VerifierCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, instructions, states, stack } = self;
+        write!(f, "{program:<12} {instructions:>12} {states:>8}  {stack}")
+    }
+}
+
+/// Loads the programs once more and gives what the verifier says of each.
+///
+/// # Errors
+/// [`LoadError`] when the kernel refuses them.
+pub fn verifier_costs(settings: &Settings) -> Result<Vec<VerifierCost>, LoadError> {
+    const STATISTICS: u32 = 4;
+    let (loaded, log) = log::listening(PrintLevel::Debug, || {
+        let mut skeleton = open(settings)?;
+        skeleton.progs.sample.set_log_level(STATISTICS);
+        skeleton.progs.follow_fork.set_log_level(STATISTICS);
+        skeleton.progs.follow_free.set_log_level(STATISTICS);
+        skeleton.load().map(drop)
+    });
+    match loaded {
+        Ok(()) => Ok(parse(&log)),
+        Err(source) => Err(LoadError::Bpf { source, log }),
+    }
+}
+
+fn parse(log: &str) -> Vec<VerifierCost> {
+    let mut costs = Vec::new();
+    let (mut program, mut stack) = (String::new(), String::new());
+    for line in log.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let after = |word| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1)).copied();
+        if line.contains("BEGIN PROG LOAD LOG") {
+            program = after("prog").unwrap_or_default().trim_matches(['\'', ':']).to_owned();
+        } else if line.starts_with("stack depth") {
+            stack = after("depth").unwrap_or_default().to_owned();
+        } else if line.starts_with("processed") {
+            let number = |word| after(word).and_then(|n| n.parse().ok()).unwrap_or(0);
+            costs.push(VerifierCost {
+                program: program.clone(),
+                instructions: number("processed"),
+                states: number("total_states"),
+                stack: stack.clone(),
+            });
+        }
+    }
+    costs
+}

@@ -1,0 +1,24 @@
+//! Everytick: a continuous, system-wide CPU profiler for Linux.
+//!
+//! The stations of the road, each a module that knows only those above it here:
+//!
+//! ```text
+//! kernel      the fence: BPF programs, perf events, all unsafe code
+//! events      bytes from the kernel -> typed events
+//! processes   lifecycle events and /proc -> processes, mappings, executables
+//! aggregate   samples -> a window of counted stacks
+//! naming      a window -> a profile
+//! deliver     a profile -> files
+//! commands    what a person types
+//! ```
+//!
+//! `docs/architecture.md` draws the whole house.
+#![deny(unsafe_code)]
+
+pub mod aggregate;
+pub mod commands;
+pub mod deliver;
+pub mod events;
+pub mod kernel;
+pub mod naming;
+pub mod processes;
