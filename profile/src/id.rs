@@ -21,6 +21,8 @@ pub struct ExecutableId(pub u32);
 impl ExecutableId {
     /// The running kernel with its modules.
     pub const KERNEL: Self = Self(0);
+    /// Memory that nothing is known about.
+    pub const UNKNOWN: Self = Self(1);
 }
 
 impl fmt::Display for Pid {

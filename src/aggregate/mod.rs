@@ -1,1 +1,180 @@
-//! x
+//! Station 4: samples become a window of counted stacks, and the ledger learns of each.
+//!
+//! [`Aggregator`] gives every address its place in an executable, as mappings were
+//! when the sample was taken, and stores identical stacks once. It never looks up a name.
+
+mod sequence;
+
+use profile::{
+    CaptureLedger, ExecutableId, FileAddr, Frame, Loss, StackEnd, Task, VirtAddr, Window, WindowFull,
+};
+
+use crate::events::RawSample;
+use crate::processes::Processes;
+use sequence::Sequences;
+
+/// Counts samples.
+#[derive(Debug)]
+pub struct Aggregator {
+    window: Window,
+    ledger: CaptureLedger,
+    sequences: Sequences,
+    stack: Vec<Frame>,
+}
+
+impl Aggregator {
+    /// Starts an empty window of at most about `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            window: Window::new(bytes_max),
+            ledger: CaptureLedger::default(),
+            sequences: Sequences::default(),
+            stack: Vec::new(),
+        }
+    }
+
+    /// Counts records that came, some of which made no sense.
+    pub fn received(&mut self, records: u64, malformed: u64) {
+        self.ledger.received += records;
+        self.ledger.lost[Loss::Malformed as usize] += malformed;
+    }
+
+    /// Counts a sample. `processes` knows what was mapped when it was taken.
+    pub fn add(&mut self, sample: &RawSample, processes: &Processes) {
+        self.sequences.saw(sample.cpu, sample.sequence);
+        self.stack.clear();
+        self.stack.extend(kernel_frames(&sample.kernel));
+        let user_end = self.push_user_frames(sample, processes);
+
+        let process = processes.comm(sample.pid).unwrap_or(&sample.comm);
+        let task = Task {
+            pid: sample.pid,
+            tid: sample.tid,
+            comm: process.into(),
+            thread: sample.comm.clone(),
+            cgroup_id: sample.cgroup_id,
+        };
+        match self.window.add(task, &self.stack, (sample.kernel_end, user_end), sample.guessed) {
+            Ok(()) => {
+                self.ledger.aggregated += 1;
+                self.ledger.kernel_ends[sample.kernel_end as usize] += 1;
+                self.ledger.user_ends[user_end as usize] += 1;
+                self.ledger.guessed += u64::from(sample.guessed);
+            }
+            Err(WindowFull) => self.ledger.lost[Loss::WindowFull as usize] += 1,
+        }
+    }
+
+    /// Adds the user frames up to the first caller that is in no executable mapping: what a
+    /// broken chain of frame pointers leads to is no frame.
+    fn push_user_frames(&mut self, sample: &RawSample, processes: &Processes) -> StackEnd {
+        for (depth, address) in sample.user.iter().enumerate() {
+            let inside = if depth == 0 { *address } else { in_call(*address) };
+            match processes.resolve(sample.pid, inside) {
+                Some(frame) => self.stack.push(frame),
+                // Code ran there, whatever it is.
+                None if depth == 0 => {
+                    let (executable, address) = (ExecutableId::UNKNOWN, FileAddr(address.0));
+                    self.stack.push(Frame { executable, address });
+                    return StackEnd::NoMapping;
+                }
+                None => return StackEnd::NoMapping,
+            }
+        }
+        sample.user_end
+    }
+
+    /// Ends the window. `emitted`: how many samples each CPU numbered, indexed by CPU. The
+    /// ledger still lacks what the sampler counted.
+    pub fn finish(mut self, emitted: &[u64]) -> (Window, CaptureLedger) {
+        // A record that made no sense came, although its number was not seen.
+        let missing = self.sequences.missing(emitted);
+        self.ledger.gaps = missing.saturating_sub(self.ledger.lost(Loss::Malformed));
+        (self.window, self.ledger)
+    }
+
+    /// The ledger so far, without what only the kernel knows.
+    pub fn ledger(&self) -> &CaptureLedger {
+        &self.ledger
+    }
+}
+
+/// Gives an address within the call that a return address comes back from.
+fn in_call(return_address: VirtAddr) -> VirtAddr {
+    VirtAddr(return_address.0.wrapping_sub(1))
+}
+
+fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
+    addresses.iter().enumerate().map(|(depth, address)| {
+        let inside = if depth == 0 { *address } else { in_call(*address) };
+        Frame { executable: ExecutableId::KERNEL, address: FileAddr(inside.0) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Event, FileIdentity, Mapped};
+    use crate::processes::Executables;
+    use profile::{Cpu, Pid, Tid};
+
+    fn sample(kernel: &[u64], user: &[u64]) -> RawSample {
+        let addresses = |all: &[u64]| all.iter().map(|a| VirtAddr(*a)).collect();
+        RawSample {
+            sequence: 0,
+            cpu: Cpu(0),
+            pid: Pid(7),
+            tid: Tid(8),
+            comm: "worker".into(),
+            cgroup_id: 1,
+            kernel: addresses(kernel),
+            user: addresses(user),
+            kernel_end: StackEnd::Bottom,
+            user_end: StackEnd::FramePointer,
+            guessed: true,
+        }
+    }
+
+    fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
+        let mut processes = Processes::new(Executables::new(0));
+        processes.apply(Event::Mapped(Mapped {
+            pid: Pid(7),
+            start: VirtAddr(0x1000),
+            end: VirtAddr(0x2000),
+            offset: 0,
+            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            path: "//anon".into(),
+        }));
+        let mut aggregator = Aggregator::new(1 << 20);
+        aggregator.add(sample, &processes);
+        let (window, _) = aggregator.finish(&[1]);
+        let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
+        let end = window.samples().next().map(|(key, _)| key.user_end);
+        (frames, end.expect("one sample"))
+    }
+
+    #[test]
+    fn callers_point_into_their_call_and_leaves_at_their_instruction() {
+        let (frames, end) = aggregate(&sample(&[0xffff_0010, 0xffff_0020], &[0x1100, 0x1200]));
+        assert_eq!(frames, [0xffff_0010, 0xffff_001f, 0x1100, 0x11ff]);
+        assert_eq!(end, StackEnd::FramePointer);
+    }
+
+    #[test]
+    fn a_return_address_outside_code_ends_the_stack_and_says_so() {
+        let (frames, end) = aggregate(&sample(&[], &[0x1100, 0x9999, 0x1200]));
+        assert_eq!((frames, end), (vec![0x1100], StackEnd::NoMapping));
+    }
+
+    #[test]
+    fn a_call_at_the_very_end_of_a_mapping_belongs_to_it() {
+        let (frames, _) = aggregate(&sample(&[], &[0x1100, 0x2000]));
+        assert_eq!(frames, [0x1100, 0x1fff]);
+    }
+
+    #[test]
+    fn code_in_unknown_memory_keeps_its_address() {
+        let (frames, end) = aggregate(&sample(&[], &[0x5000]));
+        assert_eq!((frames, end), (vec![0x5000], StackEnd::NoMapping));
+    }
+}

@@ -1,1 +1,155 @@
-//! x
+//! Station 5: a window becomes a profile.
+//!
+//! Each executable's addresses are asked for at once. What has no name keeps its
+//! executable and address; nothing here fails as a whole.
+
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+
+use indexmap::IndexSet;
+use profile::{
+    CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, NamedFrame,
+    NamedSample, Profile, Window,
+};
+use symbolizer::{Failure, Name, Names, Symbolizer};
+
+use crate::processes::{Executable, Executables, Origin};
+
+/// When and how a window was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Period {
+    /// Wall-clock time of its start, nanoseconds since 1970.
+    pub start_unix_ns: u64,
+    /// Nanoseconds it took.
+    pub duration_ns: u64,
+    /// Nanoseconds of CPU time that a sample stands for.
+    pub sample_ns: u64,
+}
+
+/// An executable whose frames have no names, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unnamed {
+    /// The executable.
+    pub executable: Box<str>,
+    /// The reason.
+    pub reason: Failure,
+}
+
+/// Names what has a name.
+pub fn name(
+    window: &Window,
+    ledger: CaptureLedger,
+    period: Period,
+    executables: &Executables,
+    symbolizer: &mut Symbolizer,
+) -> (Profile, Vec<Unnamed>) {
+    let mut naming = Naming::default();
+    let mut frames = vec![None; window.frames().len()];
+    for group in groups(window) {
+        let executable = executables.get(group.executable);
+        let mapping = naming.mapping(executable);
+        let names = naming.ask(executable, &group.addresses, symbolizer);
+        for ((place, address), names) in group.places.iter().zip(&group.addresses).zip(names) {
+            let lines = names.into_iter().map(|name| naming.line(name)).collect();
+            frames[*place] = Some(NamedFrame { mapping, address: *address, lines });
+        }
+    }
+    let profile = Profile {
+        start_unix_ns: period.start_unix_ns,
+        duration_ns: period.duration_ns,
+        period_ns: period.sample_ns,
+        mappings: naming.mappings,
+        functions: naming.functions.into_iter().collect(),
+        frames: frames.into_iter().flatten().collect(), // every frame is in one group
+        stacks: window.stacks().map(|stack| stack.iter().map(|frame| frame.0).collect()).collect(),
+        tasks: window.tasks().cloned().collect(),
+        samples: window.samples().map(|(key, count)| NamedSample { key: *key, count }).collect(),
+        ledger,
+        comments: Vec::new(),
+    };
+    (profile, naming.unnamed)
+}
+
+/// The frames of one executable: their places in the window and their addresses.
+struct Group {
+    executable: ExecutableId,
+    places: Vec<usize>,
+    addresses: Vec<FileAddr>,
+    samples: u64,
+}
+
+/// Sorts frames by executable: those with most samples at their leaf first, because readers
+/// take the first for the program; the kernel last.
+fn groups(window: &Window) -> Vec<Group> {
+    let frames: Vec<&Frame> = window.frames().collect();
+    let stacks: Vec<_> = window.stacks().collect();
+    let mut by_executable: HashMap<ExecutableId, Group> = HashMap::new();
+    for (place, frame) in frames.iter().enumerate() {
+        let group = by_executable.entry(frame.executable).or_insert_with(|| Group {
+            executable: frame.executable,
+            places: Vec::new(),
+            addresses: Vec::new(),
+            samples: 0,
+        });
+        group.places.push(place);
+        group.addresses.push(frame.address);
+    }
+    for (key, count) in window.samples() {
+        let leaf = stacks[key.stack.0 as usize].first().map(|leaf| frames[leaf.0 as usize]);
+        if let Some(group) = leaf.and_then(|leaf| by_executable.get_mut(&leaf.executable)) {
+            group.samples += count;
+        }
+    }
+    let mut groups: Vec<Group> = by_executable.into_values().collect();
+    let order = |g: &Group| (g.executable == ExecutableId::KERNEL, u64::MAX - g.samples, g.executable);
+    groups.sort_by_key(order);
+    groups
+}
+
+/// What a profile's names are made of.
+#[derive(Default)]
+struct Naming {
+    mappings: Vec<Mapping>,
+    functions: IndexSet<Function>,
+    unnamed: Vec<Unnamed>,
+}
+
+impl Naming {
+    fn mapping(&mut self, executable: &Executable) -> u32 {
+        self.mappings.push(Mapping {
+            name: executable.name.to_string(),
+            build_id: executable.build_id.clone(),
+            kind: executable.kind(),
+        });
+        self.mappings.len() as u32 - 1
+    }
+
+    fn ask(&mut self, executable: &Executable, addresses: &[FileAddr], symbolizer: &mut Symbolizer) -> Vec<Names> {
+        let answer = match &executable.origin {
+            Origin::Kernel => symbolizer.kernel(addresses),
+            Origin::File(file) | Origin::Vdso(file) => {
+                let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+                symbolizer.file(&path, addresses)
+            }
+            Origin::Memory => return vec![Names::new(); addresses.len()],
+            Origin::Unopened => Err(Failure::Unreadable("the file could not be opened in time".into())),
+        };
+        answer.unwrap_or_else(|reason| {
+            self.unnamed.push(Unnamed { executable: executable.name.clone(), reason });
+            vec![Names::new(); addresses.len()]
+        })
+    }
+
+    fn line(&mut self, name: Name) -> Line {
+        let Name { function, system_name, file, line } = name;
+        let function = Function { name: function, system_name, file };
+        Line { function: self.functions.insert_full(function).0 as u32, line }
+    }
+}
+
+/// Says what kernel frames lack when the kernel hides its symbols.
+pub fn kernel_is_unnamed(profile: &Profile) -> bool {
+    let of_kernel = |frame: &&NamedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
+    let mut kernel = profile.frames.iter().filter(of_kernel).peekable();
+    kernel.peek().is_some() && kernel.all(|frame| frame.lines.is_empty())
+}

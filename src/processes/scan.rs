@@ -1,0 +1,110 @@
+//! The pass over /proc at the start: what ran before the kernel began to tell.
+
+use std::fs;
+
+use profile::{Pid, VirtAddr};
+
+use super::proc::read_text;
+use crate::events::{FileIdentity, Mapped};
+
+/// What /proc told of one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// The process.
+    pub pid: Pid,
+    /// Name of its main thread.
+    pub comm: Box<str>,
+    /// Its executable mappings.
+    pub mappings: Vec<Mapped>,
+}
+
+/// Gives every process that /proc shows, one after the other. Those that are gone by
+/// the time they are read are left out.
+pub fn scan() -> impl Iterator<Item = Scanned> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| scan_process(Pid(pid)))
+}
+
+/// Reads one process; `None` when it is gone.
+pub fn scan_process(pid: Pid) -> Option<Scanned> {
+    let comm = read_text(&format!("/proc/{pid}/comm")).ok()?;
+    let maps = read_text(&format!("/proc/{pid}/maps")).ok()?;
+    let mappings = maps.lines().filter_map(|line| parse_mapping(pid, line)).collect();
+    Some(Scanned { pid, comm: comm.trim_end_matches('\n').into(), mappings })
+}
+
+/// Reads a line of `maps` if it is executable:
+/// `55d0-55d4 r-xp 00002000 fd:01 1234   /usr/bin/x y`.
+fn parse_mapping(pid: Pid, line: &str) -> Option<Mapped> {
+    let (range, rest) = line.split_once(' ')?;
+    let (permissions, rest) = rest.split_once(' ')?;
+    if permissions.as_bytes().get(2) != Some(&b'x') {
+        return None;
+    }
+    let (offset, rest) = rest.split_once(' ')?;
+    let (device, rest) = rest.split_once(' ')?;
+    let (inode, path) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (major, minor) = device.split_once(':')?;
+    let (start, end) = parse_range(range)?;
+    Some(Mapped {
+        pid,
+        start: VirtAddr(start),
+        end: VirtAddr(end),
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        file: FileIdentity::Inode {
+            major: u32::from_str_radix(major, 16).ok()?,
+            minor: u32::from_str_radix(minor, 16).ok()?,
+            inode: inode.parse().ok()?,
+        },
+        path: path.trim_start().into(),
+    })
+}
+
+/// Reads two hexadecimal addresses with a dash between them.
+pub(super) fn parse_range(text: &str) -> Option<(u64, u64)> {
+    let (start, end) = text.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_executable_lines_count_and_paths_may_hold_spaces() {
+        let line = "7f00-7f80 r-xp 00001000 fd:01 42                   /opt/my app/lib.so (deleted)";
+        let expected = Mapped {
+            pid: Pid(1),
+            start: VirtAddr(0x7f00),
+            end: VirtAddr(0x7f80),
+            offset: 0x1000,
+            file: FileIdentity::Inode { major: 0xfd, minor: 1, inode: 42 },
+            path: "/opt/my app/lib.so (deleted)".into(),
+        };
+        assert_eq!(parse_mapping(Pid(1), line), Some(expected));
+        assert_eq!(parse_mapping(Pid(1), &line.replace("r-xp", "rw-p")), None);
+    }
+
+    #[test]
+    fn anonymous_memory_has_no_path() {
+        let mapped = parse_mapping(Pid(1), "7f00-7f80 rwxp 00000000 00:00 0 ").expect("executable");
+        assert_eq!(&*mapped.path, "");
+    }
+
+    #[test]
+    fn lines_that_are_no_mapping_are_left_out() {
+        for line in ["", "x", "1-2 r-xp", "zz-2 r-xp 0 0:0 0 /x", "1-2 r-xp 0 0:0 x /x"] {
+            assert_eq!(parse_mapping(Pid(1), line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn we_find_ourselves_with_our_own_code() {
+        let pid = Pid(std::process::id());
+        let me = scan().find(|scanned| scanned.pid == pid).expect("we run");
+        let path = std::env::current_exe().expect("we have a file");
+        let path = path.to_str().expect("UTF-8");
+        assert!(me.mappings.iter().any(|mapped| &*mapped.path == path), "{me:?}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The agent's side: starts workers, asks them, and does not wait for ever.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use profile::FileAddr;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::protocol::{Line, Request, Response, receive, send};
+use crate::{Name, Names};
+
+/// One request may take this long: the DWARF of the largest real files takes seconds.
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Why the addresses of a file have no names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The file is not what the parser understands.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The worker died over it.
+    #[error("the symbolizer died over it")]
+    Died,
+    /// It took too long.
+    #[error("it took longer than {} s", TIME_MAX.as_secs())]
+    TooSlow,
+    /// No worker could be started.
+    #[error("no symbolizer could be started: {0}")]
+    NotStarted(String),
+}
+
+/// What all workers together have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time.
+    pub cpu: Duration,
+    /// The most memory that any of them had, in KiB.
+    pub peak_rss_kib: u64,
+}
+
+/// Gives names to addresses, by way of a worker process.
+pub struct Symbolizer {
+    program: String,
+    arguments: Vec<String>,
+    worker: Option<Worker>,
+    past: Usage,
+}
+
+struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    responses: ChildStdout,
+    usage: Usage,
+}
+
+impl Symbolizer {
+    /// `program` with `arguments` is to run [`crate::worker::serve`] on its standard input and
+    /// output. It is started when first needed.
+    pub fn new(program: impl Into<String>, arguments: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.into_iter().collect(),
+            worker: None,
+            past: Usage::default(),
+        }
+    }
+
+    /// Names addresses of a file; gives as many as were asked for.
+    ///
+    /// # Errors
+    /// [`Failure`] when none of them can have a name.
+    pub fn file(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
+        self.ask(path, addresses)
+    }
+
+    /// Names addresses of the running kernel likewise.
+    ///
+    /// # Errors
+    /// [`Failure`] when none of them can have a name.
+    pub fn kernel(&mut self, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
+        self.ask("", addresses)
+    }
+
+    /// What the workers have used so far.
+    pub fn usage(&self) -> Usage {
+        let now = self.worker.as_ref().map(|worker| worker.usage).unwrap_or_default();
+        self.past.and(now)
+    }
+
+    fn ask(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
+        let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+        let asked = addresses.len();
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            None => {
+                let started = Worker::start(&self.program, &self.arguments);
+                self.worker.insert(started.map_err(|error| Failure::NotStarted(error.to_string()))?)
+            }
+        };
+        let response = match worker.ask(&Request { path: path.to_owned(), addresses }) {
+            Ok(response) => response,
+            Err(failure) => {
+                self.past = self.usage();
+                self.worker = None; // it is killed when dropped
+                return Err(failure);
+            }
+        };
+        if !response.error.is_empty() {
+            return Err(Failure::Unreadable(response.error));
+        }
+        let mut all: Vec<Names> = response.symbols.into_iter().map(|s| s.lines.into_iter().map(name).collect()).collect();
+        all.resize(asked, Names::new());
+        Ok(all)
+    }
+}
+
+fn name(line: Line) -> Name {
+    Name { function: line.function, system_name: line.system_name, file: line.file, line: line.line }
+}
+
+impl Usage {
+    fn and(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, peak_rss_kib: self.peak_rss_kib.max(other.peak_rss_kib) }
+    }
+}
+
+impl Worker {
+    fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
+            .process_group(0) // Ctrl-C is for the agent, which then wants its names
+            .spawn()?;
+        let (requests, responses) = (child.stdin.take(), child.stdout.take());
+        let streams = requests.zip(responses).ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Self { child, requests: streams.0, responses: streams.1, usage: Usage::default() })
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Response, Failure> {
+        send(&mut self.requests, request).map_err(|_| Failure::Died)?;
+        let mut answer = Deadline { from: &mut self.responses, until: Instant::now() + TIME_MAX };
+        let response: Response = match receive(&mut answer) {
+            Ok(Some(response)) => response,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::TooSlow),
+            Ok(None) | Err(_) => return Err(Failure::Died),
+        };
+        let cpu = Duration::from_nanos(response.cpu_ns);
+        self.usage = Usage { cpu, peak_rss_kib: response.peak_rss_kib };
+        Ok(response)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It has nothing to lose, and may be busy for ever.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads from a pipe until a moment.
+struct Deadline<'a> {
+    from: &'a mut ChildStdout,
+    until: Instant,
+}
+
+impl Read for Deadline<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let left = rustix::time::Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut waiting = [PollFd::from_borrowed_fd(self.from.as_fd(), PollFlags::IN)];
+        match poll(&mut waiting, Some(&left))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => self.from.read(bytes),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The worker: reads requests, answers them, and dies instead of its parent.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use blazesym::symbolize::source::{Elf, Kernel, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use blazesym::MaybeDefault;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::demangle::demangle;
+use crate::protocol::{Line, Request, Response, Symbol, receive, send};
+
+/// Bytes of memory of its own that the worker may have; mapped files do not count.
+const MEMORY_MAX: u64 = 1 << 30;
+
+/// Answers requests until their sender closes the stream.
+///
+/// Each request starts from nothing: what one file made the parser keep is gone
+/// before the next.
+///
+/// # Errors
+/// When a stream breaks or a message makes no sense.
+pub fn serve(requests: &mut impl Read, responses: &mut impl Write) -> io::Result<()> {
+    limit(Resource::Data, MEMORY_MAX);
+    limit(Resource::Core, 0);
+    while let Some(request) = receive::<Request>(requests)? {
+        let mut response = Response::default();
+        match name(&request) {
+            Ok(symbols) => response.symbols = symbols,
+            Err(error) => response.error = format!("{error:#}"),
+        }
+        response.cpu_ns = cpu_ns();
+        response.peak_rss_kib = peak_rss_kib();
+        send(responses, &response)?;
+    }
+    Ok(())
+}
+
+/// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
+fn limit(resource: Resource, value: u64) {
+    let _ = setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
+}
+
+fn name(request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
+    let symbolizer = Symbolizer::builder().enable_demangling(false).build();
+    let is_kernel = request.path.is_empty();
+    let (source, input) = if is_kernel {
+        (kernel(), Input::AbsAddr(request.addresses.as_slice()))
+    } else {
+        let file = Elf::new(PathBuf::from(&request.path));
+        (Source::Elf(file), Input::VirtOffset(request.addresses.as_slice()))
+    };
+    let found = symbolizer.symbolize(&source, input)?;
+    Ok(found.into_iter().map(symbol).collect())
+}
+
+/// The kernel's own list of symbols: it has modules and BPF programs too.
+fn kernel() -> Source<'static> {
+    Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() })
+}
+
+/// blazesym gives the function first and what is inlined in it from there inwards; each has
+/// the place of the call to the next, and the innermost the place of the instruction.
+fn symbol(found: Symbolized<'_>) -> Symbol {
+    let Some(sym) = found.into_sym() else { return Symbol::default() };
+    let Sym { name, code_info, inlined, .. } = sym;
+    let mut lines = vec![line(&name, code_info.as_deref())];
+    for function in &inlined {
+        lines.push(line(&function.name, function.code_info.as_ref()));
+    }
+    lines.reverse();
+    Symbol { lines }
+}
+
+fn line(name: &str, place: Option<&CodeInfo<'_>>) -> Line {
+    Line {
+        function: demangle(name),
+        system_name: name.to_owned(),
+        file: place.map(|p| p.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
+        line: place.and_then(|p| p.line).unwrap_or(0),
+    }
+}
+
+fn cpu_ns() -> u64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
+}
+
+fn peak_rss_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,156 @@
+//! Profile to folded stacks: `process;outermost;...;innermost count`, a line each, sorted.
+//!
+//! Kernel functions end in `_[k]` and inlined ones in `_[i]`, as flamegraph tools know it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use profile::{MappingKind, NamedFrame, NamedSample, Profile, StackEnd};
+
+/// What a stack starts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The name of the process.
+    #[default]
+    Process,
+    /// The name of the process, then that of the thread.
+    Thread,
+}
+
+/// Writes the profile as folded stacks. Stacks that read alike are one line.
+pub fn folded(profile: &Profile, by: By) -> String {
+    let mut lines: BTreeMap<String, u64> = BTreeMap::new();
+    for sample in &profile.samples {
+        *lines.entry(line(profile, sample, by)).or_default() += sample.count;
+    }
+    let mut text = String::new();
+    for (line, count) in lines {
+        let _ = writeln!(text, "{line} {count}");
+    }
+    text
+}
+
+fn line(profile: &Profile, sample: &NamedSample, by: By) -> String {
+    let task = profile.task_of(sample);
+    let mut line = String::new();
+    push(&mut line, &task.comm, "");
+    if by == By::Thread {
+        push(&mut line, &task.thread, "");
+    }
+    for (part, end) in [("user", sample.key.user_end), ("kernel", sample.key.kernel_end)] {
+        if end.is_cut() {
+            let _ = write!(line, ";[cut: {}]", cut(part, end));
+        }
+    }
+    for frame in profile.frames_of(sample).rev() {
+        push_frame(&mut line, profile, frame);
+    }
+    line
+}
+
+/// Says why a stack is cut. Only the depth limit can mean either part.
+fn cut(part: &str, end: StackEnd) -> String {
+    match end {
+        StackEnd::Depth => format!("{part} {}", end.text()),
+        _ => end.text().to_owned(),
+    }
+}
+
+fn push_frame(line: &mut String, profile: &Profile, frame: &NamedFrame) {
+    let mapping = profile.mapping_of(frame);
+    let is_kernel = mapping.kind == MappingKind::Kernel;
+    if frame.lines.is_empty() {
+        let file = mapping.name.rsplit('/').next().unwrap_or_default();
+        let name = format!("{file}+{:#x}", frame.address);
+        return push(line, &name, if is_kernel { "_[k]" } else { "" });
+    }
+    // The function itself is last, what is inlined in it comes before.
+    for (depth, place) in frame.lines.iter().rev().enumerate() {
+        let suffix = match (is_kernel, depth) {
+            (true, _) => "_[k]",
+            (false, 0) => "",
+            (false, _) => "_[i]",
+        };
+        push(line, &profile.functions[place.function as usize].name, suffix);
+    }
+}
+
+/// Appends a frame. The separator and line ends cannot be part of a name.
+fn push(line: &mut String, name: &str, suffix: &str) {
+    if !line.is_empty() {
+        line.push(';');
+    }
+    let name = if name.is_empty() { "[unnamed]" } else { name };
+    line.extend(name.chars().map(|c| match c {
+        ';' => ':',
+        c if c.is_control() => '?',
+        c => c,
+    }));
+    line.push_str(suffix);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use profile::{
+        ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window,
+    };
+
+    /// Two samples: one that runs an inlined function below a system call, one cut and without names.
+    fn example() -> Profile {
+        let mut window = Window::new(1 << 20);
+        let task = Task {
+            pid: Pid(1),
+            tid: Tid(2),
+            comm: "p;q".into(),
+            thread: "worker".into(),
+            cgroup_id: 0,
+        };
+        let frame = |executable, address| Frame {
+            executable: ExecutableId(executable),
+            address: FileAddr(address),
+        };
+        let (kernel, user, caller) = (frame(0, 1), frame(1, 2), frame(1, 3));
+        let whole = (StackEnd::Bottom, StackEnd::Bottom);
+        window.add(task.clone(), &[kernel, user, caller], whole, false).expect("room");
+        let cut = (StackEnd::Absent, StackEnd::FramePointer);
+        window.add(task, &[caller], cut, false).expect("room");
+
+        let function = |name: &str| Function { name: name.into(), ..Function::default() };
+        let line = |function| Line { function, line: 0 };
+        let named = |mapping, address, lines| NamedFrame { mapping, address: FileAddr(address), lines };
+        let mapping = |name: &str, kind| Mapping { name: name.into(), build_id: None, kind };
+        Profile {
+            mappings: vec![
+                mapping("[kernel.kallsyms]", MappingKind::Kernel),
+                mapping("/usr/bin/app", MappingKind::File),
+            ],
+            functions: vec![function("vfs_read"), function("inner"), function("outer")],
+            frames: vec![
+                named(0, 1, vec![line(0)]),
+                named(1, 2, vec![line(1), line(2)]),
+                named(1, 0x1234, vec![]),
+            ],
+            stacks: window.stacks().map(|s| s.iter().map(|f| f.0).collect()).collect(),
+            tasks: window.tasks().cloned().collect(),
+            samples: window.samples().map(|(key, count)| NamedSample { key: *key, count }).collect(),
+            ..Profile::default()
+        }
+    }
+
+    #[test]
+    fn stacks_start_with_the_process_and_say_when_they_are_cut() {
+        expect![[r#"
+            p:q;[cut: no frame pointer];app+0x1234 1
+            p:q;app+0x1234;outer;inner_[i];vfs_read_[k] 1
+        "#]]
+        .assert_eq(&folded(&example(), By::Process));
+    }
+
+    #[test]
+    fn stacks_by_thread_name_it_second() {
+        let text = folded(&example(), By::Thread);
+        assert!(text.lines().all(|line| line.starts_with("p:q;worker;")), "{text}");
+    }
+}
