@@ -93,10 +93,9 @@ struct settings {
 	u8 filter_comms;	/* only `comms` */
 	u8 reserved[2];
 	u32 kernel_frames_limit;	/* at most KERNEL_FRAMES_MAX */
-	u32 pid_namespace_level;	/* depth of the agent's pid namespace, 0 is the first */
-	u32 pid_namespace_inode;	/* to recognise it */
+	u32 pid_namespace;	/* inode number of the agent's pid namespace, 0 when it is the first */
 	u32 launcher;		/* the agent's own pid in that namespace: its child is the COMMAND */
-	u64 ring_wakeup_bytes;	/* wake the reader once this much is unread */
+	u32 ring_wakeup_bytes;	/* wake the reader once this much is unread */
 };
 
 /* Key of `cgroups`: ids are unique within one hierarchy only. */

@@ -10,23 +10,27 @@
 #include "kernel_types.h"
 #include "maps.h"
 
+/* The kernel's MAX_PID_NS_LEVEL. */
+#define NAMESPACE_DEPTH_MAX 32
+
 /* Gives the task's number in the agent's pid namespace, 0 when it is not visible there. `known` is its number in the first. */
 static inline u32 visible_pid(const struct task_struct *task, u32 known)
 {
-	u32 level = settings.pid_namespace_level;
-	if (level == 0)
+	if (!settings.pid_namespace)
 		return known;
 
+	/* A task has a number in its own namespace and in each above it: an array longer than declared. */
 	const struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	if (!pid || BPF_CORE_READ(pid, level) < level)
-		return 0;
+	u32 levels = pid ? BPF_CORE_READ(pid, level) + 1 : 0;
+	const struct upid *at = (const void *)pid + bpf_core_field_offset(struct pid, numbers);
+	u64 size = bpf_core_type_size(struct upid);
 
-	/* The array is longer than declared: its tail is level + 1 elements. */
-	const struct upid *at = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
-				level * bpf_core_type_size(struct upid);
-	if (BPF_CORE_READ(at, ns, ns.inum) != settings.pid_namespace_inode)
-		return 0;
-	return BPF_CORE_READ(at, nr);
+	for (u32 level = 0; level < NAMESPACE_DEPTH_MAX && level < levels; level++) {
+		if (BPF_CORE_READ(at, ns, ns.inum) == settings.pid_namespace)
+			return BPF_CORE_READ(at, nr);
+		at = (const void *)at + size;
+	}
+	return 0;
 }
 
 #endif

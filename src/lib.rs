@@ -9,6 +9,7 @@
 //! aggregate   samples -> a window of counted stacks
 //! naming      a window -> a profile
 //! deliver     a profile -> files
+//! session     the threads that run stations 1 to 4
 //! commands    what a person types
 //! ```
 //!
@@ -22,3 +23,4 @@ pub mod events;
 pub mod kernel;
 pub mod naming;
 pub mod processes;
+pub mod session;

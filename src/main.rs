@@ -1,4 +1,5 @@
 //! The program: everything is in the library beside it.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    everytick::commands::run()
 }

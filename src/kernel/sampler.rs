@@ -229,9 +229,9 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.filter_cgroups = (!filters.cgroups.is_empty()).into();
     told.filter_comms = (!filters.comms.is_empty()).into();
     told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
-    (told.pid_namespace_level, told.pid_namespace_inode) = settings.pid_namespace.unwrap_or_default();
+    told.pid_namespace = settings.pid_namespace.unwrap_or_default();
     told.launcher = settings.own_pid;
-    told.ring_wakeup_bytes = u64::from(settings.ring_bytes / 4);
+    told.ring_wakeup_bytes = settings.ring_bytes / 4;
     Ok(skeleton)
 }
 

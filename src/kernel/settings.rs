@@ -17,8 +17,8 @@ pub struct Settings {
     pub command: bool,
     /// Whom to take.
     pub filters: Filters,
-    /// The agent's own pid namespace when it is not the first: depth and inode number.
-    pub pid_namespace: Option<(u32, u32)>,
+    /// Inode number of the agent's pid namespace when it is not the first.
+    pub pid_namespace: Option<u32>,
     /// The agent's pid in its namespace.
     pub own_pid: u32,
     /// Frames of a kernel stack at which it counts as cut, at most 127.

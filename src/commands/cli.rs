@@ -1,0 +1,143 @@
+//! The command line: every flag with its help and its range.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use upload::file::By;
+
+/// A continuous, system-wide CPU profiler for Linux.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  everytick record                         profile the machine until Ctrl-C
+  everytick record -d 10 -o cpu.svg        ten seconds, a flamegraph only
+  everytick record -p 1234 -p 5678         two processes
+  everytick record --cgroup /kubepods      all pods of this node
+  everytick record -F 999 -- make -j8      a command and all that it starts
+  everytick doctor                         what this host supports";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Profile the machine, or a part of it, into files.
+    Record(RecordArguments),
+    /// Tell whether this host can be profiled, and what is missing.
+    Doctor,
+    /// Name addresses for a running `record`.
+    #[command(hide = true)]
+    SymbolizerWorker,
+}
+
+/// What `record` is to do.
+#[derive(Debug, Args)]
+#[command(after_help = RECORD_EXAMPLES)]
+pub(super) struct RecordArguments {
+    /// Samples a second on each CPU.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
+    pub frequency: u32,
+
+    /// Stop after so many seconds; without it Ctrl-C or the end of COMMAND stops.
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<f64>,
+
+    /// Only this process with its threads. Can be given several times.
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+
+    /// Only processes in this cgroup or below, in any hierarchy: a directory, or a
+    /// path as /proc/PID/cgroup shows it. Can be given several times.
+    #[arg(long = "cgroup", value_name = "PATH")]
+    pub cgroups: Vec<PathBuf>,
+
+    /// Only threads of this name, or of processes of this name. Can be given several times.
+    #[arg(long = "comm", value_name = "NAME")]
+    pub comms: Vec<String>,
+
+    /// A file to write, its ending tells the format: .svg (flamegraph), .pb.gz (pprof) or
+    /// .folded (text). Can be given several times. Without it: everytick.svg and everytick.pb.gz.
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub outputs: Vec<PathBuf>,
+
+    /// What stacks in flamegraphs and text start with.
+    #[arg(long, value_enum, default_value_t = Start::Process)]
+    pub by: Start,
+
+    /// Leave out kernel frames.
+    #[arg(long, conflicts_with = "no_user")]
+    pub no_kernel: bool,
+
+    /// Leave out user frames.
+    #[arg(long)]
+    pub no_user: bool,
+
+    /// Sample idle CPUs too.
+    #[arg(long)]
+    pub idle: bool,
+
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// KiB of memory in which samples wait for the agent; by default what two seconds need.
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
+    pub ring_size: Option<u32>,
+
+    /// Run this command, profile it with all that it starts, and stop when it ends.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+const RECORD_EXAMPLES: &str = "\
+Filters of one kind widen each other (-p 1 -p 2: either), filters of different kinds
+narrow each other (-p 1 --comm x: both). They work in the kernel: what is left out costs
+next to nothing. The exit status is that of COMMAND.
+
+A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
+Every tick of the sampling clock is accounted for at the end and in the pprof comments.
+
+Examples:
+  everytick record -d 30 -o before.pb.gz && go tool pprof -http : before.pb.gz
+  everytick record --comm postgres --by thread -o postgres.svg
+  everytick record -F 999 -o build.folded -- cargo build";
+
+/// What stacks start with.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Start {
+    /// The name of the process.
+    Process,
+    /// The name of the process, then that of the thread.
+    Thread,
+}
+
+impl From<Start> for By {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Process => Self::Process,
+            Start::Thread => Self::Thread,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    const LONGEST: f64 = 1e9;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= LONGEST => Ok(seconds),
+        _ => Err("give a number of seconds above 0, such as 10 or 0.5".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,273 @@
+//! `everytick record`: from the command line to the files.
+
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use profile::{Pid, Profile};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use symbolizer::Symbolizer;
+
+use super::cli::RecordArguments;
+use super::meter::Meter;
+use super::summary::{Cost, Trouble, comments, summary};
+use super::{child, filters, refusal, terminal};
+use crate::deliver::Outputs;
+use crate::kernel::abi::KERNEL_FRAMES_MAX;
+use crate::kernel::{Settings, online_cpus};
+use crate::naming;
+use crate::processes::proc::read_text;
+use crate::session::{Recording, Scan, Session};
+
+/// Bytes that a window may take: about a million distinct frames.
+const WINDOW_BYTES: usize = 256 << 20;
+/// A record's size that the ring is made for: 60 frames.
+const RECORD_BYTES: u64 = 544;
+
+/// Records, names and writes. Gives the exit status of COMMAND, or success.
+pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
+    let settings = settings(&arguments)?;
+    let outputs = Outputs::open(paths(&arguments), arguments.by.into())?;
+    let ends = Ends::watch()?;
+
+    let scan = scan(&arguments, &settings);
+    let mut session = Session::start(settings, scan, WINDOW_BYTES).map_err(refusal::explain)?;
+    let command = launch(&mut session, &arguments, &ends)?;
+    let mut meter = Meter::new(arguments.quiet);
+    if !arguments.quiet {
+        announce(&arguments);
+    }
+    let deadline = arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let end = ends.wait(deadline, &session, &mut meter);
+    meter.clear();
+    if let (End::Terminated, Some(command)) = (&end, &command) {
+        child::terminate(*command);
+    }
+
+    let recording = session.finish().context("the recording could not be finished")?;
+    let written = write(&arguments, recording, &outputs)?;
+    let code = match (end, command) {
+        (End::Command(status), _) => child::exit_code(status),
+        (_, Some(pid)) => ends.wait_for_command(pid, arguments.quiet),
+        (_, None) => 0,
+    };
+    Ok(if written { ExitCode::from(code) } else { ExitCode::FAILURE })
+}
+
+fn settings(arguments: &RecordArguments) -> Result<Settings> {
+    let allowed = max_sample_rate();
+    ensure!(
+        arguments.frequency <= allowed,
+        "-F {}: this kernel allows at most {allowed} Hz; ask for less, or raise kernel.perf_event_max_sample_rate",
+        arguments.frequency
+    );
+    Ok(Settings {
+        frequency: arguments.frequency,
+        kernel_stacks: !arguments.no_kernel,
+        user_stacks: !arguments.no_user,
+        idle: arguments.idle,
+        command: !arguments.command.is_empty(),
+        filters: filters::filters(arguments)?,
+        pid_namespace: filters::pid_namespace()?,
+        own_pid: std::process::id(),
+        kernel_frames_limit: kernel_frames_limit(),
+        ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
+    })
+}
+
+/// Samples a second that the kernel allows on each CPU.
+pub(super) fn max_sample_rate() -> u32 {
+    sysctl("perf_event_max_sample_rate").unwrap_or(u32::MAX)
+}
+
+/// Frames that the kernel gives of its own stack.
+pub(super) fn kernel_frames_limit() -> u32 {
+    sysctl("perf_event_max_stack").unwrap_or(KERNEL_FRAMES_MAX).min(KERNEL_FRAMES_MAX)
+}
+
+fn sysctl(name: &str) -> Option<u32> {
+    read_text(&format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
+}
+
+/// The ring holds two seconds of every CPU's samples, from 1 to 64 MiB.
+pub(super) fn ring_bytes(frequency: u32) -> u32 {
+    let cpus = online_cpus().map_or(1, |cpus| cpus.len()) as u64;
+    let two_seconds = 2 * cpus * u64::from(frequency) * RECORD_BYTES;
+    two_seconds.clamp(1 << 20, 64 << 20).next_power_of_two() as u32
+}
+
+fn whole_ring(kib: u32) -> u32 {
+    (kib << 10).next_power_of_two()
+}
+
+fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
+    if arguments.outputs.is_empty() {
+        return vec!["everytick.svg".into(), "everytick.pb.gz".into()];
+    }
+    arguments.outputs.clone()
+}
+
+/// Only processes that can be sampled need be looked up. Those of COMMAND are told by the side band.
+fn scan(arguments: &RecordArguments, settings: &Settings) -> Scan {
+    if settings.command || !arguments.pids.is_empty() {
+        return Scan::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
+    }
+    Scan::All
+}
+
+fn launch(session: &mut Session, arguments: &RecordArguments, ends: &Ends) -> Result<Option<u32>> {
+    if arguments.command.is_empty() {
+        return Ok(None);
+    }
+    let child = session.launch(|| child::spawn(&arguments.command)).map_err(refusal::explain)??;
+    let pid = child.id();
+    ends.watch_command(child)?;
+    Ok(Some(pid))
+}
+
+fn announce(arguments: &RecordArguments) {
+    let what = match (arguments.command.first(), arguments.pids.is_empty()) {
+        (Some(program), _) => program.clone(),
+        (None, false) => "the processes given".into(),
+        (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => "the machine".into(),
+        (None, true) => "what the filters name".into(),
+    };
+    let until = match (arguments.duration, arguments.command.is_empty()) {
+        (Some(seconds), _) => format!("for {seconds} s"),
+        (None, true) => "until Ctrl-C".into(),
+        (None, false) => "until it ends".into(),
+    };
+    terminal::line(&format!("everytick: profiling {what} at {} Hz {until}", arguments.frequency));
+}
+
+/// Names the window and writes every file; says whether all were written.
+fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -> Result<bool> {
+    recording.ledger.check().context("please report this")?;
+    let mut symbolizer = Symbolizer::new("/proc/self/exe", ["symbolizer-worker".to_owned()]);
+    let Recording { window, ledger, period, processes, .. } = &recording;
+    let executables = &processes.executables;
+    let (mut profile, unnamed) = naming::name(window, ledger.clone(), *period, executables, &mut symbolizer);
+    profile.comments = comments(&profile, arguments.frequency);
+    let written = outputs.write(&profile);
+    if !arguments.quiet {
+        let cost = Cost {
+            sampler: recording.sampler_time,
+            symbolizer: symbolizer.usage(),
+            map_bytes: recording.map_bytes,
+        };
+        let trouble = Trouble {
+            unnamed: &unnamed,
+            executables,
+            side_band_lost: recording.side_band_lost,
+            not_followed: recording.not_followed,
+        };
+        terminal::line(summary(&profile, &cost, &trouble).trim_end());
+    }
+    report(written, arguments.quiet, &profile)
+}
+
+fn report(
+    written: Vec<(PathBuf, Result<(), upload::file::FileError>)>,
+    is_quiet: bool,
+    profile: &Profile,
+) -> Result<bool> {
+    let mut all = true;
+    for (path, result) in written {
+        match result {
+            Ok(()) if is_quiet => {}
+            Ok(()) => terminal::line(&format!("  wrote         {}", path.display())),
+            Err(error) => {
+                all = false;
+                terminal::line(&format!("everytick: {error}"));
+            }
+        }
+    }
+    if profile.samples.is_empty() && !is_quiet {
+        terminal::line("  note          there is no sample: nothing of what was asked for ran on a CPU");
+    }
+    Ok(all)
+}
+
+/// What ends a recording.
+enum End {
+    /// The time is over, or Ctrl-C or a hang-up.
+    Stopped,
+    /// SIGTERM.
+    Terminated,
+    /// COMMAND has ended.
+    Command(ExitStatus),
+}
+
+/// Waits for what ends a recording.
+struct Ends {
+    sender: Sender<End>,
+    receiver: Receiver<End>,
+}
+
+impl Ends {
+    /// Takes over the signals that stop us. A second one kills, as if there were no handler.
+    fn watch() -> Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
+        let ends = sender.clone();
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                let end = if signal == SIGTERM { End::Terminated } else { End::Stopped };
+                if ends.send(end).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { sender, receiver })
+    }
+
+    fn watch_command(&self, mut command: Child) -> Result<()> {
+        let ends = self.sender.clone();
+        let wait = move || {
+            if let Ok(status) = command.wait() {
+                let _ = ends.send(End::Command(status));
+            }
+        };
+        thread::Builder::new().name("command".into()).spawn(wait)?;
+        Ok(())
+    }
+
+    fn wait(&self, deadline: Option<Instant>, session: &Session, meter: &mut Meter) -> End {
+        loop {
+            let next = deadline.map_or(meter.next(), |deadline| deadline.min(meter.next()));
+            match self.receiver.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(end) => return end,
+                Err(RecvTimeoutError::Disconnected) => return End::Stopped, // we hold a sender: cannot be
+                Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return End::Stopped;
+                }
+                Err(RecvTimeoutError::Timeout) => meter.show(session),
+            }
+        }
+    }
+
+    /// Waits for COMMAND after the files are written, and gives its exit status.
+    fn wait_for_command(&self, pid: u32, is_quiet: bool) -> u8 {
+        let mut is_told = is_quiet;
+        loop {
+            match self.receiver.recv_timeout(Duration::from_secs(1)) {
+                Ok(End::Command(status)) => return child::exit_code(status),
+                Ok(End::Terminated) => child::terminate(pid),
+                Ok(End::Stopped) => {}
+                Err(RecvTimeoutError::Disconnected) => return 1,
+                Err(RecvTimeoutError::Timeout) if !is_told => {
+                    terminal::line(&format!("everytick: waiting for the command (process {pid}) to end"));
+                    is_told = true;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Why the kernel refuses to be profiled, in one sentence with the next step.
+
+use anyhow::{Error, anyhow};
+use rustix::process::geteuid;
+
+use crate::kernel::LoadError;
+use crate::processes::proc::read_text;
+
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const ENOSYS: i32 = 38;
+const EOPNOTSUPP: i32 = 95;
+
+/// The capability bits of include/uapi/linux/capability.h that profiling needs.
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities(u64);
+
+impl Capabilities {
+    /// Reads those in force.
+    pub fn own() -> Self {
+        let status = read_text("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        Self(line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0))
+    }
+
+    fn has(self, bit: u32) -> bool {
+        self.0 >> bit & 1 == 1
+    }
+
+    /// Says which of those that profiling needs are missing.
+    pub fn missing(self) -> Vec<&'static str> {
+        if self.has(CAP_SYS_ADMIN) {
+            return Vec::new();
+        }
+        let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
+        needed.into_iter().filter(|(bit, _)| !self.has(*bit)).map(|(_, name)| name).collect()
+    }
+}
+
+/// Explains why the sampler could not be started.
+pub(super) fn explain(error: LoadError) -> Error {
+    let missing = Capabilities::own().missing();
+    let refused = matches!(error.errno(), Some(EPERM | EACCES));
+    if refused && !missing.is_empty() {
+        return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_them());
+    }
+    match (&error, error.errno()) {
+        (LoadError::Bpf { .. }, Some(EPERM | ENOSYS)) => anyhow!(
+            "the kernel denies bpf(2) although we have the capabilities; a seccomp profile or a \
+             lockdown does that: run with seccomp unconfined, or see `everytick doctor`"
+        ),
+        (LoadError::Perf(_), Some(EPERM | EACCES | ENOSYS)) => anyhow!(
+            "the kernel denies perf_event_open(2) although we have the capabilities; a seccomp \
+             profile does that: run with seccomp unconfined, or see `everytick doctor`"
+        ),
+        (LoadError::Bpf { .. }, Some(EOPNOTSUPP)) => {
+            anyhow!("this kernel has no BPF for perf events (CONFIG_BPF_EVENTS); use one that has")
+        }
+        (LoadError::Bpf { log, .. }, _) => match last_words(log) {
+            Some(words) => anyhow!("{error}: {words}; see `everytick doctor`"),
+            None => anyhow!("{error}; see `everytick doctor`"),
+        },
+        _ => Error::new(error),
+    }
+}
+
+fn how_to_get_them() -> &'static str {
+    if geteuid().is_root() {
+        "we are root without them: add them to the container or service"
+    } else {
+        "run it as root, as in `sudo everytick record`"
+    }
+}
+
+/// The last line of libbpf's log that says something.
+fn last_words(log: &str) -> Option<&str> {
+    log.lines().map(str::trim).rfind(|line| line.starts_with("libbpf: ") && !line.contains("-- "))
+}

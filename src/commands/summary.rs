@@ -1,0 +1,186 @@
+//! What is said at the end of `record`, and what the profile carries about itself.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use profile::{CaptureLedger, NamedFrame, Profile, StackEnd};
+use symbolizer::Usage;
+
+use super::meter::{own_cpu, share_of_machine};
+use super::terminal::thousands;
+use crate::naming::{Unnamed, kernel_is_unnamed};
+use crate::processes::Executables;
+use crate::processes::proc::read_text;
+use crate::session::SamplerTime;
+
+/// Functions listed at the end.
+const TOP: usize = 5;
+
+/// What a recording cost the machine.
+pub(super) struct Cost {
+    pub sampler: SamplerTime,
+    pub symbolizer: Usage,
+    pub map_bytes: u64,
+}
+
+/// What went less well than it could have.
+pub(super) struct Trouble<'a> {
+    pub unnamed: &'a [Unnamed],
+    pub executables: &'a Executables,
+    pub side_band_lost: u64,
+    pub not_followed: u64,
+}
+
+/// Says what was recorded, how well, at what cost, and where the time went.
+pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> String {
+    let mut text = String::new();
+    let elapsed = Duration::from_nanos(profile.duration_ns);
+    let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
+    let _ = writeln!(
+        text,
+        "everytick: {} samples of {} processes in {:.1} s",
+        thousands(profile.ledger.aggregated),
+        thousands(processes.len() as u64),
+        elapsed.as_secs_f64()
+    );
+    for line in quality(&profile.ledger) {
+        let _ = writeln!(text, "  {line}");
+    }
+    for line in profile.ledger.to_string().lines() {
+        let _ = writeln!(text, "  ticks         {line}");
+    }
+    for line in troubles(profile, trouble) {
+        let _ = writeln!(text, "  note          {line}");
+    }
+    text.push_str(&cost_lines(cost, elapsed));
+    text.push_str(&top_functions(profile));
+    text
+}
+
+/// Says of user and kernel stacks how they ended, in per cent of those that there were.
+pub(super) fn quality(ledger: &CaptureLedger) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, ends) in [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)] {
+        let present = |end: &&StackEnd| **end != StackEnd::Absent;
+        let all: u64 = StackEnd::ALL.iter().filter(present).map(|end| ends[*end as usize]).sum();
+        if all == 0 {
+            continue;
+        }
+        let mut parts: Vec<_> = StackEnd::ALL.iter().filter(present).collect();
+        parts.retain(|end| ends[**end as usize] > 0);
+        parts.sort_by_key(|end| u64::MAX - ends[**end as usize]);
+        let texts: Vec<String> = parts
+            .iter()
+            .map(|end| {
+                let cut = if end.is_cut() { "cut: " } else { "" };
+                format!("{cut}{} {:.1} %", end.text(), 100.0 * ends[**end as usize] as f64 / all as f64)
+            })
+            .collect();
+        lines.push(format!("{name:<14}{} ({})", thousands(all), texts.join(", ")));
+    }
+    if ledger.guessed > 0 {
+        let share = 100.0 * ledger.guessed as f64 / ledger.aggregated.max(1) as f64;
+        lines.push(format!("{:<14}{share:.1} % of samples have frames by frame pointer alone", "guessed"));
+    }
+    lines
+}
+
+/// The lines that the pprof file carries beside its ledger.
+pub(super) fn comments(profile: &Profile, frequency: u32) -> Vec<String> {
+    let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let host = read_text("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut lines = vec![
+        format!("everytick {}", env!("CARGO_PKG_VERSION")),
+        format!("host {}, Linux {}", host.trim(), release.trim()),
+        format!("cpu-clock at {frequency} Hz on {} CPUs", profile.ledger.cpus.len()),
+    ];
+    lines.extend(quality(&profile.ledger));
+    lines
+}
+
+fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if kernel_is_unnamed(profile) {
+        lines.push(
+            "kernel functions have no names: `sysctl kernel.kptr_restrict=0`, or add CAP_SYSLOG".into(),
+        );
+    }
+    for Unnamed { executable, reason } in trouble.unnamed.iter().take(TOP) {
+        lines.push(format!("no names in {executable}: {reason}"));
+    }
+    let more = trouble.unnamed.len().saturating_sub(TOP);
+    if more > 0 {
+        lines.push(format!("no names in {more} more executables"));
+    }
+    let counts = [
+        (trouble.side_band_lost, "process events lost: some frames may lack their executable"),
+        (trouble.not_followed, "child processes were too many to follow and are missing"),
+        (trouble.executables.unopened(), "executables could not be opened in time"),
+    ];
+    let counted = counts.into_iter().filter(|(count, _)| *count > 0);
+    lines.extend(counted.map(|(count, what)| format!("{} {what}", thousands(count))));
+    lines
+}
+
+fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
+    let Cost { sampler, symbolizer, map_bytes } = cost;
+    let cpu = own_cpu() + sampler.total + symbolizer.cpu;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    format!(
+        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
+         sampler       {:.1} us a tick, 99.9 % below {:.0} us, at most {:.0} us\n  \
+         own memory    {:.1} MiB agent, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
+        millis(cpu),
+        share_of_machine(cpu, elapsed),
+        millis(own_cpu()),
+        millis(symbolizer.cpu),
+        millis(sampler.total),
+        micros(sampler.per_tick()),
+        micros(sampler.p999),
+        micros(sampler.max),
+        mib(own_peak_rss()),
+        mib(symbolizer.peak_rss_kib << 10),
+        mib(*map_bytes),
+    )
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn own_peak_rss() -> u64 {
+    let status = read_text("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+fn top_functions(profile: &Profile) -> String {
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    for sample in &profile.samples {
+        if let Some(leaf) = profile.frames_of(sample).next() {
+            *counts.entry(leaf_name(profile, leaf)).or_default() += sample.count;
+        }
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let all = profile.ledger.aggregated.max(1) as f64;
+    let mut text = String::new();
+    for (at, (name, count)) in counts.iter().take(TOP).enumerate() {
+        let title = if at == 0 { "top functions" } else { "" };
+        let _ = writeln!(text, "  {title:<13} {:5.1} %  {name}", 100.0 * *count as f64 / all);
+    }
+    text
+}
+
+fn leaf_name(profile: &Profile, leaf: &NamedFrame) -> String {
+    let file = profile.mapping_of(leaf).name.rsplit('/').next().unwrap_or_default();
+    match leaf.lines.first() {
+        Some(line) => format!("{} ({file})", profile.functions[line.function as usize].name),
+        None => format!("{file}+{:#x}", leaf.address),
+    }
+}
