@@ -1,0 +1,214 @@
+//! What the stories share: programs with a known stack, recordings, and their readers.
+//!
+//! Every story profiles the real machine, so they run one at a time: each holds [`alone`].
+#![allow(dead_code, clippy::unwrap_used)] // each test binary uses a part of this, and a test may die
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use tempfile::TempDir;
+
+/// Waits until no other story of this binary runs. Fails loudly where profiling is not possible.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    let guard = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(rustix::process::geteuid().is_root(), "these tests profile the machine: run them as root");
+    guard
+}
+
+/// The program under test.
+pub fn everytick() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_everytick"))
+}
+
+/// An empty directory that goes with the story.
+pub fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Compiles `tests/programs/SOURCE` with frame pointers and debug information, under `name`.
+pub fn compile(source: &str, directory: &Path, name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
+    let out = directory.join(name);
+    let mut compiler = match path.extension().and_then(|e| e.to_str()) {
+        Some("rs") => {
+            let mut rustc = Command::new("rustc");
+            rustc.args(["-g", "-O", "-Cforce-frame-pointers=yes"]);
+            rustc
+        }
+        extension => {
+            let mut cc = Command::new(if extension == Some("cpp") { "g++" } else { "gcc" });
+            cc.args(["-g", "-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"]);
+            cc
+        }
+    };
+    let done = compiler.arg(&path).arg("-o").arg(&out).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    out
+}
+
+/// A program that runs until it is dropped.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn start(program: &Path) -> Self {
+        Self(Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A finished `everytick record` that wrote `out.pb.gz` and `out.folded`.
+pub struct Recorded {
+    pub directory: TempDir,
+    pub status: i32,
+    pub stderr: String,
+}
+
+/// Runs `everytick record` with these arguments; `--` and what follows come last.
+pub fn record(arguments: &[&str]) -> Recorded {
+    let directory = directory();
+    let output = start_record(directory.path(), arguments).wait_with_output().unwrap();
+    recorded(directory, output)
+}
+
+/// Starts `everytick record` in a directory; [`recorded`] takes what came of it.
+pub fn start_record(directory: &Path, arguments: &[&str]) -> Child {
+    let mut command = everytick();
+    command.args(["record", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
+    command.current_dir(directory).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+pub fn recorded(directory: TempDir, output: Output) -> Recorded {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Recorded { directory, status: output.status.code().unwrap_or(-1), stderr }
+}
+
+/// Sleeps: for what only time can do.
+pub fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// A stack outermost first, as folded text has it, and its samples.
+pub type Folded = Vec<(Vec<String>, u64)>;
+
+impl Recorded {
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.status, 0, "{}", self.stderr);
+        self
+    }
+
+    pub fn pprof_path(&self) -> PathBuf {
+        self.directory.path().join("out.pb.gz")
+    }
+
+    pub fn pprof(&self) -> profile::pprof::message::Profile {
+        let bytes = std::fs::read(self.pprof_path()).unwrap();
+        profile::pprof::decode(&bytes, 1 << 30).unwrap()
+    }
+
+    pub fn folded(&self) -> Folded {
+        let text = std::fs::read_to_string(self.directory.path().join("out.folded")).unwrap();
+        let split = |line: &str| {
+            let (stack, count) = line.rsplit_once(' ').unwrap();
+            (stack.split(';').map(str::to_owned).collect(), count.parse().unwrap())
+        };
+        text.lines().map(split).collect()
+    }
+
+    /// Samples whose stack holds all these frames, in this order from the outside in.
+    pub fn samples_through(&self, frames: &[&str]) -> u64 {
+        let holds = |stack: &[String]| {
+            let mut rest = stack.iter();
+            frames.iter().all(|frame| rest.any(|found| found == frame))
+        };
+        self.folded().iter().filter(|(stack, _)| holds(stack)).map(|(_, count)| count).sum()
+    }
+
+    /// The ledger as the pprof file carries it: `aggregated` and the like by name.
+    pub fn ledger(&self) -> BTreeMap<String, u64> {
+        let profile = self.pprof();
+        let comments = profile.comment.iter().map(|place| profile.string_table[*place as usize].clone());
+        let text: Vec<String> = comments.collect();
+        let mut ledger = BTreeMap::new();
+        let lines = text.iter().filter(|line| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w)));
+        for line in lines {
+            let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
+            let words: Vec<&str> = sums.split([' ', '=', '+']).filter(|word| !word.is_empty()).collect();
+            for pair in words.chunks(2) {
+                ledger.insert(pair[0].to_owned(), pair[1].parse().unwrap());
+            }
+            for reason in reasons.trim_end_matches(')').split(", ").filter(|r| !r.is_empty()) {
+                let (name, count) = reason.rsplit_once(": ").unwrap();
+                ledger.insert(name.to_owned(), count.parse().unwrap());
+            }
+        }
+        ledger
+    }
+
+    /// The samples as `go tool pprof -traces -lines` prints them.
+    pub fn traces(&self) -> Vec<Trace> {
+        let path = self.pprof_path();
+        let mut command = Command::new("go");
+        command.args(["tool", "pprof", "-traces", "-lines", "-sample_index=samples"]).arg(path);
+        let output = command.output().expect("go is installed by ./dev setup");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        parse_traces(&String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+/// One sample of `go tool pprof -traces`.
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub labels: BTreeMap<String, String>,
+    pub count: u64,
+    /// Innermost first: `function file:line`.
+    pub frames: Vec<String>,
+}
+
+impl Trace {
+    /// The functions without their places.
+    pub fn functions(&self) -> Vec<&str> {
+        self.frames.iter().map(|frame| frame.rsplit_once(" /").map_or(frame.as_str(), |(name, _)| name)).collect()
+    }
+}
+
+fn parse_traces(text: &str) -> Vec<Trace> {
+    let blocks = text.split("-----------+-------------------------------------------------------\n");
+    blocks.skip(1).map(parse_trace).filter(|trace| trace.count > 0).collect()
+}
+
+fn parse_trace(block: &str) -> Trace {
+    let mut trace = Trace::default();
+    for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if trace.count == 0 {
+            if let Some((key, value)) = line.split_once(":  ") {
+                trace.labels.insert(key.to_owned(), value.to_owned());
+                continue;
+            }
+            let (count, frame) = line.split_once(' ').unwrap_or((line, ""));
+            trace.count = count.parse().unwrap();
+            trace.frames.push(frame.trim().to_owned());
+        } else {
+            trace.frames.push(line.to_owned());
+        }
+    }
+    trace
+}

@@ -1,0 +1,157 @@
+//! Filters choose in the kernel: processes with later threads, cgroups with all below, names, namespaces.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Recorded, Running, alone, compile, directory, pause, record};
+
+/// The names of the processes that have samples.
+fn processes(recorded: &Recorded) -> Vec<String> {
+    let mut names: Vec<String> = recorded.folded().into_iter().map(|(stack, _)| stack[0].clone()).collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn a_process_is_taken_with_threads_that_it_makes_later() {
+    let _alone = alone();
+    let place = directory();
+    let threads = Running::start(&compile("threads.c", place.path(), "threads"));
+    let _other = Running::start(&compile("chain.c", place.path(), "other"));
+    let recorded = record(&["-F", "199", "-d", "1.5", "--by", "thread", "-p", &threads.pid()]).succeeded();
+    assert_eq!(processes(&recorded), ["threads"]);
+    assert!(recorded.samples_through(&["threads", "late", "late_work"]) > 100, "{:#?}", recorded.folded());
+}
+
+#[test]
+fn a_name_chooses_processes_and_threads() {
+    let _alone = alone();
+    let place = directory();
+    let _threads = Running::start(&compile("threads.c", place.path(), "threads"));
+    let _other = Running::start(&compile("chain.c", place.path(), "other"));
+    pause(700);
+    for name in ["late", "threads"] {
+        let recorded = record(&["-F", "199", "-d", "1", "--comm", name]).succeeded();
+        assert_eq!(processes(&recorded), ["threads"], "--comm {name}");
+    }
+}
+
+#[test]
+fn filters_of_different_kinds_narrow_each_other() {
+    let _alone = alone();
+    let place = directory();
+    let busy = Running::start(&compile("chain.c", place.path(), "busy"));
+    let recorded = record(&["-F", "199", "-d", "0.5", "-p", &busy.pid(), "--comm", "nobody"]).succeeded();
+    assert!(recorded.folded().is_empty());
+    assert!(recorded.stderr.contains("there is no sample"), "{}", recorded.stderr);
+    assert!(recorded.ledger()["other name"] > 50, "{}", recorded.stderr);
+}
+
+/// A cgroup that is removed when it goes.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn make(hierarchy: &Path, name: &str) -> Self {
+        let path = hierarchy.join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn take(&self, process: &Running) {
+        fs::write(self.0.join("cgroup.procs"), process.pid()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        pause(200); // until the kernel has let go of the last process
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Mount points of hierarchies of a kind.
+fn hierarchies(kind: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let of_kind = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind));
+    of_kind.map(|line| line.split(' ').nth(1).unwrap().into()).collect()
+}
+
+#[test]
+fn a_cgroup_is_taken_with_all_below_it_in_each_hierarchy() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "inside");
+    let _outside = Running::start(&compile("chain.c", place.path(), "outside"));
+    let all = [hierarchies("cgroup2"), hierarchies("cgroup")].concat();
+    assert!(!all.is_empty(), "no cgroup hierarchy is mounted");
+    for hierarchy in all {
+        if hierarchy.ends_with("cpuset") {
+            continue; // a new cpuset takes no process before it has CPUs
+        }
+        let parent = Cgroup::make(&hierarchy, "everytick-test");
+        let child = Cgroup::make(&parent.0, "child");
+        let inside = Running::start(&program);
+        child.take(&inside);
+        let directory = parent.0.to_str().unwrap();
+        for path in [directory, "/everytick-test"] {
+            let recorded = record(&["-F", "199", "-d", "0.5", "--cgroup", path]).succeeded();
+            assert_eq!(processes(&recorded), ["inside"], "--cgroup {path} in {}", hierarchy.display());
+        }
+        drop(inside);
+        drop(child);
+    }
+}
+
+#[test]
+fn in_a_pid_namespace_pids_are_the_ones_that_it_shows() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "inside");
+    let _outside = Running::start(&compile("chain.c", place.path(), "outside"));
+    let script = format!(
+        "{} & {} record -F 199 -d 1 -p $! -o out.pb.gz -o out.folded; status=$?; kill $!; exit $status",
+        program.display(),
+        env!("CARGO_BIN_EXE_everytick"),
+    );
+    let output = directory();
+    let unshare = ["--pid", "--fork", "--mount-proc", "sh", "-c", &script];
+    let ran = Command::new("unshare").args(unshare).current_dir(output.path()).output().unwrap();
+    let recorded = common::recorded(output, ran).succeeded();
+    assert_eq!(processes(&recorded), ["inside"], "{}", recorded.stderr);
+    assert!(recorded.samples_through(&["inside", "main", "a", "b", "c", "spin"]) > 100);
+    let pids: Vec<String> = recorded.traces().into_iter().map(|t| t.labels["pid"].clone()).collect();
+    assert!(pids.iter().all(|pid| pid == "2"), "the second process of its namespace: {pids:?}");
+}
+
+#[test]
+fn in_a_pid_namespace_commands_are_followed_and_the_rest_is_left_out() {
+    let _alone = alone();
+    let place = directory();
+    let brief = compile("brief.c", place.path(), "brief");
+    let script = format!(
+        "exec {} record -F 499 -o out.pb.gz -o out.folded -- sh -c {}",
+        env!("CARGO_BIN_EXE_everytick"),
+        brief.display(),
+    );
+    let output = directory();
+    let unshare = ["--pid", "--fork", "--mount-proc", "sh", "-c", &script];
+    let ran = Command::new("unshare").args(unshare).current_dir(output.path()).output().unwrap();
+    let recorded = common::recorded(output, ran);
+    assert_eq!(recorded.status, 3, "{}", recorded.stderr);
+    assert!(recorded.samples_through(&["brief", "main", "brief_work"]) > 80, "{:#?}", recorded.folded());
+}
+
+#[test]
+fn under_the_proc_of_another_namespace_it_refuses() {
+    let _alone = alone();
+    let script = format!("{} record -d 1; exit $?", env!("CARGO_BIN_EXE_everytick"));
+    let output = directory();
+    let unshare = ["--pid", "--fork", "sh", "-c", &script];
+    let ran = Command::new("unshare").args(unshare).current_dir(output.path()).output().unwrap();
+    let recorded = common::recorded(output, ran);
+    assert_eq!(recorded.status, 1);
+    assert!(recorded.stderr.contains("/proc shows another pid namespace than ours; run `mount"), "{}", recorded.stderr);
+}

@@ -1,0 +1,137 @@
+//! Stacks are true: programs whose stack is known by construction, read back by `go tool pprof`.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use common::{Running, alone, compile, directory, record};
+
+/// Profiles a program and checks that 99 % of its user samples are exactly this chain down
+/// to main's caller, each frame `function file:line`.
+fn check(source: &str, chain: &[&str], callers: &[&str]) {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile(source, place.path(), "chain"));
+    let pid = program.pid();
+    let recorded = record(&["-F", "997", "-d", "2", "--no-kernel", "-p", &pid]).succeeded();
+
+    let traces = recorded.traces();
+    let is_true = |frames: &[String]| {
+        // Rust's `black_box` in the loop of spin is a function of its own, inlined.
+        let inlined = frames.iter().take_while(|frame| frame.ends_with("(inline)")).count();
+        let frames = &frames[inlined..];
+        let (inner, outer) = frames.split_at(chain.len().min(frames.len()));
+        let inner: Vec<String> = inner.iter().map(|frame| without_directories(frame)).collect();
+        let caller = outer.first().map(String::as_str).unwrap_or_default();
+        inner == chain && callers.iter().any(|name| caller.starts_with(name))
+    };
+    let all: u64 = traces.iter().map(|trace| trace.count).sum();
+    let good: u64 = traces.iter().filter(|t| is_true(&t.frames)).map(|t| t.count).sum();
+    assert!(all > 1000, "only {all} samples\n{}", recorded.stderr);
+    assert!(good * 100 >= all * 99, "{good} of {all} are the chain; {traces:#?}");
+    println!("{source}: {good} of {all} user samples are exactly the chain");
+}
+
+/// `spin /tmp/x/chain.c:11` becomes `spin chain.c:11`.
+fn without_directories(frame: &str) -> String {
+    let (function, place) = frame.rsplit_once(' ').unwrap_or((frame, ""));
+    format!("{function} {}", place.rsplit('/').next().unwrap_or_default())
+}
+
+#[test]
+fn a_c_program_with_frame_pointers() {
+    let chain = ["spin chain.c:11", "c chain.c:16", "b chain.c:22", "a chain.c:28", "main chain.c:35"];
+    check("chain.c", &chain, &["__libc_start_call_main"]);
+}
+
+#[test]
+fn a_cpp_program_with_frame_pointers() {
+    let chain = [
+        "chain::Worker::spin chain.cpp:13",
+        "chain::c<chain::Worker> chain.cpp:19",
+        "chain::b chain.cpp:26",
+        "chain::a chain.cpp:32",
+        "main chain.cpp:41",
+    ];
+    check("chain.cpp", &chain, &["__libc_start_call_main"]);
+}
+
+#[test]
+fn a_rust_program_with_frame_pointers() {
+    let chain = [
+        "chain::spin chain.rs:8",
+        "chain::c chain.rs:14",
+        "chain::b chain.rs:20",
+        "chain::a chain.rs:26",
+        "chain::main chain.rs:32",
+    ];
+    check("chain.rs", &chain, &["core::ops::function::FnOnce::call_once", "<fn() as core::ops"]);
+}
+
+#[test]
+fn inlined_functions_have_their_own_lines() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile("inlined.c", place.path(), "inlined"));
+    let recorded = record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
+    let traces = recorded.traces();
+    let chain = ["inner inlined.c:9 (inline)", "middle inlined.c:15 (inline)", "outer inlined.c:20"];
+    let is_true = |frames: &[String]| {
+        let names: Vec<String> = frames.iter().take(3).map(|f| place_without_directories(f)).collect();
+        names == chain
+    };
+    let all: u64 = traces.iter().map(|trace| trace.count).sum();
+    let good: u64 = traces.iter().filter(|t| is_true(&t.frames)).map(|t| t.count).sum();
+    assert!(good * 100 >= all * 90, "{good} of {all}: {traces:#?}");
+}
+
+/// As `without_directories`, for frames that may end in ` (inline)`.
+fn place_without_directories(frame: &str) -> String {
+    match frame.strip_suffix(" (inline)") {
+        Some(rest) => format!("{} (inline)", without_directories(rest)),
+        None => without_directories(frame),
+    }
+}
+
+#[test]
+fn a_system_call_shows_user_and_kernel_functions_in_one_stack() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
+    let recorded = record(&["-F", "499", "-d", "2", "-p", &program.pid()]).succeeded();
+    let all = recorded.samples_through(&["syscalls"]);
+    let through = recorded.samples_through(&["main", "reads", "entry_SYSCALL_64_after_hwframe_[k]", "vfs_read_[k]"]);
+    assert!(all > 500, "only {all} samples\n{}", recorded.stderr);
+    assert!(through * 10 >= all * 8, "{through} of {all}: {:#?}", recorded.folded());
+}
+
+#[test]
+fn a_kernel_stack_at_its_limit_says_so() {
+    let _alone = alone();
+    let limit = "/proc/sys/kernel/perf_event_max_stack";
+    let usual = std::fs::read_to_string(limit).unwrap();
+    std::fs::write(limit, "4").unwrap();
+    let place = directory();
+    let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
+    let recorded = record(&["-F", "499", "-d", "1", "-p", &program.pid()]);
+    std::fs::write(limit, usual).unwrap();
+    let recorded = recorded.succeeded();
+    let cut = recorded.samples_through(&["syscalls", "[cut: kernel depth limit]", "vfs_read_[k]"]);
+    assert!(cut > 50, "{:#?}", recorded.folded());
+    let label = "kernel: depth limit";
+    let labelled = recorded.traces().iter().any(|t| t.labels.get("cut").is_some_and(|cut| cut.contains(label)));
+    assert!(labelled, "no label `cut` with {label:?}");
+}
+
+#[test]
+fn a_stack_that_frame_pointers_cannot_finish_says_so_everywhere() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile("chain.c", place.path(), "chain"));
+    let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
+    let all = recorded.samples_through(&["chain"]);
+    assert_eq!(recorded.samples_through(&["chain", "[cut: no frame pointer]", "main"]), all);
+    for trace in recorded.traces() {
+        assert_eq!(trace.labels["cut"], "user: no frame pointer");
+        assert_eq!(trace.labels["guessed"], "frame pointers");
+    }
+    assert!(recorded.stderr.contains("cut: no frame pointer 100.0 %"), "{}", recorded.stderr);
+}
