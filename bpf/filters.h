@@ -64,17 +64,19 @@ struct climb {
 	bool found;
 };
 
+/* Looks at one cgroup and goes to its parent. (A CO-RE read of climb->cgroup would relocate `climb`.) */
 static long climb_one(u32 step, struct climb *climb)
 {
+	struct cgroup *cgroup = climb->cgroup;
 	struct cgroup_key key = {
-		.id = BPF_CORE_READ(climb->cgroup, kn, id),
+		.id = BPF_CORE_READ(cgroup, kn, id),
 		.hierarchy = climb->hierarchy,
 	};
 	if (bpf_map_lookup_elem(&cgroups, &key)) {
 		climb->found = true;
 		return 1;
 	}
-	struct cgroup_subsys_state *parent = BPF_CORE_READ(climb->cgroup, self.parent);
+	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
 	if (!parent)
 		return 1;
 	climb->cgroup = BPF_CORE_READ(parent, cgroup);
@@ -90,10 +92,11 @@ struct visit {
 /* Looks at the task's cgroup in one more hierarchy, and at all above it. */
 static long visit_one(u32 index, struct visit *visit)
 {
-	if (!visit->at || visit->at == visit->head)
+	const struct list_head *at = visit->at;
+	if (!at || at == visit->head)
 		return 1;
 	const struct cgrp_cset_link *link =
-		(const void *)visit->at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+		(const void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
 	struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
 	struct climb climb = {
 		.cgroup = cgroup,
@@ -101,7 +104,7 @@ static long visit_one(u32 index, struct visit *visit)
 	};
 	bpf_loop(CGROUP_DEPTH_MAX, climb_one, &climb, 0);
 	visit->found = climb.found;
-	visit->at = BPF_CORE_READ(visit->at, next);
+	visit->at = BPF_CORE_READ(at, next);
 	return visit->found;
 }
 

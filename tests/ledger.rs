@@ -1,5 +1,5 @@
 //! Every tick is accounted for, also when samples are lost.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 use std::collections::BTreeMap;

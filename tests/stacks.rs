@@ -1,5 +1,5 @@
 //! Stacks are true: programs whose stack is known by construction, read back by `go tool pprof`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 use common::{Running, alone, compile, directory, record};

@@ -42,7 +42,7 @@ pub(super) struct RecordArguments {
     pub frequency: u32,
 
     /// Stop after so many seconds; without it Ctrl-C or the end of COMMAND stops.
-    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub duration: Option<f64>,
 
     /// Only this process with its threads. Can be given several times.

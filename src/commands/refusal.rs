@@ -3,13 +3,8 @@
 use anyhow::{Error, anyhow};
 use rustix::process::geteuid;
 
-use crate::kernel::LoadError;
+use crate::kernel::{Answer, LoadError};
 use crate::processes::proc::read_text;
-
-const EPERM: i32 = 1;
-const EACCES: i32 = 13;
-const ENOSYS: i32 = 38;
-const EOPNOTSUPP: i32 = 95;
 
 /// The capability bits of include/uapi/linux/capability.h that profiling needs.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -45,22 +40,18 @@ impl Capabilities {
 /// Explains why the sampler could not be started.
 pub(super) fn explain(error: LoadError) -> Error {
     let missing = Capabilities::own().missing();
-    let refused = matches!(error.errno(), Some(EPERM | EACCES));
-    if refused && !missing.is_empty() {
+    if error.answer() == Answer::Denied && !missing.is_empty() {
         return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_them());
     }
-    match (&error, error.errno()) {
-        (LoadError::Bpf { .. }, Some(EPERM | ENOSYS)) => anyhow!(
-            "the kernel denies bpf(2) although we have the capabilities; a seccomp profile or a \
+    match (&error, error.answer()) {
+        (LoadError::Bpf { .. }, Answer::Denied) => anyhow!(
+            "the kernel denies bpf(2) although we have the capabilities; a seccomp profile or \
              lockdown does that: run with seccomp unconfined, or see `everytick doctor`"
         ),
-        (LoadError::Perf(_), Some(EPERM | EACCES | ENOSYS)) => anyhow!(
+        (LoadError::Perf(_), Answer::Denied | Answer::Unsupported) => anyhow!(
             "the kernel denies perf_event_open(2) although we have the capabilities; a seccomp \
              profile does that: run with seccomp unconfined, or see `everytick doctor`"
         ),
-        (LoadError::Bpf { .. }, Some(EOPNOTSUPP)) => {
-            anyhow!("this kernel has no BPF for perf events (CONFIG_BPF_EVENTS); use one that has")
-        }
         (LoadError::Bpf { log, .. }, _) => match last_words(log) {
             Some(words) => anyhow!("{error}: {words}; see `everytick doctor`"),
             None => anyhow!("{error}; see `everytick doctor`"),
@@ -77,7 +68,27 @@ fn how_to_get_them() -> &'static str {
     }
 }
 
-/// The last line of libbpf's log that says something.
+/// The last line of the log that says why: what the verifier says comes before libbpf's own conclusions.
 fn last_words(log: &str) -> Option<&str> {
-    log.lines().map(str::trim).rfind(|line| line.starts_with("libbpf: ") && !line.contains("-- "))
+    let is_conclusion = |line: &str| {
+        line.is_empty() || line.starts_with("processed ") || line.starts_with("-- ") || line.contains("failed to load")
+    };
+    log.lines().map(str::trim).rfind(|line| !is_conclusion(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn the_verifiers_last_word_is_the_reason() {
+        let log = "libbpf: prog 'sample': BPF program load failed: -EINVAL\n\
+                   -- BEGIN PROG LOAD LOG --\n\
+                   0: (85) call unknown#1\n\
+                   invalid func unknown#1\n\
+                   processed 1 insns (limit 1000000) max_states_per_insn 0\n\
+                   -- END PROG LOAD LOG --\n\
+                   libbpf: prog 'sample': failed to load: -EINVAL\n";
+        assert_eq!(last_words(log), Some("invalid func unknown#1"));
+    }
 }

@@ -17,7 +17,7 @@ mod skeleton;
 mod verifier;
 
 pub use perf::{PerfError, cpu_clock_opens, online_cpus};
-pub use sampler::{LoadError, SampleReader, Sampler};
+pub use sampler::{Answer, LoadError, SampleReader, Sampler};
 pub use settings::{Filters, Settings};
 pub use side_band::SideBand;
 pub use verifier::{VerifierCost, verifier_costs};

@@ -33,16 +33,32 @@ pub enum LoadError {
     Io(#[from] io::Error),
 }
 
+/// The kernel's answer, as far as it tells what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// We may not.
+    Denied,
+    /// It cannot.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
 impl LoadError {
-    /// Gives the kernel's answer as an error number, where it is one.
-    pub fn errno(&self) -> Option<i32> {
+    /// Sorts what the kernel answered.
+    pub fn answer(&self) -> Answer {
+        let of_io = |error: &io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Answer::Denied,
+            io::ErrorKind::Unsupported => Answer::Unsupported,
+            _ => Answer::Other,
+        };
         match self {
-            Self::Bpf { source, .. } => {
-                let source = std::error::Error::source(source).and_then(|s| s.downcast_ref::<io::Error>());
-                source.and_then(io::Error::raw_os_error)
-            }
-            Self::Perf(error) => error.source.raw_os_error(),
-            Self::Io(error) => error.raw_os_error(),
+            Self::Bpf { source, .. } => match source.kind() {
+                libbpf_rs::ErrorKind::PermissionDenied => Answer::Denied,
+                _ => Answer::Other,
+            },
+            Self::Perf(error) => of_io(&error.source),
+            Self::Io(error) => of_io(error),
         }
     }
 }

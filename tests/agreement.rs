@@ -1,0 +1,52 @@
+//! An independent profiler on the same ticks: `perf record` at the same frequency, at the same time.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+use std::process::{Command, Stdio};
+
+use common::{Running, alone, compile, directory, pause, record};
+use rustix::time::{ClockId, clock_gettime};
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+#[test]
+fn perf_counts_the_same_samples_of_the_same_loops() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "loop");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let loops: Vec<Running> = (0..cpus).map(|_| Running::start(&program)).collect();
+
+    // perf begins before and ends after, so that neither's start and end disturb what is compared.
+    let data = place.path().join("perf.data");
+    let mut perf = Command::new("perf");
+    perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a", "-o"]).arg(&data);
+    let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut perf = perf.spawn().unwrap();
+    pause(1000);
+    let recorded = record(&["-F", "199", "-d", "8"]).succeeded();
+    assert!(perf.wait().unwrap().success());
+
+    let profile = recorded.pprof();
+    let start = profile.time_nanos as f64 / 1e9 - (seconds(ClockId::Realtime) - seconds(ClockId::Monotonic));
+    let end = start + profile.duration_nanos as f64 / 1e9;
+    let script = Command::new("perf").args(["script", "-F", "pid,time", "-i"]).arg(&data).output().unwrap();
+    let script = String::from_utf8(script.stdout).unwrap();
+    let perf_samples = |pid: &str| {
+        let inside = |time: f64| (start..end).contains(&time);
+        let fields = script.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
+        let of_pid = fields.filter(|(found, _)| *found == pid);
+        of_pid.filter(|(_, time)| inside(time.trim().trim_end_matches(':').parse().unwrap())).count()
+    };
+    let traces = recorded.traces();
+    for one in &loops {
+        let theirs = perf_samples(&one.pid()) as f64;
+        let ours = traces.iter().filter(|t| t.labels["pid"] == one.pid()).map(|t| t.count).sum::<u64>() as f64;
+        println!("process {}: perf {theirs}, everytick {ours}", one.pid());
+        assert!(theirs > 1000.0, "perf saw only {theirs}");
+        assert!((ours / theirs - 1.0).abs() <= 0.02, "perf {theirs}, everytick {ours}");
+    }
+}

@@ -1,0 +1,49 @@
+//! The verifier's cost of each program is in a committed table, so that growth is seen in a diff.
+//!
+//! `UPDATE_EXPECT=1 cargo test --test verifier` accepts new figures.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use everytick::kernel::abi::CgroupKey;
+use everytick::kernel::{Filters, Settings, verifier_costs};
+use expect_test::expect_file;
+
+/// Everything that can be switched on, so that no code is dead.
+fn settings() -> Settings {
+    Settings {
+        frequency: 99,
+        kernel_stacks: true,
+        user_stacks: true,
+        idle: false,
+        command: true,
+        filters: Filters {
+            processes: vec![(1, 0)],
+            cgroups: vec![CgroupKey { id: 1, hierarchy: 0 }],
+            comms: vec![everytick::kernel::abi::CommKey::new("x")],
+        },
+        pid_namespace: Some(1),
+        own_pid: 1,
+        kernel_frames_limit: 127,
+        ring_bytes: 1 << 20,
+    }
+}
+
+#[test]
+fn the_cost_of_each_program_is_the_committed_one() {
+    let _alone = common::alone();
+    let plain = Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
+    let mut table = String::from("program      instructions   states  stack\n");
+    for (title, settings) in [("as usual", plain), ("with every filter", settings())] {
+        table.push_str(&format!("# {title}\n"));
+        let costs = verifier_costs(&settings).unwrap();
+        assert!(!costs.is_empty(), "the kernel gave no statistics");
+        for cost in costs {
+            assert!(cost.instructions < 20_000 && cost.states < 1_000, "{cost}: look at this before you accept it");
+            table.push_str(&format!("{cost}\n"));
+        }
+    }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let series: Vec<&str> = release.split('.').take(2).collect();
+    expect_file![format!("golden/verifier-{}.txt", series.join("."))].assert_eq(&table);
+}
