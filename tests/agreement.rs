@@ -23,7 +23,8 @@ fn perf_counts_the_same_samples_of_the_same_loops() {
     // perf begins before and ends after, so that neither's start and end disturb what is compared.
     let data = place.path().join("perf.data");
     let mut perf = Command::new("perf");
-    perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a", "-o"]).arg(&data);
+    perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a", "-o"])
+        .arg(&data);
     let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut perf = perf.spawn().unwrap();
     pause(1000);
@@ -31,20 +32,26 @@ fn perf_counts_the_same_samples_of_the_same_loops() {
     assert!(perf.wait().unwrap().success());
 
     let profile = recorded.pprof();
-    let start = profile.time_nanos as f64 / 1e9 - (seconds(ClockId::Realtime) - seconds(ClockId::Monotonic));
+    let start = profile.time_nanos as f64 / 1e9
+        - (seconds(ClockId::Realtime) - seconds(ClockId::Monotonic));
     let end = start + profile.duration_nanos as f64 / 1e9;
-    let script = Command::new("perf").args(["script", "-F", "pid,time", "-i"]).arg(&data).output().unwrap();
+    let script =
+        Command::new("perf").args(["script", "-F", "pid,time", "-i"]).arg(&data).output().unwrap();
     let script = String::from_utf8(script.stdout).unwrap();
     let perf_samples = |pid: &str| {
         let inside = |time: f64| (start..end).contains(&time);
         let fields = script.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
         let of_pid = fields.filter(|(found, _)| *found == pid);
-        of_pid.filter(|(_, time)| inside(time.trim().trim_end_matches(':').parse().unwrap())).count()
+        of_pid
+            .filter(|(_, time)| inside(time.trim().trim_end_matches(':').parse().unwrap()))
+            .count()
     };
     let traces = recorded.traces();
     for one in &loops {
         let theirs = perf_samples(&one.pid()) as f64;
-        let ours = traces.iter().filter(|t| t.labels["pid"] == one.pid()).map(|t| t.count).sum::<u64>() as f64;
+        let ours =
+            traces.iter().filter(|t| t.labels["pid"] == one.pid()).map(|t| t.count).sum::<u64>()
+                as f64;
         println!("process {}: perf {theirs}, everytick {ours}", one.pid());
         assert!(theirs > 1000.0, "perf saw only {theirs}");
         assert!((ours / theirs - 1.0).abs() <= 0.02, "perf {theirs}, everytick {ours}");

@@ -10,7 +10,8 @@ use common::{Recorded, Running, alone, compile, directory, pause, record};
 
 /// The names of the processes that have samples.
 fn processes(recorded: &Recorded) -> Vec<String> {
-    let mut names: Vec<String> = recorded.folded().into_iter().map(|(stack, _)| stack[0].clone()).collect();
+    let mut names: Vec<String> =
+        recorded.folded().into_iter().map(|(stack, _)| stack[0].clone()).collect();
     names.dedup();
     names
 }
@@ -21,9 +22,14 @@ fn a_process_is_taken_with_threads_that_it_makes_later() {
     let place = directory();
     let threads = Running::start(&compile("threads.c", place.path(), "threads"));
     let _other = Running::start(&compile("chain.c", place.path(), "other"));
-    let recorded = record(&["-F", "199", "-d", "1.5", "--by", "thread", "-p", &threads.pid()]).succeeded();
+    let recorded =
+        record(&["-F", "199", "-d", "1.5", "--by", "thread", "-p", &threads.pid()]).succeeded();
     assert_eq!(processes(&recorded), ["threads"]);
-    assert!(recorded.samples_through(&["threads", "late", "late_work"]) > 100, "{:#?}", recorded.folded());
+    assert!(
+        recorded.samples_through(&["threads", "late", "late_work"]) > 100,
+        "{:#?}",
+        recorded.folded()
+    );
 }
 
 #[test]
@@ -44,7 +50,8 @@ fn filters_of_different_kinds_narrow_each_other() {
     let _alone = alone();
     let place = directory();
     let busy = Running::start(&compile("chain.c", place.path(), "busy"));
-    let recorded = record(&["-F", "199", "-d", "0.5", "-p", &busy.pid(), "--comm", "nobody"]).succeeded();
+    let recorded =
+        record(&["-F", "199", "-d", "0.5", "-p", &busy.pid(), "--comm", "nobody"]).succeeded();
     assert!(recorded.folded().is_empty());
     assert!(recorded.stderr.contains("there is no sample"), "{}", recorded.stderr);
     assert!(recorded.ledger()["other name"] > 50, "{}", recorded.stderr);
@@ -98,7 +105,12 @@ fn a_cgroup_is_taken_with_all_below_it_in_each_hierarchy() {
         let directory = parent.0.to_str().unwrap();
         for path in [directory, "/everytick-test"] {
             let recorded = record(&["-F", "199", "-d", "0.5", "--cgroup", path]).succeeded();
-            assert_eq!(processes(&recorded), ["inside"], "--cgroup {path} in {}", hierarchy.display());
+            assert_eq!(
+                processes(&recorded),
+                ["inside"],
+                "--cgroup {path} in {}",
+                hierarchy.display()
+            );
         }
         drop(inside);
         drop(child);
@@ -122,7 +134,8 @@ fn in_a_pid_namespace_pids_are_the_ones_that_it_shows() {
     let recorded = common::recorded(output, ran).succeeded();
     assert_eq!(processes(&recorded), ["inside"], "{}", recorded.stderr);
     assert!(recorded.samples_through(&["inside", "main", "a", "b", "c", "spin"]) > 100);
-    let pids: Vec<String> = recorded.traces().into_iter().map(|t| t.labels["pid"].clone()).collect();
+    let pids: Vec<String> =
+        recorded.traces().into_iter().map(|t| t.labels["pid"].clone()).collect();
     assert!(pids.iter().all(|pid| pid == "2"), "the second process of its namespace: {pids:?}");
 }
 
@@ -141,7 +154,11 @@ fn in_a_pid_namespace_commands_are_followed_and_the_rest_is_left_out() {
     let ran = Command::new("unshare").args(unshare).current_dir(output.path()).output().unwrap();
     let recorded = common::recorded(output, ran);
     assert_eq!(recorded.status, 3, "{}", recorded.stderr);
-    assert!(recorded.samples_through(&["brief", "main", "brief_work"]) > 80, "{:#?}", recorded.folded());
+    assert!(
+        recorded.samples_through(&["brief", "main", "brief_work"]) > 80,
+        "{:#?}",
+        recorded.folded()
+    );
 }
 
 #[test]
@@ -153,5 +170,9 @@ fn under_the_proc_of_another_namespace_it_refuses() {
     let ran = Command::new("unshare").args(unshare).current_dir(output.path()).output().unwrap();
     let recorded = common::recorded(output, ran);
     assert_eq!(recorded.status, 1);
-    assert!(recorded.stderr.contains("/proc shows another pid namespace than ours; run `mount"), "{}", recorded.stderr);
+    assert!(
+        recorded.stderr.contains("/proc shows another pid namespace than ours; run `mount"),
+        "{}",
+        recorded.stderr
+    );
 }

@@ -19,7 +19,8 @@ fn section(path: &Path, name: &str) -> usize {
 /// A program that works, with `change` done to its debug information.
 fn broken(directory: &Path, change: impl FnOnce(&Path, &mut Vec<u8>)) -> PathBuf {
     let path = compile("chain.c", directory, "broken");
-    let compress = Command::new("objcopy").arg("--compress-debug-sections=zlib").arg(&path).status().unwrap();
+    let compress =
+        Command::new("objcopy").arg("--compress-debug-sections=zlib").arg(&path).status().unwrap();
     assert!(compress.success());
     let mut bytes = std::fs::read(&path).unwrap();
     change(&path, &mut bytes);
@@ -32,11 +33,20 @@ fn check(change: impl FnOnce(&Path, &mut Vec<u8>)) {
     let place = directory();
     let good = Running::start(&compile("chain.c", place.path(), "good"));
     let bad = Running::start(&broken(place.path(), change));
-    let recorded = record(&["-F", "199", "-d", "1", "-p", &good.pid(), "-p", &bad.pid()]).succeeded();
-    assert!(recorded.samples_through(&["good", "main", "a", "b", "c", "spin"]) > 50, "{}", recorded.stderr);
-    let broken: u64 = recorded.folded().iter().filter(|(s, _)| s[0] == "broken").map(|(_, n)| n).sum();
+    let recorded =
+        record(&["-F", "199", "-d", "1", "-p", &good.pid(), "-p", &bad.pid()]).succeeded();
+    assert!(
+        recorded.samples_through(&["good", "main", "a", "b", "c", "spin"]) > 50,
+        "{}",
+        recorded.stderr
+    );
+    let broken: u64 =
+        recorded.folded().iter().filter(|(s, _)| s[0] == "broken").map(|(_, n)| n).sum();
     assert!(broken > 50, "its samples are there: {}", recorded.stderr);
-    assert!(recorded.stderr.contains("note          no names in ") || recorded.samples_through(&["broken", "spin"]) > 0);
+    assert!(
+        recorded.stderr.contains("note          no names in ")
+            || recorded.samples_through(&["broken", "spin"]) > 0
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod common;
 use std::collections::BTreeMap;
 
-use common::{Recorded, Running, alone, compile, directory, pause, record, recorded, signal, start_record};
+use common::{
+    Recorded, Running, alone, compile, directory, pause, record, recorded, signal, start_record,
+};
 use rustix::process::Signal;
 
 /// Keeps every CPU busy: an idle virtual CPU may not tick.
@@ -87,6 +89,7 @@ fn idle_ticks_are_skipped_unless_they_are_asked_for() {
     let with = record(&["-F", "199", "-d", "1", "--idle"]).succeeded();
     let ledger = check_closes(&with);
     assert_eq!(ledger.get("idle"), None);
-    let idle: u64 = with.folded().iter().filter(|(s, _)| s[0].starts_with("swapper/")).map(|(_, n)| n).sum();
+    let idle: u64 =
+        with.folded().iter().filter(|(s, _)| s[0].starts_with("swapper/")).map(|(_, n)| n).sum();
     assert!(idle > 50, "{:#?}", with.folded());
 }

@@ -4,7 +4,9 @@
 mod common;
 use std::process::{Command, Stdio};
 
-use common::{Running, alone, compile, directory, everytick, pause, record, recorded, signal, start_record};
+use common::{
+    Running, alone, compile, directory, everytick, pause, record, recorded, signal, start_record,
+};
 use rustix::process::Signal;
 
 #[test]
@@ -36,8 +38,16 @@ fn a_command_is_profiled_with_its_children_and_threads_and_its_status_is_passed_
     let recorded = record(&["-F", "499", "--by", "thread", "--", "sh", "-c", &script]);
     drop(bystander);
     assert_eq!(recorded.status, 7, "{}", recorded.stderr);
-    assert!(recorded.samples_through(&["brief", "brief", "main", "brief_work"]) > 80, "{:#?}", recorded.folded());
-    assert!(recorded.samples_through(&["threads", "late", "late_work"]) > 100, "{:#?}", recorded.folded());
+    assert!(
+        recorded.samples_through(&["brief", "brief", "main", "brief_work"]) > 80,
+        "{:#?}",
+        recorded.folded()
+    );
+    assert!(
+        recorded.samples_through(&["threads", "late", "late_work"]) > 100,
+        "{:#?}",
+        recorded.folded()
+    );
     assert_eq!(recorded.samples_through(&["bystander"]), 0);
 }
 
@@ -54,7 +64,8 @@ fn a_command_that_cannot_be_run_is_one_sentence_and_no_file() {
     let _alone = alone();
     let recorded = record(&["--", "/nowhere/program"]);
     assert_eq!(recorded.status, 1);
-    let expected = "everytick: cannot run /nowhere/program; check its name and permissions: No such file";
+    let expected =
+        "everytick: cannot run /nowhere/program; check its name and permissions: No such file";
     assert!(recorded.stderr.contains(expected), "{}", recorded.stderr);
     assert_eq!(recorded.directory.path().read_dir().unwrap().count(), 0);
 }
@@ -79,7 +90,10 @@ fn the_duration_ends_a_recording_but_not_its_command() {
     let place = directory();
     let child = start_record(place.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 2; exit 5"]);
     pause(1500);
-    assert!(place.path().join("out.pb.gz").exists(), "the file is written at the end of the duration");
+    assert!(
+        place.path().join("out.pb.gz").exists(),
+        "the file is written at the end of the duration"
+    );
     let recorded = recorded(place, child.wait_with_output().unwrap());
     assert_eq!(recorded.status, 5, "{}", recorded.stderr);
 }
@@ -108,7 +122,8 @@ fn nothing_is_left_loaded_after_a_recording() {
 
 /// Our programs that the kernel has loaded.
 fn programs_loaded() -> usize {
-    let output = Command::new("bpftool").args(["prog", "show"]).output().expect("bpftool is installed");
+    let output =
+        Command::new("bpftool").args(["prog", "show"]).output().expect("bpftool is installed");
     let text = String::from_utf8(output.stdout).unwrap();
     let ours = ["perf_event  name sample", "raw_tracepoint  name follow"];
     text.lines().filter(|line| ours.iter().any(|name| line.contains(name))).count()

@@ -40,7 +40,8 @@ fn a_frequency_of_zero() {
 #[test]
 fn a_frequency_that_the_kernel_does_not_allow() {
     let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").unwrap();
-    let expected = format!("-F 1000000: this kernel allows at most {} Hz; ask for less", limit.trim());
+    let expected =
+        format!("-F 1000000: this kernel allows at most {} Hz; ask for less", limit.trim());
     check(&["record", "-F", "1000000"], 1, &expected);
 }
 
@@ -52,29 +53,49 @@ fn a_duration_that_is_none() {
 
 #[test]
 fn a_file_name_without_a_known_ending() {
-    check(&["record", "-o", "x.txt"], 1, "x.txt: the name must end in one of .svg, .pb.gz, .folded");
+    check(
+        &["record", "-o", "x.txt"],
+        1,
+        "x.txt: the name must end in one of .svg, .pb.gz, .folded",
+    );
 }
 
 #[test]
 fn a_directory_that_does_not_exist_or_takes_no_files() {
-    check(&["record", "-o", "/nowhere/x.svg"], 1, "cannot write to the directory /nowhere: No such file");
+    check(
+        &["record", "-o", "/nowhere/x.svg"],
+        1,
+        "cannot write to the directory /nowhere: No such file",
+    );
     check(&["record", "-o", "/proc/x.svg"], 1, "cannot write to the directory /proc: ");
 }
 
 #[test]
 fn one_bad_file_among_good_ones_stops_it_before_it_starts() {
-    check(&["record", "-d", "9", "-o", "good.svg", "-o", "bad"], 1, "bad: the name must end in one of");
+    check(
+        &["record", "-d", "9", "-o", "good.svg", "-o", "bad"],
+        1,
+        "bad: the name must end in one of",
+    );
 }
 
 #[test]
 fn a_cgroup_that_is_none() {
-    check(&["record", "--cgroup", "/no/such"], 1, "/no/such is no cgroup; give a directory below /");
+    check(
+        &["record", "--cgroup", "/no/such"],
+        1,
+        "/no/such is no cgroup; give a directory below /",
+    );
     check(&["record", "--cgroup", "/tmp"], 1, "/tmp is no cgroup");
 }
 
 #[test]
 fn a_name_that_the_kernel_cannot_have() {
-    check(&["record", "--comm", "longer-than-15-bytes"], 1, "the kernel keeps 1 to 15 bytes of a name");
+    check(
+        &["record", "--comm", "longer-than-15-bytes"],
+        1,
+        "the kernel keeps 1 to 15 bytes of a name",
+    );
 }
 
 #[test]
@@ -104,13 +125,18 @@ fn without_privileges() {
     let _alone = alone();
     let place = directory();
     let copy = public_copy(&place);
-    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
+    let nobody =
+        ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
     let run = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(nobody).arg(&copy).args(arguments).current_dir("/tmp").output().unwrap()
     };
     let output = run(&["record", "-d", "1", "-o", "/tmp/everytick-nobody.svg"]);
-    refused(&output, 1, "profiling needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo everytick record`");
+    refused(
+        &output,
+        1,
+        "profiling needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo everytick record`",
+    );
     assert!(!PathBuf::from("/tmp/everytick-nobody.svg").exists());
 
     let doctor = run(&["doctor"]);
@@ -131,10 +157,15 @@ fn where_seccomp_denies_bpf() {
         .arg(place.path().join("x.svg"))
         .output()
         .unwrap();
-    refused(&output, 1, "the kernel denies bpf(2) although we have the capabilities; a seccomp profile");
+    refused(
+        &output,
+        1,
+        "the kernel denies bpf(2) although we have the capabilities; a seccomp profile",
+    );
     assert!(!place.path().join("x.svg").exists());
 
-    let doctor = Command::new(&deny).arg(env!("CARGO_BIN_EXE_everytick")).arg("doctor").output().unwrap();
+    let doctor =
+        Command::new(&deny).arg(env!("CARGO_BIN_EXE_everytick")).arg("doctor").output().unwrap();
     assert_eq!(doctor.status.code(), Some(1));
 }
 
@@ -150,7 +181,9 @@ fn doctor_says_that_record_works_where_it_works() {
 
 #[test]
 fn version_and_help_are_on_standard_output() {
-    for (flag, expected) in [("--version", "everytick 0.1.0"), ("--help", "Examples:\n  everytick record ")] {
+    for (flag, expected) in
+        [("--version", "everytick 0.1.0"), ("--help", "Examples:\n  everytick record ")]
+    {
         let output = everytick().arg(flag).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains(expected), "{text}");

@@ -38,7 +38,8 @@ fn without_directories(frame: &str) -> String {
 
 #[test]
 fn a_c_program_with_frame_pointers() {
-    let chain = ["spin chain.c:11", "c chain.c:16", "b chain.c:22", "a chain.c:28", "main chain.c:35"];
+    let chain =
+        ["spin chain.c:11", "c chain.c:16", "b chain.c:22", "a chain.c:28", "main chain.c:35"];
     check("chain.c", &chain, &["__libc_start_call_main"]);
 }
 
@@ -71,11 +72,14 @@ fn inlined_functions_have_their_own_lines() {
     let _alone = alone();
     let place = directory();
     let program = Running::start(&compile("inlined.c", place.path(), "inlined"));
-    let recorded = record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
+    let recorded =
+        record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let traces = recorded.traces();
-    let chain = ["inner inlined.c:9 (inline)", "middle inlined.c:15 (inline)", "outer inlined.c:20"];
+    let chain =
+        ["inner inlined.c:9 (inline)", "middle inlined.c:15 (inline)", "outer inlined.c:20"];
     let is_true = |frames: &[String]| {
-        let names: Vec<String> = frames.iter().take(3).map(|f| place_without_directories(f)).collect();
+        let names: Vec<String> =
+            frames.iter().take(3).map(|f| place_without_directories(f)).collect();
         names == chain
     };
     let all: u64 = traces.iter().map(|trace| trace.count).sum();
@@ -98,7 +102,12 @@ fn a_system_call_shows_user_and_kernel_functions_in_one_stack() {
     let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
     let recorded = record(&["-F", "499", "-d", "2", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["syscalls"]);
-    let through = recorded.samples_through(&["main", "reads", "entry_SYSCALL_64_after_hwframe_[k]", "vfs_read_[k]"]);
+    let through = recorded.samples_through(&[
+        "main",
+        "reads",
+        "entry_SYSCALL_64_after_hwframe_[k]",
+        "vfs_read_[k]",
+    ]);
     assert!(all > 500, "only {all} samples\n{}", recorded.stderr);
     assert!(through * 10 >= all * 8, "{through} of {all}: {:#?}", recorded.folded());
 }
@@ -117,7 +126,10 @@ fn a_kernel_stack_at_its_limit_says_so() {
     let cut = recorded.samples_through(&["syscalls", "[cut: kernel depth limit]", "vfs_read_[k]"]);
     assert!(cut > 50, "{:#?}", recorded.folded());
     let label = "kernel: depth limit";
-    let labelled = recorded.traces().iter().any(|t| t.labels.get("cut").is_some_and(|cut| cut.contains(label)));
+    let labelled = recorded
+        .traces()
+        .iter()
+        .any(|t| t.labels.get("cut").is_some_and(|cut| cut.contains(label)));
     assert!(labelled, "no label `cut` with {label:?}");
 }
 

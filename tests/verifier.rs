@@ -32,14 +32,18 @@ fn settings() -> Settings {
 #[test]
 fn the_cost_of_each_program_is_the_committed_one() {
     let _alone = common::alone();
-    let plain = Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
+    let plain =
+        Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
     let mut table = String::from("program      instructions   states  stack\n");
     for (title, settings) in [("as usual", plain), ("with every filter", settings())] {
         table.push_str(&format!("# {title}\n"));
         let costs = verifier_costs(&settings).unwrap();
         assert!(!costs.is_empty(), "the kernel gave no statistics");
         for cost in costs {
-            assert!(cost.instructions < 20_000 && cost.states < 1_000, "{cost}: look at this before you accept it");
+            assert!(
+                cost.instructions < 20_000 && cost.states < 1_000,
+                "{cost}: look at this before you accept it"
+            );
             table.push_str(&format!("{cost}\n"));
         }
     }

@@ -6,7 +6,8 @@
 mod sequence;
 
 use profile::{
-    CaptureLedger, ExecutableId, FileAddr, Frame, Loss, StackEnd, Task, VirtAddr, Window, WindowFull,
+    CaptureLedger, ExecutableId, FileAddr, Frame, Loss, StackEnd, Task, VirtAddr, Window,
+    WindowFull,
 };
 
 use crate::events::RawSample;

@@ -49,7 +49,11 @@ pub(super) fn run() -> Result<ExitCode> {
         }
     }
     print("");
-    print(if can_record { "`everytick record` works here." } else { "`everytick record` cannot run here." });
+    print(if can_record {
+        "`everytick record` works here."
+    } else {
+        "`everytick record` cannot run here."
+    });
     Ok(if can_record { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -85,10 +89,14 @@ fn kernel() -> Finding {
             format!("Linux {release} lacks bpf_loop, which walks stacks"),
             "use Linux 5.17 or newer",
         ),
-        Some(version) if ((5, 19)..(6, 4)).contains(&version) && may_lock_up(release) => Finding::Lacks(
-            format!("Linux {release} may lock up when a sampler reads user memory (HARDENED_USERCOPY)"),
-            "use 6.1.36, 6.3.10 or newer, or a kernel with the fix",
-        ),
+        Some(version) if ((5, 19)..(6, 4)).contains(&version) && may_lock_up(release) => {
+            Finding::Lacks(
+                format!(
+                    "Linux {release} may lock up when a sampler reads user memory (HARDENED_USERCOPY)"
+                ),
+                "use 6.1.36, 6.3.10 or newer, or a kernel with the fix",
+            )
+        }
         _ => Finding::Good(format!("Linux {release}")),
     }
 }
@@ -151,7 +159,10 @@ fn sampling_rate() -> Finding {
     let rate = max_sample_rate();
     let text = format!("at most {rate} Hz");
     if rate < 99 {
-        return Finding::Lacks(text, "the default of 99 Hz is refused: raise kernel.perf_event_max_sample_rate");
+        return Finding::Lacks(
+            text,
+            "the default of 99 Hz is refused: raise kernel.perf_event_max_sample_rate",
+        );
     }
     Finding::Good(text)
 }
@@ -179,8 +190,9 @@ fn kernel_depth() -> Finding {
 
 /// Tries our own memory as another process's would be opened.
 fn executables() -> Finding {
-    let can_open = fs::read_dir("/proc/self/map_files")
-        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| File::open(file.path()).is_ok())));
+    let can_open = fs::read_dir("/proc/self/map_files").is_ok_and(|mut files| {
+        files.any(|file| file.is_ok_and(|file| File::open(file.path()).is_ok()))
+    });
     if can_open {
         return Finding::Good("opened through /proc/PID/map_files".into());
     }
@@ -203,9 +215,13 @@ fn namespace() -> Finding {
 
 fn cgroups() -> Finding {
     let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();
-    let count = |kind: &str| mounts.lines().filter(|line| line.contains(&format!(" - {kind} "))).count();
+    let count =
+        |kind: &str| mounts.lines().filter(|line| line.contains(&format!(" - {kind} "))).count();
     match (count("cgroup2"), count("cgroup")) {
-        (0, 0) => Finding::Lacks("no cgroup hierarchy is mounted: --cgroup cannot filter".into(), "mount one"),
+        (0, 0) => Finding::Lacks(
+            "no cgroup hierarchy is mounted: --cgroup cannot filter".into(),
+            "mount one",
+        ),
         (0, v1) => Finding::Good(format!("{v1} hierarchies of version 1")),
         (_, 0) => Finding::Good("cgroup v2".into()),
         (_, v1) => Finding::Good(format!("cgroup v2 and {v1} hierarchies of version 1")),
@@ -214,9 +230,10 @@ fn cgroups() -> Finding {
 
 fn trial() -> Finding {
     match try_record() {
-        Ok((samples, sampler_us)) => {
-            Finding::Good(format!("{samples} samples of ourselves in {} ms, {sampler_us:.1} us a tick", TRIAL.as_millis()))
-        }
+        Ok((samples, sampler_us)) => Finding::Good(format!(
+            "{samples} samples of ourselves in {} ms, {sampler_us:.1} us a tick",
+            TRIAL.as_millis()
+        )),
         Err(error) => Finding::Stops(format!("{error:#}"), "see the lines above"),
     }
 }

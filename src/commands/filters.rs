@@ -17,9 +17,8 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 pub(super) fn filters(arguments: &RecordArguments) -> Result<Filters> {
     let mut filters = Filters::default();
     for pid in &arguments.pids {
-        let start = start_ticks(*pid).with_context(|| {
-            format!("there is no process {pid}; `ps -e` lists those that run")
-        })?;
+        let start = start_ticks(*pid)
+            .with_context(|| format!("there is no process {pid}; `ps -e` lists those that run"))?;
         filters.processes.push((*pid, start));
     }
     for path in &arguments.cgroups {
@@ -45,7 +44,8 @@ pub(super) fn pid_namespace() -> Result<Option<u32>> {
         "/proc shows another pid namespace than ours; run `mount -t proc proc /proc` in ours, \
          or start everytick in the host's (hostPID)"
     );
-    let inode = std::fs::metadata("/proc/self/ns/pid").context("/proc/self/ns/pid cannot be read")?.ino();
+    let inode =
+        std::fs::metadata("/proc/self/ns/pid").context("/proc/self/ns/pid cannot be read")?.ino();
     Ok((inode != FIRST_PID_NAMESPACE).then_some(inode as u32))
 }
 
@@ -68,8 +68,10 @@ fn cgroup_keys(path: &Path) -> Result<Vec<CgroupKey>> {
         }
     }
     let below = path.strip_prefix("/").unwrap_or(path);
-    let found = hierarchies.iter().map(|h| (h.mount.join(below), h)).filter(|(path, _)| path.is_dir());
-    let keys: Vec<CgroupKey> = found.map(|(path, hierarchy)| key(&path, hierarchy)).collect::<Result<_>>()?;
+    let found =
+        hierarchies.iter().map(|h| (h.mount.join(below), h)).filter(|(path, _)| path.is_dir());
+    let keys: Vec<CgroupKey> =
+        found.map(|(path, hierarchy)| key(&path, hierarchy)).collect::<Result<_>>()?;
     if keys.is_empty() {
         bail!(
             "{} is no cgroup; give a directory below {} or a path from /proc/PID/cgroup",
@@ -104,7 +106,9 @@ fn hierarchy(mount: &str, numbers: &str) -> Option<Hierarchy> {
     let number = match kind {
         "cgroup2" => 0,
         "cgroup" => {
-            let has = |controllers: &str| controllers.split(',').all(|c| options.split(',').any(|o| o == c));
+            let has = |controllers: &str| {
+                controllers.split(',').all(|c| options.split(',').any(|o| o == c))
+            };
             numbers.lines().find_map(|line| {
                 let mut fields = line.splitn(3, ':');
                 let (number, controllers) = (fields.next()?, fields.next()?);
@@ -132,12 +136,17 @@ mod tests {
     #[test]
     fn a_hierarchy_is_found_by_its_controllers() {
         let numbers = "5:cpu,cpuacct:/a\n4:memory:/b\n1:name=systemd:/\n0::/\n";
-        let line = |path: &str, rest: &str| format!("31 30 0:27 / {path} rw,nosuid shared:9 - {rest}");
+        let line =
+            |path: &str, rest: &str| format!("31 30 0:27 / {path} rw,nosuid shared:9 - {rest}");
         let check = |line: String, expected: Option<(&str, u64)>| {
-            let expected = expected.map(|(mount, number)| Hierarchy { mount: mount.into(), number });
+            let expected =
+                expected.map(|(mount, number)| Hierarchy { mount: mount.into(), number });
             assert_eq!(hierarchy(&line, numbers), expected, "{line}");
         };
-        check(line("/sys/fs/cgroup/memory", "cgroup cgroup rw,memory"), Some(("/sys/fs/cgroup/memory", 4)));
+        check(
+            line("/sys/fs/cgroup/memory", "cgroup cgroup rw,memory"),
+            Some(("/sys/fs/cgroup/memory", 4)),
+        );
         check(line("/c/cpu", "cgroup cgroup rw,cpu,cpuacct"), Some(("/c/cpu", 5)));
         check(line("/c/systemd", "cgroup cgroup rw,xattr,name=systemd"), Some(("/c/systemd", 1)));
         check(line("/c/my\\040unified", "cgroup2 cgroup2 rw"), Some(("/c/my unified", 0)));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use symbolizer::Usage;
 
 use super::terminal::{is_watched, line, replace_line, thousands};
 use crate::session::Session;
@@ -65,19 +65,13 @@ impl Meter {
 fn state(session: &Session) -> String {
     let elapsed = session.elapsed();
     let (lost, cost) = session.lost_and_cost().unwrap_or_default();
-    let share = share_of_machine(own_cpu() + cost.total, elapsed);
+    let share = share_of_machine(Usage::own().cpu + cost.total, elapsed);
     format!(
         "{:.0} s  {} samples  {} lost  own CPU {share:.2} % of the machine",
         elapsed.as_secs_f64(),
         thousands(session.samples()),
         thousands(lost),
     )
-}
-
-/// CPU time that this process has used, its programs in the kernel not counted.
-pub(super) fn own_cpu() -> Duration {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 /// Per cent of what all CPUs could have done in that time.

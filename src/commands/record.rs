@@ -41,7 +41,8 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     if !arguments.quiet {
         announce(&arguments);
     }
-    let deadline = arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let deadline =
+        arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
     let end = ends.wait(deadline, &session, &mut meter);
     meter.clear();
     if let (End::Terminated, Some(command)) = (&end, &command) {
@@ -133,7 +134,9 @@ fn announce(arguments: &RecordArguments) {
     let what = match (arguments.command.first(), arguments.pids.is_empty()) {
         (Some(program), _) => program.clone(),
         (None, false) => "the processes given".into(),
-        (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => "the machine".into(),
+        (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => {
+            "the machine".into()
+        }
         (None, true) => "what the filters name".into(),
     };
     let until = match (arguments.duration, arguments.command.is_empty()) {
@@ -150,7 +153,8 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     let mut symbolizer = Symbolizer::new("/proc/self/exe", ["symbolizer-worker".to_owned()]);
     let Recording { window, ledger, period, processes, .. } = &recording;
     let executables = &processes.executables;
-    let (mut profile, unnamed) = naming::name(window, ledger.clone(), *period, executables, &mut symbolizer);
+    let (mut profile, unnamed) =
+        naming::name(window, ledger.clone(), *period, executables, &mut symbolizer);
     profile.comments = comments(&profile, arguments.frequency);
     let written = outputs.write(&profile);
     if !arguments.quiet {
@@ -187,7 +191,9 @@ fn report(
         }
     }
     if profile.samples.is_empty() && !is_quiet {
-        terminal::line("  note          there is no sample: nothing of what was asked for ran on a CPU");
+        terminal::line(
+            "  note          there is no sample: nothing of what was asked for ran on a CPU",
+        );
     }
     Ok(all)
 }
@@ -212,7 +218,8 @@ impl Ends {
     /// Takes over the signals that stop us. A second one kills, as if there were no handler.
     fn watch() -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
         let ends = sender.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
             for (count, signal) in signals.forever().enumerate() {
@@ -245,7 +252,9 @@ impl Ends {
             match self.receiver.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(end) => return end,
                 Err(RecvTimeoutError::Disconnected) => return End::Stopped, // we hold a sender: cannot be
-                Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                Err(RecvTimeoutError::Timeout)
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
+                {
                     return End::Stopped;
                 }
                 Err(RecvTimeoutError::Timeout) => meter.show(session),
@@ -263,7 +272,9 @@ impl Ends {
                 Ok(End::Stopped) => {}
                 Err(RecvTimeoutError::Disconnected) => return 1,
                 Err(RecvTimeoutError::Timeout) if !is_told => {
-                    terminal::line(&format!("everytick: waiting for the command (process {pid}) to end"));
+                    terminal::line(&format!(
+                        "everytick: waiting for the command (process {pid}) to end"
+                    ));
                     is_told = true;
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -71,7 +71,10 @@ fn how_to_get_them() -> &'static str {
 /// The last line of the log that says why: what the verifier says comes before libbpf's own conclusions.
 fn last_words(log: &str) -> Option<&str> {
     let is_conclusion = |line: &str| {
-        line.is_empty() || line.starts_with("processed ") || line.starts_with("-- ") || line.contains("failed to load")
+        line.is_empty()
+            || line.starts_with("processed ")
+            || line.starts_with("-- ")
+            || line.contains("failed to load")
     };
     log.lines().map(str::trim).rfind(|line| !is_conclusion(line))
 }

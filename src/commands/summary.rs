@@ -7,7 +7,7 @@ use std::time::Duration;
 use profile::{CaptureLedger, NamedFrame, Profile, StackEnd};
 use symbolizer::Usage;
 
-use super::meter::{own_cpu, share_of_machine};
+use super::meter::share_of_machine;
 use super::terminal::thousands;
 use crate::naming::{Unnamed, kernel_is_unnamed};
 use crate::processes::Executables;
@@ -61,7 +61,8 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
 /// Says of user and kernel stacks how they ended, in per cent of those that there were.
 pub(super) fn quality(ledger: &CaptureLedger) -> Vec<String> {
     let mut lines = Vec::new();
-    for (name, ends) in [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)] {
+    for (name, ends) in [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)]
+    {
         let present = |end: &&StackEnd| **end != StackEnd::Absent;
         let all: u64 = StackEnd::ALL.iter().filter(present).map(|end| ends[*end as usize]).sum();
         if all == 0 {
@@ -74,14 +75,21 @@ pub(super) fn quality(ledger: &CaptureLedger) -> Vec<String> {
             .iter()
             .map(|end| {
                 let cut = if end.is_cut() { "cut: " } else { "" };
-                format!("{cut}{} {:.1} %", end.text(), 100.0 * ends[**end as usize] as f64 / all as f64)
+                format!(
+                    "{cut}{} {:.1} %",
+                    end.text(),
+                    100.0 * ends[**end as usize] as f64 / all as f64
+                )
             })
             .collect();
         lines.push(format!("{name:<14}{} ({})", thousands(all), texts.join(", ")));
     }
     if ledger.guessed > 0 {
         let share = 100.0 * ledger.guessed as f64 / ledger.aggregated.max(1) as f64;
-        lines.push(format!("{:<14}{share:.1} % of samples have frames by frame pointer alone", "guessed"));
+        lines.push(format!(
+            "{:<14}{share:.1} % of samples have frames by frame pointer alone",
+            "guessed"
+        ));
     }
     lines
 }
@@ -103,7 +111,8 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     if kernel_is_unnamed(profile) {
         lines.push(
-            "kernel functions have no names: `sysctl kernel.kptr_restrict=0`, or add CAP_SYSLOG".into(),
+            "kernel functions have no names: `sysctl kernel.kptr_restrict=0`, or add CAP_SYSLOG"
+                .into(),
         );
     }
     for Unnamed { executable, reason } in trouble.unnamed.iter().take(TOP) {
@@ -125,23 +134,24 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
 
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
     let Cost { sampler, symbolizer, map_bytes } = cost;
-    let cpu = own_cpu() + sampler.total + symbolizer.cpu;
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let agent = Usage::own();
+    let cpu = agent.cpu + sampler.total + symbolizer.cpu;
+    let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
         "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
          sampler       {:.1} us a tick, 99.9 % below {:.0} us, at most {:.0} us\n  \
          own memory    {:.1} MiB agent, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
         millis(cpu),
         share_of_machine(cpu, elapsed),
-        millis(own_cpu()),
+        millis(agent.cpu),
         millis(symbolizer.cpu),
         millis(sampler.total),
         micros(sampler.per_tick()),
         micros(sampler.p999),
         micros(sampler.max),
-        mib(own_peak_rss()),
-        mib(symbolizer.peak_rss_kib << 10),
-        mib(*map_bytes),
+        mib(agent.peak_rss_kib),
+        mib(symbolizer.peak_rss_kib),
+        mib(map_bytes >> 10),
     )
 }
 
@@ -151,12 +161,6 @@ fn millis(time: Duration) -> f64 {
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
-}
-
-fn own_peak_rss() -> u64 {
-    let status = read_text("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 fn top_functions(profile: &Profile) -> String {

@@ -41,7 +41,9 @@ fn try_parse(record: &[u8]) -> Option<Parsed> {
     let event = match perf::RecordType(kind) {
         perf::RecordType::FORK => started(&ForkOrExitRecord::parse::<LittleEndian>(body).ok()?)?,
         perf::RecordType::EXIT => exited(&ForkOrExitRecord::parse::<LittleEndian>(body).ok()?)?,
-        perf::RecordType::COMM => named(&CommOrExecRecord::parse::<LittleEndian>(body, misc).ok()?)?,
+        perf::RecordType::COMM => {
+            named(&CommOrExecRecord::parse::<LittleEndian>(body, misc).ok()?)?
+        }
         perf::RecordType::MMAP2 => mapped(Mmap2Record::parse::<LittleEndian>(body, misc).ok()?)?,
         perf::RecordType::LOST => {
             return Some(Parsed::Lost(LostRecord::parse::<LittleEndian>(body).ok()?.count));
@@ -126,7 +128,8 @@ mod tests {
     #[test]
     fn an_exec_is_a_name_with_a_flag() {
         let body = [words(&[7, 7]), b"cc1plus\0".to_vec()].concat();
-        let expected = |is_exec| Named { pid: Pid(7), tid: Tid(7), comm: "cc1plus".into(), is_exec };
+        let expected =
+            |is_exec| Named { pid: Pid(7), tid: Tid(7), comm: "cc1plus".into(), is_exec };
         assert_eq!(event(&record(3, 1 << 13, &body)), Event::Named(expected(true)));
         assert_eq!(event(&record(3, 0, &body)), Event::Named(expected(false)));
     }
@@ -134,7 +137,10 @@ mod tests {
     #[test]
     fn a_fork_from_outside_the_namespace_has_no_parent() {
         let body = [words(&[8, 0, 8, 0]), vec![0; 8]].concat();
-        assert_eq!(event(&record(7, 0, &body)), Event::Started(Started { pid: Pid(8), parent: Pid(0) }));
+        assert_eq!(
+            event(&record(7, 0, &body)),
+            Event::Started(Started { pid: Pid(8), parent: Pid(0) })
+        );
     }
 
     #[test]
@@ -142,7 +148,8 @@ mod tests {
         let mut body = words(&[7, 7]);
         body.extend([0x1000u64, 0x2000, 0x3000].iter().flat_map(|n| n.to_ne_bytes()));
         let tail = [words(&[5, 2]), b"/bin/x\0\0".to_vec()].concat();
-        let with_inode = [body.clone(), words(&[8, 1]), 42u64.to_ne_bytes().to_vec(), vec![0; 8], tail.clone()];
+        let with_inode =
+            [body.clone(), words(&[8, 1]), 42u64.to_ne_bytes().to_vec(), vec![0; 8], tail.clone()];
         let with_build_id = [body, vec![2, 0, 0, 0, 0xab, 0xcd], vec![0; 18], tail];
         let expected = |file| {
             Event::Mapped(Mapped {

@@ -105,10 +105,23 @@ macro_rules! mirror {
     };
 }
 
-mirror!(Sample = sample {
-    time, sequence, cgroup_id, pid, tid, cpu, kernel_frames, user_frames,
-    kernel_end, user_end, flags, reserved, comm,
-});
+mirror!(
+    Sample = sample {
+        time,
+        sequence,
+        cgroup_id,
+        pid,
+        tid,
+        cpu,
+        kernel_frames,
+        user_frames,
+        kernel_end,
+        user_end,
+        flags,
+        reserved,
+        comm,
+    }
+);
 mirror!(Counters = counters { ticks, outcomes, time_total, time_max, time_classes, family_full });
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });

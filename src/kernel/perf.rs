@@ -50,7 +50,8 @@ impl PerfEvent {
     /// `build_ids`: mappings carry the file's build id where it has one (Linux 5.12).
     pub fn side_band(cpu: Cpu, build_ids: bool) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
-        event.sample_type = u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
+        event.sample_type =
+            u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
         event.set_sample_id_all(1);
         event.set_mmap(1);
         event.set_mmap2(1);
@@ -141,8 +142,9 @@ pub fn cpu_clock_opens() -> Result<(), PerfError> {
 /// When `/sys/devices/system/cpu/online` cannot be read or is no list.
 pub fn online_cpus() -> io::Result<Vec<Cpu>> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
-    parse_cpu_list(text.trim())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no list of CPUs: {text:?}")))
+    parse_cpu_list(text.trim()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("no list of CPUs: {text:?}"))
+    })
 }
 
 /// Reads a list such as `0-3,8`.
@@ -162,7 +164,8 @@ mod tests {
 
     #[test]
     fn cpu_lists_are_ranges_and_numbers() {
-        let numbers = |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
+        let numbers =
+            |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
         assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));
         assert_eq!(numbers("0"), Some(vec![0]));
         assert_eq!(numbers(""), None::<Vec<u32>>);

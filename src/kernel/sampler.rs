@@ -134,7 +134,9 @@ impl Sampler {
         if let Some(data) = self.skeleton.maps.bss_data.as_mut() {
             // SAFETY: `data` is the programs' .bss, mapped for as long as the skeleton lives;
             // a byte is written at once, and the programs only read it.
-            unsafe { std::ptr::write_volatile((&raw mut data.launching).cast::<u8>(), launching.into()) };
+            unsafe {
+                std::ptr::write_volatile((&raw mut data.launching).cast::<u8>(), launching.into())
+            };
         }
     }
 
@@ -159,7 +161,8 @@ impl Sampler {
             .lookup_percpu(&key, MapFlags::ANY)
             .map_err(io::Error::other)?
             .unwrap_or_default();
-        let read = |bytes: &Vec<u8>| Counters::read_from_prefix(bytes).ok().map(|(counters, _)| counters);
+        let read =
+            |bytes: &Vec<u8>| Counters::read_from_prefix(bytes).ok().map(|(counters, _)| counters);
         let all: Option<Vec<Counters>> = values.iter().map(read).collect();
         all.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the counters are too short"))
     }
@@ -236,7 +239,8 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     }
 
     let rodata = skeleton.maps.rodata_data.as_deref_mut();
-    let rodata = rodata.ok_or_else(|| libbpf_rs::Error::from(io::Error::other("the programs have no settings")))?;
+    let rodata = rodata
+        .ok_or_else(|| libbpf_rs::Error::from(io::Error::other("the programs have no settings")))?;
     let told = &mut rodata.settings;
     told.kernel_stacks = settings.kernel_stacks.into();
     told.user_stacks = settings.user_stacks.into();
@@ -256,7 +260,10 @@ fn shrink(map: &mut libbpf_rs::OpenMapMut<'_>, entries: usize) -> libbpf_rs::Res
     map.set_max_entries(entries.max(1) as u32)
 }
 
-fn fill_filters(skeleton: &mut EverytickSkel<'static>, settings: &Settings) -> libbpf_rs::Result<()> {
+fn fill_filters(
+    skeleton: &mut EverytickSkel<'static>,
+    settings: &Settings,
+) -> libbpf_rs::Result<()> {
     let (maps, filters) = (&skeleton.maps, &settings.filters);
     for (pid, start) in &filters.processes {
         maps.pids.update(&pid.to_ne_bytes(), &start.to_ne_bytes(), MapFlags::ANY)?;

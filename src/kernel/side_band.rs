@@ -31,12 +31,14 @@ impl SideBand {
     /// # Errors
     /// [`PerfError`] when the kernel refuses the event or its memory.
     pub fn open(cpu: Cpu) -> Result<Self, PerfError> {
-        let event = PerfEvent::side_band(cpu, true).or_else(|_| PerfEvent::side_band(cpu, false))?;
+        let event =
+            PerfEvent::side_band(cpu, true).or_else(|_| PerfEvent::side_band(cpu, false))?;
         let page = rustix::param::page_size();
         // SAFETY: the memory is the kernel's ring. Nobody truncates it, and the kernel
         // writes to it under the protocol that `drain` follows.
-        let memory = unsafe { MmapOptions::new().len(page + RING_BYTES).map_mut(event.as_fd().as_raw_fd()) }
-            .map_err(|source| PerfError { cpu, source })?;
+        let memory =
+            unsafe { MmapOptions::new().len(page + RING_BYTES).map_mut(event.as_fd().as_raw_fd()) }
+                .map_err(|source| PerfError { cpu, source })?;
         Ok(Self { event, memory, page, record: Vec::new() })
     }
 

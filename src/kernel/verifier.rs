@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::PrintLevel;
+use libbpf_rs::skel::OpenSkel;
 
 use super::sampler::open;
 use super::{LoadError, Settings, log};
@@ -52,7 +52,8 @@ fn parse(log: &str) -> Vec<VerifierCost> {
     let (mut program, mut stack) = (String::new(), String::new());
     for line in log.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |word| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1)).copied();
+        let after =
+            |word| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1)).copied();
         if line.contains("BEGIN PROG LOAD LOG") {
             program = after("prog").unwrap_or_default().trim_matches(['\'', ':']).to_owned();
         } else if line.starts_with("stack depth") {

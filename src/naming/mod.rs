@@ -101,7 +101,8 @@ fn groups(window: &Window) -> Vec<Group> {
         }
     }
     let mut groups: Vec<Group> = by_executable.into_values().collect();
-    let order = |g: &Group| (g.executable == ExecutableId::KERNEL, u64::MAX - g.samples, g.executable);
+    let order =
+        |g: &Group| (g.executable == ExecutableId::KERNEL, u64::MAX - g.samples, g.executable);
     groups.sort_by_key(order);
     groups
 }
@@ -124,7 +125,12 @@ impl Naming {
         self.mappings.len() as u32 - 1
     }
 
-    fn ask(&mut self, executable: &Executable, addresses: &[FileAddr], symbolizer: &mut Symbolizer) -> Vec<Names> {
+    fn ask(
+        &mut self,
+        executable: &Executable,
+        addresses: &[FileAddr],
+        symbolizer: &mut Symbolizer,
+    ) -> Vec<Names> {
         let answer = match &executable.origin {
             Origin::Kernel => symbolizer.kernel(addresses),
             Origin::File(file) | Origin::Vdso(file) => {
@@ -132,7 +138,9 @@ impl Naming {
                 symbolizer.file(&path, addresses)
             }
             Origin::Memory => return vec![Names::new(); addresses.len()],
-            Origin::Unopened => Err(Failure::Unreadable("the file could not be opened in time".into())),
+            Origin::Unopened => {
+                Err(Failure::Unreadable("the file could not be opened in time".into()))
+            }
         };
         answer.unwrap_or_else(|reason| {
             self.unnamed.push(Unnamed { executable: executable.name.clone(), reason });

@@ -49,7 +49,8 @@ pub(super) fn read(file: &File) -> Option<Elf> {
     let endian = header.endian().ok().filter(|_| header.is_supported())?;
 
     let count = usize::from(header.e_phnum(endian)).min(PROGRAM_HEADERS_MAX);
-    let bytes = read_at(file, header.e_phoff(endian), count * size_of::<ProgramHeader64<LittleEndian>>())?;
+    let bytes =
+        read_at(file, header.e_phoff(endian), count * size_of::<ProgramHeader64<LittleEndian>>())?;
     let (headers, _) = slice_from_bytes::<ProgramHeader64<LittleEndian>>(&bytes, count).ok()?;
 
     let of_type = |kind| headers.iter().filter(move |h| h.p_type(endian) == kind);
@@ -62,12 +63,21 @@ pub(super) fn read(file: &File) -> Option<Elf> {
     Some(Elf { build_id, segments: segments.collect() })
 }
 
-fn build_id(file: &File, endian: LittleEndian, header: &ProgramHeader64<LittleEndian>) -> Option<BuildId> {
+fn build_id(
+    file: &File,
+    endian: LittleEndian,
+    header: &ProgramHeader64<LittleEndian>,
+) -> Option<BuildId> {
     let len = header.p_filesz(endian).min(NOTES_MAX) as usize;
     let bytes = read_at(file, header.p_offset(endian), len)?;
-    let align = header.p_align(endian);
+    build_id_in(&bytes, header.p_align(endian))
+}
+
+/// Finds the build id among notes; `align` is that of their segment.
+pub(super) fn build_id_in(notes: &[u8], align: u64) -> Option<BuildId> {
+    let endian = LittleEndian;
     let mut notes: NoteIterator<'_, FileHeader64<LittleEndian>> =
-        NoteIterator::new(endian, align, &bytes).ok()?;
+        NoteIterator::new(endian, align, notes).ok()?;
     while let Ok(Some(note)) = notes.next() {
         if note.name() == b"GNU" && note.n_type(endian) == object::elf::NT_GNU_BUILD_ID {
             return BuildId::new(note.desc());

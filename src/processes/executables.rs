@@ -53,7 +53,8 @@ impl Executable {
         match self.origin {
             Origin::Kernel | Origin::Memory => FileAddr(address.0),
             Origin::File(_) | Origin::Vdso(_) | Origin::Unopened => {
-                let mut found = self.segments.iter().filter_map(|segment| segment.address_of(offset));
+                let mut found =
+                    self.segments.iter().filter_map(|segment| segment.address_of(offset));
                 found.next().unwrap_or(FileAddr(offset.0))
             }
         }
@@ -143,7 +144,12 @@ impl Executables {
                 FileIdentity::BuildId(id) => Some(id.clone()),
                 FileIdentity::Inode { .. } => None,
             };
-            return self.store(Executable { name, build_id, origin: Origin::Unopened, segments: Vec::new() });
+            return self.store(Executable {
+                name,
+                build_id,
+                origin: Origin::Unopened,
+                segments: Vec::new(),
+            });
         };
         let Ok(content) = content_of(&file, &elf) else {
             return ExecutableId::UNKNOWN;
@@ -166,7 +172,9 @@ impl Executables {
             return Err(io::Error::other("too many executables are open"));
         }
         open_mapping(mapped)
-            .or_else(|_| open_checked(&format!("/proc/{}/root{}", mapped.pid, mapped.path), &mapped.file))
+            .or_else(|_| {
+                open_checked(&format!("/proc/{}/root{}", mapped.pid, mapped.path), &mapped.file)
+            })
             .or_else(|_| open_checked(&mapped.path, &mapped.file))
     }
 }
@@ -185,7 +193,9 @@ fn open_mapping(mapped: &Mapped) -> io::Result<(File, elf::Elf)> {
     let (file, elf) = open_regular(&path)?;
     match &mapped.file {
         // The process may have mapped another file there since.
-        FileIdentity::BuildId(id) if elf.build_id.as_ref() != Some(id) => Err(io::ErrorKind::NotFound.into()),
+        FileIdentity::BuildId(id) if elf.build_id.as_ref() != Some(id) => {
+            Err(io::ErrorKind::NotFound.into())
+        }
         _ => Ok((file, elf)),
     }
 }
@@ -197,7 +207,8 @@ fn open_checked(path: &str, identity: &FileIdentity) -> io::Result<(File, elf::E
         FileIdentity::Inode { major, minor, inode } => {
             let found = file.metadata()?;
             let device = found.dev();
-            (rustix::fs::major(device), rustix::fs::minor(device), found.ino()) == (*major, *minor, *inode)
+            (rustix::fs::major(device), rustix::fs::minor(device), found.ino())
+                == (*major, *minor, *inode)
         }
     };
     if is_it { Ok((file, elf)) } else { Err(io::ErrorKind::NotFound.into()) }

@@ -1,7 +1,7 @@
 //! Station 2: which process had what mapped, at the time of each sample.
 //!
 //! [`Processes`] is fed events in the order of time, after one pass over /proc
-//! ([`scan`]). It answers where an address lies: in which executable and where in it.
+//! ([`scan()`]). It answers where an address lies: in which executable and where in it.
 //! Executables are opened the moment the kernel tells of them, so that what exits or
 //! is deleted later can still be named.
 
@@ -130,7 +130,8 @@ impl Processes {
         while self.exited.len() > EXITED_KEPT {
             let oldest = self.exited.pop_front();
             // The number may belong to a new process by now.
-            let is_gone = |pid: &Pid| self.by_pid.get(pid).is_some_and(|process| process.has_exited);
+            let is_gone =
+                |pid: &Pid| self.by_pid.get(pid).is_some_and(|process| process.has_exited);
             if let Some(pid) = oldest.filter(is_gone) {
                 self.by_pid.remove(&pid);
             }

@@ -4,9 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
-use object::LittleEndian;
-use object::elf::FileHeader64;
-use object::read::elf::NoteIterator;
 use profile::BuildId;
 
 /// Longest text read from one file: 32,768 mappings of 128 bytes.
@@ -19,7 +16,8 @@ const TEXT_MAX: u64 = 4 << 20;
 pub fn read_text(path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(TEXT_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Gives when a process started, in clock ticks since boot; `None` when there is none.
@@ -32,15 +30,8 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 
 /// Gives the build id of the running kernel.
 pub fn kernel_build_id() -> Option<BuildId> {
-    let notes = fs::read("/sys/kernel/notes").ok()?;
-    let mut notes: NoteIterator<'_, FileHeader64<LittleEndian>> =
-        NoteIterator::new(LittleEndian, 4, &notes).ok()?;
-    while let Ok(Some(note)) = notes.next() {
-        if note.name() == b"GNU" && note.n_type(LittleEndian) == object::elf::NT_GNU_BUILD_ID {
-            return BuildId::new(note.desc());
-        }
-    }
-    None
+    const ALIGN: u64 = 4;
+    super::elf::build_id_in(&fs::read("/sys/kernel/notes").ok()?, ALIGN)
 }
 
 /// Copies the kernel's vDSO, which is the same in every process, into a file without a name.

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn only_executable_lines_count_and_paths_may_hold_spaces() {
-        let line = "7f00-7f80 r-xp 00001000 fd:01 42                   /opt/my app/lib.so (deleted)";
+        let line =
+            "7f00-7f80 r-xp 00001000 fd:01 42                   /opt/my app/lib.so (deleted)";
         let expected = Mapped {
             pid: Pid(1),
             start: VirtAddr(0x7f00),

@@ -41,7 +41,9 @@ impl Keeper {
             let _ = done.send(()); // nobody waits any more: the start has failed
             for batch in batches {
                 state.take(batch);
-                progress.samples.store(state.kept.aggregator.ledger().aggregated, Ordering::Relaxed);
+                progress
+                    .samples
+                    .store(state.kept.aggregator.ledger().aggregated, Ordering::Relaxed);
             }
             state.finish()
         })?;

@@ -86,7 +86,8 @@ impl Session {
             raise_open_files();
         }
         let mut sampler = Sampler::load(settings)?;
-        let side_bands = online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
+        let side_bands =
+            online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let reader = spawn_reader(sampler.reader()?, side_bands, sender)?;
         let progress = Arc::new(Progress::default());
@@ -123,7 +124,8 @@ impl Session {
     /// When the counters cannot be read.
     pub fn lost_and_cost(&self) -> io::Result<(u64, SamplerTime)> {
         let counters = self.sampler.counters()?;
-        let lost = counters.iter().map(|cpu| cpu.outcomes[TickOutcome::LostRingFull as usize]).sum();
+        let lost =
+            counters.iter().map(|cpu| cpu.outcomes[TickOutcome::LostRingFull as usize]).sum();
         Ok((lost, SamplerTime::of(&counters)))
     }
 
@@ -193,8 +195,10 @@ fn map_bytes() -> u64 {
     let infos = entries.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
     let of_map = |info: String| {
         let is_map = info.contains("map_type:");
-        let line = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
-        let id = info.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse::<u64>().ok());
+        let line =
+            info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+        let id =
+            info.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse::<u64>().ok());
         is_map.then_some(id.zip(line)).flatten()
     };
     // A map can be open under several descriptors.

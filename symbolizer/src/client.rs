@@ -10,7 +10,7 @@ use profile::FileAddr;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::protocol::{Line, Request, Response, receive, send};
-use crate::{Name, Names};
+use crate::{Name, Names, Usage};
 
 /// One request may take this long: the DWARF of the largest real files takes seconds.
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -30,15 +30,6 @@ pub enum Failure {
     /// No worker could be started.
     #[error("no symbolizer could be started: {0}")]
     NotStarted(String),
-}
-
-/// What all workers together have used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time.
-    pub cpu: Duration,
-    /// The most memory that any of them had, in KiB.
-    pub peak_rss_kib: u64,
 }
 
 /// Gives names to addresses, by way of a worker process.
@@ -111,19 +102,19 @@ impl Symbolizer {
         if !response.error.is_empty() {
             return Err(Failure::Unreadable(response.error));
         }
-        let mut all: Vec<Names> = response.symbols.into_iter().map(|s| s.lines.into_iter().map(name).collect()).collect();
+        let mut all: Vec<Names> =
+            response.symbols.into_iter().map(|s| s.lines.into_iter().map(name).collect()).collect();
         all.resize(asked, Names::new());
         Ok(all)
     }
 }
 
 fn name(line: Line) -> Name {
-    Name { function: line.function, system_name: line.system_name, file: line.file, line: line.line }
-}
-
-impl Usage {
-    fn and(self, other: Self) -> Self {
-        Self { cpu: self.cpu + other.cpu, peak_rss_kib: self.peak_rss_kib.max(other.peak_rss_kib) }
+    Name {
+        function: line.function,
+        system_name: line.system_name,
+        file: line.file,
+        line: line.line,
     }
 }
 

@@ -15,7 +15,10 @@ pub(crate) fn demangle(name: &str) -> String {
     }
     if name.starts_with("_Z") {
         let options = DemangleOptions::new().no_params().no_return_type();
-        if let Ok(cpp) = Symbol::new(name).map_err(|_| ()).and_then(|s| s.demangle_with_options(&options).map_err(|_| ())) {
+        if let Ok(cpp) = Symbol::new(name)
+            .map_err(|_| ())
+            .and_then(|s| s.demangle_with_options(&options).map_err(|_| ()))
+        {
             return cpp;
         }
     }

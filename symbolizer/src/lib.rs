@@ -11,9 +11,11 @@
 mod client;
 mod demangle;
 mod protocol;
+mod usage;
 pub mod worker;
 
-pub use client::{Failure, Symbolizer, Usage};
+pub use client::{Failure, Symbolizer};
+pub use usage::Usage;
 
 /// What is known about one address: the innermost inlined function first, the function
 /// that the address belongs to last. Empty when nothing is known.

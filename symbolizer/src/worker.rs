@@ -3,12 +3,12 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Elf, Kernel, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
-use blazesym::MaybeDefault;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::Usage;
 use crate::demangle::demangle;
 use crate::protocol::{Line, Request, Response, Symbol, receive, send};
 
@@ -31,8 +31,8 @@ pub fn serve(requests: &mut impl Read, responses: &mut impl Write) -> io::Result
             Ok(symbols) => response.symbols = symbols,
             Err(error) => response.error = format!("{error:#}"),
         }
-        response.cpu_ns = cpu_ns();
-        response.peak_rss_kib = peak_rss_kib();
+        let Usage { cpu, peak_rss_kib } = Usage::own();
+        (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
     }
     Ok(())
@@ -81,15 +81,4 @@ fn line(name: &str, place: Option<&CodeInfo<'_>>) -> Line {
         file: place.map(|p| p.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
         line: place.and_then(|p| p.line).unwrap_or(0),
     }
-}
-
-fn cpu_ns() -> u64 {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
-}
-
-fn peak_rss_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -15,7 +15,10 @@ pub use tempfile::TempDir;
 pub fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
     let guard = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(rustix::process::geteuid().is_root(), "these tests profile the machine: run them as root");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests profile the machine: run them as root"
+    );
     guard
 }
 
@@ -41,7 +44,13 @@ pub fn compile(source: &str, directory: &Path, name: &str) -> PathBuf {
         }
         extension => {
             let mut cc = Command::new(if extension == Some("cpp") { "g++" } else { "gcc" });
-            cc.args(["-g", "-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"]);
+            cc.args([
+                "-g",
+                "-O1",
+                "-fno-omit-frame-pointer",
+                "-fno-optimize-sibling-calls",
+                "-pthread",
+            ]);
             cc
         }
     };
@@ -145,13 +154,17 @@ impl Recorded {
     /// The ledger as the pprof file carries it: `aggregated` and the like by name.
     pub fn ledger(&self) -> BTreeMap<String, u64> {
         let profile = self.pprof();
-        let comments = profile.comment.iter().map(|place| profile.string_table[*place as usize].clone());
+        let comments =
+            profile.comment.iter().map(|place| profile.string_table[*place as usize].clone());
         let text: Vec<String> = comments.collect();
         let mut ledger = BTreeMap::new();
-        let lines = text.iter().filter(|line| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w)));
+        let lines = text
+            .iter()
+            .filter(|line| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w)));
         for line in lines {
             let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
-            let words: Vec<&str> = sums.split([' ', '=', '+']).filter(|word| !word.is_empty()).collect();
+            let words: Vec<&str> =
+                sums.split([' ', '=', '+']).filter(|word| !word.is_empty()).collect();
             for pair in words.chunks(2) {
                 ledger.insert(pair[0].to_owned(), pair[1].parse().unwrap());
             }
@@ -186,12 +199,16 @@ pub struct Trace {
 impl Trace {
     /// The functions without their places.
     pub fn functions(&self) -> Vec<&str> {
-        self.frames.iter().map(|frame| frame.rsplit_once(" /").map_or(frame.as_str(), |(name, _)| name)).collect()
+        self.frames
+            .iter()
+            .map(|frame| frame.rsplit_once(" /").map_or(frame.as_str(), |(name, _)| name))
+            .collect()
     }
 }
 
 fn parse_traces(text: &str) -> Vec<Trace> {
-    let blocks = text.split("-----------+-------------------------------------------------------\n");
+    let blocks =
+        text.split("-----------+-------------------------------------------------------\n");
     blocks.skip(1).map(parse_trace).filter(|trace| trace.count > 0).collect()
 }
 

@@ -1,6 +1,6 @@
 //! A profile goes somewhere: sinks, one folder each.
 //!
-//! - [`file`]: files for a person, whole or not at all.
+//! - [`mod@file`]: files for a person, whole or not at all.
 #![forbid(unsafe_code)]
 
 pub mod file;

@@ -1,6 +1,6 @@
 //! pprof: the profile format that other tools read.
 //!
-//! [`encode`] writes what `go tool pprof`, Parca and Pyroscope accept; [`decode`]
+//! [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept; [`decode()`]
 //! reads any file of the format within a bound of memory.
 //!
 //! Addresses are those of the ELF file and mappings have no range: the one

@@ -93,9 +93,7 @@ fn push(line: &mut String, name: &str, suffix: &str) {
 mod tests {
     use super::*;
     use expect_test::expect;
-    use profile::{
-        ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window,
-    };
+    use profile::{ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window};
 
     /// Two samples: one that runs an inlined function below a system call, one cut and without names.
     fn example() -> Profile {
@@ -119,7 +117,8 @@ mod tests {
 
         let function = |name: &str| Function { name: name.into(), ..Function::default() };
         let line = |function| Line { function, line: 0 };
-        let named = |mapping, address, lines| NamedFrame { mapping, address: FileAddr(address), lines };
+        let named =
+            |mapping, address, lines| NamedFrame { mapping, address: FileAddr(address), lines };
         let mapping = |name: &str, kind| Mapping { name: name.into(), build_id: None, kind };
         Profile {
             mappings: vec![
@@ -134,7 +133,10 @@ mod tests {
             ],
             stacks: window.stacks().map(|s| s.iter().map(|f| f.0).collect()).collect(),
             tasks: window.tasks().cloned().collect(),
-            samples: window.samples().map(|(key, count)| NamedSample { key: *key, count }).collect(),
+            samples: window
+                .samples()
+                .map(|(key, count)| NamedSample { key: *key, count })
+                .collect(),
             ..Profile::default()
         }
     }

@@ -75,7 +75,8 @@ impl Format {
 
     fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
-        let is_it = |(ending, _): &&(&str, Self)| name.len() > ending.len() && name.ends_with(ending);
+        let is_it =
+            |(ending, _): &&(&str, Self)| name.len() > ending.len() && name.ends_with(ending);
         Self::ALL.iter().find(is_it).map(|(_, format)| *format)
     }
 }
@@ -182,7 +183,8 @@ mod tests {
     #[test]
     fn a_check_leaves_nothing_and_a_write_leaves_one_file() {
         let dir = tempfile::tempdir().expect("a directory");
-        let sink = FileSink::new(dir.path().join("x.folded"), By::Process).expect("it can be written");
+        let sink =
+            FileSink::new(dir.path().join("x.folded"), By::Process).expect("it can be written");
         let names = || std::fs::read_dir(dir.path()).expect("there").count();
         assert_eq!(names(), 0);
         sink.write(&Profile::default()).expect("written");
