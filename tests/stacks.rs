@@ -59,10 +59,10 @@ fn a_cpp_program_with_frame_pointers() {
 fn a_rust_program_with_frame_pointers() {
     let chain = [
         "chain::spin chain.rs:8",
-        "chain::c chain.rs:14",
-        "chain::b chain.rs:20",
-        "chain::a chain.rs:26",
-        "chain::main chain.rs:32",
+        "chain::c chain.rs:13",
+        "chain::b chain.rs:19",
+        "chain::a chain.rs:25",
+        "chain::main chain.rs:31",
     ];
     check("chain.rs", &chain, &["core::ops::function::FnOnce::call_once", "<fn() as core::ops"]);
 }

@@ -10,24 +10,24 @@ fn spin() {
 
 #[inline(never)]
 fn c() {
-    spin(); // line 14
+    spin(); // line 13
     black_box(());
 }
 
 #[inline(never)]
 fn b() {
-    c(); // line 20
+    c(); // line 19
     black_box(());
 }
 
 #[inline(never)]
 fn a() {
-    b(); // line 26
+    b(); // line 25
     black_box(());
 }
 
 fn main() {
     loop {
-        a(); // line 32
+        a(); // line 31
     }
 }
