@@ -25,11 +25,12 @@ fn perf_counts_the_same_samples_of_the_same_loops() {
     let mut perf = Command::new("perf");
     perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a", "-o"])
         .arg(&data);
-    let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut perf = perf.spawn().unwrap();
+    let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let perf = perf.spawn().unwrap();
     pause(1000);
     let recorded = record(&["-F", "199", "-d", "8"]).succeeded();
-    assert!(perf.wait().unwrap().success());
+    let perf = perf.wait_with_output().unwrap();
+    assert!(perf.status.success(), "perf: {}", String::from_utf8_lossy(&perf.stderr));
 
     let profile = recorded.pprof();
     let start = profile.time_nanos as f64 / 1e9
