@@ -154,6 +154,8 @@ def main():
     chosen = arguments.parse_args()
     with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
         file.write("1")
+    if shutil.which("lightswitch") and not os.path.exists("/sys/kernel/debug/tracing"):
+        subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"])  # it finds tracepoints there
     work = tempfile.mkdtemp(prefix="everytick-bench-")
     try:
         for load in chosen.load or ["chain", "build", "idle"]:

@@ -8,7 +8,7 @@ use profile::{CaptureLedger, NamedFrame, Profile, StackEnd};
 use symbolizer::Usage;
 
 use super::meter::share_of_machine;
-use super::terminal::thousands;
+use super::terminal::{counted, thousands};
 use crate::naming::{Unnamed, kernel_is_unnamed};
 use crate::processes::Executables;
 use crate::processes::proc::read_text;
@@ -39,9 +39,9 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
     let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
     let _ = writeln!(
         text,
-        "everytick: {} samples of {} processes in {:.1} s",
-        thousands(profile.ledger.aggregated),
-        thousands(processes.len() as u64),
+        "everytick: {} of {} in {:.1} s",
+        counted(profile.ledger.aggregated, "sample", "samples"),
+        counted(processes.len() as u64, "process", "processes"),
         elapsed.as_secs_f64()
     );
     for line in quality(&profile.ledger) {
@@ -127,8 +127,8 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
         (trouble.not_followed, "child processes were too many to follow and are missing"),
         (trouble.executables.unopened(), "executables could not be opened in time"),
     ];
-    let counted = counts.into_iter().filter(|(count, _)| *count > 0);
-    lines.extend(counted.map(|(count, what)| format!("{} {what}", thousands(count))));
+    let present = counts.into_iter().filter(|(count, _)| *count > 0);
+    lines.extend(present.map(|(count, what)| format!("{} {what}", thousands(count))));
     lines
 }
 
@@ -139,7 +139,7 @@ fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
         "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
-         sampler       {:.1} us a tick, 99.9 % below {:.0} us, at most {:.0} us\n  \
+         sampler       {:.1} us a tick, 99.9 % up to {:.0} us, at most {:.0} us\n  \
          own memory    {:.1} MiB agent, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
         millis(cpu),
         share_of_machine(cpu, elapsed),

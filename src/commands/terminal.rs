@@ -32,6 +32,11 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
+/// Writes a number of things: 1 process, 2 processes.
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(number), if number == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
     use super::thousands;

@@ -13,7 +13,7 @@ pub struct SamplerTime {
     pub total: Duration,
     /// The longest.
     pub max: Duration,
-    /// 999 of 1,000 were shorter than this, to a quarter of a power of two.
+    /// 999 of 1,000 took at most this, to a quarter of a power of two.
     pub p999: Duration,
 }
 
@@ -21,11 +21,12 @@ impl SamplerTime {
     /// Sums the counters of all CPUs.
     pub fn of(counters: &[Counters]) -> Self {
         let ticks = counters.iter().map(|cpu| cpu.ticks).sum();
+        let max = counters.iter().map(|cpu| cpu.time_max).max().unwrap_or(0);
         Self {
             ticks,
             total: Duration::from_nanos(counters.iter().map(|cpu| cpu.time_total).sum()),
-            max: Duration::from_nanos(counters.iter().map(|cpu| cpu.time_max).max().unwrap_or(0)),
-            p999: Duration::from_nanos(percentile(counters, ticks - ticks / 1000)),
+            max: Duration::from_nanos(max),
+            p999: Duration::from_nanos(percentile(counters, ticks - ticks / 1000).min(max)),
         }
     }
 
