@@ -28,6 +28,8 @@ pub(super) enum Command {
     Record(RecordArguments),
     /// Tell whether this host can be profiled, and what is missing.
     Doctor,
+    /// Show what the unwinder makes of ELF files, and check it.
+    Unwind(UnwindArguments),
     /// Name addresses for a running `record`.
     #[command(hide = true)]
     SymbolizerWorker,
@@ -90,6 +92,27 @@ pub(super) struct RecordArguments {
     /// Run this command, profile it with all that it starts, and stop when it ends.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// What `unwind` is to do.
+#[derive(Debug, Args)]
+pub(super) struct UnwindArguments {
+    /// ELF files; directories are searched for them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Print every row: from which address on the caller is found how.
+    #[arg(long)]
+    pub rows: bool,
+
+    /// Compare with DWARF as gimli reads it, at so many random addresses of each file, or at every
+    /// row where there are fewer; the exit status is 1 if there is a difference.
+    #[arg(long, value_name = "ADDRESSES", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
+    pub check: Option<u64>,
+
+    /// Other random addresses.
+    #[arg(long, default_value_t = 1, requires = "check")]
+    pub seed: u64,
 }
 
 const RECORD_EXAMPLES: &str = "\

@@ -1,4 +1,4 @@
-//! What a person types: `record`, `doctor`, and the worker that `record` starts.
+//! What a person types: `record`, `doctor`, `unwind`, and the worker that `record` starts.
 
 mod child;
 mod cli;
@@ -9,6 +9,7 @@ mod record;
 mod refusal;
 mod summary;
 mod terminal;
+mod unwind;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Record(arguments) => record::run(arguments),
         Command::Doctor => doctor::run(),
+        Command::Unwind(arguments) => unwind::run(&arguments),
         Command::SymbolizerWorker => worker(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,120 @@
+//! Compares a file's table with the reference at random addresses: both step from a made-up frame, and
+//! must come to the same caller.
+
+use crate::arch::{BASE, FP, REGISTERS, Register, SP};
+use crate::reference::{Answer, Reference};
+use crate::{CallFrames, Error, ReadAt, Registers, Rule, Step, step};
+
+/// What a comparison came to.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Addresses compared.
+    pub addresses: u64,
+    /// Of these, those where the table says that it left something out.
+    pub left_out: u64,
+    /// Where the two differ.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// An address at which table and reference differ.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// The place.
+    pub address: u64,
+    /// What the table says.
+    pub rule: Rule,
+    /// What comes of it.
+    pub ours: Step,
+    /// What the file says.
+    pub theirs: Answer,
+}
+
+/// Compares at `count` random addresses of known functions, or at every row where there are fewer.
+/// Equal seeds give equal addresses.
+///
+/// # Errors
+/// As [`crate::read`].
+pub fn check(
+    file: ReadAt<'_>,
+    frames: &CallFrames,
+    count: u64,
+    seed: u64,
+) -> Result<Checked, Error> {
+    let reference = Reference::read(file)?;
+    let mut checked = Checked::default();
+    if frames.table.rows <= count {
+        for (address, _) in frames.table.iter() {
+            checked.compare(frames, &reference, address);
+        }
+        return Ok(checked);
+    }
+    let mut ends = Vec::with_capacity(reference.functions().len());
+    let mut bytes = 0u64;
+    for (start, end) in reference.functions() {
+        bytes = bytes.saturating_add(end - start);
+        ends.push((bytes, end));
+    }
+    for number in 0..count {
+        let at = mix(seed.wrapping_add(number)) % bytes.max(1);
+        let Some((until, end)) = ends.get(ends.partition_point(|(until, _)| *until <= at)) else {
+            continue;
+        };
+        checked.compare(frames, &reference, end - (until - at));
+    }
+    Ok(checked)
+}
+
+impl Checked {
+    fn compare(&mut self, frames: &CallFrames, reference: &Reference, address: u64) {
+        self.addresses += 1;
+        let all = made_up_registers(address);
+        let rule = frames.table.rule_at(address);
+        let ours = step(&Registers::interrupted(address, all), &rule, |at| Some(made_up_word(at)));
+        let theirs = reference.caller(address, &all, &made_up_word);
+        match same(&ours, &theirs) {
+            Some(true) => {}
+            Some(false) => {
+                self.disagreements.push(Disagreement { address, rule, ours, theirs });
+            }
+            None => self.left_out += 1,
+        }
+    }
+}
+
+/// Says whether both come to the same caller; `None` when the table says that it cannot tell.
+fn same(ours: &Step, theirs: &Answer) -> Option<bool> {
+    Some(match (ours, theirs) {
+        (Step::NotExpressible, _) => return None,
+        (Step::Bottom, Answer::Bottom) | (Step::NoRow, Answer::Nothing) => true,
+        (Step::Caller(caller), Answer::Caller(answer)) => {
+            let theirs = |register: Register| answer.registers[usize::from(register.number())];
+            let sp = theirs(SP) == Some(caller.sp) && answer.cfa == caller.sp;
+            let base = caller.base.is_none() || caller.base == theirs(BASE);
+            sp && base && caller.ip == answer.ra && caller.fp == theirs(FP)
+        }
+        _ => false,
+    })
+}
+
+/// Registers far apart, all above sp, so that any CFA rises and no two are confused.
+fn made_up_registers(seed: u64) -> [u64; REGISTERS] {
+    let mut all = [0; REGISTERS];
+    for (number, register) in (1..).zip(&mut all) {
+        *register = 0x7000_0000_0000 + (number << 32) + (mix(seed ^ number) & 0xff_fff8);
+    }
+    all[usize::from(SP.number())] = 0x7000_0000_0000;
+    all
+}
+
+/// Memory in which every word is another address of user code, above every stack.
+fn made_up_word(address: u64) -> u64 {
+    0x7e00_0000_0000 + (mix(address) & 0xff_ffff_fff8)
+}
+
+/// Scatters a number: the finalizer of SplitMix64.
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,197 @@
+//! Finds in one ELF file what its table is made of, through a function that reads bytes.
+//!
+//! Nothing is believed: each offset and size is checked against the file and against a bound
+//! before memory is taken.
+
+use object::LittleEndian as Endian;
+use object::elf::{
+    CompressionHeader64, ELFCOMPRESS_ZLIB, EM_X86_64, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD,
+    ProgramHeader64, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
+};
+use object::pod::{Pod, from_bytes, slice_from_bytes};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+
+/// Bytes of one section; the largest `.eh_frame` known, of a browser, has 30 MB.
+pub const SECTION_MAX: u64 = 64 << 20;
+const PROGRAM_HEADERS_MAX: usize = 128;
+const SECTION_HEADERS_MAX: usize = 1 << 12;
+const SECTION_NAMES_MAX: u64 = 1 << 16;
+
+/// Fills the buffer with the bytes at an offset of the file; says whether it could.
+pub type ReadAt<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
+
+/// Why a file has no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is no 64-bit little-endian ELF file of this CPU.
+    #[error("it is no 64-bit x86-64 ELF file")]
+    NotElf,
+    /// Its headers cannot be read or contradict themselves.
+    #[error("its ELF headers are malformed")]
+    Malformed,
+    /// It has no executable segment.
+    #[error("it has no executable segment")]
+    NoText,
+    /// It says nothing about call frames.
+    #[error("it has no call-frame information")]
+    NoCallFrames,
+    /// A section is larger than [`SECTION_MAX`].
+    #[error("its call-frame information is larger than {} MiB", SECTION_MAX >> 20)]
+    TooLarge,
+}
+
+/// A section in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Section {
+    /// Where it is loaded.
+    pub address: u64,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// An ELF file, seen through a reader.
+pub(crate) struct Elf<'a> {
+    read: ReadAt<'a>,
+    segments: Vec<ProgramHeader64<Endian>>,
+    sections: Vec<SectionHeader64<Endian>>,
+    names: Vec<u8>,
+}
+
+impl<'a> Elf<'a> {
+    /// Reads the headers. A file without usable section headers is fine.
+    pub fn read(read: ReadAt<'a>) -> Result<Self, Error> {
+        let header = structs::<FileHeader64<Endian>>(read, 0, 1).ok_or(Error::NotElf)?;
+        let header = &header[0];
+        let endian = header.endian().map_err(|_| Error::NotElf)?;
+        if !header.is_supported() || header.e_machine(endian) != EM_X86_64 {
+            return Err(Error::NotElf);
+        }
+        let count = usize::from(header.e_phnum(endian)).min(PROGRAM_HEADERS_MAX);
+        let segments = structs(read, header.e_phoff(endian), count).ok_or(Error::Malformed)?;
+
+        let count = usize::from(header.e_shnum(endian)).min(SECTION_HEADERS_MAX);
+        let sections = structs(read, header.e_shoff(endian), count).unwrap_or_default();
+        let mut elf = Self { read, segments, sections, names: Vec::new() };
+        if let Some(names) = elf.sections.get(usize::from(header.e_shstrndx(endian).0)) {
+            let size = names.sh_size(endian).min(SECTION_NAMES_MAX);
+            elf.names = elf.bytes(names.sh_offset(endian), size).unwrap_or_default();
+        }
+        Ok(elf)
+    }
+
+    /// Gives the addresses that its executable segments lie between.
+    pub fn text(&self) -> Option<std::ops::Range<u64>> {
+        let executable = self.segments.iter().filter(|segment| {
+            segment.p_type(Endian) == PT_LOAD && segment.p_flags(Endian).0 & PF_X.0 != 0
+        });
+        executable
+            .map(|segment| {
+                let start = segment.p_vaddr(Endian);
+                start..start.saturating_add(segment.p_filesz(Endian))
+            })
+            .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Reads a section by name, decompressed; `None` when there is none or it cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn section(&self, name: &str) -> Result<Option<Section>, Error> {
+        let is_named = |section: &&SectionHeader64<Endian>| {
+            let from = self.names.get(section.sh_name(Endian) as usize..).unwrap_or_default();
+            from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+                && section.sh_type(Endian) != SHT_NOBITS
+        };
+        let Some(header) = self.sections.iter().find(is_named) else { return Ok(None) };
+        let size = header.sh_size(Endian);
+        if size > SECTION_MAX {
+            return Err(Error::TooLarge);
+        }
+        let Some(bytes) = self.bytes(header.sh_offset(Endian), size) else { return Ok(None) };
+        let bytes = match header.sh_flags(Endian).0 & SHF_COMPRESSED.0 {
+            0 => Some(bytes),
+            _ => decompress(&bytes)?,
+        };
+        Ok(bytes.map(|bytes| Section { address: header.sh_addr(Endian), bytes }))
+    }
+
+    /// Gives the address of a section, read or not.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        let is_named = |section: &&SectionHeader64<Endian>| {
+            let from = self.names.get(section.sh_name(Endian) as usize..).unwrap_or_default();
+            from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+        };
+        self.sections.iter().find(is_named).map(|header| header.sh_addr(Endian))
+    }
+
+    /// Reads what PT_GNU_EH_FRAME points to, for files without section headers: the header of
+    /// the call-frame information.
+    pub fn eh_frame_header(&self) -> Option<Section> {
+        let is_it = |segment: &&ProgramHeader64<Endian>| segment.p_type(Endian) == PT_GNU_EH_FRAME;
+        let segment = self.segments.iter().find(is_it)?;
+        const HEADER_MAX: u64 = 64; // its search table is not needed
+        let size = segment.p_filesz(Endian).min(HEADER_MAX);
+        let bytes = self.bytes(segment.p_offset(Endian), size)?;
+        Some(Section { address: segment.p_vaddr(Endian), bytes })
+    }
+
+    /// Reads from an address to the end of its segment.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn rest_of_segment(&self, address: u64) -> Result<Option<Section>, Error> {
+        let holds = |segment: &&ProgramHeader64<Endian>| {
+            let into = address.checked_sub(segment.p_vaddr(Endian));
+            segment.p_type(Endian) == PT_LOAD
+                && into.is_some_and(|into| into < segment.p_filesz(Endian))
+        };
+        let Some(segment) = self.segments.iter().find(holds) else { return Ok(None) };
+        let into = address - segment.p_vaddr(Endian);
+        let size = segment.p_filesz(Endian) - into;
+        if size > SECTION_MAX {
+            return Err(Error::TooLarge);
+        }
+        let offset = segment.p_offset(Endian).checked_add(into);
+        let bytes = offset.and_then(|offset| self.bytes(offset, size));
+        Ok(bytes.map(|bytes| Section { address, bytes }))
+    }
+
+    /// Reads bytes of the file; `size` is within bounds by now. Memory is only taken for what
+    /// the file really has.
+    fn bytes(&self, offset: u64, size: u64) -> Option<Vec<u8>> {
+        let mut last = [0];
+        let end = offset.checked_add(size)?;
+        if size > 0 && !(self.read)(end - 1, &mut last) {
+            return None;
+        }
+        let mut bytes = vec![0; size as usize];
+        (self.read)(offset, &mut bytes).then_some(bytes)
+    }
+}
+
+fn structs<T: Pod + Clone>(read: ReadAt<'_>, offset: u64, count: usize) -> Option<Vec<T>> {
+    let mut bytes = vec![0; count * size_of::<T>()];
+    if !read(offset, &mut bytes) {
+        return None;
+    }
+    let (structs, _) = slice_from_bytes::<T>(&bytes, count).ok()?;
+    Some(structs.to_vec())
+}
+
+/// Decompresses a section that begins with a compression header.
+fn decompress(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    use std::io::Read;
+    let Ok((header, rest)) = from_bytes::<CompressionHeader64<Endian>>(bytes) else {
+        return Ok(None);
+    };
+    let size = header.ch_size.get(Endian);
+    if size > SECTION_MAX {
+        return Err(Error::TooLarge);
+    }
+    if header.ch_type.get(Endian) != ELFCOMPRESS_ZLIB {
+        return Ok(None);
+    }
+    let mut whole = Vec::new();
+    let unpacked = flate2::read::ZlibDecoder::new(rest).take(size).read_to_end(&mut whole);
+    Ok(unpacked.is_ok().then_some(whole))
+}

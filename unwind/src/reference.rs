@@ -1,0 +1,233 @@
+//! The slow and obvious way to a caller: DWARF as it is written, by gimli, one function looked up in the
+//! file and every expression evaluated. Nothing of our rows and rules is used.
+//!
+//! For checking: `everytick unwind --check`, and the tests.
+
+use gimli::{
+    BaseAddresses, CfaRule, DebugFrame, EhFrame, Encoding, EvaluationResult, Expression, Format,
+    LittleEndian, Location, Register as Column, RegisterRule, UnwindContext, UnwindOffset,
+    UnwindSection, UnwindTableRow, Value,
+};
+
+use crate::arch::{RA, REGISTERS};
+use crate::cfi::Slice;
+use crate::elf::Section;
+use crate::{Error, Source, source};
+
+/// Operations that one expression may take.
+const ITERATIONS_MAX: u32 = 1000;
+const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
+
+/// What DWARF says of a frame's caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// There is one.
+    Caller(Box<Caller>),
+    /// The return address is undefined: this is the outermost frame.
+    Bottom,
+    /// No function is known here.
+    Nothing,
+    /// Something could not be computed.
+    Failed,
+}
+
+/// A frame's caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The canonical frame address of the frame that is left.
+    pub cfa: u64,
+    /// Where it goes on.
+    pub ra: u64,
+    /// Its general registers by number; `None` where DWARF does not know.
+    pub registers: [Option<u64>; REGISTERS],
+}
+
+/// A file's call frames, for asking.
+pub struct Reference {
+    section: Section,
+    is_eh_frame: bool,
+    bases: BaseAddresses,
+    /// Start, end and place of each function, sorted by start.
+    functions: Vec<(u64, u64, usize)>,
+}
+
+impl Reference {
+    /// Reads the section and finds its functions.
+    ///
+    /// # Errors
+    /// As [`crate::read`].
+    pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
+        let Source { section, is_eh_frame, bases, text } = source(file)?;
+        let mut reference = Self { section, is_eh_frame, bases, functions: Vec::new() };
+        let mut functions = match is_eh_frame {
+            true => functions(&reference.eh_frame(), &reference.bases),
+            false => functions(&reference.debug_frame(), &reference.bases),
+        };
+        functions.retain(|(start, end, _)| text.contains(start) && end > start);
+        functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
+        functions.dedup_by_key(|(start, ..)| *start);
+        reference.functions = functions;
+        Ok(reference)
+    }
+
+    /// The range of addresses of each function, sorted.
+    pub fn functions(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
+        self.functions.iter().map(|(start, end, _)| (*start, *end))
+    }
+
+    /// Says how the caller is found from a place. `registers` are the callee's, by number.
+    pub fn caller(
+        &self,
+        place: u64,
+        registers: &[u64; REGISTERS],
+        read: &dyn Fn(u64) -> u64,
+    ) -> Answer {
+        let frame = Frame { place, registers, read };
+        match self.is_eh_frame {
+            true => self.ask(&self.eh_frame(), &frame),
+            false => self.ask(&self.debug_frame(), &frame),
+        }
+    }
+
+    fn eh_frame(&self) -> EhFrame<Slice<'_>> {
+        EhFrame::new(&self.section.bytes, LittleEndian)
+    }
+
+    fn debug_frame(&self) -> DebugFrame<Slice<'_>> {
+        let mut section = DebugFrame::new(&self.section.bytes, LittleEndian);
+        section.set_address_size(8);
+        section
+    }
+
+    fn ask<'a, S>(&self, section: &S, frame: &Frame<'_>) -> Answer
+    where
+        S: UnwindSection<Slice<'a>>,
+        S::Offset: UnwindOffset<usize>,
+    {
+        let after = self.functions.partition_point(|(start, ..)| *start <= frame.place);
+        let Some((_, end, at)) = after.checked_sub(1).map(|at| self.functions[at]) else {
+            return Answer::Nothing;
+        };
+        if frame.place >= end {
+            return Answer::Nothing;
+        }
+        let mut context = UnwindContext::new();
+        let row = section
+            .fde_from_offset(&self.bases, S::Offset::from(at), S::cie_from_offset)
+            .and_then(|fde| {
+                let row =
+                    fde.unwind_info_for_address(section, &self.bases, &mut context, frame.place)?;
+                Ok(row.clone())
+            });
+        match row {
+            Ok(row) => frame.caller(section, &row).unwrap_or(Answer::Failed),
+            Err(_) => Answer::Failed,
+        }
+    }
+}
+
+fn functions<'a, S>(section: &S, bases: &BaseAddresses) -> Vec<(u64, u64, usize)>
+where
+    S: UnwindSection<Slice<'a>>,
+    S::Offset: UnwindOffset<usize>,
+{
+    let mut functions = Vec::new();
+    let mut entries = section.entries(bases);
+    while let Ok(Some(entry)) = entries.next() {
+        let gimli::CieOrFde::Fde(partial) = entry else { continue };
+        if let Ok(fde) = partial.parse(S::cie_from_offset) {
+            let end = fde.initial_address().saturating_add(fde.len());
+            functions.push((fde.initial_address(), end, fde.offset()));
+        }
+    }
+    functions
+}
+
+/// A frame that is to be left.
+struct Frame<'a> {
+    place: u64,
+    registers: &'a [u64; REGISTERS],
+    read: &'a dyn Fn(u64) -> u64,
+}
+
+impl Frame<'_> {
+    fn register(&self, column: Column) -> Option<u64> {
+        match column.0 {
+            RA => Some(self.place),
+            number => self.registers.get(usize::from(number)).copied(),
+        }
+    }
+
+    fn caller<'a, S: UnwindSection<Slice<'a>>>(
+        &self,
+        section: &S,
+        row: &UnwindTableRow<usize>,
+    ) -> Option<Answer> {
+        let cfa = match row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                self.register(*register)?.wrapping_add_signed(*offset)
+            }
+            CfaRule::Expression(bytes) => self.evaluate(bytes.get(section).ok()?, None)?,
+        };
+        let value = |column: Column, unsaid: Option<u64>| -> Option<Option<u64>> {
+            Some(match row.register(column) {
+                None => unsaid,
+                Some(RegisterRule::Undefined) => None,
+                Some(RegisterRule::SameValue) => self.register(column),
+                Some(RegisterRule::Offset(at)) => Some((self.read)(cfa.wrapping_add_signed(at))),
+                Some(RegisterRule::ValOffset(at)) => Some(cfa.wrapping_add_signed(at)),
+                Some(RegisterRule::Register(other)) => self.register(other),
+                Some(RegisterRule::Expression(bytes)) => {
+                    Some((self.read)(self.evaluate(bytes.get(section).ok()?, Some(cfa))?))
+                }
+                Some(RegisterRule::ValExpression(bytes)) => {
+                    Some(self.evaluate(bytes.get(section).ok()?, Some(cfa))?)
+                }
+                Some(_) => return None,
+            })
+        };
+        let Some(ra) = value(Column(RA), None)? else {
+            return Some(match row.register(Column(RA)) {
+                Some(RegisterRule::Undefined) => Answer::Bottom,
+                _ => Answer::Failed,
+            });
+        };
+        let mut registers = [None; REGISTERS];
+        for (number, register) in (0..).zip(&mut registers) {
+            let unsaid = if number == u16::from(crate::arch::SP.number()) {
+                Some(cfa)
+            } else {
+                self.register(Column(number))
+            };
+            *register = value(Column(number), unsaid)?;
+        }
+        Some(Answer::Caller(Box::new(Caller { cfa, ra, registers })))
+    }
+
+    /// Evaluates an expression to an address.
+    fn evaluate(&self, expression: Expression<Slice<'_>>, start: Option<u64>) -> Option<u64> {
+        let mut evaluation = expression.evaluation(ENCODING);
+        evaluation.set_max_iterations(ITERATIONS_MAX);
+        if let Some(start) = start {
+            evaluation.set_initial_value(start);
+        }
+        let mut result = evaluation.evaluate().ok()?;
+        loop {
+            result = match result {
+                EvaluationResult::Complete => break,
+                EvaluationResult::RequiresMemory { address, size: 8, space: None, .. } => {
+                    evaluation.resume_with_memory(Value::Generic((self.read)(address))).ok()?
+                }
+                EvaluationResult::RequiresRegister { register, .. } => {
+                    let value = Value::Generic(self.register(register)?);
+                    evaluation.resume_with_register(value).ok()?
+                }
+                _ => return None,
+            };
+        }
+        match evaluation.as_result().last()?.location {
+            Location::Address { address } => Some(address),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Rules: how to get from a frame to its caller, 8 bytes each.
+//!
+//! A [`Rule`] says where the canonical frame address (CFA) of a frame is, and where the
+//! caller's registers lie as seen from there. The kernel's walker reads the same 8 bytes:
+//! `struct rule` of `bpf/abi.h`.
+
+use std::fmt;
+
+use crate::arch::{Register, SAVED_RA};
+
+/// A rule. The caller's sp is always the CFA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// Where the CFA is.
+    pub cfa: Cfa,
+    /// The caller's frame pointer.
+    pub fp: Saved,
+    /// The caller's base register, in files that have rules with a CFA in it.
+    pub base: Saved,
+    /// The return address.
+    pub ra: Saved,
+}
+
+/// How to find the CFA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cfa {
+    /// There is no rule here, and why.
+    Gap(Gap),
+    /// There is no caller: the return address is undefined.
+    Bottom,
+    /// `cfa = register + offset`
+    Register(Register, i32),
+    /// `cfa = *(register + at) + offset`
+    AtRegister {
+        /// Holds the address of the word, less `at`.
+        register: Register,
+        /// Bytes.
+        at: i16,
+        /// Bytes.
+        offset: i16,
+    },
+    /// A stub of a procedure linkage table, one each 16 bytes, which pushes a word before its
+    /// byte `pushed`: `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`
+    Plt {
+        /// 10 or 11 in what linkers make.
+        pushed: u8,
+    },
+    /// A frame that the kernel made to call a signal handler: it holds every register.
+    Signal,
+    /// Code that keeps frame pointers but has no rules: `cfa = fp + 16` once they are set up.
+    FramePointer,
+}
+
+/// Why there is no rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Gap {
+    /// The file says nothing of this place.
+    NoRow = 0,
+    /// The file says something that the walker cannot do.
+    NotExpressible = 1,
+}
+
+/// Where the caller's value of a register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Saved {
+    /// Still in the register.
+    Same,
+    /// In memory, so many words of 8 bytes from the CFA, -63 to 63 without 0.
+    AtCfa(i8),
+    /// In the memory that fp points to.
+    AtFp,
+    /// In another register.
+    In(Register),
+    /// Nowhere.
+    Unknown,
+}
+
+const OP_GAP: u8 = 0;
+const OP_BOTTOM: u8 = 1;
+const OP_REGISTER: u8 = 2;
+const OP_AT_REGISTER: u8 = 3;
+const OP_PLT: u8 = 4;
+const OP_SIGNAL: u8 = 5;
+const OP_FRAME_POINTER: u8 = 6;
+
+const SAVED_IN: i8 = 64;
+const SAVED_UNKNOWN: i8 = 126;
+const SAVED_AT_FP: i8 = 127;
+
+impl Saved {
+    /// Gives the place at so many bytes from the CFA, if it can be told.
+    pub fn at_cfa(bytes: i64) -> Option<Self> {
+        let words = bytes / 8;
+        let fits = bytes % 8 == 0 && words != 0 && words.abs() < i64::from(SAVED_IN);
+        fits.then_some(Self::AtCfa(words as i8))
+    }
+
+    fn encode(self) -> u8 {
+        let value = match self {
+            Self::Same => 0,
+            Self::AtCfa(words) => words,
+            Self::In(register) => SAVED_IN + register.number() as i8,
+            Self::Unknown => SAVED_UNKNOWN,
+            Self::AtFp => SAVED_AT_FP,
+        };
+        value as u8
+    }
+
+    fn decode(byte: u8) -> Self {
+        match byte as i8 {
+            0 => Self::Same,
+            SAVED_UNKNOWN => Self::Unknown,
+            SAVED_AT_FP => Self::AtFp,
+            value if value >= SAVED_IN => Self::In(Register::from_number(value as u8 & 15)),
+            value => Self::AtCfa(value),
+        }
+    }
+}
+
+impl Rule {
+    /// There is nothing to go by.
+    pub const NO_ROW: Self = Self::bare(Cfa::Gap(Gap::NoRow));
+    /// There is a rule, but no way to follow it.
+    pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
+    /// The outermost frame.
+    pub const BOTTOM: Self = Self::bare(Cfa::Bottom);
+    /// Frame pointers alone.
+    pub const FRAME_POINTER: Self = Self::bare(Cfa::FramePointer);
+    /// A frame that holds every register.
+    pub const SIGNAL: Self = Self::bare(Cfa::Signal);
+
+    /// A rule whose CFA says it all.
+    const fn bare(cfa: Cfa) -> Self {
+        Self { cfa, fp: Saved::Same, base: Saved::Same, ra: SAVED_RA }
+    }
+
+    /// Says whether there is none.
+    pub fn is_gap(&self) -> bool {
+        matches!(self.cfa, Cfa::Gap(_))
+    }
+
+    /// Writes it as the kernel reads it: the offset in 4 bytes, then one byte each for
+    /// operation and register, fp, base and ra.
+    pub fn encode(&self) -> [u8; 8] {
+        let both =
+            |low: i16, high: i16| (u32::from(low as u16) | u32::from(high as u16) << 16) as i32;
+        let (op, register, offset) = match self.cfa {
+            Cfa::Gap(gap) => (OP_GAP, 0, gap as i32),
+            Cfa::Bottom => (OP_BOTTOM, 0, 0),
+            Cfa::Register(register, offset) => (OP_REGISTER, register.number(), offset),
+            Cfa::AtRegister { register, at, offset } => {
+                (OP_AT_REGISTER, register.number(), both(at, offset))
+            }
+            Cfa::Plt { pushed } => (OP_PLT, 0, pushed.into()),
+            Cfa::Signal => (OP_SIGNAL, 0, 0),
+            Cfa::FramePointer => (OP_FRAME_POINTER, 0, 0),
+        };
+        let [a, b, c, d] = offset.to_le_bytes();
+        [a, b, c, d, op | register << 4, self.fp.encode(), self.base.encode(), self.ra.encode()]
+    }
+
+    /// Reads what [`Rule::encode`] wrote. What it never writes is a gap.
+    pub fn decode(bytes: [u8; 8]) -> Self {
+        let [a, b, c, d, op, fp, base, ra] = bytes;
+        let offset = i32::from_le_bytes([a, b, c, d]);
+        let register = Register::from_number(op >> 4);
+        let cfa = match op & 15 {
+            OP_BOTTOM => Cfa::Bottom,
+            OP_REGISTER => Cfa::Register(register, offset),
+            OP_AT_REGISTER => {
+                Cfa::AtRegister { register, at: offset as i16, offset: (offset >> 16) as i16 }
+            }
+            OP_PLT => Cfa::Plt { pushed: offset as u8 },
+            OP_SIGNAL => Cfa::Signal,
+            OP_FRAME_POINTER => Cfa::FramePointer,
+            OP_GAP if offset == Gap::NoRow as i32 => Cfa::Gap(Gap::NoRow),
+            _ => Cfa::Gap(Gap::NotExpressible),
+        };
+        Self { cfa, fp: Saved::decode(fp), base: Saved::decode(base), ra: Saved::decode(ra) }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cfa {
+            Cfa::Gap(Gap::NoRow) => return f.write_str("no row"),
+            Cfa::Gap(Gap::NotExpressible) => return f.write_str("not expressible"),
+            Cfa::Bottom => return f.write_str("bottom"),
+            Cfa::Signal => return f.write_str("signal frame"),
+            Cfa::FramePointer => return f.write_str("frame pointer"),
+            Cfa::Register(register, offset) => write!(f, "cfa = {}{offset:+}", register.name())?,
+            Cfa::AtRegister { register, at, offset } => {
+                write!(f, "cfa = *({}{at:+}){offset:+}", register.name())?;
+            }
+            Cfa::Plt { pushed } => {
+                write!(f, "cfa = {}+8 (+8 from byte {pushed} of 16)", crate::arch::SP.name())?;
+            }
+        }
+        for (name, saved) in [("fp", self.fp), ("base", self.base), ("ra", self.ra)] {
+            match saved {
+                Saved::Same | Saved::Unknown => {}
+                Saved::AtCfa(words) => write!(f, ", {name} at cfa{:+}", 8 * i32::from(words))?,
+                Saved::AtFp => write!(f, ", {name} at fp")?,
+                Saved::In(register) => write!(f, ", {name} in {}", register.name())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{BASE, FP, SP};
+    use proptest::prelude::*;
+
+    fn saved() -> impl Strategy<Value = Saved> {
+        prop_oneof![
+            Just(Saved::Same),
+            Just(Saved::AtFp),
+            Just(Saved::Unknown),
+            (1i8..64).prop_map(Saved::AtCfa),
+            (-63i8..0).prop_map(Saved::AtCfa),
+            (0u8..16).prop_map(|number| Saved::In(Register::from_number(number))),
+        ]
+    }
+
+    fn cfa() -> impl Strategy<Value = Cfa> {
+        let register = || prop_oneof![Just(SP), Just(FP), Just(BASE)];
+        prop_oneof![
+            Just(Cfa::Gap(Gap::NoRow)),
+            Just(Cfa::Gap(Gap::NotExpressible)),
+            Just(Cfa::Bottom),
+            Just(Cfa::Signal),
+            Just(Cfa::FramePointer),
+            (10u8..12).prop_map(|pushed| Cfa::Plt { pushed }),
+            (register(), any::<i32>()).prop_map(|(r, offset)| Cfa::Register(r, offset)),
+            (register(), any::<i16>(), any::<i16>())
+                .prop_map(|(register, at, offset)| Cfa::AtRegister { register, at, offset }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_survives_its_8_bytes(cfa in cfa(), fp in saved(), base in saved(), ra in saved()) {
+            let rule = Rule { cfa, fp, base, ra };
+            prop_assert_eq!(Rule::decode(rule.encode()), rule);
+        }
+
+        #[test]
+        fn any_8_bytes_are_some_rule(bytes in any::<[u8; 8]>()) {
+            Rule::decode(bytes);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One step from a frame to its caller, by a rule. The reference for `bpf/step.h`.
+
+use crate::arch::{BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP};
+use crate::frame_pointer::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
+use crate::rule::{Cfa, Gap, Rule, Saved};
+
+/// Where a thread stands in one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// The instruction, or the one that a call returns to.
+    pub ip: u64,
+    /// Whether `ip` is a return address, which belongs to the call before it.
+    pub is_return: bool,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer, if it is known.
+    pub fp: Option<u64>,
+    /// The base register, if it is known.
+    pub base: Option<u64>,
+    /// All general registers by number, which are known where the thread was interrupted.
+    pub all: Option<[u64; REGISTERS]>,
+}
+
+/// What a step comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is a caller.
+    Caller(Registers),
+    /// This was the outermost frame.
+    Bottom,
+    /// There is no rule to go by.
+    NoRow,
+    /// The rule cannot be followed: it has no form here, or needs a register that is not known.
+    NotExpressible,
+    /// Stack memory could not be read.
+    Unreadable,
+    /// The return address is no user address, or the stack does not rise.
+    ReturnAddress,
+}
+
+impl Registers {
+    /// Where a thread was interrupted.
+    pub fn interrupted(ip: u64, all: [u64; REGISTERS]) -> Self {
+        let of = |register: Register| all[usize::from(register.number())];
+        let (sp, fp, base) = (of(SP), Some(of(FP)), Some(of(BASE)));
+        Self { ip, is_return: false, sp, fp, base, all: Some(all) }
+    }
+
+    /// The address whose rule is in force: a return address may be behind its function's end.
+    pub fn place(&self) -> u64 {
+        self.ip.wrapping_sub(self.is_return.into())
+    }
+
+    fn get(&self, register: Register) -> Option<u64> {
+        match register {
+            SP => Some(self.sp),
+            FP => self.fp,
+            BASE => self.base,
+            other => self.all.map(|all| all[usize::from(other.number())]),
+        }
+    }
+}
+
+/// Steps to the caller. `read`: gives the word of 8 bytes at an address, if it can be read.
+pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> Step {
+    let cfa = match rule.cfa {
+        Cfa::Gap(Gap::NoRow) => return Step::NoRow,
+        Cfa::Gap(Gap::NotExpressible) => return Step::NotExpressible,
+        Cfa::Bottom => return Step::Bottom,
+        Cfa::Signal => return signal(at.sp, read),
+        Cfa::FramePointer => return Step::NoRow,
+        Cfa::Plt { pushed } => {
+            let has_pushed = at.place() & 15 >= pushed.into();
+            at.sp.wrapping_add(if has_pushed { 16 } else { 8 })
+        }
+        Cfa::Register(register, offset) => match at.get(register) {
+            Some(value) => value.wrapping_add_signed(offset.into()),
+            None => return Step::NotExpressible,
+        },
+        Cfa::AtRegister { register, at: inner, offset } => {
+            let Some(value) = at.get(register) else { return Step::NotExpressible };
+            match read(value.wrapping_add_signed(inner.into())) {
+                Some(word) => word.wrapping_add_signed(offset.into()),
+                None => return Step::Unreadable,
+            }
+        }
+    };
+    let caller = (
+        saved(at, rule.ra, cfa, None, &read),
+        saved(at, rule.fp, cfa, at.fp, &read),
+        saved(at, rule.base, cfa, at.base, &read),
+    );
+    let (Ok(Some(ip)), Ok(fp), Ok(base)) = caller else {
+        let unread =
+            matches!(caller, (Err(Unread), _, _) | (_, Err(Unread), _) | (_, _, Err(Unread)));
+        return if unread { Step::Unreadable } else { Step::NotExpressible };
+    };
+    if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || cfa <= at.sp {
+        return Step::ReturnAddress;
+    }
+    Step::Caller(Registers { ip, is_return: true, sp: cfa, fp, base, all: None })
+}
+
+struct Unread;
+
+/// Gives the caller's value of a register, `None` when it is not known. `same`: its value here.
+fn saved(
+    at: &Registers,
+    saved: Saved,
+    cfa: u64,
+    same: Option<u64>,
+    read: impl Fn(u64) -> Option<u64>,
+) -> Result<Option<u64>, Unread> {
+    match saved {
+        Saved::Same => Ok(same),
+        Saved::AtCfa(words) => {
+            read(cfa.wrapping_add_signed(8 * i64::from(words))).map(Some).ok_or(Unread)
+        }
+        Saved::AtFp => match at.fp {
+            Some(fp) => read(fp).map(Some).ok_or(Unread),
+            None => Ok(None),
+        },
+        Saved::In(register) => Ok(at.get(register)),
+        Saved::Unknown => Ok(None),
+    }
+}
+
+/// Leaves a frame that the kernel made: the interrupted registers are all in it.
+fn signal(frame: u64, read: impl Fn(u64) -> Option<u64>) -> Step {
+    let word = |at: i64| read(frame.wrapping_add_signed(at));
+    let mut all = [0; REGISTERS];
+    for (value, at) in all.iter_mut().zip(SIGNAL_REGISTERS) {
+        match word(at) {
+            Some(word) => *value = word,
+            None => return Step::Unreadable,
+        }
+    }
+    let (Some(ip), Some(_)) = (word(SIGNAL_IP), word(SIGNAL_SP)) else { return Step::Unreadable };
+    if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) {
+        return Step::ReturnAddress;
+    }
+    Step::Caller(Registers::interrupted(ip, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::SAVED_RA;
+
+    const STACK: u64 = 0x7000;
+    /// What lies on the stack, from 0x7000 up.
+    const WORDS: [u64; 6] = [0x11, 0x22, 0x33, 0x44, 0x5_5555, 0x66];
+
+    fn read(address: u64) -> Option<u64> {
+        WORDS.get((address.checked_sub(STACK)? / 8) as usize).copied()
+    }
+
+    fn at() -> Registers {
+        let mut all = [0; REGISTERS];
+        all[usize::from(SP.number())] = STACK;
+        all[usize::from(FP.number())] = STACK + 16;
+        Registers::interrupted(0x40_0000, all)
+    }
+
+    fn rule(cfa: Cfa, fp: Saved) -> Rule {
+        Rule { cfa, fp, base: Saved::Unknown, ra: SAVED_RA }
+    }
+
+    #[test]
+    fn a_function_that_has_pushed_two_registers() {
+        let Step::Caller(caller) =
+            step(&at(), &rule(Cfa::Register(SP, 40), Saved::AtCfa(-2)), read)
+        else {
+            panic!("there is a caller")
+        };
+        assert_eq!((caller.ip, caller.sp, caller.fp), (0x5_5555, STACK + 40, Some(0x44)));
+        assert_eq!((caller.place(), caller.base, caller.all), (0x5_5554, None, None));
+    }
+
+    #[test]
+    fn a_rule_that_needs_a_register_of_an_outer_frame_is_not_followed() {
+        let outer = Registers { all: None, ..at() };
+        let r10 = Register::from_number(10);
+        let rule = rule(Cfa::Register(r10, 0), Saved::Same);
+        assert_eq!(step(&outer, &rule, read), Step::NotExpressible);
+    }
+
+    #[test]
+    fn a_stack_that_does_not_rise_ends() {
+        let rule = rule(Cfa::Register(SP, 0), Saved::Same);
+        assert_eq!(step(&at(), &rule, |_| Some(0x5_5555)), Step::ReturnAddress);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_read_ends_a_stack() {
+        assert_eq!(step(&at(), &rule(Cfa::Register(SP, 800), Saved::Same), read), Step::Unreadable);
+    }
+
+    #[test]
+    fn after_a_signal_frame_every_register_is_known() {
+        let Step::Caller(caller) = step(&at(), &Rule::SIGNAL, |address| Some(address * 2)) else {
+            panic!("there is a caller")
+        };
+        assert!(!caller.is_return && caller.all.is_some());
+        assert_eq!(caller.ip, (STACK + 168) * 2);
+        assert_eq!(caller.sp, (STACK + 160) * 2);
+        assert_eq!(caller.fp, Some((STACK + 120) * 2));
+    }
+}
