@@ -1,7 +1,7 @@
 //! How to get from a frame to its caller: the call-frame information of one ELF file as rows and rules.
 //!
 //! [`read`] turns a file into a [`Table`] in the very bytes that the kernel's walker searches, and
-//! says what it left out. [`step`] is the reference for that walker: the same rules written for the
+//! says what it left out. [`step()`] is the reference for that walker: the same rules written for the
 //! eye; `tests/step` compiles the kernel's step for the host and compares the two.
 //!
 //! Pure: reads no file and no memory but through what it is handed. Input is hostile: memory and work
