@@ -6,7 +6,7 @@ use std::{env, fs};
 use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::Linker;
 
-const PROGRAMS: [&str; 2] = ["sampler", "follow"];
+const PROGRAMS: [&str; 3] = ["sampler", "follow", "memory"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

@@ -22,6 +22,45 @@
 #define TIME_CLASSES_PER_POWER 4
 #define TIME_CLASSES 128
 
+/* Bytes of stack that a tick takes along when its tables are not there yet. */
+#define STACK_COPY_MAX 16384
+#define REGISTERS 16
+
+/* Set in a user frame's address: it is the very instruction where the thread was, no return address. */
+#define FRAME_EXACT (1ULL << 63)
+/* Set in a user frame's address: it was found by frame pointer with nothing to confirm it. */
+#define FRAME_GUESSED (1ULL << 62)
+
+/*
+ * Slabs hold mappings and blocks of rows. A place in them is counted in units of 8 bytes:
+ * the slab's number above, the place in it below. 0 is no place.
+ */
+#define SLAB_BYTES (1 << 18)
+#define SLAB_UNITS_SHIFT 15
+#define SLABS_MAX 4096
+/* Blocks of all tables together. */
+#define BLOCKS_MAX 65536
+/* In `blocks`: there are no rows here, and there will be none. */
+#define BLOCK_EMPTY 1
+#define PROCESSES_MAX 16384
+/* Mappings of one process: they lie in one slab. */
+#define MAPPINGS_MAX 8000
+
+/* struct rule: what its operation is. See unwind/src/rule.rs. */
+#define RULE_OP_GAP 0
+#define RULE_OP_BOTTOM 1
+#define RULE_OP_REGISTER 2
+#define RULE_OP_AT_REGISTER 3
+#define RULE_OP_PLT 4
+#define RULE_OP_SIGNAL 5
+#define RULE_OP_FRAME_POINTER 6
+#define RULE_GAP_NO_ROW 0
+/* struct rule: where a register is saved. -63 to 63 but 0: so many words from the CFA. */
+#define RULE_SAVED_SAME 0
+#define RULE_SAVED_IN 64
+#define RULE_SAVED_UNKNOWN 126
+#define RULE_SAVED_AT_FP 127
+
 /* How a tick ended. Every tick ends in exactly one of these. */
 enum outcome {
 	OUTCOME_DELIVERED,		/* its record is in the ring */
@@ -40,17 +79,21 @@ enum stack_end {
 	STACK_END_ABSENT,		/* there is no such stack, or it was not asked for */
 	STACK_END_BOTTOM,		/* complete */
 	STACK_END_DEPTH,		/* more frames than the limit */
-	STACK_END_FRAME_POINTER,	/* the chain of frame pointers ended or was broken */
+	STACK_END_NO_ROW,		/* no row for an address, and no frame pointer that leads on */
 	STACK_END_RETURN_ADDRESS,	/* what should be a return address is not a user address */
 	STACK_END_UNREADABLE,		/* stack memory could not be read */
 	STACK_END_32_BIT,		/* 32-bit code, which is not unwound */
 	STACK_END_KERNEL_REFUSED,	/* the kernel gave no stack */
-	STACK_END_NO_MAPPING,		/* agent only: a return address in no executable mapping */
+	STACK_END_NO_MAPPING,		/* an address in no executable mapping */
+	STACK_END_NOT_EXPRESSIBLE,	/* a rule that cannot be followed */
+	STACK_END_WORK_LIMIT,		/* the tick took too long */
+	STACK_END_NO_TABLE,		/* the rows of an executable were not there yet, and no stack was copied */
+	STACK_END_COPY_END,		/* agent only: the copied piece of stack ended */
 	STACK_ENDS,
 };
 
-/* Set in sample.flags when a user frame was found by frame pointer with nothing to confirm it. */
-#define SAMPLE_GUESSED 1
+/* Set in sample.flags: the user stack is not walked yet; struct stack_copy and the copy follow the frames. */
+#define SAMPLE_UNFINISHED 1
 
 /*
  * One sample as it lies in the ring: this header, then kernel_frames and then
@@ -73,6 +116,38 @@ struct sample {
 	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
 };
 
+/* What a tick takes along so that the agent can walk its user stack: this, then `bytes` of stack from the red zone on. */
+struct stack_copy {
+	u64 ip;
+	u64 registers[REGISTERS];	/* by DWARF number */
+	u64 bytes;
+};
+
+/* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */
+struct process {
+	u32 pid;		/* as the agent's pid namespace numbers it */
+	u32 count;
+	u64 stamp;		/* when it got its memory: see `stamps` */
+};
+
+/* A mapping, in a slab. */
+struct mapping {
+	u64 start;
+	u64 end;
+	u64 text;		/* bytes from the start of its table's text to `start` */
+	u32 first_block;	/* of its table, in `blocks` */
+	u32 block_shift;	/* bytes of text that a block covers, as a power of two */
+};
+
+/* How to get from a frame to its caller; unwind/src/rule.rs writes it. */
+struct rule {
+	s32 offset;
+	u8 op_register;		/* RULE_OP_* below, the number of a register above */
+	s8 fp;
+	s8 base;
+	s8 ra;
+};
+
 /* What one CPU's sampler counted: a per-CPU map with this one element. */
 struct counters {
 	u64 ticks;
@@ -81,6 +156,7 @@ struct counters {
 	u64 time_max;				/* nanoseconds of the longest tick */
 	u64 time_classes[TIME_CLASSES];		/* ticks by their time */
 	u64 family_full;			/* child processes that could not be followed */
+	u64 copies;				/* ticks that took a copy of their stack along */
 };
 
 /* Read-only settings, fixed before the programs load. */
@@ -96,6 +172,9 @@ struct settings {
 	u32 pid_namespace;	/* inode number of the agent's pid namespace, 0 when it is the first */
 	u32 launcher;		/* the agent's own pid in that namespace: its child is the COMMAND */
 	u32 ring_wakeup_bytes;	/* wake the reader once this much is unread */
+	u32 ring_copy_bytes;	/* take no stacks along once this much is unread */
+	u32 tick_limit;		/* nanoseconds after which a stack is cut */
+	u32 user_frames_limit;	/* at most USER_FRAMES_MAX */
 };
 
 /* Key of `cgroups`: ids are unique within one hierarchy only. */

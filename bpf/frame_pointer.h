@@ -12,28 +12,20 @@
 #ifndef EVERYTICK_FRAME_POINTER_H
 #define EVERYTICK_FRAME_POINTER_H
 
-#include "abi.h"
+#include "step.h"
 
-/* User code lives between the first page and the end of the lower canonical half. */
-#define USER_ADDRESS_MIN 4096ULL
-#define USER_ADDRESS_MAX (1ULL << 56)
-
-/* Where a thread stands in user code. */
-struct registers {
-	u64 ip;
-	u64 sp;
-	u64 fp;
-};
+/* Frames further up than this are not believed: threads have smaller stacks, and what looks like a frame is none. */
+#define FRAME_BYTES_MAX (8ULL << 20)
 
 /*
- * Says whether a frame can lie at r->fp: aligned, and not below the stack
- * pointer. Each step moves sp above the frame it leaves, so frames only rise and
+ * Says whether a frame can lie at r->fp: aligned, above the stack pointer, and not
+ * far above. Each step moves sp above the frame it leaves, so frames only rise and
  * a walk ends.
  */
 static inline bool frame_pointer_ready(const struct registers *r)
 {
-	return (r->fp & 7) == 0 && r->fp >= r->sp && r->fp >= USER_ADDRESS_MIN &&
-	       r->fp < USER_ADDRESS_MAX;
+	return (r->known & KNOWN_FP) && (r->fp & 7) == 0 && r->fp >= r->sp &&
+	       r->fp - r->sp < FRAME_BYTES_MAX && is_user_address(r->fp);
 }
 
 /*
@@ -42,11 +34,13 @@ static inline bool frame_pointer_ready(const struct registers *r)
  */
 static inline bool frame_pointer_step(struct registers *r, u64 saved_fp, u64 return_address)
 {
-	if (return_address < USER_ADDRESS_MIN || return_address >= USER_ADDRESS_MAX)
+	if (!is_user_address(return_address))
 		return false;
 	r->sp = r->fp + 16;
 	r->fp = saved_fp;
 	r->ip = return_address;
+	r->known = KNOWN_FP;
+	r->is_return = 1;
 	return true;
 }
 

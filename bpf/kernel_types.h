@@ -64,7 +64,21 @@ struct css_set {
 	struct list_head cgrp_links;
 };
 
+struct mm_struct {
+	unsigned long start_code;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;	/* threads that have not begun to exit */
+};
+
 struct task_struct {
+	struct mm_struct *mm;
+	struct signal_struct *signal;
 	int pid;
 	int tgid;
 	u64 start_boottime;

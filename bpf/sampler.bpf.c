@@ -15,25 +15,19 @@
 #include "namespace.h"
 #include "filters.h"
 #include "walk.h"
+#include "arch/x86_64.h"
 
 /* BTF keeps only what a global names; the agent compares its mirrors with these. */
 const volatile struct {
 	enum outcome outcome;
 	enum stack_end stack_end;
-} abi_enums = {};
+	struct stack_copy stack_copy;
+	struct process process;
+	struct mapping mapping;
+	struct rule rule;
+} abi_types = {};
 
-/* A sample while it is written: too large for the stack, and the ring wants it in one piece. */
-struct scratch {
-	struct sample sample;
-	u64 frames[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct scratch);
-} scratch SEC(".maps");
+#define PAGE_BYTES 4096
 
 /* Records on their way to the agent. The agent sets the size. */
 struct {
@@ -60,7 +54,7 @@ static inline enum outcome skip_reason(const struct task_struct *task, u32 tgid,
 static inline void take_kernel_stack(void *ctx, struct scratch *out)
 {
 	u32 limit = settings.kernel_frames_limit;
-	long bytes = bpf_get_stack(ctx, out->frames, KERNEL_FRAMES_MAX * sizeof(u64), 0);
+	long bytes = bpf_get_stack(ctx, out->words, KERNEL_FRAMES_MAX * sizeof(u64), 0);
 
 	if (bytes <= 0) {
 		out->sample.kernel_end = STACK_END_KERNEL_REFUSED;
@@ -71,34 +65,92 @@ static inline void take_kernel_stack(void *ctx, struct scratch *out)
 	out->sample.kernel_end = count >= limit ? STACK_END_DEPTH : STACK_END_BOTTOM;
 }
 
-/* Takes the user stack, from where the thread entered the kernel or was interrupted. Kernel threads have none. */
-static inline void take_user_stack(struct task_struct *current, struct scratch *out)
+/* Gives the place of what the agent knows of a process, 0 when that is nothing or of an earlier life. */
+static inline u32 known_process(u32 pid)
+{
+	u32 *place = bpf_map_lookup_elem(&processes, &pid);
+	const u8 *slab = place && *place ? slab_of(*place) : NULL;
+	if (!slab)
+		return 0;
+	u64 *stamp = bpf_map_lookup_elem(&stamps, &pid);
+	bool is_it = (u32)u64_at(slab, offset_of(*place)) == pid &&
+		     u64_at(slab, offset_of(*place) + offsetof(struct process, stamp)) == (stamp ? *stamp : 0);
+	return is_it ? *place : 0;
+}
+
+/*
+ * Copies the stack from the red zone on, so that the agent can walk it. The last page is often not there as a
+ * whole: what is there of it is taken too.
+ */
+static inline void copy_stack(struct scratch *out, u64 ip)
+{
+	u32 first = out->sample.kernel_frames;
+	if (first > KERNEL_FRAMES_MAX)
+		return;
+	struct stack_copy *copy = (void *)&out->words[first];
+	u8 *stack = (u8 *)(copy + 1);
+	u64 from = out->walk.all[ARCH_SP] - ARCH_RED_ZONE;
+
+	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
+	copy->ip = ip;
+	copy->bytes = 0;
+	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES) {
+		if (read_user(stack + at, PAGE_BYTES, from + at)) {
+			copy->bytes = at + PAGE_BYTES;
+			continue;
+		}
+		u32 rest = PAGE_BYTES - ((from + at) & (PAGE_BYTES - 1));
+		if (rest < PAGE_BYTES && read_user(stack + at, rest, from + at))
+			copy->bytes = at + rest;
+		break;
+	}
+	out->sample.user_frames = 0;
+	out->sample.flags |= SAMPLE_UNFINISHED;
+}
+
+/*
+ * Takes the user stack, from where the thread entered the kernel or was interrupted. Kernel threads have
+ * none, and while exec builds a process's memory there is none either: it has no code yet.
+ */
+static inline void take_user_stack(struct task_struct *current, struct scratch *out, struct counters *counted)
 {
 	struct pt_regs regs;
 	u32 first = out->sample.kernel_frames;
 
-	if (bpf_probe_read_kernel(&regs, sizeof(regs), (const void *)bpf_task_pt_regs(current)))
+	if (!BPF_CORE_READ(current, mm, start_code) ||
+	    bpf_probe_read_kernel(&regs, sizeof(regs), (const void *)bpf_task_pt_regs(current)))
 		return;
 	if (!arch_in_user_mode(regs.cs))
 		return;
 
-	struct walk walk = {
-		.registers = arch_registers(&regs),
-		.frames = out->frames,
-		.at = first,
-		.end = STACK_END_DEPTH,
+	struct walk *walk = &out->walk;
+	arch_take_registers(walk->all, &regs);
+	walk->registers = (struct registers){
+		.ip = regs.rip,
+		.sp = regs.rsp,
+		.fp = regs.rbp,
+		.base = regs.rbx,
+		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
 	};
-	if (arch_runs_64_bit(regs.cs)) {
-		bpf_loop(USER_FRAMES_MAX, walk_one, &walk, 0);
-	} else if (first <= KERNEL_FRAMES_MAX) {
-		out->frames[first] = walk.registers.ip;
-		walk.at = first + 1;
-		walk.end = STACK_END_32_BIT;
+	walk->mapping.start = walk->mapping.end = 0;
+	walk->start = out->sample.time;
+	walk->process = known_process(out->sample.pid);
+	walk->at = first;
+	walk->limit = first + settings.user_frames_limit;
+	walk->end = STACK_END_DEPTH;
+	walk->needs_table = false;
+	if (!take_frame(out, regs.rip))
+		return;
+	if (arch_runs_64_bit(regs.cs))
+		bpf_loop(USER_FRAMES_MAX, walk_one, &out, 0);
+	else
+		walk->end = STACK_END_32_BIT;
+	out->sample.user_frames = walk->at - first;
+	out->sample.user_end = walk->end;
+	if (walk->needs_table && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes) {
+		copy_stack(out, regs.rip);
+		counted->copies++;
 	}
-	out->sample.user_frames = walk.at - first;
-	out->sample.user_end = walk.end;
-	if (out->sample.user_frames > 1)
-		out->sample.flags |= SAMPLE_GUESSED;
 }
 
 static inline u64 wakeup_flag(void)
@@ -109,11 +161,15 @@ static inline u64 wakeup_flag(void)
 
 static inline enum outcome deliver(struct scratch *out)
 {
-	u32 count = (u32)out->sample.kernel_frames + out->sample.user_frames;
+	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
 
-	if (count > KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
-		count = KERNEL_FRAMES_MAX + USER_FRAMES_MAX;
-	return bpf_ringbuf_output(&ring, out, sizeof(struct sample) + count * sizeof(u64), wakeup_flag()) ?
+	if (out->sample.flags & SAMPLE_UNFINISHED && out->sample.kernel_frames <= KERNEL_FRAMES_MAX) {
+		struct stack_copy *copy = (void *)&out->words[out->sample.kernel_frames];
+		size += sizeof(*copy) + copy->bytes;
+	}
+	if (size > sizeof(out->words))
+		size = sizeof(out->words);
+	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + size, wakeup_flag()) ?
 		       OUTCOME_LOST_RING_FULL : OUTCOME_DELIVERED;
 }
 
@@ -146,7 +202,7 @@ static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct c
 	if (settings.kernel_stacks && !arch_in_user_mode(ctx->regs.cs))
 		take_kernel_stack(ctx, out);
 	if (settings.user_stacks)
-		take_user_stack(task, out);
+		take_user_stack(task, out, counted);
 	if (!out->sample.kernel_frames && !out->sample.user_frames &&
 	    !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;

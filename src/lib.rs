@@ -6,6 +6,7 @@
 //! kernel      the fence: BPF programs, perf events, all unsafe code
 //! events      bytes from the kernel -> typed events
 //! processes   lifecycle events and /proc -> processes, mappings, executables
+//! tables      executables and mappings -> what walks in the kernel go by
 //! aggregate   samples -> a window of counted stacks
 //! naming      a window -> a profile
 //! deliver     a profile -> files
@@ -24,3 +25,4 @@ pub mod kernel;
 pub mod naming;
 pub mod processes;
 pub mod session;
+pub mod tables;

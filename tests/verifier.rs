@@ -25,6 +25,8 @@ fn settings() -> Settings {
         pid_namespace: Some(1),
         own_pid: 1,
         kernel_frames_limit: 127,
+        user_frames_limit: 1024,
+        tick_limit: 150_000,
         ring_bytes: 1 << 20,
     }
 }

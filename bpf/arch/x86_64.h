@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the programs know about x86-64: names of registers and the shape of an interrupted context. */
+/* What the programs know about x86-64: the shape of an interrupted context. */
 #ifndef EVERYTICK_ARCH_X86_64_H
 #define EVERYTICK_ARCH_X86_64_H
 
 #include <asm/ptrace.h>
-#include "../frame_pointer.h"
+#include "registers.h"
 
 /* Selector of 64-bit user code (__USER_CS): fixed, because user space sees it. */
 #define CODE_SEGMENT_USER_64 0x33
@@ -19,9 +19,25 @@ static inline bool arch_runs_64_bit(u64 code_segment)
 	return (code_segment & 0xffff) == CODE_SEGMENT_USER_64;
 }
 
-static inline struct registers arch_registers(const struct pt_regs *regs)
+/* Puts the interrupted registers in the order of their DWARF numbers. */
+static inline void arch_take_registers(u64 *all, const struct pt_regs *regs)
 {
-	return (struct registers){ .ip = regs->rip, .sp = regs->rsp, .fp = regs->rbp };
+	all[0] = regs->rax;
+	all[1] = regs->rdx;
+	all[2] = regs->rcx;
+	all[3] = regs->rbx;
+	all[4] = regs->rsi;
+	all[5] = regs->rdi;
+	all[6] = regs->rbp;
+	all[7] = regs->rsp;
+	all[8] = regs->r8;
+	all[9] = regs->r9;
+	all[10] = regs->r10;
+	all[11] = regs->r11;
+	all[12] = regs->r12;
+	all[13] = regs->r13;
+	all[14] = regs->r14;
+	all[15] = regs->r15;
 }
 
 #endif

@@ -179,7 +179,7 @@ mod tests {
         ledger.outcomes[TickOutcome::SkippedIdle as usize] = 2;
         ledger.lost[Loss::RingFull as usize] = 2;
         ledger.lost[Loss::WindowFull as usize] = 1;
-        ledger.user_ends[StackEnd::FramePointer as usize] = 4;
+        ledger.user_ends[StackEnd::NoRow as usize] = 4;
         ledger.kernel_ends[StackEnd::Absent as usize] = 4;
         ledger
     }

@@ -69,8 +69,8 @@ closed_list! {
         Bottom = "complete",
         /// It has more frames than the limit.
         Depth = "depth limit",
-        /// The chain of frame pointers ended or was broken.
-        FramePointer = "no frame pointer",
+        /// There is no unwind row for an address, and no frame pointer that leads on.
+        NoRow = "no unwind row",
         /// What should be a return address is not a user address.
         ReturnAddress = "bad return address",
         /// Stack memory could not be read.
@@ -79,8 +79,16 @@ closed_list! {
         ThirtyTwoBit = "32-bit code",
         /// The kernel gave no stack.
         KernelRefused = "no kernel stack given",
-        /// A return address lies in no executable mapping.
-        NoMapping = "return address outside code",
+        /// An address lies in no executable mapping.
+        NoMapping = "address outside code",
+        /// The unwind rule cannot be followed.
+        NotExpressible = "rule not expressible",
+        /// The tick took too long.
+        WorkLimit = "time limit of the tick",
+        /// The unwind rows of an executable were not there yet.
+        NoTable = "no unwind table yet",
+        /// The copied piece of the stack ended.
+        CopyEnd = "end of the copied stack",
     }
 }
 

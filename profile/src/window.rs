@@ -189,7 +189,7 @@ mod tests {
         addresses.iter().map(frame).collect()
     }
 
-    const ENDS: (StackEnd, StackEnd) = (StackEnd::Absent, StackEnd::FramePointer);
+    const ENDS: (StackEnd, StackEnd) = (StackEnd::Absent, StackEnd::NoRow);
 
     #[test]
     fn equal_stacks_are_stored_once_and_counted() {

@@ -11,7 +11,7 @@ use profile::{
 };
 
 use crate::events::RawSample;
-use crate::processes::Processes;
+use crate::processes::{Executables, Memory};
 use sequence::Sequences;
 
 /// Counts samples.
@@ -40,49 +40,70 @@ impl Aggregator {
         self.ledger.lost[Loss::Malformed as usize] += malformed;
     }
 
-    /// Counts a sample. `processes` knows what was mapped when it was taken.
-    pub fn add(&mut self, sample: &RawSample, processes: &Processes) {
+    /// Learns that a sample came. Samples of a CPU must be told in their order; they may be added in any.
+    pub fn saw(&mut self, sample: &RawSample) {
         self.sequences.saw(sample.cpu, sample.sequence);
+    }
+
+    /// Counts a sample. `comm`: the name of its process, if it is known. `memory`: what was mapped when it
+    /// was taken.
+    pub fn add(
+        &mut self,
+        sample: &RawSample,
+        comm: Option<&str>,
+        memory: &Memory,
+        executables: &Executables,
+    ) {
         self.stack.clear();
         self.stack.extend(kernel_frames(&sample.kernel));
-        let user_end = self.push_user_frames(sample, processes);
+        let (user_end, guessed) = self.push_user_frames(sample, memory, executables);
 
-        let process = processes.comm(sample.pid).unwrap_or(&sample.comm);
         let task = Task {
             pid: sample.pid,
             tid: sample.tid,
-            comm: process.into(),
+            comm: comm.unwrap_or(&sample.comm).into(),
             thread: sample.comm.clone(),
             cgroup_id: sample.cgroup_id,
         };
-        match self.window.add(task, &self.stack, (sample.kernel_end, user_end), sample.guessed) {
+        match self.window.add(task, &self.stack, (sample.kernel_end, user_end), guessed) {
             Ok(()) => {
                 self.ledger.aggregated += 1;
                 self.ledger.kernel_ends[sample.kernel_end as usize] += 1;
                 self.ledger.user_ends[user_end as usize] += 1;
-                self.ledger.guessed += u64::from(sample.guessed);
+                self.ledger.guessed += u64::from(guessed);
             }
             Err(WindowFull) => self.ledger.lost[Loss::WindowFull as usize] += 1,
         }
     }
 
     /// Adds the user frames up to the first caller that is in no executable mapping: what a
-    /// broken chain of frame pointers leads to is no frame.
-    fn push_user_frames(&mut self, sample: &RawSample, processes: &Processes) -> StackEnd {
-        for (depth, address) in sample.user.iter().enumerate() {
-            let inside = if depth == 0 { *address } else { in_call(*address) };
-            match processes.resolve(sample.pid, inside) {
+    /// broken chain leads to is no frame. Gives why they end, and whether some are guessed.
+    fn push_user_frames(
+        &mut self,
+        sample: &RawSample,
+        memory: &Memory,
+        executables: &Executables,
+    ) -> (StackEnd, bool) {
+        let mut guessed = false;
+        for (depth, frame) in sample.user.iter().enumerate() {
+            match executables.resolve(memory, frame.place()) {
                 Some(frame) => self.stack.push(frame),
                 // Code ran there, whatever it is.
                 None if depth == 0 => {
-                    let (executable, address) = (ExecutableId::UNKNOWN, FileAddr(address.0));
-                    self.stack.push(Frame { executable, address });
-                    return StackEnd::NoMapping;
+                    let address = FileAddr(frame.address.0);
+                    self.stack.push(Frame { executable: ExecutableId::UNKNOWN, address });
+                    return (StackEnd::NoMapping, guessed);
                 }
-                None => return StackEnd::NoMapping,
+                None => return (StackEnd::NoMapping, guessed),
             }
+            guessed |= frame.is_guessed;
         }
-        sample.user_end
+        (sample.user_end, guessed)
+    }
+
+    /// The frames of the sample that was added last, innermost first.
+    pub fn last_stack(&self) -> &[Frame] {
+        &self.stack
     }
 
     /// Ends the window. `emitted`: how many samples each CPU numbered, indexed by CPU. The
@@ -115,8 +136,8 @@ fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped};
-    use crate::processes::Executables;
+    use crate::events::{Event, FileIdentity, Mapped, UserFrame};
+    use crate::processes::Processes;
     use profile::{Cpu, Pid, Tid};
 
     fn sample(kernel: &[u64], user: &[u64]) -> RawSample {
@@ -129,11 +150,15 @@ mod tests {
             comm: "worker".into(),
             cgroup_id: 1,
             kernel: addresses(kernel),
-            user: addresses(user),
+            user: user.iter().enumerate().map(|(depth, a)| frame(depth, *a)).collect(),
             kernel_end: StackEnd::Bottom,
-            user_end: StackEnd::FramePointer,
-            guessed: true,
+            user_end: StackEnd::NoRow,
+            copy: None,
         }
+    }
+
+    fn frame(depth: usize, address: u64) -> UserFrame {
+        UserFrame { address: VirtAddr(address), is_exact: depth == 0, is_guessed: depth > 0 }
     }
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
@@ -147,7 +172,8 @@ mod tests {
             path: "//anon".into(),
         }));
         let mut aggregator = Aggregator::new(1 << 20);
-        aggregator.add(sample, &processes);
+        aggregator.saw(sample);
+        aggregator.add(sample, None, &processes.memory(Pid(7)), &processes.executables);
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
         let end = window.samples().next().map(|(key, _)| key.user_end);
@@ -158,7 +184,7 @@ mod tests {
     fn callers_point_into_their_call_and_leaves_at_their_instruction() {
         let (frames, end) = aggregate(&sample(&[0xffff_0010, 0xffff_0020], &[0x1100, 0x1200]));
         assert_eq!(frames, [0xffff_0010, 0xffff_001f, 0x1100, 0x11ff]);
-        assert_eq!(end, StackEnd::FramePointer);
+        assert_eq!(end, StackEnd::NoRow);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::filters::pid_namespace;
-use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
+use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
+use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::kernel::{Filters, Settings, cpu_clock_opens, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Scan, Session};
@@ -251,6 +252,8 @@ fn try_record() -> Result<(u64, f64)> {
         pid_namespace: pid_namespace()?,
         own_pid,
         kernel_frames_limit: kernel_frames_limit(),
+        user_frames_limit: USER_FRAMES_MAX,
+        tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
     };
     let mut session = Session::start(settings, Scan::Only(Vec::new()), 1 << 20).map_err(explain)?;

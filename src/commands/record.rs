@@ -17,7 +17,7 @@ use super::meter::Meter;
 use super::summary::{Cost, Trouble, comments, summary};
 use super::{child, filters, refusal, terminal};
 use crate::deliver::Outputs;
-use crate::kernel::abi::KERNEL_FRAMES_MAX;
+use crate::kernel::abi::{KERNEL_FRAMES_MAX, USER_FRAMES_MAX};
 use crate::kernel::{Settings, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
@@ -76,9 +76,14 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         pid_namespace: filters::pid_namespace()?,
         own_pid: std::process::id(),
         kernel_frames_limit: kernel_frames_limit(),
+        user_frames_limit: USER_FRAMES_MAX,
+        tick_limit: TICK_LIMIT_NS,
         ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
     })
 }
+
+/// Time after which a tick cuts the stack that it walks.
+pub(super) const TICK_LIMIT_NS: u32 = 150_000;
 
 /// Samples a second that the kernel allows on each CPU.
 pub(super) fn max_sample_rate() -> u32 {

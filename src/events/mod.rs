@@ -110,12 +110,42 @@ pub struct RawSample {
     pub cgroup_id: u64,
     /// Kernel frames, innermost first: an instruction, then return addresses.
     pub kernel: Box<[VirtAddr]>,
-    /// User frames likewise.
-    pub user: Box<[VirtAddr]>,
+    /// User frames, innermost first.
+    pub user: Box<[UserFrame]>,
     /// Why the kernel frames end.
     pub kernel_end: StackEnd,
     /// Why the user frames end.
     pub user_end: StackEnd,
-    /// Whether a user frame was found with nothing to confirm it.
-    pub guessed: bool,
+    /// What it takes to walk the user stack, if that is still to be done.
+    pub copy: Option<Box<StackCopy>>,
+}
+
+/// One frame of a user stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserFrame {
+    /// An instruction, or the return address of a call.
+    pub address: VirtAddr,
+    /// Whether it is the very instruction where the thread was interrupted, and no return address.
+    pub is_exact: bool,
+    /// Whether it was found by frame pointer, with nothing to confirm it.
+    pub is_guessed: bool,
+}
+
+impl UserFrame {
+    /// The address whose function and line this frame is in: a return address may be behind the end of
+    /// its function.
+    pub fn place(&self) -> VirtAddr {
+        VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
+    }
+}
+
+/// Registers and stack of a thread as they were at a tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackCopy {
+    /// The interrupted instruction.
+    pub ip: u64,
+    /// General registers by DWARF number.
+    pub registers: [u64; 16],
+    /// Memory from the stack pointer on.
+    pub stack: Box<[u8]>,
 }

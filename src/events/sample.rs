@@ -3,18 +3,19 @@
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use zerocopy::FromBytes;
 
-use super::{Event, RawSample, Timed};
+use super::{Event, RawSample, StackCopy, Timed, UserFrame};
 use crate::kernel::abi;
 
 /// Parses a record; `None` when its length or its values make no sense.
 pub(super) fn parse(record: &[u8]) -> Option<Timed> {
     let (head, rest) = abi::Sample::read_from_prefix(record).ok()?;
-    let addresses = <[u64]>::ref_from_bytes(rest).ok()?;
-    let kernel_frames = usize::from(head.kernel_frames);
-    if addresses.len() != kernel_frames + usize::from(head.user_frames) {
-        return None;
-    }
-    let (kernel, user) = addresses.split_at(kernel_frames);
+    let (kernel, rest) = words(rest, head.kernel_frames)?;
+    let (user, rest) = words(rest, head.user_frames)?;
+    let copy = match head.flags & abi::SAMPLE_UNFINISHED {
+        0 if rest.is_empty() => None,
+        0 => return None,
+        _ => Some(Box::new(stack_copy(rest)?)),
+    };
     let sample = RawSample {
         sequence: head.sequence,
         cpu: Cpu(head.cpu),
@@ -23,12 +24,30 @@ pub(super) fn parse(record: &[u8]) -> Option<Timed> {
         comm: comm(&head.comm),
         cgroup_id: head.cgroup_id,
         kernel: kernel.iter().map(|address| VirtAddr(*address)).collect(),
-        user: user.iter().map(|address| VirtAddr(*address)).collect(),
+        user: user.iter().enumerate().map(|(depth, word)| user_frame(depth, *word)).collect(),
         kernel_end: StackEnd::from_value(head.kernel_end)?,
         user_end: StackEnd::from_value(head.user_end)?,
-        guessed: head.flags & abi::SAMPLE_GUESSED != 0,
+        copy,
     };
     Some(Timed { time: head.time, event: Event::Sample(Box::new(sample)) })
+}
+
+fn words(bytes: &[u8], count: u16) -> Option<(&[u64], &[u8])> {
+    <[u64]>::ref_from_prefix_with_elems(bytes, count.into()).ok()
+}
+
+fn user_frame(depth: usize, word: u64) -> UserFrame {
+    UserFrame {
+        address: VirtAddr(word & !(abi::FRAME_EXACT | abi::FRAME_GUESSED)),
+        is_exact: depth == 0 || word & abi::FRAME_EXACT != 0,
+        is_guessed: word & abi::FRAME_GUESSED != 0,
+    }
+}
+
+fn stack_copy(bytes: &[u8]) -> Option<StackCopy> {
+    let (head, stack) = abi::StackCopy::read_from_prefix(bytes).ok()?;
+    let is_whole = head.bytes == stack.len() as u64;
+    is_whole.then(|| StackCopy { ip: head.ip, registers: head.registers, stack: stack.into() })
 }
 
 /// A task's name as text: up to the NUL; bytes that are no UTF-8 are replaced.
@@ -53,8 +72,8 @@ mod tests {
             kernel_frames,
             user_frames,
             kernel_end: StackEnd::Bottom as u8,
-            user_end: StackEnd::FramePointer as u8,
-            flags: abi::SAMPLE_GUESSED,
+            user_end: StackEnd::NoRow as u8,
+            flags: 0,
             reserved: [0; 5],
             comm: *b"spin\0garbage\0\0\0\0",
         };
@@ -63,13 +82,30 @@ mod tests {
 
     #[test]
     fn a_record_splits_into_kernel_and_user_frames() {
-        let timed = parse(&record(1, 2, &[10, 20, 30])).expect("it is well-formed");
+        let addresses = [10, 20, 30 | abi::FRAME_GUESSED, 40 | abi::FRAME_EXACT];
+        let timed = parse(&record(1, 3, &addresses)).expect("it is well-formed");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
         assert_eq!(timed.time, 7);
         assert_eq!(&*sample.kernel, [VirtAddr(10)]);
-        assert_eq!(&*sample.user, [VirtAddr(20), VirtAddr(30)]);
+        let user: Vec<_> =
+            sample.user.iter().map(|f| (f.address.0, f.is_exact, f.is_guessed)).collect();
+        assert_eq!(user, [(20, true, false), (30, false, true), (40, true, false)]);
         assert_eq!(&*sample.comm, "spin");
-        assert!(sample.guessed);
+    }
+
+    #[test]
+    fn a_stack_that_was_copied_comes_with_its_registers() {
+        let copied = |bytes: u64| {
+            let copy = abi::StackCopy { ip: 7, registers: [8; 16], bytes };
+            let mut record = record(0, 0, &[]);
+            record[std::mem::offset_of!(abi::Sample, flags)] = abi::SAMPLE_UNFINISHED;
+            [&record[..], copy.as_bytes(), &[9; 24]].concat()
+        };
+        let timed = parse(&copied(24)).expect("it is well-formed");
+        let Event::Sample(sample) = timed.event else { panic!("not a sample") };
+        let expected = StackCopy { ip: 7, registers: [8; 16], stack: [9; 24].into() };
+        assert_eq!(sample.copy.as_deref(), Some(&expected));
+        assert_eq!(parse(&copied(25)), None);
     }
 
     #[test]

@@ -19,8 +19,28 @@ pub const TIME_CLASSES: usize = 128;
 pub const TIME_CLASSES_PER_POWER: u32 = 4;
 /// Most frames of a kernel stack.
 pub const KERNEL_FRAMES_MAX: u32 = 127;
-/// Set in [`Sample::flags`] when a user frame was found with nothing to confirm it.
-pub const SAMPLE_GUESSED: u8 = 1;
+/// User frames walked at most.
+pub const USER_FRAMES_MAX: u32 = 1024;
+/// Set in [`Sample::flags`]: [`StackCopy`] and the copied stack follow the kernel frames.
+pub const SAMPLE_UNFINISHED: u8 = 1;
+/// Set in a user frame: it is the very instruction where the thread was, no return address.
+pub const FRAME_EXACT: u64 = 1 << 63;
+/// Set in a user frame: it was found by frame pointer with nothing to confirm it.
+pub const FRAME_GUESSED: u64 = 1 << 62;
+/// Bytes of stack that a tick takes along.
+pub const STACK_COPY_MAX: usize = 16384;
+/// Bytes of a slab.
+pub const SLAB_BYTES: usize = 1 << 18;
+/// Slabs at most.
+pub const SLABS_MAX: u32 = 4096;
+/// Units of 8 bytes in a slab, as a power of two: a place is a slab's number and a unit.
+pub const SLAB_UNITS_SHIFT: u32 = 15;
+/// Blocks of all tables together.
+pub const BLOCKS_MAX: u32 = 65536;
+/// In place of a block's place: it has no rows, and never will.
+pub const BLOCK_EMPTY: u32 = 1;
+/// Mappings of one process.
+pub const MAPPINGS_MAX: usize = 8000;
 
 /// Head of a record in the ring; addresses of 8 bytes follow, innermost first, the kernel's before the user's.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -54,6 +74,62 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
+/// What a tick takes along so that the agent can walk its user stack; `bytes` of stack from the red zone on follow.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StackCopy {
+    /// The interrupted instruction.
+    pub ip: u64,
+    /// General registers by DWARF number.
+    pub registers: [u64; 16],
+    /// How much of the stack follows.
+    pub bytes: u64,
+}
+
+/// Head of a process's mappings in a slab; [`Mapping`]s follow in the order of their addresses.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Process {
+    /// As our pid namespace numbers it.
+    pub pid: u32,
+    /// Mappings that follow.
+    pub count: u32,
+    /// When it got its memory, as the programs saw it; 0 when that was before them.
+    pub stamp: u64,
+}
+
+/// An executable mapping in a slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Bytes from the start of its table's text to `start`.
+    pub text: u64,
+    /// Of its table.
+    pub first_block: u32,
+    /// Bytes of text that a block covers, as a power of two.
+    pub block_shift: u32,
+}
+
+/// How to get from a frame to its caller; [`unwind::Rule`] reads and writes it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Rule {
+    /// What the operation wants.
+    pub offset: i32,
+    /// Operation below, register above.
+    pub op_register: u8,
+    /// Where the caller's fp is.
+    pub fp: i8,
+    /// Where the caller's base register is.
+    pub base: i8,
+    /// Where the return address is.
+    pub ra: i8,
+}
+
 /// What one CPU's sampler counted.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -70,6 +146,8 @@ pub struct Counters {
     pub time_classes: [u64; TIME_CLASSES],
     /// Child processes of COMMAND that could not be followed.
     pub family_full: u64,
+    /// Ticks that took a copy of their stack along.
+    pub copies: u64,
 }
 
 /// Key of the map of wanted cgroups.
@@ -122,7 +200,14 @@ mirror!(
         comm,
     }
 );
-mirror!(Counters = counters { ticks, outcomes, time_total, time_max, time_classes, family_full });
+mirror!(StackCopy = stack_copy { ip, registers, bytes });
+mirror!(Process = process { pid, count, stamp });
+mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
+mirror!(Rule = rule { offset, op_register, fp, base, ra });
+mirror!(
+    Counters =
+        counters { ticks, outcomes, time_total, time_max, time_classes, family_full, copies }
+);
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });
 
@@ -152,10 +237,14 @@ same_values!(StackEnd = stack_end {
     Absent = STACK_END_ABSENT,
     Bottom = STACK_END_BOTTOM,
     Depth = STACK_END_DEPTH,
-    FramePointer = STACK_END_FRAME_POINTER,
+    NoRow = STACK_END_NO_ROW,
     ReturnAddress = STACK_END_RETURN_ADDRESS,
     Unreadable = STACK_END_UNREADABLE,
     ThirtyTwoBit = STACK_END_32_BIT,
     KernelRefused = STACK_END_KERNEL_REFUSED,
     NoMapping = STACK_END_NO_MAPPING,
+    NotExpressible = STACK_END_NOT_EXPRESSIBLE,
+    WorkLimit = STACK_END_WORK_LIMIT,
+    NoTable = STACK_END_NO_TABLE,
+    CopyEnd = STACK_END_COPY_END,
 } STACK_ENDS);

@@ -15,9 +15,11 @@ mod settings;
 mod side_band;
 mod skeleton;
 mod verifier;
+mod walk_maps;
 
 pub use perf::{PerfError, cpu_clock_opens, online_cpus};
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
 pub use settings::{Filters, Settings};
 pub use side_band::SideBand;
 pub use verifier::{VerifierCost, verifier_costs};
+pub use walk_maps::WalkMaps;

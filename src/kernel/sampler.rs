@@ -9,10 +9,10 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, PrintLevel, RingBuffer, Ring
 use profile::{Cpu, CpuTicks};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::abi::{Counters, KERNEL_FRAMES_MAX};
+use super::abi::{Counters, KERNEL_FRAMES_MAX, USER_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
-use super::{Settings, log};
+use super::{Settings, WalkMaps, log};
 
 /// Why the sampler could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,33 @@ impl Sampler {
         MapHandle::try_from(&self.skeleton.maps.ring)
             .map(|ring| SampleReader { ring })
             .map_err(|source| LoadError::Bpf { source, log: String::new() })
+    }
+
+    /// Gives the maps that walks look into, to be filled.
+    ///
+    /// # Errors
+    /// When their descriptors cannot be duplicated.
+    pub fn walk_maps(&self) -> Result<WalkMaps, LoadError> {
+        WalkMaps::new(&self.skeleton.maps)
+            .map_err(|source| LoadError::Bpf { source, log: String::new() })
+    }
+
+    /// Watches processes get new memory, which makes what walks know of the old one void.
+    ///
+    /// # Errors
+    /// When the kernel refuses to watch processes.
+    pub fn watch_memory(&mut self) -> Result<(), LoadError> {
+        let refused = |source| LoadError::Bpf { source, log: String::new() };
+        let programs = &mut self.skeleton.progs;
+        let links = [
+            programs.memory_fork.attach_raw_tracepoint("sched_process_fork"),
+            programs.memory_exec.attach_raw_tracepoint("sched_process_exec"),
+            programs.memory_exit.attach_raw_tracepoint("sched_process_exit"),
+        ];
+        for link in links {
+            self.links.push(link.map_err(refused)?);
+        }
+        Ok(())
     }
 
     /// Starts the clock of every CPU that is switched on.
@@ -251,7 +278,10 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
     told.pid_namespace = settings.pid_namespace.unwrap_or_default();
     told.launcher = settings.own_pid;
+    told.user_frames_limit = settings.user_frames_limit.clamp(1, USER_FRAMES_MAX);
+    told.tick_limit = settings.tick_limit;
     told.ring_wakeup_bytes = settings.ring_bytes / 4;
+    told.ring_copy_bytes = settings.ring_bytes / 2;
     Ok(skeleton)
 }
 

@@ -23,6 +23,10 @@ pub struct Settings {
     pub own_pid: u32,
     /// Frames of a kernel stack at which it counts as cut, at most 127.
     pub kernel_frames_limit: u32,
+    /// Frames of a user stack, at most [`super::abi::USER_FRAMES_MAX`].
+    pub user_frames_limit: u32,
+    /// Nanoseconds after which a tick cuts its stack.
+    pub tick_limit: u32,
     /// Bytes of the ring: a power of two, and whole pages.
     pub ring_bytes: u32,
 }

@@ -39,6 +39,9 @@ pub fn verifier_costs(settings: &Settings) -> Result<Vec<VerifierCost>, LoadErro
         skeleton.progs.sample.set_log_level(STATISTICS);
         skeleton.progs.follow_fork.set_log_level(STATISTICS);
         skeleton.progs.follow_free.set_log_level(STATISTICS);
+        skeleton.progs.memory_fork.set_log_level(STATISTICS);
+        skeleton.progs.memory_exec.set_log_level(STATISTICS);
+        skeleton.progs.memory_exit.set_log_level(STATISTICS);
         skeleton.load().map(drop)
     });
     match loaded {

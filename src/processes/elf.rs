@@ -4,10 +4,11 @@
 //! `pread` and not through a mapping, which a shrinking file would turn into a crash.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
-use object::elf::{FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64};
+use object::elf::{FileHeader64, PF_X, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::pod::{from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, NoteIterator, ProgramHeader};
 use profile::{BuildId, FileAddr, FileOffset};
@@ -32,14 +33,32 @@ pub(super) struct Segment {
     offset: u64,
     len: u64,
     address: u64,
+    is_executable: bool,
 }
 
 impl Segment {
-    /// Gives the address of an offset in the file, if the segment holds it.
-    pub fn address_of(&self, offset: FileOffset) -> Option<FileAddr> {
-        let into = offset.0.checked_sub(self.offset)?;
-        (into < self.len).then(|| FileAddr(self.address.wrapping_add(into)))
+    /// Gives the addresses of its code.
+    pub fn text(&self) -> Option<Range<u64>> {
+        self.is_executable.then(|| self.address..self.address.saturating_add(self.len))
     }
+
+    /// Whether it holds code and this byte of the file; `page`: bytes of a page, when what is mapped
+    /// along with it counts too.
+    fn holds_code(&self, offset: FileOffset, page: Option<u64>) -> bool {
+        let page = page.unwrap_or(1);
+        let end = self.offset.saturating_add(self.len).saturating_add(page - 1);
+        self.is_executable
+            && (self.offset - self.offset % page..end - end % page).contains(&offset.0)
+    }
+}
+
+/// Gives the address of a byte of the file that is mapped to be executed. Mappings are whole pages, so
+/// its page may begin in one segment and end in the next.
+pub(super) fn address_of(segments: &[Segment], offset: FileOffset) -> Option<FileAddr> {
+    let page = rustix::param::page_size() as u64;
+    let find = |page| segments.iter().find(|segment| segment.holds_code(offset, page));
+    let segment = find(None).or_else(|| find(Some(page)))?;
+    Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
 }
 
 /// Reads a file; `None` when it is no 64-bit little-endian ELF file.
@@ -58,6 +77,7 @@ pub(super) fn read(file: &File) -> Option<Elf> {
         offset: h.p_offset(endian),
         len: h.p_filesz(endian),
         address: h.p_vaddr(endian),
+        is_executable: h.p_flags(endian).0 & PF_X.0 != 0,
     });
     let build_id = of_type(PT_NOTE).find_map(|h| build_id(file, endian, h));
     Some(Elf { build_id, segments: segments.collect() })
@@ -132,10 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_maps_to_the_address_of_its_segment() {
-        let segment = Segment { offset: 0x1000, len: 0x100, address: 0x40_2000 };
-        assert_eq!(segment.address_of(FileOffset(0x1010)), Some(FileAddr(0x40_2010)));
-        assert_eq!(segment.address_of(FileOffset(0x1100)), None);
-        assert_eq!(segment.address_of(FileOffset(0xfff)), None);
+    fn a_page_that_two_segments_share_is_mapped_with_the_code_of_one() {
+        let data = Segment { offset: 0, len: 0xd43a0, address: 0, is_executable: false };
+        let code = Segment { offset: 0xd43c0, len: 0x1000, address: 0xd53c0, is_executable: true };
+        let address = |offset| address_of(&[data, code], FileOffset(offset));
+        assert_eq!(address(0xd43c0), Some(FileAddr(0xd53c0)));
+        assert_eq!(address(0xd4000), Some(FileAddr(0xd5000)));
+        assert_eq!(address(0xd5fff), Some(FileAddr(0xd6fff)));
+        assert_eq!(address(0xd6000), None);
+        assert_eq!(address(0xd3fff), None);
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use profile::{BuildId, ExecutableId, FileAddr, FileOffset, MappingKind, Pid, VirtAddr};
+use profile::{BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr};
 
 use super::elf::{self, Segment};
+use super::mappings::Memory;
 use crate::events::{FileIdentity, Mapped};
 
 /// An executable: a file, memory without a file, or the kernel.
@@ -47,15 +49,27 @@ impl Executable {
         }
     }
 
+    /// Gives the addresses that its code lies between, as its program headers tell.
+    pub fn text(&self) -> Option<Range<u64>> {
+        let ranges = self.segments.iter().filter_map(Segment::text);
+        ranges.reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Gives its file, if there is one that is open.
+    pub fn file(&self) -> Option<&File> {
+        match &self.origin {
+            Origin::File(file) | Origin::Vdso(file) => Some(file),
+            Origin::Kernel | Origin::Memory | Origin::Unopened => None,
+        }
+    }
+
     /// Gives the address in the file of an offset in it. Memory keeps its virtual address, and
     /// a file without load segments counts from its start.
-    pub(super) fn address_of(&self, offset: FileOffset, address: VirtAddr) -> FileAddr {
+    pub fn address_of(&self, offset: FileOffset, address: VirtAddr) -> FileAddr {
         match self.origin {
             Origin::Kernel | Origin::Memory => FileAddr(address.0),
             Origin::File(_) | Origin::Vdso(_) | Origin::Unopened => {
-                let mut found =
-                    self.segments.iter().filter_map(|segment| segment.address_of(offset));
-                found.next().unwrap_or(FileAddr(offset.0))
+                elf::address_of(&self.segments, offset).unwrap_or(FileAddr(offset.0))
             }
         }
     }
@@ -104,6 +118,13 @@ impl Executables {
     /// Gives an executable.
     pub fn get(&self, id: ExecutableId) -> &Executable {
         &self.all[id.0 as usize]
+    }
+
+    /// Finds the instruction at a user address; `None` outside executable mappings.
+    pub fn resolve(&self, memory: &Memory, address: VirtAddr) -> Option<Frame> {
+        let (mapping, offset) = memory.find(address)?;
+        let executable = mapping.executable;
+        Some(Frame { executable, address: self.get(executable).address_of(offset, address) })
     }
 
     /// Executables whose file could not be opened or not be held.

@@ -1,6 +1,7 @@
 //! The executable mappings of one process at one moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use profile::{ExecutableId, FileOffset, VirtAddr};
 
@@ -11,12 +12,36 @@ const MAPPINGS_MAX: usize = 1 << 16;
 
 /// A range of memory and the executable behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mapping {
-    start: u64,
-    end: u64,
-    offset: u64,
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Offset in the file of the first address.
+    pub offset: u64,
     /// What is mapped.
     pub executable: ExecutableId,
+}
+
+/// A process's mappings at one moment: they stay as they were when it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mappings>);
+
+impl Memory {
+    /// Finds the mapping that covers an address, and the offset in its file.
+    pub fn find(&self, address: VirtAddr) -> Option<(Mapping, FileOffset)> {
+        self.0.find(address)
+    }
+
+    /// Gives every mapping in the order of addresses.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.0.by_start.values()
+    }
+
+    /// Maps an executable.
+    pub(super) fn insert(&mut self, mapped: &Mapped, executable: ExecutableId) {
+        Arc::make_mut(&mut self.0).insert(mapped, executable);
+    }
 }
 
 /// Mappings that never overlap: a new one replaces what it covers, as mmap does. The

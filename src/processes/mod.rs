@@ -11,13 +11,13 @@ mod mappings;
 pub mod proc;
 mod scan;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use profile::{ExecutableId, Frame, Pid, VirtAddr};
+use profile::Pid;
 
 use crate::events::{Event, Exited, Mapped, Named, Started};
 pub use executables::{Executable, Executables, Origin};
-use mappings::Mappings;
+pub use mappings::{Mapping, Memory};
 pub use scan::{Scanned, scan, scan_process};
 
 /// Processes that have exited are kept until there are this many: threads of theirs may
@@ -31,6 +31,7 @@ const PROCESSES_MAX: usize = 1 << 18;
 pub struct Processes {
     by_pid: HashMap<Pid, Process>,
     exited: VecDeque<Pid>,
+    changed: HashSet<Pid>,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -38,14 +39,15 @@ pub struct Processes {
 #[derive(Clone, Debug, Default)]
 struct Process {
     comm: Box<str>,
-    mappings: Mappings,
+    memory: Memory,
     has_exited: bool,
 }
 
 impl Processes {
     /// Knows no process yet.
     pub fn new(executables: Executables) -> Self {
-        Self { by_pid: HashMap::new(), exited: VecDeque::new(), executables }
+        let (by_pid, exited, changed) = (HashMap::new(), VecDeque::new(), HashSet::new());
+        Self { by_pid, exited, changed, executables }
     }
 
     /// Opens the file behind a new mapping while its process still lives: before the
@@ -70,7 +72,7 @@ impl Processes {
         let mut process = Process { comm: scanned.comm.clone(), ..Process::default() };
         for mapped in &scanned.mappings {
             let executable = self.executables.find_or_open(mapped);
-            process.mappings.insert(mapped, executable);
+            process.memory.insert(mapped, executable);
         }
         self.insert(scanned.pid, process);
     }
@@ -85,12 +87,14 @@ impl Processes {
         self.by_pid.get(&pid).map(|process| &*process.comm).filter(|comm| !comm.is_empty())
     }
 
-    /// Finds the instruction at a user address; `None` outside executable mappings.
-    pub fn resolve(&self, pid: Pid, address: VirtAddr) -> Option<Frame> {
-        let (mapping, offset) = self.by_pid.get(&pid)?.mappings.find(address)?;
-        let executable: ExecutableId = mapping.executable;
-        let address = self.executables.get(executable).address_of(offset, address);
-        Some(Frame { executable, address })
+    /// Gives what a process has mapped by now; nothing if it is not known.
+    pub fn memory(&self, pid: Pid) -> Memory {
+        self.by_pid.get(&pid).map(|process| process.memory.clone()).unwrap_or_default()
+    }
+
+    /// Gives the processes whose mappings have changed since this was last asked, the forgotten among them.
+    pub fn take_changed(&mut self) -> HashSet<Pid> {
+        std::mem::take(&mut self.changed)
     }
 
     fn start(&mut self, started: Started) {
@@ -108,14 +112,14 @@ impl Processes {
         let Some(process) = self.entry(named.pid) else { return };
         process.comm = named.comm;
         if named.is_exec {
-            process.mappings = Mappings::default();
+            process.memory = Memory::default();
         }
     }
 
     fn map(&mut self, mapped: &Mapped) {
         let executable = self.executables.find_or_open(mapped);
         if let Some(process) = self.entry(mapped.pid) {
-            process.mappings.insert(mapped, executable);
+            process.memory.insert(mapped, executable);
         }
     }
 
@@ -134,11 +138,13 @@ impl Processes {
                 |pid: &Pid| self.by_pid.get(pid).is_some_and(|process| process.has_exited);
             if let Some(pid) = oldest.filter(is_gone) {
                 self.by_pid.remove(&pid);
+                self.changed.insert(pid);
             }
         }
     }
 
     fn insert(&mut self, pid: Pid, process: Process) {
+        self.changed.insert(pid);
         if self.by_pid.len() < PROCESSES_MAX || self.by_pid.contains_key(&pid) {
             self.by_pid.insert(pid, process);
         }
@@ -148,6 +154,7 @@ impl Processes {
         if self.by_pid.len() >= PROCESSES_MAX && !self.by_pid.contains_key(&pid) {
             return None;
         }
+        self.changed.insert(pid);
         Some(self.by_pid.entry(pid).or_default())
     }
 }
@@ -156,7 +163,7 @@ impl Processes {
 mod tests {
     use super::*;
     use crate::events::FileIdentity;
-    use profile::{FileAddr, Tid};
+    use profile::{FileAddr, Tid, VirtAddr};
 
     fn mapped(pid: u32, start: u64, end: u64) -> Event {
         Event::Mapped(Mapped {
@@ -181,7 +188,8 @@ mod tests {
     }
 
     fn address(processes: &Processes, pid: u32, at: u64) -> Option<FileAddr> {
-        processes.resolve(Pid(pid), VirtAddr(at)).map(|frame| frame.address)
+        let memory = processes.memory(Pid(pid));
+        processes.executables.resolve(&memory, VirtAddr(at)).map(|frame| frame.address)
     }
 
     #[test]

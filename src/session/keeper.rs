@@ -1,17 +1,26 @@
-//! The keeper: one thread that knows the processes, resolves each sample and counts it.
+//! The keeper: one thread that knows the processes, finishes stacks, resolves each sample and counts it.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use profile::Pid;
+use profile::{ExecutableId, Pid, StackEnd};
 
 use super::{Progress, Scan};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, Timed};
-use crate::processes::{Executables, Processes, scan, scan_process};
+use crate::events::{Batch, Event, Orderer, RawSample, Timed, UserFrame};
+use crate::kernel::abi::USER_FRAMES_MAX;
+use crate::processes::{Executables, Memory, Processes, scan, scan_process};
+use crate::tables::{TableCounts, Tables, Walked};
+
+/// Bytes of copied stacks that wait for tables. What comes on top is counted with the frames it has.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// How long a table is waited for once nothing else is left to do: a file system may never answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The running keeper.
 pub(super) struct Keeper {
@@ -24,6 +33,9 @@ pub(super) struct Kept {
     pub processes: Processes,
     pub aggregator: Aggregator,
     pub side_band_lost: u64,
+    pub tables: TableCounts,
+    /// Stacks that were walked here, not in the kernel.
+    pub finished: u64,
 }
 
 impl Keeper {
@@ -31,19 +43,18 @@ impl Keeper {
     pub fn spawn(
         batches: Receiver<Batch>,
         scope: Scan,
+        tables: Tables,
         window_bytes: usize,
         progress: Arc<Progress>,
     ) -> io::Result<Self> {
         let (done, scanned) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut state = State::new(window_bytes);
+            let mut state = State::new(tables, window_bytes);
             state.scan(scope);
             let _ = done.send(()); // nobody waits any more: the start has failed
             for batch in batches {
                 state.take(batch);
-                progress
-                    .samples
-                    .store(state.kept.aggregator.ledger().aggregated, Ordering::Relaxed);
+                progress.samples.store(state.aggregator.ledger().aggregated, Ordering::Relaxed);
             }
             state.finish()
         })?;
@@ -61,59 +72,157 @@ impl Keeper {
     }
 }
 
+/// A sample whose stack cannot be finished before a table is there.
+struct Unfinished {
+    sample: RawSample,
+    comm: Option<Box<str>>,
+    /// What was mapped when it was taken.
+    memory: Memory,
+}
+
 struct State {
-    kept: Kept,
+    processes: Processes,
+    aggregator: Aggregator,
+    tables: Tables,
     order: Orderer,
+    /// By the executable whose rows they wait for.
+    waiting: HashMap<ExecutableId, Vec<Unfinished>>,
+    waiting_bytes: usize,
+    side_band_lost: u64,
+    finished: u64,
 }
 
 impl State {
-    fn new(window_bytes: usize) -> Self {
-        let processes = Processes::new(Executables::new(open_files_max()));
-        let aggregator = Aggregator::new(window_bytes);
-        let kept = Kept { processes, aggregator, side_band_lost: 0 };
-        Self { kept, order: Orderer::default() }
+    fn new(tables: Tables, window_bytes: usize) -> Self {
+        Self {
+            processes: Processes::new(Executables::new(open_files_max())),
+            aggregator: Aggregator::new(window_bytes),
+            tables,
+            order: Orderer::default(),
+            waiting: HashMap::new(),
+            waiting_bytes: 0,
+            side_band_lost: 0,
+            finished: 0,
+        }
     }
 
     fn scan(&mut self, scope: Scan) {
-        let processes = &mut self.kept.processes;
         match scope {
-            Scan::All => scan().for_each(|scanned| processes.learn(&scanned)),
+            Scan::All => scan().for_each(|scanned| self.processes.learn(&scanned)),
             Scan::Only(pids) => {
-                let found = pids.into_iter().filter_map(scan_process);
-                found.for_each(|scanned| processes.learn(&scanned));
+                for scanned in pids.into_iter().filter_map(scan_process) {
+                    self.processes.learn(&scanned);
+                    self.load(scanned.pid);
+                }
             }
         }
     }
 
+    /// Has everything ready for a process before its first tick.
+    fn load(&mut self, pid: Pid) {
+        self.tables.want(pid);
+        for mapping in self.processes.memory(pid).iter() {
+            self.tables.request(mapping.executable, &self.processes.executables);
+        }
+        while self.tables.take_loaded(PATIENCE).is_some() {}
+        self.tables.publish(&mut self.processes, 0);
+    }
+
     fn take(&mut self, batch: Batch) {
-        self.kept.side_band_lost += batch.side_band_lost;
-        self.kept.aggregator.received(batch.received, batch.malformed);
+        self.side_band_lost += batch.side_band_lost;
+        self.aggregator.received(batch.received, batch.malformed);
         for timed in &batch.events {
             if let Event::Mapped(mapped) = &timed.event {
-                self.kept.processes.prepare(mapped);
+                self.processes.prepare(mapped);
             }
         }
         self.order.add(batch.events);
         for timed in self.order.ready(batch.drained) {
-            self.kept.apply(timed);
+            self.apply(timed);
         }
+        self.take_tables(Duration::ZERO);
+        let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
+        self.tables.publish(&mut self.processes, known);
     }
 
     fn finish(mut self) -> Kept {
         for timed in self.order.finish() {
-            self.kept.apply(timed);
+            self.apply(timed);
         }
-        self.kept
+        self.take_tables(PATIENCE);
+        for unfinished in std::mem::take(&mut self.waiting).into_values().flatten() {
+            self.give_up(unfinished);
+        }
+        let Self { processes, aggregator, tables, side_band_lost, finished, .. } = self;
+        Kept { processes, aggregator, side_band_lost, tables: tables.counts(), finished }
     }
-}
 
-impl Kept {
     fn apply(&mut self, timed: Timed) {
         let Event::Sample(sample) = timed.event else { return self.processes.apply(timed.event) };
+        self.aggregator.saw(&sample);
         if !self.processes.knows(sample.pid) {
             self.look_up(sample.pid);
         }
-        self.aggregator.add(&sample, &self.processes);
+        let memory = self.processes.memory(sample.pid);
+        let comm = self.processes.comm(sample.pid).map(Into::into);
+        let unfinished = Unfinished { sample: *sample, comm, memory };
+        if unfinished.sample.copy.is_some() {
+            self.tables.want(unfinished.sample.pid);
+            self.walk(unfinished);
+        } else {
+            self.count(&unfinished);
+        }
+    }
+
+    /// Walks a copied stack, or keeps it until the rows that it needs are there.
+    fn walk(&mut self, mut unfinished: Unfinished) {
+        let executables = &self.processes.executables;
+        let Some(copy) = unfinished.sample.copy.take() else { return self.count(&unfinished) };
+        match self.tables.walk(&copy, &unfinished.memory, executables, USER_FRAMES_MAX as usize) {
+            Walked::Done(frames, end) => {
+                (unfinished.sample.user, unfinished.sample.user_end) = (frames, end);
+                self.finished += 1;
+                self.count(&unfinished);
+            }
+            Walked::Needs(executable) => {
+                self.tables.request(executable, executables);
+                self.waiting_bytes += copy.stack.len();
+                unfinished.sample.copy = Some(copy);
+                if self.waiting_bytes > WAITING_BYTES_MAX {
+                    self.give_up(unfinished);
+                } else {
+                    self.waiting.entry(executable).or_default().push(unfinished);
+                }
+            }
+        }
+    }
+
+    /// Counts a sample whose stack cannot be walked with the one frame that is sure.
+    fn give_up(&mut self, mut unfinished: Unfinished) {
+        if let Some(copy) = unfinished.sample.copy.take() {
+            self.waiting_bytes -= copy.stack.len();
+            let address = profile::VirtAddr(copy.ip);
+            unfinished.sample.user =
+                [UserFrame { address, is_exact: true, is_guessed: false }].into();
+            unfinished.sample.user_end = StackEnd::NoTable;
+        }
+        self.count(&unfinished);
+    }
+
+    /// Takes what the loader has read, and goes on with what has waited for it.
+    fn take_tables(&mut self, patience: Duration) {
+        while let Some(executable) = self.tables.take_loaded(patience) {
+            for unfinished in self.waiting.remove(&executable).unwrap_or_default() {
+                let bytes = unfinished.sample.copy.as_ref().map_or(0, |copy| copy.stack.len());
+                self.waiting_bytes -= bytes;
+                self.walk(unfinished);
+            }
+        }
+    }
+
+    fn count(&mut self, Unfinished { sample, comm, memory }: &Unfinished) {
+        self.aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
+        self.tables.used(self.aggregator.last_stack().iter().map(|frame| frame.executable));
     }
 
     /// Asks /proc about a process that nobody told of: it ran before the start and was not looked up.

@@ -22,12 +22,16 @@ use crate::events::{Reader, spawn_reader};
 use crate::kernel::{LoadError, Sampler, Settings, SideBand, abi::Counters, online_cpus};
 use crate::naming::Period;
 use crate::processes::Processes;
+use crate::tables::{TableCounts, Tables};
 use keeper::Keeper;
 pub use time::SamplerTime;
 
 /// Batches on their way to the keeper. When it falls behind, the reader waits, and the
 /// rings, whose losses the kernel counts, fill up.
 const BATCHES_MAX: usize = 256;
+
+/// Bytes of kernel memory for unwind tables.
+const UNWIND_BYTES_MAX: u64 = 128 << 20;
 
 /// Which processes are looked up in /proc before the start.
 #[derive(Clone, Debug)]
@@ -65,6 +69,10 @@ pub struct Recording {
     pub side_band_lost: u64,
     /// Child processes of COMMAND that were too many to follow.
     pub not_followed: u64,
+    /// What is known of unwinding.
+    pub tables: TableCounts,
+    /// Stacks that the agent finished from a copy.
+    pub finished: u64,
     /// Bytes of kernel memory in BPF maps.
     pub map_bytes: u64,
 }
@@ -86,12 +94,14 @@ impl Session {
             raise_open_files();
         }
         let mut sampler = Sampler::load(settings)?;
+        let tables = Tables::new(sampler.walk_maps()?, UNWIND_BYTES_MAX)?;
+        sampler.watch_memory()?;
         let side_bands =
             online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let reader = spawn_reader(sampler.reader()?, side_bands, sender)?;
         let progress = Arc::new(Progress::default());
-        let keeper = Keeper::spawn(batches, scan, window_bytes, Arc::clone(&progress))?;
+        let keeper = Keeper::spawn(batches, scan, tables, window_bytes, Arc::clone(&progress))?;
         keeper.wait_for_scan();
         let (started, started_unix_ns) = (Instant::now(), unix_ns());
         sampler.start()?;
@@ -135,6 +145,7 @@ impl Session {
     /// When a ring or a counter cannot be read.
     pub fn finish(self) -> io::Result<Recording> {
         self.sampler.stop()?;
+        let map_bytes = map_bytes(); // while the keeper still has its slabs
         let duration = self.started.elapsed();
         self.reader.finish()?;
         let kept = self.keeper.finish()?;
@@ -156,7 +167,9 @@ impl Session {
             sampler_time: SamplerTime::of(&counters),
             side_band_lost: kept.side_band_lost,
             not_followed: counters.iter().map(|cpu| cpu.family_full).sum(),
-            map_bytes: map_bytes(),
+            tables: kept.tables,
+            finished: kept.finished,
+            map_bytes,
         })
     }
 }

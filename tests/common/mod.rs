@@ -34,6 +34,11 @@ pub fn directory() -> TempDir {
 
 /// Compiles `tests/programs/SOURCE` with frame pointers and debug information, under `name`.
 pub fn compile(source: &str, directory: &Path, name: &str) -> PathBuf {
+    compile_with(source, directory, name, &[])
+}
+
+/// As [`compile`], with more arguments to the compiler.
+pub fn compile_with(source: &str, directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
     let out = directory.join(name);
     let mut compiler = match path.extension().and_then(|e| e.to_str()) {
@@ -54,7 +59,7 @@ pub fn compile(source: &str, directory: &Path, name: &str) -> PathBuf {
             cc
         }
     };
-    let done = compiler.arg(&path).arg("-o").arg(&out).output().unwrap();
+    let done = compiler.args(arguments).arg(&path).arg("-o").arg(&out).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     out
 }

@@ -1,6 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gives the inline functions of the kernel's step a name that can be called. */
+/* Gives the inline functions of the kernel's step a name that can be called, and memory that can be made up. */
 #include "frame_pointer.h"
+
+typedef bool (*read_word)(const void *memory, u64 address, u64 *word);
+
+static __thread read_word reader;
+static __thread const void *memory;
+
+static inline bool read_user(void *to, u32 size, u64 address)
+{
+	for (u32 at = 0; at < size; at += 8) {
+		if (!reader(memory, address + at, (u64 *)((char *)to + at)))
+			return false;
+	}
+	return true;
+}
+
+u32 host_step(struct registers *r, u64 *all, u64 rule, read_word read, const void *from)
+{
+	reader = read;
+	memory = from;
+	return step_by_rule(r, all, rule);
+}
 
 bool host_frame_pointer_ready(const struct registers *r)
 {

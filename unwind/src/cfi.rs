@@ -7,6 +7,7 @@
 //! Source: DWARF 5 section 6.4, LSB 5.0 chapter 10.6.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, LittleEndian, Register as Column,
@@ -15,6 +16,7 @@ use gimli::{
 
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
 use crate::expression;
+use crate::known_code::{Known, Search};
 use crate::rule::{Cfa, Rule, Saved};
 use crate::table::TableBuilder;
 
@@ -70,7 +72,7 @@ impl LeftOut {
 }
 
 /// What reading a section came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Functions with rows.
     pub functions: u64,
@@ -80,6 +82,8 @@ pub(crate) struct Found {
     pub left_out: LeftOut,
     /// Whether some CFA is kept in [`BASE`].
     pub needs_base: bool,
+    /// What is known of code that the section says nothing about.
+    pub known: Vec<Known>,
 }
 
 /// One FDE.
@@ -92,12 +96,13 @@ struct Function<O> {
 
 /// Reads a section into a table. `bases`: where its pointers are relative to.
 /// `text`: addresses outside of it belong to functions that the linker has dropped.
-/// `with_base`: rules also say where [`BASE`] is saved.
+/// `with_base`: rules also say where [`BASE`] is saved. `search`: finds rules for what lies between functions.
 pub(crate) fn read<'a, S>(
     section: &S,
     bases: &BaseAddresses,
-    text: std::ops::Range<u64>,
+    text: Range<u64>,
     with_base: bool,
+    mut search: Search<'_>,
     table: &mut TableBuilder,
 ) -> Found
 where
@@ -114,6 +119,8 @@ where
 
     let mut work = section.section().len().saturating_mul(WORK_MAX);
     let mut context = UnwindContext::new();
+    let first = functions.first().map_or(text.end, |function| function.start);
+    found.take_gap(&mut search, table, text.start..first);
     for (at, function) in functions.iter().enumerate() {
         let next = functions.get(at + 1).map_or(text.end, |next| next.start);
         let end = function.end.min(next);
@@ -132,11 +139,27 @@ where
             }
             table.push(function.start, Rule::NOT_EXPRESSIBLE);
         }
-        if !is_padding(end, next) {
-            table.push(end, Rule::NO_ROW);
-        }
+        found.take_gap(&mut search, table, end..next);
     }
     found
+}
+
+impl Found {
+    /// Ends the function before a gap, and says what is known of the gap.
+    fn take_gap(&mut self, search: &mut Search<'_>, table: &mut TableBuilder, gap: Range<u64>) {
+        let known = search.gap(gap.clone());
+        if known.is_empty() && is_padding(gap.start, gap.end) {
+            return;
+        }
+        if known.first().is_none_or(|known| known.range.start > gap.start) {
+            table.push(gap.start, Rule::NO_ROW);
+        }
+        for Known { range, rule } in &known {
+            table.push(range.start, *rule);
+            table.push(range.end, Rule::NO_ROW);
+        }
+        self.known.extend(known);
+    }
 }
 
 /// Says whether what lies between two functions is only there to align the second.
@@ -207,7 +230,7 @@ where
 /// Lists the functions of a section that lie in the text.
 fn functions<'a, S>(
     cies: &mut Cies<'_, 'a, S>,
-    text: &std::ops::Range<u64>,
+    text: &Range<u64>,
     left_out: &mut LeftOut,
 ) -> Vec<Function<S::Offset>>
 where

@@ -5,8 +5,8 @@
 
 use object::LittleEndian as Endian;
 use object::elf::{
-    CompressionHeader64, ELFCOMPRESS_ZLIB, EM_X86_64, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD,
-    ProgramHeader64, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
+    CompressionHeader64, ELFCOMPRESS_ZLIB, EM_X86_64, FileHeader64, PF_X, PT_GNU_EH_FRAME,
+    PT_INTERP, PT_LOAD, ProgramHeader64, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -52,6 +52,8 @@ pub(crate) struct Section {
 /// An ELF file, seen through a reader.
 pub(crate) struct Elf<'a> {
     read: ReadAt<'a>,
+    /// The entry point, 0 when there is none.
+    pub entry: u64,
     segments: Vec<ProgramHeader64<Endian>>,
     sections: Vec<SectionHeader64<Endian>>,
     names: Vec<u8>,
@@ -71,7 +73,8 @@ impl<'a> Elf<'a> {
 
         let count = usize::from(header.e_shnum(endian)).min(SECTION_HEADERS_MAX);
         let sections = structs(read, header.e_shoff(endian), count).unwrap_or_default();
-        let mut elf = Self { read, segments, sections, names: Vec::new() };
+        let entry = header.e_entry(endian);
+        let mut elf = Self { read, entry, segments, sections, names: Vec::new() };
         if let Some(names) = elf.sections.get(usize::from(header.e_shstrndx(endian).0)) {
             let size = names.sh_size(endian).min(SECTION_NAMES_MAX);
             elf.names = elf.bytes(names.sh_offset(endian), size).unwrap_or_default();
@@ -90,6 +93,12 @@ impl<'a> Elf<'a> {
                 start..start.saturating_add(segment.p_filesz(Endian))
             })
             .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Whether it starts by itself: a static executable or a dynamic linker, which no other one has to load.
+    pub fn has_runtime(&self) -> bool {
+        let needs_linker = self.segments.iter().any(|s| s.p_type(Endian) == PT_INTERP);
+        self.entry != 0 && !needs_linker
     }
 
     /// Reads a section by name, decompressed; `None` when there is none or it cannot be read.
@@ -140,13 +149,7 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn rest_of_segment(&self, address: u64) -> Result<Option<Section>, Error> {
-        let holds = |segment: &&ProgramHeader64<Endian>| {
-            let into = address.checked_sub(segment.p_vaddr(Endian));
-            segment.p_type(Endian) == PT_LOAD
-                && into.is_some_and(|into| into < segment.p_filesz(Endian))
-        };
-        let Some(segment) = self.segments.iter().find(holds) else { return Ok(None) };
-        let into = address - segment.p_vaddr(Endian);
+        let Some((segment, into)) = self.segment_of(address) else { return Ok(None) };
         let size = segment.p_filesz(Endian) - into;
         if size > SECTION_MAX {
             return Err(Error::TooLarge);
@@ -154,6 +157,21 @@ impl<'a> Elf<'a> {
         let offset = segment.p_offset(Endian).checked_add(into);
         let bytes = offset.and_then(|offset| self.bytes(offset, size));
         Ok(bytes.map(|bytes| Section { address, bytes }))
+    }
+
+    /// Gives the segment that an address is loaded with, and how far into it that is.
+    fn segment_of(&self, address: u64) -> Option<(&ProgramHeader64<Endian>, u64)> {
+        let loaded = self.segments.iter().filter(|segment| segment.p_type(Endian) == PT_LOAD);
+        loaded
+            .filter_map(|segment| Some((segment, address.checked_sub(segment.p_vaddr(Endian))?)))
+            .find(|(segment, into)| *into < segment.p_filesz(Endian))
+    }
+
+    /// Reads what is loaded at these addresses, as far as its segment goes; at most [`SECTION_MAX`].
+    pub fn loaded(&self, range: std::ops::Range<u64>) -> Option<Vec<u8>> {
+        let (segment, into) = self.segment_of(range.start)?;
+        let size = (segment.p_filesz(Endian) - into).min(range.end.saturating_sub(range.start));
+        self.bytes(segment.p_offset(Endian).checked_add(into)?, size.min(SECTION_MAX))
     }
 
     /// Reads bytes of the file; `size` is within bounds by now. Memory is only taken for what

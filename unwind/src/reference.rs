@@ -11,8 +11,8 @@ use gimli::{
 
 use crate::arch::{RA, REGISTERS};
 use crate::cfi::Slice;
-use crate::elf::Section;
-use crate::{Error, Source, source};
+use crate::elf::{Elf, Section};
+use crate::{Error, Source, source, text};
 
 /// Operations that one expression may take.
 const ITERATIONS_MAX: u32 = 1000;
@@ -57,7 +57,9 @@ impl Reference {
     /// # Errors
     /// As [`crate::read`].
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
-        let Source { section, is_eh_frame, bases, text } = source(file)?;
+        let elf = Elf::read(file)?;
+        let text = text(&elf)?;
+        let Source { section, is_eh_frame, bases } = source(&elf)?.unwrap_or_default();
         let mut reference = Self { section, is_eh_frame, bases, functions: Vec::new() };
         let mut functions = match is_eh_frame {
             true => functions(&reference.eh_frame(), &reference.bases),

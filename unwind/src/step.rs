@@ -85,17 +85,14 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
             }
         }
     };
-    let caller = (
-        saved(at, rule.ra, cfa, None, &read),
-        saved(at, rule.fp, cfa, at.fp, &read),
-        saved(at, rule.base, cfa, at.base, &read),
-    );
-    let (Ok(Some(ip)), Ok(fp), Ok(base)) = caller else {
-        let unread =
-            matches!(caller, (Err(Unread), _, _) | (_, Err(Unread), _) | (_, _, Err(Unread)));
-        return if unread { Step::Unreadable } else { Step::NotExpressible };
-    };
-    if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || cfa <= at.sp {
+    let ra = saved(at, rule.ra, cfa, None, &read);
+    let fp = saved(at, rule.fp, cfa, at.fp, &read);
+    let (Ok(ra), Ok(fp)) = (ra, fp) else { return Step::Unreadable };
+    let Some(ip) = ra else { return Step::NotExpressible };
+    let Ok(base) = saved(at, rule.base, cfa, at.base, &read) else { return Step::Unreadable };
+    // A stack rises with each call, except where the return address has been popped already.
+    let is_risen = cfa > at.sp || cfa == at.sp && !at.is_return;
+    if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || !is_risen {
         return Step::ReturnAddress;
     }
     Step::Caller(Registers { ip, is_return: true, sp: cfa, fp, base, all: None })
@@ -187,8 +184,13 @@ mod tests {
 
     #[test]
     fn a_stack_that_does_not_rise_ends() {
-        let rule = rule(Cfa::Register(SP, 0), Saved::Same);
-        assert_eq!(step(&at(), &rule, |_| Some(0x5_5555)), Step::ReturnAddress);
+        let rule = |offset| rule(Cfa::Register(SP, offset), Saved::Same);
+        let read = |_| Some(0x5_5555);
+        assert_eq!(step(&at(), &rule(-8), read), Step::ReturnAddress);
+        let outer = Registers { is_return: true, ..at() };
+        assert_eq!(step(&outer, &rule(0), read), Step::ReturnAddress);
+        // vfork() keeps its return address in a register while its child uses the stack.
+        assert!(matches!(step(&at(), &rule(0), read), Step::Caller(_)));
     }
 
     #[test]

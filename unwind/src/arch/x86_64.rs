@@ -2,7 +2,7 @@
 //!
 //! Source: System V ABI, AMD64 supplement, figure 3.36.
 
-use crate::rule::Saved;
+use crate::rule::{Rule, Saved};
 
 /// A general register, 0 to 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,9 @@ pub const SP: Register = Register(7);
 pub const FP: Register = Register(6);
 /// The callee-saved register in which a function that realigns its stack may keep the CFA, `rbx`.
 pub const BASE: Register = Register(3);
+/// Bytes below sp that a function may use without moving sp. Rows also point there after registers
+/// have been popped. Source: System V ABI, AMD64 supplement, section 3.2.2.
+pub const RED_ZONE: u64 = 128;
 /// The column of the return address.
 pub const RA: u16 = 16;
 /// Where a call leaves the return address.
@@ -53,4 +56,31 @@ impl Register {
         ];
         NAMES[usize::from(self.0)]
     }
+}
+
+/// Bytes of code that start a program without call-frame information, from the entry point on: that
+/// of the dynamic linker of glibc, which goes on behind its first call, is the longest.
+pub(crate) const ENTRY_LEN: u64 = 80;
+
+/// Code that is known by its bytes.
+pub(crate) const KNOWN_CODE: &[(&[u8], Rule)] = &[
+    // mov $15, %rax; syscall: the return from a signal, of musl and Go.
+    (&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], Rule::SIGNAL),
+    // mov $15, %eax; syscall
+    (&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], Rule::SIGNAL),
+    // xor %ebp, %ebp; pop %rdi; call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall:
+    // what a thread of musl runs first.
+    (
+        &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05],
+        Rule::BOTTOM,
+    ),
+];
+
+/// Says whether these bytes can end with a call.
+pub(crate) fn is_call_before(text: &[u8]) -> bool {
+    let back = |bytes: usize| text.len().checked_sub(bytes).and_then(|at| text.get(at..));
+    let direct = matches!(back(5), Some([0xe8, ..]));
+    // ff /2 with one byte for the operand, up to six
+    let indirect = (2..=7).filter_map(back);
+    direct || indirect.into_iter().any(|b| b[0] == 0xff && b[1] & 0x38 == 0x10)
 }

@@ -112,7 +112,7 @@ mod tests {
         let (kernel, user, caller) = (frame(0, 1), frame(1, 2), frame(1, 3));
         let whole = (StackEnd::Bottom, StackEnd::Bottom);
         window.add(task.clone(), &[kernel, user, caller], whole, false).expect("room");
-        let cut = (StackEnd::Absent, StackEnd::FramePointer);
+        let cut = (StackEnd::Absent, StackEnd::NoRow);
         window.add(task, &[caller], cut, false).expect("room");
 
         let function = |name: &str| Function { name: name.into(), ..Function::default() };
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn stacks_start_with_the_process_and_say_when_they_are_cut() {
         expect![[r#"
-            p:q;[cut: no frame pointer];app+0x1234 1
+            p:q;[cut: no unwind row];app+0x1234 1
             p:q;app+0x1234;outer;inner_[i];vfs_read_[k] 1
         "#]]
         .assert_eq(&folded(&example(), By::Process));

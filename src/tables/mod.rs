@@ -1,0 +1,426 @@
+//! Station 3: what walks in the kernel go by, within a budget of bytes.
+//!
+//! [`Tables`] puts mappings of processes and rows of executables into the kernel's slabs. Nothing is
+//! there before it is needed: a tick that finds nothing takes its stack along, [`Tables::walk`] finishes
+//! it here with the same rows, and from then on the kernel has them.
+//!
+//! Publication: first the bytes, then what points to them. Withdrawal goes the other way round, and a
+//! place is used again only after every tick that may look at it has ended.
+
+mod loader;
+mod places;
+mod walk;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
+use unwind::{BLOCK_SHIFT_MAX, BUCKET_TEXT, CallFrames, Rule, TEXT_MAX, Table, rule_in};
+use zerocopy::IntoBytes;
+
+use crate::kernel::{WalkMaps, abi};
+use crate::processes::{Executables, Mapping, Memory, Processes};
+use loader::Loader;
+use places::Places;
+pub use walk::Walked;
+
+const UNIT: usize = 8;
+const SLAB_UNITS: u32 = (abi::SLAB_BYTES / UNIT) as u32;
+/// The first numbers stay empty blocks: mappings without rows point there, the largest with all of them.
+const EMPTY_BLOCKS: Range<u32> = 1..64;
+const EMPTY_SHIFT: u32 = 31;
+/// Share of the budget that is freed at once when it is used up.
+const EVICTED_PART: u64 = 16;
+
+/// What there is, for summaries and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Executables with rows in the kernel.
+    pub tables: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Rows that files have and tables have not.
+    pub left_out: u64,
+    /// Tables that made room for others.
+    pub evicted: u64,
+    /// Tables that found no room.
+    pub refused: u64,
+    /// Files that could not be read.
+    pub unreadable: u64,
+}
+
+/// What is known of an executable's rows.
+#[derive(Debug)]
+struct Entry {
+    /// First address of its text.
+    start: u64,
+    block_shift: u32,
+    /// Numbers of its blocks in the kernel.
+    numbers: Range<u32>,
+    state: State,
+    /// When a frame of it was last delivered, by our own clock of samples.
+    used: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody asked yet.
+    Unread,
+    /// The loader has it.
+    Reading,
+    /// In the kernel: place of each block, and rows of all.
+    Ready(Vec<Range<u32>>, u64),
+    /// It has no rows.
+    Empty,
+    /// There is no room for it.
+    Refused,
+}
+
+/// What to know about the rule for an address.
+enum Found {
+    Rule(Rule),
+    /// The rows of this executable are not there yet.
+    Missing(ExecutableId),
+    /// There is no room for the rows.
+    Refused,
+    NoMapping,
+}
+
+/// The tables of one session.
+pub struct Tables {
+    maps: WalkMaps,
+    places: Places,
+    numbers: Places,
+    slabs_max: u32,
+    retired: Vec<Range<u32>>,
+    entries: HashMap<ExecutableId, Entry>,
+    processes: HashMap<Pid, Range<u32>>,
+    /// Processes that were sampled: their mappings are kept in the kernel.
+    wanted: HashSet<Pid>,
+    /// Wanted processes whose mappings there are not the latest.
+    stale: HashSet<Pid>,
+    loader: Loader,
+    clock: u64,
+    counts: TableCounts,
+}
+
+impl Tables {
+    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take.
+    ///
+    /// # Errors
+    /// When the loader's thread cannot be started or the first blocks not be written.
+    pub fn new(maps: WalkMaps, bytes_max: u64) -> io::Result<Self> {
+        for number in EMPTY_BLOCKS {
+            maps.set_block(number, abi::BLOCK_EMPTY)?;
+        }
+        let mut numbers = Places::new(u32::MAX);
+        numbers.give(EMPTY_BLOCKS.end..abi::BLOCKS_MAX);
+        let slabs_max = (bytes_max / abi::SLAB_BYTES as u64).clamp(1, abi::SLABS_MAX.into()) as u32;
+        Ok(Self {
+            maps,
+            places: Places::new(SLAB_UNITS),
+            numbers,
+            slabs_max,
+            retired: Vec::new(),
+            entries: HashMap::new(),
+            processes: HashMap::new(),
+            wanted: HashSet::new(),
+            stale: HashSet::new(),
+            loader: Loader::spawn()?,
+            clock: 0,
+            counts: TableCounts::default(),
+        })
+    }
+
+    /// What there is.
+    pub fn counts(&self) -> TableCounts {
+        let mut counts = self.counts;
+        for entry in self.entries.values() {
+            if let State::Ready(_, rows) = &entry.state {
+                counts.tables += 1;
+                counts.rows += rows;
+            }
+        }
+        counts
+    }
+
+    /// Keeps a process's mappings in the kernel from now on.
+    pub fn want(&mut self, pid: Pid) {
+        if self.wanted.insert(pid) {
+            self.stale.insert(pid);
+        }
+    }
+
+    /// Learns which executables a delivered stack has frames in: what is not used goes first.
+    pub fn used(&mut self, executables: impl Iterator<Item = ExecutableId>) {
+        self.clock += 1;
+        let mut last = None;
+        for id in executables.filter(|id| last.replace(*id) != Some(*id)) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.used = self.clock;
+            }
+        }
+    }
+
+    /// Brings the mappings of wanted processes up to date. `known`: process events up to this time, in
+    /// nanoseconds of CLOCK_MONOTONIC, are in `processes`.
+    pub fn publish(&mut self, processes: &mut Processes, known: u64) {
+        let changed = processes.take_changed();
+        self.stale.extend(changed.into_iter().filter(|pid| self.wanted.contains(pid)));
+        for pid in std::mem::take(&mut self.stale) {
+            if !processes.knows(pid) {
+                self.forget(pid);
+                continue;
+            }
+            let stamp = self.maps.stamp(pid.0);
+            if stamp > known {
+                self.stale.insert(pid); // it has other memory by now, of which we do not know yet
+                continue;
+            }
+            let bytes = self.mappings(pid, stamp, &processes.memory(pid), &processes.executables);
+            let Some(place) = self.store(&bytes) else { continue };
+            if self.maps.set_process(pid.0, place.start).is_err() {
+                self.retired.push(place); // too many processes: its ticks are finished here
+                continue;
+            }
+            self.retired.extend(self.processes.insert(pid, place));
+        }
+    }
+
+    fn forget(&mut self, pid: Pid) {
+        self.wanted.remove(&pid);
+        if let Some(place) = self.processes.remove(&pid) {
+            self.maps.remove_process(pid.0);
+            self.retired.push(place);
+        }
+    }
+
+    fn mappings(
+        &mut self,
+        pid: Pid,
+        stamp: u64,
+        memory: &Memory,
+        executables: &Executables,
+    ) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for mapping in memory.iter().take(abi::MAPPINGS_MAX) {
+            let executable = executables.get(mapping.executable);
+            let entry = self.entry(mapping.executable, executables);
+            let (first_block, block_shift) = (entry.numbers.start, entry.block_shift);
+            let text = match entry.state {
+                State::Empty => 0,
+                _ => executable
+                    .address_of(FileOffset(mapping.offset), VirtAddr(mapping.start))
+                    .0
+                    .wrapping_sub(entry.start),
+            };
+            let Mapping { start, end, .. } = *mapping;
+            bytes.extend(abi::Mapping { start, end, text, first_block, block_shift }.as_bytes());
+            count += 1;
+        }
+        let head = abi::Process { pid: pid.0, count, stamp };
+        [head.as_bytes(), &bytes].concat()
+    }
+
+    /// Gives the entry of an executable; numbers its blocks when it is new.
+    fn entry(&mut self, id: ExecutableId, executables: &Executables) -> &mut Entry {
+        let numbers = &mut self.numbers;
+        self.entries.entry(id).or_insert_with(|| {
+            let executable = executables.get(id);
+            let text = executable.file().and_then(|_| executable.text());
+            let text = text.filter(|text| text.end - text.start <= TEXT_MAX);
+            let start = text.as_ref().map_or(0, |text| text.start - text.start % BUCKET_TEXT);
+            let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
+            match numbers.take(blocks as u32).filter(|range| !range.is_empty()) {
+                Some(numbers) => {
+                    let block_shift = BLOCK_SHIFT_MAX;
+                    Entry { start, block_shift, numbers, state: State::Unread, used: 0 }
+                }
+                None => Entry {
+                    start: 0,
+                    block_shift: EMPTY_SHIFT,
+                    numbers: EMPTY_BLOCKS,
+                    state: State::Empty,
+                    used: 0,
+                },
+            }
+        })
+    }
+
+    /// Finds the rule for an address of a process.
+    fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
+        let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
+        let id = mapping.executable;
+        let Some(entry) = self.entries.get(&id) else { return Found::Missing(id) };
+        match &entry.state {
+            State::Unread | State::Reading => Found::Missing(id),
+            State::Empty => Found::Rule(Rule::NO_ROW),
+            State::Refused => Found::Refused,
+            State::Ready(places, _) => {
+                let address = executables.get(id).address_of(offset, at).0;
+                let into = address.wrapping_sub(entry.start);
+                let in_block = (into & ((1 << entry.block_shift) - 1)) as u32;
+                let place = places.get((into >> entry.block_shift) as usize);
+                let block = place.filter(|place| !place.is_empty());
+                let rule = block.map(|place| rule_in(self.maps.read(place.start), in_block));
+                Found::Rule(rule.unwrap_or(Rule::NO_ROW))
+            }
+        }
+    }
+
+    /// Asks for the rows of an executable, once.
+    pub fn request(&mut self, id: ExecutableId, executables: &Executables) {
+        let file = executables.get(id).file().and_then(|file| file.try_clone().ok());
+        let entry = self.entry(id, executables);
+        if !matches!(entry.state, State::Unread) {
+            return;
+        }
+        match file {
+            Some(file) => {
+                entry.state = State::Reading;
+                self.loader.request(id, file);
+            }
+            None => self.set_empty(id),
+        }
+    }
+
+    /// Takes rows that have been read into the kernel. Waits so long if there is something to wait for;
+    /// says whose rows they are.
+    pub fn take_loaded(&mut self, patience: Duration) -> Option<ExecutableId> {
+        let loaded = self.loader.take(patience)?;
+        let id = loaded.executable;
+        match loaded.frames {
+            Some(Ok(frames)) => self.take_frames(id, &frames),
+            Some(Err(unwind::Error::NoCallFrames)) => self.set_empty(id),
+            _ => {
+                self.counts.unreadable += 1;
+                self.set_empty(id);
+            }
+        }
+        Some(id)
+    }
+
+    fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames) {
+        let table = &frames.table;
+        self.counts.left_out += frames.left_out.total();
+        if !self.fit_numbers(id, table) {
+            return self.set_empty(id);
+        }
+        let mut places = Vec::with_capacity(table.blocks.len());
+        for block in &table.blocks {
+            match self.store(block) {
+                Some(place) => places.push(place),
+                None => {
+                    self.retired.append(&mut places);
+                    self.counts.refused += 1;
+                    if let Some(entry) = self.entries.get_mut(&id) {
+                        entry.state = State::Refused;
+                    }
+                    return;
+                }
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        for (number, place) in entry.numbers.clone().zip(&places) {
+            let place = if place.is_empty() { abi::BLOCK_EMPTY } else { place.start };
+            let _ = self.maps.set_block(number, place); // the number is within the map
+        }
+        entry.used = self.clock;
+        entry.state = State::Ready(places, table.rows);
+    }
+
+    /// Makes the executable's numbers those that the table needs: a table with smaller blocks has more
+    /// of them, and every process that maps it must learn the new ones.
+    fn fit_numbers(&mut self, id: ExecutableId, table: &Table) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if table.block_shift != entry.block_shift {
+            let Some(numbers) = self.numbers.take(table.blocks.len() as u32) else { return false };
+            entry.block_shift = table.block_shift;
+            entry.numbers = numbers; // the old ones stay empty: few files need this
+            self.stale.extend(&self.wanted);
+        }
+        // Both come from the same program headers, unless the file has changed in between.
+        table.start == entry.start && table.blocks.len() == entry.numbers.len()
+    }
+
+    fn set_empty(&mut self, id: ExecutableId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        for number in entry.numbers.clone() {
+            let _ = self.maps.set_block(number, abi::BLOCK_EMPTY);
+        }
+        entry.state = State::Empty;
+    }
+
+    /// Stores bytes in a slab; an empty range for no bytes, `None` when there is no room.
+    fn store(&mut self, bytes: &[u8]) -> Option<Range<u32>> {
+        let units = bytes.len().div_ceil(UNIT) as u32;
+        if units == 0 {
+            return Some(0..0);
+        }
+        if units > SLAB_UNITS {
+            return None;
+        }
+        let place = loop {
+            if let Some(place) = self.places.take(units) {
+                break place;
+            }
+            if !self.make_room() {
+                return None;
+            }
+        };
+        self.maps.write(place.start, bytes);
+        Some(place)
+    }
+
+    /// Finds room: a new slab, else what was retired, else what was not used for longest.
+    fn make_room(&mut self) -> bool {
+        let slabs = self.maps.slabs();
+        if slabs < self.slabs_max && self.maps.add_slab().is_ok() {
+            let first = slabs * SLAB_UNITS;
+            // Place 0 means none, and the next one no rows.
+            self.places.give(first.max(abi::BLOCK_EMPTY + 1)..first + SLAB_UNITS);
+            return true;
+        }
+        if self.retired.is_empty() {
+            self.evict();
+        }
+        if self.retired.is_empty() {
+            return false;
+        }
+        self.maps.wait_for_ticks();
+        for place in self.retired.drain(..) {
+            self.places.give(place);
+        }
+        true
+    }
+
+    /// Withdraws the rows that were not used for longest.
+    fn evict(&mut self) {
+        let mut oldest: Vec<(u64, ExecutableId)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::Ready(..)))
+            .map(|(id, entry)| (entry.used, *id))
+            .collect();
+        oldest.sort_unstable();
+        let enough = u64::from(self.slabs_max) * u64::from(SLAB_UNITS) / EVICTED_PART;
+        let mut freed = 0;
+        for (_, id) in oldest {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            for number in entry.numbers.clone() {
+                let _ = self.maps.set_block(number, 0);
+            }
+            if let State::Ready(places, _) = std::mem::replace(&mut entry.state, State::Unread) {
+                freed += places.iter().map(|place| u64::from(place.end - place.start)).sum::<u64>();
+                self.retired.extend(places);
+            }
+            self.counts.evicted += 1;
+            if freed >= enough {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Walks a copied stack here, by the rows that the kernel has: twin of `bpf/walk.h`.
+
+use profile::{ExecutableId, StackEnd, VirtAddr};
+use unwind::arch::RED_ZONE;
+use unwind::{Registers, Step, frame_pointer, step};
+
+use super::{Found, Tables};
+use crate::events::{StackCopy, UserFrame};
+use crate::processes::{Executables, Memory};
+
+/// What came of a walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Walked {
+    /// All frames that can be found, and why they end.
+    Done(Box<[UserFrame]>, StackEnd),
+    /// The rows of this executable are needed first.
+    Needs(ExecutableId),
+}
+
+impl Tables {
+    /// Walks a copied stack, at most `limit` frames. `memory`: what was mapped when it was copied.
+    pub fn walk(
+        &mut self,
+        copy: &StackCopy,
+        memory: &Memory,
+        executables: &Executables,
+        limit: usize,
+    ) -> Walked {
+        let mut at = Registers::interrupted(copy.ip, copy.registers);
+        let lowest = at.sp.wrapping_sub(RED_ZONE);
+        let read = |address: u64| {
+            let into = usize::try_from(address.checked_sub(lowest)?).ok()?;
+            Some(u64::from_ne_bytes(copy.stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
+        };
+        let mut frames = vec![frame(&at, false)];
+        let end = loop {
+            if frames.len() >= limit {
+                break StackEnd::Depth;
+            }
+            let rule = match self.find(memory, executables, VirtAddr(at.place())) {
+                Found::Rule(rule) => rule,
+                Found::Missing(id) => return Walked::Needs(id),
+                Found::Refused => break StackEnd::NoTable,
+                Found::NoMapping => break StackEnd::NoMapping,
+            };
+            let (caller, is_guessed) = match step(&at, &rule, read) {
+                Step::Caller(caller) => (caller, false),
+                Step::NoRow => match frame_pointer::step(&at, read) {
+                    Ok(caller) if memory.find(VirtAddr(caller.place())).is_some() => (caller, true),
+                    Err(frame_pointer::End::Unreadable) => break self.unread(copy),
+                    _ => break StackEnd::NoRow,
+                },
+                Step::Bottom => break StackEnd::Bottom,
+                Step::NotExpressible => break StackEnd::NotExpressible,
+                Step::Unreadable => break self.unread(copy),
+                Step::ReturnAddress => break StackEnd::ReturnAddress,
+            };
+            at = caller;
+            frames.push(frame(&at, is_guessed));
+        };
+        Walked::Done(frames.into(), end)
+    }
+
+    /// Why a read failed: most likely the stack goes on behind the copy.
+    fn unread(&self, copy: &StackCopy) -> StackEnd {
+        if copy.stack.len() >= crate::kernel::abi::STACK_COPY_MAX {
+            StackEnd::CopyEnd
+        } else {
+            StackEnd::Unreadable
+        }
+    }
+}
+
+fn frame(at: &Registers, is_guessed: bool) -> UserFrame {
+    UserFrame { address: VirtAddr(at.ip), is_exact: !at.is_return, is_guessed }
+}
