@@ -14,7 +14,7 @@
 #include "maps.h"
 #include "frame_pointer.h"
 
-/* Looking at the clock costs as much as a frame: once for so many frames. */
+/* Looking at the clock costs as much as a frame: once for so many frames. A link of chain.h has as many. */
 #define FRAMES_PER_LOOK 16
 
 /* Bisection of 8,000 mappings, and of a bucket's 256 rows. */
@@ -32,6 +32,7 @@ struct walk {
 	u64 all[REGISTERS];	/* by number */
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
+	u64 ip;			/* where the thread was */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */

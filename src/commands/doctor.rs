@@ -13,8 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::filters::pid_namespace;
 use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
-use crate::kernel::abi::USER_FRAMES_MAX;
-use crate::kernel::{Filters, Settings, cpu_clock_opens, online_cpus};
+use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Scan, Session};
 
@@ -242,6 +241,7 @@ fn trial() -> Finding {
 fn try_record() -> Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show ourselves")?;
+    let walker = Walker::of_this_kernel();
     let settings = Settings {
         frequency: TRIAL_HZ.min(max_sample_rate()),
         kernel_stacks: true,
@@ -252,7 +252,8 @@ fn try_record() -> Result<(u64, f64)> {
         pid_namespace: pid_namespace()?,
         own_pid,
         kernel_frames_limit: kernel_frames_limit(),
-        user_frames_limit: USER_FRAMES_MAX,
+        walker,
+        user_frames_limit: walker.frames_max(),
         tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
     };
