@@ -113,6 +113,7 @@ static inline void copy_stack(struct scratch *out)
 			copy->bytes = at + rest;
 		break;
 	}
+	out->walk.copied = sizeof(*copy) + copy->bytes;
 	out->sample.user_frames = 0;
 	out->sample.flags |= SAMPLE_UNFINISHED;
 }
@@ -174,12 +175,8 @@ static inline u64 wakeup_flag(void)
 
 static inline enum outcome deliver(struct scratch *out)
 {
-	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
+	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64) + out->walk.copied;
 
-	if (out->sample.flags & SAMPLE_UNFINISHED && out->sample.kernel_frames <= KERNEL_FRAMES_MAX) {
-		struct stack_copy *copy = (void *)&out->words[out->sample.kernel_frames];
-		size += sizeof(*copy) + copy->bytes;
-	}
 	if (size > sizeof(out->words))
 		size = sizeof(out->words);
 	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + size, wakeup_flag()) ?
@@ -212,6 +209,7 @@ static inline enum outcome begin_sample(struct bpf_perf_event_data *ctx, struct 
 	out->walk.at = out->sample.kernel_frames;
 	out->walk.end = STACK_END_ABSENT;
 	out->walk.needs_table = false;
+	out->walk.copied = 0;
 	return OUTCOME_DELIVERED;
 }
 
@@ -219,8 +217,7 @@ static inline enum outcome end_sample(struct scratch *out, struct counters *coun
 {
 	if (settings.user_stacks)
 		end_user_stack(out, counted);
-	if (!out->sample.kernel_frames && !out->sample.user_frames &&
-	    !(settings.kernel_stacks && settings.user_stacks))
+	if (!out->walk.at && !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
 	return deliver(out);
 }

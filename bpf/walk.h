@@ -36,6 +36,7 @@ struct walk {
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
+	u32 copied;		/* bytes of a stack_copy with its stack, which then takes the place of user frames */
 	u8 end;
 	bool needs_table;
 };

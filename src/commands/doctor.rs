@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::filters::pid_namespace;
 use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
-use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, online_cpus};
+use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Scan, Session};
 
@@ -83,12 +83,13 @@ const CHECKS: [(&str, Check); 12] = [
 fn kernel() -> Finding {
     let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let version = version(release);
-    match version {
-        Some(version) if version < (5, 17) => Finding::Stops(
-            format!("Linux {release} lacks bpf_loop, which walks stacks"),
-            "use Linux 5.17 or newer",
-        ),
+    if !has_ring_buffer() {
+        return Finding::Stops(
+            format!("Linux {release} has no BPF ring buffer"),
+            "use Linux 5.10 or newer",
+        );
+    }
+    match version(release) {
         Some(version) if ((5, 19)..(6, 4)).contains(&version) && may_lock_up(release) => {
             Finding::Lacks(
                 format!(
@@ -97,7 +98,10 @@ fn kernel() -> Finding {
                 "use 6.1.36, 6.3.10 or newer, or a kernel with the fix",
             )
         }
-        _ => Finding::Good(format!("Linux {release}")),
+        _ => {
+            let frames = Walker::of_this_kernel().frames_max();
+            Finding::Good(format!("Linux {release}: user stacks of up to {frames} frames"))
+        }
     }
 }
 
@@ -169,8 +173,8 @@ fn sampling_rate() -> Finding {
 
 fn kernel_names() -> Finding {
     let text = read_text("/proc/kallsyms").unwrap_or_default();
-    let address = text.split_whitespace().next().unwrap_or_default();
-    if address.bytes().all(|digit| digit == b'0') {
+    let is_hidden = |line: &str| line.bytes().take_while(|byte| *byte != b' ').all(|b| b == b'0');
+    if text.lines().all(is_hidden) {
         return Finding::Lacks(
             "/proc/kallsyms hides addresses: kernel functions will have no names".into(),
             "sysctl kernel.kptr_restrict=0, or give CAP_SYSLOG",

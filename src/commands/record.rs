@@ -79,7 +79,7 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         kernel_frames_limit: kernel_frames_limit(),
         walker,
         user_frames_limit: walker.frames_max(),
-        tick_limit: TICK_LIMIT_NS,
+        tick_limit: arguments.tick_limit.map_or(TICK_LIMIT_NS, |microseconds| microseconds * 1000),
         ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
     })
 }

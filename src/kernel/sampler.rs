@@ -44,6 +44,9 @@ pub enum Answer {
     Other,
 }
 
+/// What libbpf writes before the verifier's log.
+const VERIFIER_LOG: &str = "BEGIN PROG LOAD LOG";
+
 impl LoadError {
     /// Sorts what the kernel answered.
     pub fn answer(&self) -> Answer {
@@ -53,8 +56,11 @@ impl LoadError {
             _ => Answer::Other,
         };
         match self {
-            Self::Bpf { source, .. } => match source.kind() {
-                libbpf_rs::ErrorKind::PermissionDenied => Answer::Denied,
+            // EACCES with a log is the verifier's: we may load programs, but not this one.
+            Self::Bpf { source, log } => match source.kind() {
+                libbpf_rs::ErrorKind::PermissionDenied if !log.contains(VERIFIER_LOG) => {
+                    Answer::Denied
+                }
                 _ => Answer::Other,
             },
             Self::Perf(error) => of_io(&error.source),
