@@ -125,32 +125,32 @@ static inline void copy_stack(struct scratch *out)
  */
 static inline bool begin_user_stack(struct scratch *out)
 {
-	struct pt_regs regs;
 	struct walk *walk = &out->walk;
+	struct pt_regs *regs = &out->user;
 	struct task_struct *current = (void *)bpf_get_current_task();
 
 	if (!BPF_CORE_READ(current, mm, start_code) ||
-	    bpf_probe_read_kernel(&regs, sizeof(regs), user_registers(current)))
+	    bpf_probe_read_kernel(regs, sizeof(*regs), user_registers(current)))
 		return false;
-	if (!arch_in_user_mode(regs.cs))
+	if (!arch_in_user_mode(regs->cs))
 		return false;
 
-	arch_take_registers(walk->all, &regs);
+	arch_take_registers(walk->all, regs);
 	walk->registers = (struct registers){
-		.ip = regs.rip,
-		.sp = regs.rsp,
-		.fp = regs.rbp,
-		.base = regs.rbx,
+		.ip = regs->rip,
+		.sp = regs->rsp,
+		.fp = regs->rbp,
+		.base = regs->rbx,
 		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
 	};
-	walk->ip = regs.rip;
+	walk->ip = regs->rip;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = known_process(out->sample.pid);
 	walk->limit = walk->at + settings.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	if (!take_frame(out, regs.rip))
+	if (!take_frame(out, regs->rip))
 		return false;
-	if (arch_runs_64_bit(regs.cs))
+	if (arch_runs_64_bit(regs->cs))
 		return true;
 	walk->end = STACK_END_32_BIT;
 	return false;

@@ -10,6 +10,7 @@
 #ifndef EVERYTICK_WALK_H
 #define EVERYTICK_WALK_H
 
+#include <asm/ptrace.h>
 #include <bpf/bpf_helpers.h>
 #include "maps.h"
 #include "frame_pointer.h"
@@ -44,6 +45,7 @@ struct walk {
 /* A sample while it is written: the ring wants it in one piece. */
 struct scratch {
 	struct walk walk;	/* not part of the sample */
+	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
 	struct sample sample;
 	u64 words[KERNEL_FRAMES_MAX + STACK_COPY_WORDS];	/* frames, or kernel frames and a copied stack */
 };
