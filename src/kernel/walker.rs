@@ -12,7 +12,6 @@ pub enum Walker {
     /// By tail calls: see `bpf/chain.h`.
     Chain,
     /// By tail calls that all fail: for tests.
-    #[doc(hidden)]
     BrokenChain,
 }
 
