@@ -32,13 +32,13 @@ answer doctor everytick doctor
 (answer too_limited limited 64)
 
 pids=
-for program in chain "deep 300" "deep 900" syscalls; do
+for program in chain "deep 300" "deeper 900" syscalls; do
 	taskset 1 $program &
 	pids="$pids -p $!"
 done
 answer record $record -d 10 $pids -o /tmp/all.folded
 answer folded cat /tmp/all.folded
-killall chain deep syscalls
+killall chain deep deeper syscalls
 
 answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -- sh -c "timeout 2 taskset 1 chain; true"
 answer folded_with_filters cat /tmp/some.folded
