@@ -42,6 +42,8 @@
 #define BLOCKS_MAX 65536
 /* In `blocks`: there are no rows here, and there will be none. */
 #define BLOCK_EMPTY 1
+/* In `blocks`: there are rows, but no room for them. */
+#define BLOCK_REFUSED 2
 #define PROCESSES_MAX 16384
 /* Mappings of one process: they lie in one slab. */
 #define MAPPINGS_MAX 8000

@@ -153,9 +153,16 @@ static inline void take_user_stack(struct task_struct *current, struct scratch *
 	}
 }
 
-static inline u64 wakeup_flag(void)
+/*
+ * The agent reads now and then by itself. It is woken when the ring fills up, and when it can make the next ticks
+ * cheaper and surer by telling the kernel of a process or a table.
+ */
+static inline u64 wakeup_flag(const struct scratch *out)
 {
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.ring_wakeup_bytes ?
+	bool is_asking = out->sample.flags & SAMPLE_UNFINISHED &&
+			 (!out->walk.process || out->walk.end == STACK_END_NO_TABLE);
+
+	return is_asking || bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.ring_wakeup_bytes ?
 		       BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
@@ -169,7 +176,7 @@ static inline enum outcome deliver(struct scratch *out)
 	}
 	if (size > sizeof(out->words))
 		size = sizeof(out->words);
-	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + size, wakeup_flag()) ?
+	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + size, wakeup_flag(out)) ?
 		       OUTCOME_LOST_RING_FULL : OUTCOME_DELIVERED;
 }
 
