@@ -16,6 +16,8 @@ use crate::text::{ReadText, Text};
 
 /// Bytes that are searched in one file.
 const SEARCHED_MAX: u64 = 16 << 20;
+/// Places that are known in one file; real ones have three.
+const FOUND_MAX: u64 = 64;
 /// Bytes before a stretch that are looked at, for the call that may be there.
 const BEFORE: u64 = 8;
 
@@ -51,13 +53,16 @@ impl<'a> KnownCode<'a> {
             self.found.push_back((self.entry..end, Rule::BOTTOM));
         }
         let shortest = KNOWN_CODE.iter().map(|(bytes, _)| bytes.len() as u64).min().unwrap_or(0);
-        if stretch.end.saturating_sub(stretch.start) < shortest {
+        let room = FOUND_MAX.saturating_sub(self.seen.functions) as usize;
+        if stretch.end.saturating_sub(stretch.start) < shortest || room == 0 {
             return;
         }
         let from = stretch.start.saturating_sub(BEFORE);
         let text = self.text.get(from..stretch.end);
         for (bytes, rule) in KNOWN_CODE {
-            for at in memmem::find_iter(text, bytes).filter(|at| from + *at as u64 >= stretch.start)
+            for at in memmem::find_iter(text, bytes)
+                .take(room)
+                .filter(|at| from + *at as u64 >= stretch.start)
             {
                 let start = from + at as u64;
                 // A handler returns to the first byte, so the rule is asked for at the one before.

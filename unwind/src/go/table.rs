@@ -110,7 +110,7 @@ impl FunctionTable {
     /// header does not tell since 1.26, nor before in files that can be loaded anywhere.
     fn find_text(&mut self, text: u64, read: ReadText<'_>) -> Option<u64> {
         let told = u64_at(&self.bytes, 24)?;
-        let first = text.next_multiple_of(TEXT_ALIGNMENT);
+        let first = text.checked_next_multiple_of(TEXT_ALIGNMENT)?;
         let near = (first..text.checked_add(BEFORE_TEXT_MAX)?).step_by(TEXT_ALIGNMENT as usize);
         let mut code = Text::new(read, BEFORE_TEXT_MAX + (64 << 20));
         let moves = self.first_moves();
@@ -147,7 +147,7 @@ impl FunctionTable {
 
     /// Gives the address at which a function begins; of the one after the last, where the last ends.
     pub(super) fn entry(&self, number: usize) -> Option<u64> {
-        let at = self.layout.functions + number * self.layout.entry;
+        let at = self.layout.functions.checked_add(number.checked_mul(self.layout.entry)?)?;
         if number > self.count {
             return None;
         }
@@ -160,7 +160,7 @@ impl FunctionTable {
     /// Reads what the table says of a function.
     pub(super) fn function(&self, number: usize) -> Option<Function> {
         let Layout { functions, distances, names, entry, id } = self.layout;
-        let at = functions + number * entry + entry / 2;
+        let at = functions.checked_add(number.checked_mul(entry)?)?.checked_add(entry / 2)?;
         let offset = match entry {
             8 => u32_at(&self.bytes, at)?.into(),
             _ => u64_at(&self.bytes, at)?,
