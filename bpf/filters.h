@@ -58,65 +58,45 @@ static inline bool comm_wanted(const struct task_struct *task)
 	return bpf_map_lookup_elem(&comms, &key);
 }
 
-struct climb {
-	struct cgroup *cgroup;
-	u64 hierarchy;
-	bool found;
-};
-
-/* Looks at one cgroup and goes to its parent. (A CO-RE read of climb->cgroup would relocate `climb`.) */
-static long climb_one(u32 step, struct climb *climb)
+/*
+ * Looks at a cgroup and at all above it. Global, so that the verifier looks at this loop once; before
+ * Linux 5.12 such a function takes numbers only.
+ */
+__noinline int below_wanted_cgroup(u64 address, u64 hierarchy)
 {
-	struct cgroup *cgroup = climb->cgroup;
-	struct cgroup_key key = {
-		.id = BPF_CORE_READ(cgroup, kn, id),
-		.hierarchy = climb->hierarchy,
-	};
-	if (bpf_map_lookup_elem(&cgroups, &key)) {
-		climb->found = true;
-		return 1;
+	struct cgroup *cgroup = (void *)address;
+
+	for (u32 step = 0; step < CGROUP_DEPTH_MAX && cgroup; step++) {
+		struct cgroup_key key = {
+			.id = BPF_CORE_READ(cgroup, kn, id),
+			.hierarchy = hierarchy,
+		};
+		if (bpf_map_lookup_elem(&cgroups, &key))
+			return 1;
+		struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
+		if (!parent)
+			return 0;
+		cgroup = BPF_CORE_READ(parent, cgroup);
 	}
-	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
-	if (!parent)
-		return 1;
-	climb->cgroup = BPF_CORE_READ(parent, cgroup);
-	return climb->cgroup == NULL;
+	return 0;
 }
 
-struct visit {
-	const struct list_head *head;
-	const struct list_head *at;
-	bool found;
-};
-
-/* Looks at the task's cgroup in one more hierarchy, and at all above it. */
-static long visit_one(u32 index, struct visit *visit)
-{
-	const struct list_head *at = visit->at;
-	if (!at || at == visit->head)
-		return 1;
-	const struct cgrp_cset_link *link =
-		(const void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
-	struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
-	struct climb climb = {
-		.cgroup = cgroup,
-		.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id),
-	};
-	bpf_loop(CGROUP_DEPTH_MAX, climb_one, &climb, 0);
-	visit->found = climb.found;
-	visit->at = BPF_CORE_READ(at, next);
-	return visit->found;
-}
-
+/* Looks at a task's cgroup in each hierarchy. */
 static inline bool cgroup_wanted(const struct task_struct *task)
 {
 	const struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct visit visit = {
-		.head = (const void *)set + bpf_core_field_offset(struct css_set, cgrp_links),
-		.at = BPF_CORE_READ(set, cgrp_links.next),
-	};
-	bpf_loop(HIERARCHIES_MAX, visit_one, &visit, 0);
-	return visit.found;
+	const struct list_head *head = (const void *)set + bpf_core_field_offset(struct css_set, cgrp_links);
+	const struct list_head *at = BPF_CORE_READ(set, cgrp_links.next);
+
+	for (u32 index = 0; index < HIERARCHIES_MAX && at && at != head; index++) {
+		const struct cgrp_cset_link *link =
+			(const void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+		struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
+		if (below_wanted_cgroup((u64)cgroup, BPF_CORE_READ(cgroup, root, hierarchy_id)))
+			return true;
+		at = BPF_CORE_READ(at, next);
+	}
+	return false;
 }
 
 #endif

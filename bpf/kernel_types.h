@@ -77,6 +77,7 @@ struct signal_struct {
 };
 
 struct task_struct {
+	void *stack;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	int pid;

@@ -15,6 +15,7 @@
 #include "namespace.h"
 #include "filters.h"
 #include "walk.h"
+#include "chain.h"
 #include "arch/x86_64.h"
 
 /* BTF keeps only what a global names; the agent compares its mirrors with these. */
@@ -50,6 +51,14 @@ static inline enum outcome skip_reason(const struct task_struct *task, u32 tgid,
 	return OUTCOME_DELIVERED;
 }
 
+/* Gives where the kernel keeps the registers with which a thread was in user mode last. */
+static inline const void *user_registers(struct task_struct *current)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	return arch_user_registers(BPF_CORE_READ(current, stack)); /* before Linux 5.15 */
+}
+
 /* Takes the kernel's own stack when the tick interrupted kernel code. */
 static inline void take_kernel_stack(void *ctx, struct scratch *out)
 {
@@ -82,7 +91,7 @@ static inline u32 known_process(u32 pid)
  * Copies the stack from the red zone on, so that the agent can walk it. The last page is often not there as a
  * whole: what is there of it is taken too.
  */
-static inline void copy_stack(struct scratch *out, u64 ip)
+static inline void copy_stack(struct scratch *out)
 {
 	u32 first = out->sample.kernel_frames;
 	if (first > KERNEL_FRAMES_MAX)
@@ -92,7 +101,7 @@ static inline void copy_stack(struct scratch *out, u64 ip)
 	u64 from = out->walk.all[ARCH_SP] - ARCH_RED_ZONE;
 
 	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
-	copy->ip = ip;
+	copy->ip = out->walk.ip;
 	copy->bytes = 0;
 	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES) {
 		if (read_user(stack + at, PAGE_BYTES, from + at)) {
@@ -104,51 +113,56 @@ static inline void copy_stack(struct scratch *out, u64 ip)
 			copy->bytes = at + rest;
 		break;
 	}
+	out->walk.copied = sizeof(*copy) + copy->bytes;
 	out->sample.user_frames = 0;
 	out->sample.flags |= SAMPLE_UNFINISHED;
 }
 
 /*
- * Takes the user stack, from where the thread entered the kernel or was interrupted. Kernel threads have
- * none, and while exec builds a process's memory there is none either: it has no code yet.
+ * Begins the user stack, from where the thread entered the kernel or was interrupted: true when there is more to
+ * walk. Kernel threads have none, and while exec builds a process's memory there is none either: it has no
+ * code yet.
  */
-static inline void take_user_stack(struct task_struct *current, struct scratch *out, struct counters *counted)
+static inline bool begin_user_stack(struct scratch *out)
 {
-	struct pt_regs regs;
-	u32 first = out->sample.kernel_frames;
+	struct walk *walk = &out->walk;
+	struct pt_regs *regs = &out->user;
+	struct task_struct *current = (void *)bpf_get_current_task();
 
 	if (!BPF_CORE_READ(current, mm, start_code) ||
-	    bpf_probe_read_kernel(&regs, sizeof(regs), (const void *)bpf_task_pt_regs(current)))
-		return;
-	if (!arch_in_user_mode(regs.cs))
-		return;
+	    bpf_probe_read_kernel(regs, sizeof(*regs), user_registers(current)))
+		return false;
+	if (!arch_in_user_mode(regs->cs))
+		return false;
 
-	struct walk *walk = &out->walk;
-	arch_take_registers(walk->all, &regs);
+	arch_take_registers(walk->all, regs);
 	walk->registers = (struct registers){
-		.ip = regs.rip,
-		.sp = regs.rsp,
-		.fp = regs.rbp,
-		.base = regs.rbx,
+		.ip = regs->rip,
+		.sp = regs->rsp,
+		.fp = regs->rbp,
+		.base = regs->rbx,
 		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
 	};
+	walk->ip = regs->rip;
 	walk->mapping.start = walk->mapping.end = 0;
-	walk->start = out->sample.time;
 	walk->process = known_process(out->sample.pid);
-	walk->at = first;
-	walk->limit = first + settings.user_frames_limit;
+	walk->limit = walk->at + settings.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	walk->needs_table = false;
-	if (!take_frame(out, regs.rip))
-		return;
-	if (arch_runs_64_bit(regs.cs))
-		bpf_loop(USER_FRAMES_MAX, walk_one, &out, 0);
-	else
-		walk->end = STACK_END_32_BIT;
-	out->sample.user_frames = walk->at - first;
-	out->sample.user_end = walk->end;
-	if (walk->needs_table && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes) {
-		copy_stack(out, regs.rip);
+	if (!take_frame(out, regs->rip))
+		return false;
+	if (arch_runs_64_bit(regs->cs))
+		return true;
+	walk->end = STACK_END_32_BIT;
+	return false;
+}
+
+/* Takes over what the walk came to, if there was one. */
+static inline void end_user_stack(struct scratch *out, struct counters *counted)
+{
+	out->sample.user_frames = out->walk.at - out->sample.kernel_frames;
+	out->sample.user_end = out->walk.end;
+	if (out->walk.needs_table && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes) {
+		copy_stack(out);
 		counted->copies++;
 	}
 }
@@ -168,26 +182,18 @@ static inline u64 wakeup_flag(const struct scratch *out)
 
 static inline enum outcome deliver(struct scratch *out)
 {
-	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
+	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64) + out->walk.copied;
 
-	if (out->sample.flags & SAMPLE_UNFINISHED && out->sample.kernel_frames <= KERNEL_FRAMES_MAX) {
-		struct stack_copy *copy = (void *)&out->words[out->sample.kernel_frames];
-		size += sizeof(*copy) + copy->bytes;
-	}
 	if (size > sizeof(out->words))
 		size = sizeof(out->words);
 	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + size, wakeup_flag(out)) ?
 		       OUTCOME_LOST_RING_FULL : OUTCOME_DELIVERED;
 }
 
-static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct counters *counted, u64 now)
+/* Begins a sample of the current thread with all but its user stack, unless the tick is not wanted. */
+static inline enum outcome begin_sample(struct bpf_perf_event_data *ctx, struct scratch *out, struct counters *counted)
 {
-	u32 zero = 0;
-	struct scratch *out = bpf_map_lookup_elem(&scratch, &zero);
-	if (!out)
-		return OUTCOME_LOST_RING_FULL; /* cannot happen: the element exists from the start */
-
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = (void *)bpf_get_current_task();
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	u32 tgid = pid_tgid >> 32, tid = (u32)pid_tgid;
 	u32 visible = tid ? visible_pid(BPF_CORE_READ(task, group_leader), tgid) : 0;
@@ -197,7 +203,7 @@ static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct c
 		return outcome;
 
 	out->sample = (struct sample){
-		.time = now,
+		.time = out->walk.start,
 		.sequence = counted->outcomes[OUTCOME_DELIVERED] + counted->outcomes[OUTCOME_LOST_RING_FULL],
 		.cgroup_id = bpf_get_current_cgroup_id(),
 		.pid = visible,
@@ -205,13 +211,20 @@ static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct c
 		.cpu = bpf_get_smp_processor_id(),
 	};
 	bpf_get_current_comm(out->sample.comm, sizeof(out->sample.comm));
-
 	if (settings.kernel_stacks && !arch_in_user_mode(ctx->regs.cs))
 		take_kernel_stack(ctx, out);
+	out->walk.at = out->sample.kernel_frames;
+	out->walk.end = STACK_END_ABSENT;
+	out->walk.needs_table = false;
+	out->walk.copied = 0;
+	return OUTCOME_DELIVERED;
+}
+
+static inline enum outcome end_sample(struct scratch *out, struct counters *counted)
+{
 	if (settings.user_stacks)
-		take_user_stack(task, out, counted);
-	if (!out->sample.kernel_frames && !out->sample.user_frames &&
-	    !(settings.kernel_stacks && settings.user_stacks))
+		end_user_stack(out, counted);
+	if (!out->walk.at && !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
 	return deliver(out);
 }
@@ -241,21 +254,87 @@ static inline void count_time(struct counters *counted, u64 ns)
 		counted->time_classes[class]++;
 }
 
+/* A tick between its beginning and its end. */
+struct tick {
+	struct counters *counted;
+	struct scratch *out;
+	enum outcome outcome;	/* OUTCOME_DELIVERED: there is a sample */
+	bool walks;		/* there is a user stack to walk before the tick ends */
+};
+
+/* Finds the tick that this CPU is in. */
+static __always_inline struct tick current_tick(void)
+{
+	u32 zero = 0;
+
+	return (struct tick){
+		.counted = bpf_map_lookup_elem(&counters, &zero),
+		.out = bpf_map_lookup_elem(&scratch, &zero),
+		.outcome = OUTCOME_DELIVERED,
+	};
+}
+
+static __always_inline struct tick begin_tick(struct bpf_perf_event_data *ctx)
+{
+	u64 start = bpf_ktime_get_ns();
+	struct tick tick = current_tick();
+	if (!tick.counted || !tick.out)
+		return tick; /* cannot happen: the elements exist from the start */
+
+	tick.counted->ticks++;
+	tick.out->walk.start = start;
+	tick.outcome = begin_sample(ctx, tick.out, tick.counted);
+	tick.walks = tick.outcome == OUTCOME_DELIVERED && settings.user_stacks && begin_user_stack(tick.out);
+	return tick;
+}
+
+/* Every tick ends here, whichever program it has come to. */
+static __always_inline int end_tick(struct tick tick)
+{
+	if (!tick.counted || !tick.out)
+		return 0;
+	if (tick.outcome == OUTCOME_DELIVERED)
+		tick.outcome = end_sample(tick.out, tick.counted);
+	if (tick.outcome < OUTCOMES)
+		tick.counted->outcomes[tick.outcome]++;
+	count_time(tick.counted, bpf_ktime_get_ns() - tick.out->walk.start);
+	return 0; /* no perf record of its own */
+}
+
 SEC("perf_event")
 int sample(struct bpf_perf_event_data *ctx)
 {
-	u64 start = bpf_ktime_get_ns();
-	u32 zero = 0;
-	struct counters *counted = bpf_map_lookup_elem(&counters, &zero);
-	if (!counted)
-		return 0; /* cannot happen: the element exists from the start */
+	struct tick tick = begin_tick(ctx);
 
-	counted->ticks++;
-	enum outcome outcome = sample_tick(ctx, counted, start);
-	if (outcome < OUTCOMES)
-		counted->outcomes[outcome]++;
-	count_time(counted, bpf_ktime_get_ns() - start);
-	return 0; /* no perf record of its own */
+	if (tick.walks)
+		bpf_loop(USER_FRAMES_MAX, walk_one, &tick.out, 0);
+	return end_tick(tick);
+}
+
+/*
+ * The same where the kernel has no bpf_loop: the walk goes on in walk_chain, which calls itself. A tail call
+ * does not return, unless there were too many of them; then the stack counts as cut.
+ */
+SEC("perf_event")
+int sample_chain(struct bpf_perf_event_data *ctx)
+{
+	struct tick tick = begin_tick(ctx);
+
+	if (tick.walks)
+		bpf_tail_call(ctx, &chain, 0);
+	return end_tick(tick);
+}
+
+SEC("perf_event")
+int walk_chain(struct bpf_perf_event_data *ctx)
+{
+	bool is_walked = false;
+
+	for (u32 depth = 0; depth < FRAMES_PER_LINK && !is_walked; depth++)
+		is_walked = walk_frame(depth);
+	if (!is_walked)
+		bpf_tail_call(ctx, &chain, 0);
+	return end_tick(current_tick());
 }
 
 char LICENSE[] SEC("license") = "GPL";

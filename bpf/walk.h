@@ -10,11 +10,12 @@
 #ifndef EVERYTICK_WALK_H
 #define EVERYTICK_WALK_H
 
+#include <asm/ptrace.h>
 #include <bpf/bpf_helpers.h>
 #include "maps.h"
 #include "frame_pointer.h"
 
-/* Looking at the clock costs as much as a frame: once for so many frames. */
+/* Looking at the clock costs as much as a frame: once for so many frames. A link of chain.h has as many. */
 #define FRAMES_PER_LOOK 16
 
 /* Bisection of 8,000 mappings, and of a bucket's 256 rows. */
@@ -32,9 +33,11 @@ struct walk {
 	u64 all[REGISTERS];	/* by number */
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
+	u64 ip;			/* where the thread was */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
+	u32 copied;		/* bytes of a stack_copy with its stack, which then takes the place of user frames */
 	u8 end;
 	bool needs_table;
 };
@@ -42,6 +45,7 @@ struct walk {
 /* A sample while it is written: the ring wants it in one piece. */
 struct scratch {
 	struct walk walk;	/* not part of the sample */
+	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
 	struct sample sample;
 	u64 words[KERNEL_FRAMES_MAX + STACK_COPY_WORDS];	/* frames, or kernel frames and a copied stack */
 };

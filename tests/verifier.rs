@@ -6,7 +6,7 @@
 mod common;
 
 use everytick::kernel::abi::CgroupKey;
-use everytick::kernel::{Filters, Settings, verifier_costs};
+use everytick::kernel::{Filters, Settings, Walker, verifier_costs};
 use expect_test::expect_file;
 
 /// Everything that can be switched on, so that no code is dead.
@@ -25,6 +25,7 @@ fn settings() -> Settings {
         pid_namespace: Some(1),
         own_pid: 1,
         kernel_frames_limit: 127,
+        walker: Walker::Loop,
         user_frames_limit: 1024,
         tick_limit: 150_000,
         ring_bytes: 1 << 20,
@@ -37,7 +38,15 @@ fn the_cost_of_each_program_is_the_committed_one() {
     let plain =
         Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
     let mut table = String::from("program      instructions   states  stack\n");
-    for (title, settings) in [("as usual", plain), ("with every filter", settings())] {
+    let chain = Settings { walker: Walker::Chain, ..plain.clone() };
+    let chain_with_all = Settings { walker: Walker::Chain, ..settings() };
+    let variants = [
+        ("as usual", plain),
+        ("with every filter", settings()),
+        ("as usual, by tail calls", chain),
+        ("with every filter, by tail calls", chain_with_all),
+    ];
+    for (title, settings) in variants {
         table.push_str(&format!("# {title}\n"));
         let costs = verifier_costs(&settings).unwrap();
         assert!(!costs.is_empty(), "the kernel gave no statistics");

@@ -9,6 +9,15 @@
 /* Selector of 64-bit user code (__USER_CS): fixed, because user space sees it. */
 #define CODE_SEGMENT_USER_64 0x33
 
+/* Bytes of a thread's kernel stack: THREAD_SIZE of a kernel without KASAN. */
+#define KERNEL_STACK_BYTES 16384
+
+/* Gives where a thread's user registers lie: at the top of its kernel stack. Kernels with FRED differ, but have bpf_task_pt_regs. */
+static inline const void *arch_user_registers(const void *kernel_stack)
+{
+	return kernel_stack + KERNEL_STACK_BYTES - sizeof(struct pt_regs);
+}
+
 static inline bool arch_in_user_mode(u64 code_segment)
 {
 	return (code_segment & 3) == 3;

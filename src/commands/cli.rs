@@ -89,6 +89,10 @@ pub(super) struct RecordArguments {
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     pub ring_size: Option<u32>,
 
+    /// Microseconds after which a tick cuts the stack that it walks.
+    #[arg(long, value_name = "MICROSECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tick_limit: Option<u32>,
+
     /// Run this command, profile it with all that it starts, and stop when it ends.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

@@ -13,8 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::filters::pid_namespace;
 use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
-use crate::kernel::abi::USER_FRAMES_MAX;
-use crate::kernel::{Filters, Settings, cpu_clock_opens, online_cpus};
+use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Scan, Session};
 
@@ -84,12 +83,13 @@ const CHECKS: [(&str, Check); 12] = [
 fn kernel() -> Finding {
     let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let version = version(release);
-    match version {
-        Some(version) if version < (5, 17) => Finding::Stops(
-            format!("Linux {release} lacks bpf_loop, which walks stacks"),
-            "use Linux 5.17 or newer",
-        ),
+    if !has_ring_buffer() {
+        return Finding::Stops(
+            format!("Linux {release} has no BPF ring buffer"),
+            "use Linux 5.10 or newer",
+        );
+    }
+    match version(release) {
         Some(version) if ((5, 19)..(6, 4)).contains(&version) && may_lock_up(release) => {
             Finding::Lacks(
                 format!(
@@ -98,7 +98,10 @@ fn kernel() -> Finding {
                 "use 6.1.36, 6.3.10 or newer, or a kernel with the fix",
             )
         }
-        _ => Finding::Good(format!("Linux {release}")),
+        _ => {
+            let frames = Walker::of_this_kernel().frames_max();
+            Finding::Good(format!("Linux {release}: user stacks of up to {frames} frames"))
+        }
     }
 }
 
@@ -170,8 +173,8 @@ fn sampling_rate() -> Finding {
 
 fn kernel_names() -> Finding {
     let text = read_text("/proc/kallsyms").unwrap_or_default();
-    let address = text.split_whitespace().next().unwrap_or_default();
-    if address.bytes().all(|digit| digit == b'0') {
+    let is_hidden = |line: &str| line.bytes().take_while(|byte| *byte != b' ').all(|b| b == b'0');
+    if text.lines().all(is_hidden) {
         return Finding::Lacks(
             "/proc/kallsyms hides addresses: kernel functions will have no names".into(),
             "sysctl kernel.kptr_restrict=0, or give CAP_SYSLOG",
@@ -242,6 +245,7 @@ fn trial() -> Finding {
 fn try_record() -> Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show ourselves")?;
+    let walker = Walker::of_this_kernel();
     let settings = Settings {
         frequency: TRIAL_HZ.min(max_sample_rate()),
         kernel_stacks: true,
@@ -252,7 +256,8 @@ fn try_record() -> Result<(u64, f64)> {
         pid_namespace: pid_namespace()?,
         own_pid,
         kernel_frames_limit: kernel_frames_limit(),
-        user_frames_limit: USER_FRAMES_MAX,
+        walker,
+        user_frames_limit: walker.frames_max(),
         tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
     };

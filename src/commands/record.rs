@@ -17,8 +17,8 @@ use super::meter::Meter;
 use super::summary::{Cost, Trouble, comments, summary};
 use super::{child, filters, refusal, terminal};
 use crate::deliver::Outputs;
-use crate::kernel::abi::{KERNEL_FRAMES_MAX, USER_FRAMES_MAX};
-use crate::kernel::{Settings, online_cpus};
+use crate::kernel::abi::KERNEL_FRAMES_MAX;
+use crate::kernel::{Settings, Walker, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
 use crate::session::{Recording, Scan, Session};
@@ -66,6 +66,7 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         "-F {}: this kernel allows at most {allowed} Hz; ask for less, or raise kernel.perf_event_max_sample_rate",
         arguments.frequency
     );
+    let walker = Walker::of_this_kernel();
     Ok(Settings {
         frequency: arguments.frequency,
         kernel_stacks: !arguments.no_kernel,
@@ -76,8 +77,9 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         pid_namespace: filters::pid_namespace()?,
         own_pid: std::process::id(),
         kernel_frames_limit: kernel_frames_limit(),
-        user_frames_limit: USER_FRAMES_MAX,
-        tick_limit: TICK_LIMIT_NS,
+        walker,
+        user_frames_limit: walker.frames_max(),
+        tick_limit: arguments.tick_limit.map_or(TICK_LIMIT_NS, |microseconds| microseconds * 1000),
         ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
     })
 }

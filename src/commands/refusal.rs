@@ -46,7 +46,8 @@ pub(super) fn explain(error: LoadError) -> Error {
     match (&error, error.answer()) {
         (LoadError::Bpf { .. }, Answer::Denied) => anyhow!(
             "the kernel denies bpf(2) although we have the capabilities; a seccomp profile or \
-             lockdown does that: run with seccomp unconfined, or see `everytick doctor`"
+             lockdown does that, before Linux 5.11 also a low RLIMIT_MEMLOCK: run with seccomp unconfined \
+             and `ulimit -l unlimited`, or see `everytick doctor`"
         ),
         (LoadError::Perf(_), Answer::Denied | Answer::Unsupported) => anyhow!(
             "the kernel denies perf_event_open(2) although we have the capabilities; a seccomp \

@@ -21,6 +21,8 @@ pub const TIME_CLASSES_PER_POWER: u32 = 4;
 pub const KERNEL_FRAMES_MAX: u32 = 127;
 /// User frames walked at most.
 pub const USER_FRAMES_MAX: u32 = 1024;
+/// The same where the walk goes on by tail calls.
+pub const CHAIN_FRAMES_MAX: u32 = 512;
 /// Set in [`Sample::flags`]: [`StackCopy`] and the copied stack follow the kernel frames.
 pub const SAMPLE_UNFINISHED: u8 = 1;
 /// Set in a user frame: it is the very instruction where the thread was, no return address.

@@ -16,6 +16,7 @@ mod side_band;
 mod skeleton;
 mod verifier;
 mod walk_maps;
+mod walker;
 
 pub use perf::{PerfError, cpu_clock_opens, online_cpus};
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
@@ -23,3 +24,4 @@ pub use settings::{Filters, Settings};
 pub use side_band::SideBand;
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;
+pub use walker::{Walker, has_ring_buffer};

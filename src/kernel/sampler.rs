@@ -2,17 +2,17 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, PrintLevel, RingBuffer, RingBufferBuilder};
 use profile::{Cpu, CpuTicks};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::abi::{Counters, KERNEL_FRAMES_MAX, USER_FRAMES_MAX};
+use super::abi::{Counters, KERNEL_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
-use super::{Settings, WalkMaps, log};
+use super::{Settings, WalkMaps, Walker, log};
 
 /// Why the sampler could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum Answer {
     Other,
 }
 
+/// What libbpf writes before the verifier's log.
+const VERIFIER_LOG: &str = "BEGIN PROG LOAD LOG";
+
 impl LoadError {
     /// Sorts what the kernel answered.
     pub fn answer(&self) -> Answer {
@@ -53,8 +56,11 @@ impl LoadError {
             _ => Answer::Other,
         };
         match self {
-            Self::Bpf { source, .. } => match source.kind() {
-                libbpf_rs::ErrorKind::PermissionDenied => Answer::Denied,
+            // EACCES with a log is the verifier's: we may load programs, but not this one.
+            Self::Bpf { source, log } => match source.kind() {
+                libbpf_rs::ErrorKind::PermissionDenied if !log.contains(VERIFIER_LOG) => {
+                    Answer::Denied
+                }
                 _ => Answer::Other,
             },
             Self::Perf(error) => of_io(&error.source),
@@ -80,6 +86,9 @@ impl Sampler {
         let (loaded, log) = log::listening(PrintLevel::Warn, || {
             open(&settings)?.load().and_then(|mut skeleton| {
                 fill_filters(&mut skeleton, &settings)?;
+                if settings.walker == Walker::Chain {
+                    close_chain(&skeleton)?;
+                }
                 Ok(skeleton)
             })
         });
@@ -134,7 +143,11 @@ impl Sampler {
             let clock = PerfEvent::cpu_clock(cpu, self.settings.frequency)?;
             // libbpf closes the descriptor it is given; ours stays to read and stop the clock.
             let given = clock.duplicate()?.into_raw_fd();
-            let link = self.skeleton.progs.sample.attach_perf_event(given).map_err(refused)?;
+            let program = match self.settings.walker {
+                Walker::Loop => &mut self.skeleton.progs.sample,
+                Walker::Chain | Walker::BrokenChain => &mut self.skeleton.progs.sample_chain,
+            };
+            let link = program.attach_perf_event(given).map_err(refused)?;
             self.clocks.push((cpu, clock));
             self.links.push(link);
         }
@@ -255,6 +268,7 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
 
     skeleton.progs.follow_fork.set_autoload(settings.command);
     skeleton.progs.follow_free.set_autoload(settings.command);
+    choose_walker(&mut skeleton, settings.walker)?;
     skeleton.maps.ring.set_max_entries(settings.ring_bytes)?;
     let filters = &settings.filters;
     let filter_processes = settings.command || !filters.processes.is_empty();
@@ -278,11 +292,29 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
     told.pid_namespace = settings.pid_namespace.unwrap_or_default();
     told.launcher = settings.own_pid;
-    told.user_frames_limit = settings.user_frames_limit.clamp(1, USER_FRAMES_MAX);
+    told.user_frames_limit = settings.user_frames_limit.clamp(1, settings.walker.frames_max());
     told.tick_limit = settings.tick_limit;
     told.ring_wakeup_bytes = settings.ring_bytes / 4;
     told.ring_copy_bytes = settings.ring_bytes / 2;
     Ok(skeleton)
+}
+
+/// Leaves out what the other walker needs: a kernel without `bpf_loop` would refuse it.
+fn choose_walker(
+    skeleton: &mut OpenEverytickSkel<'static>,
+    walker: Walker,
+) -> libbpf_rs::Result<()> {
+    let is_chain = walker != Walker::Loop;
+    skeleton.progs.sample.set_autoload(!is_chain);
+    skeleton.progs.sample_chain.set_autoload(is_chain);
+    skeleton.progs.walk_chain.set_autoload(is_chain);
+    skeleton.maps.chain.set_autocreate(is_chain)
+}
+
+/// Lets the link of the chain follow itself.
+fn close_chain(skeleton: &EverytickSkel<'static>) -> libbpf_rs::Result<()> {
+    let link = skeleton.progs.walk_chain.as_fd().as_raw_fd();
+    skeleton.maps.chain.update(&0u32.to_ne_bytes(), &link.to_ne_bytes(), MapFlags::ANY)
 }
 
 /// Makes a filter's map as large as its entries: an empty one costs next to nothing.

@@ -1,5 +1,6 @@
 //! What the sampler is told before it is loaded.
 
+use super::Walker;
 use super::abi::{COMM_LEN, CgroupKey, CommKey};
 
 /// How to sample. Fixed once the programs are loaded.
@@ -23,7 +24,9 @@ pub struct Settings {
     pub own_pid: u32,
     /// Frames of a kernel stack at which it counts as cut, at most 127.
     pub kernel_frames_limit: u32,
-    /// Frames of a user stack, at most [`super::abi::USER_FRAMES_MAX`].
+    /// How user stacks are walked.
+    pub walker: Walker,
+    /// Frames of a user stack, at most [`Walker::frames_max`].
     pub user_frames_limit: u32,
     /// Nanoseconds after which a tick cuts its stack.
     pub tick_limit: u32,

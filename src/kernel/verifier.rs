@@ -37,6 +37,8 @@ pub fn verifier_costs(settings: &Settings) -> Result<Vec<VerifierCost>, LoadErro
     let (loaded, log) = log::listening(PrintLevel::Debug, || {
         let mut skeleton = open(settings)?;
         skeleton.progs.sample.set_log_level(STATISTICS);
+        skeleton.progs.sample_chain.set_log_level(STATISTICS);
+        skeleton.progs.walk_chain.set_log_level(STATISTICS);
         skeleton.progs.follow_fork.set_log_level(STATISTICS);
         skeleton.progs.follow_free.set_log_level(STATISTICS);
         skeleton.progs.memory_fork.set_log_level(STATISTICS);

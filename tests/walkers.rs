@@ -1,0 +1,117 @@
+//! Both walkers, by loop and by tail calls, take the same stacks, on a kernel that can run either.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{Running, alone, compile_with, directory, pause};
+use everytick::kernel::{Filters, Settings, Walker};
+use everytick::session::{Recording, Scan, Session};
+use profile::{FileAddr, Pid, StackEnd};
+
+/// What gcc leaves out when it is not asked for frame pointers, as distributions build.
+const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
+
+fn settings(pid: u32, walker: Walker) -> Settings {
+    Settings {
+        frequency: 499,
+        kernel_stacks: false,
+        user_stacks: true,
+        idle: false,
+        command: false,
+        filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
+        pid_namespace: None,
+        own_pid: std::process::id(),
+        kernel_frames_limit: 127,
+        walker,
+        user_frames_limit: walker.frames_max(),
+        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
+        ring_bytes: 4 << 20,
+    }
+}
+
+fn start_ticks(pid: u32) -> u64 {
+    everytick::processes::proc::start_ticks(pid).unwrap()
+}
+
+/// Records a process for a second by one walker. The ledger closes, or this dies.
+fn record(pid: u32, walker: Walker) -> Recording {
+    let scan = Scan::Only(vec![Pid(pid)]);
+    let session = Session::start(settings(pid, walker), scan, 16 << 20).unwrap();
+    pause(1000);
+    let recording = session.finish().unwrap();
+    recording.ledger.check().unwrap();
+    assert!(recording.ledger.aggregated > 100, "only {} samples", recording.ledger.aggregated);
+    recording
+}
+
+/// A stack's callers, without the instruction where the thread was, and why it ends.
+type Callers = (Vec<FileAddr>, StackEnd);
+
+/// The samples by their callers.
+fn by_callers(recording: &Recording) -> BTreeMap<String, (Callers, u64)> {
+    let window = &recording.window;
+    let frames: Vec<FileAddr> = window.frames().map(|frame| frame.address).collect();
+    let stacks: Vec<_> = window.stacks().collect();
+    let mut all: BTreeMap<String, (Callers, u64)> = BTreeMap::new();
+    for (key, count) in window.samples() {
+        let stack = stacks[key.stack.0 as usize];
+        let callers: Vec<_> = stack[1..].iter().map(|frame| frames[frame.0 as usize]).collect();
+        let callers = (callers, key.user_end);
+        all.entry(format!("{callers:?}")).or_insert((callers, 0)).1 += count;
+    }
+    all
+}
+
+/// The most frequent callers, which must be those of 99 % of the samples.
+fn only_callers(recording: &Recording) -> Callers {
+    let all = by_callers(recording);
+    let (callers, count) = all.into_values().max_by_key(|(_, count)| *count).unwrap();
+    let samples = recording.ledger.aggregated;
+    assert!(count * 100 >= samples * 99, "{count} of {samples} have {callers:?}");
+    callers
+}
+
+fn start_deep(program: &Path, depth: u32) -> Running {
+    let mut command = Command::new(program);
+    Running(command.arg(depth.to_string()).stdout(Stdio::null()).spawn().unwrap())
+}
+
+#[test]
+fn both_take_the_same_stack_of_300_frames() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let running = start_deep(&program, 300);
+    let by_loop = only_callers(&record(running.0.id(), Walker::Loop));
+    let by_calls = only_callers(&record(running.0.id(), Walker::Chain));
+    // descend 300 times, main and the three before it
+    assert_eq!((by_loop.0.len(), by_loop.1), (304, StackEnd::Bottom));
+    assert!(by_loop == by_calls, "by loop {by_loop:?}, by tail calls {by_calls:?}");
+}
+
+#[test]
+fn a_stack_of_900_frames_is_complete_by_loop_and_cut_after_512_by_tail_calls() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let running = start_deep(&program, 900);
+    let (by_loop, end) = only_callers(&record(running.0.id(), Walker::Loop));
+    assert_eq!((by_loop.len(), end), (904, StackEnd::Bottom));
+    let (by_calls, end) = only_callers(&record(running.0.id(), Walker::Chain));
+    assert_eq!((by_calls.len(), end), (511, StackEnd::Depth));
+    assert!(by_loop.starts_with(&by_calls), "{by_calls:?} is not where {by_loop:?} begins");
+}
+
+#[test]
+fn a_tail_call_that_fails_costs_frames_but_no_tick() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let running = start_deep(&program, 300);
+    let (callers, end) = only_callers(&record(running.0.id(), Walker::BrokenChain));
+    assert_eq!((callers.len(), end), (0, StackEnd::Depth));
+}
