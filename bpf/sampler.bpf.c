@@ -173,6 +173,12 @@ static inline enum outcome deliver(struct scratch *out)
 		       OUTCOME_LOST_RING_FULL : OUTCOME_DELIVERED;
 }
 
+/* Says whether a sample has a user stack, walked or still to be walked. */
+static inline bool has_user_stack(const struct sample *sample)
+{
+	return sample->user_frames || sample->flags & SAMPLE_UNFINISHED;
+}
+
 static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct counters *counted, u64 now)
 {
 	u32 zero = 0;
@@ -203,7 +209,7 @@ static inline enum outcome sample_tick(struct bpf_perf_event_data *ctx, struct c
 		take_kernel_stack(ctx, out);
 	if (settings.user_stacks)
 		take_user_stack(task, out, counted);
-	if (!out->sample.kernel_frames && !out->sample.user_frames &&
+	if (!out->sample.kernel_frames && !has_user_stack(&out->sample) &&
 	    !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
 	return deliver(out);
