@@ -17,6 +17,7 @@ fn settings() -> Settings {
         user_stacks: true,
         idle: false,
         command: true,
+        perf_samples: true,
         filters: Filters {
             processes: vec![(1, 0)],
             cgroups: vec![CgroupKey { id: 1, hierarchy: 0 }],
@@ -34,8 +35,13 @@ fn settings() -> Settings {
 #[test]
 fn the_cost_of_each_program_is_the_committed_one() {
     let _alone = common::alone();
-    let plain =
-        Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
+    let plain = Settings {
+        command: false,
+        perf_samples: false,
+        filters: Filters::default(),
+        pid_namespace: None,
+        ..settings()
+    };
     let mut table = String::from("program      instructions   states  stack\n");
     for (title, settings) in [("as usual", plain), ("with every filter", settings())] {
         table.push_str(&format!("# {title}\n"));
