@@ -274,6 +274,19 @@ static __always_inline struct tick current_tick(void)
 	};
 }
 
+/*
+ * Gives 1 for a tick whose user stack is in the ring: then perf writes a record of that very instant, for
+ * another unwinder to judge ours by. Global, so that the verifier looks at it once.
+ */
+__noinline int wants_perf_record(u32 outcome)
+{
+	u32 zero = 0;
+	struct scratch *out = bpf_map_lookup_elem(&scratch, &zero);
+
+	return out && outcome == OUTCOME_DELIVERED &&
+	       (out->sample.user_frames || out->sample.flags & SAMPLE_UNFINISHED);
+}
+
 static __always_inline struct tick begin_tick(struct bpf_perf_event_data *ctx)
 {
 	u64 start = bpf_ktime_get_ns();
@@ -298,7 +311,7 @@ static __always_inline int end_tick(struct tick tick)
 	if (tick.outcome < OUTCOMES)
 		tick.counted->outcomes[tick.outcome]++;
 	count_time(tick.counted, bpf_ktime_get_ns() - tick.out->walk.start);
-	return 0; /* no perf record of its own */
+	return settings.perf_samples ? wants_perf_record(tick.outcome) : 0;
 }
 
 SEC("perf_event")

@@ -250,6 +250,14 @@ impl Tables {
         })
     }
 
+    /// Gives the rule for an address of a process, `None` while it is not known. `memory`: as of then.
+    pub fn rule(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Option<Rule> {
+        match self.find(memory, executables, at) {
+            Found::Rule(rule) => Some(rule),
+            Found::Missing(_) | Found::Refused | Found::NoMapping => None,
+        }
+    }
+
     /// Finds the rule for an address of a process.
     fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
         let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
