@@ -138,7 +138,7 @@ fn a_kernel_stack_at_its_limit_says_so() {
 fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
     let _alone = alone();
     let place = directory();
-    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
@@ -150,10 +150,22 @@ fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
 }
 
 #[test]
+fn what_is_meant_for_debuggers_makes_a_stack_whole_too() {
+    let _alone = alone();
+    let place = directory();
+    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
+    let all = recorded.samples_through(&["chain"]);
+    assert_eq!(recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]), all);
+    assert!(recorded.stderr.contains("complete 100.0 %"), "{}", recorded.stderr);
+}
+
+#[test]
 fn frames_found_by_frame_pointer_alone_are_marked() {
     let _alone = alone();
     let place = directory();
-    let bare = ["-fno-asynchronous-unwind-tables"];
+    let bare = ["-g0", "-fno-asynchronous-unwind-tables"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
