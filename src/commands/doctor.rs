@@ -113,12 +113,19 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// Linux 5.19 to 6.3 with CONFIG_HARDENED_USERCOPY, before 6.1.36 and 6.3.10: copying
 /// from user memory in an interrupt takes a lock that the interrupted code may hold.
 fn may_lock_up(release: &str) -> bool {
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok()).skip(1);
+    let version = read_text("/proc/version").unwrap_or_default();
+    let stable = debian_version(&version).unwrap_or(release);
+    let mut numbers = stable.split(['.', '-']).map_while(|part| part.parse::<u32>().ok()).skip(1);
     let (minor, patch) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let is_mended = (minor == 1 && patch >= 36) || (minor == 3 && patch >= 10);
     let config = fs::read_to_string(format!("/boot/config-{release}"));
     let is_hardened = config.map_or(true, |config| config.contains("CONFIG_HARDENED_USERCOPY=y"));
     !is_mended && is_hardened
+}
+
+/// Debian's releases (6.1.0-56-amd64) leave out the patch level, which the banner has: `... Debian 6.1.192-2 (2026-..`.
+fn debian_version(banner: &str) -> Option<&str> {
+    banner.split_once(" Debian ")?.1.split_whitespace().next()
 }
 
 fn machine() -> Finding {
@@ -286,7 +293,14 @@ fn spin() {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{debian_version, version};
+
+    #[test]
+    fn a_debian_kernel_tells_its_patch_level_in_the_banner() {
+        let banner = "Linux version 6.1.0-56-amd64 (gcc 12) #1 SMP Debian 6.1.192-2 (2026-10-01)";
+        assert_eq!(debian_version(banner), Some("6.1.192-2"));
+        assert_eq!(debian_version("Linux version 6.18.44 (gcc 12) #1 SMP"), None);
+    }
 
     #[test]
     fn versions_are_two_numbers() {

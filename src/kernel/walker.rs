@@ -13,7 +13,6 @@ pub enum Walker {
     /// By tail calls: see `bpf/chain.h`.
     Chain,
     /// By tail calls that all fail: for tests.
-    #[doc(hidden)]
     BrokenChain,
 }
 

@@ -123,6 +123,14 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
 /// A stack outermost first, as folded text has it, and its samples.
 pub type Folded = Vec<(Vec<String>, u64)>;
 
+pub fn parse_folded(text: &str) -> Folded {
+    let split = |line: &str| {
+        let (stack, count) = line.rsplit_once(' ').unwrap();
+        (stack.split(';').map(str::to_owned).collect(), count.parse().unwrap())
+    };
+    text.lines().map(split).collect()
+}
+
 impl Recorded {
     pub fn succeeded(self) -> Self {
         assert_eq!(self.status, 0, "{}", self.stderr);
@@ -140,11 +148,7 @@ impl Recorded {
 
     pub fn folded(&self) -> Folded {
         let text = std::fs::read_to_string(self.directory.path().join("out.folded")).unwrap();
-        let split = |line: &str| {
-            let (stack, count) = line.rsplit_once(' ').unwrap();
-            (stack.split(';').map(str::to_owned).collect(), count.parse().unwrap())
-        };
-        text.lines().map(split).collect()
+        parse_folded(&text)
     }
 
     /// Samples whose stack holds all these frames, in this order from the outside in.

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Fetches the kernels that tests/kernels.rs boots into target/kernels, each once. They come from the archive
+# that this machine installs its own packages from. Run by `./dev setup test`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# Series, suite, and a package that is the kernel or depends on it.
+kernels="\
+5.10 bullseye linux-image-5.10.0-32-cloud-amd64-unsigned
+6.1 bookworm linux-image-cloud-amd64"
+
+fail() { printf 'tests/kernels/fetch.sh: %s\n' "$*" >&2; exit 1; }
+
+# apt-get with one suite and a place of its own, so that the machine's stay as they are.
+private_apt() { # SUITE ARGUMENTS...
+	local suite=$1 archive
+	shift
+	archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	[ -n "$archive" ] || fail "apt knows no Debian archive: run 'apt-get update', or see /etc/apt/sources.list"
+	mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $suite main" >"$work/sources.list"
+	(cd "$work" && apt-get -qq -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- \
+		-o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" -o APT::Sandbox::User="$(id -un)" \
+		-o Acquire::Languages=none "$@")
+}
+
+# Unpacks a package, or the kernel that it depends on.
+unpack() { # SUITE PACKAGE
+	local kernel
+	private_apt "$1" download "$2" || fail "$2 cannot be had from suite $1"
+	dpkg-deb -x "$work/$2"_*.deb "$work/unpacked"
+	ls "$work"/unpacked/boot/vmlinuz-* >/dev/null 2>&1 && return
+	kernel=$(dpkg-deb -f "$work/$2"_*.deb Depends | grep -o 'linux-image-[0-9][^ ,]*' | head -n 1)
+	[ -n "$kernel" ] || fail "$2 of suite $1 neither is a kernel nor depends on one"
+	unpack "$1" "$kernel"
+}
+
+while read -r series suite package; do
+	[ -e "target/kernels/$series" ] && continue
+	printf 'fetching Linux %s from %s\n' "$series" "$suite" >&2
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	private_apt "$suite" update || fail "suite $suite cannot be read"
+	unpack "$suite" "$package"
+	mkdir -p target/kernels
+	cp "$work"/unpacked/boot/vmlinuz-* "target/kernels/$series.part"
+	mv "target/kernels/$series.part" "target/kernels/$series"
+	rm -rf "$work"
+done <<<"$kernels"

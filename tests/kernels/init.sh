@@ -1,0 +1,46 @@
+#!/bin/busybox sh
+# The first process of the guest that tests/kernels.rs boots: profiles the programs there and prints what
+# came of it to the serial console. Each answer follows a line `== NAME`, and `exit STATUS` ends it.
+#
+# What is profiled shares one CPU, so that the other is free for everytick. An emulated CPU is so slow that
+# it must not cut stacks for the time they take.
+export PATH=/bin
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin 2>/dev/null # setpriv is there already, and can more
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo 1 >/proc/sys/kernel/printk # the console is ours
+
+answer() { # NAME COMMAND...
+	echo "== $1"
+	shift
+	"$@" 2>&1
+	echo "exit $?"
+}
+
+limited() { # KIB: doctor with so much memory that it may lock, and without the right to raise that
+	ulimit -l "$1"
+	/bin/setpriv --bounding-set -sys_resource everytick doctor
+}
+
+record="everytick record -q -F 199 --tick-limit 1000000"
+
+answer doctor everytick doctor
+(answer limited limited 65536)
+(answer too_limited limited 64)
+
+pids=
+for program in chain "deep 300" "deep 900" syscalls; do
+	taskset 1 $program &
+	pids="$pids -p $!"
+done
+answer record $record -d 10 $pids -o /tmp/all.folded
+answer folded cat /tmp/all.folded
+killall chain deep syscalls
+
+answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -- sh -c "timeout 2 taskset 1 chain; true"
+answer folded_with_filters cat /tmp/some.folded
+
+poweroff -f
