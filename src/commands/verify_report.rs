@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::terminal::{counted, thousands};
 use crate::processes::Executables;
-use crate::verify::{Counts, Difference, End, Findings, Kind, Place, Verdict};
+use crate::verify::{Counts, Difference, End, Findings, Kind, Opinion, Place, Verdict};
 
 /// Executables listed.
 const EXECUTABLES: usize = 20;
@@ -36,21 +36,32 @@ pub(super) fn text(
         let share = share(count, total.judged());
         let _ = writeln!(text, "  {name:<13} {:>9}  {share:>9}  {meaning}", thousands(count));
     }
-    if total.different_guessed > 0 {
-        let guessed = thousands(total.different_guessed);
-        let _ =
-            writeln!(text, "    guessed     {guessed:>9}             of them, where ours says so");
-    }
     let _ = writeln!(text, "{}", not_compared(findings));
-    let _ = writeln!(
-        text,
-        "  both complete {:>9}  {:>9}  of them equal",
-        thousands(total.both_complete),
-        share(total.both_complete_equal, total.both_complete)
-    );
+    for (name, all, equal, meaning) in [
+        ("both complete", total.both_complete, total.both_complete_equal, "of them equal"),
+        ("  and sure", total.sure_complete, total.sure_complete_equal, "without guessed frames"),
+    ] {
+        let share = share(equal, all);
+        let _ = writeln!(text, "  {name:<13} {:>9}  {share:>9}  {meaning}", thousands(all));
+    }
+    if total.judged() > total.equal {
+        let _ = writeln!(text, "  DWARF itself  {}", opinions(total));
+    }
     push_executables(&mut text, findings, executables);
     push_places(&mut text, findings, executables, places);
     text
+}
+
+/// With whom DWARF agrees where the two are not equal.
+fn opinions(total: &Counts) -> String {
+    let all = [
+        (Opinion::Ours, total.dwarf_ours),
+        (Opinion::Theirs, total.dwarf_theirs),
+        (Opinion::Neither, total.dwarf_neither),
+        (Opinion::Nothing, total.dwarf_nothing),
+    ];
+    let texts = all.map(|(opinion, count)| format!("{}: {}", opinion.text(), thousands(count)));
+    texts.join(", ")
 }
 
 fn not_compared(findings: &Findings) -> String {
@@ -137,6 +148,7 @@ fn push_places(text: &mut String, findings: &Findings, executables: &Executables
         let _ = writeln!(text, "      our rule  {rule}");
         let _ = writeln!(text, "      ours      {}", next(*ours, executables));
         let _ = writeln!(text, "      framehop  {}", next(*theirs, executables));
+        let _ = writeln!(text, "      DWARF     {}", kind.opinion.text());
     }
     if all.len() > most {
         let _ = writeln!(text, "  and {} more places of difference", all.len() - most);
@@ -199,9 +211,14 @@ fn figures(counts: &Counts) -> Value {
         "shorter": counts.shorter,
         "longer": counts.longer,
         "different": counts.different,
-        "different_guessed": counts.different_guessed,
         "both_complete": counts.both_complete,
         "both_complete_equal": counts.both_complete_equal,
+        "sure_complete": counts.sure_complete,
+        "sure_complete_equal": counts.sure_complete_equal,
+        "dwarf_agrees_with_ours": counts.dwarf_ours,
+        "dwarf_agrees_with_framehop": counts.dwarf_theirs,
+        "dwarf_agrees_with_neither": counts.dwarf_neither,
+        "dwarf_says_nothing": counts.dwarf_nothing,
     })
 }
 
@@ -219,5 +236,6 @@ fn difference(kind: &Kind, place: &Place, executables: &Executables) -> Value {
         "rule": rule.map(|rule| rule.to_string()),
         "ours": next(*ours, executables),
         "framehop": next(*theirs, executables),
+        "dwarf": kind.opinion.text(),
     })
 }

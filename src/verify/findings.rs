@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use profile::{ExecutableId, FileAddr, Frame, Pid};
 use unwind::Rule;
 
+use super::dwarf::Opinion;
 use super::verdict::{Compared, End, Reason, Verdict};
 
 /// Places of difference that are kept; further ones are counted only.
@@ -21,12 +22,33 @@ pub struct Counts {
     pub longer: u64,
     /// They part at some frame.
     pub different: u64,
-    /// Of those, the ones in which our next frame is marked as guessed.
-    pub different_guessed: u64,
     /// Both say that they are complete.
     pub both_complete: u64,
     /// Of those, the ones that are equal.
     pub both_complete_equal: u64,
+    /// Both say that they are complete, and no frame of ours is marked as guessed.
+    pub sure_complete: u64,
+    /// Of those, the ones that are equal.
+    pub sure_complete_equal: u64,
+    /// Of those that are not equal, the ones where DWARF agrees with ours.
+    pub dwarf_ours: u64,
+    /// With framehop.
+    pub dwarf_theirs: u64,
+    /// With neither.
+    pub dwarf_neither: u64,
+    /// Where it says nothing.
+    pub dwarf_nothing: u64,
+}
+
+/// What is known of a tick that was compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    /// The last frame on which both agree.
+    pub at: Frame,
+    /// What DWARF says of the next one, if they part.
+    pub opinion: Option<Opinion>,
+    /// Whether a frame of ours is marked as guessed.
+    pub is_guessed: bool,
 }
 
 impl Counts {
@@ -35,7 +57,7 @@ impl Counts {
         self.equal + self.shorter + self.longer + self.different
     }
 
-    fn add(&mut self, verdict: Verdict, both_complete: bool, guessed: bool) {
+    fn add(&mut self, verdict: Verdict, both_complete: bool, judged: &Judged) {
         let count = match verdict {
             Verdict::Equal => &mut self.equal,
             Verdict::Shorter => &mut self.shorter,
@@ -43,9 +65,19 @@ impl Counts {
             Verdict::Different => &mut self.different,
         };
         *count += 1;
-        self.different_guessed += u64::from(guessed && verdict == Verdict::Different);
+        let is_equal = verdict == Verdict::Equal;
         self.both_complete += u64::from(both_complete);
-        self.both_complete_equal += u64::from(both_complete && verdict == Verdict::Equal);
+        self.both_complete_equal += u64::from(both_complete && is_equal);
+        let is_sure = both_complete && !judged.is_guessed;
+        self.sure_complete += u64::from(is_sure);
+        self.sure_complete_equal += u64::from(is_sure && is_equal);
+        match judged.opinion {
+            None => {}
+            Some(Opinion::Ours) => self.dwarf_ours += 1,
+            Some(Opinion::Theirs) => self.dwarf_theirs += 1,
+            Some(Opinion::Neither) => self.dwarf_neither += 1,
+            Some(Opinion::Nothing) => self.dwarf_nothing += 1,
+        }
     }
 }
 
@@ -56,6 +88,8 @@ pub struct Kind {
     pub verdict: Verdict,
     /// Whether both say that they are complete.
     pub both_complete: bool,
+    /// What DWARF says of what comes next.
+    pub opinion: Opinion,
     /// Executable of the last frame on which both agree.
     pub executable: ExecutableId,
     /// Its address.
@@ -105,13 +139,11 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Counts a tick that was compared. `at`: the last frame on which both agree; `guessed`: whether our
-    /// next one is.
+    /// Counts a tick that was compared.
     pub(super) fn add(
         &mut self,
         compared: &Compared,
-        at: Frame,
-        guessed: bool,
+        judged: Judged,
         difference: impl FnOnce() -> Difference,
     ) {
         let both_complete = compared.both_complete;
@@ -119,12 +151,12 @@ impl Findings {
             Ok(verdict) => verdict,
             Err(reason) => return self.not_compared(reason),
         };
-        self.total.add(verdict, both_complete, guessed);
-        self.by_executable.entry(at.executable).or_default().add(verdict, both_complete, guessed);
-        if verdict == Verdict::Equal {
-            return;
-        }
-        let kind = Kind { verdict, both_complete, executable: at.executable, address: at.address };
+        let at = judged.at;
+        self.total.add(verdict, both_complete, &judged);
+        self.by_executable.entry(at.executable).or_default().add(verdict, both_complete, &judged);
+        let Some(opinion) = judged.opinion else { return };
+        let Frame { executable, address } = at;
+        let kind = Kind { verdict, both_complete, opinion, executable, address };
         if let Some(place) = self.places.get_mut(&kind) {
             place.count += 1;
         } else if self.places.len() < PLACES_MAX {

@@ -6,8 +6,9 @@
 //!
 //! framehop knows ip, sp and fp, no other register, and goes on by frame pointer without saying so where
 //! call frames do not serve it. So a difference tells that one of the two is wrong, not which: the place and
-//! our rule are kept with each, to be looked up in the file.
+//! our rule are kept with each, to be looked up in the file, and DWARF itself is asked ([`Opinion`]).
 
+mod dwarf;
 mod findings;
 mod pairs;
 mod verdict;
@@ -20,6 +21,9 @@ use profile::{FileAddr, Frame, StackEnd, VirtAddr};
 use crate::events::{PerfSample, RawSample};
 use crate::processes::Memory;
 use crate::session::{Witness, World};
+use dwarf::Dwarf;
+pub use dwarf::Opinion;
+use findings::Judged;
 pub use findings::{Counts, Difference, Findings, Kind, Place};
 use pairs::{Pairs, Tick};
 pub use verdict::{End, Reason, Verdict};
@@ -30,6 +34,7 @@ use walker::Walker;
 pub struct Judge {
     pairs: Pairs<OurWalk, PerfSample>,
     walker: Walker,
+    dwarf: Dwarf,
     findings: Arc<Mutex<Findings>>,
 }
 
@@ -45,7 +50,8 @@ impl Judge {
     pub fn new(period: u64) -> (Self, Shared) {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let shared = Shared(Arc::clone(&findings));
-        (Self { pairs: Pairs::new(period / 2), walker: Walker::default(), findings }, shared)
+        let (pairs, walker, dwarf) = (Pairs::new(period / 2), Walker::default(), Dwarf::default());
+        (Self { pairs, walker, dwarf, findings }, shared)
     }
 
     fn judge(&mut self, ours: &OurWalk, theirs: &PerfSample, world: &World<'_>) {
@@ -71,8 +77,14 @@ impl Judge {
             theirs: frame(&their_stack, compared.agreed).ok_or(their_stack.end),
             rule: rule_at.and_then(|at| (world.rule)(memory, at)),
         };
-        let guessed = sample.user.get(compared.agreed).is_some_and(|frame| frame.is_guessed);
-        lock(&self.findings).add(&compared, at, guessed, difference);
+        let opinion =
+            matches!(compared.verdict, Ok(verdict) if verdict != Verdict::Equal).then(|| {
+                let agreed = &sample.user[..compared.agreed];
+                let both = (&our_stack, &their_stack);
+                self.dwarf.opinion(both, agreed, memory, world.executables, theirs)
+            });
+        let is_guessed = sample.user.iter().any(|frame| frame.is_guessed);
+        lock(&self.findings).add(&compared, Judged { at, opinion, is_guessed }, difference);
     }
 }
 
@@ -141,7 +153,8 @@ mod tests {
 
     const STACK: u64 = 0x7000;
     /// Two frames with frame pointers, both in code without a file: the innermost at 0x1100 was called from
-    /// before 0x1200, that from before 0x1300, whose caller's frame pointer is 0.
+    /// before 0x1200, that from before 0x1300, whose caller's frame pointer is 0. That ends framehop's walk, and
+    /// proves nothing.
     const WORDS: [u64; 6] = [STACK + 0x20, 0x1200, 5, 6, 0, 0x1300];
     const TRUTH: [u64; 3] = [0x1100, 0x1200, 0x1300];
 
@@ -209,9 +222,10 @@ mod tests {
     fn a_true_stack_is_equal_whichever_half_comes_first() {
         for is_late in [false, true] {
             let findings = judge(&TRUTH, StackEnd::Bottom, is_late);
-            let expected =
-                Counts { equal: 1, both_complete: 1, both_complete_equal: 1, ..Counts::default() };
-            assert_eq!((findings.seen, findings.total), (1, expected));
+            assert_eq!(
+                (findings.seen, findings.total),
+                (1, Counts { equal: 1, ..Counts::default() })
+            );
             assert!(findings.places.is_empty());
         }
     }
@@ -219,7 +233,7 @@ mod tests {
     #[test]
     fn a_wrong_frame_is_different_and_told_by_its_place() {
         let findings = judge(&[0x1100, 0x1234, 0x1300], StackEnd::Bottom, false);
-        let expected = Counts { different: 1, both_complete: 1, ..Counts::default() };
+        let expected = Counts { different: 1, dwarf_nothing: 1, ..Counts::default() };
         assert_eq!(findings.total, expected);
         let (kind, place) = findings.places.iter().next().expect("a place");
         assert_eq!((kind.verdict, kind.address), (Verdict::Different, FileAddr(0x1100)));
@@ -232,15 +246,15 @@ mod tests {
     #[test]
     fn a_stack_that_stops_early_is_shorter_and_one_that_goes_on_is_longer() {
         let shorter = judge(&TRUTH[..2], StackEnd::NoRow, false);
-        assert_eq!(shorter.total, Counts { shorter: 1, ..Counts::default() });
+        assert_eq!(shorter.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
         let longer = judge(&[0x1100, 0x1200, 0x1300, 0x1400], StackEnd::Bottom, false);
-        assert_eq!(longer.total, Counts { longer: 1, both_complete: 1, ..Counts::default() });
+        assert_eq!(longer.total, Counts { longer: 1, dwarf_nothing: 1, ..Counts::default() });
     }
 
     #[test]
     fn a_frame_outside_code_is_none() {
         let findings = judge(&[0x1100, 0x1200, 0x9999], StackEnd::Bottom, false);
-        assert_eq!(findings.total, Counts { shorter: 1, ..Counts::default() });
+        assert_eq!(findings.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
     }
 
     #[test]

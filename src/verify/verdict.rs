@@ -51,6 +51,8 @@ pub enum Reason {
     NoRecord,
     /// The copied stack ended before framehop did.
     CopyEnded,
+    /// perf's copy of the stack ended at a page that was not in memory, or framehop looked behind its end.
+    CopyHole,
     /// Ours has more frames than the limit.
     OurDepth,
     /// Our tick took too long.
@@ -67,9 +69,10 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoRecord,
         Self::CopyEnded,
+        Self::CopyHole,
         Self::OurDepth,
         Self::OurTime,
         Self::OurTable,
@@ -83,6 +86,7 @@ impl Reason {
         match self {
             Self::NoRecord => "no perf record of the tick",
             Self::CopyEnded => "the copied 64 KiB of stack ended",
+            Self::CopyHole => "perf's copy of the stack has an end before that",
             Self::OurDepth => "ours was cut at its depth",
             Self::OurTime => "ours was cut by the time limit of the tick",
             Self::OurTable => "ours had no unwind table yet",

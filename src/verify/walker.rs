@@ -15,6 +15,7 @@ use unwind::arch::{FP, SP};
 
 use super::verdict::{End, Reason, Stack};
 use crate::events::PerfSample;
+use crate::kernel::PERF_STACK_BYTES;
 use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{Executables, Mapping, Memory};
 
@@ -56,26 +57,23 @@ impl Walker {
         let register = |register: unwind::arch::Register| {
             sample.copy.registers[usize::from(register.number())]
         };
-        let stack = CopiedStack { sample, start: register(SP), is_passed: Cell::new(false) };
-        let registers = UnwindRegsX86_64::new(sample.copy.ip, register(SP), register(FP));
-        let mut read = |address| stack.read(address);
-        let Process { unwinder, cache, .. } = &mut process;
-        let mut walk = unwinder.iter_frames(sample.copy.ip, registers, cache, &mut read);
-
+        let stack = CopiedStack { sample, start: register(SP), missing: Cell::new(None) };
+        let mut registers = UnwindRegsX86_64::new(sample.copy.ip, register(SP), register(FP));
+        let mut at = FrameAddress::from_instruction_pointer(sample.copy.ip);
         let mut frames = Vec::new();
         let end = loop {
             if frames.len() > USER_FRAMES_MAX as usize {
                 break End::Limit(Reason::TheirsLimited);
             }
-            let next = walk.next();
-            // Where a word is missing framehop tries something else: what comes then is no frame.
-            if stack.is_passed.get() {
-                break End::Limit(Reason::CopyEnded);
-            }
-            match next {
-                Ok(Some(frame)) if is_code(memory, frame) => frames.push(frame.address()),
+            frames.push(at.address());
+            let before = registers;
+            match process.step(at, &mut registers, &stack) {
+                // Where a word is missing framehop tries something else: what comes then is no frame.
+                _ if stack.missing.get().is_some() => break stack.end(),
+                Ok(Some(caller)) if is_code(memory, caller) => at = caller,
                 Ok(Some(_)) => break End::Stopped("address outside code"),
-                Ok(None) => break End::Complete,
+                Ok(None) if process.is_bottom(at, before, &stack) => break End::Complete,
+                Ok(None) => break End::Stopped("frame pointer 0 where it has no row"),
                 Err(error) => break End::Stopped(text(error)),
             }
         };
@@ -126,8 +124,36 @@ impl Walker {
     }
 }
 
-fn is_code(memory: &Memory, frame: FrameAddress) -> bool {
-    !frame.is_return_address() || memory.find(VirtAddr(frame.address_for_lookup())).is_some()
+impl Process {
+    /// Steps to the caller.
+    fn step(
+        &mut self,
+        at: FrameAddress,
+        registers: &mut UnwindRegsX86_64,
+        stack: &CopiedStack<'_>,
+    ) -> Result<Option<FrameAddress>, Error> {
+        let mut read = |address| stack.read(address).ok_or(());
+        let caller = self.unwinder.unwind_frame(at, registers, &mut self.cache, &mut read)?;
+        let null = Error::ReturnAddressIsNull;
+        caller.map(|address| FrameAddress::from_return_address(address).ok_or(null)).transpose()
+    }
+
+    /// Says whether a frame is the outermost one by its call frames: where framehop has none, it goes by the
+    /// frame pointer and takes 0 for the end. Then it would not end with another frame pointer.
+    fn is_bottom(
+        &mut self,
+        at: FrameAddress,
+        mut registers: UnwindRegsX86_64,
+        stack: &CopiedStack<'_>,
+    ) -> bool {
+        const NO_FRAME_POINTER: u64 = 8;
+        registers.set_bp(NO_FRAME_POINTER);
+        matches!(self.step(at, &mut registers, stack), Ok(None))
+    }
+}
+
+fn is_code(memory: &Memory, caller: FrameAddress) -> bool {
+    memory.find(VirtAddr(caller.address_for_lookup())).is_some()
 }
 
 fn text(error: Error) -> &'static str {
@@ -144,22 +170,24 @@ fn text(error: Error) -> &'static str {
 struct CopiedStack<'a> {
     sample: &'a PerfSample,
     start: u64,
-    /// A word was asked for that lies behind the end of a copy that is only a part of the stack.
-    is_passed: Cell<bool>,
+    /// A word that was asked for and may be stack, but was not copied.
+    missing: Cell<Option<u64>>,
 }
 
 impl CopiedStack<'_> {
-    fn read(&self, address: u64) -> Result<u64, ()> {
+    fn read(&self, address: u64) -> Option<u64> {
         let stack = &self.sample.copy.stack;
-        let into = usize::try_from(address.checked_sub(self.start).ok_or(())?).map_err(|_| ())?;
+        let into = usize::try_from(address.checked_sub(self.start)?).ok()?;
         let word = into.checked_add(8).and_then(|end| stack.get(into..end));
-        match word.and_then(|word| word.try_into().ok()) {
-            Some(word) => Ok(u64::from_ne_bytes(word)),
-            None => {
-                self.is_passed.set(self.is_passed.get() || self.sample.is_cut);
-                Err(())
-            }
+        if word.is_none() && (self.sample.is_cut || into < PERF_STACK_BYTES as usize) {
+            self.missing.set(Some(address));
         }
+        Some(u64::from_ne_bytes(word?.try_into().ok()?))
+    }
+
+    /// Why there are no more words.
+    fn end(&self) -> End {
+        End::Limit(if self.sample.is_cut { Reason::CopyEnded } else { Reason::CopyHole })
     }
 }
 
