@@ -44,6 +44,8 @@
 #define BLOCKS_MAX 65536
 /* In `blocks`: there are no rows here, and there will be none. */
 #define BLOCK_EMPTY 1
+/* In `blocks`: there are rows, but no room for them. */
+#define BLOCK_REFUSED 2
 #define PROCESSES_MAX 16384
 /* Mappings of one process: they lie in one slab. */
 #define MAPPINGS_MAX 8000
@@ -169,7 +171,8 @@ struct settings {
 	u8 filter_processes;	/* only `pids` and `family` */
 	u8 filter_cgroups;	/* only at or below `cgroups` */
 	u8 filter_comms;	/* only `comms` */
-	u8 reserved[2];
+	u8 perf_samples;	/* have perf write its own record of each tick with a user stack */
+	u8 reserved;
 	u32 kernel_frames_limit;	/* at most KERNEL_FRAMES_MAX */
 	u32 pid_namespace;	/* inode number of the agent's pid namespace, 0 when it is the first */
 	u32 launcher;		/* the agent's own pid in that namespace: its child is the COMMAND */

@@ -102,6 +102,12 @@ static inline enum step step_from_signal(struct registers *r, u64 *all)
 	return STEP_CALLER;
 }
 
+/* Says whether the CFA is found by sp. */
+static inline bool is_by_sp(u64 rule)
+{
+	return RULE_OP(rule) == RULE_OP_PLT || (RULE_OP(rule) == RULE_OP_REGISTER && RULE_REGISTER(rule) == ARCH_SP);
+}
+
 /* Computes the canonical frame address. STEP_CALLER when it could. */
 static inline enum step find_cfa(const struct registers *r, const u64 *all, u64 rule, u64 *cfa)
 {
@@ -178,8 +184,11 @@ static inline enum step step_by_rule(struct registers *r, u64 *all, u64 rule)
 			return STEP_UNREADABLE;
 		known = caller_base == SAVED_KNOWN ? known | KNOWN_BASE : known & ~KNOWN_BASE;
 	}
-	/* A stack rises with each call, except where the return address has been popped already. */
-	if (!is_user_address(ip) || cfa < r->sp || (cfa == r->sp && r->is_return))
+	/*
+	 * A stack rises with each call, except where the return address has been popped already. A CFA that
+	 * is not found by sp may lie on another stack: this frame has switched to the one it is on.
+	 */
+	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) || (cfa == r->sp && r->is_return))
 		return STEP_RETURN_ADDRESS;
 	r->ip = ip;
 	r->sp = cfa;

@@ -159,8 +159,10 @@ __noinline u64 rule_in_block(u32 place, u32 in_block)
 	return u64_at(slab, rules + 8 * (u16_at(slab, rows + 2 * (from - 1)) & 255));
 }
 
-/* Finds the rule for an address in the walk's mapping; false when the table is not there yet. */
-static inline bool find_rule(const struct walk *walk, u64 address, u64 *rule)
+enum table_state { TABLE_THERE, TABLE_MISSING, TABLE_REFUSED };
+
+/* Finds the rule for an address in the walk's mapping. */
+static inline enum table_state find_rule(const struct walk *walk, u64 address, u64 *rule)
 {
 	u64 into = address - walk->mapping.start + walk->mapping.text;
 	u32 shift = walk->mapping.block_shift & 31;
@@ -168,9 +170,11 @@ static inline bool find_rule(const struct walk *walk, u64 address, u64 *rule)
 	u32 *place = bpf_map_lookup_elem(&blocks, &number);
 
 	if (!place || !*place)
-		return false;
+		return TABLE_MISSING;
+	if (*place == BLOCK_REFUSED)
+		return TABLE_REFUSED;
 	*rule = *place == BLOCK_EMPTY ? RULE_NO_ROW : rule_in_block(*place, (u32)into & ((1U << shift) - 1));
-	return true;
+	return TABLE_THERE;
 }
 
 /* Goes on by frame pointer where there is no row; believed only if it leads to code. */
@@ -238,8 +242,15 @@ static long walk_one(u32 depth, struct scratch **context)
 	}
 	if (!enter_mapping(walk, r->ip - r->is_return))
 		return wait_for_agent(walk, STACK_END_NO_MAPPING);
-	if (!find_rule(walk, r->ip - r->is_return, &rule))
+	switch (find_rule(walk, r->ip - r->is_return, &rule)) {
+	case TABLE_MISSING:
 		return wait_for_agent(walk, STACK_END_NO_TABLE);
+	case TABLE_REFUSED:
+		walk->end = STACK_END_NO_TABLE;
+		return 1;
+	case TABLE_THERE:
+		break;
+	}
 
 	enum step step = step_by_rule(r, walk->all, rule);
 	u64 mark = 0;

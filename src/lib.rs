@@ -11,6 +11,7 @@
 //! naming      a window -> a profile
 //! deliver     a profile -> files
 //! session     the threads that run stations 1 to 4
+//! verify      another unwinder beside ours, on the same ticks
 //! commands    what a person types
 //! ```
 //!
@@ -26,3 +27,4 @@ pub mod naming;
 pub mod processes;
 pub mod session;
 pub mod tables;
+pub mod verify;

@@ -118,6 +118,16 @@ fn a_cgroup_is_taken_with_all_below_it_in_each_hierarchy() {
 }
 
 #[test]
+fn without_kernel_stacks_a_program_that_nobody_named_is_taken_all_the_same() {
+    let _alone = alone();
+    let place = directory();
+    let _program = Running::start(&compile("chain.c", place.path(), "unnamed"));
+    let recorded = record(&["-F", "199", "-d", "1", "--no-kernel"]).succeeded();
+    // Whole or cut: its rows may wait behind those of whatever else runs.
+    assert!(recorded.samples_through(&["unnamed"]) > 30, "{:#?}", recorded.folded());
+}
+
+#[test]
 fn in_a_pid_namespace_pids_are_the_ones_that_it_shows() {
     let _alone = alone();
     let place = directory();

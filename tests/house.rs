@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 9] = [
+const FLOORS: [&str; 10] = [
     "kernel",
     "events",
     "processes",
@@ -13,6 +13,7 @@ const FLOORS: [&str; 9] = [
     "aggregate",
     "naming",
     "session",
+    "verify",
     "deliver",
     "commands",
 ];

@@ -113,17 +113,48 @@ fn a_system_call_shows_user_and_kernel_functions_in_one_stack() {
     assert!(through * 10 >= all * 8, "{through} of {all}: {:#?}", recorded.folded());
 }
 
+/// Another limit of frames in kernel stacks until it is dropped.
+struct KernelStackLimit {
+    usual: String,
+}
+
+impl KernelStackLimit {
+    const FILE: &str = "/proc/sys/kernel/perf_event_max_stack";
+
+    fn of(frames: u32) -> Self {
+        let usual = std::fs::read_to_string(Self::FILE).unwrap();
+        Self::set(&frames.to_string());
+        Self { usual }
+    }
+
+    /// While somebody has stacks taken, the kernel says that it is busy.
+    fn set(frames: &str) {
+        let is_set = || std::fs::write(Self::FILE, frames).is_ok();
+        let mut tries = 0..300;
+        assert!(
+            tries.any(|_| is_set() || {
+                common::pause(100);
+                false
+            }),
+            "the kernel stays busy"
+        );
+    }
+}
+
+impl Drop for KernelStackLimit {
+    fn drop(&mut self) {
+        Self::set(&self.usual);
+    }
+}
+
 #[test]
 fn a_kernel_stack_at_its_limit_says_so() {
     let _alone = alone();
-    let limit = "/proc/sys/kernel/perf_event_max_stack";
-    let usual = std::fs::read_to_string(limit).unwrap();
-    std::fs::write(limit, "4").unwrap();
     let place = directory();
     let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
-    let recorded = record(&["-F", "499", "-d", "1", "-p", &program.pid()]);
-    std::fs::write(limit, usual).unwrap();
-    let recorded = recorded.succeeded();
+    let limit = KernelStackLimit::of(4);
+    let recorded = record(&["-F", "499", "-d", "1", "-p", &program.pid()]).succeeded();
+    drop(limit);
     let cut = recorded.samples_through(&["syscalls", "[cut: kernel depth limit]", "vfs_read_[k]"]);
     assert!(cut > 50, "{:#?}", recorded.folded());
     let label = "kernel: depth limit";
@@ -138,7 +169,7 @@ fn a_kernel_stack_at_its_limit_says_so() {
 fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
     let _alone = alone();
     let place = directory();
-    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
@@ -150,10 +181,22 @@ fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
 }
 
 #[test]
+fn what_is_meant_for_debuggers_makes_a_stack_whole_too() {
+    let _alone = alone();
+    let place = directory();
+    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
+    let all = recorded.samples_through(&["chain"]);
+    assert_eq!(recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]), all);
+    assert!(recorded.stderr.contains("complete 100.0 %"), "{}", recorded.stderr);
+}
+
+#[test]
 fn frames_found_by_frame_pointer_alone_are_marked() {
     let _alone = alone();
     let place = directory();
-    let bare = ["-fno-asynchronous-unwind-tables"];
+    let bare = ["-g0", "-fno-asynchronous-unwind-tables"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);

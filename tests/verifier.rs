@@ -17,6 +17,7 @@ fn settings() -> Settings {
         user_stacks: true,
         idle: false,
         command: true,
+        perf_samples: true,
         filters: Filters {
             processes: vec![(1, 0)],
             cgroups: vec![CgroupKey { id: 1, hierarchy: 0 }],
@@ -40,8 +41,13 @@ fn stack_bytes(stack: &str) -> u32 {
 #[test]
 fn the_cost_of_each_program_is_the_committed_one() {
     let _alone = common::alone();
-    let plain =
-        Settings { command: false, filters: Filters::default(), pid_namespace: None, ..settings() };
+    let plain = Settings {
+        command: false,
+        perf_samples: false,
+        filters: Filters::default(),
+        pid_namespace: None,
+        ..settings()
+    };
     let mut table = String::from("program      instructions   states  stack\n");
     let chain = Settings { walker: Walker::Chain, ..plain.clone() };
     let chain_with_all = Settings { walker: Walker::Chain, ..settings() };
@@ -57,7 +63,7 @@ fn the_cost_of_each_program_is_the_committed_one() {
         assert!(!costs.is_empty(), "the kernel gave no statistics");
         for cost in costs {
             assert!(
-                cost.instructions < 20_000 && cost.states < 1_000,
+                cost.instructions < 25_000 && cost.states < 1_000,
                 "{cost}: look at this before you accept it"
             );
             assert!(stack_bytes(&cost.stack) <= 512, "{cost}: Linux 6.1 refuses so much stack");

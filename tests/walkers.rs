@@ -22,6 +22,7 @@ fn settings(pid: u32, walker: Walker) -> Settings {
         user_stacks: true,
         idle: false,
         command: false,
+        perf_samples: false,
         filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
         pid_namespace: None,
         own_pid: std::process::id(),
@@ -40,7 +41,7 @@ fn start_ticks(pid: u32) -> u64 {
 /// Records a process for a second by one walker. The ledger closes, or this dies.
 fn record(pid: u32, walker: Walker) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
-    let session = Session::start(settings(pid, walker), scan, 16 << 20).unwrap();
+    let session = Session::start(settings(pid, walker), scan, 16 << 20, None).unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.ledger.check().unwrap();

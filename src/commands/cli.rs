@@ -30,6 +30,8 @@ pub(super) enum Command {
     Doctor,
     /// Show what the unwinder makes of ELF files, and check it.
     Unwind(UnwindArguments),
+    /// Judge unwinding on this host: another unwinder walks the very same ticks.
+    Verify(VerifyArguments),
     /// Name addresses for a running `record`.
     #[command(hide = true)]
     SymbolizerWorker,
@@ -118,6 +120,45 @@ pub(super) struct UnwindArguments {
     #[arg(long, default_value_t = 1, requires = "check")]
     pub seed: u64,
 }
+
+/// What `verify` is to do.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub(super) struct VerifyArguments {
+    /// Samples a second on each CPU.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
+    pub frequency: u32,
+
+    /// Stop after so many seconds; without it Ctrl-C or the end of COMMAND stops.
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    pub duration: Option<f64>,
+
+    /// Only this process with its threads. Can be given several times.
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+
+    /// Write all figures and every place of difference to this file too, as JSON.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Show at most so many places of difference.
+    #[arg(long, value_name = "COUNT", default_value_t = 12)]
+    pub places: usize,
+
+    /// Run this command, judge it with all that it starts, and stop when it ends.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+const VERIFY_EXAMPLES: &str = "\
+perf copies registers and 64 KiB of stack of each tick; framehop walks that copy by the call
+frames of the same files. It knows no register but ip, sp and fp, and goes on by frame pointer
+without saying so where call frames do not serve it: a difference says that one of the two is
+wrong. `readelf --debug-dump=frames-interp FILE` at the address shown says which.
+
+Examples:
+  everytick verify -d 10                   whatever runs on this machine
+  everytick verify -o verify.json -- make  a command and all that it starts";
 
 const RECORD_EXAMPLES: &str = "\
 Filters of one kind widen each other (-p 1 -p 2: either), filters of different kinds

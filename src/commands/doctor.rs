@@ -259,6 +259,7 @@ fn try_record() -> Result<(u64, f64)> {
         user_stacks: true,
         idle: false,
         command: true,
+        perf_samples: false,
         filters: Filters { processes: vec![(own_pid, start)], ..Filters::default() },
         pid_namespace: pid_namespace()?,
         own_pid,
@@ -268,7 +269,8 @@ fn try_record() -> Result<(u64, f64)> {
         tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
     };
-    let mut session = Session::start(settings, Scan::Only(Vec::new()), 1 << 20).map_err(explain)?;
+    let mut session =
+        Session::start(settings, Scan::Only(Vec::new()), 1 << 20, None).map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;
     recording.ledger.check()?;

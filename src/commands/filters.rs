@@ -15,12 +15,7 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Translates the filters of the command line.
 pub(super) fn filters(arguments: &RecordArguments) -> Result<Filters> {
-    let mut filters = Filters::default();
-    for pid in &arguments.pids {
-        let start = start_ticks(*pid)
-            .with_context(|| format!("there is no process {pid}; `ps -e` lists those that run"))?;
-        filters.processes.push((*pid, start));
-    }
+    let mut filters = Filters { processes: processes(&arguments.pids)?, ..Filters::default() };
     for path in &arguments.cgroups {
         filters.cgroups.extend(cgroup_keys(path)?);
     }
@@ -33,6 +28,16 @@ pub(super) fn filters(arguments: &RecordArguments) -> Result<Filters> {
         filters.comms.push(CommKey::new(name));
     }
     Ok(filters)
+}
+
+/// Gives each process with the time of its start, by which it is told from a later one of its number.
+pub(super) fn processes(pids: &[u32]) -> Result<Vec<(u32, u64)>> {
+    let with_start = |pid: &u32| {
+        let start = start_ticks(*pid)
+            .with_context(|| format!("there is no process {pid}; `ps -e` lists those that run"))?;
+        Ok((*pid, start))
+    };
+    pids.iter().map(with_start).collect()
 }
 
 /// Gives the inode number of our pid namespace when it is not the first. Then the kernel

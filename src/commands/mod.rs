@@ -1,8 +1,9 @@
-//! What a person types: `record`, `doctor`, `unwind`, and the worker that `record` starts.
+//! What a person types: `record`, `doctor`, `unwind`, `verify`, and the worker that `record` starts.
 
 mod child;
 mod cli;
 mod doctor;
+mod ends;
 mod filters;
 mod meter;
 mod record;
@@ -10,6 +11,8 @@ mod refusal;
 mod summary;
 mod terminal;
 mod unwind;
+mod verify;
+mod verify_report;
 
 use std::process::ExitCode;
 
@@ -23,6 +26,7 @@ pub fn run() -> ExitCode {
         Command::Record(arguments) => record::run(arguments),
         Command::Doctor => doctor::run(),
         Command::Unwind(arguments) => unwind::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::SymbolizerWorker => worker(),
     };
     outcome.unwrap_or_else(|error| {

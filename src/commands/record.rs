@@ -1,18 +1,15 @@
 //! `everytick record`: from the command line to the files.
 
 use std::path::PathBuf;
-use std::process::{Child, ExitCode, ExitStatus};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use profile::{Pid, Profile};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use symbolizer::Symbolizer;
 
 use super::cli::RecordArguments;
+use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::summary::{Cost, Trouble, comments, summary};
 use super::{child, filters, refusal, terminal};
@@ -35,8 +32,9 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let ends = Ends::watch()?;
 
     let scan = scan(&arguments, &settings);
-    let mut session = Session::start(settings, scan, WINDOW_BYTES).map_err(refusal::explain)?;
-    let command = launch(&mut session, &arguments, &ends)?;
+    let mut session =
+        Session::start(settings, scan, WINDOW_BYTES, None).map_err(refusal::explain)?;
+    let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {
         announce(&arguments);
@@ -60,12 +58,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
 }
 
 fn settings(arguments: &RecordArguments) -> Result<Settings> {
-    let allowed = max_sample_rate();
-    ensure!(
-        arguments.frequency <= allowed,
-        "-F {}: this kernel allows at most {allowed} Hz; ask for less, or raise kernel.perf_event_max_sample_rate",
-        arguments.frequency
-    );
+    check_frequency(arguments.frequency)?;
     let walker = Walker::of_this_kernel();
     Ok(Settings {
         frequency: arguments.frequency,
@@ -73,6 +66,7 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         user_stacks: !arguments.no_user,
         idle: arguments.idle,
         command: !arguments.command.is_empty(),
+        perf_samples: false,
         filters: filters::filters(arguments)?,
         pid_namespace: filters::pid_namespace()?,
         own_pid: std::process::id(),
@@ -86,6 +80,16 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
 
 /// Time after which a tick cuts the stack that it walks.
 pub(super) const TICK_LIMIT_NS: u32 = 150_000;
+
+/// Refuses a frequency that the kernel would refuse.
+pub(super) fn check_frequency(frequency: u32) -> Result<()> {
+    let allowed = max_sample_rate();
+    ensure!(
+        frequency <= allowed,
+        "-F {frequency}: this kernel allows at most {allowed} Hz; ask for less, or raise kernel.perf_event_max_sample_rate",
+    );
+    Ok(())
+}
 
 /// Samples a second that the kernel allows on each CPU.
 pub(super) fn max_sample_rate() -> u32 {
@@ -127,11 +131,16 @@ fn scan(arguments: &RecordArguments, settings: &Settings) -> Scan {
     Scan::All
 }
 
-fn launch(session: &mut Session, arguments: &RecordArguments, ends: &Ends) -> Result<Option<u32>> {
-    if arguments.command.is_empty() {
+/// Starts the command, if there is one, and gives its process.
+pub(super) fn launch(
+    session: &mut Session,
+    command: &[String],
+    ends: &Ends,
+) -> Result<Option<u32>> {
+    if command.is_empty() {
         return Ok(None);
     }
-    let child = session.launch(|| child::spawn(&arguments.command)).map_err(refusal::explain)??;
+    let child = session.launch(|| child::spawn(command)).map_err(refusal::explain)??;
     let pid = child.id();
     ends.watch_command(child)?;
     Ok(Some(pid))
@@ -203,89 +212,4 @@ fn report(
         );
     }
     Ok(all)
-}
-
-/// What ends a recording.
-enum End {
-    /// The time is over, or Ctrl-C or a hang-up.
-    Stopped,
-    /// SIGTERM.
-    Terminated,
-    /// COMMAND has ended.
-    Command(ExitStatus),
-}
-
-/// Waits for what ends a recording.
-struct Ends {
-    sender: Sender<End>,
-    receiver: Receiver<End>,
-}
-
-impl Ends {
-    /// Takes over the signals that stop us. A second one kills, as if there were no handler.
-    fn watch() -> Result<Self> {
-        let (sender, receiver) = mpsc::channel();
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be watched")?;
-        let ends = sender.clone();
-        thread::Builder::new().name("signals".into()).spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
-                }
-                let end = if signal == SIGTERM { End::Terminated } else { End::Stopped };
-                if ends.send(end).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { sender, receiver })
-    }
-
-    fn watch_command(&self, mut command: Child) -> Result<()> {
-        let ends = self.sender.clone();
-        let wait = move || {
-            if let Ok(status) = command.wait() {
-                let _ = ends.send(End::Command(status));
-            }
-        };
-        thread::Builder::new().name("command".into()).spawn(wait)?;
-        Ok(())
-    }
-
-    fn wait(&self, deadline: Option<Instant>, session: &Session, meter: &mut Meter) -> End {
-        loop {
-            let next = deadline.map_or(meter.next(), |deadline| deadline.min(meter.next()));
-            match self.receiver.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(end) => return end,
-                Err(RecvTimeoutError::Disconnected) => return End::Stopped, // we hold a sender: cannot be
-                Err(RecvTimeoutError::Timeout)
-                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
-                {
-                    return End::Stopped;
-                }
-                Err(RecvTimeoutError::Timeout) => meter.show(session),
-            }
-        }
-    }
-
-    /// Waits for COMMAND after the files are written, and gives its exit status.
-    fn wait_for_command(&self, pid: u32, is_quiet: bool) -> u8 {
-        let mut is_told = is_quiet;
-        loop {
-            match self.receiver.recv_timeout(Duration::from_secs(1)) {
-                Ok(End::Command(status)) => return child::exit_code(status),
-                Ok(End::Terminated) => child::terminate(pid),
-                Ok(End::Stopped) => {}
-                Err(RecvTimeoutError::Disconnected) => return 1,
-                Err(RecvTimeoutError::Timeout) if !is_told => {
-                    terminal::line(&format!(
-                        "everytick: waiting for the command (process {pid}) to end"
-                    ));
-                    is_told = true;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
 }

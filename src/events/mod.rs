@@ -5,6 +5,7 @@
 //! of all CPUs by time. Nothing here reads /proc.
 
 mod order;
+mod perf_sample;
 mod reader;
 mod sample;
 mod side_band;
@@ -12,7 +13,7 @@ mod side_band;
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 
 pub use order::{Orderer, Timed};
-pub use reader::{Batch, Reader, spawn_reader};
+pub use reader::{Batch, Reader, Rings, spawn_reader};
 
 /// Something that the kernel told. Times are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Event {
     Exited(Exited),
     /// A tick of the sampling clock.
     Sample(Box<RawSample>),
+    /// perf's own record of such a tick.
+    PerfSample(Box<PerfSample>),
 }
 
 /// A fork: the child has its parent's memory.
@@ -146,6 +149,19 @@ pub struct StackCopy {
     pub ip: u64,
     /// General registers by DWARF number.
     pub registers: [u64; 16],
-    /// Memory from the stack pointer on.
+    /// Memory around the stack pointer and above.
     pub stack: Box<[u8]>,
+}
+
+/// What perf recorded of a tick by itself, a moment after the sampler did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerfSample {
+    /// Where it ticked.
+    pub cpu: Cpu,
+    /// The thread.
+    pub tid: Tid,
+    /// Its registers, and its stack from the stack pointer on.
+    pub copy: StackCopy,
+    /// Whether the stack goes on behind what was copied.
+    pub is_cut: bool,
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Timed, sample, side_band};
-use crate::kernel::{SampleReader, SideBand};
+use super::{Timed, perf_sample, sample, side_band};
+use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
 /// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -29,6 +29,8 @@ pub struct Batch {
     pub malformed: u64,
     /// Process events that found no room in their ring.
     pub side_band_lost: u64,
+    /// perf's own records of ticks that found no room in their ring.
+    pub perf_samples_lost: u64,
     /// All that happened up to here has been read, nanoseconds of CLOCK_MONOTONIC.
     pub drained: u64,
 }
@@ -51,41 +53,47 @@ impl Reader {
     }
 }
 
+/// The rings that the kernel fills.
+pub struct Rings {
+    /// The sampler's.
+    pub samples: SampleReader,
+    /// Process events, of each CPU.
+    pub side_bands: Vec<SideBand>,
+    /// perf's own records of ticks, of each CPU, if they were asked for.
+    pub perf_samples: Vec<PerfSamples>,
+}
+
 /// Starts the reader. Batches go to `batches`; while nobody takes them it waits, and what
 /// the rings then have no room for is counted as lost there.
 ///
 /// # Errors
 /// When the thread or its descriptors cannot be made.
-pub fn spawn_reader(
-    samples: SampleReader,
-    side_bands: Vec<SideBand>,
-    batches: SyncSender<Batch>,
-) -> io::Result<Reader> {
+pub fn spawn_reader(rings: Rings, batches: SyncSender<Batch>) -> io::Result<Reader> {
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let thread = thread::Builder::new()
         .name("reader".into())
-        .spawn(move || run(samples, side_bands, &batches, &stopped))?;
+        .spawn(move || run(rings, &batches, &stopped))?;
     Ok(Reader { stop, thread })
 }
 
-fn run(
-    samples: SampleReader,
-    mut side_bands: Vec<SideBand>,
-    batches: &SyncSender<Batch>,
-    stopped: &OwnedFd,
-) -> io::Result<()> {
+fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Result<()> {
+    let Rings { samples, mut side_bands, mut perf_samples } = rings;
     let current = RefCell::new(Batch::default());
     let mut outcome = Ok(());
     samples.read(
         |record| take_sample(&mut current.borrow_mut(), record),
         |readable, drain_samples| {
-            outcome = wait_on(stopped, readable, &side_bands).and_then(|waiting| {
+            let waiting = wait_on(stopped, readable, &side_bands, &perf_samples);
+            outcome = waiting.and_then(|waiting| {
                 loop {
                     let is_last = waiting.wait()?;
                     let drained = now();
                     drain_samples();
                     for ring in &mut side_bands {
                         ring.drain(|record| take_side_band(&mut current.borrow_mut(), record));
+                    }
+                    for ring in &mut perf_samples {
+                        ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
                     let batch = Batch { drained, ..current.take() };
                     if batches.send(batch).is_err() || is_last {
@@ -114,6 +122,14 @@ fn take_side_band(batch: &mut Batch, record: &[u8]) {
     }
 }
 
+fn take_perf_sample(batch: &mut Batch, record: &[u8]) {
+    match perf_sample::parse(record) {
+        perf_sample::Parsed::Sample(timed) => batch.events.push(timed),
+        perf_sample::Parsed::Lost(count) => batch.perf_samples_lost += count,
+        perf_sample::Parsed::Nothing => {}
+    }
+}
+
 /// Everything that the reader sleeps on.
 struct Waiting {
     epoll: OwnedFd,
@@ -126,12 +142,16 @@ fn wait_on(
     stopped: &OwnedFd,
     samples: std::os::fd::BorrowedFd<'_>,
     side_bands: &[SideBand],
+    perf_samples: &[PerfSamples],
 ) -> io::Result<Waiting> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let readable = epoll::EventFlags::IN;
     epoll::add(&epoll, stopped, epoll::EventData::new_u64(STOPPED), readable)?;
     epoll::add(&epoll, samples, epoll::EventData::new_u64(READABLE), readable)?;
     for ring in side_bands {
+        epoll::add(&epoll, ring, epoll::EventData::new_u64(READABLE), readable)?;
+    }
+    for ring in perf_samples {
         epoll::add(&epoll, ring, epoll::EventData::new_u64(READABLE), readable)?;
     }
     Ok(Waiting { epoll })

@@ -41,6 +41,8 @@ pub const SLAB_UNITS_SHIFT: u32 = 15;
 pub const BLOCKS_MAX: u32 = 65536;
 /// In place of a block's place: it has no rows, and never will.
 pub const BLOCK_EMPTY: u32 = 1;
+/// In place of a block's place: it has rows, but there is no room for them.
+pub const BLOCK_REFUSED: u32 = 2;
 /// Mappings of one process.
 pub const MAPPINGS_MAX: usize = 8000;
 

@@ -1,7 +1,7 @@
 //! The fence around the kernel: the only shipped `unsafe` and the only place that names libbpf.
 //!
 //! Gives a [`Sampler`] that ticks, a [`SampleReader`] for its ring, [`SideBand`]
-//! rings of process events, and [`abi`], the shapes of what comes out of them. What
+//! rings of process events, [`PerfSamples`] rings of perf's own records of ticks, and [`abi`], the shapes of what comes out of them. What
 //! leaves here is plain bytes and numbers; their meaning is the business of `events`.
 //!
 //! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
@@ -10,6 +10,8 @@
 pub mod abi;
 mod log;
 mod perf;
+mod perf_ring;
+mod perf_samples;
 mod sampler;
 mod settings;
 mod side_band;
@@ -18,7 +20,8 @@ mod verifier;
 mod walk_maps;
 mod walker;
 
-pub use perf::{PerfError, cpu_clock_opens, online_cpus};
+pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
+pub use perf_samples::PerfSamples;
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
 pub use settings::{Filters, Settings};
 pub use side_band::SideBand;

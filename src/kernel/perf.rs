@@ -35,12 +35,17 @@ impl PerfEvent {
     /// Opens the sampling clock of a CPU, switched off, at `frequency` ticks a second.
     ///
     /// The kernel turns a frequency of this event into the fixed period 1e9 / frequency ns.
-    pub fn cpu_clock(cpu: Cpu, frequency: u32) -> Result<Self, PerfError> {
+    ///
+    /// `records`: when the program lets it, perf writes a record of a tick with user registers and stack.
+    pub fn cpu_clock(cpu: Cpu, frequency: u32, records: bool) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_CPU_CLOCK);
         event.__bindgen_anon_1.sample_freq = u64::from(frequency);
         event.set_freq(1);
         event.set_disabled(1);
         event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_ENABLED);
+        if records {
+            ask_for_records(&mut event);
+        }
         Self::open(&mut event, cpu)
     }
 
@@ -120,6 +125,11 @@ impl AsFd for PerfEvent {
 }
 
 const CLOCK_MONOTONIC: i32 = 1;
+/// Bytes of stack in perf's record of a tick. The size of a record is 16 bits, and registers, numbers
+/// and time need some 200 bytes of it.
+pub const PERF_STACK_BYTES: u32 = 65_024;
+/// Wake the reader once so many bytes of such records are unread.
+const PERF_SAMPLES_WAKEUP: u32 = 1 << 20;
 
 fn software_event(config: u32) -> attr::perf_event_attr {
     attr::perf_event_attr {
@@ -130,10 +140,28 @@ fn software_event(config: u32) -> attr::perf_event_attr {
     }
 }
 
+/// Asks for records as [`crate::events`] parses them, stamped with CLOCK_MONOTONIC.
+fn ask_for_records(event: &mut attr::perf_event_attr) {
+    event.sample_type = u64::from(
+        attr::PERF_SAMPLE_TID
+            | attr::PERF_SAMPLE_TIME
+            | attr::PERF_SAMPLE_CPU
+            | attr::PERF_SAMPLE_REGS_USER
+            | attr::PERF_SAMPLE_STACK_USER,
+    );
+    event.sample_regs_user =
+        unwind::arch::PERF_REGISTERS.iter().fold(0, |mask, bit| mask | 1 << bit);
+    event.sample_stack_user = PERF_STACK_BYTES;
+    event.set_use_clockid(1);
+    event.clockid = CLOCK_MONOTONIC;
+    event.set_watermark(1);
+    event.__bindgen_anon_2.wakeup_watermark = PERF_SAMPLES_WAKEUP;
+}
+
 /// Tells whether the sampling clock can be opened here, and if not, what the kernel answers.
 pub fn cpu_clock_opens() -> Result<(), PerfError> {
     let cpu = online_cpus().ok().and_then(|cpus| cpus.first().copied()).unwrap_or(Cpu(0));
-    PerfEvent::cpu_clock(cpu, 1).map(drop)
+    PerfEvent::cpu_clock(cpu, 1, false).map(drop)
 }
 
 /// Gives the CPUs that are switched on, in order.

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::abi::{Counters, KERNEL_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
+use super::perf_samples::PerfSamples;
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
 use super::{Settings, WalkMaps, Walker, log};
 
@@ -133,14 +134,31 @@ impl Sampler {
         Ok(())
     }
 
-    /// Starts the clock of every CPU that is switched on.
+    /// Opens the clock of every CPU that is switched on; none ticks before [`Sampler::start`]. Gives the
+    /// rings of perf's own records if they are asked for.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a clock or the memory of a ring is refused.
+    pub fn open_clocks(&mut self) -> Result<Vec<PerfSamples>, LoadError> {
+        let mut rings = Vec::new();
+        for cpu in online_cpus()? {
+            let clock =
+                PerfEvent::cpu_clock(cpu, self.settings.frequency, self.settings.perf_samples)?;
+            if self.settings.perf_samples {
+                rings.push(PerfSamples::of(cpu, &clock)?);
+            }
+            self.clocks.push((cpu, clock));
+        }
+        Ok(rings)
+    }
+
+    /// Starts the clocks.
     ///
     /// # Errors
     /// [`LoadError`] when a clock is refused; those already started stop when this is dropped.
     pub fn start(&mut self) -> Result<(), LoadError> {
         let refused = |source| LoadError::Bpf { source, log: String::new() };
-        for cpu in online_cpus()? {
-            let clock = PerfEvent::cpu_clock(cpu, self.settings.frequency)?;
+        for (_, clock) in &self.clocks {
             // libbpf closes the descriptor it is given; ours stays to read and stop the clock.
             let given = clock.duplicate()?.into_raw_fd();
             let program = match self.settings.walker {
@@ -148,7 +166,6 @@ impl Sampler {
                 Walker::Chain | Walker::BrokenChain => &mut self.skeleton.progs.sample_chain,
             };
             let link = program.attach_perf_event(given).map_err(refused)?;
-            self.clocks.push((cpu, clock));
             self.links.push(link);
         }
         Ok(())
@@ -288,6 +305,7 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.idle = settings.idle.into();
     told.filter_processes = filter_processes.into();
     told.filter_cgroups = (!filters.cgroups.is_empty()).into();
+    told.perf_samples = settings.perf_samples.into();
     told.filter_comms = (!filters.comms.is_empty()).into();
     told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
     told.pid_namespace = settings.pid_namespace.unwrap_or_default();

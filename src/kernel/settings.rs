@@ -16,6 +16,8 @@ pub struct Settings {
     pub idle: bool,
     /// Follow the process that [`super::Sampler::launch`] starts, and its children.
     pub command: bool,
+    /// Have perf write its own record of each tick with a user stack: see [`super::PerfSamples`].
+    pub perf_samples: bool,
     /// Whom to take.
     pub filters: Filters,
     /// Inode number of the agent's pid namespace when it is not the first.

@@ -1,28 +1,21 @@
-//! The ring of process events of one CPU, read as the kernel writes it.
+//! The process events of one CPU.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use memmap2::{MmapMut, MmapOptions};
-use perf_event_open_sys::bindings::perf_event_mmap_page;
 use profile::Cpu;
 
 use super::perf::{PerfError, PerfEvent};
+use super::perf_ring::PerfRing;
 
 /// Bytes of one CPU's ring. An exec with ten libraries writes about 1.5 KB.
 const RING_BYTES: usize = 256 << 10;
-/// `struct perf_event_header`: u32 type, u16 misc, u16 size.
-const RECORD_HEADER_BYTES: usize = 8;
 
 /// Process events of one CPU: exec, fork, exit, names and executable mappings, from
 /// the moment it is opened.
 #[derive(Debug)]
 pub struct SideBand {
     event: PerfEvent,
-    memory: MmapMut,
-    page: usize,
-    record: Vec<u8>,
+    ring: PerfRing,
 }
 
 impl SideBand {
@@ -33,60 +26,13 @@ impl SideBand {
     pub fn open(cpu: Cpu) -> Result<Self, PerfError> {
         let event =
             PerfEvent::side_band(cpu, true).or_else(|_| PerfEvent::side_band(cpu, false))?;
-        let page = rustix::param::page_size();
-        // SAFETY: the memory is the kernel's ring. Nobody truncates it, and the kernel
-        // writes to it under the protocol that `drain` follows.
-        let memory =
-            unsafe { MmapOptions::new().len(page + RING_BYTES).map_mut(event.as_fd().as_raw_fd()) }
-                .map_err(|source| PerfError { cpu, source })?;
-        Ok(Self { event, memory, page, record: Vec::new() })
+        let ring = PerfRing::map(cpu, &event, RING_BYTES)?;
+        Ok(Self { event, ring })
     }
 
     /// Gives each unread record to `take`, header included, and frees its room.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) {
-        let head = self.head().load(Ordering::Acquire);
-        let mut tail = self.tail().load(Ordering::Relaxed);
-        while tail < head {
-            self.copy(tail, RECORD_HEADER_BYTES);
-            let size = usize::from(u16::from_ne_bytes([self.record[6], self.record[7]]));
-            if size < RECORD_HEADER_BYTES || tail + size as u64 > head {
-                tail = head; // no record the kernel writes; give up what is here
-                break;
-            }
-            self.copy(tail, size);
-            take(&self.record);
-            tail += size as u64;
-        }
-        fence(Ordering::SeqCst); // our reads come before the kernel may write there again
-        self.tail().store(tail, Ordering::Release);
-    }
-
-    /// Copies bytes of the ring from position `at` into `record`.
-    fn copy(&mut self, at: u64, bytes: usize) {
-        let start = at as usize % RING_BYTES;
-        let first = bytes.min(RING_BYTES - start);
-        self.record.resize(bytes, 0);
-        let ring = self.memory[self.page..].as_ptr();
-        // SAFETY: both ranges lie inside the mapped ring and `record` has `bytes` bytes. The
-        // kernel does not write between tail and head until `drain` moves the tail.
-        unsafe {
-            ptr::copy_nonoverlapping(ring.add(start), self.record.as_mut_ptr(), first);
-            ptr::copy_nonoverlapping(ring, self.record.as_mut_ptr().add(first), bytes - first);
-        }
-    }
-
-    fn head(&self) -> &AtomicU64 {
-        self.position(std::mem::offset_of!(perf_event_mmap_page, data_head))
-    }
-
-    fn tail(&self) -> &AtomicU64 {
-        self.position(std::mem::offset_of!(perf_event_mmap_page, data_tail))
-    }
-
-    fn position(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the first page is a perf_event_mmap_page, in which `offset` is an aligned
-        // u64 that the kernel and we access atomically only. It lives as long as `memory`.
-        unsafe { &*self.memory.as_ptr().add(offset).cast::<AtomicU64>() }
+    pub fn drain(&mut self, take: impl FnMut(&[u8])) {
+        self.ring.drain(take);
     }
 }
 

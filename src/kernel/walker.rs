@@ -6,6 +6,7 @@ use super::abi::{CHAIN_FRAMES_MAX, USER_FRAMES_MAX};
 
 /// How the kernel walks a user stack. The step from frame to frame is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::manual_non_exhaustive)] // the hidden one is made, by tests
 pub enum Walker {
     /// In a `bpf_loop` (Linux 5.17).
     Loop,

@@ -33,6 +33,11 @@ impl Memory {
         self.0.find(address)
     }
 
+    /// Says whether this is the same memory at the same moment, or one between which nothing was mapped.
+    pub fn is_unchanged(&self, since: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &since.0)
+    }
+
     /// Gives every mapping in the order of addresses.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.by_start.values()

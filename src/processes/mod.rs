@@ -63,7 +63,7 @@ impl Processes {
             Event::Named(named) => self.name(named),
             Event::Mapped(mapped) => self.map(&mapped),
             Event::Exited(exited) => self.exit(exited),
-            Event::Sample(_) => {}
+            Event::Sample(_) | Event::PerfSample(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use profile::{ExecutableId, Pid, StackEnd};
 
-use super::{Progress, Scan};
+use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
 use crate::events::{Batch, Event, Orderer, RawSample, Timed, UserFrame};
 use crate::kernel::abi::USER_FRAMES_MAX;
@@ -46,10 +46,11 @@ impl Keeper {
         tables: Tables,
         window_bytes: usize,
         progress: Arc<Progress>,
+        witness: Option<Box<dyn Witness>>,
     ) -> io::Result<Self> {
         let (done, scanned) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut state = State::new(tables, window_bytes);
+            let mut state = State::new(tables, window_bytes, witness);
             state.scan(scope);
             let _ = done.send(()); // nobody waits any more: the start has failed
             for batch in batches {
@@ -74,6 +75,7 @@ impl Keeper {
 
 /// A sample whose stack cannot be finished before a table is there.
 struct Unfinished {
+    time: u64,
     sample: RawSample,
     comm: Option<Box<str>>,
     /// What was mapped when it was taken.
@@ -90,10 +92,11 @@ struct State {
     waiting_bytes: usize,
     side_band_lost: u64,
     finished: u64,
+    witness: Option<Box<dyn Witness>>,
 }
 
 impl State {
-    fn new(tables: Tables, window_bytes: usize) -> Self {
+    fn new(tables: Tables, window_bytes: usize, witness: Option<Box<dyn Witness>>) -> Self {
         Self {
             processes: Processes::new(Executables::new(open_files_max())),
             aggregator: Aggregator::new(window_bytes),
@@ -103,6 +106,7 @@ impl State {
             waiting_bytes: 0,
             side_band_lost: 0,
             finished: 0,
+            witness,
         }
     }
 
@@ -131,6 +135,9 @@ impl State {
     fn take(&mut self, batch: Batch) {
         self.side_band_lost += batch.side_band_lost;
         self.aggregator.received(batch.received, batch.malformed);
+        if let Some(witness) = &mut self.witness {
+            witness.lost(batch.perf_samples_lost);
+        }
         for timed in &batch.events {
             if let Event::Mapped(mapped) = &timed.event {
                 self.processes.prepare(mapped);
@@ -158,14 +165,23 @@ impl State {
     }
 
     fn apply(&mut self, timed: Timed) {
-        let Event::Sample(sample) = timed.event else { return self.processes.apply(timed.event) };
+        match timed.event {
+            Event::Sample(sample) => self.take_sample(timed.time, *sample),
+            Event::PerfSample(sample) => self.show(|witness, world| {
+                witness.perf_sample(timed.time, *sample, world);
+            }),
+            other => self.processes.apply(other),
+        }
+    }
+
+    fn take_sample(&mut self, time: u64, sample: RawSample) {
         self.aggregator.saw(&sample);
         if !self.processes.knows(sample.pid) {
             self.look_up(sample.pid);
         }
         let memory = self.processes.memory(sample.pid);
         let comm = self.processes.comm(sample.pid).map(Into::into);
-        let unfinished = Unfinished { sample: *sample, comm, memory };
+        let unfinished = Unfinished { time, sample, comm, memory };
         if unfinished.sample.copy.is_some() {
             self.tables.want(unfinished.sample.pid);
             self.walk(unfinished);
@@ -220,9 +236,18 @@ impl State {
         }
     }
 
-    fn count(&mut self, Unfinished { sample, comm, memory }: &Unfinished) {
+    fn count(&mut self, Unfinished { time, sample, comm, memory }: &Unfinished) {
         self.aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
         self.tables.used(self.aggregator.last_stack().iter().map(|frame| frame.executable));
+        self.show(|witness, world| witness.sample(*time, sample, memory, world));
+    }
+
+    fn show(&mut self, what: impl FnOnce(&mut dyn Witness, &World<'_>)) {
+        if let Some(witness) = &mut self.witness {
+            let (executables, tables) = (&self.processes.executables, &self.tables);
+            let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
+            what(witness.as_mut(), &World { executables, rule: &rule });
+        }
     }
 
     /// Asks /proc about a process that nobody told of: it ran before the start and was not looked up.

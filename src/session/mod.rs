@@ -9,6 +9,7 @@
 
 mod keeper;
 mod time;
+mod witness;
 
 use std::io;
 use std::sync::Arc;
@@ -18,13 +19,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use profile::{CaptureLedger, CpuTicks, Loss, Pid, TickOutcome, Window};
 
-use crate::events::{Reader, spawn_reader};
+use crate::events::{Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Sampler, Settings, SideBand, abi::Counters, online_cpus};
 use crate::naming::Period;
 use crate::processes::Processes;
 use crate::tables::{TableCounts, Tables};
 use keeper::Keeper;
 pub use time::SamplerTime;
+pub use witness::{Witness, World};
 
 /// Batches on their way to the keeper. When it falls behind, the reader waits, and the
 /// rings, whose losses the kernel counts, fill up.
@@ -84,11 +86,16 @@ pub struct Progress {
 }
 
 impl Session {
-    /// Loads the programs and starts the clocks.
+    /// Loads the programs and starts the clocks. `witness`: is shown what `settings` have perf record.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
-    pub fn start(settings: Settings, scan: Scan, window_bytes: usize) -> Result<Self, LoadError> {
+    pub fn start(
+        settings: Settings,
+        scan: Scan,
+        window_bytes: usize,
+        witness: Option<Box<dyn Witness>>,
+    ) -> Result<Self, LoadError> {
         let frequency = settings.frequency;
         if !settings.command {
             raise_open_files();
@@ -99,9 +106,12 @@ impl Session {
         let side_bands =
             online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
-        let reader = spawn_reader(sampler.reader()?, side_bands, sender)?;
+        let perf_samples = sampler.open_clocks()?;
+        let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
+        let reader = spawn_reader(rings, sender)?;
         let progress = Arc::new(Progress::default());
-        let keeper = Keeper::spawn(batches, scan, tables, window_bytes, Arc::clone(&progress))?;
+        let keeper =
+            Keeper::spawn(batches, scan, tables, window_bytes, Arc::clone(&progress), witness)?;
         keeper.wait_for_scan();
         let (started, started_unix_ns) = (Instant::now(), unix_ns());
         sampler.start()?;

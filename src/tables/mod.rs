@@ -250,6 +250,14 @@ impl Tables {
         })
     }
 
+    /// Gives the rule for an address of a process, `None` while it is not known. `memory`: as of then.
+    pub fn rule(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Option<Rule> {
+        match self.find(memory, executables, at) {
+            Found::Rule(rule) => Some(rule),
+            Found::Missing(_) | Found::Refused | Found::NoMapping => None,
+        }
+    }
+
     /// Finds the rule for an address of a process.
     fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
         let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
@@ -316,10 +324,7 @@ impl Tables {
                 None => {
                     self.retired.append(&mut places);
                     self.counts.refused += 1;
-                    if let Some(entry) = self.entries.get_mut(&id) {
-                        entry.state = State::Refused;
-                    }
-                    return;
+                    return self.set_all_blocks(id, abi::BLOCK_REFUSED, State::Refused);
                 }
             }
         }
@@ -347,11 +352,16 @@ impl Tables {
     }
 
     fn set_empty(&mut self, id: ExecutableId) {
+        self.set_all_blocks(id, abi::BLOCK_EMPTY, State::Empty);
+    }
+
+    /// Makes all blocks of an executable say the same.
+    fn set_all_blocks(&mut self, id: ExecutableId, place: u32, state: State) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for number in entry.numbers.clone() {
-            let _ = self.maps.set_block(number, abi::BLOCK_EMPTY);
+            let _ = self.maps.set_block(number, place); // the number is within the map
         }
-        entry.state = State::Empty;
+        entry.state = state;
     }
 
     /// Stores bytes in a slab; an empty range for no bytes, `None` when there is no room.
@@ -380,8 +390,8 @@ impl Tables {
         let slabs = self.maps.slabs();
         if slabs < self.slabs_max && self.maps.add_slab().is_ok() {
             let first = slabs * SLAB_UNITS;
-            // Place 0 means none, and the next one no rows.
-            self.places.give(first.max(abi::BLOCK_EMPTY + 1)..first + SLAB_UNITS);
+            // The first places have meanings of their own.
+            self.places.give(first.max(abi::BLOCK_REFUSED + 1)..first + SLAB_UNITS);
             return true;
         }
         if self.retired.is_empty() {

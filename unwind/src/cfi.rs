@@ -1,4 +1,4 @@
-//! Turns the call-frame information of one section into the rows of a table.
+//! The layer of call-frame information: one section's functions and their rows.
 //!
 //! `.eh_frame` and `.debug_frame` hold one entry (FDE) for each function, in any order. They
 //! are sorted by address first, and then only one function's rows are in memory at a time.
@@ -16,9 +16,8 @@ use gimli::{
 
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
 use crate::expression;
-use crate::known_code::{Known, Search};
+use crate::layers::{Layer, Seen};
 use crate::rule::{Cfa, Rule, Saved};
-use crate::table::TableBuilder;
 
 pub(crate) type Slice<'a> = gimli::EndianSlice<'a, LittleEndian>;
 type Row = UnwindTableRow<usize>;
@@ -28,8 +27,6 @@ const FUNCTIONS_MAX: usize = 1 << 21;
 /// Bytes of instructions run, as a multiple of the section's. Every FDE runs those of its CIE
 /// too, so a hostile file could ask for the square of its size.
 const WORK_MAX: usize = 32;
-/// Padding up to this alignment of the next function is no gap between functions.
-const ALIGNMENT_MAX: u64 = 64;
 
 /// What of a file is not in its table, by reason, in rows; for functions that could not be
 /// read at all, one each.
@@ -65,25 +62,20 @@ impl LeftOut {
         ]
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.malformed += other.malformed;
+        self.cfa_expression += other.cfa_expression;
+        self.cfa_offset += other.cfa_offset;
+        self.return_address += other.return_address;
+        self.frame_pointer += other.frame_pointer;
+        self.crowded_out += other.crowded_out;
+        self.limit += other.limit;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
-}
-
-/// What reading a section came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Functions with rows.
-    pub functions: u64,
-    /// Rows as the file has them, before equal neighbours are merged.
-    pub rows: u64,
-    /// What is missing.
-    pub left_out: LeftOut,
-    /// Whether some CFA is kept in [`BASE`].
-    pub needs_base: bool,
-    /// What is known of code that the section says nothing about.
-    pub known: Vec<Known>,
 }
 
 /// One FDE.
@@ -94,78 +86,109 @@ struct Function<O> {
     at: O,
 }
 
-/// Reads a section into a table. `bases`: where its pointers are relative to.
-/// `text`: addresses outside of it belong to functions that the linker has dropped.
-/// `with_base`: rules also say where [`BASE`] is saved. `search`: finds rules for what lies between functions.
-pub(crate) fn read<'a, S>(
-    section: &S,
-    bases: &BaseAddresses,
-    text: Range<u64>,
+/// The layer of one section of call-frame information.
+pub(crate) struct CallFrameLayer<'s, 'a, S>
+where
+    S: UnwindSection<Slice<'a>>,
+{
+    section: &'s S,
+    cies: Cies<'s, 'a, S>,
+    /// Sorted, at most one at an address.
+    functions: Vec<Function<S::Offset>>,
+    /// The one after that which was given last.
+    next: usize,
+    /// Where a function ends that was given is the start of the next, if they overlap.
+    last: Range<u64>,
+    context: UnwindContext<usize>,
+    /// Bytes of instructions that may still be run.
+    work: usize,
     with_base: bool,
-    mut search: Search<'_>,
-    table: &mut TableBuilder,
-) -> Found
+    /// Whether some CFA is kept in [`BASE`].
+    pub needs_base: bool,
+    seen: Seen,
+}
+
+impl<'s, 'a, S> CallFrameLayer<'s, 'a, S>
 where
     S: UnwindSection<Slice<'a>>,
     S::Offset: UnwindOffset<usize> + std::hash::Hash,
 {
-    let mut found = Found::default();
-    let mut cies = Cies { section, bases, by_offset: HashMap::new(), last: None };
-    let mut functions = functions(&mut cies, &text, &mut found.left_out);
-    if !functions.is_sorted_by_key(|function| function.start) {
-        functions.sort_by_key(|function| function.start);
+    /// Lists the functions of a section. `bases`: where its pointers are relative to. `text`: addresses
+    /// outside of it belong to functions that the linker has dropped. `with_base`: rules also say where
+    /// [`BASE`] is saved.
+    pub fn new(
+        section: &'s S,
+        bases: &'s BaseAddresses,
+        text: Range<u64>,
+        with_base: bool,
+    ) -> Self {
+        let mut seen = Seen::default();
+        let mut cies = Cies { section, bases, by_offset: HashMap::new(), last: None };
+        let mut functions = functions(&mut cies, &text, &mut seen.left_out);
+        if !functions.is_sorted_by_key(|function| function.start) {
+            functions.sort_by_key(|function| function.start);
+        }
+        functions.dedup_by_key(|function| function.start);
+        Self {
+            section,
+            cies,
+            functions,
+            next: 0,
+            last: 0..0,
+            context: UnwindContext::new(),
+            work: section.section().len().saturating_mul(WORK_MAX),
+            with_base,
+            needs_base: false,
+            seen,
+        }
     }
-    functions.dedup_by_key(|function| function.start);
+}
 
-    let mut work = section.section().len().saturating_mul(WORK_MAX);
-    let mut context = UnwindContext::new();
-    let first = functions.first().map_or(text.end, |function| function.start);
-    found.take_gap(&mut search, table, text.start..first);
-    for (at, function) in functions.iter().enumerate() {
-        let next = functions.get(at + 1).map_or(text.end, |next| next.start);
-        let end = function.end.min(next);
-        let rows = cies.rows(function, &mut context, &mut work, |start, row| {
-            if start < end {
-                found.rows += 1;
-                let rule = rule_of(row, section, with_base, &mut found);
-                table.push(start, rule);
+impl<'a, S> Layer for CallFrameLayer<'_, 'a, S>
+where
+    S: UnwindSection<Slice<'a>>,
+    S::Offset: UnwindOffset<usize> + std::hash::Hash,
+{
+    fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
+        while self.functions.get(self.next)?.start < stretch.start {
+            self.next += 1;
+        }
+        let function = &self.functions[self.next];
+        if function.start >= stretch.end {
+            return None;
+        }
+        let after = self.functions.get(self.next + 1).map_or(stretch.end, |next| next.start);
+        self.next += 1;
+        self.seen.functions += 1;
+        self.last = function.start..function.end.min(after).min(stretch.end);
+        Some(self.last.clone())
+    }
+
+    fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
+        let Self { section, cies, context, work, with_base, needs_base, seen, last, .. } = self;
+        let Some(function) = self.functions.get(self.next.wrapping_sub(1)) else { return };
+        let mut at = function.start;
+        let done = cies.rows(function, context, work, |start, row| {
+            if start < last.end {
+                at = start;
+                seen.rows += 1;
+                let (rule, base) = rule_of(row, *section, *with_base, &mut seen.left_out);
+                *needs_base |= base;
+                push(start, rule);
             }
         });
-        found.functions += 1;
-        if let Err(reason) = rows {
+        if let Err(reason) = done {
             match reason {
-                Failure::Malformed => found.left_out.malformed += 1,
-                Failure::Limit => found.left_out.limit += 1,
+                Failure::Malformed => seen.left_out.malformed += 1,
+                Failure::Limit => seen.left_out.limit += 1,
             }
-            table.push(function.start, Rule::NOT_EXPRESSIBLE);
+            push(at, Rule::NOT_EXPRESSIBLE); // how far the last row goes is not known
         }
-        found.take_gap(&mut search, table, end..next);
     }
-    found
-}
 
-impl Found {
-    /// Ends the function before a gap, and says what is known of the gap.
-    fn take_gap(&mut self, search: &mut Search<'_>, table: &mut TableBuilder, gap: Range<u64>) {
-        let known = search.gap(gap.clone());
-        if known.is_empty() && is_padding(gap.start, gap.end) {
-            return;
-        }
-        if known.first().is_none_or(|known| known.range.start > gap.start) {
-            table.push(gap.start, Rule::NO_ROW);
-        }
-        for Known { range, rule } in &known {
-            table.push(range.start, *rule);
-            table.push(range.end, Rule::NO_ROW);
-        }
-        self.known.extend(known);
+    fn seen(&self) -> Seen {
+        self.seen
     }
-}
-
-/// Says whether what lies between two functions is only there to align the second.
-fn is_padding(end: u64, next: u64) -> bool {
-    let alignment = (1u64 << next.trailing_zeros().min(63)).min(ALIGNMENT_MAX);
-    next - end < alignment
 }
 
 enum Failure {
@@ -268,14 +291,25 @@ where
     functions
 }
 
-/// Says a row as a rule. What cannot be said is a gap, counted.
+/// Says a row as a rule, and whether its CFA is in [`BASE`]. What cannot be said is a gap, counted.
 fn rule_of<'a, S: UnwindSection<Slice<'a>>>(
     row: &Row,
     section: &S,
     with_base: bool,
-    found: &mut Found,
+    left_out: &mut LeftOut,
+) -> (Rule, bool) {
+    let rule = try_rule_of(row, section, with_base, left_out);
+    let is_base =
+        matches!(rule.cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. });
+    (rule, is_base)
+}
+
+fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
+    row: &Row,
+    section: &S,
+    with_base: bool,
+    left_out: &mut LeftOut,
 ) -> Rule {
-    let left_out = &mut found.left_out;
     let ra = match row.register(Column(RA)) {
         Some(RegisterRule::Undefined) => return Rule::BOTTOM,
         rule => rule,
@@ -307,8 +341,6 @@ fn rule_of<'a, S: UnwindSection<Slice<'a>>>(
             Rule::NOT_EXPRESSIBLE
         };
     }
-    found.needs_base |=
-        matches!(cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. });
     let sp_is_cfa = row.register(Column(SP.number().into())).is_none_or(|rule| {
         matches!(
             rule,

@@ -14,29 +14,33 @@ mod check;
 mod elf;
 mod expression;
 pub mod frame_pointer;
+mod go;
 mod known_code;
+mod layers;
 pub mod reference;
 mod rule;
 mod step;
 mod table;
+mod text;
 
 use std::ops::Range;
 
-use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian, UnwindSection};
+use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian};
 
 pub use cfi::LeftOut;
 pub use check::{Checked, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
-pub use known_code::Known;
 pub use rule::{Cfa, Gap, Rule, Saved};
 pub use step::{Registers, Step, step};
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
 };
 
-use cfi::{Found, Slice};
+use cfi::{CallFrameLayer, Slice};
 use elf::{Elf, Section};
-use known_code::Search;
+use go::{FunctionTable, GoLayer};
+use known_code::KnownCode;
+use layers::{Layer, fill};
 
 /// What a file says about its call frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,42 +51,27 @@ pub struct CallFrames {
     pub functions: u64,
     /// Rows as the file has them, before equal neighbours are merged.
     pub file_rows: u64,
-    /// What is known of code that the file says nothing about, in the order of addresses.
-    pub known: Vec<Known>,
+    /// Addresses whose rows come from Go's function table or from known code, not from DWARF, in their order.
+    pub beyond: Vec<Range<u64>>,
     /// What is missing.
     pub left_out: LeftOut,
 }
 
-/// Reads the call frames of a file: `.eh_frame`, else what PT_GNU_EH_FRAME leads to, else `.debug_frame`.
+/// Reads the call frames of a file: `.eh_frame` or what PT_GNU_EH_FRAME leads to; for functions that are not
+/// there Go's function table or `.debug_frame`, then what is known of code.
 ///
 /// # Errors
 /// [`Error`] when there is no table to be had at all. One bad function never fails the file.
 pub fn read(file: ReadAt<'_>) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
     let text = text(&elf)?;
-    let Some(Source { section, is_eh_frame, bases }) = source(&elf)? else {
-        // Not one section of the kind, but the entry point is known.
-        return match read_section(&EhFrame::new(&[], LittleEndian), &elf, &Default::default(), text)
-        {
-            frames if frames.table.rows > 0 => Ok(frames),
-            _ => Err(Error::NoCallFrames),
-        };
-    };
-    if is_eh_frame {
-        return Ok(read_section(&EhFrame::new(&section.bytes, LittleEndian), &elf, &bases, text));
+    let loaded = |range| elf.loaded(range);
+    let go = FunctionTable::read(&elf, &loaded);
+    let dwarf = Dwarf::read(&elf, go.is_none())?;
+    match read_layers(&elf, &dwarf, go.as_ref(), text) {
+        frames if frames.table.rows == 0 && dwarf.is_empty() => Err(Error::NoCallFrames),
+        frames => Ok(frames),
     }
-    let mut frames = DebugFrame::new(&section.bytes, LittleEndian);
-    frames.set_address_size(8);
-    Ok(read_section(&frames, &elf, &bases, text))
-}
-
-/// Where a file's call frames are; nowhere by default.
-#[derive(Default)]
-struct Source {
-    section: Section,
-    is_eh_frame: bool,
-    /// What its pointers are relative to.
-    bases: BaseAddresses,
 }
 
 /// Finds the addresses that a table can cover.
@@ -91,16 +80,44 @@ fn text(elf: &Elf<'_>) -> Result<Range<u64>, Error> {
     Ok(text.start..text.end.min(text.start.saturating_add(TEXT_MAX)))
 }
 
-fn source(elf: &Elf<'_>) -> Result<Option<Source>, Error> {
-    let bases = BaseAddresses::default()
-        .set_text(elf.address_of(".text").unwrap_or(0))
-        .set_got(elf.address_of(".got").unwrap_or(0));
-    if let Some(section) = eh_frame(elf)? {
-        let bases = bases.set_eh_frame(section.address);
-        return Ok(Some(Source { section, is_eh_frame: true, bases }));
+/// The sections of call-frame information of a file; empty by default.
+#[derive(Default)]
+struct Dwarf {
+    eh_frame: Section,
+    debug_frame: Section,
+    /// What their pointers are relative to.
+    bases: BaseAddresses,
+}
+
+impl Dwarf {
+    /// Reads the sections. Those for debuggers count if `with_debug_frame` is said, or if there is nothing else.
+    fn read(elf: &Elf<'_>, with_debug_frame: bool) -> Result<Self, Error> {
+        let eh_frame = eh_frame(elf)?.unwrap_or_default();
+        let debug_frame = match elf.section(".debug_frame") {
+            Ok(found) if with_debug_frame => found.unwrap_or_default(),
+            Err(error) if eh_frame.bytes.is_empty() && with_debug_frame => return Err(error),
+            _ => Section::default(),
+        };
+        let bases = BaseAddresses::default()
+            .set_text(elf.address_of(".text").unwrap_or(0))
+            .set_got(elf.address_of(".got").unwrap_or(0))
+            .set_eh_frame(eh_frame.address);
+        Ok(Self { eh_frame, debug_frame, bases })
     }
-    let section = elf.section(".debug_frame")?;
-    Ok(section.map(|section| Source { section, is_eh_frame: false, bases }))
+
+    fn is_empty(&self) -> bool {
+        self.eh_frame.bytes.is_empty() && self.debug_frame.bytes.is_empty()
+    }
+
+    fn eh_frame(&self) -> EhFrame<Slice<'_>> {
+        EhFrame::new(&self.eh_frame.bytes, LittleEndian)
+    }
+
+    fn debug_frame(&self) -> DebugFrame<Slice<'_>> {
+        let mut section = DebugFrame::new(&self.debug_frame.bytes, LittleEndian);
+        section.set_address_size(8);
+        section
+    }
 }
 
 fn eh_frame(elf: &Elf<'_>) -> Result<Option<Section>, Error> {
@@ -116,34 +133,69 @@ fn eh_frame(elf: &Elf<'_>) -> Result<Option<Section>, Error> {
     }
 }
 
-fn read_section<'a, S>(
-    section: &S,
+fn read_layers(
     elf: &Elf<'_>,
-    bases: &BaseAddresses,
+    dwarf: &Dwarf,
+    go: Option<&FunctionTable>,
     text: Range<u64>,
-) -> CallFrames
-where
-    S: UnwindSection<Slice<'a>>,
-    S::Offset: gimli::UnwindOffset<usize> + std::hash::Hash,
-{
+) -> CallFrames {
     let (mut with_base, mut block_shift) = (false, BLOCK_SHIFT_MAX);
     // Few files have a CFA in the base register, or more rules in one place than a block can
     // number: those are read again.
-    let (table, found) = loop {
-        let mut builder = TableBuilder::new(text.start, text.end, block_shift);
-        let loaded = |range| elf.loaded(range);
-        let search = Search::new(&loaded, elf.entry, elf.has_runtime());
-        let found = cfi::read(section, bases, text.clone(), with_base, search, &mut builder);
-        let table = builder.finish();
-        if found.needs_base && !with_base {
+    loop {
+        let (frames, needs_base) = read_once(elf, dwarf, go, &text, with_base, block_shift);
+        if needs_base && !with_base {
             with_base = true;
-        } else if table.crowded_out > 0 && block_shift > BLOCK_SHIFT_MIN {
+        } else if frames.table.crowded_out > 0 && block_shift > BLOCK_SHIFT_MIN {
             block_shift -= 2;
         } else {
-            break (table, found);
+            return frames;
         }
-    };
-    let Found { functions, rows, mut left_out, known, .. } = found;
-    left_out.crowded_out = table.crowded_out;
-    CallFrames { table, functions, file_rows: rows, known, left_out }
+    }
+}
+
+/// Reads a file's layers into a table; says too whether some CFA is kept in the base register.
+fn read_once(
+    elf: &Elf<'_>,
+    dwarf: &Dwarf,
+    go: Option<&FunctionTable>,
+    text: &Range<u64>,
+    with_base: bool,
+    block_shift: u32,
+) -> (CallFrames, bool) {
+    let (eh_frame, debug_frame) = (dwarf.eh_frame(), dwarf.debug_frame());
+    let loaded = |range| elf.loaded(range);
+    let mut eh = CallFrameLayer::new(&eh_frame, &dwarf.bases, text.clone(), with_base);
+    let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
+    let mut go = go.map(|table| GoLayer::new(table, &loaded));
+    let mut known = KnownCode::new(&loaded, elf.entry, elf.has_runtime());
+
+    let mut layers: Vec<&mut dyn Layer> = vec![&mut eh, &mut debug];
+    layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
+    layers.push(&mut known);
+    let below_dwarf = layers.len() - 2;
+
+    let mut frames = CallFrames::default();
+    let mut builder = TableBuilder::new(text.start, text.end, block_shift);
+    fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
+        if below < below_dwarf {
+            add(&mut frames.beyond, function);
+        }
+    });
+    for seen in layers.iter().map(|layer| layer.seen()) {
+        frames.functions += seen.functions;
+        frames.file_rows += seen.rows;
+        frames.left_out.add(&seen.left_out);
+    }
+    frames.table = builder.finish();
+    frames.left_out.crowded_out = frames.table.crowded_out;
+    (frames, eh.needs_base || debug.needs_base)
+}
+
+/// Adds a range behind others, joined with the last where they touch.
+fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+        _ => ranges.push(range),
+    }
 }

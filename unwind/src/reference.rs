@@ -4,15 +4,15 @@
 //! For checking: `everytick unwind --check`, and the tests.
 
 use gimli::{
-    BaseAddresses, CfaRule, DebugFrame, EhFrame, Encoding, EvaluationResult, Expression, Format,
-    LittleEndian, Location, Register as Column, RegisterRule, UnwindContext, UnwindOffset,
-    UnwindSection, UnwindTableRow, Value,
+    BaseAddresses, CfaRule, Encoding, EvaluationResult, Expression, Format, Location,
+    Register as Column, RegisterRule, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow,
+    Value,
 };
 
 use crate::arch::{RA, REGISTERS};
 use crate::cfi::Slice;
-use crate::elf::{Elf, Section};
-use crate::{Error, Source, source, text};
+use crate::elf::Elf;
+use crate::{Dwarf, Error, text};
 
 /// Operations that one expression may take.
 const ITERATIONS_MAX: u32 = 1000;
@@ -42,39 +42,41 @@ pub struct Caller {
     pub registers: [Option<u64>; REGISTERS],
 }
 
+/// A function of a section: its start, its end, and the place of its FDE.
+type Function = (u64, u64, usize);
+
 /// A file's call frames, for asking.
 pub struct Reference {
-    section: Section,
-    is_eh_frame: bool,
-    bases: BaseAddresses,
-    /// Start, end and place of each function, sorted by start.
-    functions: Vec<(u64, u64, usize)>,
+    dwarf: Dwarf,
+    /// Functions of `.eh_frame`, sorted by start.
+    eh_frame: Vec<Function>,
+    /// Functions of `.debug_frame`, likewise: asked where the others say nothing.
+    debug_frame: Vec<Function>,
 }
 
 impl Reference {
-    /// Reads the section and finds its functions.
+    /// Reads the sections and finds their functions.
     ///
     /// # Errors
     /// As [`crate::read`].
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
         let text = text(&elf)?;
-        let Source { section, is_eh_frame, bases } = source(&elf)?.unwrap_or_default();
-        let mut reference = Self { section, is_eh_frame, bases, functions: Vec::new() };
-        let mut functions = match is_eh_frame {
-            true => functions(&reference.eh_frame(), &reference.bases),
-            false => functions(&reference.debug_frame(), &reference.bases),
+        let dwarf = Dwarf::read(&elf, true)?;
+        let sorted = |mut functions: Vec<Function>| {
+            functions.retain(|(start, end, _)| text.contains(start) && end > start);
+            functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
+            functions.dedup_by_key(|(start, ..)| *start);
+            functions
         };
-        functions.retain(|(start, end, _)| text.contains(start) && end > start);
-        functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
-        functions.dedup_by_key(|(start, ..)| *start);
-        reference.functions = functions;
-        Ok(reference)
+        let eh_frame = sorted(functions(&dwarf.eh_frame(), &dwarf.bases));
+        let debug_frame = sorted(functions(&dwarf.debug_frame(), &dwarf.bases));
+        Ok(Self { dwarf, eh_frame, debug_frame })
     }
 
-    /// The range of addresses of each function, sorted.
-    pub fn functions(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
-        self.functions.iter().map(|(start, end, _)| (*start, *end))
+    /// The range of addresses of each function.
+    pub fn functions(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.eh_frame.iter().chain(&self.debug_frame).map(|(start, end, _)| (*start, *end))
     }
 
     /// Says how the caller is found from a place. `registers` are the callee's, by number.
@@ -85,29 +87,19 @@ impl Reference {
         read: &dyn Fn(u64) -> u64,
     ) -> Answer {
         let frame = Frame { place, registers, read };
-        match self.is_eh_frame {
-            true => self.ask(&self.eh_frame(), &frame),
-            false => self.ask(&self.debug_frame(), &frame),
+        match self.ask(&self.dwarf.eh_frame(), &self.eh_frame, &frame) {
+            Answer::Nothing => self.ask(&self.dwarf.debug_frame(), &self.debug_frame, &frame),
+            answer => answer,
         }
     }
 
-    fn eh_frame(&self) -> EhFrame<Slice<'_>> {
-        EhFrame::new(&self.section.bytes, LittleEndian)
-    }
-
-    fn debug_frame(&self) -> DebugFrame<Slice<'_>> {
-        let mut section = DebugFrame::new(&self.section.bytes, LittleEndian);
-        section.set_address_size(8);
-        section
-    }
-
-    fn ask<'a, S>(&self, section: &S, frame: &Frame<'_>) -> Answer
+    fn ask<'a, S>(&self, section: &S, functions: &[Function], frame: &Frame<'_>) -> Answer
     where
         S: UnwindSection<Slice<'a>>,
         S::Offset: UnwindOffset<usize>,
     {
-        let after = self.functions.partition_point(|(start, ..)| *start <= frame.place);
-        let Some((_, end, at)) = after.checked_sub(1).map(|at| self.functions[at]) else {
+        let after = functions.partition_point(|(start, ..)| *start <= frame.place);
+        let Some((_, end, at)) = after.checked_sub(1).map(|at| functions[at]) else {
             return Answer::Nothing;
         };
         if frame.place >= end {
@@ -115,10 +107,14 @@ impl Reference {
         }
         let mut context = UnwindContext::new();
         let row = section
-            .fde_from_offset(&self.bases, S::Offset::from(at), S::cie_from_offset)
+            .fde_from_offset(&self.dwarf.bases, S::Offset::from(at), S::cie_from_offset)
             .and_then(|fde| {
-                let row =
-                    fde.unwind_info_for_address(section, &self.bases, &mut context, frame.place)?;
+                let row = fde.unwind_info_for_address(
+                    section,
+                    &self.dwarf.bases,
+                    &mut context,
+                    frame.place,
+                )?;
                 Ok(row.clone())
             });
         match row {

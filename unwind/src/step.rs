@@ -90,8 +90,10 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
     let (Ok(ra), Ok(fp)) = (ra, fp) else { return Step::Unreadable };
     let Some(ip) = ra else { return Step::NotExpressible };
     let Ok(base) = saved(at, rule.base, cfa, at.base, &read) else { return Step::Unreadable };
-    // A stack rises with each call, except where the return address has been popped already.
-    let is_risen = cfa > at.sp || cfa == at.sp && !at.is_return;
+    // A stack rises with each call, except where the return address has been popped already. A CFA that
+    // is not found by sp may lie on another stack: this frame has switched to the one it is on.
+    let is_by_sp = matches!(rule.cfa, Cfa::Register(SP, _) | Cfa::Plt { .. });
+    let is_risen = cfa > at.sp || cfa < at.sp && !is_by_sp || cfa == at.sp && !at.is_return;
     if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || !is_risen {
         return Step::ReturnAddress;
     }
@@ -191,6 +193,18 @@ mod tests {
         assert_eq!(step(&outer, &rule(0), read), Step::ReturnAddress);
         // vfork() keeps its return address in a register while its child uses the stack.
         assert!(matches!(step(&at(), &rule(0), read), Step::Caller(_)));
+    }
+
+    #[test]
+    fn a_frame_that_has_switched_stacks_leads_back_to_one_that_lies_lower() {
+        let switched = Registers { fp: Some(STACK - 0x1000), is_return: true, ..at() };
+        let by_fp = rule(Cfa::Register(FP, 16), Saved::AtCfa(-2));
+        match step(&switched, &by_fp, |_| Some(0x5_5555)) {
+            Step::Caller(caller) => assert_eq!(caller.sp, STACK - 0x1000 + 16),
+            other => panic!("{other:?}"),
+        }
+        let circle = Registers { fp: Some(switched.sp - 16), ..switched };
+        assert_eq!(step(&circle, &by_fp, |_| Some(0x5_5555)), Step::ReturnAddress);
     }
 
     #[test]

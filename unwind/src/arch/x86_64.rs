@@ -32,6 +32,11 @@ pub const SIGNAL_IP: i64 = 168;
 pub const SIGNAL_REGISTERS: [i64; REGISTERS] =
     [144, 136, 152, 128, 112, 104, 120, 160, 40, 48, 56, 64, 72, 80, 88, 96];
 
+/// Numbers that perf gives what a sample has of registers: the instruction, then the general ones by their
+/// DWARF number. Source: `enum perf_event_x86_regs` in the kernel's `uapi/asm/perf_regs.h`.
+pub const PERF_REGISTERS: [u8; 1 + REGISTERS] =
+    [8, 0, 3, 2, 1, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
+
 impl Register {
     /// Gives the register of a number; only its low 4 bits count.
     pub const fn from_number(number: u8) -> Self {

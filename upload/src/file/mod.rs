@@ -101,12 +101,8 @@ impl FileSink {
     /// [`FileError`] for an unknown ending and for a place that takes no file.
     pub fn new(path: PathBuf, by: By) -> Result<Self, FileError> {
         let Some(format) = Format::of(&path) else { return Err(FileError::Extension { path }) };
-        if path.is_dir() {
-            return Err(FileError::IsDirectory { path });
-        }
-        let sink = Self { path, format, by };
-        sink.temporary()?; // removed when dropped
-        Ok(sink)
+        check_place(&path)?;
+        Ok(Self { path, format, by })
     }
 
     /// Where it is written.
@@ -119,13 +115,7 @@ impl FileSink {
     /// # Errors
     /// [`FileError`]; then there is no file, or still the one that was there before.
     pub fn write(&self, profile: &Profile) -> Result<(), FileError> {
-        let bytes = self.encode(profile)?;
-        let write = |source| FileError::Write { path: self.path.clone(), source };
-        let mut file = self.temporary()?;
-        file.write_all(&bytes).map_err(write)?;
-        file.as_file().sync_all().map_err(write)?;
-        file.persist(&self.path).map_err(|error| write(error.error))?;
-        Ok(())
+        replace(&self.path, &self.encode(profile)?)
     }
 
     fn encode(&self, profile: &Profile) -> Result<Vec<u8>, FileError> {
@@ -136,25 +126,49 @@ impl FileSink {
                 .map_err(|source| FileError::Draw { path: self.path.clone(), source }),
         }
     }
+}
 
-    /// Makes a file beside the one to write: the same file system, so that renaming is one step.
-    fn temporary(&self) -> Result<NamedTempFile, FileError> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        tempfile::Builder::new()
-            .prefix(".everytick-")
-            .permissions(Permissions::from_mode(0o666)) // less the umask
-            .tempfile_in(directory)
-            .map_err(|source| {
-                // The library adds the random name of its file, which tells nobody anything.
-                let text = source.to_string();
-                let answer = text.split(" at path ").next().unwrap_or_default().to_owned();
-                let source = io::Error::new(source.kind(), answer);
-                FileError::Directory { directory: directory.to_owned(), source }
-            })
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// [`FileError`]; then there is no file, or still the one that was there before.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = |source| FileError::Write { path: path.to_owned(), source };
+    let mut file = temporary(path)?;
+    file.write_all(bytes).map_err(write)?;
+    file.as_file().sync_all().map_err(write)?;
+    file.persist(path).map_err(|error| write(error.error))?;
+    Ok(())
+}
+
+/// Checks that [`replace`] can write a file, without touching what is there.
+///
+/// # Errors
+/// [`FileError`] for a place that takes no file.
+pub fn check_place(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
+        return Err(FileError::IsDirectory { path: path.to_owned() });
     }
+    temporary(path).map(drop)
+}
+
+/// Makes a file beside the one to write: the same file system, so that renaming is one step.
+fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".everytick-")
+        .permissions(Permissions::from_mode(0o666)) // less the umask
+        .tempfile_in(directory)
+        .map_err(|source| {
+            // The library adds the random name of its file, which tells nobody anything.
+            let text = source.to_string();
+            let answer = text.split(" at path ").next().unwrap_or_default().to_owned();
+            let source = io::Error::new(source.kind(), answer);
+            FileError::Directory { directory: directory.to_owned(), source }
+        })
 }
 
 #[cfg(test)]

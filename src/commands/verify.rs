@@ -1,0 +1,104 @@
+//! `everytick verify`: another unwinder walks the very ticks that we walk, here and now.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use profile::Pid;
+
+use super::cli::VerifyArguments;
+use super::ends::{End, Ends};
+use super::meter::Meter;
+use super::{child, filters, record, refusal, terminal, verify_report};
+use crate::kernel::{Filters, Settings, Walker};
+use crate::session::{Scan, Session};
+use crate::verify::Judge;
+use upload::file;
+
+/// Bytes that the window may take: nobody reads it, but samples are counted as in `record`.
+const WINDOW_BYTES: usize = 64 << 20;
+
+/// Judges until it is over, and says what was found. Fails only when it could not run.
+pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
+    let settings = settings(arguments)?;
+    if let Some(path) = &arguments.output {
+        file::check_place(path)?;
+    }
+    let ends = Ends::watch()?;
+    let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
+    let mut session =
+        Session::start(settings, scan(arguments), WINDOW_BYTES, Some(Box::new(judge)))
+            .map_err(refusal::explain)?;
+    let command = record::launch(&mut session, &arguments.command, &ends)?;
+    announce(arguments);
+    let deadline =
+        arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let mut meter = Meter::new(false);
+    let end = ends.wait(deadline, &session, &mut meter);
+    meter.clear();
+    if let (false, Some(command)) = (matches!(end, End::Command(_)), command) {
+        child::terminate(command);
+    }
+
+    let recording = session.finish().context("the recording could not be finished")?;
+    recording.ledger.check().context("please report this")?;
+    let (findings, executables) = (shared.take(), &recording.processes.executables);
+    let seconds = recording.period.duration_ns as f64 / 1e9;
+    let text = verify_report::text(&findings, executables, seconds, arguments.places);
+    terminal::line(text.trim_end());
+    if let Some(path) = &arguments.output {
+        file::replace(path, verify_report::json(&findings, executables, seconds).as_bytes())?;
+        terminal::line(&format!("  wrote         {}", path.display()));
+    }
+    if let (false, Some(command)) = (matches!(end, End::Command(_)), command) {
+        ends.wait_for_command(command, false);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(arguments: &VerifyArguments) -> Result<Settings> {
+    record::check_frequency(arguments.frequency)?;
+    let processes = filters::processes(&arguments.pids)?;
+    let walker = Walker::of_this_kernel();
+    Ok(Settings {
+        frequency: arguments.frequency,
+        kernel_stacks: false,
+        user_stacks: true,
+        idle: false,
+        command: !arguments.command.is_empty(),
+        perf_samples: true,
+        filters: Filters { processes, ..Filters::default() },
+        pid_namespace: filters::pid_namespace()?,
+        own_pid: std::process::id(),
+        kernel_frames_limit: record::kernel_frames_limit(),
+        walker,
+        user_frames_limit: walker.frames_max(),
+        tick_limit: record::TICK_LIMIT_NS,
+        ring_bytes: record::ring_bytes(arguments.frequency),
+    })
+}
+
+/// As in `record`: only what can be sampled need be looked up.
+fn scan(arguments: &VerifyArguments) -> Scan {
+    if arguments.command.is_empty() && arguments.pids.is_empty() {
+        return Scan::All;
+    }
+    Scan::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect())
+}
+
+fn announce(arguments: &VerifyArguments) {
+    let what = match arguments.command.first() {
+        Some(program) => program.as_str(),
+        None if arguments.pids.is_empty() => "the machine",
+        None => "what was named",
+    };
+    let until = match arguments.duration {
+        Some(seconds) => format!("for {seconds} s"),
+        None if arguments.command.is_empty() => "until Ctrl-C".into(),
+        None => "until it ends".into(),
+    };
+    terminal::line(&format!(
+        "everytick: judging {what} at {} Hz {until}, with framehop beside us",
+        arguments.frequency
+    ));
+}

@@ -1,0 +1,40 @@
+//! perf's own records of the ticks of one CPU: registers and stack of the very instant that was sampled.
+//!
+//! The kernel writes one when the program returns 1 for a tick. `verify` walks them with another unwinder.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use profile::Cpu;
+
+use super::perf::{PerfError, PerfEvent};
+use super::perf_ring::PerfRing;
+
+/// Bytes of one CPU's ring: each record takes its full 64 KiB, however little stack there is.
+const RING_BYTES: usize = 8 << 20;
+
+/// The records of one CPU's sampling clock.
+#[derive(Debug)]
+pub struct PerfSamples {
+    clock: OwnedFd,
+    ring: PerfRing,
+}
+
+impl PerfSamples {
+    /// Maps the ring of a sampling clock.
+    pub(super) fn of(cpu: Cpu, clock: &PerfEvent) -> Result<Self, PerfError> {
+        let ring = PerfRing::map(cpu, clock, RING_BYTES)?;
+        let clock = clock.duplicate().map_err(|source| PerfError { cpu, source })?;
+        Ok(Self { clock, ring })
+    }
+
+    /// Gives each unread record to `take`, header included, and frees its room.
+    pub fn drain(&mut self, take: impl FnMut(&[u8])) {
+        self.ring.drain(take);
+    }
+}
+
+impl AsFd for PerfSamples {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.clock.as_fd()
+    }
+}

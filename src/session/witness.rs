@@ -1,0 +1,28 @@
+//! Somebody who is shown every sample as it is counted, beside what perf recorded of the same tick.
+
+use profile::VirtAddr;
+use unwind::Rule;
+
+use crate::events::{PerfSample, RawSample};
+use crate::processes::{Executables, Memory};
+
+/// What is known when something is shown.
+pub struct World<'a> {
+    /// The files behind mappings.
+    pub executables: &'a Executables,
+    /// Gives the rule that walks go by at an address, if it is there.
+    pub rule: &'a dyn Fn(&Memory, VirtAddr) -> Option<Rule>,
+}
+
+/// Sees samples and perf's records; changes nothing. Records of a CPU come in the order of time; a sample
+/// whose stack had to be finished comes when it is.
+pub trait Witness: Send {
+    /// Sees a sample that is counted. `memory`: what was mapped at its `time`.
+    fn sample(&mut self, time: u64, sample: &RawSample, memory: &Memory, world: &World<'_>);
+
+    /// Sees what perf recorded at `time`.
+    fn perf_sample(&mut self, time: u64, sample: PerfSample, world: &World<'_>);
+
+    /// Learns that so many of perf's records found no room.
+    fn lost(&mut self, perf_samples: u64);
+}

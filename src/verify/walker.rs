@@ -1,0 +1,225 @@
+//! Walks a copied stack with framehop, by the call frames of the files that were mapped.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
+use object::read::elf::ElfFile64;
+use object::{LittleEndian, Object, ObjectSection, ReadCache};
+use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
+use unwind::arch::{FP, SP};
+
+use super::verdict::{End, Reason, Stack};
+use crate::events::PerfSample;
+use crate::kernel::PERF_STACK_BYTES;
+use crate::kernel::abi::USER_FRAMES_MAX;
+use crate::processes::{Executables, Mapping, Memory};
+
+/// Bytes of sections kept. With more, everything is read again as it is needed.
+const SECTIONS_BYTES_MAX: usize = 512 << 20;
+/// Processes whose unwinders are kept.
+const PROCESSES_MAX: usize = 512;
+
+type Bytes = Arc<[u8]>;
+type Sections = ExplicitModuleSectionInfo<Bytes>;
+
+/// Walks, and keeps what walks need.
+#[derive(Default)]
+pub(super) struct Walker {
+    /// What framehop wants to know of a file; `None` where there is no file to read.
+    files: HashMap<ExecutableId, Option<Sections>>,
+    bytes: usize,
+    processes: HashMap<Pid, Process>,
+}
+
+/// How to walk in a process, as long as its memory stays as it is.
+struct Process {
+    memory: Memory,
+    unwinder: UnwinderX86_64<Bytes>,
+    // One for each: framehop tells the rules of different unwinders in a cache apart by 16 bits.
+    cache: CacheX86_64,
+}
+
+impl Walker {
+    /// Walks what perf recorded of a process's thread. `memory`: what was mapped then.
+    pub fn walk(
+        &mut self,
+        pid: Pid,
+        memory: &Memory,
+        executables: &Executables,
+        sample: &PerfSample,
+    ) -> Stack {
+        let mut process = self.process(pid, memory, executables);
+        let register = |register: unwind::arch::Register| {
+            sample.copy.registers[usize::from(register.number())]
+        };
+        let stack = CopiedStack { sample, start: register(SP), missing: Cell::new(None) };
+        let mut registers = UnwindRegsX86_64::new(sample.copy.ip, register(SP), register(FP));
+        let mut at = FrameAddress::from_instruction_pointer(sample.copy.ip);
+        let mut frames = Vec::new();
+        let end = loop {
+            if frames.len() > USER_FRAMES_MAX as usize {
+                break End::Limit(Reason::TheirsLimited);
+            }
+            frames.push(at.address());
+            let before = registers;
+            match process.step(at, &mut registers, &stack) {
+                // Where a word is missing framehop tries something else: what comes then is no frame.
+                _ if stack.missing.get().is_some() => break stack.end(),
+                Ok(Some(caller)) if is_code(memory, caller) => at = caller,
+                Ok(Some(_)) => break End::Stopped("address outside code"),
+                Ok(None) if process.is_bottom(at, before, &stack) => break End::Complete,
+                Ok(None) => break End::Stopped("frame pointer 0 where it has no row"),
+                Err(error) => break End::Stopped(text(error)),
+            }
+        };
+        self.processes.insert(pid, process);
+        Stack { frames, end }
+    }
+
+    /// Takes the unwinder for a process's memory, or makes it.
+    fn process(&mut self, pid: Pid, memory: &Memory, executables: &Executables) -> Process {
+        let known = self.processes.remove(&pid);
+        if let Some(process) = known.filter(|process| memory.is_unchanged(&process.memory)) {
+            return process;
+        }
+        if self.processes.len() >= PROCESSES_MAX {
+            self.processes.clear();
+        }
+        let mut unwinder = UnwinderX86_64::new();
+        for mapping in memory.iter() {
+            if let Some(module) = self.module(mapping, executables) {
+                unwinder.add_module(module);
+            }
+        }
+        Process { memory: memory.clone(), unwinder, cache: CacheX86_64::new() }
+    }
+
+    fn module(&mut self, mapping: &Mapping, executables: &Executables) -> Option<Module<Bytes>> {
+        let Mapping { start, end, offset, executable } = *mapping;
+        let file = executables.get(executable);
+        let sections = self.sections(executable, file.file())?;
+        let address = file.address_of(FileOffset(offset), VirtAddr(start)).0;
+        // Where address 0 of the file would be.
+        let base = start.wrapping_sub(address);
+        Some(Module::new(file.name.to_string(), start..end, base, sections))
+    }
+
+    fn sections(&mut self, executable: ExecutableId, file: Option<&File>) -> Option<Sections> {
+        if let Some(known) = self.files.get(&executable) {
+            return known.clone();
+        }
+        if self.bytes > SECTIONS_BYTES_MAX {
+            (self.files, self.bytes) = (HashMap::new(), 0);
+            self.processes.clear();
+        }
+        let sections = file.and_then(read);
+        self.bytes += sections.as_ref().map_or(0, bytes);
+        self.files.insert(executable, sections.clone());
+        sections
+    }
+}
+
+impl Process {
+    /// Steps to the caller.
+    fn step(
+        &mut self,
+        at: FrameAddress,
+        registers: &mut UnwindRegsX86_64,
+        stack: &CopiedStack<'_>,
+    ) -> Result<Option<FrameAddress>, Error> {
+        let mut read = |address| stack.read(address).ok_or(());
+        let caller = self.unwinder.unwind_frame(at, registers, &mut self.cache, &mut read)?;
+        let null = Error::ReturnAddressIsNull;
+        caller.map(|address| FrameAddress::from_return_address(address).ok_or(null)).transpose()
+    }
+
+    /// Says whether a frame is the outermost one by its call frames: where framehop has none, it goes by the
+    /// frame pointer and takes 0 for the end. Then it would not end with another frame pointer.
+    fn is_bottom(
+        &mut self,
+        at: FrameAddress,
+        mut registers: UnwindRegsX86_64,
+        stack: &CopiedStack<'_>,
+    ) -> bool {
+        const NO_FRAME_POINTER: u64 = 8;
+        registers.set_bp(NO_FRAME_POINTER);
+        matches!(self.step(at, &mut registers, stack), Ok(None))
+    }
+}
+
+fn is_code(memory: &Memory, caller: FrameAddress) -> bool {
+    memory.find(VirtAddr(caller.address_for_lookup())).is_some()
+}
+
+fn text(error: Error) -> &'static str {
+    match error {
+        Error::CouldNotReadStack(_) => "unreadable stack",
+        Error::FramepointerUnwindingMovedBackwards => "frame pointer that leads back",
+        Error::DidNotAdvance => "no advance",
+        Error::IntegerOverflow => "overflow",
+        Error::ReturnAddressIsNull => "return address 0",
+    }
+}
+
+/// The stack as perf copied it.
+struct CopiedStack<'a> {
+    sample: &'a PerfSample,
+    start: u64,
+    /// A word that was asked for and may be stack, but was not copied.
+    missing: Cell<Option<u64>>,
+}
+
+impl CopiedStack<'_> {
+    fn read(&self, address: u64) -> Option<u64> {
+        let stack = &self.sample.copy.stack;
+        let into = usize::try_from(address.checked_sub(self.start)?).ok()?;
+        let word = into.checked_add(8).and_then(|end| stack.get(into..end));
+        if word.is_none() && (self.sample.is_cut || into < PERF_STACK_BYTES as usize) {
+            self.missing.set(Some(address));
+        }
+        Some(u64::from_ne_bytes(word?.try_into().ok()?))
+    }
+
+    /// Why there are no more words.
+    fn end(&self) -> End {
+        End::Limit(if self.sample.is_cut { Reason::CopyEnded } else { Reason::CopyHole })
+    }
+}
+
+/// Reads what framehop wants to know of an ELF file.
+fn read(file: &File) -> Option<Sections> {
+    let cache = ReadCache::new(file);
+    let elf = ElfFile64::<LittleEndian, _>::parse(&cache).ok()?;
+    let section = |name: &str| elf.section_by_name(name);
+    let range = |name: &str| -> Option<Range<u64>> {
+        let section = section(name)?;
+        Some(section.address()..section.address().checked_add(section.size())?)
+    };
+    let data = |name: &str| -> Option<Bytes> {
+        let section = section(name)?;
+        let is_plain = section
+            .compressed_file_range()
+            .is_ok_and(|range| range.format == object::CompressionFormat::None);
+        is_plain.then(|| section.data().ok()).flatten().map(Into::into)
+    };
+    Some(Sections {
+        text_svma: range(".text"),
+        got_svma: range(".got"),
+        eh_frame_svma: range(".eh_frame"),
+        eh_frame: data(".eh_frame"),
+        eh_frame_hdr_svma: range(".eh_frame_hdr"),
+        eh_frame_hdr: data(".eh_frame_hdr"),
+        debug_frame: data(".debug_frame"),
+        ..Sections::default()
+    })
+}
+
+fn bytes(sections: &Sections) -> usize {
+    let all = [&sections.eh_frame, &sections.eh_frame_hdr, &sections.debug_frame];
+    all.into_iter().flatten().map(|bytes| bytes.len()).sum()
+}

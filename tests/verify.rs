@@ -1,0 +1,114 @@
+//! `everytick verify`: framehop walks the very ticks that we walk.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+use std::path::Path;
+use std::process::Output;
+
+use common::{Running, alone, compile_with, directory, everytick};
+use serde_json::Value;
+
+/// Runs `everytick verify` with these arguments and gives its figures.
+fn verify(arguments: &[&str]) -> Value {
+    let place = directory();
+    let mut command = everytick();
+    command.args(["verify", "-o", "figures.json"]).args(arguments).current_dir(place.path());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    println!("{stderr}");
+    assert!(output.status.success(), "{stderr}");
+    let text = std::fs::read_to_string(place.path().join("figures.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Checks that both walkers completed at least so many ticks, 99.9 % of them with the same frames, and gives
+/// how many ticks were compared.
+fn check(figures: &Value, least: u64) -> u64 {
+    let total = |name: &str| figures["total"][name].as_u64().unwrap();
+    let (both, equal) = (total("both_complete"), total("both_complete_equal"));
+    assert!(both >= least, "only {both} ticks: {figures:#}");
+    assert!(equal * 1000 >= both * 999, "{equal} of {both}: {figures:#}");
+    total("judged")
+}
+
+#[test]
+fn a_chain_without_frame_pointers_is_the_same_to_both() {
+    let _alone = alone();
+    let place = directory();
+    let bare = ["-O2", "-fomit-frame-pointer"];
+    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let figures = verify(&["-F", "499", "-d", "2", "-p", &program.pid()]);
+    let judged = check(&figures, 100);
+    let seen = figures["seen"].as_u64().unwrap();
+    assert!(judged * 100 >= seen * 99, "{judged} of {seen} compared: {figures:#}");
+    let chain = &figures["by_executable_of_last_agreed_frame"][0];
+    assert_eq!(chain["executable"], program_path(place.path()));
+    assert!(chain["build_id"].is_string());
+}
+
+fn program_path(directory: &Path) -> String {
+    directory.join("chain").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_command_with_all_that_it_starts_is_judged() {
+    let _alone = alone();
+    let source = "import zlib, re, json\n\
+        text = json.dumps([str(n) * 9 for n in range(20000)])\n\
+        for _ in range(6): zlib.compress(text.encode()); re.findall('1+', text); sorted(text)\n";
+    check(&verify(&["-F", "499", "--", "python3", "-c", source]), 100);
+}
+
+#[test]
+fn where_framehop_gives_up_dwarf_says_who_is_right() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile_with("in_signal.c", place.path(), "in_signal", &[]));
+    let figures = verify(&["-F", "499", "-d", "1", "-p", &program.pid()]);
+    // framehop does not know where a signal frame keeps its registers, and skips to `a` by its frame pointer.
+    let total = &figures["total"];
+    assert!(total["different"].as_u64().unwrap() > 20, "{figures:#}");
+    assert_eq!(total["different"], total["dwarf_agrees_with_ours"], "{figures:#}");
+    assert_eq!(total["dwarf_agrees_with_framehop"], 0);
+    assert_eq!(figures["differences"][0]["rule"], "signal frame");
+    assert_eq!(figures["differences"][0]["frame"], 2);
+}
+
+#[test]
+fn code_without_call_frames_and_frame_pointers_is_told_by_place() {
+    let _alone = alone();
+    let place = directory();
+    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let figures = verify(&["-F", "199", "-d", "1", "-p", &program.pid()]);
+    // Neither can walk it: framehop takes what lies on the stack for a return address, we stop.
+    assert_eq!(figures["total"]["both_complete"], 0, "{figures:#}");
+    let difference = &figures["differences"][0];
+    assert_eq!((&difference["kind"], &difference["frame"]), (&"shorter".into(), &0.into()));
+    assert_eq!(difference["rule"], "no row");
+    assert_eq!(difference["ours"], "ends: no unwind row");
+    let after = difference["after"].as_str().unwrap();
+    assert!(after.starts_with(&format!("{}+0x", program_path(place.path()))), "{after}");
+}
+
+/// Runs it where it refuses: one sentence, nothing left behind.
+fn refused(arguments: &[&str], status: i32, expected: &str) {
+    let _alone = alone();
+    let place = directory();
+    let command = everytick().arg("verify").args(arguments).current_dir(place.path()).output();
+    let Output { status: found, stderr, .. } = command.unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert_eq!(found.code(), Some(status), "{stderr}");
+    assert!(stderr.contains(expected), "{stderr:?} does not say {expected:?}");
+    assert_eq!(place.path().read_dir().unwrap().count(), 0, "{arguments:?} left files");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    refused(&["-p", "4194303"], 1, "there is no process 4194303; `ps -e` lists those that run");
+    refused(&["-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
+    refused(&["-F", "1000000"], 1, "-F 1000000: this kernel allows at most");
+    refused(&["-d", "-1"], 2, "give a number of seconds above 0");
+    refused(&["-o", "/nowhere/x.json"], 1, "cannot write to the directory /nowhere: No such file");
+    refused(&["-d", "1", "--", "/no/such"], 1, "cannot run /no/such; check its name");
+}

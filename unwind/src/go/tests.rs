@@ -1,0 +1,162 @@
+//! A function table made by hand: what each kind of function becomes.
+
+use super::table::FunctionTable;
+use super::*;
+
+const TEXT: u64 = 0x40_1000;
+
+/// A function for the table: its code, its distances as (bytes of code, bytes of stack), and its flags.
+struct Made {
+    name: &'static str,
+    code: Vec<u8>,
+    distances: &'static [(u32, i32)],
+    flags: u8,
+}
+
+fn made(name: &'static str, code: &[u8], distances: &'static [(u32, i32)], flags: u8) -> Made {
+    let mut code = code.to_vec();
+    code.resize(64, 0x90);
+    Made { name, code, distances, flags }
+}
+
+/// Writes a table as Go 1.20 does, whose header says where the text begins.
+fn table(functions: &[Made]) -> Vec<u8> {
+    const HEADER: usize = 8 + 8 * 8;
+    let (mut names, mut distances, mut records, mut list) = (vec![0], vec![0], vec![], vec![]);
+    for (number, function) in functions.iter().enumerate() {
+        let entry = 64 * number as u32;
+        let list_bytes = 8 * functions.len() + 4;
+        list.extend([entry, (list_bytes + records.len()) as u32]);
+        let record = [entry, names.len() as u32, 0, 0, distances.len() as u32, 0, 0, 0, 0, 0];
+        records.extend(record.iter().flat_map(|word| word.to_le_bytes()));
+        records.extend([0, function.flags, 0, 0]);
+        names.extend(function.name.bytes().chain([0]));
+        let mut value = -1;
+        for (bytes, distance) in function.distances {
+            let change = distance - value;
+            let zigzag = ((change << 1) ^ (change >> 31)) as u32;
+            for mut number in [zigzag, *bytes] {
+                while number >= 0x80 {
+                    distances.push(number as u8 | 0x80);
+                    number >>= 7;
+                }
+                distances.push(number as u8);
+            }
+            value = *distance;
+        }
+        distances.push(0);
+    }
+    list.push(64 * functions.len() as u32);
+    let list: Vec<u8> = list.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let at = [HEADER, HEADER + names.len(), HEADER + names.len() + distances.len()];
+    let mut bytes = vec![0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+    let words = [functions.len(), 0, TEXT as usize, at[0], 0, 0, at[1], at[2]];
+    bytes.extend(words.iter().flat_map(|word| (*word as u64).to_le_bytes()));
+    [bytes, names, distances, list, records].concat()
+}
+
+/// Gives the rows of the first of these functions; ordinary ones follow, by which the text is found.
+fn rows(first: Made) -> Vec<(u64, Rule)> {
+    let mut all = vec![first];
+    all.extend((0..20).map(|_| made("main.f", &PUSHES, PUSHED, 0)));
+    let code: Vec<u8> = all.iter().flat_map(|function| function.code.clone()).collect();
+    let read = |range: Range<u64>| {
+        let from = range.start.checked_sub(TEXT)? as usize;
+        let to = ((range.end - TEXT) as usize).min(code.len());
+        code.get(from..to).map(<[u8]>::to_vec)
+    };
+    let table = FunctionTable::of_section(table(&all), TEXT, &read).expect("it is sound");
+    let mut layer = GoLayer::new(&table, &read);
+    let mut rows = Vec::new();
+    assert_eq!(layer.next(TEXT..TEXT + 0x1000), Some(TEXT..TEXT + 64));
+    layer.rows(&mut |address, rule| rows.push((address - TEXT, rule)));
+    rows
+}
+
+/// push %rbp; mov %rsp, %rbp; sub $24, %rsp; ...
+const PUSHES: [u8; 8] = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x18];
+const PUSHED: &[(u32, i32)] = &[(1, 0), (7, 8), (52, 32), (2, 8), (2, 0)];
+
+fn by_sp(offset: i32, fp: Saved) -> Rule {
+    Rule { cfa: Cfa::Register(SP, offset), fp, base: Saved::Unknown, ra: SAVED_RA }
+}
+
+#[test]
+fn an_ordinary_function_is_left_by_sp() {
+    let saved = Saved::AtCfa(-2);
+    let expected = [
+        (0, by_sp(8, Saved::Same)),
+        (1, by_sp(16, saved)),
+        (8, by_sp(40, saved)),
+        (60, by_sp(16, saved)),
+        (62, by_sp(8, Saved::Same)),
+    ];
+    assert_eq!(rows(made("main.main", &PUSHES, PUSHED, 0)), expected);
+}
+
+#[test]
+fn before_1_21_fp_is_stored_after_sp_has_moved() {
+    let code = [0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x6c, 0x24, 0x10]; // sub $24, %rsp; mov %rbp, 16(%rsp)
+    let found = rows(made("main.main", &code, &[(4, 0), (56, 24), (4, 0)], 0));
+    let expected = [
+        (0, by_sp(8, Saved::Same)),
+        (4, by_sp(32, Saved::Same)),
+        (9, by_sp(32, Saved::AtCfa(-2))),
+        (60, by_sp(8, Saved::Same)),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_function_that_switches_stacks_is_left_by_fp() {
+    let found = rows(made("runtime.asmcgocall", &PUSHES, PUSHED, 2));
+    assert_eq!(found[1], (1, by_sp(16, Saved::AtCfa(-2))));
+    assert_eq!(found[2], (4, BY_FP));
+    assert_eq!(found.last(), Some(&(62, by_sp(8, Saved::Same))));
+}
+
+#[test]
+fn one_that_keeps_no_fp_is_not_guessed_behind_the_switch() {
+    let code = [0x90, 0x90, 0x48, 0x8b, 0x63, 0x38]; // mov 56(%rbx), %rsp
+    let found = rows(made("runtime.gogo", &code, &[(64, 0)], 2));
+    assert_eq!(found, [(0, by_sp(8, Saved::Same)), (2, Rule::NOT_EXPRESSIBLE)]);
+}
+
+#[test]
+fn the_top_of_a_stack_is_its_bottom_frame() {
+    assert_eq!(rows(made("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::BOTTOM)]);
+    let found = rows(made("runtime.sigtramp", &[], &[(64, 0)], 1));
+    assert_eq!(found, [(0, by_sp(8, Saved::Same))]);
+}
+
+#[test]
+fn a_switch_to_the_scheduler_is_a_bottom_once_it_has_happened() {
+    let code = [0x55, 0x48, 0x89, 0xe5, 0x49, 0x8b, 0x66, 0x38]; // ...; mov 56(%r14), %rsp
+    let found = rows(made("runtime.mcall", &code, PUSHED, 2));
+    assert_eq!(found[0], (0, by_sp(8, Saved::Same)));
+    assert_eq!(found.last(), Some(&(4, Rule::BOTTOM)));
+    let other = rows(made("runtime.mcall2", &PUSHES, PUSHED, 0));
+    assert!(other.iter().all(|(_, rule)| *rule != Rule::BOTTOM));
+}
+
+#[test]
+fn a_table_cut_or_scribbled_on_anywhere_does_no_harm() {
+    let functions: Vec<Made> = (0..20).map(|_| made("main.f", &PUSHES, PUSHED, 0)).collect();
+    let whole = table(&functions);
+    let read = |_: Range<u64>| Some(PUSHES.repeat(1024));
+    let walk = |bytes: Vec<u8>| {
+        let Some(table) = FunctionTable::of_section(bytes, TEXT, &read) else { return };
+        let mut layer = GoLayer::new(&table, &read);
+        while layer.next(0..u64::MAX).is_some() {
+            layer.rows(&mut |_, _| {});
+        }
+    };
+    for at in 0..whole.len() {
+        walk(whole[..at].to_vec());
+        for byte in [0, 0x7f, 0xff] {
+            let mut scribbled = whole.clone();
+            scribbled[at] = byte;
+            walk(scribbled);
+        }
+    }
+}
