@@ -274,19 +274,6 @@ static __always_inline struct tick current_tick(void)
 	};
 }
 
-/*
- * Gives 1 for a tick whose user stack is in the ring: then perf writes a record of that very instant, for
- * another unwinder to judge ours by. Global, so that the verifier looks at it once.
- */
-__noinline int wants_perf_record(u32 outcome)
-{
-	u32 zero = 0;
-	struct scratch *out = bpf_map_lookup_elem(&scratch, &zero);
-
-	return out && outcome == OUTCOME_DELIVERED &&
-	       (out->sample.user_frames || out->sample.flags & SAMPLE_UNFINISHED);
-}
-
 static __always_inline struct tick begin_tick(struct bpf_perf_event_data *ctx)
 {
 	u64 start = bpf_ktime_get_ns();
@@ -311,7 +298,9 @@ static __always_inline int end_tick(struct tick tick)
 	if (tick.outcome < OUTCOMES)
 		tick.counted->outcomes[tick.outcome]++;
 	count_time(tick.counted, bpf_ktime_get_ns() - tick.out->walk.start);
-	return settings.perf_samples ? wants_perf_record(tick.outcome) : 0;
+	/* 1 makes perf write a record of this very instant, for another unwinder to judge our stack by. */
+	return settings.perf_samples && tick.outcome == OUTCOME_DELIVERED &&
+	       (tick.out->sample.user_frames || tick.out->sample.flags & SAMPLE_UNFINISHED);
 }
 
 SEC("perf_event")
