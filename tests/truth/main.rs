@@ -1,5 +1,7 @@
 //! Stacks are true to the last frame: programs whose every stack is known by construction, built by several
-//! compilers without frame pointers. At least 99.9 % of the samples of each must be exactly what is known.
+//! compilers without frame pointers. At least 99.9 % of their samples must be exactly what is known.
+//!
+//! [`truth`] says what a chain is; [`programs`] builds them from `tests/programs/truth`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
@@ -8,16 +10,20 @@ mod oddities;
 mod programs;
 mod truth;
 
-use common::{Running, alone, directory, record};
+use common::{Running, alone, directory, pause, record};
 use programs::{EVERYWHERE, Program, build, build_all};
-use truth::{Stack, Truth, stacks};
+use truth::{Share, Stack, Truth, are_kept, stacks};
 
 /// Starts programs together, profiles them in one recording, and judges each.
 fn check(programs: &[Program], truth: &Truth<'_>) {
-    let taken = profile(programs);
-    let verdicts: Vec<bool> =
-        programs.iter().map(|program| is_true(program, &taken, truth)).collect();
-    assert!(verdicts.iter().all(|verdict| *verdict));
+    judge(programs.iter().map(|program| (program, *truth)), &profile(programs));
+}
+
+/// Judges the stacks of each program by what is true for it.
+fn judge<'a>(programs: impl Iterator<Item = (&'a Program, Truth<'a>)>, taken: &[Stack]) {
+    let shares: Vec<Share> =
+        programs.map(|(program, truth)| share(program, taken, &truth)).collect();
+    assert!(are_kept(&shares), "{shares:?}");
 }
 
 /// Gives the stacks of programs, each with the name of its program instead of its process's number.
@@ -25,6 +31,7 @@ fn profile(programs: &[Program]) -> Vec<Stack> {
     let running: Vec<Running> =
         programs.iter().map(|p| Running::start_with(&p.path, &p.arguments)).collect();
     let pids: Vec<String> = running.iter().map(Running::pid).collect();
+    pause(100); // each comes to its loop
     let mut arguments = vec!["-F", "997", "-d", "3", "--no-kernel"];
     arguments.extend(pids.iter().flat_map(|pid| ["-p", pid]));
     let recorded = record(&arguments).succeeded();
@@ -37,17 +44,17 @@ fn profile(programs: &[Program]) -> Vec<Stack> {
 }
 
 /// Judges the stacks of one program and says what came of it.
-fn is_true(program: &Program, taken: &[Stack], truth: &Truth<'_>) -> bool {
+fn share(program: &Program, taken: &[Stack], truth: &Truth<'_>) -> Share {
     let (share, wrong) = truth.judge(taken.iter().filter(|stack| stack.pid == program.name));
     println!("{}: {} of {} true, {} whole", program.name, share.good, share.all, share.whole);
     for wrong in wrong.iter().take(20) {
         println!("    {wrong}");
     }
-    share.is_kept()
+    share
 }
 
 fn truth<'a>(chains: &'a [&'a str]) -> Truth<'a> {
-    Truth { chains, tops: "", may_guess: false }
+    Truth { chains, tops: "", guessed: "" }
 }
 
 #[test]
@@ -81,7 +88,7 @@ fn frames_that_are_realigned_and_of_a_size_that_only_the_run_knows() {
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "align.c", &[]);
     let chain = "_start @libc.so.6{2} main > aligned32 allocates both many aligned64 spin";
-    let truth = Truth { chains: &[chain], tops: "use", may_guess: false };
+    let truth = Truth { chains: &[chain], tops: "use", guessed: "" };
     check(&programs, &truth);
 }
 
@@ -92,8 +99,8 @@ fn exceptions_being_thrown() {
     let programs = build_all(place.path(), &EVERYWHERE, "throw.cpp", &[]);
     let chain = "_start @libc.so.6{2} main > run catcher a deep{500} b thrower";
     let tops =
-        "@libstdc++.so.6.0.30|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|_init|Guard::~Guard";
-    check(&programs, &Truth { chains: &[chain], tops, may_guess: false });
+        "@libstdc++.so.6|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|_init|Guard::~Guard";
+    check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
 #[test]
@@ -116,7 +123,7 @@ fn jumps_back_by_longjmp() {
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "longjmp.c", &[]);
     let chain = "_start @libc.so.6{2} main > tries a jumper";
-    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|_init", may_guess: false });
+    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|_init", guessed: "" });
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn calls_into_a_library_that_are_bound_when_they_are_made() {
     let chain = "_start @libc.so.6{2} main > calls|forget";
     // The stubs lie behind _init and have no names of their own.
     let tops = "@libtruth.so|@ld-linux-x86-64.so.2|_init";
-    check(&programs, &Truth { chains: &[chain], tops, may_guess: false });
+    check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
 #[test]
@@ -142,10 +149,7 @@ fn the_clock_of_the_vdso() {
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "clock.c", &[]);
     let chain = "_start @libc.so.6{2} main > reads_clock";
-    check(
-        &programs,
-        &Truth { chains: &[chain], tops: "@libc.so.6|@[vdso]|_init", may_guess: false },
-    );
+    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|@[vdso]|_init", guessed: "" });
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn contexts_of_the_c_library_with_stacks_of_their_own() {
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "context.c", &[]);
     let chains = ["_start @libc.so.6{2} main > drives", "@libc.so.6 body > work spin"];
-    check(&programs, &Truth { chains: &chains, tops: "@libc.so.6|_init", may_guess: false });
+    check(&programs, &Truth { chains: &chains, tops: "@libc.so.6|_init", guessed: "" });
 }
 
 #[test]
@@ -172,5 +176,5 @@ fn coroutines_that_switch_stacks_in_assembly() {
     let programs = build_all(place.path(), &EVERYWHERE, "coroutine.c", &[]);
     let chains =
         ["_start @libc.so.6{2} main > drives switch_stack", "start_coroutine body > work spin"];
-    check(&programs, &Truth { chains: &chains, tops: "switch_stack", may_guess: false });
+    check(&programs, &Truth { chains: &chains, tops: "switch_stack", guessed: "" });
 }

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{alone, directory, record};
+use crate::common::{Recorded, Running, alone, directory, pause, record};
 use crate::programs::{Program, build, run, source};
-use crate::truth::{Truth, name, stacks};
-use crate::{is_true, profile, truth};
+use crate::truth::{Stack, Truth, name, stacks};
+use crate::{check, judge, profile, truth};
 
 const PLAIN: &str = "_start @libc.so.6{2} main > a b c bare|red_zone|saves_all";
 
@@ -68,15 +68,9 @@ fn the_c_library_musl_which_says_nothing_of_its_frames() {
 /// Judges each program by chains of its own, which are divided by commas.
 fn check_each(programs: &[(Program, String)], tops: &str) {
     let all: Vec<Program> = programs.iter().map(|(program, _)| program.clone()).collect();
-    let taken = profile(&all);
-    let verdicts: Vec<bool> = programs
-        .iter()
-        .map(|(program, chains)| {
-            let chains: Vec<&str> = chains.split(", ").collect();
-            is_true(program, &taken, &Truth { chains: &chains, tops, may_guess: false })
-        })
-        .collect();
-    assert!(verdicts.iter().all(|verdict| *verdict));
+    let chains: Vec<Vec<&str>> = programs.iter().map(|(_, c)| c.split(", ").collect()).collect();
+    let truths = chains.iter().map(|chains| Truth { chains, tops, guessed: "" });
+    judge(all.iter().zip(truths), &profile(&all));
 }
 
 #[test]
@@ -93,8 +87,7 @@ fn files_without_symbols_or_sections() {
     for program in &programs {
         name(&mut taken, &program.name, &whole.path);
     }
-    let verdicts = programs.iter().map(|program| is_true(program, &taken, &truth(&[PLAIN])));
-    assert!(verdicts.collect::<Vec<_>>().iter().all(|verdict| *verdict));
+    judge(programs.iter().map(|program| (program, truth(&[PLAIN]))), &taken);
 }
 
 fn copy(program: &Program, name: &str) -> Program {
@@ -123,7 +116,7 @@ fn a_library_that_dlopen_loaded() {
     let programs = [build_one("gcc"), build_one("clang")];
     let chain = "_start @libc.so.6{2} main > calls enter work library_leaf";
     // Its own linkage table comes first in it.
-    crate::check(&programs, &Truth { tops: "@libloaded.so", ..truth(&[chain]) });
+    check(&programs, &Truth { tops: "@libloaded.so", ..truth(&[chain]) });
 }
 
 #[test]
@@ -131,15 +124,22 @@ fn a_program_whose_file_is_deleted_while_it_runs() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "deleted", "gcc", "plain.c", &["-O2"]);
-    let running = crate::common::Running::start(&program.path);
-    crate::common::pause(200);
+    let running = Running::start(&program.path);
+    pause(200);
     fs::remove_file(&program.path).unwrap();
     let arguments = ["-F", "997", "-d", "2", "--no-kernel", "-p", &running.pid()];
-    let mut taken = stacks(&record(&arguments).succeeded().pprof());
+    let taken = of_program(&program, &record(&arguments).succeeded());
+    judge([(&program, truth(&[PLAIN]))].into_iter(), &taken);
+}
+
+/// Gives the stacks of all processes that ran a program.
+fn of_program(program: &Program, recorded: &Recorded) -> Vec<Stack> {
+    let mut taken = stacks(&recorded.pprof());
+    taken.retain(|stack| stack.comm == program.name);
     for stack in &mut taken {
-        stack.pid = "deleted".into();
+        stack.pid.clone_from(&program.name);
     }
-    assert!(is_true(&program, &taken, &truth(&[PLAIN])));
+    taken
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn code_that_was_made_while_the_program_runs_is_left_by_its_frame_pointer() {
     let programs =
         ["gcc", "clang"].map(|compiler| build(place.path(), compiler, compiler, "jit.c", &["-O2"]));
     let chain = "_start @libc.so.6{2} main > calls @[jit] called spin";
-    crate::check(&programs, &Truth { may_guess: true, ..truth(&[chain]) });
+    check(&programs, &Truth { guessed: "@[jit]", ..truth(&[chain]) });
 }
 
 #[test]
@@ -172,21 +172,59 @@ fn rust_without_frame_pointers() {
 }
 
 #[test]
+fn go_and_the_c_functions_that_it_calls() {
+    let _alone = alone();
+    let place = directory();
+    let programs = ["-O0", "-O2"].map(|level| {
+        let name = format!("cgo{level}");
+        let path = place.path().join(&name);
+        let mut go = Command::new("go");
+        go.env("CGO_CFLAGS", format!("{level} -fomit-frame-pointer")).args(["build", "-o"]);
+        run(go.arg(&path).arg(source("cgo.go")));
+        Program { name, path, arguments: Vec::new() }
+    });
+    let chains = [
+        "runtime.goexit runtime.main main.main > main.a main.b main.leaf",
+        "runtime.goexit runtime.main main.main \
+         > main.a main.b main._Cfunc_outer runtime.cgocall runtime.asmcgocall _cgo_~* outer spin",
+        "runtime.mcall|runtime.mstart|runtime.systemstack|runtime.morestack", // the runtime's own
+    ];
+    let tops = "runtime.~|runtime/~|@[vdso]|@libc.so.6"; // signals return to the C library
+    check(&programs, &Truth { chains: &chains, tops, guessed: "" });
+}
+
+#[test]
 fn processes_recorded_from_their_first_instruction() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "started", "gcc", "plain.c", &["-O2"]);
-    let script = format!("for i in $(seq 40); do {} 40; done", program.path.display());
-    let arguments = ["-F", "997", "-d", "5", "--no-kernel", "--", "sh", "-c", &script];
-    let mut taken = stacks(&record(&arguments).pprof());
-    taken.retain(|stack| stack.comm == "started");
-    for stack in &mut taken {
-        stack.pid = "started".into();
-    }
+    let taken = started(&program, "40");
     let chains =
         ["_start > @libc.so.6{2} main a b c bare|red_zone|saves_all", "@ld-linux-x86-64.so.2"];
-    let tops = "@ld-linux-x86-64.so.2|@libc.so.6|_init";
-    assert!(is_true(&program, &taken, &Truth { chains: &chains, tops, may_guess: false }));
+    // What the compiler adds for the end of a program keeps a frame pointer and says nothing of its frame.
+    let guessed = "__do_global_dtors_aux";
+    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
+    let truth = Truth { chains: &chains, tops, guessed };
+    judge([(&program, truth)].into_iter(), &taken);
+}
+
+/// Starts a program thirty times, each recorded from its first instruction.
+fn started(program: &Program, argument: &str) -> Vec<Stack> {
+    let script = format!("for i in $(seq 30); do {} {argument}; done", program.path.display());
+    let arguments = ["-F", "997", "-d", "10", "--no-kernel", "--", "sh", "-c", &script];
+    of_program(program, &record(&arguments))
+}
+
+#[test]
+fn a_stack_whose_red_zone_lies_in_a_page_that_is_not_there() {
+    let _alone = alone();
+    let place = directory();
+    let program = build(place.path(), "edge", "gcc", "edge.c", &["-O2"]);
+    let chains = ["on_edge > spin", "_start > @libc.so.6{2} main", "@ld-linux-x86-64.so.2"];
+    let guessed = "__do_global_dtors_aux";
+    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
+    let truth = Truth { chains: &chains, tops, guessed };
+    judge([(&program, truth)].into_iter(), &started(&program, ""));
 }
 
 #[test]
@@ -196,7 +234,7 @@ fn a_32_bit_process_is_skipped_and_says_why() {
     let (object, path) = (place.path().join("bits32.o"), place.path().join("bits32"));
     run(Command::new("as").args(["--32", "-o"]).arg(&object).arg(source("bits32.s")));
     run(Command::new("ld").args(["-m", "elf_i386", "-o"]).arg(&path).arg(&object));
-    let running = crate::common::Running::start(&path);
+    let running = Running::start(&path);
     let arguments = ["-F", "997", "-d", "1", "--no-kernel", "-p", &running.pid()];
     let recorded = record(&arguments).succeeded();
     let taken = stacks(&recorded.pprof());

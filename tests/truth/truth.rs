@@ -1,9 +1,10 @@
 //! What a true stack is, and which share of a program's samples have one.
 //!
 //! A chain reads from the outermost frame inwards: `_start @libc.so.6{2} main > a b{2} c|d`. Each word is a
-//! frame: a function by name, or with `@` any function of a file; words between `|` are alternatives; `{2}`
-//! means two of them, `*` any number. Before `>` all must be there; after it the thread got as far as it got.
-//! On top of that may lie any number of frames of the truth's `tops`.
+//! frame: a function by name, or by how its name begins, `runtime.~`, or with `@` any function of a file,
+//! whatever its version. Words between `|` are alternatives; `{2}` means two of them, `*` any number. Before `>`
+//! all must be there; after it the thread got as far as it got. On top of that may lie any number of frames of
+//! the truth's `tops`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +12,10 @@ use std::process::Command;
 
 use profile::pprof::message::{Profile, Sample};
 
-/// Of so many samples one may be wrong.
+/// Of so many samples of the programs of a story one may be wrong.
 const ONE_OF: u64 = 1000;
+/// Samples that each program must have: with fewer it has not been seen.
+const LEAST: u64 = 100;
 
 /// One frame as pprof tells it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,8 +114,8 @@ pub struct Truth<'a> {
     pub chains: &'a [&'a str],
     /// What may lie on top, in the form of one word of a chain; nothing when it is empty.
     pub tops: &'a str,
-    /// Whether frames may have been found by frame pointers alone.
-    pub may_guess: bool,
+    /// Stacks with such a frame may go on from there by its frame pointer; also a word, or empty.
+    pub guessed: &'a str,
 }
 
 /// What came of one program.
@@ -129,11 +132,8 @@ impl Truth<'_> {
     pub fn judge<'s>(&self, stacks: impl Iterator<Item = &'s Stack>) -> (Share, Vec<String>) {
         let (mut share, mut wrong) = (Share::default(), Vec::new());
         for stack in stacks {
-            let fits = if stack.cut.is_none() && (self.may_guess || !stack.is_guessed) {
-                self.fit(&stack.frames)
-            } else {
-                None
-            };
+            let may_be = stack.cut.is_none() && (!stack.is_guessed || self.may_guess(stack));
+            let fits = if may_be { self.fit(&stack.frames) } else { None };
             share.all += stack.count;
             share.good += if fits.is_some() { stack.count } else { 0 };
             share.whole += if fits == Some(Fit::Whole) { stack.count } else { 0 };
@@ -144,17 +144,25 @@ impl Truth<'_> {
         (share, wrong)
     }
 
+    fn may_guess(&self, stack: &Stack) -> bool {
+        let word = Word::read(self.guessed);
+        stack.frames.iter().any(|frame| word.is(frame))
+    }
+
     fn fit(&self, frames: &[Frame]) -> Option<Fit> {
         let tops = Word::read(self.tops);
         self.chains.iter().filter_map(|chain| fit(&words(chain), &tops, frames)).max()
     }
 }
 
-impl Share {
-    /// Says whether enough is true: 99.9 %, of enough samples, of which a fifth reach the end of a chain.
-    pub fn is_kept(&self) -> bool {
-        self.all > 100 && (self.all - self.good) * ONE_OF <= self.all && self.whole * 5 >= self.all
-    }
+/// Says whether programs that were profiled together keep the promise: 99.9 % of their samples are true, each
+/// has enough of them, and a fifth of those reach the end of a chain. One program alone has too few samples to
+/// tell one in a thousand.
+pub fn are_kept(shares: &[Share]) -> bool {
+    let all: u64 = shares.iter().map(|share| share.all).sum();
+    let good: u64 = shares.iter().map(|share| share.good).sum();
+    let are_seen = shares.iter().all(|share| share.all > LEAST && share.whole * 5 >= share.all);
+    are_seen && (all - good) * ONE_OF <= all
 }
 
 fn in_words(stack: &Stack) -> String {
@@ -204,11 +212,17 @@ impl Word {
     }
 
     fn is(&self, frame: &Frame) -> bool {
-        self.names.iter().any(|name| match name.strip_prefix('@') {
-            Some(file) => file == frame.file,
-            None => *name == frame.function,
+        self.names.iter().any(|name| match (name.strip_prefix('@'), name.strip_suffix('~')) {
+            (Some(file), _) => is_file(file, &frame.file),
+            (None, Some(beginning)) => frame.function.starts_with(beginning),
+            (None, None) => *name == frame.function,
         })
     }
+}
+
+/// Says whether a file has this name, perhaps with a version behind it.
+fn is_file(name: &str, file: &str) -> bool {
+    file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn words(chain: &str) -> Vec<Word> {
@@ -245,11 +259,13 @@ fn the_judge_tells_true_from_false() {
         text.split(' ').map(frame).collect()
     };
     let chains = ["_start @libc{2} main > a b{3} c|d"];
-    let truth = Truth { chains: &chains, tops: "@ld", may_guess: false };
+    let truth = Truth { chains: &chains, tops: "@ld|run~", guessed: "" };
     let is = |text: &str, fit: Option<Fit>| assert_eq!(truth.fit(&read(text)), fit, "{text}");
     is("_start libc:x libc:y main a b b b d", Some(Fit::Whole));
     is("_start libc:x libc:y main a b b b c ld:z ld:z", Some(Fit::Whole));
-    is("_start libc:x libc:y main", Some(Fit::Part));
+    is("_start libc.so:x libc:y main", Some(Fit::Part));
+    is("_start libcxx:x libc:y main", None);
+    is("_start libc:x libc:y main a runs", Some(Fit::Part));
     is("_start libc:x libc:y main a b b", Some(Fit::Part));
     is("_start libc:x libc:y main ld:z", Some(Fit::Part));
     is("_start libc:x libc:y", None);
