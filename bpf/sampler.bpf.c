@@ -28,8 +28,6 @@ const volatile struct {
 	struct rule rule;
 } abi_types = {};
 
-#define PAGE_BYTES 4096
-
 /* Records on their way to the agent. The agent sets the size. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -87,9 +85,16 @@ static inline u32 known_process(u32 pid)
 	return is_it ? *place : 0;
 }
 
+/* Copies a piece of the stack; what cannot be read becomes zeros. */
+static inline void copy_piece(struct stack_copy *copy, u32 at, u32 size, u64 from)
+{
+	if (read_user((u8 *)(copy + 1) + at, size, from + at))
+		copy->bytes = at + size;
+}
+
 /*
- * Copies the stack from the red zone on, so that the agent can walk it. The last page is often not there as a
- * whole: what is there of it is taken too.
+ * Copies the stack from the red zone on, so that the agent can walk it. Page by page: those that were never written
+ * are not there, below a stack that was never deeper and also in the middle, in large frames.
  */
 static inline void copy_stack(struct scratch *out)
 {
@@ -97,27 +102,17 @@ static inline void copy_stack(struct scratch *out)
 	if (first > KERNEL_FRAMES_MAX)
 		return;
 	struct stack_copy *copy = (void *)&out->words[first];
-	u8 *stack = (u8 *)(copy + 1);
 	u64 from = out->walk.all[ARCH_SP] - ARCH_RED_ZONE;
+	u32 rest = PAGE_BYTES - (from & (PAGE_BYTES - 1)); /* of the page that it begins in */
 
 	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
 	copy->ip = out->walk.ip;
 	copy->bytes = 0;
-	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES) {
-		if (read_user(stack + at, PAGE_BYTES, from + at)) {
-			copy->bytes = at + PAGE_BYTES;
-			continue;
-		}
-		u32 rest = PAGE_BYTES - ((from + at) & (PAGE_BYTES - 1));
-		if (rest < PAGE_BYTES && read_user(stack + at, rest, from + at)) {
-			copy->bytes = at + rest;
-			break;
-		}
-		/* A stack that was never deeper has no page for its red zone; what cannot be read became zeros. */
-		if (at || rest > ARCH_RED_ZONE || !read_user(stack + rest, PAGE_BYTES - rest, from + rest))
-			break;
-		copy->bytes = PAGE_BYTES;
-	}
+	copy_piece(copy, 0, rest, from);
+	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
+		copy_piece(copy, rest + at, PAGE_BYTES, from);
+	if (copy->bytes > STACK_COPY_MAX)
+		copy->bytes = STACK_COPY_MAX;
 	out->walk.copied = sizeof(*copy) + copy->bytes;
 	out->sample.user_frames = 0;
 	out->sample.flags |= SAMPLE_UNFINISHED;

@@ -22,7 +22,9 @@
 #define MAPPING_STEPS 13
 #define ROW_STEPS 9
 
-#define STACK_COPY_WORDS ((sizeof(struct stack_copy) + STACK_COPY_MAX) / sizeof(u64))
+#define PAGE_BYTES 4096
+/* Stacks are copied in whole pages, of which the last may begin anywhere before the limit. */
+#define STACK_COPY_WORDS ((sizeof(struct stack_copy) + STACK_COPY_MAX + PAGE_BYTES) / sizeof(u64))
 
 /*
  * The state of a walk between two frames. It lives in a map, not on the stack: there it would be too

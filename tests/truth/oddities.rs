@@ -189,7 +189,7 @@ fn go_and_the_c_functions_that_it_calls() {
          > main.a main.b main._Cfunc_outer runtime.cgocall runtime.asmcgocall _cgo_~* outer spin",
         "runtime.mcall|runtime.mstart|runtime.systemstack|runtime.morestack", // the runtime's own
     ];
-    let tops = "runtime.~|runtime/~|@[vdso]|@libc.so.6"; // signals return to the C library
+    let tops = "runtime.~|internal/~|@[vdso]|@libc.so.6"; // signals return to the C library
     check(&programs, &Truth { chains: &chains, tops, guessed: "" });
 }
 
@@ -216,11 +216,11 @@ fn started(program: &Program, argument: &str) -> Vec<Stack> {
 }
 
 #[test]
-fn a_stack_whose_red_zone_lies_in_a_page_that_is_not_there() {
+fn stacks_with_pages_that_are_not_there_below_and_in_the_middle() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "edge", "gcc", "edge.c", &["-O2"]);
-    let chains = ["on_edge > spin", "_start > @libc.so.6{2} main", "@ld-linux-x86-64.so.2"];
+    let chains = ["on_edge > hollow spin", "_start > @libc.so.6{2} main", "@ld-linux-x86-64.so.2"];
     let guessed = "__do_global_dtors_aux";
     let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
     let truth = Truth { chains: &chains, tops, guessed };

@@ -1,10 +1,10 @@
-/* on_edge -> spin, at the lowest bytes of a stack: its red zone would lie in a page that is not there. Then, on the
- * usual stack, it ends. */
+/* on_edge -> hollow -> spin, at the lowest bytes of a stack: its red zone would lie in a page that is not there, and
+ * most of the frame of hollow in others that are not there either. Then, on the usual stack, it ends. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include "known.h"
 
-/* on_edge(sp): calls spin on that stack. */
+/* on_edge(sp): calls hollow on that stack. */
 void on_edge(void *sp);
 __asm__(".text\n"
 	".globl on_edge\n"
@@ -15,7 +15,7 @@ __asm__(".text\n"
 	"	push %rbx\n"
 	"	mov %rsp, %rbx\n"
 	"	mov %rdi, %rsp\n"
-	"	call spin\n"
+	"	call hollow\n"
 	"	mov %rbx, %rsp\n"
 	"	pop %rbx\n"
 	"	ret\n"
@@ -28,10 +28,24 @@ KEPT void spin(void)
 		sink += 1;
 }
 
+/* A frame of two pages and 24 bytes, with the return address, of which it writes nothing. */
+void hollow(void);
+__asm__(".text\n"
+	".globl hollow\n"
+	".type hollow, @function\n"
+	"hollow:\n"
+	"	.cfi_startproc\n"
+	"	sub $8208, %rsp\n	.cfi_adjust_cfa_offset 8208\n"
+	"	call spin\n"
+	"	add $8208, %rsp\n	.cfi_adjust_cfa_offset -8208\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size hollow, . - hollow\n");
+
 int main(void)
 {
-	char *pages = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *pages = mmap(0, 5 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	mprotect(pages, 4096, PROT_NONE);
-	on_edge(pages + 4096 + 8);
+	on_edge(pages + 4096 + 8 + 8208 + 8);
 }
