@@ -8,7 +8,7 @@ static void (*made)(void (*)(void));
 
 KEPT void spin(void)
 {
-	for (int i = 0; i < 1000000; i++)
+	for (int i = 0; i < 5000000; i++)
 		sink += 1;
 }
 
