@@ -44,7 +44,7 @@ impl End {
     }
 }
 
-/// Why a tick could not be compared, although the two agree as far as both go.
+/// Why a tick could not be compared, or not to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// perf's record of the tick was lost, or is of another instant.
@@ -80,6 +80,11 @@ impl Reason {
         Self::TheirsLimited,
         Self::ThirtyTwoBit,
     ];
+
+    /// Whether the two agree as far as both go: they were compared, but not to the end.
+    pub fn is_cut(self) -> bool {
+        !matches!(self, Self::NoRecord | Self::ThirtyTwoBit)
+    }
 
     /// Says it in words.
     pub fn text(self) -> &'static str {
