@@ -109,9 +109,14 @@ static inline void copy_stack(struct scratch *out)
 			continue;
 		}
 		u32 rest = PAGE_BYTES - ((from + at) & (PAGE_BYTES - 1));
-		if (rest < PAGE_BYTES && read_user(stack + at, rest, from + at))
+		if (rest < PAGE_BYTES && read_user(stack + at, rest, from + at)) {
 			copy->bytes = at + rest;
-		break;
+			break;
+		}
+		/* A stack that was never deeper has no page for its red zone; what cannot be read became zeros. */
+		if (at || rest > ARCH_RED_ZONE || !read_user(stack + rest, PAGE_BYTES - rest, from + rest))
+			break;
+		copy->bytes = PAGE_BYTES;
 	}
 	out->walk.copied = sizeof(*copy) + copy->bytes;
 	out->sample.user_frames = 0;

@@ -157,7 +157,7 @@ mod tests {
         let mut text = vec![0x90; 256];
         text[32..41].copy_from_slice(&SIGNAL_RETURN);
         let known = search(&text, 0, 0x1020..0x1080);
-        assert_eq!(known, [(0x101f..0x1029, Rule::SIGNAL)]);
+        assert_eq!(known, [(0x101f..0x102a, Rule::SIGNAL)]);
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
         text[27] = 0xe8; // call, which ends where the signal's return begins
         text[32..41].copy_from_slice(&SIGNAL_RETURN);
         let known = search(&text, 0, 0x1020..0x1080);
-        assert_eq!(known[0].0, 0x1020..0x1029);
+        assert_eq!(known[0].0, 0x1020..0x102a);
     }
 
     #[test]

@@ -82,7 +82,11 @@ pub(crate) struct KnownBytes {
 
 impl KnownBytes {
     const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
-        Self { bytes, len: bytes.len() as u64, is_returned_to, rule }
+        let len = match bytes {
+            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is behind the instruction
+            _ => bytes.len(),
+        };
+        Self { bytes, len: len as u64, is_returned_to, rule }
     }
 }
 
