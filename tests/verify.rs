@@ -78,7 +78,7 @@ fn where_framehop_gives_up_dwarf_says_who_is_right() {
 fn code_without_call_frames_and_frame_pointers_is_told_by_place() {
     let _alone = alone();
     let place = directory();
-    let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
+    let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let figures = verify(&["-F", "199", "-d", "1", "-p", &program.pid()]);
     // Neither can walk it: framehop takes what lies on the stack for a return address, we stop.

@@ -64,19 +64,22 @@ fn opinions(total: &Counts) -> String {
     texts.join(", ")
 }
 
+/// Says what was not compared to the end, and what not at all.
 fn not_compared(findings: &Findings) -> String {
-    let present: Vec<_> = findings.reasons().filter(|(_, count)| *count > 0).collect();
-    let all = present.iter().map(|(_, count)| count).sum();
-    let texts: Vec<String> = present
-        .iter()
-        .map(|(reason, count)| format!("{}: {}", reason.text(), thousands(*count)))
-        .collect();
-    let reasons = if texts.is_empty() {
-        String::new()
-    } else {
-        format!("             ({})", texts.join(", "))
+    let line = |name: &str, is_cut: bool, meaning: &str| {
+        let of_kind = findings.reasons().filter(|(reason, _)| reason.is_cut() == is_cut);
+        let present: Vec<_> = of_kind.filter(|(_, count)| *count > 0).collect();
+        let all = thousands(present.iter().map(|(_, count)| count).sum());
+        let texts: Vec<String> = present
+            .iter()
+            .map(|(reason, count)| format!("{}: {}", reason.text(), thousands(*count)))
+            .collect();
+        let reasons = if texts.is_empty() { "" } else { &format!(" ({})", texts.join(", ")) };
+        format!("  {name:<13} {all:>9}             {meaning}{reasons}")
     };
-    format!("  not compared  {:>9}{reasons}", thousands(all))
+    let cut = line("cut", true, "not compared to the end; they agree as far as both go");
+    let without = line("not compared", false, "");
+    format!("{cut}\n{}", without.trim_end())
 }
 
 fn share(part: u64, all: u64) -> String {

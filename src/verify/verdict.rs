@@ -44,7 +44,7 @@ impl End {
     }
 }
 
-/// Why a tick could not be compared, although the two agree as far as both go.
+/// Why a tick could not be compared, or not to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// perf's record of the tick was lost, or is of another instant.
@@ -81,6 +81,11 @@ impl Reason {
         Self::ThirtyTwoBit,
     ];
 
+    /// Whether the two agree as far as both go: they were compared, but not to the end.
+    pub fn is_cut(self) -> bool {
+        !matches!(self, Self::NoRecord | Self::ThirtyTwoBit)
+    }
+
     /// Says it in words.
     pub fn text(self) -> &'static str {
         match self {
@@ -89,7 +94,7 @@ impl Reason {
             Self::CopyHole => "perf's copy of the stack has an end before that",
             Self::OurDepth => "ours was cut at its depth",
             Self::OurTime => "ours was cut by the time limit of the tick",
-            Self::OurTable => "ours had no unwind table yet",
+            Self::OurTable => "ours had no unwind table",
             Self::OurCopyEnded => "the 16 KiB of stack ended that ours took along",
             Self::TheirsLimited => "framehop was cut at a limit",
             Self::ThirtyTwoBit => "32-bit code",

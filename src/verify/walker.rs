@@ -3,24 +3,23 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
-use object::read::elf::ElfFile64;
-use object::{LittleEndian, Object, ObjectSection, ReadCache};
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use unwind::arch::{FP, SP};
 
 use super::verdict::{End, Reason, Stack};
 use crate::events::PerfSample;
-use crate::kernel::PERF_STACK_BYTES;
 use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{Executables, Mapping, Memory};
 
 /// Bytes of sections kept. With more, everything is read again as it is needed.
 const SECTIONS_BYTES_MAX: usize = 512 << 20;
+/// Bytes above the stack pointer that are taken for stack; what lies further off is a wild pointer.
+const STACK_MAX: usize = 64 << 20;
 /// Processes whose unwinders are kept.
 const PROCESSES_MAX: usize = 512;
 
@@ -179,7 +178,7 @@ impl CopiedStack<'_> {
         let stack = &self.sample.copy.stack;
         let into = usize::try_from(address.checked_sub(self.start)?).ok()?;
         let word = into.checked_add(8).and_then(|end| stack.get(into..end));
-        if word.is_none() && (self.sample.is_cut || into < PERF_STACK_BYTES as usize) {
+        if word.is_none() && into < STACK_MAX {
             self.missing.set(Some(address));
         }
         Some(u64::from_ne_bytes(word?.try_into().ok()?))
@@ -191,30 +190,23 @@ impl CopiedStack<'_> {
     }
 }
 
-/// Reads what framehop wants to know of an ELF file.
+/// Reads what framehop wants to know of an ELF file. It goes by `.eh_frame` alone if there is one.
 fn read(file: &File) -> Option<Sections> {
-    let cache = ReadCache::new(file);
-    let elf = ElfFile64::<LittleEndian, _>::parse(&cache).ok()?;
-    let section = |name: &str| elf.section_by_name(name);
-    let range = |name: &str| -> Option<Range<u64>> {
-        let section = section(name)?;
-        Some(section.address()..section.address().checked_add(section.size())?)
-    };
-    let data = |name: &str| -> Option<Bytes> {
-        let section = section(name)?;
-        let is_plain = section
-            .compressed_file_range()
-            .is_ok_and(|range| range.format == object::CompressionFormat::None);
-        is_plain.then(|| section.data().ok()).flatten().map(Into::into)
-    };
+    let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+    let unwind::Sections { eh_frame, eh_frame_hdr, debug_frame, text, got } =
+        unwind::Sections::read(&at).ok()?;
+    let start = |section: &Option<(u64, Vec<u8>)>| section.as_ref().map(|(start, _)| *start);
+    let data = |section: Option<(u64, Vec<u8>)>| section.map(|(_, bytes)| Bytes::from(bytes));
+    // Of a range only the start is looked at.
+    let at = |start: Option<u64>| start.map(|start| start..start);
     Some(Sections {
-        text_svma: range(".text"),
-        got_svma: range(".got"),
-        eh_frame_svma: range(".eh_frame"),
-        eh_frame: data(".eh_frame"),
-        eh_frame_hdr_svma: range(".eh_frame_hdr"),
-        eh_frame_hdr: data(".eh_frame_hdr"),
-        debug_frame: data(".debug_frame"),
+        text_svma: at(text),
+        got_svma: at(got),
+        eh_frame_svma: at(start(&eh_frame)),
+        eh_frame: data(eh_frame),
+        eh_frame_hdr_svma: at(start(&eh_frame_hdr)),
+        eh_frame_hdr: data(eh_frame_hdr),
+        debug_frame: data(debug_frame),
         ..Sections::default()
     })
 }

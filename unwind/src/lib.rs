@@ -19,6 +19,7 @@ mod known_code;
 mod layers;
 pub mod reference;
 mod rule;
+mod sections;
 mod step;
 mod table;
 mod text;
@@ -31,6 +32,7 @@ pub use cfi::LeftOut;
 pub use check::{Checked, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
 pub use rule::{Cfa, Gap, Rule, Saved};
+pub use sections::Sections;
 pub use step::{Registers, Step, step};
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
