@@ -12,7 +12,7 @@ use profile::ExecutableId;
 use unwind::{CallFrames, Error};
 
 /// Niceness of the thread: what is profiled comes first.
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 /// What came of a file.
 pub(super) struct Loaded {

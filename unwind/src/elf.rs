@@ -113,12 +113,10 @@ impl<'a> Elf<'a> {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn section(&self, name: &str) -> Result<Option<Section>, Error> {
-        let is_named = |section: &&SectionHeader64<Endian>| {
-            let from = self.names.get(section.sh_name(Endian) as usize..).unwrap_or_default();
-            from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
-                && section.sh_type(Endian) != SHT_NOBITS
+        let is_it = |section: &&SectionHeader64<Endian>| {
+            self.is_named(section, name) && section.sh_type(Endian) != SHT_NOBITS
         };
-        let Some(header) = self.sections.iter().find(is_named) else { return Ok(None) };
+        let Some(header) = self.sections.iter().find(is_it) else { return Ok(None) };
         let size = header.sh_size(Endian);
         if size > SECTION_MAX {
             return Err(Error::TooLarge);
@@ -133,11 +131,19 @@ impl<'a> Elf<'a> {
 
     /// Gives the address of a section, read or not.
     pub fn address_of(&self, name: &str) -> Option<u64> {
-        let is_named = |section: &&SectionHeader64<Endian>| {
-            let from = self.names.get(section.sh_name(Endian) as usize..).unwrap_or_default();
-            from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
-        };
-        self.sections.iter().find(is_named).map(|header| header.sh_addr(Endian))
+        self.range_of(name).map(|range| range.start)
+    }
+
+    /// Gives the addresses of a section, read or not.
+    pub fn range_of(&self, name: &str) -> Option<std::ops::Range<u64>> {
+        let header = self.sections.iter().find(|section| self.is_named(section, name))?;
+        let start = header.sh_addr(Endian);
+        Some(start..start.saturating_add(header.sh_size(Endian)))
+    }
+
+    fn is_named(&self, section: &SectionHeader64<Endian>, name: &str) -> bool {
+        let from = self.names.get(section.sh_name(Endian) as usize..).unwrap_or_default();
+        from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
     }
 
     /// Reads what PT_GNU_EH_FRAME points to, for files without section headers: the header of

@@ -17,6 +17,7 @@ pub mod frame_pointer;
 mod go;
 mod known_code;
 mod layers;
+mod linker_code;
 pub mod reference;
 mod rule;
 mod sections;
@@ -43,6 +44,7 @@ use elf::{Elf, Section};
 use go::{FunctionTable, GoLayer};
 use known_code::KnownCode;
 use layers::{Layer, fill};
+use linker_code::LinkerCode;
 
 /// What a file says about its call frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,12 +172,13 @@ fn read_once(
     let mut eh = CallFrameLayer::new(&eh_frame, &dwarf.bases, text.clone(), with_base);
     let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
+    let mut linker = LinkerCode::new(elf);
     let mut known = KnownCode::new(&loaded, elf.entry, elf.has_runtime());
     let mut wrong = KnownCode::wrongly_told(&loaded, elf.has_contexts());
 
     let mut layers: Vec<&mut dyn Layer> = vec![&mut wrong, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
-    layers.push(&mut known);
+    layers.extend([&mut linker as &mut dyn Layer, &mut known]);
     let dwarf = layers.len() - 3..layers.len() - 1; // by how many layers lie below
 
     let mut frames = CallFrames::default();

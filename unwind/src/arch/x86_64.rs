@@ -129,6 +129,39 @@ pub(crate) const WRONGLY_TOLD: &[KnownBytes] = &[
     },
 ];
 
+const LANDING_PAD: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa]; // endbr64
+
+fn behind_landing_pad(text: &[u8]) -> &[u8] {
+    text.strip_prefix(&LANDING_PAD).unwrap_or(text)
+}
+
+/// How long the instruction is with which a linkage table begins, if it is `push disp32(%rip)`.
+pub(crate) fn push_len(text: &[u8]) -> Option<u64> {
+    text.starts_with(&[0xff, 0x35]).then_some(6)
+}
+
+/// The byte of a linkage table's stub from which its word is pushed: `jmp *disp32(%rip); push $imm32`, or
+/// `endbr64; push $imm32`.
+pub(crate) fn stub_pushes(text: &[u8]) -> Option<u8> {
+    let behind = behind_landing_pad(text);
+    let pad = (text.len() - behind.len()) as u8;
+    match behind {
+        [0x68, ..] => Some(pad + 5),
+        [0xff, 0x25, _, _, _, _, 0x68, ..] => Some(pad + 11),
+        _ => None,
+    }
+}
+
+/// Where a function that only aligns sp has done so, and where it has taken it back: `sub $8, %rsp; ...; add $8,
+/// %rsp; ret`.
+pub(crate) fn aligning_function(text: &[u8]) -> Option<(usize, usize)> {
+    let body = behind_landing_pad(text).strip_prefix(&[0x48, 0x83, 0xec, 0x08])?;
+    let aligned = text.len() - body.len();
+    let restore = [0x48, 0x83, 0xc4, 0x08, 0xc3];
+    let at = body.windows(restore.len()).position(|window| window == restore)?;
+    Some((aligned, aligned + at + 4))
+}
+
 /// Says whether these bytes can end with a call.
 pub(crate) fn is_call_before(text: &[u8]) -> bool {
     let back = |bytes: usize| text.len().checked_sub(bytes).and_then(|at| text.get(at..));
@@ -136,4 +169,24 @@ pub(crate) fn is_call_before(text: &[u8]) -> bool {
     // ff /2 with one byte for the operand, up to six
     let indirect = (2..=7).filter_map(back);
     direct || indirect.into_iter().any(|b| b[0] == 0xff && b[1] & 0x38 == 0x10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stubs_of_linkage_tables_push_after_a_jump_or_a_landing_pad() {
+        assert_eq!(stub_pushes(&[0xff, 0x25, 1, 2, 3, 4, 0x68, 0, 0, 0, 0, 0xe9]), Some(11));
+        assert_eq!(stub_pushes(&[0xf3, 0x0f, 0x1e, 0xfa, 0x68, 0, 0, 0, 0, 0xe9]), Some(9));
+        assert_eq!(stub_pushes(&[0x90; 16]), None);
+    }
+
+    #[test]
+    fn init_and_fini_align_sp() {
+        let fini = [0x48, 0x83, 0xec, 0x08, 0x48, 0x83, 0xc4, 0x08, 0xc3];
+        assert_eq!(aligning_function(&fini), Some((4, 8)));
+        assert_eq!(aligning_function(&[&LANDING_PAD, &fini[..]].concat()), Some((8, 12)));
+        assert_eq!(aligning_function(&fini[..8]), None);
+    }
 }
