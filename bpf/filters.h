@@ -73,10 +73,10 @@ __noinline int below_wanted_cgroup(u64 address, u64 hierarchy)
 		};
 		if (bpf_map_lookup_elem(&cgroups, &key))
 			return 1;
-		struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
+		const void *parent = BPF_CORE_READ(cgroup, self.parent); /* the `self` of the cgroup above */
 		if (!parent)
 			return 0;
-		cgroup = BPF_CORE_READ(parent, cgroup);
+		cgroup = (void *)(parent - bpf_core_field_offset(struct cgroup, self));
 	}
 	return 0;
 }

@@ -41,10 +41,7 @@ struct cgroup_root {
 	int hierarchy_id;
 };
 
-struct cgroup;
-
 struct cgroup_subsys_state {
-	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
 };
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use common::{Running, alone, compile_with, directory, pause};
 use everytick::kernel::{Filters, Settings, Walker};
-use everytick::session::{Recording, Scan, Session};
+use everytick::session::{Limits, Recording, Scan, Session};
 use profile::{FileAddr, Pid, StackEnd};
 
 /// What gcc leaves out when it is not asked for frame pointers, as distributions build.
@@ -41,7 +41,7 @@ fn start_ticks(pid: u32) -> u64 {
 /// Records a process for a second by one walker. The ledger closes, or this dies.
 fn record(pid: u32, walker: Walker) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
-    let session = Session::start(settings(pid, walker), scan, 16 << 20, None).unwrap();
+    let session = Session::start(settings(pid, walker), scan, Limits::default(), None).unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.ledger.check().unwrap();

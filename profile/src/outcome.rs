@@ -85,8 +85,8 @@ closed_list! {
         NotExpressible = "rule not expressible",
         /// The tick took too long.
         WorkLimit = "time limit of the tick",
-        /// The unwind rows of an executable were not there yet.
-        NoTable = "no unwind table yet",
+        /// The unwind rows of an executable were not there yet, or had no room.
+        NoTable = "no unwind table",
         /// The copied piece of the stack ended.
         CopyEnd = "end of the copied stack",
     }

@@ -15,7 +15,7 @@ use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_by
 use super::refusal::{Capabilities, explain};
 use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
-use crate::session::{Scan, Session};
+use crate::session::{Limits, Scan, Session};
 
 /// Samples a second of the trial, and how long it takes.
 const TRIAL_HZ: u32 = 199;
@@ -269,8 +269,8 @@ fn try_record() -> Result<(u64, f64)> {
         tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
     };
-    let mut session =
-        Session::start(settings, Scan::Only(Vec::new()), 1 << 20, None).map_err(explain)?;
+    let mut session = Session::start(settings, Scan::Only(Vec::new()), Limits::default(), None)
+        .map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;
     recording.ledger.check()?;

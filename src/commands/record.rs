@@ -18,7 +18,7 @@ use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{Settings, Walker, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
-use crate::session::{Recording, Scan, Session};
+use crate::session::{Limits, Recording, Scan, Session};
 
 /// Bytes that a window may take: about a million distinct frames.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -32,8 +32,9 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let ends = Ends::watch()?;
 
     let scan = scan(&arguments, &settings);
-    let mut session =
-        Session::start(settings, scan, WINDOW_BYTES, None).map_err(refusal::explain)?;
+    let unwind = u64::from(arguments.unwind_memory) << 20;
+    let limits = Limits { window: WINDOW_BYTES, unwind };
+    let mut session = Session::start(settings, scan, limits, None).map_err(refusal::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {
@@ -78,8 +79,9 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
     })
 }
 
-/// Time after which a tick cuts the stack that it walks.
-pub(super) const TICK_LIMIT_NS: u32 = 150_000;
+/// Time after which a tick cuts the stack that it walks. A whole stack of 1,024 frames takes 70 us on a quiet
+/// machine and 200 us on one whose caches others use too.
+pub(super) const TICK_LIMIT_NS: u32 = 400_000;
 
 /// Refuses a frequency that the kernel would refuse.
 pub(super) fn check_frequency(frequency: u32) -> Result<()> {
@@ -178,6 +180,8 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
             sampler: recording.sampler_time,
             symbolizer: symbolizer.usage(),
             map_bytes: recording.map_bytes,
+            tables: recording.tables,
+            finished: recording.finished,
         };
         let trouble = Trouble {
             unnamed: &unnamed,

@@ -13,6 +13,7 @@ use crate::naming::{Unnamed, kernel_is_unnamed};
 use crate::processes::Executables;
 use crate::processes::proc::read_text;
 use crate::session::SamplerTime;
+use crate::tables::TableCounts;
 
 /// Functions listed at the end.
 const TOP: usize = 5;
@@ -22,6 +23,10 @@ pub(super) struct Cost {
     pub sampler: SamplerTime,
     pub symbolizer: Usage,
     pub map_bytes: u64,
+    /// What unwinding needed.
+    pub tables: TableCounts,
+    /// Stacks that were walked by the agent, from a copy.
+    pub finished: u64,
 }
 
 /// What went less well than it could have.
@@ -50,6 +55,7 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
     for line in profile.ledger.to_string().lines() {
         let _ = writeln!(text, "  ticks         {line}");
     }
+    text.push_str(&unwinding(cost));
     for line in troubles(profile, trouble) {
         let _ = writeln!(text, "  note          {line}");
     }
@@ -132,8 +138,28 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
     lines
 }
 
+/// Says what unwinding went by, and what there was no room for.
+fn unwinding(cost: &Cost) -> String {
+    let Cost { tables, finished, .. } = cost;
+    let mut text = format!(
+        "  unwinding     {} with {}; {} finished by the agent\n",
+        counted(tables.tables, "table", "tables"),
+        counted(tables.rows, "row", "rows"),
+        counted(*finished, "stack", "stacks"),
+    );
+    let notes = [
+        (tables.evicted, "tables made room for others: see --unwind-memory"),
+        (tables.refused, "tables were larger than --unwind-memory allows: those stacks are cut"),
+        (tables.unreadable, "executables have call frames that could not be read"),
+    ];
+    for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = writeln!(text, "  note          {} {what}", thousands(count));
+    }
+    text
+}
+
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
-    let Cost { sampler, symbolizer, map_bytes } = cost;
+    let Cost { sampler, symbolizer, map_bytes, .. } = cost;
     let agent = Usage::own();
     let cpu = agent.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;

@@ -11,12 +11,9 @@ use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::{child, filters, record, refusal, terminal, verify_report};
 use crate::kernel::{Filters, Settings, Walker};
-use crate::session::{Scan, Session};
+use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
 use upload::file;
-
-/// Bytes that the window may take: nobody reads it, but samples are counted as in `record`.
-const WINDOW_BYTES: usize = 64 << 20;
 
 /// Judges until it is over, and says what was found. Fails only when it could not run.
 pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
@@ -27,7 +24,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let ends = Ends::watch()?;
     let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
     let mut session =
-        Session::start(settings, scan(arguments), WINDOW_BYTES, Some(Box::new(judge)))
+        Session::start(settings, scan(arguments), Limits::default(), Some(Box::new(judge)))
             .map_err(refusal::explain)?;
     let command = record::launch(&mut session, &arguments.command, &ends)?;
     announce(arguments);

@@ -32,8 +32,20 @@ pub use witness::{Witness, World};
 /// rings, whose losses the kernel counts, fill up.
 const BATCHES_MAX: usize = 256;
 
-/// Bytes of kernel memory for unwind tables.
-const UNWIND_BYTES_MAX: u64 = 128 << 20;
+/// How much memory a session may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The window of counted stacks.
+    pub window: usize,
+    /// Unwind tables and mappings in the kernel; at least one slab.
+    pub unwind: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { window: 64 << 20, unwind: 128 << 20 }
+    }
+}
 
 /// Which processes are looked up in /proc before the start.
 #[derive(Clone, Debug)]
@@ -93,7 +105,7 @@ impl Session {
     pub fn start(
         settings: Settings,
         scan: Scan,
-        window_bytes: usize,
+        limits: Limits,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
         let frequency = settings.frequency;
@@ -101,7 +113,7 @@ impl Session {
             raise_open_files();
         }
         let mut sampler = Sampler::load(settings)?;
-        let tables = Tables::new(sampler.walk_maps()?, UNWIND_BYTES_MAX)?;
+        let tables = Tables::new(sampler.walk_maps()?, limits.unwind)?;
         sampler.watch_memory()?;
         let side_bands =
             online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
@@ -111,7 +123,7 @@ impl Session {
         let reader = spawn_reader(rings, sender)?;
         let progress = Arc::new(Progress::default());
         let keeper =
-            Keeper::spawn(batches, scan, tables, window_bytes, Arc::clone(&progress), witness)?;
+            Keeper::spawn(batches, scan, tables, limits.window, Arc::clone(&progress), witness)?;
         keeper.wait_for_scan();
         let (started, started_unix_ns) = (Instant::now(), unix_ns());
         sampler.start()?;

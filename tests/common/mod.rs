@@ -69,7 +69,12 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(program: &Path) -> Self {
-        Self(Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        Self::start_with(program, &[])
+    }
+
+    pub fn start_with(program: &Path, arguments: &[PathBuf]) -> Self {
+        let mut command = Command::new(program);
+        Self(command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     pub fn pid(&self) -> String {

@@ -314,6 +314,9 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
         Some(RegisterRule::Undefined) => return Rule::BOTTOM,
         rule => rule,
     };
+    if let Some(rule) = jump(row) {
+        return rule;
+    }
     let cfa = match row.cfa() {
         CfaRule::RegisterAndOffset { register, offset } => {
             match Register::from_dwarf(register.0).zip(i32::try_from(*offset).ok()) {
@@ -363,6 +366,22 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
         false => Saved::Unknown,
     };
     Rule { cfa, fp, base, ra }
+}
+
+/// Gives the rule of code that is about to jump out of its frame, as longjmp: all that counts is in other
+/// registers, and the CFA is where the rest is loaded from.
+fn jump(row: &Row) -> Option<Rule> {
+    let of = |register: u16| match row.register(Column(register)) {
+        Some(RegisterRule::Register(column)) => Register::from_dwarf(column.0),
+        _ => None,
+    };
+    let (sp, fp, ra) = (of(SP.number().into())?, of(FP.number().into())?, of(RA)?);
+    Some(Rule {
+        cfa: Cfa::Register(sp, 0),
+        fp: Saved::In(fp),
+        base: Saved::Unknown,
+        ra: Saved::In(ra),
+    })
 }
 
 /// Says where a register is; `None` when there is no word for it.

@@ -101,6 +101,13 @@ impl<'a> Elf<'a> {
         self.entry != 0 && !needs_linker
     }
 
+    /// Whether it may hold what glibc has for contexts: a static executable, or a library with versions that can
+    /// be started, as libc.so.6 can.
+    pub fn has_contexts(&self) -> bool {
+        let is_library = self.entry != 0 && self.address_of(".gnu.version_d").is_some();
+        self.has_runtime() || is_library
+    }
+
     /// Reads a section by name, decompressed; `None` when there is none or it cannot be read.
     ///
     /// # Errors

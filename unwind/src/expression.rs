@@ -43,7 +43,7 @@ pub(crate) fn cfa(expression: Expression<Slice<'_>>) -> Option<Cfa> {
             Reg(16, 0),
             Constant(15),
             And,
-            Constant(pushed @ (10 | 11)),
+            Constant(pushed @ 9..=11),
             Ge,
             Constant(3),
             Shl,
@@ -102,6 +102,12 @@ mod tests {
     fn a_linkage_table_stub() {
         let gnu_ld = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
         assert_eq!(read(&gnu_ld), Some(Cfa::Plt { pushed: 11 }));
+    }
+
+    #[test]
+    fn a_linkage_table_stub_that_begins_with_a_landing_pad() {
+        let with_endbr64 = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x39, 0x2a, 0x33, 0x24, 0x22];
+        assert_eq!(read(&with_endbr64), Some(Cfa::Plt { pushed: 9 }));
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! Code that says nothing about its frames but is known by its place or its bytes.
+//! Code that says nothing about its frames, or nothing true, but is known by its place or its bytes.
 //!
-//! Nothing calls the entry point of a file, so it is the outermost frame; the C library musl and Go's
-//! runtime start threads and return from signals in assembly without call-frame information. Only
+//! Nothing calls the entry point of a file, so it is the outermost frame; the C library musl has no
+//! call-frame information at all, and Go's runtime returns from signals in assembly without. For these, only
 //! bytes that no function table speaks of are looked at.
+//!
+//! Contexts of glibc's makecontext begin with a frame that says it was called, which is not so: its layer lies
+//! above call-frame information.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::arch::{ENTRY_LEN, KNOWN_CODE, is_call_before};
+use crate::arch::{ENTRY_LEN, KNOWN_CODE, KnownBytes, WRONGLY_TOLD, is_call_before};
 use crate::layers::{Layer, Seen};
 use crate::rule::Rule;
 use crate::text::{ReadText, Text};
@@ -18,11 +21,14 @@ use crate::text::{ReadText, Text};
 const SEARCHED_MAX: u64 = 16 << 20;
 /// Places that are known in one file; real ones have three.
 const FOUND_MAX: u64 = 64;
+/// Bytes of a file that are searched for what is told wrongly: a C library has 1.5 MB.
+const CORRECTED_MAX: u64 = 4 << 20;
 /// Bytes before a stretch that are looked at, for the call that may be there.
 const BEFORE: u64 = 8;
 
 /// The layer of known code.
 pub(crate) struct KnownCode<'a> {
+    known: &'static [KnownBytes],
     text: Text<'a>,
     entry: u64,
     /// The stretch that was searched last, and what of it was not given yet.
@@ -33,11 +39,22 @@ pub(crate) struct KnownCode<'a> {
 }
 
 impl<'a> KnownCode<'a> {
-    /// Has searched nothing yet. `entry`: the file's entry point, 0 when it has none. `has_runtime`: it may
+    /// Code that nothing speaks of. `entry`: the file's entry point, 0 when it has none. `has_runtime`: it may
     /// hold such assembly, as static executables and dynamic linkers do.
     pub fn new(read: ReadText<'a>, entry: u64, has_runtime: bool) -> Self {
+        Self::of(KNOWN_CODE, Text::new(read, if has_runtime { SEARCHED_MAX } else { 0 }), entry)
+    }
+
+    /// Code whose call frames are told wrongly. `has_contexts`: it may hold glibc's functions for contexts.
+    pub fn wrongly_told(read: ReadText<'a>, has_contexts: bool) -> Self {
+        Self::of(WRONGLY_TOLD, Text::new(read, if has_contexts { CORRECTED_MAX } else { 0 }), 0)
+    }
+
+    /// Has searched nothing yet.
+    fn of(known: &'static [KnownBytes], text: Text<'a>, entry: u64) -> Self {
         Self {
-            text: Text::new(read, if has_runtime { SEARCHED_MAX } else { 0 }),
+            known,
+            text,
             entry,
             searched: 0..0,
             found: VecDeque::new(),
@@ -52,24 +69,24 @@ impl<'a> KnownCode<'a> {
             let end = stretch.end.min(self.entry.saturating_add(ENTRY_LEN));
             self.found.push_back((self.entry..end, Rule::BOTTOM));
         }
-        let shortest = KNOWN_CODE.iter().map(|(bytes, _)| bytes.len() as u64).min().unwrap_or(0);
+        let shortest = self.known.iter().map(|known| known.len).min().unwrap_or(0);
         let room = FOUND_MAX.saturating_sub(self.seen.functions) as usize;
         if stretch.end.saturating_sub(stretch.start) < shortest || room == 0 {
             return;
         }
-        let from = stretch.start.saturating_sub(BEFORE);
+        let mut from = stretch.start.saturating_sub(BEFORE);
+        if self.text.get(from..stretch.end).is_empty() {
+            from = stretch.start; // code begins here
+        }
         let text = self.text.get(from..stretch.end);
-        for (bytes, rule) in KNOWN_CODE {
-            for at in memmem::find_iter(text, bytes)
-                .take(room)
-                .filter(|at| from + *at as u64 >= stretch.start)
-            {
+        for known in self.known {
+            let found = memmem::find_iter(text, known.bytes).take(room);
+            for at in found.filter(|at| from + *at as u64 >= stretch.start) {
                 let start = from + at as u64;
-                // A handler returns to the first byte, so the rule is asked for at the one before.
-                let before = u64::from(*rule == Rule::SIGNAL && !is_call_before(&text[..at]));
-                let range = start - before..start + bytes.len() as u64;
+                let before = u64::from(known.is_returned_to && !is_call_before(&text[..at]));
+                let range = start - before..start + known.len;
                 if self.found.iter().all(|(k, _)| range.end <= k.start || k.end <= range.start) {
-                    self.found.push_back((range, *rule));
+                    self.found.push_back((range, known.rule));
                 }
             }
         }
@@ -108,11 +125,20 @@ mod tests {
     const SIGNAL_RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05];
 
     fn search(text: &[u8], entry: u64, stretch: Range<u64>) -> Vec<(Range<u64>, Rule)> {
+        found(text, stretch, |read| KnownCode::new(read, entry, true))
+    }
+
+    fn found(
+        text: &[u8],
+        stretch: Range<u64>,
+        layer: impl for<'a> FnOnce(ReadText<'a>) -> KnownCode<'a>,
+    ) -> Vec<(Range<u64>, Rule)> {
         let read = |range: Range<u64>| {
             let end = text.len().min(range.end as usize - 0x1000);
-            text.get(range.start as usize - 0x1000..end).map(<[u8]>::to_vec)
+            let start = range.start.checked_sub(0x1000)?;
+            text.get(start as usize..end).map(<[u8]>::to_vec)
         };
-        let mut layer = KnownCode::new(&read, entry, true);
+        let mut layer = layer(&read);
         let mut found = Vec::new();
         while let Some(range) = layer.next(stretch.clone()) {
             layer.rows(&mut |_, rule| found.push((range.clone(), rule)));
@@ -141,6 +167,17 @@ mod tests {
         text[32..41].copy_from_slice(&SIGNAL_RETURN);
         let known = search(&text, 0, 0x1020..0x1080);
         assert_eq!(known[0].0, 0x1020..0x1029);
+    }
+
+    #[test]
+    fn a_context_of_glibc_begins_with_what_its_function_returns_to() {
+        let mut text = vec![0x90; 256];
+        text[32..45].copy_from_slice(WRONGLY_TOLD[0].bytes);
+        for from in [0x1000, 0x1010] {
+            let known = found(&text, from..0x1080, |read| KnownCode::wrongly_told(read, true));
+            assert_eq!(known, [(0x101f..0x103a, Rule::BOTTOM)]);
+        }
+        assert_eq!(found(&text, 0x1000..0x1080, |read| KnownCode::wrongly_told(read, false)), []);
     }
 
     #[test]

@@ -171,16 +171,17 @@ fn read_once(
     let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
     let mut known = KnownCode::new(&loaded, elf.entry, elf.has_runtime());
+    let mut wrong = KnownCode::wrongly_told(&loaded, elf.has_contexts());
 
-    let mut layers: Vec<&mut dyn Layer> = vec![&mut eh, &mut debug];
+    let mut layers: Vec<&mut dyn Layer> = vec![&mut wrong, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
     layers.push(&mut known);
-    let below_dwarf = layers.len() - 2;
+    let dwarf = layers.len() - 3..layers.len() - 1; // by how many layers lie below
 
     let mut frames = CallFrames::default();
     let mut builder = TableBuilder::new(text.start, text.end, block_shift);
     fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
-        if below < below_dwarf {
+        if !dwarf.contains(&below) {
             add(&mut frames.beyond, function);
         }
     });

@@ -42,7 +42,7 @@ pub enum Cfa {
     /// A stub of a procedure linkage table, one each 16 bytes, which pushes a word before its
     /// byte `pushed`: `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`
     Plt {
-        /// 10 or 11 in what linkers make.
+        /// 9 to 11 in what linkers make.
         pushed: u8,
     },
     /// A frame that the kernel made to call a signal handler: it holds every register.
@@ -234,7 +234,7 @@ mod tests {
             Just(Cfa::Bottom),
             Just(Cfa::Signal),
             Just(Cfa::FramePointer),
-            (10u8..12).prop_map(|pushed| Cfa::Plt { pushed }),
+            (9u8..12).prop_map(|pushed| Cfa::Plt { pushed }),
             (register(), any::<i32>()).prop_map(|(r, offset)| Cfa::Register(r, offset)),
             (register(), any::<i16>(), any::<i16>())
                 .prop_map(|(register, at, offset)| Cfa::AtRegister { register, at, offset }),

@@ -68,17 +68,61 @@ impl Register {
 pub(crate) const ENTRY_LEN: u64 = 80;
 
 /// Code that is known by its bytes.
-pub(crate) const KNOWN_CODE: &[(&[u8], Rule)] = &[
+pub(crate) struct KnownBytes {
+    /// What it begins with.
+    pub bytes: &'static [u8],
+    /// How long it is.
+    pub len: u64,
+    /// Whether no call leads to its first byte, but a return address on a stack that was made by hand.
+    /// Return addresses are looked up one byte before.
+    pub is_returned_to: bool,
+    /// What holds there.
+    pub rule: Rule,
+}
+
+impl KnownBytes {
+    const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
+        Self { bytes, len: bytes.len() as u64, is_returned_to, rule }
+    }
+}
+
+/// Known code that nothing says anything about.
+pub(crate) const KNOWN_CODE: &[KnownBytes] = &[
     // mov $15, %rax; syscall: the return from a signal, of musl and Go.
-    (&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], Rule::SIGNAL),
+    KnownBytes::new(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // mov $15, %eax; syscall
-    (&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], Rule::SIGNAL),
+    KnownBytes::new(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // xor %ebp, %ebp; pop %rdi; call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall:
     // what a thread of musl runs first.
-    (
+    KnownBytes::new(
         &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05],
+        false,
         Rule::BOTTOM,
     ),
+    // mov 8(%rbx), %rdi; call *(%rbx); mov %rax, %rdi; call: what that calls, where it calls the thread's function.
+    KnownBytes::new(
+        &[0x48, 0x8b, 0x7b, 0x08, 0xff, 0x13, 0x48, 0x89, 0xc7, 0xe8],
+        false,
+        Rule::BOTTOM,
+    ),
+    // mov %ebp, %edi; mov %r13, %rdx; mov %r12, %rsi; call *%rbx; mov %eax, %edi; call: where musl calls main.
+    KnownBytes::new(
+        &[0x89, 0xef, 0x4c, 0x89, 0xea, 0x4c, 0x89, 0xe6, 0xff, 0xd3, 0x89, 0xc7, 0xe8],
+        false,
+        Rule::BOTTOM,
+    ),
+];
+
+/// Known code whose call frames are told wrongly.
+pub(crate) const WRONGLY_TOLD: &[KnownBytes] = &[
+    // mov %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi; je 1f; call setcontext; mov %rax, %rdi; 1: call exit; hlt:
+    // what the function of a context of makecontext returns to, in glibc. It says that it was called.
+    KnownBytes {
+        bytes: &[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff, 0x74, 0x08, 0xe8],
+        len: 26,
+        is_returned_to: true,
+        rule: Rule::BOTTOM,
+    },
 ];
 
 /// Says whether these bytes can end with a call.

@@ -1,0 +1,42 @@
+/* main -> drives, which switches to a stack of its own for body -> work -> spin, and back, by swapcontext. */
+#include <stdlib.h>
+#include <ucontext.h>
+#include "known.h"
+
+static ucontext_t outside, inside;
+
+KEPT void spin(void)
+{
+	for (int i = 0; i < 10000; i++)
+		sink += 1;
+}
+
+KEPT void work(void)
+{
+	spin();
+	sink++;
+}
+
+KEPT void body(void)
+{
+	for (;;) {
+		work();
+		swapcontext(&inside, &outside);
+	}
+}
+
+KEPT void drives(void)
+{
+	swapcontext(&outside, &inside);
+	sink++;
+}
+
+int main(void)
+{
+	getcontext(&inside);
+	inside.uc_stack.ss_sp = malloc(65536);
+	inside.uc_stack.ss_size = 65536;
+	makecontext(&inside, body, 0);
+	for (;;)
+		drives();
+}

@@ -1,0 +1,24 @@
+/* Eight small functions, each of which calls the same one. */
+#include "known.h"
+
+KEPT void library_leaf(void)
+{
+	sink++;
+}
+
+#define DEFINE(number) KEPT void library_##number(void) { library_leaf(); sink++; }
+DEFINE(0) DEFINE(1) DEFINE(2) DEFINE(3) DEFINE(4) DEFINE(5) DEFINE(6) DEFINE(7)
+
+/* For who loads this by hand: enter -> work -> library_leaf. */
+KEPT void work(void)
+{
+	for (int i = 0; i < 1000; i++)
+		library_leaf();
+	sink++;
+}
+
+KEPT void enter(void)
+{
+	work();
+	sink++;
+}

@@ -1,0 +1,30 @@
+/* A thread that runs entry -> work -> spin. */
+#include <pthread.h>
+#include "known.h"
+
+KEPT void spin(void)
+{
+	for (int i = 0; i < 1000; i++)
+		sink += 1;
+}
+
+KEPT void work(void)
+{
+	spin();
+	sink++;
+}
+
+KEPT void *entry(void *unused)
+{
+	for (;;)
+		work();
+	return unused;
+}
+
+int main(void)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, 0, entry, 0);
+	pthread_join(thread, 0);
+}

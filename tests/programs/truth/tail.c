@@ -1,0 +1,37 @@
+/* main -> caller -> first, which jumps to second, which jumps to last: one frame after the other. */
+#include "known.h"
+
+KEPT void last(int rounds)
+{
+	for (int i = 0; i < rounds; i++)
+		sink += 1;
+}
+
+KEPT void second(int rounds)
+{
+	volatile uint64_t data[30];
+
+	data[rounds % 30] = rounds;
+	for (int i = 0; i < rounds; i++)
+		sink += data[rounds % 30];
+	last(rounds);
+}
+
+KEPT void first(int rounds)
+{
+	for (int i = 0; i < rounds; i++)
+		sink += 1;
+	second(rounds);
+}
+
+KEPT void caller(void)
+{
+	first(200);
+	sink++;
+}
+
+int main(void)
+{
+	for (;;)
+		caller();
+}

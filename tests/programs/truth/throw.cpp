@@ -1,0 +1,59 @@
+// main -> run -> catcher -> a -> 500 frames of deep -> b -> thrower, which throws to catcher through a frame
+// with a destructor. The way is long, because at its end, for some ten nanoseconds, the unwinder overwrites the
+// very stack that it runs on, and what is true then nobody can tell.
+#include "known.h"
+
+struct Guard {
+	KEPT ~Guard() { sink += 1; }
+};
+
+KEPT void thrower(int value)
+{
+	sink += 1;
+	if (value >= 0)
+		throw value;
+	sink += 1;
+}
+
+KEPT void b(int value)
+{
+	Guard guard;
+	thrower(value);
+	sink += 1;
+}
+
+KEPT void deep(int left, int value)
+{
+	if (left)
+		deep(left - 1, value);
+	else
+		b(value);
+	sink += 1;
+}
+
+KEPT void a(int value)
+{
+	deep(499, value);
+	sink += 1;
+}
+
+KEPT void catcher(int value)
+{
+	try {
+		a(value);
+	} catch (int caught) {
+		sink += caught;
+	}
+}
+
+KEPT void run(int value)
+{
+	catcher(value);
+	sink += 1;
+}
+
+int main()
+{
+	for (int i = 0;; i++)
+		run(i & 0xff);
+}

@@ -1,0 +1,209 @@
+//! Programs that are linked, loaded or made in unusual ways.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::{alone, directory, record};
+use crate::programs::{Program, build, run, source};
+use crate::truth::{Truth, name, stacks};
+use crate::{is_true, profile, truth};
+
+const PLAIN: &str = "_start @libc.so.6{2} main > a b c bare|red_zone|saves_all";
+
+#[test]
+fn static_and_position_independent_or_neither() {
+    let _alone = alone();
+    let place = directory();
+    let make = |name: &str, more: &[&str]| build(place.path(), name, "gcc", "plain.c", more);
+    let static_chain =
+        |name: &str| format!("_start @{name}{{2}} main > a b c bare|red_zone|saves_all");
+    let programs = [
+        (make("static", &["-O2", "-static"]), static_chain("static")),
+        (make("static-pie", &["-O2", "-static-pie"]), static_chain("static-pie")),
+        (make("no-pie", &["-O2", "-no-pie"]), PLAIN.to_owned()),
+        (make("no-header", &["-O2", "-Wl,--no-eh-frame-hdr"]), PLAIN.to_owned()),
+        (
+            make("for-debuggers", &["-O2", "-g", "-fno-asynchronous-unwind-tables"]),
+            PLAIN.to_owned(),
+        ),
+    ];
+    check_each(&programs, "");
+}
+
+#[test]
+fn the_c_library_musl_which_says_nothing_of_its_frames() {
+    let _alone = alone();
+    let place = directory();
+    let mut programs = Vec::new();
+    for (linked, more) in [("static", &["-O2", "-static"][..]), ("dynamic", &["-O2"])] {
+        let make = |source: &str| {
+            let name = format!("{}-{linked}", source.trim_end_matches(".c"));
+            build(place.path(), &name, "musl-gcc", source, more)
+        };
+        let library = |program: &Program| match linked {
+            "static" => format!("@{}", program.name),
+            _ => "@libc.so".to_owned(),
+        };
+        let plain = make("plain.c");
+        let chain = format!("{} main > a b c bare|red_zone|saves_all", library(&plain));
+        programs.push((plain, chain));
+        let spawn = make("spawn.c");
+        let chain = format!("{} entry > work spin", library(&spawn));
+        programs.push((spawn, chain));
+        let signals = make("signals.c");
+        let libc = library(&signals);
+        let chain = format!(
+            "{libc} main > work spin, \
+             {libc} main {libc} > handler|alternate handled, \
+             {libc} main work {libc} > handler|alternate handled, \
+             {libc} main work spin {libc} > handler|alternate handled"
+        );
+        programs.push((signals, chain));
+    }
+    check_each(&programs, "");
+}
+
+/// Judges each program by chains of its own, which are divided by commas.
+fn check_each(programs: &[(Program, String)], tops: &str) {
+    let all: Vec<Program> = programs.iter().map(|(program, _)| program.clone()).collect();
+    let taken = profile(&all);
+    let verdicts: Vec<bool> = programs
+        .iter()
+        .map(|(program, chains)| {
+            let chains: Vec<&str> = chains.split(", ").collect();
+            is_true(program, &taken, &Truth { chains: &chains, tops, may_guess: false })
+        })
+        .collect();
+    assert!(verdicts.iter().all(|verdict| *verdict));
+}
+
+#[test]
+fn files_without_symbols_or_sections() {
+    let _alone = alone();
+    let place = directory();
+    let whole = build(place.path(), "whole", "gcc", "plain.c", &["-O2", "-fPIE", "-pie"]);
+    let stripped = copy(&whole, "stripped");
+    run(Command::new("strip").arg(&stripped.path));
+    let sectionless = copy(&whole, "sectionless");
+    forget_sections(&sectionless.path);
+    let programs = [stripped, sectionless];
+    let mut taken = profile(&programs);
+    for program in &programs {
+        name(&mut taken, &program.name, &whole.path);
+    }
+    let verdicts = programs.iter().map(|program| is_true(program, &taken, &truth(&[PLAIN])));
+    assert!(verdicts.collect::<Vec<_>>().iter().all(|verdict| *verdict));
+}
+
+fn copy(program: &Program, name: &str) -> Program {
+    let path = program.path.with_file_name(name);
+    fs::copy(&program.path, &path).unwrap();
+    Program { name: name.into(), path, arguments: Vec::new() }
+}
+
+/// Makes an ELF header say that there are no section headers: their offset, then their number and the place of
+/// their names.
+fn forget_sections(path: &Path) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0; 8], 0x28).unwrap();
+    file.write_all_at(&[0; 4], 0x3c).unwrap();
+}
+
+#[test]
+fn a_library_that_dlopen_loaded() {
+    let _alone = alone();
+    let place = directory();
+    let library =
+        build(place.path(), "libloaded.so", "gcc", "library.c", &["-O2", "-shared", "-fPIC"]);
+    let build_one = |compiler: &str| {
+        build(place.path(), compiler, compiler, "load.c", &["-O2"]).with_argument(&library.path)
+    };
+    let programs = [build_one("gcc"), build_one("clang")];
+    let chain = "_start @libc.so.6{2} main > calls enter work library_leaf";
+    // Its own linkage table comes first in it.
+    crate::check(&programs, &Truth { tops: "@libloaded.so", ..truth(&[chain]) });
+}
+
+#[test]
+fn a_program_whose_file_is_deleted_while_it_runs() {
+    let _alone = alone();
+    let place = directory();
+    let program = build(place.path(), "deleted", "gcc", "plain.c", &["-O2"]);
+    let running = crate::common::Running::start(&program.path);
+    crate::common::pause(200);
+    fs::remove_file(&program.path).unwrap();
+    let arguments = ["-F", "997", "-d", "2", "--no-kernel", "-p", &running.pid()];
+    let mut taken = stacks(&record(&arguments).succeeded().pprof());
+    for stack in &mut taken {
+        stack.pid = "deleted".into();
+    }
+    assert!(is_true(&program, &taken, &truth(&[PLAIN])));
+}
+
+#[test]
+fn code_that_was_made_while_the_program_runs_is_left_by_its_frame_pointer() {
+    let _alone = alone();
+    let place = directory();
+    let programs =
+        ["gcc", "clang"].map(|compiler| build(place.path(), compiler, compiler, "jit.c", &["-O2"]));
+    let chain = "_start @libc.so.6{2} main > calls @[jit] called spin";
+    crate::check(&programs, &Truth { may_guess: true, ..truth(&[chain]) });
+}
+
+#[test]
+fn rust_without_frame_pointers() {
+    let _alone = alone();
+    let place = directory();
+    let programs = ["2", "3", "s"].map(|level| {
+        let name = format!("rust-O{level}");
+        let path = place.path().join(&name);
+        let mut rustc = Command::new("rustc");
+        rustc.args(["-Cforce-frame-pointers=no", &format!("-Copt-level={level}"), "-o"]);
+        run(rustc.arg(&path).arg(source("plain.rs")));
+        Program { name, path, arguments: Vec::new() }
+    });
+    let chains = programs.clone().map(|program| {
+        format!("_start @libc.so.6{{2}} main @{0}* plain::main > plain::a plain::b plain::c plain::spin", program.name)
+    });
+    let programs: Vec<_> = programs.into_iter().zip(chains).collect();
+    check_each(&programs, "@libc.so.6"); // memcpy
+}
+
+#[test]
+fn processes_recorded_from_their_first_instruction() {
+    let _alone = alone();
+    let place = directory();
+    let program = build(place.path(), "started", "gcc", "plain.c", &["-O2"]);
+    let script = format!("for i in $(seq 40); do {} 40; done", program.path.display());
+    let arguments = ["-F", "997", "-d", "5", "--no-kernel", "--", "sh", "-c", &script];
+    let mut taken = stacks(&record(&arguments).pprof());
+    taken.retain(|stack| stack.comm == "started");
+    for stack in &mut taken {
+        stack.pid = "started".into();
+    }
+    let chains =
+        ["_start > @libc.so.6{2} main a b c bare|red_zone|saves_all", "@ld-linux-x86-64.so.2"];
+    let tops = "@ld-linux-x86-64.so.2|@libc.so.6|_init";
+    assert!(is_true(&program, &taken, &Truth { chains: &chains, tops, may_guess: false }));
+}
+
+#[test]
+fn a_32_bit_process_is_skipped_and_says_why() {
+    let _alone = alone();
+    let place = directory();
+    let (object, path) = (place.path().join("bits32.o"), place.path().join("bits32"));
+    run(Command::new("as").args(["--32", "-o"]).arg(&object).arg(source("bits32.s")));
+    run(Command::new("ld").args(["-m", "elf_i386", "-o"]).arg(&path).arg(&object));
+    let running = crate::common::Running::start(&path);
+    let arguments = ["-F", "997", "-d", "1", "--no-kernel", "-p", &running.pid()];
+    let recorded = record(&arguments).succeeded();
+    let taken = stacks(&recorded.pprof());
+    assert!(taken.iter().map(|stack| stack.count).sum::<u64>() > 100, "{}", recorded.stderr);
+    for stack in &taken {
+        assert_eq!(stack.cut.as_deref(), Some("user: 32-bit code"), "{stack:?}");
+        assert_eq!(stack.frames.len(), 1, "{stack:?}");
+    }
+    assert!(recorded.stderr.contains("cut: 32-bit code 100.0 %"), "{}", recorded.stderr);
+}
