@@ -103,13 +103,20 @@ static inline void copy_stack(struct scratch *out)
 	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
 	copy->ip = out->walk.ip;
 	copy->bytes = 0;
+	/* The red zone may begin in a page that is not there, if nothing was ever written below sp. */
+	u32 absent = PAGE_BYTES - (from & (PAGE_BYTES - 1));
+	if (absent >= ARCH_RED_ZONE || read_user(stack, 1, from))
+		absent = 0;
+	else
+		__builtin_memset(stack, 0, ARCH_RED_ZONE);
 	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES) {
-		if (read_user(stack + at, PAGE_BYTES, from + at)) {
+		if (read_user(stack + at + absent, PAGE_BYTES - absent, from + at + absent)) {
 			copy->bytes = at + PAGE_BYTES;
+			absent = 0;
 			continue;
 		}
 		u32 rest = PAGE_BYTES - ((from + at) & (PAGE_BYTES - 1));
-		if (rest < PAGE_BYTES && read_user(stack + at, rest, from + at))
+		if (!absent && rest < PAGE_BYTES && read_user(stack + at, rest, from + at))
 			copy->bytes = at + rest;
 		break;
 	}
