@@ -225,3 +225,10 @@ fn a_stack_whose_red_zone_was_never_touched_is_whole() {
     let (all, cut) = at_the_edge_of_a_page(4096);
     assert!(all > 30 && cut == 0, "{cut} of {all} are cut");
 }
+
+#[test]
+fn a_stack_that_no_copy_reaches_the_end_of_is_whole_once_the_rows_are_there() {
+    let _alone = alone();
+    let (all, cut) = at_the_edge_of_a_page(65536);
+    assert!(all > 30 && cut < all, "{cut} of {all} are cut");
+}
