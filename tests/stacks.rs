@@ -206,3 +206,29 @@ fn frames_found_by_frame_pointer_alone_are_marked() {
         assert_eq!(trace.labels["guessed"], "frame pointers");
     }
 }
+
+/// Records a thread whose sp is at the edge of a page. Gives its samples: all, and those cut for want of memory.
+fn at_the_edge_of_a_page(untouched: u32) -> (u64, u64) {
+    let place = directory();
+    let define = format!("-DUNTOUCHED={untouched}");
+    let arguments = ["-fno-stack-clash-protection", &define];
+    let program = compile_with("page_edge.c", place.path(), "page_edge", &arguments);
+    let recorded = record(&["-F", "499", "--no-kernel", "--", program.to_str().unwrap()]);
+    let all = recorded.succeeded();
+    let cut = all.samples_through(&["page_edge", "[cut: unreadable stack]"]);
+    (all.samples_through(&["page_edge"]), cut)
+}
+
+#[test]
+fn a_stack_whose_red_zone_was_never_touched_is_whole() {
+    let _alone = alone();
+    let (all, cut) = at_the_edge_of_a_page(4096);
+    assert!(all > 30 && cut == 0, "{cut} of {all} are cut");
+}
+
+#[test]
+fn a_stack_that_no_copy_reaches_the_end_of_is_whole_once_the_rows_are_there() {
+    let _alone = alone();
+    let (all, cut) = at_the_edge_of_a_page(65536);
+    assert!(all > 30 && cut < all, "{cut} of {all} are cut");
+}

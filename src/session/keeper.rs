@@ -196,6 +196,9 @@ impl State {
         let Some(copy) = unfinished.sample.copy.take() else { return self.count(&unfinished) };
         match self.tables.walk(&copy, &unfinished.memory, executables, USER_FRAMES_MAX as usize) {
             Walked::Done(frames, end) => {
+                if matches!(end, StackEnd::CopyEnd | StackEnd::Unreadable) {
+                    self.load_mapped(&unfinished.memory);
+                }
                 (unfinished.sample.user, unfinished.sample.user_end) = (frames, end);
                 self.finished += 1;
                 self.count(&unfinished);
@@ -210,6 +213,14 @@ impl State {
                     self.waiting.entry(executable).or_default().push(unfinished);
                 }
             }
+        }
+    }
+
+    /// Asks for the rows of all that is mapped: a copy that is too short does not lead to those that the kernel
+    /// misses, and without them it would take such copies for ever.
+    fn load_mapped(&mut self, memory: &Memory) {
+        for mapping in memory.iter() {
+            self.tables.request(mapping.executable, &self.processes.executables);
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use profile::ExecutableId;
+use profile::{ExecutableId, VirtAddr};
 use unwind::arch::SP;
 use unwind::reference::{Answer, Reference};
 
@@ -54,7 +54,10 @@ pub(super) struct Dwarf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     At(u64),
+    /// It is the outermost frame.
     Bottom,
+    /// What should be a return address is outside code, 0 perhaps.
+    Nowhere,
 }
 
 impl Dwarf {
@@ -73,6 +76,7 @@ impl Dwarf {
         let says_it = |stack: &Stack| match (caller, stack.frames.get(agreed.len())) {
             (Caller::At(address), Some(frame)) => *frame == address,
             (Caller::Bottom, None) => stack.end == End::Complete,
+            (Caller::Nowhere, None) => true,
             _ => false,
         };
         match (says_it(ours), says_it(theirs)) {
@@ -115,7 +119,11 @@ impl Dwarf {
             match agreed.get(depth + 1) {
                 Some(next) if next.address.0 != caller.ra => return None,
                 Some(_) => registers = caller.registers.map(Option::unwrap_or_default),
-                None => return Some(Caller::At(caller.ra)),
+                None => {
+                    let place = VirtAddr(caller.ra.wrapping_sub(1));
+                    let is_code = memory.find(place).is_some();
+                    return Some(if is_code { Caller::At(caller.ra) } else { Caller::Nowhere });
+                }
             }
         }
         None

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use profile::{Cpu, Tid};
 
 /// Nanoseconds that a tick waits for its other half: a sample whose tables are still read is late.
-const PATIENCE_NS: u64 = 4_000_000_000;
+const PATIENCE_NS: u64 = 20_000_000_000;
 /// Halves that wait on one CPU; the oldest make room. Records of the deepest stacks are 64 KiB.
 const WAITING_MAX: usize = 1024;
 

@@ -76,6 +76,10 @@ impl Walker {
                 Err(error) => break End::Stopped(text(error)),
             }
         };
+        if end != End::Complete {
+            // Where a read fails, framehop remembers for that address to go by the frame pointer.
+            process.cache = CacheX86_64::new();
+        }
         self.processes.insert(pid, process);
         Stack { frames, end }
     }
