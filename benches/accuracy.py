@@ -3,7 +3,7 @@
 
     ./dev accuracy [--seconds N] [--only NAME]... [-o FILE]
 
-Each program is put under load and judged twice, one after the other: `everytick record` says how its stacks end,
+Each program is run under load twice, one after the other, with all that it starts: `everytick record` says how its stacks end,
 `everytick verify` walks the very same ticks with framehop and, where the two part, by DWARF as it is written.
 Needs root, and the programs: ./dev setup accuracy installs them.
 """
@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EVERYTICK = f"{HOUSE}/target/release/everytick"
@@ -36,40 +38,40 @@ RUST = "use std::collections::*;\n" + "".join(
 
 
 def programs(work):
-    """Each program under load: a shell command that runs for long, what prepares it, what ends it."""
+    """Each program: its name, a shell script that runs it for as long as it is let, and what prepares that."""
     write(f"{work}/all.cc", CPP)
     write(f"{work}/all.rs", RUST)
-    forever = "while :; do {}; done"
-    data = f"head -c 40000000 {EVERYTICK} {EVERYTICK} {EVERYTICK} {EVERYTICK} > {work}/data"
+    twice = "({0}) & ({0}) & wait"
     pg = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)), "/usr/lib/postgresql")
     as_postgres = "setpriv --reuid=postgres --regid=postgres --clear-groups"
+
+    def loop(command):
+        return twice.format(f"while :; do {command}; done")
+
     return [
-        ("python3", forever.format("python3 -c 'import json,re;[json.loads(json.dumps(list(range(99)))) for _ in range(30000)]'"), ":", ":"),
-        ("node", forever.format("node -e 'let m=new Map();for(let i=0;i<3e6;i++)m.set(i%5000,JSON.stringify({a:i}))'"), ":", ":"),
-        ("gcc", forever.format(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.o"), ":", ":"),
-        ("clang", forever.format(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.o"), ":", ":"),
-        ("gdb", forever.format(f"gdb -batch -ex 'info functions sort' -ex 'info types a' {EVERYTICK} >/dev/null 2>&1; gdb -batch -ex 'list main' -ex 'info scope main' {work}/debug >/dev/null 2>&1"), f"g++ -g {work}/all.cc -o {work}/debug", ":"),
-        ("git gc", forever.format(f"git -C {work}/repo gc -q --aggressive --prune=now"), f"git clone -q --bare {HOUSE} {work}/repo", ":"),
-        ("sqlite3", forever.format(f"sqlite3 :memory: 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c limit 300000) insert into t select x, hex(x*7) from c; create index i on t(b); select count(*) from t x join t y on x.b=y.b'"), ":", ":"),
-        ("perl", forever.format("perl -e 'my %h; for (1..900000) { $h{$_ % 999} .= $_; $h{$_ % 999} =~ s/^.*(...)$/$1/ }'"), ":", ":"),
+        ("python3", loop("python3 -c 'import json,re;[json.loads(json.dumps(list(range(99)))) for _ in range(30000)]'"), ":"),
+        ("node", loop("node -e 'let m=new Map();for(let i=0;i<3e6;i++)m.set(i%5000,JSON.stringify({a:i}))'"), ":"),
+        ("gcc", loop(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.$$.o"), ":"),
+        ("clang", loop(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.$$.o"), ":"),
+        ("gdb", loop(f"gdb -batch -ex 'list main' -ex 'info scope main' -ex 'info functions sort' {work}/debug"), f"g++ -g {work}/all.cc -o {work}/debug"),
+        ("git gc", f"while :; do git -C {work}/repo gc -q --aggressive --prune=now; done", f"git clone -q --bare {HOUSE} {work}/repo"),
+        ("sqlite3", loop("sqlite3 :memory: 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c limit 300000) insert into t select x, hex(x*7) from c; create index i on t(b); select count(*) from t x join t y on x.b=y.b'"), ":"),
+        ("perl", loop("perl -e 'my %h; for (1..900000) { $h{$_ % 999} .= $_; $h{$_ % 999} =~ s/^.*(...)$/$1/ }'"), ":"),
         (
             "postgres",
-            f"{as_postgres} {pg}/pgbench -n -h {work}/pg -T 600 -c 4 -j 1 postgres",
-            f"mkdir {work}/pg && chown postgres {work} {work}/pg && {as_postgres} {pg}/initdb -D {work}/pg/data >/dev/null && "
-            f"{as_postgres} {pg}/pg_ctl -w -D {work}/pg/data -l {work}/pg/log -o '-k {work}/pg -h \"\"' start >/dev/null && "
-            f"{as_postgres} {pg}/pgbench -q -i -s 5 -h {work}/pg postgres 2>/dev/null",
-            f"{as_postgres} {pg}/pg_ctl -m immediate -D {work}/pg/data stop >/dev/null",
+            f"data={work}/pg/$$; {as_postgres} {pg}/initdb -A trust -D $data >/dev/null && {as_postgres} {pg}/postgres -D $data -k {work}/pg -h '' & "
+            f"sleep 4; {as_postgres} {pg}/pgbench -q -i -s 5 -h {work}/pg postgres; {as_postgres} {pg}/pgbench -n -h {work}/pg -T 600 -c 4 postgres",
+            f"mkdir {work}/pg && chown postgres {work}/pg",
         ),
         (
             "redis",
-            forever.format(f"redis-benchmark -s {work}/redis -q -n 300000 -P 16 >/dev/null"),
-            f"(cd {work} && redis-server --port 0 --unixsocket {work}/redis --daemonize yes --save '' >/dev/null)",
-            f"redis-cli -s {work}/redis shutdown nosave",
+            f"redis-server --port 0 --unixsocket {work}/redis --save '' & sleep 1; while :; do redis-benchmark -s {work}/redis -q -n 300000 -P 16; done",
+            ":",
         ),
-        ("openssl", forever.format("openssl speed -seconds 1 rsa2048 aes-256-gcm sha256 ecdsap256 >/dev/null 2>&1"), ":", ":"),
-        ("zstd", forever.format(f"zstd -q -f -T2 -12 {work}/data -o {work}/data.zst"), data, ":"),
-        ("rustc", forever.format(f"rustc --edition 2024 --crate-type lib -O {work}/all.rs --out-dir {work} -A warnings"), ":", ":"),
-        ("go", forever.format(f"go build -C {work} -o {work}/hello -a std"), f"printf 'module hello\\n' > {work}/go.mod", ":"),
+        ("openssl", loop("openssl speed -seconds 1 rsa2048 aes-256-gcm sha256 ecdsap256"), ":"),
+        ("zstd", f"while :; do zstd -q -f -T2 -12 {work}/data -o {work}/data.zst; done", f"cat {EVERYTICK} {EVERYTICK} {EVERYTICK} {EVERYTICK} > {work}/data"),
+        ("rustc", loop(f"rustc --edition 2024 --crate-type lib -O {work}/all.rs --out-dir {work} -A warnings"), ":"),
+        ("go", f"cd {work}/go; while :; do go build -a -o hello .; done", f"mkdir {work}/go; cd {work}/go; printf 'module hello\\n' > go.mod; printf 'package main\\nimport \"net/http\"\\nfunc main() {{ http.ListenAndServe(\"\", nil) }}\\n' > main.go"),
     ]
 
 
@@ -78,21 +80,34 @@ def write(path, text):
         file.write(text)
 
 
-def judge(work, seconds):
-    """What `record` and `verify` say of the machine as it is."""
-    comments = f"{work}/out.pb.gz"
-    subprocess.run([EVERYTICK, "record", "-q", "-F", str(HZ), "-d", str(seconds), "-o", comments], check=True)
-    text = subprocess.run(["go", "tool", "pprof", "-comments", comments], check=True, capture_output=True, text=True).stdout
-    found = f"{work}/verify.json"
-    subprocess.run([EVERYTICK, "verify", "-F", str(HZ), "-d", str(seconds), "-o", found], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with open(found) as file:
+def watch(verb, output, script, seconds):
+    """Has everytick profile or judge a script for so many seconds, and ends the script."""
+    command = [EVERYTICK, verb, "-F", str(HZ), "-d", str(seconds), "-o", output, "--", "sh", "-c", script]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not os.path.exists(output) and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+
+
+def judge(work, script, seconds):
+    """What `record` and `verify` say of a script."""
+    profile, verdict = f"{work}/out.pb.gz", f"{work}/verify.json"
+    for output in (profile, verdict):
+        if os.path.exists(output):
+            os.remove(output)
+    watch("record", profile, script, seconds)
+    text = subprocess.run(["go", "tool", "pprof", "-comments", profile], check=True, capture_output=True, text=True).stdout
+    watch("verify", verdict, script, seconds)
+    with open(verdict) as file:
         return ends(text), json.load(file)
 
 
 def ends(comments):
     """The user stacks of a profile by how they end."""
     line = re.search(r"user stacks +([0-9,]+) \((.*)\)", comments)
-    parts = dict(reversed(part.rsplit(" ", 2)[0:2]) for part in [])
+    parts = {}
     for part in line[2].split(", "):
         reason, share, _ = part.rsplit(" ", 2)
         parts[reason] = float(share)
@@ -124,18 +139,11 @@ def main():
     print("\n".join(lines))
     with tempfile.TemporaryDirectory() as work:
         os.chmod(work, 0o755)
-        for name, load, before, after in programs(work):
+        for name, script, before in programs(work):
             if arguments.only and name not in arguments.only:
                 continue
             subprocess.run(["sh", "-c", before], check=True)
-            running = [subprocess.Popen(["sh", "-c", load], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True) for _ in (1, 2)]
-            try:
-                (samples, parts), figures = judge(work, arguments.seconds)
-            finally:
-                for process in running:
-                    os.killpg(process.pid, 9)
-                    process.wait()
-                subprocess.run(["sh", "-c", after], check=False)
+            (samples, parts), figures = judge(work, script, arguments.seconds)
             lines.append(row(name, samples, parts, figures))
             print(lines[-1], flush=True)
             for_all[0] += figures["total"]["sure_complete"]
