@@ -80,6 +80,12 @@ impl Running {
     pub fn pid(&self) -> String {
         self.0.id().to_string()
     }
+
+    /// Lets others go first where there are more than CPUs.
+    pub fn give_way(&self) {
+        let pid = rustix::process::Pid::from_raw(self.0.id() as i32);
+        rustix::process::setpriority_process(pid, 5).unwrap();
+    }
 }
 
 impl Drop for Running {

@@ -189,7 +189,7 @@ fn go_and_the_c_functions_that_it_calls() {
          > main.a main.b main._Cfunc_outer runtime.cgocall runtime.asmcgocall _cgo_~* outer spin",
         "runtime.mcall|runtime.mstart|runtime.systemstack|runtime.morestack", // the runtime's own
     ];
-    let tops = "runtime.~|internal/~|@[vdso]|@libc.so.6"; // signals return to the C library
+    let tops = "runtime.~|internal/~|indexbytebody|@[vdso]|@libc.so.6"; // signals return to the C library
     check(&programs, &Truth { chains: &chains, tops, guessed: "" });
 }
 
