@@ -33,7 +33,7 @@ int main() { all["a"].emplace_back("b+"); std::vector<std::string> v{"b", "a"}; 
 """
 RUST = "use std::collections::*;\n" + "".join(
     f"#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)] pub struct S{i} {{ a: BTreeMap<String, Vec<u{8 << i % 4}>>, b: Option<Box<S{i}>> }}\n"
-    for i in range(60)
+    for i in range(900)
 )
 
 

@@ -10,11 +10,14 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Timed, perf_sample, sample, side_band};
+use super::{Event, Orderer, Timed, perf_sample, sample, side_band};
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
 /// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
 const PERIOD: Duration = Duration::from_millis(100);
+/// The same after a tick that took its stack along: by then its turn has come, and what it lacks can be given to
+/// the kernel.
+const SOON: Duration = Duration::from_nanos(Orderer::SLACK_NS + 1_000_000);
 /// After a wake-up: a burst of process events costs one wake-up per pause, not one each.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -85,8 +88,9 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
         |readable, drain_samples| {
             let waiting = wait_on(stopped, readable, &side_bands, &perf_samples);
             outcome = waiting.and_then(|waiting| {
+                let mut patience = PERIOD;
                 loop {
-                    let is_last = waiting.wait()?;
+                    let is_last = waiting.wait(patience)?;
                     let drained = now();
                     drain_samples();
                     for ring in &mut side_bands {
@@ -96,6 +100,8 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
                         ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
                     let batch = Batch { drained, ..current.take() };
+                    patience =
+                        if batch.events.iter().any(takes_stack_along) { SOON } else { PERIOD };
                     if batches.send(batch).is_err() || is_last {
                         return Ok(());
                     }
@@ -104,6 +110,10 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
         },
     )?;
     outcome
+}
+
+fn takes_stack_along(timed: &Timed) -> bool {
+    matches!(&timed.event, Event::Sample(sample) if sample.copy.is_some())
 }
 
 fn take_sample(batch: &mut Batch, record: &[u8]) {
@@ -158,10 +168,10 @@ fn wait_on(
 }
 
 impl Waiting {
-    /// Sleeps until there is something to read or the period is over; tells whether to stop.
-    fn wait(&self) -> io::Result<bool> {
+    /// Sleeps until there is something to read or the patience, less than a second, is over; tells whether to stop.
+    fn wait(&self, patience: Duration) -> io::Result<bool> {
         let mut found = Vec::with_capacity(8);
-        let period = rustix::time::Timespec { tv_sec: 0, tv_nsec: PERIOD.as_nanos() as i64 };
+        let period = rustix::time::Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut found), Some(&period)) {
             Ok(0) => return Ok(false),
             Ok(_) => {}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::tables::{TableCounts, Tables, Walked};
 
 /// Bytes of copied stacks that wait for tables. What comes on top is counted with the frames it has.
 const WAITING_BYTES_MAX: usize = 16 << 20;
+/// How often the loader is looked after while it reads.
+const LOADING_TURN: Duration = Duration::from_millis(2);
 /// How long a table is waited for once nothing else is left to do: a file system may never answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -53,7 +55,7 @@ impl Keeper {
             let mut state = State::new(tables, window_bytes, witness);
             state.scan(scope);
             let _ = done.send(()); // nobody waits any more: the start has failed
-            for batch in batches {
+            while let Some(batch) = state.next(&batches) {
                 state.take(batch);
                 progress.samples.store(state.aggregator.ledger().aggregated, Ordering::Relaxed);
             }
@@ -132,6 +134,18 @@ impl State {
         self.tables.publish(&mut self.processes, 0);
     }
 
+    /// Waits for the next batch; takes what the loader has read meanwhile. `None`: there will be none.
+    fn next(&mut self, batches: &Receiver<Batch>) -> Option<Batch> {
+        while self.tables.is_loading() {
+            match batches.recv_timeout(LOADING_TURN) {
+                Ok(batch) => return Some(batch),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.take_tables(Duration::ZERO),
+            }
+        }
+        batches.recv().ok()
+    }
+
     fn take(&mut self, batch: Batch) {
         self.side_band_lost += batch.side_band_lost;
         self.aggregator.received(batch.received, batch.malformed);
@@ -139,8 +153,10 @@ impl State {
             witness.lost(batch.perf_samples_lost);
         }
         for timed in &batch.events {
-            if let Event::Mapped(mapped) = &timed.event {
-                self.processes.prepare(mapped);
+            match &timed.event {
+                Event::Mapped(mapped) => self.processes.prepare(mapped),
+                Event::Sample(sample) => self.prepare(sample),
+                _ => {}
             }
         }
         self.order.add(batch.events);
@@ -150,6 +166,18 @@ impl State {
         self.take_tables(Duration::ZERO);
         let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
         self.tables.publish(&mut self.processes, known);
+    }
+
+    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it.
+    fn prepare(&mut self, sample: &RawSample) {
+        let Some(copy) = &sample.copy else { return };
+        self.tables.want(sample.pid);
+        let (memory, executables) =
+            (self.processes.memory(sample.pid), &self.processes.executables);
+        let walked = self.tables.walk(copy, &memory, executables, USER_FRAMES_MAX as usize);
+        if let Walked::Needs(executable) = walked {
+            self.tables.request(executable, executables);
+        }
     }
 
     fn finish(mut self) -> Kept {

@@ -295,6 +295,11 @@ impl Tables {
         }
     }
 
+    /// Whether rows are being read.
+    pub fn is_loading(&self) -> bool {
+        self.loader.waiting > 0
+    }
+
     /// Takes rows that have been read into the kernel. Waits so long if there is something to wait for;
     /// says whose rows they are.
     pub fn take_loaded(&mut self, patience: Duration) -> Option<ExecutableId> {
