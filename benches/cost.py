@@ -15,7 +15,7 @@ lightswitch (where it is installed) into pprof. Printed are medians over the rou
   maps MiB   memory of its BPF maps
   start ms   from exec to the first tick
 
-Loads: chain is a program of 5 C functions on each CPU; build compiles C++ in a loop on each CPU; idle is nothing.
+Loads: chain is C programs without frame pointers, 30 and 150 functions deep in turn, one on each CPU; build compiles C++ in a loop on each CPU; idle is nothing.
 Figures of one run compare with each other only. Needs root.
 """
 import argparse
@@ -28,6 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import chain
 
 HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -57,10 +59,8 @@ def profilers(hz, seconds, out):
 def start_load(kind, work):
     cpus = os.cpu_count()
     if kind == "chain":
-        program = f"{work}/chain"
-        source = f"{HOUSE}/tests/programs/chain.c"
-        subprocess.run(["gcc", "-O1", "-g", "-fno-omit-frame-pointer", source, "-o", program], check=True)
-        commands = [[program]] * cpus
+        depths = [30, 150] * cpus
+        commands = [[chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)] for depth in depths[:cpus]]
     elif kind == "build":
         with open(f"{work}/all.cc", "w") as file:
             file.write(CPP)

@@ -23,7 +23,7 @@ pub struct Orderer {
 
 impl Orderer {
     /// Nanoseconds that a record may be late.
-    pub const SLACK_NS: u64 = 20_000_000;
+    pub const SLACK_NS: u64 = 5_000_000;
 
     /// Takes events in any order.
     pub fn add(&mut self, events: impl IntoIterator<Item = Timed>) {

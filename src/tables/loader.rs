@@ -1,4 +1,7 @@
-//! Reads call frames on a thread of its own, at low priority: a large or slow file delays nobody else.
+//! Reads call frames on a thread of its own: a large or slow file delays nobody else.
+//!
+//! What is profiled comes first, so the thread has a low priority. But until a table is there each tick takes its
+//! stack along, which costs more than reading; so it may work for a while like everybody else.
 
 use std::fs::File;
 use std::io;
@@ -6,13 +9,18 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
+use rustix::time::{ClockId, clock_gettime};
 use unwind::{CallFrames, Error};
 
-/// Niceness of the thread: what is profiled comes first.
-const NICE: i32 = 5;
+/// Niceness of the thread when it has worked for long.
+const NICE: i32 = 10;
+/// CPU time for which it may work as others do...
+const BURST_MAX: Duration = Duration::from_millis(500);
+/// ...of which it gets back one part in so many of the time that passes.
+const REFILL_PART: u32 = 5;
 
 /// What came of a file.
 pub(super) struct Loaded {
@@ -35,8 +43,9 @@ impl Loader {
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            let mut priority = Priority::new();
             for (executable, file) in requests {
+                priority.adapt();
                 if results.send(Loaded { executable, frames: read(&file) }).is_err() {
                     break; // nobody waits any more
                 }
@@ -61,6 +70,34 @@ impl Loader {
         self.waiting -= 1;
         Some(loaded)
     }
+}
+
+/// The thread's own priority.
+struct Priority {
+    /// CPU time that is left before it falls.
+    left: Duration,
+    /// When that was last reckoned, and the CPU time used by then.
+    at: (Instant, Duration),
+}
+
+impl Priority {
+    fn new() -> Self {
+        Self { left: BURST_MAX, at: (Instant::now(), cpu_time()) }
+    }
+
+    /// Takes the priority that what was done lately leaves. Where it cannot be raised again it stays low.
+    fn adapt(&mut self) {
+        let (before, used) = std::mem::replace(&mut self.at, (Instant::now(), cpu_time()));
+        let refill = (self.at.0 - before) / REFILL_PART;
+        self.left = (self.left + refill).saturating_sub(self.at.1 - used).min(BURST_MAX);
+        let nice = if self.left.is_zero() { NICE } else { 0 };
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
+    }
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Reads a file. A parser that panics after all costs this file its table and no more.

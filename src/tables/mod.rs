@@ -167,8 +167,15 @@ impl Tables {
     /// Brings the mappings of wanted processes up to date. `known`: process events up to this time, in
     /// nanoseconds of CLOCK_MONOTONIC, are in `processes`.
     pub fn publish(&mut self, processes: &mut Processes, known: u64) {
-        let changed = processes.take_changed();
-        self.stale.extend(changed.into_iter().filter(|pid| self.wanted.contains(pid)));
+        for pid in processes.take_changed() {
+            // A new process of a program that has been sampled before will be sampled, too.
+            if !self.wanted.contains(&pid) && self.has_rows(&processes.memory(pid)) {
+                self.wanted.insert(pid);
+            }
+            if self.wanted.contains(&pid) {
+                self.stale.insert(pid);
+            }
+        }
         for pid in std::mem::take(&mut self.stale) {
             if !processes.knows(pid) {
                 self.forget(pid);
@@ -187,6 +194,15 @@ impl Tables {
             }
             self.retired.extend(self.processes.insert(pid, place));
         }
+    }
+
+    /// Whether rows of something that is mapped there are in the kernel.
+    fn has_rows(&self, memory: &Memory) -> bool {
+        let is_ready = |mapping: &Mapping| {
+            let entry = self.entries.get(&mapping.executable);
+            entry.is_some_and(|entry| matches!(entry.state, State::Ready(..)))
+        };
+        memory.iter().any(is_ready)
     }
 
     fn forget(&mut self, pid: Pid) {
