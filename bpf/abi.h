@@ -25,7 +25,7 @@
 #define TIME_CLASSES 128
 
 /* Bytes of stack that a tick takes along when its tables are not there yet. */
-#define STACK_COPY_MAX 16384
+#define STACK_COPY_MAX 24576
 #define REGISTERS 16
 
 /* Set in a user frame's address: it is the very instruction where the thread was, no return address. */

@@ -30,7 +30,7 @@ pub const FRAME_EXACT: u64 = 1 << 63;
 /// Set in a user frame: it was found by frame pointer with nothing to confirm it.
 pub const FRAME_GUESSED: u64 = 1 << 62;
 /// Bytes of stack that a tick takes along.
-pub const STACK_COPY_MAX: usize = 16384;
+pub const STACK_COPY_MAX: usize = 24576;
 /// Bytes of a slab.
 pub const SLAB_BYTES: usize = 1 << 18;
 /// Slabs at most.

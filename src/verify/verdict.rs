@@ -95,7 +95,7 @@ impl Reason {
             Self::OurDepth => "ours was cut at its depth",
             Self::OurTime => "ours was cut by the time limit of the tick",
             Self::OurTable => "ours had no unwind table",
-            Self::OurCopyEnded => "the 16 KiB of stack ended that ours took along",
+            Self::OurCopyEnded => "the 24 KiB of stack ended that ours took along",
             Self::TheirsLimited => "framehop was cut at a limit",
             Self::ThirtyTwoBit => "32-bit code",
         }

@@ -7,13 +7,12 @@
 //! Contexts of glibc's makecontext begin with a frame that says it was called, which is not so: its layer lies
 //! above call-frame information.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use memchr::memmem;
 
 use crate::arch::{ENTRY_LEN, KNOWN_CODE, KnownBytes, WRONGLY_TOLD, is_call_before};
-use crate::layers::{Layer, Seen};
+use crate::layers::{Layer, Ranges, Seen};
 use crate::rule::Rule;
 use crate::text::{ReadText, Text};
 
@@ -33,9 +32,7 @@ pub(crate) struct KnownCode<'a> {
     entry: u64,
     /// The stretch that was searched last, and what of it was not given yet.
     searched: Range<u64>,
-    found: VecDeque<(Range<u64>, Rule)>,
-    last: Option<(u64, Rule)>,
-    seen: Seen,
+    found: Ranges,
 }
 
 impl<'a> KnownCode<'a> {
@@ -52,25 +49,18 @@ impl<'a> KnownCode<'a> {
 
     /// Has searched nothing yet.
     fn of(known: &'static [KnownBytes], text: Text<'a>, entry: u64) -> Self {
-        Self {
-            known,
-            text,
-            entry,
-            searched: 0..0,
-            found: VecDeque::new(),
-            last: None,
-            seen: Seen::default(),
-        }
+        Self { known, text, entry, searched: 0..0, found: Ranges::default() }
     }
 
     fn search(&mut self, stretch: Range<u64>) {
-        self.found.clear();
+        let room = FOUND_MAX.saturating_sub(self.found.seen().functions) as usize;
+        let found = &mut self.found.waiting;
+        found.clear();
         if stretch.contains(&self.entry) && self.entry != 0 {
             let end = stretch.end.min(self.entry.saturating_add(ENTRY_LEN));
-            self.found.push_back((self.entry..end, Rule::BOTTOM));
+            found.push_back((self.entry..end, Rule::BOTTOM));
         }
         let shortest = self.known.iter().map(|known| known.len).min().unwrap_or(0);
-        let room = FOUND_MAX.saturating_sub(self.seen.functions) as usize;
         if stretch.end.saturating_sub(stretch.start) < shortest || room == 0 {
             return;
         }
@@ -80,17 +70,17 @@ impl<'a> KnownCode<'a> {
         }
         let text = self.text.get(from..stretch.end);
         for known in self.known {
-            let found = memmem::find_iter(text, known.bytes).take(room);
-            for at in found.filter(|at| from + *at as u64 >= stretch.start) {
+            let places = memmem::find_iter(text, known.bytes).take(room);
+            for at in places.filter(|at| from + *at as u64 >= stretch.start) {
                 let start = from + at as u64;
                 let before = u64::from(known.is_returned_to && !is_call_before(&text[..at]));
                 let range = start - before..start + known.len;
-                if self.found.iter().all(|(k, _)| range.end <= k.start || k.end <= range.start) {
-                    self.found.push_back((range, known.rule));
+                if found.iter().all(|(k, _)| range.end <= k.start || k.end <= range.start) {
+                    found.push_back((range, known.rule));
                 }
             }
         }
-        self.found.make_contiguous().sort_by_key(|(range, _)| range.start);
+        found.make_contiguous().sort_by_key(|(range, _)| range.start);
     }
 }
 
@@ -99,22 +89,17 @@ impl Layer for KnownCode<'_> {
         let is_searched = self.searched.start <= stretch.start && self.searched.end == stretch.end;
         if !is_searched {
             self.search(stretch.clone());
-            self.searched = stretch;
+            self.searched = stretch.clone();
         }
-        let (range, rule) = self.found.pop_front()?;
-        self.last = Some((range.start, rule));
-        self.seen.functions += 1;
-        Some(range)
+        self.found.next(&stretch)
     }
 
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-        if let Some((start, rule)) = self.last.take() {
-            push(start, rule);
-        }
+        self.found.rows(push);
     }
 
     fn seen(&self) -> Seen {
-        self.seen
+        self.found.seen()
     }
 }
 

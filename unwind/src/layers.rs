@@ -3,6 +3,7 @@
 //! Call-frame information comes first, then Go's own function table, then what is known of code that
 //! nothing speaks of. Each layer is asked for stretches of text in the order of their addresses.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::cfi::LeftOut;
@@ -35,6 +36,45 @@ pub(crate) trait Layer {
 
     /// What it has seen so far.
     fn seen(&self) -> Seen;
+}
+
+/// Ranges of addresses with one rule each, given one after the other: what the simpler layers are made of.
+#[derive(Default)]
+pub(crate) struct Ranges {
+    /// What was not given yet, in the order of addresses.
+    pub waiting: VecDeque<(Range<u64>, Rule)>,
+    last: Option<(u64, Rule)>,
+    seen: Seen,
+}
+
+impl Ranges {
+    /// Gives the next one, as far as it lies in a stretch and up to a byte before.
+    pub fn next(&mut self, stretch: &Range<u64>) -> Option<Range<u64>> {
+        while self.waiting.front()?.0.end <= stretch.start {
+            self.waiting.pop_front();
+        }
+        if self.waiting.front()?.0.start >= stretch.end {
+            return None;
+        }
+        let (range, rule) = self.waiting.pop_front()?;
+        let range = range.start.max(stretch.start.saturating_sub(1))..range.end.min(stretch.end);
+        self.last = Some((range.start, rule));
+        self.seen.functions += 1;
+        self.seen.rows += 1;
+        Some(range)
+    }
+
+    /// As [`Layer::rows`].
+    pub fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
+        if let Some((start, rule)) = self.last.take() {
+            push(start, rule);
+        }
+    }
+
+    /// As [`Layer::seen`].
+    pub fn seen(&self) -> Seen {
+        self.seen
+    }
 }
 
 /// Fills a stretch of text from the topmost layer down. `given`: told of each function, and how many layers

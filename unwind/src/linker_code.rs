@@ -3,12 +3,11 @@
 //!
 //! They are found by the names of their sections and known by their bytes.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::arch::{self, SAVED_RA, SP};
 use crate::elf::Elf;
-use crate::layers::{Layer, Seen};
+use crate::layers::{Layer, Ranges, Seen};
 use crate::rule::{Cfa, Rule, Saved};
 
 /// Bytes of a stub of a linkage table.
@@ -20,12 +19,7 @@ const FUNCTION_MAX: u64 = 48;
 type Known = (Range<u64>, Rule);
 
 /// The layer of code that linkers put in.
-pub(crate) struct LinkerCode {
-    /// In the order of addresses.
-    known: VecDeque<Known>,
-    last: Option<(u64, Rule)>,
-    seen: Seen,
-}
+pub(crate) struct LinkerCode(Ranges);
 
 impl LinkerCode {
     /// Looks at the sections of a file.
@@ -42,34 +36,23 @@ impl LinkerCode {
             known.extend(aligning_function(elf, function));
         }
         known.sort_by_key(|(range, _)| range.start);
-        Self { known: known.into(), last: None, seen: Seen::default() }
+        let mut ranges = Ranges::default();
+        ranges.waiting.extend(known);
+        Self(ranges)
     }
 }
 
 impl Layer for LinkerCode {
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-        while self.known.front()?.0.end <= stretch.start {
-            self.known.pop_front();
-        }
-        if self.known.front()?.0.start >= stretch.end {
-            return None;
-        }
-        let (range, rule) = self.known.pop_front()?;
-        let range = range.start.max(stretch.start)..range.end.min(stretch.end);
-        self.last = Some((range.start, rule));
-        self.seen.functions += 1;
-        self.seen.rows += 1;
-        Some(range)
+        self.0.next(&stretch)
     }
 
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-        if let Some((start, rule)) = self.last.take() {
-            push(start, rule);
-        }
+        self.0.rows(push);
     }
 
     fn seen(&self) -> Seen {
-        self.seen
+        self.0.seen()
     }
 }
 

@@ -1,0 +1,160 @@
+//! A third opinion on rows: what `readelf --debug-dump=frames-interp` prints for twenty files, the largest of this
+//! machine among them, is what our tables say, row by row.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use unwind::arch::{REGISTERS, Register};
+use unwind::{CallFrames, Cfa, Rule, Saved};
+
+const FILES: usize = 20;
+
+/// The largest files with call frames: system libraries, programs, and the Rust toolchain.
+fn largest_files() -> Vec<PathBuf> {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+    let toolchain = Path::new(sysroot.trim()).join("lib");
+    let directories = [Path::new("/usr/lib/x86_64-linux-gnu"), Path::new("/usr/bin"), &toolchain];
+    let mut files: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten() {
+        let path = entry.unwrap().path();
+        let found = path.symlink_metadata().unwrap();
+        if found.is_file() && read(&path).is_some_and(|frames| frames.table.rows > 1000) {
+            files.push((found.len(), path));
+        }
+    }
+    files.sort();
+    files.into_iter().rev().take(FILES).map(|(_, path)| path).collect()
+}
+
+fn read(path: &Path) -> Option<CallFrames> {
+    let file = File::open(path).ok()?;
+    unwind::read(&|at, bytes: &mut [u8]| file.read_exact_at(bytes, at).is_ok()).ok()
+}
+
+/// What readelf calls the columns of one FDE: CFA is always first, the return address is `ra`.
+struct Columns {
+    fp: Option<usize>,
+    ra: Option<usize>,
+}
+
+/// Compares a row with the rule for its address; `None` where readelf does not say enough.
+fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
+    let cell = |column: Option<usize>| column.and_then(|column| cells.get(column)).copied();
+    let (cfa, fp, ra) = (*cells.get(1)?, cell(columns.fp), cell(columns.ra)?);
+    if ra == "u" {
+        return Some(rule.cfa == Cfa::Bottom);
+    }
+    if cfa == "exp" || ra == "exp" || fp == Some("exp") {
+        return None; // an expression, which it does not print here
+    }
+    let cfa_is_same = rule.cfa == Cfa::Register(register(cfa)?, offset(cfa)?);
+    let ra_is_same = saved(ra).is_some_and(|saved| saved == rule.ra);
+    let fp_is_same = match fp {
+        None | Some("u" | "s") => matches!(rule.fp, Saved::Same | Saved::Unknown),
+        Some(text) => saved(text).is_some_and(|saved| saved == rule.fp),
+    };
+    Some(cfa_is_same && ra_is_same && fp_is_same)
+}
+
+/// `rsp+8`: the register.
+fn register(text: &str) -> Option<Register> {
+    let name = text.split(['+', '-']).next()?;
+    (0..REGISTERS as u16).filter_map(Register::from_dwarf).find(|register| register.name() == name)
+}
+
+/// `rsp+8`, `c-16`: the bytes.
+fn offset(text: &str) -> Option<i32> {
+    let at = text.find(['+', '-'])?;
+    text[at..].trim_start_matches('+').parse().ok()
+}
+
+/// `c-16` is in memory, `r12` or `rdi` in a register.
+fn saved(text: &str) -> Option<Saved> {
+    if text.starts_with("c+") || text.starts_with("c-") {
+        return Saved::at_cfa(offset(text)?.into());
+    }
+    register(text).map(Saved::In)
+}
+
+/// What a comparison of one file came to.
+#[derive(Default)]
+struct Sums {
+    rows: u64,
+    expressions: u64,
+    left_out: u64,
+}
+
+fn compare(path: &Path, frames: &CallFrames) -> Sums {
+    let mut readelf = Command::new("readelf")
+        .args(["--wide", "--debug-dump=frames-interp"])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(readelf.stdout.take().unwrap()).lines();
+    let mut columns = Columns { fp: None, ra: None };
+    let (mut is_fde, mut end) = (false, 0);
+    let mut sums = Sums::default();
+    for line in lines.map(Result::unwrap) {
+        let cells = cells(&line);
+        if let Some(range) = line.split_once(" FDE ").and_then(|(_, rest)| rest.split_once("pc=")) {
+            end = u64::from_str_radix(range.1.split("..").nth(1).unwrap(), 16).unwrap();
+            is_fde = true;
+        } else if line.contains(" CIE ") || line.starts_with("Contents of") {
+            is_fde = false;
+        } else if cells.first() == Some(&"LOC") {
+            let of = |name: &str| cells.iter().position(|cell| *cell == name);
+            columns = Columns { fp: of("rbp"), ra: of("ra") };
+        } else if let (true, Some(address)) = (is_fde, row_address(&cells)) {
+            let is_ours = frames.beyond.iter().any(|range| range.contains(&address));
+            if address >= end || is_ours {
+                continue; // the end of the function, or what its file tells wrongly
+            }
+            let rule = frames.table.rule_at(address);
+            sums.rows += 1;
+            match agrees(&rule, &cells, &columns) {
+                None => sums.expressions += 1,
+                Some(true) => {}
+                Some(false) if rule == Rule::NOT_EXPRESSIBLE => sums.left_out += 1,
+                Some(false) => panic!("{}: {line} is not {rule}", path.display()),
+            }
+        }
+    }
+    assert!(readelf.wait().unwrap().success());
+    sums
+}
+
+/// Splits a line at white space; `r2 (rcx)` is one cell, `rcx`.
+fn cells(line: &str) -> Vec<&str> {
+    let mut cells: Vec<&str> = Vec::new();
+    for word in line.split_whitespace() {
+        match word.strip_prefix('(').and_then(|word| word.strip_suffix(')')) {
+            Some(name) => *cells.last_mut().unwrap() = name,
+            None => cells.push(word),
+        }
+    }
+    cells
+}
+
+fn row_address(cells: &[&str]) -> Option<u64> {
+    let first = cells.first().filter(|cell| cell.len() == 16)?;
+    u64::from_str_radix(first, 16).ok()
+}
+
+#[test]
+fn readelf_reads_the_same_rows_in_the_largest_files() {
+    let files = largest_files();
+    assert_eq!(files.len(), FILES);
+    for path in files {
+        let frames = read(&path).unwrap();
+        let Sums { rows, expressions, left_out } = compare(&path, &frames);
+        println!("{rows} rows, {expressions} expressions, {left_out} left out: {}", path.display());
+        assert!(rows > 1000 && expressions * 10 < rows && left_out * 10_000 < rows);
+    }
+}
