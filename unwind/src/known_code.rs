@@ -91,7 +91,7 @@ impl Layer for KnownCode<'_> {
             self.search(stretch.clone());
             self.searched = stretch.clone();
         }
-        self.found.next(&stretch)
+        self.found.next(stretch)
     }
 
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {

@@ -47,9 +47,9 @@ pub(crate) struct Ranges {
     seen: Seen,
 }
 
-impl Ranges {
-    /// Gives the next one, as far as it lies in a stretch and up to a byte before.
-    pub fn next(&mut self, stretch: &Range<u64>) -> Option<Range<u64>> {
+impl Layer for Ranges {
+    /// Gives the next one, as far as it lies in the stretch and up to a byte before.
+    fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
         while self.waiting.front()?.0.end <= stretch.start {
             self.waiting.pop_front();
         }
@@ -64,15 +64,13 @@ impl Ranges {
         Some(range)
     }
 
-    /// As [`Layer::rows`].
-    pub fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
+    fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
         if let Some((start, rule)) = self.last.take() {
             push(start, rule);
         }
     }
 
-    /// As [`Layer::seen`].
-    pub fn seen(&self) -> Seen {
+    fn seen(&self) -> Seen {
         self.seen
     }
 }
@@ -120,42 +118,18 @@ mod tests {
     use super::*;
     use crate::table::BLOCK_SHIFT_MAX;
 
-    /// Functions, each with one rule.
-    struct Fixed(Vec<(Range<u64>, Rule)>, usize);
-
-    impl Layer for Fixed {
-        fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-            while self.0.get(self.1)?.0.start < stretch.start {
-                self.1 += 1;
-            }
-            let found = self.0[self.1].0.clone();
-            stretch.contains(&found.start).then(|| {
-                self.1 += 1;
-                found.start..found.end.min(stretch.end)
-            })
-        }
-
-        fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-            let (range, rule) = self.0[self.1 - 1].clone();
-            push(range.start, rule);
-        }
-
-        fn seen(&self) -> Seen {
-            Seen::default()
-        }
+    fn ranges(all: Vec<(Range<u64>, Rule)>) -> Ranges {
+        Ranges { waiting: all.into(), ..Ranges::default() }
     }
 
     #[test]
     fn a_lower_layer_speaks_only_where_the_upper_ones_are_silent() {
-        let mut upper = Fixed(vec![(0x100..0x180, Rule::SIGNAL)], 0);
-        let mut lower = Fixed(
-            vec![
-                (0x40..0x120, Rule::BOTTOM),
-                (0x140..0x160, Rule::BOTTOM),
-                (0x200..0x210, Rule::BOTTOM),
-            ],
-            0,
-        );
+        let mut upper = ranges(vec![(0x100..0x180, Rule::SIGNAL)]);
+        let mut lower = ranges(vec![
+            (0x40..0x120, Rule::BOTTOM),
+            (0x140..0x160, Rule::BOTTOM),
+            (0x200..0x210, Rule::BOTTOM),
+        ]);
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
         let mut given = Vec::new();
         let layers: &mut [&mut dyn Layer] = &mut [&mut upper, &mut lower];

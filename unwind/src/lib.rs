@@ -44,7 +44,6 @@ use elf::{Elf, Section};
 use go::{FunctionTable, GoLayer};
 use known_code::KnownCode;
 use layers::{Layer, fill};
-use linker_code::LinkerCode;
 
 /// What a file says about its call frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,7 +171,7 @@ fn read_once(
     let mut eh = CallFrameLayer::new(&eh_frame, &dwarf.bases, text.clone(), with_base);
     let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
-    let mut linker = LinkerCode::new(elf);
+    let mut linker = linker_code::of(elf);
     let mut known = KnownCode::new(&loaded, elf.entry, elf.has_runtime());
     let mut wrong = KnownCode::wrongly_told(&loaded, elf.has_contexts());
 

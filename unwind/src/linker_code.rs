@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::arch::{self, SAVED_RA, SP};
 use crate::elf::Elf;
-use crate::layers::{Layer, Ranges, Seen};
+use crate::layers::Ranges;
 use crate::rule::{Cfa, Rule, Saved};
 
 /// Bytes of a stub of a linkage table.
@@ -18,42 +18,23 @@ const FUNCTION_MAX: u64 = 48;
 /// A range of addresses and its rule.
 type Known = (Range<u64>, Rule);
 
-/// The layer of code that linkers put in.
-pub(crate) struct LinkerCode(Ranges);
-
-impl LinkerCode {
-    /// Looks at the sections of a file.
-    pub fn new(elf: &Elf<'_>) -> Self {
-        let mut known = Vec::new();
-        if let Some(table) = elf.range_of(".plt") {
-            known.extend(linkage_table(elf, table));
-        }
-        // Stubs that only jump.
-        for table in [".plt.sec", ".plt.got"].iter().filter_map(|name| elf.range_of(name)) {
-            known.push((table, by_sp(8)));
-        }
-        for function in [".init", ".fini"].iter().filter_map(|name| elf.range_of(name)) {
-            known.extend(aligning_function(elf, function));
-        }
-        known.sort_by_key(|(range, _)| range.start);
-        let mut ranges = Ranges::default();
-        ranges.waiting.extend(known);
-        Self(ranges)
+/// Looks at the sections of a file: gives the layer of code that linkers put in.
+pub(crate) fn of(elf: &Elf<'_>) -> Ranges {
+    let mut known = Vec::new();
+    if let Some(table) = elf.range_of(".plt") {
+        known.extend(linkage_table(elf, table));
     }
-}
-
-impl Layer for LinkerCode {
-    fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-        self.0.next(&stretch)
+    // Stubs that only jump.
+    for table in [".plt.sec", ".plt.got"].iter().filter_map(|name| elf.range_of(name)) {
+        known.push((table, by_sp(8)));
     }
-
-    fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-        self.0.rows(push);
+    for function in [".init", ".fini"].iter().filter_map(|name| elf.range_of(name)) {
+        known.extend(aligning_function(elf, function));
     }
-
-    fn seen(&self) -> Seen {
-        self.0.seen()
-    }
+    known.sort_by_key(|(range, _)| range.start);
+    let mut layer = Ranges::default();
+    layer.waiting.extend(known);
+    layer
 }
 
 /// A frame that has moved sp so far from the CFA and saved nothing.
