@@ -21,13 +21,17 @@ fn verify(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Checks that both walkers completed at least so many ticks, 99.9 % of them with the same frames, and gives
-/// how many ticks were compared.
+/// Checks that both walkers completed at least so many ticks, and that of 1,000 at most one has other frames than
+/// framehop's for which DWARF itself does not side with ours. (framehop does not know a CFA in rbx, which ld.so
+/// uses in code that only some runs are sampled in.) Gives how many ticks were compared.
 fn check(figures: &Value, least: u64) -> u64 {
     let total = |name: &str| figures["total"][name].as_u64().unwrap();
-    let (both, equal) = (total("both_complete"), total("both_complete_equal"));
+    let both = total("both_complete");
     assert!(both >= least, "only {both} ticks: {figures:#}");
-    assert!(equal * 1000 >= both * 999, "{equal} of {both}: {figures:#}");
+    let doubtful = ["framehop", "neither"].map(|whom| total(&format!("dwarf_agrees_with_{whom}"))).iter().sum::<u64>()
+        + total("dwarf_says_nothing");
+    assert!(doubtful * 1000 <= both, "{doubtful} of {both}: {figures:#}");
+    assert!(total("both_complete_equal") * 100 >= both * 98, "{figures:#}");
     total("judged")
 }
 
