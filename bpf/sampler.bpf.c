@@ -102,11 +102,10 @@ static inline void copy_stack(struct scratch *out)
 	if (first > KERNEL_FRAMES_MAX)
 		return;
 	struct stack_copy *copy = (void *)&out->words[first];
-	u64 from = out->walk.all[ARCH_SP] - ARCH_RED_ZONE;
+	arch_take_registers(copy->registers, &out->user);
+	copy->ip = arch_ip(&out->user);
+	u64 from = copy->registers[ARCH_SP] - ARCH_RED_ZONE;
 	u32 rest = PAGE_BYTES - (from & (PAGE_BYTES - 1)); /* of the page that it begins in */
-
-	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
-	copy->ip = out->walk.ip;
 	copy->bytes = 0;
 	copy_piece(copy, 0, rest, from);
 	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
@@ -135,20 +134,14 @@ static inline bool begin_user_stack(struct scratch *out)
 	if (!arch_in_user_mode(regs->cs))
 		return false;
 
-	arch_take_registers(walk->all, regs);
-	walk->registers = (struct registers){
-		.ip = regs->rip,
-		.sp = regs->rsp,
-		.fp = regs->rbp,
-		.base = regs->rbx,
-		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
-	};
-	walk->ip = regs->rip;
+	arch_take_registers(walk->registers.all, regs);
+	begin_with_all(&walk->registers, arch_ip(regs));
+	walk->stack.from = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = known_process(out->sample.pid);
 	walk->limit = walk->at + settings.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	if (!take_frame(out, regs->rip))
+	if (!take_frame(out, walk->registers.ip))
 		return false;
 	if (arch_runs_64_bit(regs->cs))
 		return true;
