@@ -22,10 +22,6 @@
 #define MAPPING_STEPS 13
 #define ROW_STEPS 9
 
-#define PAGE_BYTES 4096
-/* Stacks are copied in whole pages, of which the last may begin anywhere before the limit. */
-#define STACK_COPY_WORDS ((sizeof(struct stack_copy) + STACK_COPY_MAX + PAGE_BYTES) / sizeof(u64))
-
 /*
  * The state of a walk between two frames. It lives in a map, not on the stack: there it would be too
  * large, and the verifier would follow each value that a path leaves in it.
@@ -35,11 +31,11 @@ struct walk {
 	u64 all[REGISTERS];	/* by number */
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
+	u64 asked;		/* when the last guess that asked the agent would have been due: see may_ask() */
 	u64 ip;			/* where the thread was */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
-	u32 copied;		/* bytes of a stack_copy with its stack, which then takes the place of user frames */
 	u8 end;
 	bool needs_table;
 };
@@ -49,7 +45,7 @@ struct scratch {
 	struct walk walk;	/* not part of the sample */
 	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
 	struct sample sample;
-	u64 words[KERNEL_FRAMES_MAX + STACK_COPY_WORDS];	/* frames, or kernel frames and a copied stack */
+	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames */
 };
 
 struct {
@@ -179,15 +175,37 @@ static inline enum table_state find_rule(const struct walk *walk, u64 address, u
 	return TABLE_THERE;
 }
 
-/* Goes on by frame pointer where there is no row; believed only if it leads to code. */
+/* Guesses that lead out of what is known ask the agent this often on each CPU, after so many at once. */
+#define ASK_PERIOD_NS 250000000ULL
+#define ASKS_AT_ONCE 32
+
+/* Says whether one more may ask: where fp is no frame pointer, most ticks would. */
+static inline bool may_ask(struct walk *walk)
+{
+	u64 earliest = walk->start - ASKS_AT_ONCE * ASK_PERIOD_NS;
+
+	if ((s64)(walk->asked - earliest) < 0)
+		walk->asked = earliest;
+	if (walk->asked + ASK_PERIOD_NS > walk->start)
+		return false;
+	walk->asked += ASK_PERIOD_NS;
+	return true;
+}
+
+/*
+ * Goes on by frame pointer where there is no row; believed only if it leads to code. That may be so new, as of a JIT
+ * compiler, that the agent has not told of it yet.
+ */
 static inline bool guess(struct walk *walk)
 {
 	u64 words[2];
 
 	if (!frame_pointer_ready(&walk->registers) || !read_user(words, sizeof(words), walk->registers.fp))
 		return false;
-	if (!enter_mapping(walk, words[1] - 1))
+	if (!enter_mapping(walk, words[1] - 1)) {
+		walk->needs_table = is_user_address(words[1]) && may_ask(walk);
 		return false;
+	}
 	return frame_pointer_step(&walk->registers, words[0], words[1]);
 }
 

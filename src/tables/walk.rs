@@ -1,11 +1,12 @@
 //! Walks a copied stack here, by the rows that the kernel has: twin of `bpf/walk.h`.
 
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::arch::RED_ZONE;
+use unwind::arch::{RED_ZONE, SP};
 use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
 use crate::events::{StackCopy, UserFrame};
+use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX};
 use crate::processes::{Executables, Memory};
 
 /// What came of a walk.
@@ -63,7 +64,9 @@ impl Tables {
 
     /// Why a read failed: most likely the stack goes on behind the copy.
     fn unread(&self, copy: &StackCopy) -> StackEnd {
-        if copy.stack.len() >= crate::kernel::abi::STACK_COPY_MAX {
+        let lowest = copy.registers[usize::from(SP.number())].wrapping_sub(RED_ZONE);
+        let bytes = lowest % PAGE_BYTES + copy.stack.len() as u64;
+        if bytes >= STACK_COPY_MAX as u64 {
             StackEnd::CopyEnd
         } else {
             StackEnd::Unreadable
