@@ -66,11 +66,7 @@ impl Tables {
     fn unread(&self, copy: &StackCopy) -> StackEnd {
         let lowest = copy.registers[usize::from(SP.number())].wrapping_sub(RED_ZONE);
         let bytes = lowest % PAGE_BYTES + copy.stack.len() as u64;
-        if bytes >= STACK_COPY_MAX as u64 {
-            StackEnd::CopyEnd
-        } else {
-            StackEnd::Unreadable
-        }
+        if bytes >= STACK_COPY_MAX as u64 { StackEnd::CopyEnd } else { StackEnd::Unreadable }
     }
 }
 
