@@ -24,8 +24,9 @@
 #define TIME_CLASSES_PER_POWER 4
 #define TIME_CLASSES 128
 
-/* Bytes of stack that a tick takes along when its tables are not there yet. */
-#define STACK_COPY_MAX 24576
+/* Bytes of stack that a tick takes along when its tables are not there yet: whole pages. */
+#define STACK_COPY_MAX 65536
+#define PAGE_BYTES 4096
 #define REGISTERS 16
 
 /* Set in a user frame's address: it is the very instruction where the thread was, no return address. */
@@ -96,7 +97,7 @@ enum stack_end {
 	STACK_ENDS,
 };
 
-/* Set in sample.flags: the user stack is not walked yet; struct stack_copy and the copy follow the frames. */
+/* Set in sample.flags: the user stack is not walked yet; it follows as struct unfinished tells. */
 #define SAMPLE_UNFINISHED 1
 
 /*
@@ -120,11 +121,19 @@ struct sample {
 	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
 };
 
-/* What a tick takes along so that the agent can walk its user stack: this, then `bytes` of stack from the red zone on. */
+/* What a tick takes along so that the agent can walk its user stack. */
 struct stack_copy {
 	u64 ip;
 	u64 registers[REGISTERS];	/* by DWARF number */
-	u64 bytes;
+	u64 bytes;			/* of the stack, from the beginning of the page that the red zone begins in */
+};
+
+/* A sample whose user stack is not walked yet. Records in the ring that are reserved have one size, so this has room. */
+struct unfinished {
+	struct sample sample;
+	u64 kernel[KERNEL_FRAMES_MAX];	/* sample.kernel_frames of them count */
+	struct stack_copy copy;
+	u8 stack[STACK_COPY_MAX];	/* copy.bytes of them count */
 };
 
 /* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */

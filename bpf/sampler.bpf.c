@@ -85,38 +85,6 @@ static inline u32 known_process(u32 pid)
 	return is_it ? *place : 0;
 }
 
-/* Copies a piece of the stack; what cannot be read becomes zeros. */
-static inline void copy_piece(struct stack_copy *copy, u32 at, u32 size, u64 from)
-{
-	if (read_user((u8 *)(copy + 1) + at, size, from + at))
-		copy->bytes = at + size;
-}
-
-/*
- * Copies the stack from the red zone on, so that the agent can walk it. Page by page: those that were never written
- * are not there, below a stack that was never deeper and also in the middle, in large frames.
- */
-static inline void copy_stack(struct scratch *out)
-{
-	u32 first = out->sample.kernel_frames;
-	if (first > KERNEL_FRAMES_MAX)
-		return;
-	struct stack_copy *copy = (void *)&out->words[first];
-	arch_take_registers(copy->registers, &out->user);
-	copy->ip = arch_ip(&out->user);
-	u64 from = copy->registers[ARCH_SP] - ARCH_RED_ZONE;
-	u32 rest = PAGE_BYTES - (from & (PAGE_BYTES - 1)); /* of the page that it begins in */
-	copy->bytes = 0;
-	copy_piece(copy, 0, rest, from);
-	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
-		copy_piece(copy, rest + at, PAGE_BYTES, from);
-	if (copy->bytes > STACK_COPY_MAX)
-		copy->bytes = STACK_COPY_MAX;
-	out->walk.copied = sizeof(*copy) + copy->bytes;
-	out->sample.user_frames = 0;
-	out->sample.flags |= SAMPLE_UNFINISHED;
-}
-
 /*
  * Begins the user stack, from where the thread entered the kernel or was interrupted: true when there is more to
  * walk. Kernel threads have none, and while exec builds a process's memory there is none either: it has no
@@ -149,15 +117,10 @@ static inline bool begin_user_stack(struct scratch *out)
 	return false;
 }
 
-/* Takes over what the walk came to, if there was one. */
-static inline void end_user_stack(struct scratch *out, struct counters *counted)
+/* Says whether the reader has been quick enough for a record to take a stack along. */
+static inline bool has_room_for_stack(void)
 {
-	out->sample.user_frames = out->walk.at - out->sample.kernel_frames;
-	out->sample.user_end = out->walk.end;
-	if (out->walk.needs_table && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes) {
-		copy_stack(out);
-		counted->copies++;
-	}
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes;
 }
 
 /*
@@ -173,9 +136,41 @@ static inline u64 wakeup_flag(const struct scratch *out)
 		       BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
+/*
+ * Copies the stack from the page on that the red zone begins in, so that the agent can walk it. Page by page: those that
+ * were never written are not there, below a stack that was never deeper and also in the middle, in large frames. They
+ * become zeros.
+ */
+static inline void copy_stack(struct unfinished *record, const struct pt_regs *user)
+{
+	arch_take_registers(record->copy.registers, user);
+	record->copy.ip = arch_ip(user);
+	u64 from = (record->copy.registers[ARCH_SP] - ARCH_RED_ZONE) & ~(PAGE_BYTES - 1ULL);
+	u64 bytes = 0;
+
+	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
+		if (read_user(record->stack + at, PAGE_BYTES, from + at))
+			bytes = at + PAGE_BYTES;
+	record->copy.bytes = bytes;
+}
+
+/* Delivers a sample with its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */
+static inline bool deliver_unfinished(struct scratch *out)
+{
+	struct unfinished *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record)
+		return false;
+	out->sample.user_frames = 0;
+	out->sample.flags |= SAMPLE_UNFINISHED;
+	bpf_probe_read_kernel(record, offsetof(struct unfinished, copy), &out->sample);
+	copy_stack(record, &out->user);
+	bpf_ringbuf_submit(record, wakeup_flag(out));
+	return true;
+}
+
 static inline enum outcome deliver(struct scratch *out)
 {
-	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64) + out->walk.copied;
+	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
 
 	if (size > sizeof(out->words))
 		size = sizeof(out->words);
@@ -209,16 +204,19 @@ static inline enum outcome begin_sample(struct bpf_perf_event_data *ctx, struct 
 	out->walk.at = out->sample.kernel_frames;
 	out->walk.end = STACK_END_ABSENT;
 	out->walk.needs_table = false;
-	out->walk.copied = 0;
 	return OUTCOME_DELIVERED;
 }
 
 static inline enum outcome end_sample(struct scratch *out, struct counters *counted)
 {
-	if (settings.user_stacks)
-		end_user_stack(out, counted);
+	out->sample.user_frames = out->walk.at - out->sample.kernel_frames;
+	out->sample.user_end = out->walk.end;
 	if (!out->walk.at && !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
+	if (out->walk.needs_table && has_room_for_stack() && deliver_unfinished(out)) {
+		counted->copies++;
+		return OUTCOME_DELIVERED;
+	}
 	return deliver(out);
 }
 

@@ -22,11 +22,8 @@
 #define MAPPING_STEPS 13
 #define ROW_STEPS 9
 
-#define PAGE_BYTES 4096
 /* What is read of the stack at once: a dozen frames. */
 #define STACK_PIECE_BYTES 1024
-/* Stacks are copied in whole pages, of which the last may begin anywhere before the limit. */
-#define STACK_COPY_WORDS ((sizeof(struct stack_copy) + STACK_COPY_MAX + PAGE_BYTES) / sizeof(u64))
 
 /*
  * A piece of the user stack. Reading a word of user memory takes as long as the rest of a frame's walk, and a
@@ -47,10 +44,10 @@ struct walk {
 	struct stack stack;
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
+	u64 asked;		/* when the last guess that asked the agent would have been due: see may_ask() */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
-	u32 copied;		/* bytes of a stack_copy with its stack, which then takes the place of user frames */
 	u8 end;
 	bool needs_table;
 };
@@ -60,7 +57,7 @@ struct scratch {
 	struct walk walk;	/* not part of the sample */
 	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
 	struct sample sample;
-	u64 words[KERNEL_FRAMES_MAX + STACK_COPY_WORDS];	/* frames, or kernel frames and a copied stack */
+	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames */
 };
 
 struct {
@@ -214,7 +211,27 @@ static inline enum table_state find_rule(const struct walk *walk, u64 address, u
 	return TABLE_THERE;
 }
 
-/* Goes on by frame pointer where there is no row; believed only if it leads to code. */
+/* Guesses that lead out of what is known ask the agent this often on each CPU, after so many at once. */
+#define ASK_PERIOD_NS 250000000ULL
+#define ASKS_AT_ONCE 32
+
+/* Says whether one more may ask: where fp is no frame pointer, most ticks would. */
+static inline bool may_ask(struct walk *walk)
+{
+	u64 earliest = walk->start - ASKS_AT_ONCE * ASK_PERIOD_NS;
+
+	if ((s64)(walk->asked - earliest) < 0)
+		walk->asked = earliest;
+	if (walk->asked + ASK_PERIOD_NS > walk->start)
+		return false;
+	walk->asked += ASK_PERIOD_NS;
+	return true;
+}
+
+/*
+ * Goes on by frame pointer where there is no row; believed only if it leads to code. That may be so new, as of a JIT
+ * compiler, that the agent has not told of it yet.
+ */
 static inline bool guess(struct walk *walk)
 {
 	struct registers *r = &walk->registers;
@@ -222,7 +239,11 @@ static inline bool guess(struct walk *walk)
 
 	if (!frame_pointer_ready(r) || !read_word(&walk->stack, &fp, r->fp) || !read_word(&walk->stack, &ip, r->fp + 8))
 		return false;
-	return enter_mapping(walk, ip - 1) && frame_pointer_step(r, fp, ip);
+	if (!enter_mapping(walk, ip - 1)) {
+		walk->needs_table = is_user_address(ip) && may_ask(walk);
+		return false;
+	}
+	return frame_pointer_step(r, fp, ip);
 }
 
 static inline u8 end_of(enum step step)

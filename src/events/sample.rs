@@ -1,6 +1,7 @@
 //! One record of the sampler's ring becomes a [`RawSample`].
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
+use unwind::arch::{RED_ZONE, SP};
 use zerocopy::FromBytes;
 
 use super::{Event, RawSample, StackCopy, Timed, UserFrame};
@@ -9,12 +10,15 @@ use crate::kernel::abi;
 /// Parses a record; `None` when its length or its values make no sense.
 pub(super) fn parse(record: &[u8]) -> Option<Timed> {
     let (head, rest) = abi::Sample::read_from_prefix(record).ok()?;
-    let (kernel, rest) = words(rest, head.kernel_frames)?;
+    let is_unfinished = head.flags & abi::SAMPLE_UNFINISHED != 0;
+    let room = if is_unfinished { abi::KERNEL_FRAMES_MAX as u16 } else { head.kernel_frames };
+    let (kernel, rest) = words(rest, room)?;
+    let kernel = kernel.get(..head.kernel_frames.into())?;
     let (user, rest) = words(rest, head.user_frames)?;
-    let copy = match head.flags & abi::SAMPLE_UNFINISHED {
-        0 if rest.is_empty() => None,
-        0 => return None,
-        _ => Some(Box::new(stack_copy(rest)?)),
+    let copy = match is_unfinished {
+        false if rest.is_empty() => None,
+        false => return None,
+        true => Some(Box::new(stack_copy(rest)?)),
     };
     let sample = RawSample {
         sequence: head.sequence,
@@ -46,8 +50,10 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
 
 fn stack_copy(bytes: &[u8]) -> Option<StackCopy> {
     let (head, stack) = abi::StackCopy::read_from_prefix(bytes).ok()?;
-    let is_whole = head.bytes == stack.len() as u64;
-    is_whole.then(|| StackCopy { ip: head.ip, registers: head.registers, stack: stack.into() })
+    let stack = stack.get(..usize::try_from(head.bytes).ok()?)?;
+    let lowest = head.registers[usize::from(SP.number())].wrapping_sub(RED_ZONE);
+    let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
+    Some(StackCopy { ip: head.ip, registers: head.registers, stack: stack.into() })
 }
 
 /// A task's name as text: up to the NUL; bytes that are no UTF-8 are replaced.
@@ -96,16 +102,18 @@ mod tests {
     #[test]
     fn a_stack_that_was_copied_comes_with_its_registers() {
         let copied = |bytes: u64| {
-            let copy = abi::StackCopy { ip: 7, registers: [8; 16], bytes };
-            let mut record = record(0, 0, &[]);
+            let copy = abi::StackCopy { ip: 7, registers: [0x5090; 16], bytes };
+            let mut record = record(1, 0, &[3; abi::KERNEL_FRAMES_MAX as usize]);
             record[std::mem::offset_of!(abi::Sample, flags)] = abi::SAMPLE_UNFINISHED;
-            [&record[..], copy.as_bytes(), &[9; 24]].concat()
+            [&record[..], copy.as_bytes(), &[1; 16], &[9; 24]].concat()
         };
-        let timed = parse(&copied(24)).expect("it is well-formed");
+        let timed = parse(&copied(32)).expect("it is well-formed");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
-        let expected = StackCopy { ip: 7, registers: [8; 16], stack: [9; 24].into() };
+        // The red zone begins 16 bytes into its page, and 8 bytes behind the stack do not count.
+        let expected = StackCopy { ip: 7, registers: [0x5090; 16], stack: [9; 16].into() };
         assert_eq!(sample.copy.as_deref(), Some(&expected));
-        assert_eq!(parse(&copied(25)), None);
+        assert_eq!(&*sample.kernel, [VirtAddr(3)]);
+        assert_eq!(parse(&copied(41)), None);
     }
 
     #[test]

@@ -23,14 +23,16 @@ pub const KERNEL_FRAMES_MAX: u32 = 127;
 pub const USER_FRAMES_MAX: u32 = 1024;
 /// The same where the walk goes on by tail calls.
 pub const CHAIN_FRAMES_MAX: u32 = 512;
-/// Set in [`Sample::flags`]: [`StackCopy`] and the copied stack follow the kernel frames.
+/// Set in [`Sample::flags`]: room for all kernel frames, [`StackCopy`] and room for all of the stack follow.
 pub const SAMPLE_UNFINISHED: u8 = 1;
 /// Set in a user frame: it is the very instruction where the thread was, no return address.
 pub const FRAME_EXACT: u64 = 1 << 63;
 /// Set in a user frame: it was found by frame pointer with nothing to confirm it.
 pub const FRAME_GUESSED: u64 = 1 << 62;
-/// Bytes of stack that a tick takes along.
-pub const STACK_COPY_MAX: usize = 24576;
+/// Bytes of stack that a tick takes along: whole pages.
+pub const STACK_COPY_MAX: usize = 65536;
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a slab.
 pub const SLAB_BYTES: usize = 1 << 18;
 /// Slabs at most.
@@ -78,7 +80,7 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
-/// What a tick takes along so that the agent can walk its user stack; `bytes` of stack from the red zone on follow.
+/// What a tick takes along so that the agent can walk its user stack; the stack follows.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackCopy {
@@ -86,7 +88,7 @@ pub struct StackCopy {
     pub ip: u64,
     /// General registers by DWARF number.
     pub registers: [u64; 16],
-    /// How much of the stack follows.
+    /// How much of it counts, from the beginning of the page that the red zone begins in.
     pub bytes: u64,
 }
 

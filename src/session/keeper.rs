@@ -128,7 +128,7 @@ impl State {
     fn load(&mut self, pid: Pid) {
         self.tables.want(pid);
         for mapping in self.processes.memory(pid).iter() {
-            self.tables.request(mapping.executable, &self.processes.executables);
+            self.tables.request(mapping.executable, &[], &self.processes.executables);
         }
         while self.tables.take_loaded(PATIENCE).is_some() {}
         self.tables.publish(&mut self.processes, 0);
@@ -175,8 +175,8 @@ impl State {
         let (memory, executables) =
             (self.processes.memory(sample.pid), &self.processes.executables);
         let walked = self.tables.walk(copy, &memory, executables, USER_FRAMES_MAX as usize);
-        if let Walked::Needs(executable) = walked {
-            self.tables.request(executable, executables);
+        if let Walked::Needs(executable, blocks) = walked {
+            self.tables.request(executable, &blocks, executables);
         }
     }
 
@@ -231,8 +231,8 @@ impl State {
                 self.finished += 1;
                 self.count(&unfinished);
             }
-            Walked::Needs(executable) => {
-                self.tables.request(executable, executables);
+            Walked::Needs(executable, blocks) => {
+                self.tables.request(executable, &blocks, executables);
                 self.waiting_bytes += copy.stack.len();
                 unfinished.sample.copy = Some(copy);
                 if self.waiting_bytes > WAITING_BYTES_MAX {
@@ -248,7 +248,7 @@ impl State {
     /// misses, and without them it would take such copies for ever.
     fn load_mapped(&mut self, memory: &Memory) {
         for mapping in memory.iter() {
-            self.tables.request(mapping.executable, &self.processes.executables);
+            self.tables.request(mapping.executable, &[], &self.processes.executables);
         }
     }
 

@@ -3,6 +3,7 @@
 //! What is profiled comes first, so the thread has a low priority. But until a table is there each tick takes its
 //! stack along, which costs more than reading; so it may work for a while like everybody else.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
 use rustix::time::{ClockId, clock_gettime};
-use unwind::{CallFrames, Error};
+use unwind::{CallFrames, Error, Pieces};
 
 /// Niceness of the thread when it has worked for long.
 const NICE: i32 = 10;
@@ -22,16 +23,31 @@ const BURST_MAX: Duration = Duration::from_millis(500);
 /// ...of which it gets back one part in so many of the time that passes.
 const REFILL_PART: u32 = 5;
 
-/// What came of a file.
+/// What came of a request.
 pub(super) struct Loaded {
     pub executable: ExecutableId,
-    /// Its call frames, `None` when there was no reading it.
-    pub frames: Option<Result<CallFrames, Error>>,
+    pub what: What,
+}
+
+/// How much of a file was read.
+pub(super) enum What {
+    /// Blocks that are needed first.
+    Pieces(Pieces),
+    /// All of its call frames, `None` when there was no reading it.
+    Whole(Option<Result<CallFrames, Error>>),
+}
+
+/// Blocks of a file that are needed now; a file that is heard of for the first time is then read as a whole, too.
+struct Wanted {
+    executable: ExecutableId,
+    file: File,
+    blocks: Vec<u32>,
+    is_new: bool,
 }
 
 /// The running thread.
 pub(super) struct Loader {
-    wanted: Sender<(ExecutableId, File)>,
+    wanted: Sender<Wanted>,
     loaded: Receiver<Loaded>,
     /// Files on their way.
     pub waiting: usize,
@@ -43,22 +59,27 @@ impl Loader {
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
+            let mut work = Work { requests, results, files: VecDeque::new() };
             let mut priority = Priority::new();
-            for (executable, file) in requests {
+            while let Some((executable, file)) = work.next() {
                 priority.adapt();
-                if results.send(Loaded { executable, frames: read(&file) }).is_err() {
-                    break; // nobody waits any more
-                }
+                let frames = read(&file, &mut || work.serve());
+                work.give(executable, What::Whole(frames));
             }
         })?;
         Ok(Self { wanted, loaded, waiting: 0 })
     }
 
-    /// Asks for a file's call frames.
-    pub fn request(&mut self, executable: ExecutableId, file: File) {
-        if self.wanted.send((executable, file)).is_ok() {
+    /// Asks for a file's call frames, and for these blocks of its table before.
+    pub fn request(&mut self, executable: ExecutableId, file: File, blocks: Vec<u32>) {
+        if self.wanted.send(Wanted { executable, file, blocks, is_new: true }).is_ok() {
             self.waiting += 1;
         }
+    }
+
+    /// Asks for more blocks of a file that is on its way.
+    pub fn request_blocks(&self, executable: ExecutableId, file: File, blocks: Vec<u32>) {
+        let _ = self.wanted.send(Wanted { executable, file, blocks, is_new: false });
     }
 
     /// Gives what is ready; waits so long for the first, if there is something to wait for.
@@ -67,8 +88,48 @@ impl Loader {
             return None;
         }
         let loaded = self.loaded.recv_timeout(patience).ok()?;
-        self.waiting -= 1;
+        self.waiting -= usize::from(matches!(loaded.what, What::Whole(_)));
         Some(loaded)
+    }
+}
+
+/// What the thread has before it.
+struct Work {
+    requests: Receiver<Wanted>,
+    results: Sender<Loaded>,
+    /// Files to be read as a whole.
+    files: VecDeque<(ExecutableId, File)>,
+}
+
+impl Work {
+    /// Waits for the next file to be read as a whole; `None` when nobody asks any more.
+    fn next(&mut self) -> Option<(ExecutableId, File)> {
+        while self.files.is_empty() {
+            let wanted = self.requests.recv().ok()?;
+            self.take(wanted);
+        }
+        self.serve();
+        self.files.pop_front()
+    }
+
+    /// Reads what has been asked for meanwhile.
+    fn serve(&mut self) {
+        while let Ok(wanted) = self.requests.try_recv() {
+            self.take(wanted);
+        }
+    }
+
+    fn take(&mut self, Wanted { executable, file, blocks, is_new }: Wanted) {
+        if let Some(pieces) = read_blocks(&file, &blocks) {
+            self.give(executable, What::Pieces(pieces));
+        }
+        if is_new {
+            self.files.push_back((executable, file));
+        }
+    }
+
+    fn give(&self, executable: ExecutableId, what: What) {
+        let _ = self.results.send(Loaded { executable, what }); // nobody waits any more
     }
 }
 
@@ -101,7 +162,14 @@ fn cpu_time() -> Duration {
 }
 
 /// Reads a file. A parser that panics after all costs this file its table and no more.
-fn read(file: &File) -> Option<Result<CallFrames, Error>> {
+fn read(file: &File, between: &mut dyn FnMut()) -> Option<Result<CallFrames, Error>> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    catch_unwind(AssertUnwindSafe(|| unwind::read(&at))).ok()
+    catch_unwind(AssertUnwindSafe(|| unwind::read_between(&at, between))).ok()
+}
+
+/// Reads blocks of a file's table, likewise; `None` when there are none to be had.
+fn read_blocks(file: &File, blocks: &[u32]) -> Option<Pieces> {
+    let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+    let read = || unwind::read_blocks(&at, blocks);
+    if blocks.is_empty() { None } else { catch_unwind(AssertUnwindSafe(read)).ok()? }
 }

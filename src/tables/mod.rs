@@ -17,12 +17,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
-use unwind::{BLOCK_SHIFT_MAX, BUCKET_TEXT, CallFrames, Rule, TEXT_MAX, Table, rule_in};
+use unwind::{
+    BLOCK_SHIFT_MAX, BUCKET_TEXT, CallFrames, Error, Pieces, Rule, TEXT_MAX, Table, rule_in,
+};
 use zerocopy::IntoBytes;
 
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Mapping, Memory, Processes};
-use loader::Loader;
+use loader::{Loader, What};
 use places::Places;
 pub use walk::Walked;
 
@@ -68,8 +70,8 @@ struct Entry {
 enum State {
     /// Nobody asked yet.
     Unread,
-    /// The loader has it.
-    Reading,
+    /// The loader has it. Places of the blocks that were read before, by number; `None`: asked for.
+    Reading(HashMap<u32, Option<Range<u32>>>),
     /// In the kernel: place of each block, and rows of all.
     Ready(Vec<Range<u32>>, u64),
     /// It has no rows.
@@ -81,8 +83,8 @@ enum State {
 /// What to know about the rule for an address.
 enum Found {
     Rule(Rule),
-    /// The rows of this executable are not there yet.
-    Missing(ExecutableId),
+    /// The rows of this block of an executable's text are not there yet.
+    Missing(ExecutableId, u32),
     /// There is no room for the rows.
     Refused,
     NoMapping,
@@ -200,7 +202,7 @@ impl Tables {
     fn has_rows(&self, memory: &Memory) -> bool {
         let is_ready = |mapping: &Mapping| {
             let entry = self.entries.get(&mapping.executable);
-            entry.is_some_and(|entry| matches!(entry.state, State::Ready(..)))
+            entry.is_some_and(|entry| matches!(entry.state, State::Ready(..) | State::Reading(_)))
         };
         memory.iter().any(is_ready)
     }
@@ -270,7 +272,7 @@ impl Tables {
     pub fn rule(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Option<Rule> {
         match self.find(memory, executables, at) {
             Found::Rule(rule) => Some(rule),
-            Found::Missing(_) | Found::Refused | Found::NoMapping => None,
+            Found::Missing(..) | Found::Refused | Found::NoMapping => None,
         }
     }
 
@@ -278,36 +280,53 @@ impl Tables {
     fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
         let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
         let id = mapping.executable;
-        let Some(entry) = self.entries.get(&id) else { return Found::Missing(id) };
-        match &entry.state {
-            State::Unread | State::Reading => Found::Missing(id),
-            State::Empty => Found::Rule(Rule::NO_ROW),
-            State::Refused => Found::Refused,
-            State::Ready(places, _) => {
-                let address = executables.get(id).address_of(offset, at).0;
-                let into = address.wrapping_sub(entry.start);
-                let in_block = (into & ((1 << entry.block_shift) - 1)) as u32;
-                let place = places.get((into >> entry.block_shift) as usize);
-                let block = place.filter(|place| !place.is_empty());
-                let rule = block.map(|place| rule_in(self.maps.read(place.start), in_block));
-                Found::Rule(rule.unwrap_or(Rule::NO_ROW))
-            }
-        }
+        let Some(entry) = self.entries.get(&id) else { return Found::Missing(id, 0) };
+        let address = executables.get(id).address_of(offset, at).0;
+        let into = address.wrapping_sub(entry.start);
+        let number = (into >> entry.block_shift) as u32;
+        let place = match &entry.state {
+            State::Unread => return Found::Missing(id, number),
+            State::Empty => return Found::Rule(Rule::NO_ROW),
+            State::Refused => return Found::Refused,
+            State::Reading(pieces) => match pieces.get(&number) {
+                Some(Some(place)) => Some(place),
+                _ => return Found::Missing(id, number),
+            },
+            State::Ready(places, _) => places.get(number as usize),
+        };
+        let in_block = (into & ((1 << entry.block_shift) - 1)) as u32;
+        let block = place.filter(|place| !place.is_empty());
+        let rule = block.map(|place| rule_in(self.maps.read(place.start), in_block));
+        Found::Rule(rule.unwrap_or(Rule::NO_ROW))
     }
 
-    /// Asks for the rows of an executable, once.
-    pub fn request(&mut self, id: ExecutableId, executables: &Executables) {
-        let file = executables.get(id).file().and_then(|file| file.try_clone().ok());
+    /// Asks for the rows of an executable, and for some blocks before the others, once each.
+    pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) {
         let entry = self.entry(id, executables);
-        if !matches!(entry.state, State::Unread) {
+        let (is_new, asked) = match &entry.state {
+            State::Unread => (true, None),
+            State::Reading(pieces) => (false, Some(pieces)),
+            _ => return,
+        };
+        let is_asked = |block: &u32| asked.is_some_and(|asked| asked.contains_key(block));
+        let blocks: Vec<u32> = blocks.iter().filter(|block| !is_asked(block)).copied().collect();
+        if blocks.is_empty() && !is_new {
             return;
         }
-        match file {
-            Some(file) => {
-                entry.state = State::Reading;
-                self.loader.request(id, file);
-            }
-            None => self.set_empty(id),
+        let Some(file) = executables.get(id).file().and_then(|file| file.try_clone().ok()) else {
+            return if is_new {
+                self.set_empty(id)
+            };
+        };
+        if is_new {
+            entry.state = State::Reading(HashMap::new());
+        }
+        if let State::Reading(pieces) = &mut entry.state {
+            pieces.extend(blocks.iter().map(|block| (*block, None)));
+        }
+        match is_new {
+            true => self.loader.request(id, file, blocks),
+            false => self.loader.request_blocks(id, file, blocks),
         }
     }
 
@@ -321,15 +340,55 @@ impl Tables {
     pub fn take_loaded(&mut self, patience: Duration) -> Option<ExecutableId> {
         let loaded = self.loader.take(patience)?;
         let id = loaded.executable;
-        match loaded.frames {
+        match loaded.what {
+            What::Pieces(pieces) => self.take_pieces(id, &pieces),
+            What::Whole(frames) => self.take_whole(id, frames),
+        }
+        Some(id)
+    }
+
+    /// Takes blocks that were read before the rest.
+    fn take_pieces(&mut self, id: ExecutableId, pieces: &Pieces) {
+        for (number, block) in &pieces.blocks {
+            let is_waited_for = |entry: &&Entry| {
+                entry.start == pieces.start
+                    && matches!(&entry.state, State::Reading(asked) if asked.get(number) == Some(&None))
+            };
+            if self.entries.get(&id).filter(is_waited_for).is_none() {
+                continue; // the whole was quicker, or the file has changed
+            }
+            let Some(place) = self.store(block) else { return };
+            let Some(entry) = self.entries.get_mut(&id) else { return };
+            if let State::Reading(known) = &mut entry.state {
+                set_block(&self.maps, &entry.numbers, *number, &place);
+                known.insert(*number, Some(place));
+            }
+        }
+    }
+
+    /// Takes all of a file's rows, in place of the blocks that there were.
+    fn take_whole(&mut self, id: ExecutableId, frames: Option<Result<CallFrames, Error>>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let numbers = entry.numbers.clone();
+        let pieces = match std::mem::replace(&mut entry.state, State::Unread) {
+            State::Reading(pieces) => pieces,
+            _ => HashMap::new(),
+        };
+        match frames {
             Some(Ok(frames)) => self.take_frames(id, &frames),
-            Some(Err(unwind::Error::NoCallFrames)) => self.set_empty(id),
+            Some(Err(Error::NoCallFrames)) => self.set_empty(id),
             _ => {
                 self.counts.unreadable += 1;
                 self.set_empty(id);
             }
         }
-        Some(id)
+        let has_moved = self.entries.get(&id).is_some_and(|entry| entry.numbers != numbers);
+        for (number, place) in pieces.into_iter().filter_map(|(n, place)| Some((n, place?))) {
+            if has_moved {
+                let _ = self.maps.set_block(numbers.start + number, 0);
+            }
+            self.retired.push(place);
+        }
     }
 
     fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames) {
@@ -350,9 +409,8 @@ impl Tables {
             }
         }
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for (number, place) in entry.numbers.clone().zip(&places) {
-            let place = if place.is_empty() { abi::BLOCK_EMPTY } else { place.start };
-            let _ = self.maps.set_block(number, place); // the number is within the map
+        for (number, place) in (0..).zip(&places) {
+            set_block(&self.maps, &entry.numbers, number, place);
         }
         entry.used = self.clock;
         entry.state = State::Ready(places, table.rows);
@@ -453,5 +511,13 @@ impl Tables {
                 break;
             }
         }
+    }
+}
+
+/// Publishes where one of an executable's blocks is.
+fn set_block(maps: &WalkMaps, numbers: &Range<u32>, number: u32, place: &Range<u32>) {
+    let place = if place.is_empty() { abi::BLOCK_EMPTY } else { place.start };
+    if number < numbers.end - numbers.start {
+        let _ = maps.set_block(numbers.start + number, place); // the number is within the map
     }
 }

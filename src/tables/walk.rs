@@ -1,20 +1,28 @@
 //! Walks a copied stack here, by the rows that the kernel has: twin of `bpf/walk.h`.
 
+use std::collections::BTreeSet;
+
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::arch::RED_ZONE;
+use unwind::arch::{RED_ZONE, SP};
 use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
 use crate::events::{StackCopy, UserFrame};
-use crate::processes::{Executables, Memory};
+use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX};
+use crate::processes::{Executables, Mapping, Memory};
+
+/// Blocks that are asked for at once beside the one that is needed.
+const BLOCKS_AHEAD: usize = 63;
+/// Words of a stack that lead to code and are looked at to find them.
+const WORDS_MAX: usize = 1024;
 
 /// What came of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Walked {
     /// All frames that can be found, and why they end.
     Done(Box<[UserFrame]>, StackEnd),
-    /// The rows of this executable are needed first.
-    Needs(ExecutableId),
+    /// The rows of this executable are needed first, these blocks of them most.
+    Needs(ExecutableId, Vec<u32>),
 }
 
 impl Tables {
@@ -39,7 +47,10 @@ impl Tables {
             }
             let rule = match self.find(memory, executables, VirtAddr(at.place())) {
                 Found::Rule(rule) => rule,
-                Found::Missing(id) => return Walked::Needs(id),
+                Found::Missing(id, block) => {
+                    let blocks = self.blocks_ahead(copy, memory, executables, id);
+                    return Walked::Needs(id, [vec![block], blocks].concat());
+                }
                 Found::Refused => break StackEnd::NoTable,
                 Found::NoMapping => break StackEnd::NoMapping,
             };
@@ -61,13 +72,34 @@ impl Tables {
         Walked::Done(frames.into(), end)
     }
 
+    /// Guesses which blocks of an executable a walk needs that cannot see them before it has the first: all that words
+    /// of the stack lead to. Some are of calls that are over; a block more does not cost much.
+    fn blocks_ahead(
+        &self,
+        copy: &StackCopy,
+        memory: &Memory,
+        executables: &Executables,
+        id: ExecutableId,
+    ) -> Vec<u32> {
+        let is_its = |mapping: &&Mapping| mapping.executable == id;
+        let mapped: Vec<_> = memory.iter().filter(is_its).map(|at| at.start..at.end).collect();
+        let words = copy.stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let code = words.map(u64::from_ne_bytes).filter(|at| mapped.iter().any(|m| m.contains(at)));
+        let blocks: BTreeSet<u32> = code
+            .filter_map(|at| match self.find(memory, executables, VirtAddr(at)) {
+                Found::Missing(_, block) => Some(block),
+                _ => None,
+            })
+            .take(WORDS_MAX)
+            .collect();
+        blocks.into_iter().take(BLOCKS_AHEAD).collect()
+    }
+
     /// Why a read failed: most likely the stack goes on behind the copy.
     fn unread(&self, copy: &StackCopy) -> StackEnd {
-        if copy.stack.len() >= crate::kernel::abi::STACK_COPY_MAX {
-            StackEnd::CopyEnd
-        } else {
-            StackEnd::Unreadable
-        }
+        let lowest = copy.registers[usize::from(SP.number())].wrapping_sub(RED_ZONE);
+        let bytes = lowest % PAGE_BYTES + copy.stack.len() as u64;
+        if bytes >= STACK_COPY_MAX as u64 { StackEnd::CopyEnd } else { StackEnd::Unreadable }
     }
 }
 

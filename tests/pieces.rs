@@ -1,0 +1,65 @@
+//! A block of a table that is read alone says what the whole reading says, in every file of this machine that has pieces.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use unwind::{BLOCK_SHIFT_MAX, Rule, Saved, Table, rule_in};
+
+/// Addresses that are asked in each block of the larger files.
+const STEP: usize = 7;
+
+fn directories() -> Vec<PathBuf> {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+    let toolchain = Path::new(sysroot.trim()).join("lib");
+    vec!["/usr/lib/x86_64-linux-gnu".into(), "/usr/bin".into(), toolchain]
+}
+
+/// The pieces also say where the base register is, which a whole table without need of it leaves out.
+fn same(piece: Rule, whole: Rule) -> bool {
+    piece == whole || Rule { base: Saved::Unknown, ..piece } == whole
+}
+
+/// Compares every block with that of the whole table; gives how many there were.
+fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
+    let numbers: Vec<u32> = (0..whole.blocks.len() as u32).collect();
+    let Some(pieces) = unwind::read_blocks(read, &numbers) else { return 0 };
+    assert_eq!(pieces.start, whole.start, "{}", path.display());
+    for (number, block) in &pieces.blocks {
+        let start = whole.start + (u64::from(*number) << BLOCK_SHIFT_MAX);
+        for into in (0..1u32 << BLOCK_SHIFT_MAX).step_by(STEP) {
+            let (piece, whole) = (rule_in(block, into), whole.rule_at(start + u64::from(into)));
+            assert!(
+                same(piece, whole),
+                "{} at {:#x}: {piece:?} alone, {whole:?} in the whole",
+                path.display(),
+                start + u64::from(into)
+            );
+        }
+    }
+    pieces.blocks.len()
+}
+
+#[test]
+fn a_block_read_alone_has_the_rows_of_the_whole_reading() {
+    let (mut files, mut blocks) = (0, 0);
+    for entry in directories().iter().filter_map(|directory| directory.read_dir().ok()).flatten() {
+        let path = entry.unwrap().path();
+        let Ok(file) = File::open(&path) else { continue };
+        if !path.symlink_metadata().unwrap().is_file() {
+            continue;
+        }
+        let read = |at: u64, bytes: &mut [u8]| file.read_exact_at(bytes, at).is_ok();
+        let Ok(frames) = unwind::read(&read) else { continue };
+        if frames.table.block_shift == BLOCK_SHIFT_MAX {
+            let compared = compare(&path, &read, &frames.table);
+            files += usize::from(compared > 0);
+            blocks += compared;
+        }
+    }
+    println!("{blocks} blocks of {files} files are the same");
+    assert!(files > 100 && blocks > 500, "{blocks} blocks of {files} files");
+}
