@@ -77,7 +77,8 @@ enum saved { SAVED_KNOWN, SAVED_LOST, SAVED_UNREADABLE };
  * Gives the caller's value of a register that is saved in memory or in another register. Inline: with some mitigations
  * a call takes as long as all of this.
  */
-static __always_inline enum saved saved_value(const struct registers *r, struct stack *stack, s8 place, u64 cfa, u64 *value)
+static inline __attribute__((always_inline)) enum saved saved_value(const struct registers *r, struct stack *stack,
+								    s8 place, u64 cfa, u64 *value)
 {
 	if (place == RULE_SAVED_UNKNOWN || place == RULE_SAVED_SAME)
 		return SAVED_LOST; /* the same as here is for the caller to know */
