@@ -32,7 +32,6 @@ struct walk {
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
 	u64 asked;		/* when the last guess that asked the agent would have been due: see may_ask() */
-	u64 ip;			/* where the thread was */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
