@@ -26,6 +26,8 @@
 
 /* Bytes of stack that a tick takes along when its tables are not there yet: whole pages. */
 #define STACK_COPY_MAX 65536
+/* The same where there is no more, or not the room for it. */
+#define STACK_COPY_SHORT 16384
 #define PAGE_BYTES 4096
 #define REGISTERS 16
 
@@ -97,7 +99,7 @@ enum stack_end {
 	STACK_ENDS,
 };
 
-/* Set in sample.flags: the user stack is not walked yet; it follows as struct unfinished tells. */
+/* Set in sample.flags: the user stack is not walked to its end; the rest follows as struct unfinished tells. */
 #define SAMPLE_UNFINISHED 1
 
 /*
@@ -121,19 +123,24 @@ struct sample {
 	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
 };
 
-/* What a tick takes along so that the agent can walk its user stack. */
+/* What a tick takes along so that the agent can go on with the walk: the frame taken last, and the stack from there on. */
 struct stack_copy {
 	u64 ip;
-	u64 registers[REGISTERS];	/* by DWARF number */
+	u64 sp;
+	u64 fp;
+	u64 base;
+	u32 known;			/* KNOWN_* of step.h */
+	u32 is_return;
+	u64 registers[REGISTERS];	/* by DWARF number, if all are known */
 	u64 bytes;			/* of the stack, from the beginning of the page that the red zone begins in */
 };
 
-/* A sample whose user stack is not walked yet. Records in the ring that are reserved have one size, so this has room. */
+/* A sample that is to be finished. Records in the ring that are reserved have fixed sizes, so this has room. */
 struct unfinished {
 	struct sample sample;
-	u64 kernel[KERNEL_FRAMES_MAX];	/* sample.kernel_frames of them count */
+	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames, of which those count that the sample tells */
 	struct stack_copy copy;
-	u8 stack[STACK_COPY_MAX];	/* copy.bytes of them count */
+	u8 stack[STACK_COPY_MAX];	/* or STACK_COPY_SHORT; copy.bytes of them count */
 };
 
 /* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */

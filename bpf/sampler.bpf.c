@@ -117,12 +117,6 @@ static inline bool begin_user_stack(struct scratch *out)
 	return false;
 }
 
-/* Says whether the reader has been quick enough for a record to take a stack along. */
-static inline bool has_room_for_stack(void)
-{
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes;
-}
-
 /*
  * The agent reads now and then by itself. It is woken when the ring fills up, and when it can make the next ticks
  * cheaper and surer by telling the kernel of a process or a table.
@@ -136,36 +130,59 @@ static inline u64 wakeup_flag(const struct scratch *out)
 		       BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/*
- * Copies the stack from the page on that the red zone begins in, so that the agent can walk it. Page by page: those that
- * were never written are not there, below a stack that was never deeper and also in the middle, in large frames. They
- * become zeros.
- */
-static inline void copy_stack(struct unfinished *record, const struct pt_regs *user)
+/* Gives the page in which the stack begins from where the walk stands. */
+static inline u64 stack_page(const struct walk *walk)
 {
-	arch_take_registers(record->copy.registers, user);
-	record->copy.ip = arch_ip(user);
-	u64 from = (record->copy.registers[ARCH_SP] - ARCH_RED_ZONE) & ~(PAGE_BYTES - 1ULL);
-	u64 bytes = 0;
-
-	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
-		if (read_user(record->stack + at, PAGE_BYTES, from + at))
-			bytes = at + PAGE_BYTES;
-	record->copy.bytes = bytes;
+	return (walk->registers.sp - ARCH_RED_ZONE) & ~(PAGE_BYTES - 1ULL);
 }
 
-/* Delivers a sample with its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */
-static inline bool deliver_unfinished(struct scratch *out)
+/*
+ * Copies the stack from where the walk stands, so that the agent can go on with it: from the page on that the red zone
+ * begins in. Page by page: those that were never written are not there, below a stack that was never deeper and also in
+ * the middle, in large frames. They become zeros.
+ */
+static __always_inline void copy_stack(struct unfinished *record, const struct walk *walk, u32 most)
 {
-	struct unfinished *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	const struct registers *r = &walk->registers;
+	u64 from = stack_page(walk), bytes = 0;
+
+	for (u32 at = 0; at < most; at += PAGE_BYTES)
+		if (read_user(record->stack + at, PAGE_BYTES, from + at))
+			bytes = at + PAGE_BYTES;
+	record->copy = (struct stack_copy){
+		.ip = r->ip,
+		.sp = r->sp,
+		.fp = r->fp,
+		.base = r->base,
+		.known = r->known,
+		.is_return = r->is_return,
+		.bytes = bytes,
+	};
+	__builtin_memcpy(record->copy.registers, r->all, sizeof(r->all));
+}
+
+/* Delivers a sample with the rest of its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */
+static __always_inline bool deliver_with_stack(struct scratch *out, const u32 most)
+{
+	struct unfinished *record = bpf_ringbuf_reserve(&ring, offsetof(struct unfinished, stack) + most, 0);
 	if (!record)
 		return false;
-	out->sample.user_frames = 0;
 	out->sample.flags |= SAMPLE_UNFINISHED;
 	bpf_probe_read_kernel(record, offsetof(struct unfinished, copy), &out->sample);
-	copy_stack(record, &out->user);
+	copy_stack(record, &out->walk, most);
 	bpf_ringbuf_submit(record, wakeup_flag(out));
 	return true;
+}
+
+static inline bool deliver_unfinished(struct scratch *out)
+{
+	u64 word, behind = stack_page(&out->walk) + STACK_COPY_SHORT;
+	u64 unread = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+
+	if (unread < settings.ring_copy_bytes && read_user(&word, sizeof(word), behind))
+		return deliver_with_stack(out, STACK_COPY_MAX);
+	/* What the reader has not come to yet must leave room for samples without stacks. */
+	return unread < settings.ring_copy_bytes * 3ULL / 2 && deliver_with_stack(out, STACK_COPY_SHORT);
 }
 
 static inline enum outcome deliver(struct scratch *out)
@@ -213,7 +230,7 @@ static inline enum outcome end_sample(struct scratch *out, struct counters *coun
 	out->sample.user_end = out->walk.end;
 	if (!out->walk.at && !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
-	if (out->walk.needs_table && has_room_for_stack() && deliver_unfinished(out)) {
+	if (out->walk.needs_table && deliver_unfinished(out)) {
 		counted->copies++;
 		return OUTCOME_DELIVERED;
 	}

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use unwind::{BLOCK_SHIFT_MAX, Rule, Saved, Table, rule_in};
+use unwind::{BLOCK_SHIFT_MAX, Pieces, Rule, Saved, Table, rule_in};
 
 /// Addresses that are asked in each block of the larger files.
 const STEP: usize = 7;
@@ -25,10 +25,11 @@ fn same(piece: Rule, whole: Rule) -> bool {
 
 /// Compares every block with that of the whole table; gives how many there were.
 fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
-    let numbers: Vec<u32> = (0..whole.blocks.len() as u32).collect();
-    let Some(pieces) = unwind::read_blocks(read, &numbers) else { return 0 };
-    assert_eq!(pieces.start, whole.start, "{}", path.display());
-    for (number, block) in &pieces.blocks {
+    let Some(pieces) = Pieces::of(read) else { return 0 };
+    assert_eq!(pieces.start(), whole.start, "{}", path.display());
+    let numbers = 0..whole.blocks.len() as u32;
+    let blocks: Vec<_> = numbers.filter_map(|n| Some((n, pieces.block(n)?))).collect();
+    for (number, block) in &blocks {
         let start = whole.start + (u64::from(*number) << BLOCK_SHIFT_MAX);
         for into in (0..1u32 << BLOCK_SHIFT_MAX).step_by(STEP) {
             let (piece, whole) = (rule_in(block, into), whole.rule_at(start + u64::from(into)));
@@ -40,7 +41,7 @@ fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
             );
         }
     }
-    pieces.blocks.len()
+    blocks.len()
 }
 
 #[test]

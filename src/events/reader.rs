@@ -113,7 +113,7 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
 
 fn is_pressing(timed: &Timed) -> bool {
     match &timed.event {
-        Event::Sample(sample) => sample.copy.is_some(),
+        Event::Sample(sample) => sample.rest.is_some(),
         event => matches!(event, Event::Mapped(_)),
     }
 }

@@ -23,14 +23,23 @@ pub const KERNEL_FRAMES_MAX: u32 = 127;
 pub const USER_FRAMES_MAX: u32 = 1024;
 /// The same where the walk goes on by tail calls.
 pub const CHAIN_FRAMES_MAX: u32 = 512;
-/// Set in [`Sample::flags`]: room for all kernel frames, [`StackCopy`] and room for all of the stack follow.
+/// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, [`StackCopy`] and room for
+/// all of its stack follow.
 pub const SAMPLE_UNFINISHED: u8 = 1;
 /// Set in a user frame: it is the very instruction where the thread was, no return address.
 pub const FRAME_EXACT: u64 = 1 << 63;
 /// Set in a user frame: it was found by frame pointer with nothing to confirm it.
 pub const FRAME_GUESSED: u64 = 1 << 62;
+/// In [`StackCopy::known`]: the frame pointer is...
+pub const KNOWN_FP: u32 = 1;
+/// ...the base register is...
+pub const KNOWN_BASE: u32 = 2;
+/// ...all registers are.
+pub const KNOWN_ALL: u32 = 4;
 /// Bytes of stack that a tick takes along: whole pages.
 pub const STACK_COPY_MAX: usize = 65536;
+/// The same where there is no more, or not the room for it.
+pub const STACK_COPY_SHORT: usize = 16384;
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a slab.
@@ -80,13 +89,24 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
-/// What a tick takes along so that the agent can walk its user stack; the stack follows.
+/// What a tick takes along so that the agent can go on with the walk: the frame taken last. The stack from there on
+/// follows.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackCopy {
-    /// The interrupted instruction.
+    /// Its instruction, or the one that a call returns to.
     pub ip: u64,
-    /// General registers by DWARF number.
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its frame pointer...
+    pub fp: u64,
+    /// ...and its base register, if they are known.
+    pub base: u64,
+    /// What is known, of `KNOWN_*`.
+    pub known: u32,
+    /// 1 when `ip` is a return address.
+    pub is_return: u32,
+    /// General registers by DWARF number, if all are known.
     pub registers: [u64; 16],
     /// How much of it counts, from the beginning of the page that the red zone begins in.
     pub bytes: u64,
@@ -206,7 +226,7 @@ mirror!(
         comm,
     }
 );
-mirror!(StackCopy = stack_copy { ip, registers, bytes });
+mirror!(StackCopy = stack_copy { ip, sp, fp, base, known, is_return, registers, bytes });
 mirror!(Process = process { pid, count, stamp });
 mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });

@@ -12,7 +12,7 @@ use profile::{ExecutableId, Pid, StackEnd};
 
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, RawSample, Timed, UserFrame};
+use crate::events::{Batch, Event, Orderer, RawSample, Timed};
 use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{Executables, Memory, Processes, scan, scan_process};
 use crate::tables::{TableCounts, Tables, Walked};
@@ -170,11 +170,12 @@ impl State {
 
     /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it.
     fn prepare(&mut self, sample: &RawSample) {
-        let Some(copy) = &sample.copy else { return };
+        let Some(rest) = &sample.rest else { return };
         self.tables.want(sample.pid);
         let (memory, executables) =
             (self.processes.memory(sample.pid), &self.processes.executables);
-        let walked = self.tables.walk(copy, &memory, executables, USER_FRAMES_MAX as usize);
+        let limit = USER_FRAMES_MAX as usize;
+        let walked = self.tables.walk(&sample.user, rest, &memory, executables, limit);
         if let Walked::Needs(executable, blocks) = walked {
             self.tables.request(executable, &blocks, executables);
         }
@@ -210,7 +211,7 @@ impl State {
         let memory = self.processes.memory(sample.pid);
         let comm = self.processes.comm(sample.pid).map(Into::into);
         let unfinished = Unfinished { time, sample, comm, memory };
-        if unfinished.sample.copy.is_some() {
+        if unfinished.sample.rest.is_some() {
             self.tables.want(unfinished.sample.pid);
             self.walk(unfinished);
         } else {
@@ -221,8 +222,10 @@ impl State {
     /// Walks a copied stack, or keeps it until the rows that it needs are there.
     fn walk(&mut self, mut unfinished: Unfinished) {
         let executables = &self.processes.executables;
-        let Some(copy) = unfinished.sample.copy.take() else { return self.count(&unfinished) };
-        match self.tables.walk(&copy, &unfinished.memory, executables, USER_FRAMES_MAX as usize) {
+        let Unfinished { sample, memory, .. } = &mut unfinished;
+        let Some(rest) = sample.rest.take() else { return self.count(&unfinished) };
+        let limit = USER_FRAMES_MAX as usize;
+        match self.tables.walk(&sample.user, &rest, memory, executables, limit) {
             Walked::Done(frames, end) => {
                 if matches!(end, StackEnd::CopyEnd | StackEnd::Unreadable) {
                     self.load_mapped(&unfinished.memory);
@@ -233,8 +236,8 @@ impl State {
             }
             Walked::Needs(executable, blocks) => {
                 self.tables.request(executable, &blocks, executables);
-                self.waiting_bytes += copy.stack.len();
-                unfinished.sample.copy = Some(copy);
+                self.waiting_bytes += rest.stack.len();
+                unfinished.sample.rest = Some(rest);
                 if self.waiting_bytes > WAITING_BYTES_MAX {
                     self.give_up(unfinished);
                 } else {
@@ -252,13 +255,10 @@ impl State {
         }
     }
 
-    /// Counts a sample whose stack cannot be walked with the one frame that is sure.
+    /// Counts a sample whose stack cannot be walked on with the frames that it has.
     fn give_up(&mut self, mut unfinished: Unfinished) {
-        if let Some(copy) = unfinished.sample.copy.take() {
-            self.waiting_bytes -= copy.stack.len();
-            let address = profile::VirtAddr(copy.ip);
-            unfinished.sample.user =
-                [UserFrame { address, is_exact: true, is_guessed: false }].into();
+        if let Some(rest) = unfinished.sample.rest.take() {
+            self.waiting_bytes -= rest.stack.len();
             unfinished.sample.user_end = StackEnd::NoTable;
         }
         self.count(&unfinished);
@@ -268,7 +268,7 @@ impl State {
     fn take_tables(&mut self, patience: Duration) {
         while let Some(executable) = self.tables.take_loaded(patience) {
             for unfinished in self.waiting.remove(&executable).unwrap_or_default() {
-                let bytes = unfinished.sample.copy.as_ref().map_or(0, |copy| copy.stack.len());
+                let bytes = unfinished.sample.rest.as_ref().map_or(0, |rest| rest.stack.len());
                 self.waiting_bytes -= bytes;
                 self.walk(unfinished);
             }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
 use rustix::time::{ClockId, clock_gettime};
-use unwind::{CallFrames, Error, Pieces};
+use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
 
 /// Niceness of the thread when it has worked for long.
 const NICE: i32 = 10;
@@ -22,6 +22,9 @@ const NICE: i32 = 10;
 const BURST_MAX: Duration = Duration::from_millis(500);
 /// ...of which it gets back one part in so many of the time that passes.
 const REFILL_PART: u32 = 5;
+
+/// Bytes that may be held of files of which blocks are asked for; a file that is read alone may take more.
+const OPEN_BYTES_MAX: usize = 24 << 20;
 
 /// What came of a request.
 pub(super) struct Loaded {
@@ -31,8 +34,8 @@ pub(super) struct Loaded {
 
 /// How much of a file was read.
 pub(super) enum What {
-    /// Blocks that are needed first.
-    Pieces(Pieces),
+    /// Blocks that are needed first, by their numbers, of a table whose text begins there.
+    Blocks(u64, Vec<(u32, Block)>),
     /// All of its call frames, `None` when there was no reading it.
     Whole(Option<Result<CallFrames, Error>>),
 }
@@ -59,11 +62,12 @@ impl Loader {
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
-            let mut work = Work { requests, results, files: VecDeque::new() };
+            let mut work = Work { requests, results, files: VecDeque::new(), open: Vec::new() };
             let mut priority = Priority::new();
             while let Some((executable, file)) = work.next() {
                 priority.adapt();
                 let frames = read(&file, &mut || work.serve());
+                work.open.retain(|(open, _)| *open != executable);
                 work.give(executable, What::Whole(frames));
             }
         })?;
@@ -99,6 +103,8 @@ struct Work {
     results: Sender<Loaded>,
     /// Files to be read as a whole.
     files: VecDeque<(ExecutableId, File)>,
+    /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
+    open: Vec<(ExecutableId, Option<Pieces>)>,
 }
 
 impl Work {
@@ -120,12 +126,35 @@ impl Work {
     }
 
     fn take(&mut self, Wanted { executable, file, blocks, is_new }: Wanted) {
-        if let Some(pieces) = read_blocks(&file, &blocks) {
-            self.give(executable, What::Pieces(pieces));
+        if !blocks.is_empty() {
+            self.read_blocks(executable, &file, &blocks);
         }
         if is_new {
             self.files.push_back((executable, file));
         }
+    }
+
+    /// Reads blocks of a file's table, if they are to be had alone. Here, too, a panic costs no more than this file.
+    fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
+        let pieces = match self.open.iter().position(|(open, _)| *open == executable) {
+            Some(at) => self.open.remove(at).1,
+            None => guarded(file, |at| Pieces::of(at)).flatten(),
+        };
+        if let Some(pieces) = &pieces {
+            let read = || {
+                blocks.iter().filter_map(|block| Some((*block, pieces.block(*block)?))).collect()
+            };
+            let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            self.give(executable, What::Blocks(pieces.start(), found));
+        }
+        self.open.push((executable, pieces));
+        while self.open.len() > 1 && self.open_bytes() > OPEN_BYTES_MAX {
+            self.open.remove(0);
+        }
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().filter_map(|(_, pieces)| pieces.as_ref()).map(Pieces::bytes).sum()
     }
 
     fn give(&self, executable: ExecutableId, what: What) {
@@ -161,15 +190,13 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Reads a file. A parser that panics after all costs this file its table and no more.
+/// Reads a file.
 fn read(file: &File, between: &mut dyn FnMut()) -> Option<Result<CallFrames, Error>> {
-    let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    catch_unwind(AssertUnwindSafe(|| unwind::read_between(&at, between))).ok()
+    guarded(file, |at| unwind::read_between(at, between))
 }
 
-/// Reads blocks of a file's table, likewise; `None` when there are none to be had.
-fn read_blocks(file: &File, blocks: &[u32]) -> Option<Pieces> {
+/// Has a parser read a file. One that panics after all costs this file its table and no more.
+fn guarded<T>(file: &File, parse: impl FnOnce(ReadAt<'_>) -> T) -> Option<T> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    let read = || unwind::read_blocks(&at, blocks);
-    if blocks.is_empty() { None } else { catch_unwind(AssertUnwindSafe(read)).ok()? }
+    catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()
 }

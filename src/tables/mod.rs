@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use unwind::{
-    BLOCK_SHIFT_MAX, BUCKET_TEXT, CallFrames, Error, Pieces, Rule, TEXT_MAX, Table, rule_in,
+    BLOCK_SHIFT_MAX, BUCKET_TEXT, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in,
 };
 use zerocopy::IntoBytes;
 
@@ -341,17 +341,17 @@ impl Tables {
         let loaded = self.loader.take(patience)?;
         let id = loaded.executable;
         match loaded.what {
-            What::Pieces(pieces) => self.take_pieces(id, &pieces),
+            What::Blocks(start, blocks) => self.take_blocks(id, start, &blocks),
             What::Whole(frames) => self.take_whole(id, frames),
         }
         Some(id)
     }
 
     /// Takes blocks that were read before the rest.
-    fn take_pieces(&mut self, id: ExecutableId, pieces: &Pieces) {
-        for (number, block) in &pieces.blocks {
+    fn take_blocks(&mut self, id: ExecutableId, start: u64, blocks: &[(u32, Block)]) {
+        for (number, block) in blocks {
             let is_waited_for = |entry: &&Entry| {
-                entry.start == pieces.start
+                entry.start == start
                     && matches!(&entry.state, State::Reading(asked) if asked.get(number) == Some(&None))
             };
             if self.entries.get(&id).filter(is_waited_for).is_none() {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::arch::{RED_ZONE, SP};
+use unwind::arch::RED_ZONE;
 use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
-use crate::events::{StackCopy, UserFrame};
-use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX};
+use crate::events::{RestOfStack, UserFrame};
+use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT};
 use crate::processes::{Executables, Mapping, Memory};
 
 /// Blocks that are asked for at once beside the one that is needed.
@@ -26,21 +26,23 @@ pub enum Walked {
 }
 
 impl Tables {
-    /// Walks a copied stack, at most `limit` frames. `memory`: what was mapped when it was copied.
+    /// Goes on with a walk, to at most `limit` frames. `frames`: those that it has, the last of which `rest` tells.
+    /// `memory`: what was mapped when the stack was copied.
     pub fn walk(
         &mut self,
-        copy: &StackCopy,
+        frames: &[UserFrame],
+        rest: &RestOfStack,
         memory: &Memory,
         executables: &Executables,
         limit: usize,
     ) -> Walked {
-        let mut at = Registers::interrupted(copy.ip, copy.registers);
+        let mut at = rest.at;
         let lowest = at.sp.wrapping_sub(RED_ZONE);
         let read = |address: u64| {
             let into = usize::try_from(address.checked_sub(lowest)?).ok()?;
-            Some(u64::from_ne_bytes(copy.stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
+            Some(u64::from_ne_bytes(rest.stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
         };
-        let mut frames = vec![frame(&at, false)];
+        let mut frames = frames.to_vec();
         let end = loop {
             if frames.len() >= limit {
                 break StackEnd::Depth;
@@ -48,7 +50,7 @@ impl Tables {
             let rule = match self.find(memory, executables, VirtAddr(at.place())) {
                 Found::Rule(rule) => rule,
                 Found::Missing(id, block) => {
-                    let blocks = self.blocks_ahead(copy, memory, executables, id);
+                    let blocks = self.blocks_ahead(&rest.stack, memory, executables, id);
                     return Walked::Needs(id, [vec![block], blocks].concat());
                 }
                 Found::Refused => break StackEnd::NoTable,
@@ -58,12 +60,12 @@ impl Tables {
                 Step::Caller(caller) => (caller, false),
                 Step::NoRow => match frame_pointer::step(&at, read) {
                     Ok(caller) if memory.find(VirtAddr(caller.place())).is_some() => (caller, true),
-                    Err(frame_pointer::End::Unreadable) => break self.unread(copy),
+                    Err(frame_pointer::End::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },
                 Step::Bottom => break StackEnd::Bottom,
                 Step::NotExpressible => break StackEnd::NotExpressible,
-                Step::Unreadable => break self.unread(copy),
+                Step::Unreadable => break self.unread(rest),
                 Step::ReturnAddress => break StackEnd::ReturnAddress,
             };
             at = caller;
@@ -76,14 +78,14 @@ impl Tables {
     /// of the stack lead to. Some are of calls that are over; a block more does not cost much.
     fn blocks_ahead(
         &self,
-        copy: &StackCopy,
+        stack: &[u8],
         memory: &Memory,
         executables: &Executables,
         id: ExecutableId,
     ) -> Vec<u32> {
         let is_its = |mapping: &&Mapping| mapping.executable == id;
         let mapped: Vec<_> = memory.iter().filter(is_its).map(|at| at.start..at.end).collect();
-        let words = copy.stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let words = stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
         let code = words.map(u64::from_ne_bytes).filter(|at| mapped.iter().any(|m| m.contains(at)));
         let blocks: BTreeSet<u32> = code
             .filter_map(|at| match self.find(memory, executables, VirtAddr(at)) {
@@ -96,10 +98,11 @@ impl Tables {
     }
 
     /// Why a read failed: most likely the stack goes on behind the copy.
-    fn unread(&self, copy: &StackCopy) -> StackEnd {
-        let lowest = copy.registers[usize::from(SP.number())].wrapping_sub(RED_ZONE);
-        let bytes = lowest % PAGE_BYTES + copy.stack.len() as u64;
-        if bytes >= STACK_COPY_MAX as u64 { StackEnd::CopyEnd } else { StackEnd::Unreadable }
+    fn unread(&self, rest: &RestOfStack) -> StackEnd {
+        let lowest = rest.at.sp.wrapping_sub(RED_ZONE);
+        let bytes = lowest % PAGE_BYTES + rest.stack.len() as u64;
+        let is_full = [STACK_COPY_SHORT, STACK_COPY_MAX].contains(&(bytes as usize));
+        if is_full { StackEnd::CopyEnd } else { StackEnd::Unreadable }
     }
 }
 

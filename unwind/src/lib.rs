@@ -33,7 +33,7 @@ use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian};
 pub use cfi::LeftOut;
 pub use check::{Checked, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
-pub use pieces::{Pieces, read_blocks};
+pub use pieces::Pieces;
 pub use rule::{Cfa, Gap, Rule, Saved};
 pub use sections::Sections;
 pub use step::{Registers, Step, step};

@@ -13,7 +13,7 @@ use crate::cfi::{CallFrameLayer, Function, Slice, function_at};
 use crate::elf::{Elf, Section};
 use crate::go::FunctionTable;
 use crate::known_code::KnownCode;
-use crate::layers::{Layer, fill};
+use crate::layers::{Layer, Ranges, fill};
 use crate::table::{BLOCK_SHIFT_MAX, BUCKET_TEXT, Block, TableBuilder};
 use crate::{Dwarf, ReadAt, linker_code, text};
 
@@ -26,68 +26,52 @@ const SKIPPED_MAX: usize = 64;
 /// Bytes of instructions run for one block; real ones need a tenth.
 const WORK_MAX: usize = 1 << 20;
 
-/// Some blocks of a file's table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file of which blocks are read alone. It holds the file's `.eh_frame` and the places of its functions.
 pub struct Pieces {
-    /// First address of the table's text.
-    pub start: u64,
-    /// Their numbers, and the blocks themselves, which cover `1 << BLOCK_SHIFT_MAX` bytes each.
-    pub blocks: Vec<(u32, Block)>,
-}
-
-/// Reads blocks by their numbers. `None`: this file has to be read as a whole. Blocks that cannot be had alone are not
-/// among the result. Rows say where the base register is saved even if no rule of the file needs it.
-pub fn read_blocks(file: ReadAt<'_>, numbers: &[u32]) -> Option<Pieces> {
-    let elf = Elf::read(file).ok()?;
-    let text = text(&elf).ok()?;
-    let loaded = |range| elf.loaded(range);
-    let has_other_rows = elf.address_of(".debug_frame").is_some()
-        || elf.has_contexts()
-        || FunctionTable::read(&elf, &loaded).is_some();
-    if has_other_rows {
-        return None;
-    }
-    let small = |name, most| {
-        let size = elf.range_of(name).map(|range| range.end - range.start);
-        size.is_some_and(|size| size <= most).then(|| elf.section(name).ok().flatten()).flatten()
-    };
-    let (index, eh_frame) = (small(".eh_frame_hdr", INDEX_MAX)?, small(".eh_frame", EH_FRAME_MAX)?);
-    let dwarf = Dwarf::of_eh_frame(&elf, eh_frame);
-    let functions = listed(&index, &dwarf.bases)?;
-    let section = dwarf.eh_frame();
-    let file = Pieced { elf: &elf, section: &section, bases: &dwarf.bases, text, functions };
-    let blocks = numbers.iter().filter_map(|number| Some((*number, file.block(*number)?)));
-    Some(Pieces { start: file.start(), blocks: blocks.collect() })
-}
-
-/// Lists the functions as `.eh_frame_hdr` does: address, and place in `.eh_frame`. `None` when it is not sorted.
-fn listed(index: &Section, bases: &BaseAddresses) -> Option<Vec<(u64, EhFrameOffset)>> {
-    let bases = bases.clone().set_eh_frame_hdr(index.address);
-    let header = EhFrameHdr::new(&index.bytes, LittleEndian).parse(&bases, 8).ok()?;
-    let table = header.table()?;
-    let mut functions = Vec::new();
-    let mut entries = table.iter(&bases);
-    while let Some((address, at)) = entries.next().ok()? {
-        functions.push((address.direct().ok()?, table.pointer_to_offset(at).ok()?));
-    }
-    functions.is_sorted_by_key(|(address, _)| *address).then_some(functions)
-}
-
-/// A file of which blocks are read.
-struct Pieced<'s, 'a> {
-    elf: &'s Elf<'s>,
-    section: &'s EhFrame<Slice<'a>>,
-    bases: &'s BaseAddresses,
+    section: Section,
+    bases: BaseAddresses,
     text: Range<u64>,
     functions: Vec<(u64, EhFrameOffset)>,
+    linker: Ranges,
+    entry: u64,
 }
 
-impl Pieced<'_, '_> {
-    fn start(&self) -> u64 {
+impl Pieces {
+    /// Looks at a file. `None`: it has to be read as a whole.
+    pub fn of(file: ReadAt<'_>) -> Option<Self> {
+        let elf = Elf::read(file).ok()?;
+        let text = text(&elf).ok()?;
+        let has_other_rows = elf.address_of(".debug_frame").is_some()
+            || elf.has_contexts()
+            || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some();
+        if has_other_rows {
+            return None;
+        }
+        let small = |name, most| {
+            let size = elf.range_of(name).map_or(u64::MAX, |range| range.end - range.start);
+            if size <= most { elf.section(name).ok().flatten() } else { None }
+        };
+        let (index, eh_frame) =
+            (small(".eh_frame_hdr", INDEX_MAX)?, small(".eh_frame", EH_FRAME_MAX)?);
+        let Dwarf { eh_frame: section, bases, .. } = Dwarf::of_eh_frame(&elf, eh_frame);
+        let functions = listed(&index, &bases)?;
+        let linker = linker_code::of(&elf);
+        Some(Self { section, bases, text, functions, linker, entry: elf.entry })
+    }
+
+    /// First address of the table's text.
+    pub fn start(&self) -> u64 {
         self.text.start - self.text.start % BUCKET_TEXT
     }
 
-    fn block(&self, number: u32) -> Option<Block> {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.section.bytes.len() + size_of_val(&*self.functions)
+    }
+
+    /// Reads the block with a number, which covers `1 << BLOCK_SHIFT_MAX` bytes of text; `None` when it is not to be
+    /// had alone. Rows say where the base register is saved even if no rule of the file needs it.
+    pub fn block(&self, number: u32) -> Option<Block> {
         let start = self.start().checked_add(u64::from(number) << BLOCK_SHIFT_MAX)?;
         let end = self.text.end.min(start.checked_add(1 << BLOCK_SHIFT_MAX)?);
         if start >= end {
@@ -107,9 +91,13 @@ impl Pieced<'_, '_> {
         self.rows(functions, stretch, start..end)
     }
 
+    fn eh_frame(&self) -> EhFrame<Slice<'_>> {
+        EhFrame::new(&self.section.bytes, LittleEndian)
+    }
+
     /// Reads one function of the list; `None` for those that have no place in a table.
     fn function(&self, (address, at): &(u64, EhFrameOffset)) -> Option<Function<EhFrameOffset>> {
-        let function = function_at(self.section, self.bases, *at, &self.text)?;
+        let function = function_at(&self.eh_frame(), &self.bases, *at, &self.text)?;
         (function.start == *address).then_some(function)
     }
 
@@ -120,10 +108,10 @@ impl Pieced<'_, '_> {
         stretch: Range<u64>,
         block: Range<u64>,
     ) -> Option<Block> {
-        let loaded = |range| self.elf.loaded(range);
-        let mut eh = CallFrameLayer::of(self.section, self.bases, functions, WORK_MAX, true);
-        let mut linker = linker_code::of(self.elf);
-        let mut known = KnownCode::new(&loaded, self.elf.entry, false);
+        let section = self.eh_frame();
+        let mut eh = CallFrameLayer::of(&section, &self.bases, functions, WORK_MAX, true);
+        let mut linker = self.linker.clone();
+        let mut known = KnownCode::new(&|_| None, self.entry, false);
         let layers: &mut [&mut dyn Layer] = &mut [&mut eh, &mut linker, &mut known];
         let mut builder = TableBuilder::new(block.start, block.end, BLOCK_SHIFT_MAX);
         fill(layers, stretch, &mut builder, &mut |_, _| {});
@@ -131,4 +119,17 @@ impl Pieced<'_, '_> {
         let is_whole = table.crowded_out == 0 && eh.seen().left_out.limit == 0;
         is_whole.then(|| table.blocks.pop()).flatten()
     }
+}
+
+/// Lists the functions as `.eh_frame_hdr` does: address, and place in `.eh_frame`. `None` when it is not sorted.
+fn listed(index: &Section, bases: &BaseAddresses) -> Option<Vec<(u64, EhFrameOffset)>> {
+    let bases = bases.clone().set_eh_frame_hdr(index.address);
+    let header = EhFrameHdr::new(&index.bytes, LittleEndian).parse(&bases, 8).ok()?;
+    let table = header.table()?;
+    let mut functions = Vec::new();
+    let mut entries = table.iter(&bases);
+    while let Some((address, at)) = entries.next().ok()? {
+        functions.push((address.direct().ok()?, table.pointer_to_offset(at).ok()?));
+    }
+    functions.is_sorted_by_key(|(address, _)| *address).then_some(functions)
 }
