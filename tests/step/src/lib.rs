@@ -28,12 +28,7 @@ type ReadWord = unsafe extern "C" fn(*const c_void, u64, *mut u64) -> bool;
 type Read<'a> = &'a dyn Fn(u64) -> Option<u64>;
 
 unsafe extern "C" {
-    fn host_step(
-        r: *mut KernelRegisters,
-        rule: u64,
-        read: ReadWord,
-        from: *const c_void,
-    ) -> u32;
+    fn host_step(r: *mut KernelRegisters, rule: u64, read: ReadWord, from: *const c_void) -> u32;
     fn host_frame_pointer_ready(r: *const KernelRegisters) -> bool;
     fn host_frame_pointer_step(r: *mut KernelRegisters, saved_fp: u64, return_address: u64)
     -> bool;
