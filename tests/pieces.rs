@@ -1,22 +1,17 @@
 //! A block of a table that is read alone says what the whole reading says, in every file of this machine that has pieces.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod common;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use common::installed_files;
 use unwind::{BLOCK_SHIFT_MAX, Pieces, Rule, Saved, Table, rule_in};
 
 /// Addresses that are asked in each block of the larger files.
 const STEP: usize = 7;
-
-fn directories() -> Vec<PathBuf> {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
-    let toolchain = Path::new(sysroot.trim()).join("lib");
-    vec!["/usr/lib/x86_64-linux-gnu".into(), "/usr/bin".into(), toolchain]
-}
 
 /// The pieces also say where the base register is, which a whole table without need of it leaves out.
 fn same(piece: Rule, whole: Rule) -> bool {
@@ -47,12 +42,8 @@ fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
 #[test]
 fn a_block_read_alone_has_the_rows_of_the_whole_reading() {
     let (mut files, mut blocks) = (0, 0);
-    for entry in directories().iter().filter_map(|directory| directory.read_dir().ok()).flatten() {
-        let path = entry.unwrap().path();
+    for path in installed_files() {
         let Ok(file) = File::open(&path) else { continue };
-        if !path.symlink_metadata().unwrap().is_file() {
-            continue;
-        }
         let read = |at: u64, bytes: &mut [u8]| file.read_exact_at(bytes, at).is_ok();
         let Ok(frames) = unwind::read(&read) else { continue };
         if frames.table.block_shift == BLOCK_SHIFT_MAX {
