@@ -13,7 +13,6 @@ use profile::{ExecutableId, Pid, StackEnd};
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
 use crate::events::{Batch, Event, Orderer, RawSample, Timed};
-use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{Executables, Memory, Processes, scan, scan_process};
 use crate::tables::{TableCounts, Tables, Walked};
 
@@ -127,9 +126,7 @@ impl State {
     /// Has everything ready for a process before its first tick.
     fn load(&mut self, pid: Pid) {
         self.tables.want(pid);
-        for mapping in self.processes.memory(pid).iter() {
-            self.tables.request(mapping.executable, &[], &self.processes.executables);
-        }
+        self.load_mapped(&self.processes.memory(pid));
         while self.tables.take_loaded(PATIENCE).is_some() {}
         self.tables.publish(&mut self.processes, 0);
     }
@@ -174,8 +171,7 @@ impl State {
         self.tables.want(sample.pid);
         let (memory, executables) =
             (self.processes.memory(sample.pid), &self.processes.executables);
-        let limit = USER_FRAMES_MAX as usize;
-        let walked = self.tables.walk(&sample.user, rest, &memory, executables, limit);
+        let walked = self.tables.walk(&sample.user, rest, &memory, executables);
         if let Walked::Needs(executable, blocks) = walked {
             self.tables.request(executable, &blocks, executables);
         }
@@ -224,9 +220,10 @@ impl State {
         let executables = &self.processes.executables;
         let Unfinished { sample, memory, .. } = &mut unfinished;
         let Some(rest) = sample.rest.take() else { return self.count(&unfinished) };
-        let limit = USER_FRAMES_MAX as usize;
-        match self.tables.walk(&sample.user, &rest, memory, executables, limit) {
+        match self.tables.walk(&sample.user, &rest, memory, executables) {
             Walked::Done(frames, end) => {
+                // A copy that is too short does not lead to the rows that the kernel misses, and without them it
+                // would take such copies for ever.
                 if matches!(end, StackEnd::CopyEnd | StackEnd::Unreadable) {
                     self.load_mapped(&unfinished.memory);
                 }
@@ -247,8 +244,7 @@ impl State {
         }
     }
 
-    /// Asks for the rows of all that is mapped: a copy that is too short does not lead to those that the kernel
-    /// misses, and without them it would take such copies for ever.
+    /// Asks for the rows of all that is mapped.
     fn load_mapped(&mut self, memory: &Memory) {
         for mapping in memory.iter() {
             self.tables.request(mapping.executable, &[], &self.processes.executables);

@@ -41,11 +41,11 @@ pub(super) enum What {
 }
 
 /// Blocks of a file that are needed now; a file that is heard of for the first time is then read as a whole, too.
-struct Wanted {
-    executable: ExecutableId,
-    file: File,
-    blocks: Vec<u32>,
-    is_new: bool,
+pub(super) struct Wanted {
+    pub executable: ExecutableId,
+    pub file: File,
+    pub blocks: Vec<u32>,
+    pub is_new: bool,
 }
 
 /// The running thread.
@@ -74,16 +74,12 @@ impl Loader {
         Ok(Self { wanted, loaded, waiting: 0 })
     }
 
-    /// Asks for a file's call frames, and for these blocks of its table before.
-    pub fn request(&mut self, executable: ExecutableId, file: File, blocks: Vec<u32>) {
-        if self.wanted.send(Wanted { executable, file, blocks, is_new: true }).is_ok() {
-            self.waiting += 1;
+    /// Asks for it.
+    pub fn request(&mut self, wanted: Wanted) {
+        let is_new = wanted.is_new;
+        if self.wanted.send(wanted).is_ok() {
+            self.waiting += usize::from(is_new);
         }
-    }
-
-    /// Asks for more blocks of a file that is on its way.
-    pub fn request_blocks(&self, executable: ExecutableId, file: File, blocks: Vec<u32>) {
-        let _ = self.wanted.send(Wanted { executable, file, blocks, is_new: false });
     }
 
     /// Gives what is ready; waits so long for the first, if there is something to wait for.

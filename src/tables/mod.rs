@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use unwind::{
-    BLOCK_SHIFT_MAX, BUCKET_TEXT, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in,
+    BLOCK_SHIFT_MAX, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in, table_start,
 };
 use zerocopy::IntoBytes;
 
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Mapping, Memory, Processes};
-use loader::{Loader, What};
+use loader::{Loader, Wanted, What};
 use places::Places;
 pub use walk::Walked;
 
@@ -250,7 +250,7 @@ impl Tables {
             let executable = executables.get(id);
             let text = executable.file().and_then(|_| executable.text());
             let text = text.filter(|text| text.end - text.start <= TEXT_MAX);
-            let start = text.as_ref().map_or(0, |text| text.start - text.start % BUCKET_TEXT);
+            let start = text.as_ref().map_or(0, |text| table_start(text.start));
             let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
             match numbers.take(blocks as u32).filter(|range| !range.is_empty()) {
                 Some(numbers) => {
@@ -303,30 +303,23 @@ impl Tables {
     /// Asks for the rows of an executable, and for some blocks before the others, once each.
     pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) {
         let entry = self.entry(id, executables);
-        let (is_new, asked) = match &entry.state {
-            State::Unread => (true, None),
-            State::Reading(pieces) => (false, Some(pieces)),
-            _ => return,
-        };
-        let is_asked = |block: &u32| asked.is_some_and(|asked| asked.contains_key(block));
-        let blocks: Vec<u32> = blocks.iter().filter(|block| !is_asked(block)).copied().collect();
-        if blocks.is_empty() && !is_new {
-            return;
-        }
-        let Some(file) = executables.get(id).file().and_then(|file| file.try_clone().ok()) else {
-            return if is_new {
-                self.set_empty(id)
-            };
-        };
+        let is_new = matches!(entry.state, State::Unread);
         if is_new {
             entry.state = State::Reading(HashMap::new());
         }
-        if let State::Reading(pieces) = &mut entry.state {
-            pieces.extend(blocks.iter().map(|block| (*block, None)));
+        let State::Reading(asked) = &mut entry.state else { return };
+        let is_unasked = |block: &u32| !asked.contains_key(block);
+        let blocks: Vec<u32> = blocks.iter().copied().filter(is_unasked).collect();
+        if blocks.is_empty() && !is_new {
+            return;
         }
-        match is_new {
-            true => self.loader.request(id, file, blocks),
-            false => self.loader.request_blocks(id, file, blocks),
+        match executables.get(id).file().and_then(|file| file.try_clone().ok()) {
+            Some(file) => {
+                asked.extend(blocks.iter().map(|block| (*block, None)));
+                self.loader.request(Wanted { executable: id, file, blocks, is_new });
+            }
+            None if is_new => self.set_empty(id),
+            None => {}
         }
     }
 

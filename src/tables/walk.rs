@@ -8,7 +8,7 @@ use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
 use crate::events::{RestOfStack, UserFrame};
-use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT};
+use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT, USER_FRAMES_MAX};
 use crate::processes::{Executables, Mapping, Memory};
 
 /// Blocks that are asked for at once beside the one that is needed.
@@ -26,7 +26,7 @@ pub enum Walked {
 }
 
 impl Tables {
-    /// Goes on with a walk, to at most `limit` frames. `frames`: those that it has, the last of which `rest` tells.
+    /// Goes on with a walk. `frames`: those that it has, the last of which `rest` tells.
     /// `memory`: what was mapped when the stack was copied.
     pub fn walk(
         &mut self,
@@ -34,7 +34,6 @@ impl Tables {
         rest: &RestOfStack,
         memory: &Memory,
         executables: &Executables,
-        limit: usize,
     ) -> Walked {
         let mut at = rest.at;
         let lowest = at.sp.wrapping_sub(RED_ZONE);
@@ -44,7 +43,7 @@ impl Tables {
         };
         let mut frames = frames.to_vec();
         let end = loop {
-            if frames.len() >= limit {
+            if frames.len() >= USER_FRAMES_MAX as usize {
                 break StackEnd::Depth;
             }
             let rule = match self.find(memory, executables, VirtAddr(at.place())) {

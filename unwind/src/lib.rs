@@ -39,6 +39,7 @@ pub use sections::Sections;
 pub use step::{Registers, Step, step};
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
+    table_start,
 };
 
 use cfi::{CallFrameLayer, Slice};

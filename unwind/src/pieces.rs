@@ -14,7 +14,7 @@ use crate::elf::{Elf, Section};
 use crate::go::FunctionTable;
 use crate::known_code::KnownCode;
 use crate::layers::{Layer, Ranges, fill};
-use crate::table::{BLOCK_SHIFT_MAX, BUCKET_TEXT, Block, TableBuilder};
+use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start};
 use crate::{Dwarf, ReadAt, linker_code, text};
 
 /// Bytes of an `.eh_frame` of which pieces are read: it is in memory beside that of a whole reading.
@@ -61,7 +61,7 @@ impl Pieces {
 
     /// First address of the table's text.
     pub fn start(&self) -> u64 {
-        self.text.start - self.text.start % BUCKET_TEXT
+        table_start(self.text.start)
     }
 
     /// Bytes that it takes.

@@ -134,12 +134,17 @@ fn encoded(rule: Rule) -> Encoded {
     u64::from_le_bytes(rule.encode())
 }
 
+/// Gives where the table of a text begins.
+pub fn table_start(text: u64) -> u64 {
+    text - text % BUCKET_TEXT
+}
+
 impl TableBuilder {
     /// Starts the table of the text from `start` to before `end`, at most [`TEXT_MAX`] bytes, in
     /// blocks of `1 << block_shift` bytes.
     pub fn new(start: u64, end: u64, block_shift: u32) -> Self {
         let block_shift = block_shift.clamp(BLOCK_SHIFT_MIN, BLOCK_SHIFT_MAX);
-        let start = start - start % BUCKET_TEXT;
+        let start = table_start(start);
         let end = end.clamp(start, start.saturating_add(TEXT_MAX));
         let table = Table { start, block_shift, ..Table::default() };
         let in_force = encoded(Rule::NO_ROW);
