@@ -123,24 +123,32 @@ struct sample {
 	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
 };
 
-/* What a tick takes along so that the agent can go on with the walk: the frame taken last, and the stack from there on. */
-struct stack_copy {
+/* Set in registers.known. */
+#define KNOWN_FP 1
+#define KNOWN_BASE 2
+#define KNOWN_ALL 4	/* `all` holds the registers of this frame */
+
+/* Where a thread stands in one frame. */
+struct registers {
 	u64 ip;
 	u64 sp;
 	u64 fp;
 	u64 base;
-	u32 known;			/* KNOWN_* of step.h */
-	u32 is_return;
-	u64 registers[REGISTERS];	/* by DWARF number, if all are known */
-	u64 bytes;			/* of the stack, from the beginning of the page that the red zone begins in */
+	u32 known;
+	u32 is_return;	/* 1 when ip is a return address: it belongs to the call before it */
+	u64 all[REGISTERS];	/* by DWARF number, as far as KNOWN_ALL says so */
 };
 
-/* A sample that is to be finished. Records in the ring that are reserved have fixed sizes, so this has room. */
+/*
+ * A sample that is to be finished, with all that the agent needs to go on with the walk. Records in the ring that are
+ * reserved have fixed sizes, so this has room.
+ */
 struct unfinished {
 	struct sample sample;
 	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames, of which those count that the sample tells */
-	struct stack_copy copy;
-	u8 stack[STACK_COPY_MAX];	/* or STACK_COPY_SHORT; copy.bytes of them count */
+	struct registers at;		/* the frame taken last */
+	u64 bytes;			/* of the stack, from the beginning of the page that its red zone begins in */
+	u8 stack[STACK_COPY_MAX];	/* or STACK_COPY_SHORT */
 };
 
 /* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */

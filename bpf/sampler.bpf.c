@@ -22,7 +22,7 @@
 const volatile struct {
 	enum outcome outcome;
 	enum stack_end stack_end;
-	struct stack_copy stack_copy;
+	struct registers registers;
 	struct process process;
 	struct mapping mapping;
 	struct rule rule;
@@ -143,22 +143,13 @@ static inline u64 stack_page(const struct walk *walk)
  */
 static __always_inline void copy_stack(struct unfinished *record, const struct walk *walk, u32 most)
 {
-	const struct registers *r = &walk->registers;
 	u64 from = stack_page(walk), bytes = 0;
 
 	for (u32 at = 0; at < most; at += PAGE_BYTES)
 		if (read_user(record->stack + at, PAGE_BYTES, from + at))
 			bytes = at + PAGE_BYTES;
-	record->copy = (struct stack_copy){
-		.ip = r->ip,
-		.sp = r->sp,
-		.fp = r->fp,
-		.base = r->base,
-		.known = r->known,
-		.is_return = r->is_return,
-		.bytes = bytes,
-	};
-	__builtin_memcpy(record->copy.registers, r->all, sizeof(r->all));
+	record->at = walk->registers;
+	record->bytes = bytes;
 }
 
 /* Delivers a sample with the rest of its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */
@@ -168,7 +159,7 @@ static __always_inline bool deliver_with_stack(struct scratch *out, const u32 mo
 	if (!record)
 		return false;
 	out->sample.flags |= SAMPLE_UNFINISHED;
-	bpf_probe_read_kernel(record, offsetof(struct unfinished, copy), &out->sample);
+	bpf_probe_read_kernel(record, offsetof(struct unfinished, at), &out->sample);
 	copy_stack(record, &out->walk, most);
 	bpf_ringbuf_submit(record, wakeup_flag(out));
 	return true;

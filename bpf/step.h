@@ -14,22 +14,6 @@
 #define USER_ADDRESS_MIN 4096ULL
 #define USER_ADDRESS_MAX (1ULL << 56)
 
-/* Set in registers.known. */
-#define KNOWN_FP 1
-#define KNOWN_BASE 2
-#define KNOWN_ALL 4	/* `all` holds the registers of this frame */
-
-/* Where a thread stands in one frame. */
-struct registers {
-	u64 ip;
-	u64 sp;
-	u64 fp;
-	u64 base;
-	u32 known;
-	u32 is_return;	/* 1 when ip is a return address: it belongs to the call before it */
-	u64 all[REGISTERS];	/* by DWARF number, as far as KNOWN_ALL says so */
-};
-
 enum step {
 	STEP_CALLER,
 	STEP_BOTTOM,

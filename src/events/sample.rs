@@ -52,8 +52,10 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
 }
 
 fn rest_of_stack(bytes: &[u8]) -> Option<RestOfStack> {
-    let (head, stack) = abi::StackCopy::read_from_prefix(bytes).ok()?;
-    let stack = stack.get(..usize::try_from(head.bytes).ok()?)?;
+    let (head, stack) = abi::Registers::read_from_prefix(bytes).ok()?;
+    let (bytes, stack) = u64::read_from_prefix(stack).ok()?;
+    // From the beginning of the page that the red zone begins in.
+    let stack = stack.get(..usize::try_from(bytes).ok()?)?;
     let lowest = head.sp.wrapping_sub(RED_ZONE);
     let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
     let is_known = |what: u32| head.known & what != 0;
@@ -63,7 +65,7 @@ fn rest_of_stack(bytes: &[u8]) -> Option<RestOfStack> {
         sp: head.sp,
         fp: is_known(abi::KNOWN_FP).then_some(head.fp),
         base: is_known(abi::KNOWN_BASE).then_some(head.base),
-        all: is_known(abi::KNOWN_ALL).then_some(head.registers),
+        all: is_known(abi::KNOWN_ALL).then_some(head.all),
     };
     Some(RestOfStack { at, stack: stack.into() })
 }
@@ -114,12 +116,12 @@ mod tests {
     #[test]
     fn a_stack_that_was_copied_comes_with_its_registers() {
         let copied = |bytes: u64| {
-            let (known, registers) = (abi::KNOWN_FP, [0; 16]);
+            let (known, all) = (abi::KNOWN_FP, [0; 16]);
             let (ip, sp, fp, base, is_return) = (7, 0x5090, 8, 0, 1);
-            let copy = abi::StackCopy { ip, sp, fp, base, known, is_return, registers, bytes };
+            let at = abi::Registers { ip, sp, fp, base, known, is_return, all };
             let mut record = record(1, 1, &[3; FRAMES_ROOM]);
             record[std::mem::offset_of!(abi::Sample, flags)] = abi::SAMPLE_UNFINISHED;
-            [&record[..], copy.as_bytes(), &[1; 16], &[9; 24]].concat()
+            [&record[..], at.as_bytes(), &bytes.to_ne_bytes(), &[1; 16], &[9; 24]].concat()
         };
         let timed = parse(&copied(32)).expect("it is well-formed");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };

@@ -23,14 +23,14 @@ pub const KERNEL_FRAMES_MAX: u32 = 127;
 pub const USER_FRAMES_MAX: u32 = 1024;
 /// The same where the walk goes on by tail calls.
 pub const CHAIN_FRAMES_MAX: u32 = 512;
-/// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, [`StackCopy`] and room for
-/// all of its stack follow.
+/// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, the
+/// [`Registers`] of the last one, and its stack follow.
 pub const SAMPLE_UNFINISHED: u8 = 1;
 /// Set in a user frame: it is the very instruction where the thread was, no return address.
 pub const FRAME_EXACT: u64 = 1 << 63;
 /// Set in a user frame: it was found by frame pointer with nothing to confirm it.
 pub const FRAME_GUESSED: u64 = 1 << 62;
-/// In [`StackCopy::known`]: the frame pointer is...
+/// In [`Registers::known`]: the frame pointer is...
 pub const KNOWN_FP: u32 = 1;
 /// ...the base register is...
 pub const KNOWN_BASE: u32 = 2;
@@ -89,11 +89,10 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
-/// What a tick takes along so that the agent can go on with the walk: the frame taken last. The stack from there on
-/// follows.
+/// Where a thread stands in one frame.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct StackCopy {
+pub struct Registers {
     /// Its instruction, or the one that a call returns to.
     pub ip: u64,
     /// Its stack pointer.
@@ -107,9 +106,7 @@ pub struct StackCopy {
     /// 1 when `ip` is a return address.
     pub is_return: u32,
     /// General registers by DWARF number, if all are known.
-    pub registers: [u64; 16],
-    /// How much of it counts, from the beginning of the page that the red zone begins in.
-    pub bytes: u64,
+    pub all: [u64; 16],
 }
 
 /// Head of a process's mappings in a slab; [`Mapping`]s follow in the order of their addresses.
@@ -226,7 +223,7 @@ mirror!(
         comm,
     }
 );
-mirror!(StackCopy = stack_copy { ip, sp, fp, base, known, is_return, registers, bytes });
+mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
 mirror!(Process = process { pid, count, stamp });
 mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
