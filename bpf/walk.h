@@ -175,8 +175,8 @@ static inline enum table_state find_rule(const struct walk *walk, u64 address, u
 }
 
 /* Guesses that lead out of what is known ask the agent this often on each CPU, after so many at once. */
-#define ASK_PERIOD_NS 250000000ULL
-#define ASKS_AT_ONCE 32
+#define ASK_PERIOD_NS 50000000ULL
+#define ASKS_AT_ONCE 64
 
 /* Says whether one more may ask: where fp is no frame pointer, most ticks would. */
 static inline bool may_ask(struct walk *walk)

@@ -153,7 +153,7 @@ mod tests {
             user: user.iter().enumerate().map(|(depth, a)| frame(depth, *a)).collect(),
             kernel_end: StackEnd::Bottom,
             user_end: StackEnd::NoRow,
-            copy: None,
+            rest: None,
         }
     }
 

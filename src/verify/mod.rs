@@ -188,7 +188,7 @@ mod tests {
             user: frames.iter().enumerate().map(frame).collect(),
             kernel_end: StackEnd::Absent,
             user_end,
-            copy: None,
+            rest: None,
         }
     }
 
