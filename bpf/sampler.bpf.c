@@ -102,19 +102,14 @@ static inline bool begin_user_stack(struct scratch *out)
 	if (!arch_in_user_mode(regs->cs))
 		return false;
 
-	arch_take_registers(walk->all, regs);
-	walk->registers = (struct registers){
-		.ip = regs->rip,
-		.sp = regs->rsp,
-		.fp = regs->rbp,
-		.base = regs->rbx,
-		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
-	};
+	arch_take_registers(walk->registers.all, regs);
+	begin_with_all(&walk->registers, arch_ip(regs));
+	walk->stack.from = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = known_process(out->sample.pid);
 	walk->limit = walk->at + settings.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	if (!take_frame(out, regs->rip))
+	if (!take_frame(out, walk->registers.ip))
 		return false;
 	if (arch_runs_64_bit(regs->cs))
 		return true;
@@ -163,7 +158,7 @@ static __always_inline void copy_stack(struct unfinished *record, const struct w
 		.is_return = r->is_return,
 		.bytes = bytes,
 	};
-	__builtin_memcpy(record->copy.registers, walk->all, sizeof(walk->all));
+	__builtin_memcpy(record->copy.registers, r->all, sizeof(r->all));
 }
 
 /* Delivers a sample with the rest of its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */

@@ -24,8 +24,8 @@ fn perf_counts_the_same_samples_of_the_same_loops() {
     let data = place.path().join("perf.data");
     let mut perf = Command::new("perf");
     perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a"])
-        // perf may abort when it asks after a BPF program that is just being unloaded.
-        .args(["--no-bpf-event", "-o"])
+        // perf may abort when it asks after a BPF program that is just being unloaded, or for a build id.
+        .args(["--no-bpf-event", "--no-buildid", "--no-buildid-cache", "-o"])
         .arg(&data);
     let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let perf = perf.spawn().unwrap();

@@ -125,11 +125,13 @@ impl Pieces {
 fn listed(index: &Section, bases: &BaseAddresses) -> Option<Vec<(u64, EhFrameOffset)>> {
     let bases = bases.clone().set_eh_frame_hdr(index.address);
     let header = EhFrameHdr::new(&index.bytes, LittleEndian).parse(&bases, 8).ok()?;
-    let table = header.table()?;
+    let (table, eh_frame) = (header.table()?, header.eh_frame_ptr().direct().ok()?);
     let mut functions = Vec::new();
     let mut entries = table.iter(&bases);
     while let Some((address, at)) = entries.next().ok()? {
-        functions.push((address.direct().ok()?, table.pointer_to_offset(at).ok()?));
+        // A list that lies may point before the section: gimli's own conversion does not check.
+        let at = at.direct().ok()?.checked_sub(eh_frame)?;
+        functions.push((address.direct().ok()?, EhFrameOffset(usize::try_from(at).ok()?)));
     }
     functions.is_sorted_by_key(|(address, _)| *address).then_some(functions)
 }
