@@ -153,6 +153,15 @@ fn code_that_was_made_while_the_program_runs_is_left_by_its_frame_pointer() {
 }
 
 #[test]
+fn code_that_was_made_a_moment_ago_is_waited_for() {
+    let _alone = alone();
+    let place = directory();
+    let program = build(place.path(), "late", "gcc", "late_jit.c", &["-O2"]);
+    let chain = "_start @libc.so.6{2} main > calls @[jit] @[jit] called spin";
+    check(&[program], &Truth { guessed: "@[jit]", tops: "@libc.so.6", ..truth(&[chain]) });
+}
+
+#[test]
 fn rust_without_frame_pointers() {
     let _alone = alone();
     let place = directory();

@@ -1,6 +1,6 @@
 //! Single blocks of a table, read before the whole file is.
 //!
-//! A large library takes some tenths of a second, a block of its text about a millisecond: `.eh_frame_hdr` lists the
+//! A large library takes some tenths of a second, a block of its text a small part of that: `.eh_frame_hdr` lists the
 //! functions in the order of their addresses, so only those of the block have to be looked at. Nothing proves that the
 //! list is whole. So a piece serves only until the whole reading takes its place, and where that would look at more
 //! than `.eh_frame` there are no pieces.
