@@ -34,6 +34,8 @@ pub(super) struct Trouble<'a> {
     pub unnamed: &'a [Unnamed],
     pub executables: &'a Executables,
     pub side_band_lost: u64,
+    /// Processes that /proc was asked about after the start.
+    pub looked_up: u64,
     pub not_followed: u64,
 }
 
@@ -129,10 +131,17 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
         lines.push(format!("no names in {more} more executables"));
     }
     let counts = [
-        (trouble.side_band_lost, "process events lost: some frames may lack their executable"),
         (trouble.not_followed, "child processes were too many to follow and are missing"),
         (trouble.executables.unopened(), "executables could not be opened in time"),
+        (trouble.executables.unanswered(), "of these are on a file system that did not answer"),
     ];
+    if trouble.side_band_lost > 0 {
+        lines.push(format!(
+            "{} process events lost; {} looked up in /proc again, stacks from in between may lack frames",
+            thousands(trouble.side_band_lost),
+            counted(trouble.looked_up, "process", "processes"),
+        ));
+    }
     let present = counts.into_iter().filter(|(count, _)| *count > 0);
     lines.extend(present.map(|(count, what)| format!("{} {what}", thousands(count))));
     lines

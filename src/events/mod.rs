@@ -15,6 +15,12 @@ use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 pub use order::{Orderer, Timed};
 pub use reader::{Batch, Reader, Rings, spawn_reader};
 
+/// Gives the time on the clock of events: nanoseconds of CLOCK_MONOTONIC.
+pub fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Something that the kernel told. Times are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -59,6 +65,8 @@ pub struct Named {
 pub struct Mapped {
     /// The process.
     pub pid: Pid,
+    /// A thread of it that runs, by which /proc leads to its memory: the main thread may be gone.
+    pub tid: Tid,
     /// First address.
     pub start: VirtAddr,
     /// Address after the last.

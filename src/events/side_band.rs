@@ -88,6 +88,7 @@ fn mapped(record: Mmap2Record<'_>) -> Option<Event> {
     let path = &path[..path.len().min(PATH_MAX)];
     Some(Event::Mapped(Mapped {
         pid: Pid(visible(record.pid)?),
+        tid: Tid(visible(record.tid)?),
         start: VirtAddr(record.address),
         end: VirtAddr(record.address.checked_add(record.length)?),
         offset: record.page_offset,
@@ -154,6 +155,7 @@ mod tests {
         let expected = |file| {
             Event::Mapped(Mapped {
                 pid: Pid(7),
+                tid: Tid(7),
                 start: VirtAddr(0x1000),
                 end: VirtAddr(0x3000),
                 offset: 0x3000,
