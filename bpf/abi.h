@@ -24,8 +24,11 @@
 #define TIME_CLASSES_PER_POWER 4
 #define TIME_CLASSES 128
 
-/* Bytes of stack that a tick takes along when its tables are not there yet. */
-#define STACK_COPY_MAX 24576
+/* Bytes of stack that a tick takes along when its tables are not there yet: whole pages. */
+#define STACK_COPY_MAX 65536
+/* The same where there is no more, or not the room for it. */
+#define STACK_COPY_SHORT 16384
+#define PAGE_BYTES 4096
 #define REGISTERS 16
 
 /* Set in a user frame's address: it is the very instruction where the thread was, no return address. */
@@ -96,7 +99,7 @@ enum stack_end {
 	STACK_ENDS,
 };
 
-/* Set in sample.flags: the user stack is not walked yet; struct stack_copy and the copy follow the frames. */
+/* Set in sample.flags: the user stack is not walked to its end; the rest follows as struct unfinished tells. */
 #define SAMPLE_UNFINISHED 1
 
 /*
@@ -120,11 +123,32 @@ struct sample {
 	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
 };
 
-/* What a tick takes along so that the agent can walk its user stack: this, then `bytes` of stack from the red zone on. */
-struct stack_copy {
+/* Set in registers.known. */
+#define KNOWN_FP 1
+#define KNOWN_BASE 2
+#define KNOWN_ALL 4	/* `all` holds the registers of this frame */
+
+/* Where a thread stands in one frame. */
+struct registers {
 	u64 ip;
-	u64 registers[REGISTERS];	/* by DWARF number */
-	u64 bytes;
+	u64 sp;
+	u64 fp;
+	u64 base;
+	u32 known;
+	u32 is_return;	/* 1 when ip is a return address: it belongs to the call before it */
+	u64 all[REGISTERS];	/* by DWARF number, as far as KNOWN_ALL says so */
+};
+
+/*
+ * A sample that is to be finished, with all that the agent needs to go on with the walk. Records in the ring that are
+ * reserved have fixed sizes, so this has room.
+ */
+struct unfinished {
+	struct sample sample;
+	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames, of which those count that the sample tells */
+	struct registers at;		/* the frame taken last */
+	u64 bytes;			/* of the stack, from the beginning of the page that its red zone begins in */
+	u8 stack[STACK_COPY_MAX];	/* or STACK_COPY_SHORT */
 };
 
 /* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */

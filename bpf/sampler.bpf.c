@@ -22,7 +22,7 @@
 const volatile struct {
 	enum outcome outcome;
 	enum stack_end stack_end;
-	struct stack_copy stack_copy;
+	struct registers registers;
 	struct process process;
 	struct mapping mapping;
 	struct rule rule;
@@ -85,39 +85,6 @@ static inline u32 known_process(u32 pid)
 	return is_it ? *place : 0;
 }
 
-/* Copies a piece of the stack; what cannot be read becomes zeros. */
-static inline void copy_piece(struct stack_copy *copy, u32 at, u32 size, u64 from)
-{
-	if (read_user((u8 *)(copy + 1) + at, size, from + at))
-		copy->bytes = at + size;
-}
-
-/*
- * Copies the stack from the red zone on, so that the agent can walk it. Page by page: those that were never written
- * are not there, below a stack that was never deeper and also in the middle, in large frames.
- */
-static inline void copy_stack(struct scratch *out)
-{
-	u32 first = out->sample.kernel_frames;
-	if (first > KERNEL_FRAMES_MAX)
-		return;
-	struct stack_copy *copy = (void *)&out->words[first];
-	u64 from = out->walk.all[ARCH_SP] - ARCH_RED_ZONE;
-	u32 rest = PAGE_BYTES - (from & (PAGE_BYTES - 1)); /* of the page that it begins in */
-
-	__builtin_memcpy(copy->registers, out->walk.all, sizeof(copy->registers));
-	copy->ip = out->walk.ip;
-	copy->bytes = 0;
-	copy_piece(copy, 0, rest, from);
-	for (u32 at = 0; at < STACK_COPY_MAX; at += PAGE_BYTES)
-		copy_piece(copy, rest + at, PAGE_BYTES, from);
-	if (copy->bytes > STACK_COPY_MAX)
-		copy->bytes = STACK_COPY_MAX;
-	out->walk.copied = sizeof(*copy) + copy->bytes;
-	out->sample.user_frames = 0;
-	out->sample.flags |= SAMPLE_UNFINISHED;
-}
-
 /*
  * Begins the user stack, from where the thread entered the kernel or was interrupted: true when there is more to
  * walk. Kernel threads have none, and while exec builds a process's memory there is none either: it has no
@@ -135,36 +102,19 @@ static inline bool begin_user_stack(struct scratch *out)
 	if (!arch_in_user_mode(regs->cs))
 		return false;
 
-	arch_take_registers(walk->all, regs);
-	walk->registers = (struct registers){
-		.ip = regs->rip,
-		.sp = regs->rsp,
-		.fp = regs->rbp,
-		.base = regs->rbx,
-		.known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL,
-	};
-	walk->ip = regs->rip;
+	arch_take_registers(walk->registers.all, regs);
+	begin_with_all(&walk->registers, arch_ip(regs));
+	walk->stack.from = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = known_process(out->sample.pid);
 	walk->limit = walk->at + settings.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	if (!take_frame(out, regs->rip))
+	if (!take_frame(out, walk->registers.ip))
 		return false;
 	if (arch_runs_64_bit(regs->cs))
 		return true;
 	walk->end = STACK_END_32_BIT;
 	return false;
-}
-
-/* Takes over what the walk came to, if there was one. */
-static inline void end_user_stack(struct scratch *out, struct counters *counted)
-{
-	out->sample.user_frames = out->walk.at - out->sample.kernel_frames;
-	out->sample.user_end = out->walk.end;
-	if (out->walk.needs_table && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < settings.ring_copy_bytes) {
-		copy_stack(out);
-		counted->copies++;
-	}
 }
 
 /*
@@ -180,9 +130,55 @@ static inline u64 wakeup_flag(const struct scratch *out)
 		       BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
+/* Gives the page in which the stack begins from where the walk stands. */
+static inline u64 stack_page(const struct walk *walk)
+{
+	return (walk->registers.sp - ARCH_RED_ZONE) & ~(PAGE_BYTES - 1ULL);
+}
+
+/*
+ * Copies the stack from where the walk stands, so that the agent can go on with it: from the page on that the red zone
+ * begins in. Page by page: those that were never written are not there, below a stack that was never deeper and also in
+ * the middle, in large frames. They become zeros.
+ */
+static __always_inline void copy_stack(struct unfinished *record, const struct walk *walk, u32 most)
+{
+	u64 from = stack_page(walk), bytes = 0;
+
+	for (u32 at = 0; at < most; at += PAGE_BYTES)
+		if (read_user(record->stack + at, PAGE_BYTES, from + at))
+			bytes = at + PAGE_BYTES;
+	record->at = walk->registers;
+	record->bytes = bytes;
+}
+
+/* Delivers a sample with the rest of its stack, which is written into the ring at once: no value of a per-CPU map holds so much. */
+static __always_inline bool deliver_with_stack(struct scratch *out, const u32 most)
+{
+	struct unfinished *record = bpf_ringbuf_reserve(&ring, offsetof(struct unfinished, stack) + most, 0);
+	if (!record)
+		return false;
+	out->sample.flags |= SAMPLE_UNFINISHED;
+	bpf_probe_read_kernel(record, offsetof(struct unfinished, at), &out->sample);
+	copy_stack(record, &out->walk, most);
+	bpf_ringbuf_submit(record, wakeup_flag(out));
+	return true;
+}
+
+static inline bool deliver_unfinished(struct scratch *out)
+{
+	u64 word, behind = stack_page(&out->walk) + STACK_COPY_SHORT;
+	u64 unread = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+
+	if (unread < settings.ring_copy_bytes && read_user(&word, sizeof(word), behind))
+		return deliver_with_stack(out, STACK_COPY_MAX);
+	/* What the reader has not come to yet must leave room for samples without stacks. */
+	return unread < settings.ring_copy_bytes * 3ULL / 2 && deliver_with_stack(out, STACK_COPY_SHORT);
+}
+
 static inline enum outcome deliver(struct scratch *out)
 {
-	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64) + out->walk.copied;
+	u64 size = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
 
 	if (size > sizeof(out->words))
 		size = sizeof(out->words);
@@ -216,16 +212,19 @@ static inline enum outcome begin_sample(struct bpf_perf_event_data *ctx, struct 
 	out->walk.at = out->sample.kernel_frames;
 	out->walk.end = STACK_END_ABSENT;
 	out->walk.needs_table = false;
-	out->walk.copied = 0;
 	return OUTCOME_DELIVERED;
 }
 
 static inline enum outcome end_sample(struct scratch *out, struct counters *counted)
 {
-	if (settings.user_stacks)
-		end_user_stack(out, counted);
+	out->sample.user_frames = out->walk.at - out->sample.kernel_frames;
+	out->sample.user_end = out->walk.end;
 	if (!out->walk.at && !(settings.kernel_stacks && settings.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
+	if (out->walk.needs_table && deliver_unfinished(out)) {
+		counted->copies++;
+		return OUTCOME_DELIVERED;
+	}
 	return deliver(out);
 }
 

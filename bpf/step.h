@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
  * One step from a frame to its caller, by a rule. Twin of unwind/src/step.rs, with
- * which tests compare it: whoever includes this gives read_user(), the only way in
- * which it reads memory.
+ * which tests compare it: whoever includes this gives read_user() and read_word(), the
+ * only ways in which it reads memory.
  */
 #ifndef EVERYTICK_STEP_H
 #define EVERYTICK_STEP_H
@@ -13,21 +13,6 @@
 /* User code lives between the first page and the end of the lower canonical half. */
 #define USER_ADDRESS_MIN 4096ULL
 #define USER_ADDRESS_MAX (1ULL << 56)
-
-/* Set in registers.known. */
-#define KNOWN_FP 1
-#define KNOWN_BASE 2
-#define KNOWN_ALL 4	/* `all` holds the registers of this frame */
-
-/* Where a thread stands in one frame. */
-struct registers {
-	u64 ip;
-	u64 sp;
-	u64 fp;
-	u64 base;
-	u32 known;
-	u32 is_return;	/* 1 when ip is a return address: it belongs to the call before it */
-};
 
 enum step {
 	STEP_CALLER,
@@ -40,6 +25,10 @@ enum step {
 
 /* Reads user memory; false when it cannot. */
 static inline bool read_user(void *to, u32 size, u64 address);
+
+/* Reads a word of the user stack, of which `stack` may hold a piece; false when it cannot. */
+struct stack;
+static inline bool read_word(struct stack *stack, u64 *value, u64 address);
 
 /* What a rule's 8 bytes say; see struct rule. */
 #define RULE_OFFSET(rule) ((s32)(u32)(rule))
@@ -55,7 +44,7 @@ static inline bool is_user_address(u64 address)
 }
 
 /* Gives a register of this frame; false when its value is not known. */
-static inline bool register_value(const struct registers *r, const u64 *all, u32 number, u64 *value)
+static inline bool register_value(const struct registers *r, u32 number, u64 *value)
 {
 	if (number == ARCH_SP)
 		return *value = r->sp, true;
@@ -63,28 +52,43 @@ static inline bool register_value(const struct registers *r, const u64 *all, u32
 		return *value = r->fp, r->known & KNOWN_FP;
 	if (number == ARCH_BASE)
 		return *value = r->base, r->known & KNOWN_BASE;
-	return *value = all[number & 15], r->known & KNOWN_ALL;
+	return *value = r->all[number & 15], r->known & KNOWN_ALL;
 }
 
 enum saved { SAVED_KNOWN, SAVED_LOST, SAVED_UNREADABLE };
 
-/* Gives the caller's value of a register that is saved in memory or in another register. */
-static inline enum saved saved_value(const struct registers *r, const u64 *all, s8 place, u64 cfa, u64 *value)
+/*
+ * Gives the caller's value of a register that is saved in memory or in another register. Inline: with some mitigations
+ * a call takes as long as all of this.
+ */
+static inline __attribute__((always_inline)) enum saved saved_value(const struct registers *r, struct stack *stack,
+								    s8 place, u64 cfa, u64 *value)
 {
 	if (place == RULE_SAVED_UNKNOWN || place == RULE_SAVED_SAME)
 		return SAVED_LOST; /* the same as here is for the caller to know */
 	if (place == RULE_SAVED_AT_FP) {
 		if (!(r->known & KNOWN_FP))
 			return SAVED_LOST;
-		return read_user(value, sizeof(*value), r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
+		return read_word(stack, value, r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
 	}
 	if (place >= RULE_SAVED_IN)
-		return register_value(r, all, (u32)(place - RULE_SAVED_IN), value) ? SAVED_KNOWN : SAVED_LOST;
-	return read_user(value, sizeof(*value), cfa + 8 * (s64)place) ? SAVED_KNOWN : SAVED_UNREADABLE;
+		return register_value(r, (u32)(place - RULE_SAVED_IN), value) ? SAVED_KNOWN : SAVED_LOST;
+	return read_word(stack, value, cfa + 8 * (s64)place) ? SAVED_KNOWN : SAVED_UNREADABLE;
+}
+
+/* Stands where a thread was interrupted: every register is known, and they are in `all` already. */
+static inline void begin_with_all(struct registers *r, u64 ip)
+{
+	r->ip = ip;
+	r->sp = r->all[ARCH_SP];
+	r->fp = r->all[ARCH_FP];
+	r->base = r->all[ARCH_BASE];
+	r->known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL;
+	r->is_return = 0;
 }
 
 /* Leaves a frame that the kernel made to call a signal handler: the interrupted registers are all in it. */
-static inline enum step step_from_signal(struct registers *r, u64 *all)
+static inline enum step step_from_signal(struct registers *r)
 {
 	u64 words[ARCH_SIGNAL_WORDS];
 
@@ -92,13 +96,8 @@ static inline enum step step_from_signal(struct registers *r, u64 *all)
 		return STEP_UNREADABLE;
 	if (!is_user_address(words[ARCH_SIGNAL_IP]))
 		return STEP_RETURN_ADDRESS;
-	arch_take_signal_registers(all, words);
-	r->ip = words[ARCH_SIGNAL_IP];
-	r->sp = all[ARCH_SP];
-	r->fp = all[ARCH_FP];
-	r->base = all[ARCH_BASE];
-	r->known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL;
-	r->is_return = 0;
+	arch_take_signal_registers(r->all, words);
+	begin_with_all(r, words[ARCH_SIGNAL_IP]);
 	return STEP_CALLER;
 }
 
@@ -109,21 +108,21 @@ static inline bool is_by_sp(u64 rule)
 }
 
 /* Computes the canonical frame address. STEP_CALLER when it could. */
-static inline enum step find_cfa(const struct registers *r, const u64 *all, u64 rule, u64 *cfa)
+static inline enum step find_cfa(const struct registers *r, struct stack *stack, u64 rule, u64 *cfa)
 {
 	u64 value = 0;
 	s32 offset = RULE_OFFSET(rule);
 
 	switch (RULE_OP(rule)) {
 	case RULE_OP_REGISTER:
-		if (!register_value(r, all, RULE_REGISTER(rule), &value))
+		if (!register_value(r, RULE_REGISTER(rule), &value))
 			return STEP_NOT_EXPRESSIBLE;
 		*cfa = value + (s64)offset;
 		return STEP_CALLER;
 	case RULE_OP_AT_REGISTER:
-		if (!register_value(r, all, RULE_REGISTER(rule), &value))
+		if (!register_value(r, RULE_REGISTER(rule), &value))
 			return STEP_NOT_EXPRESSIBLE;
-		if (!read_user(&value, sizeof(value), value + (s64)(s16)(u16)offset))
+		if (!read_word(stack, &value, value + (s64)(s16)(u16)offset))
 			return STEP_UNREADABLE;
 		*cfa = value + (s64)(s16)(u16)((u32)offset >> 16);
 		return STEP_CALLER;
@@ -141,45 +140,32 @@ static inline enum step find_cfa(const struct registers *r, const u64 *all, u64 
 	}
 }
 
-/*
- * Steps to the caller. `all`: 16 registers by number, which count while r->known
- * says so. Leaves r alone when there is no caller to be found.
- */
-static inline enum step step_by_rule(struct registers *r, u64 *all, u64 rule)
+/* Steps to the caller. Leaves r alone when there is no caller to be found. */
+static inline enum step step_by_rule(struct registers *r, struct stack *stack, u64 rule)
 {
 	u64 cfa = 0, ip = 0, fp = r->fp, base = r->base;
 	u32 known = r->known & (KNOWN_FP | KNOWN_BASE);
 
 	if (RULE_OP(rule) == RULE_OP_SIGNAL)
-		return step_from_signal(r, all);
-	enum step found = find_cfa(r, all, rule, &cfa);
+		return step_from_signal(r);
+	enum step found = find_cfa(r, stack, rule, &cfa);
 	if (found != STEP_CALLER)
 		return found;
 
 	s8 fp_place = RULE_FP(rule), base_place = RULE_BASE(rule);
-	if (RULE_RA(rule) == -1 && fp_place == -2) {
-		u64 words[2]; /* side by side, as most are: one read instead of two */
-		if (!read_user(words, sizeof(words), cfa - 16))
-			return STEP_UNREADABLE;
-		fp = words[0];
-		ip = words[1];
-		known |= KNOWN_FP;
-	} else {
-		enum saved ra = saved_value(r, all, RULE_RA(rule), cfa, &ip);
-		enum saved caller_fp = SAVED_KNOWN;
-		if (fp_place) {
-			caller_fp = saved_value(r, all, fp_place, cfa, &fp);
-			known = caller_fp == SAVED_KNOWN ? known | KNOWN_FP : known & ~KNOWN_FP;
-		}
-		if (ra == SAVED_UNREADABLE || caller_fp == SAVED_UNREADABLE)
-			return STEP_UNREADABLE;
-		if (ra == SAVED_LOST)
-			return STEP_NOT_EXPRESSIBLE;
+	enum saved ra = saved_value(r, stack, RULE_RA(rule), cfa, &ip), caller_fp = SAVED_KNOWN;
+	if (fp_place) {
+		caller_fp = saved_value(r, stack, fp_place, cfa, &fp);
+		known = caller_fp == SAVED_KNOWN ? known | KNOWN_FP : known & ~KNOWN_FP;
 	}
+	if (ra == SAVED_UNREADABLE || caller_fp == SAVED_UNREADABLE)
+		return STEP_UNREADABLE;
+	if (ra == SAVED_LOST)
+		return STEP_NOT_EXPRESSIBLE;
 	if (base_place == RULE_SAVED_UNKNOWN) {
 		known &= ~KNOWN_BASE;
 	} else if (base_place) {
-		enum saved caller_base = saved_value(r, all, base_place, cfa, &base);
+		enum saved caller_base = saved_value(r, stack, base_place, cfa, &base);
 		if (caller_base == SAVED_UNREADABLE)
 			return STEP_UNREADABLE;
 		known = caller_base == SAVED_KNOWN ? known | KNOWN_BASE : known & ~KNOWN_BASE;

@@ -22,9 +22,18 @@
 #define MAPPING_STEPS 13
 #define ROW_STEPS 9
 
-#define PAGE_BYTES 4096
-/* Stacks are copied in whole pages, of which the last may begin anywhere before the limit. */
-#define STACK_COPY_WORDS ((sizeof(struct stack_copy) + STACK_COPY_MAX + PAGE_BYTES) / sizeof(u64))
+/* What is read of the stack at once: a dozen frames. */
+#define STACK_PIECE_BYTES 1024
+
+/*
+ * A piece of the user stack. Reading a word of user memory takes as long as the rest of a frame's walk, and a
+ * few hundred bytes take no longer. No piece reaches into another page: that may be none.
+ */
+struct stack {
+	u64 from;
+	u64 bytes;
+	u64 words[STACK_PIECE_BYTES / sizeof(u64)];
+};
 
 /*
  * The state of a walk between two frames. It lives in a map, not on the stack: there it would be too
@@ -32,14 +41,13 @@
  */
 struct walk {
 	struct registers registers;
-	u64 all[REGISTERS];	/* by number */
+	struct stack stack;
 	struct mapping mapping;	/* where the last frame was: the next is often there too */
 	u64 start;		/* of the tick */
-	u64 ip;			/* where the thread was */
+	u64 asked;		/* when the last guess that asked the agent would have been due: see may_ask() */
 	u32 process;		/* place of its struct process, 0 when not known */
 	u32 at;			/* words taken */
 	u32 limit;		/* words that may be taken */
-	u32 copied;		/* bytes of a stack_copy with its stack, which then takes the place of user frames */
 	u8 end;
 	bool needs_table;
 };
@@ -49,7 +57,7 @@ struct scratch {
 	struct walk walk;	/* not part of the sample */
 	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
 	struct sample sample;
-	u64 words[KERNEL_FRAMES_MAX + STACK_COPY_WORDS];	/* frames, or kernel frames and a copied stack */
+	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames */
 };
 
 struct {
@@ -62,6 +70,30 @@ struct {
 static inline bool read_user(void *to, u32 size, u64 address)
 {
 	return !bpf_probe_read_user(to, size, (const void *)address);
+}
+
+/* Reads the piece of the stack that begins at an address. */
+static inline void read_piece(struct stack *stack, u64 address)
+{
+	u32 rest = PAGE_BYTES - (address & (PAGE_BYTES - 1));
+	u32 bytes = rest < STACK_PIECE_BYTES ? rest : STACK_PIECE_BYTES;
+
+	stack->from = address;
+	stack->bytes = read_user(stack->words, bytes, address) ? bytes : 0;
+}
+
+static inline bool read_word(struct stack *stack, u64 *value, u64 address)
+{
+	u64 into = address - stack->from;
+
+	if (into + sizeof(u64) > stack->bytes || into > STACK_PIECE_BYTES - sizeof(u64)) {
+		read_piece(stack, address);
+		if (stack->bytes < sizeof(u64))
+			return read_user(value, sizeof(*value), address); /* it lies in two pages */
+		into = 0;
+	}
+	*value = *(u64 *)((u8 *)stack->words + into);
+	return true;
 }
 
 /* Gives the slab that a place is in. */
@@ -139,7 +171,7 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
 #define RULE_NO_ROW ((u64)RULE_OP_GAP << 32 | RULE_GAP_NO_ROW)
 
 /* Gives the rule for an address so far into the text of a block. The block's shape is told in unwind/src/table.rs. */
-__noinline u64 rule_in_block(u32 place, u32 in_block)
+static __always_inline u64 rule_in_block(u32 place, u32 in_block)
 {
 	const u8 *slab = slab_of(place);
 	if (!slab)
@@ -179,16 +211,39 @@ static inline enum table_state find_rule(const struct walk *walk, u64 address, u
 	return TABLE_THERE;
 }
 
-/* Goes on by frame pointer where there is no row; believed only if it leads to code. */
+/* Guesses that lead out of what is known ask the agent this often on each CPU, after so many at once. */
+#define ASK_PERIOD_NS 50000000ULL
+#define ASKS_AT_ONCE 64
+
+/* Says whether one more may ask: where fp is no frame pointer, most ticks would. */
+static inline bool may_ask(struct walk *walk)
+{
+	u64 earliest = walk->start - ASKS_AT_ONCE * ASK_PERIOD_NS;
+
+	if ((s64)(walk->asked - earliest) < 0)
+		walk->asked = earliest;
+	if (walk->asked + ASK_PERIOD_NS > walk->start)
+		return false;
+	walk->asked += ASK_PERIOD_NS;
+	return true;
+}
+
+/*
+ * Goes on by frame pointer where there is no row; believed only if it leads to code. That may be so new, as of a JIT
+ * compiler, that the agent has not told of it yet.
+ */
 static inline bool guess(struct walk *walk)
 {
-	u64 words[2];
+	struct registers *r = &walk->registers;
+	u64 fp, ip;
 
-	if (!frame_pointer_ready(&walk->registers) || !read_user(words, sizeof(words), walk->registers.fp))
+	if (!frame_pointer_ready(r) || !read_word(&walk->stack, &fp, r->fp) || !read_word(&walk->stack, &ip, r->fp + 8))
 		return false;
-	if (!enter_mapping(walk, words[1] - 1))
+	if (!enter_mapping(walk, ip - 1)) {
+		walk->needs_table = is_user_address(ip) && may_ask(walk);
 		return false;
-	return frame_pointer_step(&walk->registers, words[0], words[1]);
+	}
+	return frame_pointer_step(r, fp, ip);
 }
 
 static inline u8 end_of(enum step step)
@@ -254,7 +309,7 @@ static long walk_one(u32 depth, struct scratch **context)
 		break;
 	}
 
-	enum step step = step_by_rule(r, walk->all, rule);
+	enum step step = step_by_rule(r, &walk->stack, rule);
 	u64 mark = 0;
 	if (step == STEP_NO_ROW && guess(walk)) {
 		step = STEP_CALLER;

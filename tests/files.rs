@@ -44,7 +44,7 @@ fn a_volume_unmounts_once_its_last_process_has_exited() {
     let volume = Volume::mount();
     std::fs::copy("/bin/sleep", volume.path().join("sleeper")).unwrap();
     let output = directory();
-    let child = start_record(output.path(), &["-F", "99", "-d", "9"]);
+    let child = start_record(output.path(), &["-d", "9", "--comm", "somebody"]);
     pause(700);
     run(volume.path().join("sleeper").to_str().unwrap(), &["0.2"]);
     pause(6000);

@@ -39,6 +39,10 @@ fn read(file: &[u8]) -> bool {
         let found = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
         found.map(|found| bytes.copy_from_slice(found)).is_some()
     };
+    // Blocks that are read alone may say something else, but no more harm comes of them.
+    for number in [0, 1, u32::MAX] {
+        unwind::Pieces::of(&at).and_then(|pieces| pieces.block(number));
+    }
     let Ok(frames) = unwind::read(&at) else { return false };
     for address in [0, frames.table.start, frames.table.start.wrapping_add(0x1ff), u64::MAX] {
         frames.table.rule_at(address);

@@ -2,12 +2,15 @@
 //! machine among them, is what our tables say, row by row.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod common;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::installed_files;
 use unwind::arch::{REGISTERS, Register};
 use unwind::{CallFrames, Cfa, Rule, Saved};
 
@@ -15,18 +18,9 @@ const FILES: usize = 20;
 
 /// The largest files with call frames: system libraries, programs, and the Rust toolchain.
 fn largest_files() -> Vec<PathBuf> {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
-    let toolchain = Path::new(sysroot.trim()).join("lib");
-    let directories = [Path::new("/usr/lib/x86_64-linux-gnu"), Path::new("/usr/bin"), &toolchain];
-    let mut files: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten() {
-        let path = entry.unwrap().path();
-        let found = path.symlink_metadata().unwrap();
-        if found.is_file() && read(&path).is_some_and(|frames| frames.table.rows > 1000) {
-            files.push((found.len(), path));
-        }
-    }
+    let has_rows = |path: &PathBuf| read(path).is_some_and(|frames| frames.table.rows > 1000);
+    let files = installed_files().into_iter().filter(has_rows);
+    let mut files: Vec<_> = files.map(|path| (path.metadata().unwrap().len(), path)).collect();
     files.sort();
     files.into_iter().rev().take(FILES).map(|(_, path)| path).collect()
 }

@@ -59,7 +59,7 @@ fn the_cost_of_each_program_is_the_committed_one() {
         assert!(!costs.is_empty(), "the kernel gave no statistics");
         for cost in costs {
             assert!(
-                cost.instructions < 25_000 && cost.states < 1_000,
+                cost.instructions < 25_000 && cost.states < 1_500,
                 "{cost}: look at this before you accept it"
             );
             table.push_str(&format!("{cost}\n"));

@@ -28,6 +28,11 @@ static inline bool arch_runs_64_bit(u64 code_segment)
 	return (code_segment & 0xffff) == CODE_SEGMENT_USER_64;
 }
 
+static inline u64 arch_ip(const struct pt_regs *regs)
+{
+	return regs->rip;
+}
+
 /* Puts the interrupted registers in the order of their DWARF numbers. */
 static inline void arch_take_registers(u64 *all, const struct pt_regs *regs)
 {

@@ -9,6 +9,9 @@ fuzz_target!(|file: &[u8]| {
         let found = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
         found.map(|found| bytes.copy_from_slice(found)).is_some()
     };
+    if let Some(pieces) = unwind::Pieces::of(&at) {
+        pieces.block(0);
+    }
     let Ok(frames) = unwind::read(&at) else { return };
     // What was built is found again: the search and the list agree on every row.
     for (address, rule) in frames.table.iter().take(1000) {

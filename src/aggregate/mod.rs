@@ -153,7 +153,7 @@ mod tests {
             user: user.iter().enumerate().map(|(depth, a)| frame(depth, *a)).collect(),
             kernel_end: StackEnd::Bottom,
             user_end: StackEnd::NoRow,
-            copy: None,
+            rest: None,
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
             start: VirtAddr(0x1000),
             end: VirtAddr(0x2000),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
         });
         processes.apply(Timed { time: 1, event });

@@ -35,6 +35,9 @@ pub(super) enum Command {
     /// Name addresses for a running `record`.
     #[command(hide = true)]
     SymbolizerWorker,
+    /// Open files for it.
+    #[command(hide = true)]
+    OpenerWorker,
 }
 
 /// What `record` is to do.

@@ -180,6 +180,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         let cost = Cost {
             sampler: recording.sampler_time,
             symbolizer: symbolizer.usage(),
+            opener: executables.opener_usage(),
             map_bytes: recording.map_bytes,
             tables: recording.tables,
             finished: recording.finished,

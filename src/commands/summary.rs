@@ -22,6 +22,7 @@ const TOP: usize = 5;
 pub(super) struct Cost {
     pub sampler: SamplerTime,
     pub symbolizer: Usage,
+    pub opener: Usage,
     pub map_bytes: u64,
     /// What unwinding needed.
     pub tables: TableCounts,
@@ -168,23 +169,25 @@ fn unwinding(cost: &Cost) -> String {
 }
 
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
-    let Cost { sampler, symbolizer, map_bytes, .. } = cost;
+    let Cost { sampler, symbolizer, opener, map_bytes, .. } = cost;
     let agent = Usage::own();
-    let cpu = agent.cpu + sampler.total + symbolizer.cpu;
+    let cpu = agent.cpu + opener.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
-        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
+        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, opener {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
          sampler       {:.1} us a tick, 99.9 % up to {:.0} us, at most {:.0} us\n  \
-         own memory    {:.1} MiB agent, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
+         own memory    {:.1} MiB agent, {:.1} MiB opener, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
         millis(cpu),
         share_of_machine(cpu, elapsed),
         millis(agent.cpu),
+        millis(opener.cpu),
         millis(symbolizer.cpu),
         millis(sampler.total),
         micros(sampler.per_tick()),
         micros(sampler.p999),
         micros(sampler.max),
         mib(agent.peak_rss_kib),
+        mib(opener.peak_rss_kib),
         mib(symbolizer.peak_rss_kib),
         mib(map_bytes >> 10),
     )

@@ -11,6 +11,7 @@ mod sample;
 mod side_band;
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
+use unwind::Registers;
 
 pub use order::{Orderer, Timed};
 pub use reader::{Batch, Reader, Rings, spawn_reader};
@@ -79,20 +80,15 @@ pub struct Mapped {
     pub path: Box<str>,
 }
 
-/// How the kernel tells one file from another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FileIdentity {
-    /// By its build id.
-    BuildId(profile::BuildId),
-    /// By its place in a file system.
-    Inode {
-        /// Device, major number.
-        major: u32,
-        /// Device, minor number.
-        minor: u32,
-        /// Number within the device; 0 means no file.
-        inode: u64,
-    },
+/// How the kernel tells one file from another: by its place in a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Device, major number.
+    pub major: u32,
+    /// Device, minor number.
+    pub minor: u32,
+    /// Number within the device; 0 means no file.
+    pub inode: u64,
 }
 
 /// The end of a thread.
@@ -127,8 +123,8 @@ pub struct RawSample {
     pub kernel_end: StackEnd,
     /// Why the user frames end.
     pub user_end: StackEnd,
-    /// What it takes to walk the user stack, if that is still to be done.
-    pub copy: Option<Box<StackCopy>>,
+    /// What it takes to go on from the last of the user frames, if that is still to be done.
+    pub rest: Option<Box<RestOfStack>>,
 }
 
 /// One frame of a user stack.
@@ -148,6 +144,15 @@ impl UserFrame {
     pub fn place(&self) -> VirtAddr {
         VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
     }
+}
+
+/// Where a walk stands at a tick, and the stack from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestOfStack {
+    /// The frame.
+    pub at: Registers,
+    /// Memory around its stack pointer and above.
+    pub stack: Box<[u8]>,
 }
 
 /// Registers and stack of a thread as they were at a tick.

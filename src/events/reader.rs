@@ -14,8 +14,8 @@ use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
 /// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
 const PERIOD: Duration = Duration::from_millis(100);
-/// The same after a tick that took its stack along: by then its turn has come, and what it lacks can be given to
-/// the kernel.
+/// The same after a tick that took its stack along, and after new code was mapped: by then their turn has come, and
+/// what walks lack can be given to the kernel.
 const SOON: Duration = Duration::from_nanos(Orderer::SLACK_NS + 1_000_000);
 /// After a wake-up: a burst of process events costs one wake-up per pause, not one each.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -104,8 +104,7 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
                         ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
                     let batch = Batch { drained, ..current.take() };
-                    patience =
-                        if batch.events.iter().any(takes_stack_along) { SOON } else { PERIOD };
+                    patience = if batch.events.iter().any(is_pressing) { SOON } else { PERIOD };
                     if batches.send(batch).is_err() || is_last {
                         return Ok(());
                     }
@@ -116,8 +115,11 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
     outcome
 }
 
-fn takes_stack_along(timed: &Timed) -> bool {
-    matches!(&timed.event, Event::Sample(sample) if sample.copy.is_some())
+fn is_pressing(timed: &Timed) -> bool {
+    match &timed.event {
+        Event::Sample(sample) => sample.rest.is_some(),
+        event => matches!(event, Event::Mapped(_)),
+    }
 }
 
 fn take_sample(batch: &mut Batch, record: &[u8]) {

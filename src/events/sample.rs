@@ -1,20 +1,27 @@
 //! One record of the sampler's ring becomes a [`RawSample`].
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
+use unwind::Registers;
+use unwind::arch::RED_ZONE;
 use zerocopy::FromBytes;
 
-use super::{Event, RawSample, StackCopy, Timed, UserFrame};
+use super::{Event, RawSample, RestOfStack, Timed, UserFrame};
 use crate::kernel::abi;
+
+/// Words that a record has room for when its stack is not walked to its end.
+const FRAMES_ROOM: usize = (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize;
 
 /// Parses a record; `None` when its length or its values make no sense.
 pub(super) fn parse(record: &[u8]) -> Option<Timed> {
     let (head, rest) = abi::Sample::read_from_prefix(record).ok()?;
-    let (kernel, rest) = words(rest, head.kernel_frames)?;
-    let (user, rest) = words(rest, head.user_frames)?;
-    let copy = match head.flags & abi::SAMPLE_UNFINISHED {
-        0 if rest.is_empty() => None,
-        0 => return None,
-        _ => Some(Box::new(stack_copy(rest)?)),
+    let is_unfinished = head.flags & abi::SAMPLE_UNFINISHED != 0;
+    let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
+    let (frames, rest) = words(rest, if is_unfinished { FRAMES_ROOM } else { kernel + user })?;
+    let (kernel, user) = frames.get(..kernel + user)?.split_at(kernel);
+    let rest = match is_unfinished {
+        false if rest.is_empty() => None,
+        false => return None,
+        true => Some(Box::new(rest_of_stack(rest)?)),
     };
     let sample = RawSample {
         sequence: head.sequence,
@@ -27,13 +34,13 @@ pub(super) fn parse(record: &[u8]) -> Option<Timed> {
         user: user.iter().enumerate().map(|(depth, word)| user_frame(depth, *word)).collect(),
         kernel_end: StackEnd::from_value(head.kernel_end)?,
         user_end: StackEnd::from_value(head.user_end)?,
-        copy,
+        rest,
     };
     Some(Timed { time: head.time, event: Event::Sample(Box::new(sample)) })
 }
 
-fn words(bytes: &[u8], count: u16) -> Option<(&[u64], &[u8])> {
-    <[u64]>::ref_from_prefix_with_elems(bytes, count.into()).ok()
+fn words(bytes: &[u8], count: usize) -> Option<(&[u64], &[u8])> {
+    <[u64]>::ref_from_prefix_with_elems(bytes, count).ok()
 }
 
 fn user_frame(depth: usize, word: u64) -> UserFrame {
@@ -44,10 +51,23 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
     }
 }
 
-fn stack_copy(bytes: &[u8]) -> Option<StackCopy> {
-    let (head, stack) = abi::StackCopy::read_from_prefix(bytes).ok()?;
-    let is_whole = head.bytes == stack.len() as u64;
-    is_whole.then(|| StackCopy { ip: head.ip, registers: head.registers, stack: stack.into() })
+fn rest_of_stack(bytes: &[u8]) -> Option<RestOfStack> {
+    let (head, stack) = abi::Registers::read_from_prefix(bytes).ok()?;
+    let (bytes, stack) = u64::read_from_prefix(stack).ok()?;
+    // From the beginning of the page that the red zone begins in.
+    let stack = stack.get(..usize::try_from(bytes).ok()?)?;
+    let lowest = head.sp.wrapping_sub(RED_ZONE);
+    let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
+    let is_known = |what: u32| head.known & what != 0;
+    let at = Registers {
+        ip: head.ip,
+        is_return: head.is_return != 0,
+        sp: head.sp,
+        fp: is_known(abi::KNOWN_FP).then_some(head.fp),
+        base: is_known(abi::KNOWN_BASE).then_some(head.base),
+        all: is_known(abi::KNOWN_ALL).then_some(head.all),
+    };
+    Some(RestOfStack { at, stack: stack.into() })
 }
 
 /// A task's name as text: up to the NUL; bytes that are no UTF-8 are replaced.
@@ -96,16 +116,22 @@ mod tests {
     #[test]
     fn a_stack_that_was_copied_comes_with_its_registers() {
         let copied = |bytes: u64| {
-            let copy = abi::StackCopy { ip: 7, registers: [8; 16], bytes };
-            let mut record = record(0, 0, &[]);
+            let (known, all) = (abi::KNOWN_FP, [0; 16]);
+            let (ip, sp, fp, base, is_return) = (7, 0x5090, 8, 0, 1);
+            let at = abi::Registers { ip, sp, fp, base, known, is_return, all };
+            let mut record = record(1, 1, &[3; FRAMES_ROOM]);
             record[std::mem::offset_of!(abi::Sample, flags)] = abi::SAMPLE_UNFINISHED;
-            [&record[..], copy.as_bytes(), &[9; 24]].concat()
+            [&record[..], at.as_bytes(), &bytes.to_ne_bytes(), &[1; 16], &[9; 24]].concat()
         };
-        let timed = parse(&copied(24)).expect("it is well-formed");
+        let timed = parse(&copied(32)).expect("it is well-formed");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
-        let expected = StackCopy { ip: 7, registers: [8; 16], stack: [9; 24].into() };
-        assert_eq!(sample.copy.as_deref(), Some(&expected));
-        assert_eq!(parse(&copied(25)), None);
+        // The red zone begins 16 bytes into its page, and 8 bytes behind the stack do not count.
+        let (is_return, fp) = (true, Some(8));
+        let at = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
+        let expected = RestOfStack { at, stack: [9; 16].into() };
+        assert_eq!(sample.rest.as_deref(), Some(&expected));
+        assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
+        assert_eq!(parse(&copied(41)), None);
     }
 
     #[test]

@@ -23,14 +23,25 @@ pub const KERNEL_FRAMES_MAX: u32 = 127;
 pub const USER_FRAMES_MAX: u32 = 1024;
 /// The same where the walk goes on by tail calls.
 pub const CHAIN_FRAMES_MAX: u32 = 512;
-/// Set in [`Sample::flags`]: [`StackCopy`] and the copied stack follow the kernel frames.
+/// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, the
+/// [`Registers`] of the last one, and its stack follow.
 pub const SAMPLE_UNFINISHED: u8 = 1;
 /// Set in a user frame: it is the very instruction where the thread was, no return address.
 pub const FRAME_EXACT: u64 = 1 << 63;
 /// Set in a user frame: it was found by frame pointer with nothing to confirm it.
 pub const FRAME_GUESSED: u64 = 1 << 62;
-/// Bytes of stack that a tick takes along.
-pub const STACK_COPY_MAX: usize = 24576;
+/// In [`Registers::known`]: the frame pointer is...
+pub const KNOWN_FP: u32 = 1;
+/// ...the base register is...
+pub const KNOWN_BASE: u32 = 2;
+/// ...all registers are.
+pub const KNOWN_ALL: u32 = 4;
+/// Bytes of stack that a tick takes along: whole pages.
+pub const STACK_COPY_MAX: usize = 65536;
+/// The same where there is no more, or not the room for it.
+pub const STACK_COPY_SHORT: usize = 16384;
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a slab.
 pub const SLAB_BYTES: usize = 1 << 18;
 /// Slabs at most.
@@ -78,16 +89,24 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
-/// What a tick takes along so that the agent can walk its user stack; `bytes` of stack from the red zone on follow.
+/// Where a thread stands in one frame.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct StackCopy {
-    /// The interrupted instruction.
+pub struct Registers {
+    /// Its instruction, or the one that a call returns to.
     pub ip: u64,
-    /// General registers by DWARF number.
-    pub registers: [u64; 16],
-    /// How much of the stack follows.
-    pub bytes: u64,
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its frame pointer...
+    pub fp: u64,
+    /// ...and its base register, if they are known.
+    pub base: u64,
+    /// What is known, of `KNOWN_*`.
+    pub known: u32,
+    /// 1 when `ip` is a return address.
+    pub is_return: u32,
+    /// General registers by DWARF number, if all are known.
+    pub all: [u64; 16],
 }
 
 /// Head of a process's mappings in a slab; [`Mapping`]s follow in the order of their addresses.
@@ -204,7 +223,7 @@ mirror!(
         comm,
     }
 );
-mirror!(StackCopy = stack_copy { ip, registers, bytes });
+mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
 mirror!(Process = process { pid, count, stamp });
 mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });

@@ -24,8 +24,7 @@ impl SideBand {
     /// # Errors
     /// [`PerfError`] when the kernel refuses the event or its memory.
     pub fn open(cpu: Cpu, bytes: u32) -> Result<Self, PerfError> {
-        let event =
-            PerfEvent::side_band(cpu, true).or_else(|_| PerfEvent::side_band(cpu, false))?;
+        let event = PerfEvent::side_band(cpu)?;
         let ring = PerfRing::map(cpu, &event, bytes as usize)?;
         Ok(Self { event, ring })
     }

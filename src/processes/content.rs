@@ -1,15 +1,15 @@
 //! What tells one file's content from another's, whatever its name and wherever it lies.
 
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::LazyLock;
 
 use profile::BuildId;
 use rustix::fs::{AtFlags, Statx, StatxFlags};
+use sha2::{Digest, Sha256};
 
 use super::elf::{Elf, Segment};
+use crate::events::FileIdentity;
 
 /// Files without a build id are read as a whole up to here.
 const HASHED_MAX: u64 = 1 << 20;
@@ -27,28 +27,24 @@ pub(super) struct Content {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Print {
     BuildId(BuildId),
-    Hash(u64),
-    Inode { device: (u32, u32), inode: u64, written: Written },
+    Hash(Box<[u8]>),
+    Inode(FileIdentity, Written),
 }
 
 /// When a file was written last: seconds and nanoseconds.
 pub(super) type Written = (i64, u32);
 
 impl Content {
-    /// Finds out of an open file.
+    /// Finds out of an open file. `hash`: see [`hash()`].
     ///
     /// # Errors
     /// As reading does.
-    pub fn of(file: &File, elf: &Elf) -> io::Result<Self> {
+    pub fn of(file: &File, elf: &Elf, hash: &[u8]) -> io::Result<Self> {
         let found = stat(file)?;
         let print = match &elf.build_id {
             Some(id) => Print::BuildId(id.clone()),
-            None if found.stx_size <= HASHED_MAX => Print::Hash(hash(file, found.stx_size)?),
-            None => Print::Inode {
-                device: (found.stx_dev_major, found.stx_dev_minor),
-                inode: found.stx_ino,
-                written: written(&found),
-            },
+            None if !hash.is_empty() => Print::Hash(hash.into()),
+            None => Print::Inode(identity_in(&found), written(&found)),
         };
         Ok(Self { bytes: found.stx_size, segments: elf.segments.clone(), print })
     }
@@ -57,6 +53,15 @@ impl Content {
 /// Tells when a file was last written, as far as this machine knows: no file system is asked over a network.
 pub(super) fn last_written(file: &File) -> io::Result<Written> {
     Ok(written(&stat(file)?))
+}
+
+/// Tells which file it is.
+pub(super) fn identity(file: &File) -> io::Result<FileIdentity> {
+    Ok(identity_in(&stat(file)?))
+}
+
+fn identity_in(found: &Statx) -> FileIdentity {
+    FileIdentity { major: found.stx_dev_major, minor: found.stx_dev_minor, inode: found.stx_ino }
 }
 
 fn stat(file: &File) -> io::Result<Statx> {
@@ -68,17 +73,20 @@ fn written(found: &Statx) -> Written {
     (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec)
 }
 
-/// Hashes so many bytes, with a key that is another one in each run.
-fn hash(file: &File, bytes: u64) -> io::Result<u64> {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let mut hasher = KEY.build_hasher();
+/// Hashes all that is in a file (SHA-256); nothing of one that is too large.
+pub(super) fn hash(file: &File) -> io::Result<Vec<u8>> {
+    let bytes = stat(file)?.stx_size;
+    if bytes > HASHED_MAX {
+        return Ok(Vec::new());
+    }
+    let mut hasher = Sha256::new();
     let mut piece = vec![0; PIECE];
     for at in (0..bytes).step_by(PIECE) {
         let len = (bytes - at).min(PIECE as u64) as usize;
         file.read_exact_at(&mut piece[..len], at)?;
-        hasher.write(&piece[..len]);
+        hasher.update(&piece[..len]);
     }
-    Ok(hasher.finish())
+    Ok(hasher.finalize().to_vec())
 }
 
 #[cfg(test)]
@@ -89,7 +97,8 @@ mod tests {
     fn content(bytes: &[u8]) -> (Content, File) {
         let mut file = tempfile::tempfile().expect("a file");
         io::Write::write_all(&mut file, bytes).expect("written");
-        (Content::of(&file, &Elf::default()).expect("readable"), file)
+        let hash = hash(&file).expect("readable");
+        (Content::of(&file, &Elf::default(), &hash).expect("readable"), file)
     }
 
     #[test]

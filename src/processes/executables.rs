@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use profile::{BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr};
+use symbolizer::Usage;
 
 use super::content::{Content, Written, last_written};
 use super::elf::{self, Segment};
@@ -23,7 +24,7 @@ pub struct Executable {
     /// Where its symbols can be found.
     pub origin: Origin,
     segments: Vec<Segment>,
-    /// When it was written, if only that tells whether it is still the same.
+    /// When its file was written, if only that tells whether it is still the same.
     written: Option<Written>,
     /// The round of [`Executables::forget`] in which a mapping of it was last heard of.
     heard: u64,
@@ -88,7 +89,7 @@ type Key = (FileIdentity, Box<str>, Option<Pid>);
 
 fn key_of(mapped: &Mapped) -> Key {
     let owner = is_memory(&mapped.path).then_some(mapped.pid);
-    (mapped.file.clone(), mapped.path.clone(), owner)
+    (mapped.file, mapped.path.clone(), owner)
 }
 
 /// All executables that are mapped somewhere, or were a moment ago, or have frames in the window.
@@ -119,7 +120,7 @@ impl Executables {
             ..memory("")
         };
         let all = [(ExecutableId::KERNEL, kernel), (ExecutableId::UNKNOWN, memory("[unknown]"))];
-        let next = ExecutableId::UNKNOWN.0.max(ExecutableId::KERNEL.0) + 1;
+        let next = ExecutableId::UNKNOWN.0 + 1; // the last of those that have a meaning of their own
         Self {
             all: all.into(),
             next,
@@ -159,6 +160,11 @@ impl Executables {
     /// Those among them whose file system did not answer.
     pub fn unanswered(&self) -> u64 {
         self.unanswered
+    }
+
+    /// What the process has used so far that opens files.
+    pub fn opener_usage(&self) -> Usage {
+        self.opener.usage()
     }
 
     /// Keeps an executable until the window is named: it has frames in it.
@@ -212,8 +218,7 @@ impl Executables {
         id
     }
 
-    /// Whether a file still holds what it did when it was opened: one without a build id may be written anew in
-    /// its place.
+    /// Whether a file still holds what it did when it was opened: it may be written anew in its place.
     fn is_as_it_was(&self, id: ExecutableId) -> bool {
         let executable = self.get(id);
         match (&executable.origin, executable.written) {
@@ -255,22 +260,15 @@ impl Executables {
             Err(error) => {
                 self.unopened += 1;
                 self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
-                let build_id = match &mapped.file {
-                    FileIdentity::BuildId(id) => Some(id.clone()),
-                    FileIdentity::Inode { .. } => None,
-                };
-                return self.store(Executable {
-                    build_id,
-                    origin: Origin::Unopened,
-                    ..memory(&name)
-                });
+                return self.store(Executable { origin: Origin::Unopened, ..memory(&name) });
             }
         };
         if let Some(id) = self.by_content.get(&content) {
             return *id; // the same file under another name
         }
         self.open += 1;
-        let written = if elf.build_id.is_none() { last_written(&file).ok() } else { None };
+        // What is no ELF file is code of a JIT compiler, which writes on in it.
+        let written = if elf.segments.is_empty() { None } else { last_written(&file).ok() };
         let elf::Elf { build_id, segments } = elf;
         let origin = Origin::File(file);
         let id = self.store(Executable { build_id, origin, segments, written, ..memory(&name) });

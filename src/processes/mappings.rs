@@ -116,7 +116,7 @@ mod tests {
             start: VirtAddr(start),
             end: VirtAddr(end),
             offset,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "".into(),
         };
         mappings.insert(&mapped, ExecutableId(executable));

@@ -21,6 +21,7 @@ use profile::{ExecutableId, Pid};
 use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
 pub use executables::{Executable, Executables, Origin};
 pub use mappings::{Mapping, Memory};
+pub use opener::serve as serve_opener;
 pub use scan::{Scanned, scan, scan_process};
 
 /// A process that has exited is kept for so many nanoseconds: its exit goes on for a while, and is sampled...
@@ -80,7 +81,6 @@ impl Processes {
 
     /// Learns of an event. Samples are no news, and neither is what /proc has told already.
     pub fn apply(&mut self, Timed { time, event }: Timed) {
-        self.forget_exited(time);
         let is_told = |pid| self.by_pid.get(&pid).is_some_and(|process| time < process.since);
         match event {
             Event::Started(started) if !is_told(started.pid) => self.start(time, started),
@@ -160,6 +160,20 @@ impl Processes {
         std::mem::take(&mut self.changed)
     }
 
+    /// Forgets who exited some time before `now`, up to which all samples have been counted.
+    pub fn forget_exited(&mut self, now: u64) {
+        while let Some((time, pid)) = self.exited.front().copied() {
+            if time + EXITED_KEPT_NS > now && self.exited.len() <= EXITED_MAX {
+                break;
+            }
+            self.exited.pop_front();
+            // The number may belong to a new process by now.
+            if self.by_pid.get(&pid).is_some_and(|process| process.threads == 0) {
+                self.remove(pid);
+            }
+        }
+    }
+
     /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost.
     pub fn forget_missing(&mut self) {
         let after = (Bound::Excluded(self.asked), Bound::Unbounded);
@@ -215,19 +229,6 @@ impl Processes {
         }
     }
 
-    fn forget_exited(&mut self, now: u64) {
-        while let Some((time, pid)) = self.exited.front().copied() {
-            if time + EXITED_KEPT_NS > now && self.exited.len() <= EXITED_MAX {
-                break;
-            }
-            self.exited.pop_front();
-            // The number may belong to a new process by now.
-            if self.by_pid.get(&pid).is_some_and(|process| process.threads == 0) {
-                self.remove(pid);
-            }
-        }
-    }
-
     fn remove(&mut self, pid: Pid) {
         self.by_pid.remove(&pid);
         self.changed.insert(pid);
@@ -266,7 +267,7 @@ mod tests {
             start: VirtAddr(start),
             end: VirtAddr(end),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
         })
     }
@@ -319,10 +320,10 @@ mod tests {
         let mut processes = known();
         processes.apply(at(2, Event::Started(Started { pid: Pid(10), parent: Pid(10) })));
         processes.apply(at(3, exit(10, 10)));
-        processes.apply(at(3 + 2 * EXITED_KEPT_NS, named(11, "other", true)));
+        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
         processes.apply(at(4 + 2 * EXITED_KEPT_NS, exit(10, 12)));
-        processes.apply(at(4 + 4 * EXITED_KEPT_NS, named(11, "other", true)));
+        processes.forget_exited(4 + 4 * EXITED_KEPT_NS);
         assert_eq!(address(&processes, 10, 0x1fff), None);
     }
 
@@ -330,7 +331,7 @@ mod tests {
     fn samples_that_come_right_after_the_exit_are_resolved() {
         let mut processes = known();
         processes.apply(at(2, exit(10, 10)));
-        processes.apply(at(3, named(11, "other", true)));
+        processes.forget_exited(3);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
     }
 
@@ -342,7 +343,7 @@ mod tests {
             processes.apply(at(3, named(pid, "short", true)));
             processes.apply(at(3, exit(pid, pid)));
         }
-        processes.apply(at(3, named(11, "other", true)));
+        processes.forget_exited(3);
         assert!(!processes.knows(Pid(10)));
         assert!(processes.knows(Pid(101)));
     }
@@ -354,7 +355,7 @@ mod tests {
         processes.apply(at(3, Event::Started(Started { pid: Pid(10), parent: Pid(1 << 30) })));
         assert_eq!(address(&processes, 10, 0x1800), None);
         processes.apply(at(3, named(10, "second", true)));
-        processes.apply(at(3 + 2 * EXITED_KEPT_NS, named(11, "other", true)));
+        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
         assert_eq!(processes.comm(Pid(10)), Some("second"));
     }
 

@@ -69,13 +69,20 @@ fn parse_mapping(pid: Pid, tid: Tid, line: &str) -> Option<Mapped> {
         start: VirtAddr(start),
         end: VirtAddr(end),
         offset: u64::from_str_radix(offset, 16).ok()?,
-        file: FileIdentity::Inode {
+        file: FileIdentity {
             major: u32::from_str_radix(major, 16).ok()?,
             minor: u32::from_str_radix(minor, 16).ok()?,
             inode: inode.parse().ok()?,
         },
         path: path.trim_start().into(),
     })
+}
+
+/// Tells which file a thread has mapped at exactly these addresses, to be executed.
+pub(super) fn file_mapped_at(tid: u32, start: u64, end: u64) -> Option<FileIdentity> {
+    let maps = read_text(&format!("/proc/{tid}/maps")).ok()?;
+    let mut mappings = maps.lines().filter_map(|line| parse_mapping(Pid(tid), Tid(tid), line));
+    Some(mappings.find(|mapped| (mapped.start.0, mapped.end.0) == (start, end))?.file)
 }
 
 /// Reads two hexadecimal addresses with a dash between them.
@@ -98,7 +105,7 @@ mod tests {
             start: VirtAddr(0x7f00),
             end: VirtAddr(0x7f80),
             offset: 0x1000,
-            file: FileIdentity::Inode { major: 0xfd, minor: 1, inode: 42 },
+            file: FileIdentity { major: 0xfd, minor: 1, inode: 42 },
             path: "/opt/my app/lib.so (deleted)".into(),
         };
         assert_eq!(parse_mapping(Pid(1), Tid(1), line), Some(expected));

@@ -12,8 +12,7 @@ use profile::{ExecutableId, Pid, StackEnd};
 
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, RawSample, Timed, UserFrame};
-use crate::kernel::abi::USER_FRAMES_MAX;
+use crate::events::{Batch, Event, Orderer, RawSample, Timed};
 use crate::processes::{Executables, Memory, Processes, scan, scan_process};
 use crate::tables::{TableCounts, Tables, Walked};
 
@@ -23,7 +22,6 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 const LOADING_TURN: Duration = Duration::from_millis(2);
 /// How long a table is waited for once nothing else is left to do: a file system may never answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-
 /// How often what is gone is looked for, and the part of our time that it may take.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
 const TIDY_PART: u32 = 2000;
@@ -142,9 +140,7 @@ impl State {
     /// Has everything ready for a process before its first tick.
     fn load(&mut self, pid: Pid) {
         self.tables.want(pid);
-        for mapping in self.processes.memory(pid).iter() {
-            self.tables.request(mapping.executable, &self.processes.executables);
-        }
+        self.load_mapped(&self.processes.memory(pid));
         while self.tables.take_loaded(PATIENCE).is_some() {}
         self.tables.publish(&mut self.processes, 0);
     }
@@ -184,6 +180,7 @@ impl State {
         }
         self.take_tables(Duration::ZERO);
         let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
+        self.processes.forget_exited(known);
         self.tables.publish(&mut self.processes, known);
         if self.next_tidying <= Instant::now() {
             self.tidy();
@@ -210,13 +207,13 @@ impl State {
         if self.is_cut_scan {
             self.processes.look_up(sample.pid);
         }
-        let Some(copy) = &sample.copy else { return };
+        let Some(rest) = &sample.rest else { return };
         self.tables.want(sample.pid);
         let (memory, executables) =
             (self.processes.memory(sample.pid), &self.processes.executables);
-        let walked = self.tables.walk(copy, &memory, executables, USER_FRAMES_MAX as usize);
-        if let Walked::Needs(executable) = walked {
-            self.tables.request(executable, executables);
+        let walked = self.tables.walk(&sample.user, rest, &memory, executables);
+        if let Walked::Needs(executable, blocks) = walked {
+            self.tables.request(executable, &blocks, executables);
         }
     }
 
@@ -249,7 +246,7 @@ impl State {
         self.tables.cut_unsure(time, &mut sample, &memory);
         let comm = self.processes.comm(sample.pid).map(Into::into);
         let unfinished = Unfinished { time, sample, comm, memory };
-        if unfinished.sample.copy.is_some() {
+        if unfinished.sample.rest.is_some() {
             self.tables.want(unfinished.sample.pid);
             self.walk(unfinished);
         } else {
@@ -260,9 +257,12 @@ impl State {
     /// Walks a copied stack, or keeps it until the rows that it needs are there.
     fn walk(&mut self, mut unfinished: Unfinished) {
         let executables = &self.processes.executables;
-        let Some(copy) = unfinished.sample.copy.take() else { return self.count(&unfinished) };
-        match self.tables.walk(&copy, &unfinished.memory, executables, USER_FRAMES_MAX as usize) {
+        let Unfinished { sample, memory, .. } = &mut unfinished;
+        let Some(rest) = sample.rest.take() else { return self.count(&unfinished) };
+        match self.tables.walk(&sample.user, &rest, memory, executables) {
             Walked::Done(frames, end) => {
+                // A copy that is too short does not lead to the rows that the kernel misses, and without them it
+                // would take such copies for ever.
                 if matches!(end, StackEnd::CopyEnd | StackEnd::Unreadable) {
                     self.load_mapped(&unfinished.memory);
                 }
@@ -270,10 +270,10 @@ impl State {
                 self.finished += 1;
                 self.count(&unfinished);
             }
-            Walked::Needs(executable) => {
-                self.tables.request(executable, executables);
-                self.waiting_bytes += copy.stack.len();
-                unfinished.sample.copy = Some(copy);
+            Walked::Needs(executable, blocks) => {
+                self.tables.request(executable, &blocks, executables);
+                self.waiting_bytes += rest.stack.len();
+                unfinished.sample.rest = Some(rest);
                 if self.waiting_bytes > WAITING_BYTES_MAX {
                     self.give_up(unfinished);
                 } else {
@@ -283,21 +283,17 @@ impl State {
         }
     }
 
-    /// Asks for the rows of all that is mapped: a copy that is too short does not lead to those that the kernel
-    /// misses, and without them it would take such copies for ever.
+    /// Asks for the rows of all that is mapped.
     fn load_mapped(&mut self, memory: &Memory) {
         for mapping in memory.iter() {
-            self.tables.request(mapping.executable, &self.processes.executables);
+            self.tables.request(mapping.executable, &[], &self.processes.executables);
         }
     }
 
-    /// Counts a sample whose stack cannot be walked with the one frame that is sure.
+    /// Counts a sample whose stack cannot be walked on with the frames that it has.
     fn give_up(&mut self, mut unfinished: Unfinished) {
-        if let Some(copy) = unfinished.sample.copy.take() {
-            self.waiting_bytes -= copy.stack.len();
-            let address = profile::VirtAddr(copy.ip);
-            unfinished.sample.user =
-                [UserFrame { address, is_exact: true, is_guessed: false }].into();
+        if let Some(rest) = unfinished.sample.rest.take() {
+            self.waiting_bytes -= rest.stack.len();
             unfinished.sample.user_end = StackEnd::NoTable;
         }
         self.count(&unfinished);
@@ -307,7 +303,7 @@ impl State {
     fn take_tables(&mut self, patience: Duration) {
         while let Some(executable) = self.tables.take_loaded(patience) {
             for unfinished in self.waiting.remove(&executable).unwrap_or_default() {
-                let bytes = unfinished.sample.copy.as_ref().map_or(0, |copy| copy.stack.len());
+                let bytes = unfinished.sample.rest.as_ref().map_or(0, |rest| rest.stack.len());
                 self.waiting_bytes -= bytes;
                 self.walk(unfinished);
             }

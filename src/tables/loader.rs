@@ -3,6 +3,7 @@
 //! What is profiled comes first, so the thread has a low priority. But until a table is there each tick takes its
 //! stack along, which costs more than reading; so it may work for a while like everybody else.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
 use rustix::time::{ClockId, clock_gettime};
-use unwind::{CallFrames, Error};
+use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
 
 /// Niceness of the thread when it has worked for long.
 const NICE: i32 = 10;
@@ -22,16 +23,34 @@ const BURST_MAX: Duration = Duration::from_millis(500);
 /// ...of which it gets back one part in so many of the time that passes.
 const REFILL_PART: u32 = 5;
 
-/// What came of a file.
+/// Bytes that may be held of files of which blocks are asked for; a file that is read alone may take more.
+const OPEN_BYTES_MAX: usize = 24 << 20;
+
+/// What came of a request.
 pub(super) struct Loaded {
     pub executable: ExecutableId,
-    /// Its call frames, `None` when there was no reading it.
-    pub frames: Option<Result<CallFrames, Error>>,
+    pub what: What,
+}
+
+/// How much of a file was read.
+pub(super) enum What {
+    /// Blocks that are needed first, by their numbers, of a table whose text begins there.
+    Blocks(u64, Vec<(u32, Block)>),
+    /// All of its call frames, `None` when there was no reading it.
+    Whole(Option<Result<CallFrames, Error>>),
+}
+
+/// Blocks of a file that are needed now; a file that is heard of for the first time is then read as a whole, too.
+pub(super) struct Wanted {
+    pub executable: ExecutableId,
+    pub file: File,
+    pub blocks: Vec<u32>,
+    pub is_new: bool,
 }
 
 /// The running thread.
 pub(super) struct Loader {
-    wanted: Sender<(ExecutableId, File)>,
+    wanted: Sender<Wanted>,
     loaded: Receiver<Loaded>,
     /// Files on their way.
     pub waiting: usize,
@@ -43,21 +62,23 @@ impl Loader {
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
+            let mut work = Work { requests, results, files: VecDeque::new(), open: Vec::new() };
             let mut priority = Priority::new();
-            for (executable, file) in requests {
+            while let Some((executable, file)) = work.next() {
                 priority.adapt();
-                if results.send(Loaded { executable, frames: read(&file) }).is_err() {
-                    break; // nobody waits any more
-                }
+                let frames = read(&file, &mut || work.serve());
+                work.open.retain(|(open, _)| *open != executable);
+                work.give(executable, What::Whole(frames));
             }
         })?;
         Ok(Self { wanted, loaded, waiting: 0 })
     }
 
-    /// Asks for a file's call frames.
-    pub fn request(&mut self, executable: ExecutableId, file: File) {
-        if self.wanted.send((executable, file)).is_ok() {
-            self.waiting += 1;
+    /// Asks for it.
+    pub fn request(&mut self, wanted: Wanted) {
+        let is_new = wanted.is_new;
+        if self.wanted.send(wanted).is_ok() {
+            self.waiting += usize::from(is_new);
         }
     }
 
@@ -67,8 +88,73 @@ impl Loader {
             return None;
         }
         let loaded = self.loaded.recv_timeout(patience).ok()?;
-        self.waiting -= 1;
+        self.waiting -= usize::from(matches!(loaded.what, What::Whole(_)));
         Some(loaded)
+    }
+}
+
+/// What the thread has before it.
+struct Work {
+    requests: Receiver<Wanted>,
+    results: Sender<Loaded>,
+    /// Files to be read as a whole.
+    files: VecDeque<(ExecutableId, File)>,
+    /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
+    open: Vec<(ExecutableId, Option<Pieces>)>,
+}
+
+impl Work {
+    /// Waits for the next file to be read as a whole; `None` when nobody asks any more.
+    fn next(&mut self) -> Option<(ExecutableId, File)> {
+        while self.files.is_empty() {
+            let wanted = self.requests.recv().ok()?;
+            self.take(wanted);
+        }
+        self.serve();
+        self.files.pop_front()
+    }
+
+    /// Reads what has been asked for meanwhile.
+    fn serve(&mut self) {
+        while let Ok(wanted) = self.requests.try_recv() {
+            self.take(wanted);
+        }
+    }
+
+    fn take(&mut self, Wanted { executable, file, blocks, is_new }: Wanted) {
+        if !blocks.is_empty() {
+            self.read_blocks(executable, &file, &blocks);
+        }
+        if is_new {
+            self.files.push_back((executable, file));
+        }
+    }
+
+    /// Reads blocks of a file's table, if they are to be had alone. Here, too, a panic costs no more than this file.
+    fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
+        let pieces = match self.open.iter().position(|(open, _)| *open == executable) {
+            Some(at) => self.open.remove(at).1,
+            None => guarded(file, |at| Pieces::of(at)).flatten(),
+        };
+        if let Some(pieces) = &pieces {
+            let read = || {
+                blocks.iter().filter_map(|block| Some((*block, pieces.block(*block)?))).collect()
+            };
+            let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            self.give(executable, What::Blocks(pieces.start(), found));
+        }
+        self.open.push((executable, pieces));
+        while self.open.len() > 1 && self.open_bytes() > OPEN_BYTES_MAX {
+            self.open.remove(0);
+        }
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().filter_map(|(_, pieces)| pieces.as_ref()).map(Pieces::bytes).sum()
+    }
+
+    fn give(&self, executable: ExecutableId, what: What) {
+        let _ = self.results.send(Loaded { executable, what }); // nobody waits any more
     }
 }
 
@@ -100,8 +186,13 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Reads a file. A parser that panics after all costs this file its table and no more.
-fn read(file: &File) -> Option<Result<CallFrames, Error>> {
+/// Reads a file.
+fn read(file: &File, between: &mut dyn FnMut()) -> Option<Result<CallFrames, Error>> {
+    guarded(file, |at| unwind::read_between(at, between))
+}
+
+/// Has a parser read a file. One that panics after all costs this file its table and no more.
+fn guarded<T>(file: &File, parse: impl FnOnce(ReadAt<'_>) -> T) -> Option<T> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    catch_unwind(AssertUnwindSafe(|| unwind::read(&at))).ok()
+    catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()
 }

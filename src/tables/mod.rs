@@ -18,13 +18,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use profile::{ExecutableId, FileOffset, Pid, StackEnd, VirtAddr};
-use unwind::{BLOCK_SHIFT_MAX, BUCKET_TEXT, CallFrames, Rule, TEXT_MAX, Table, rule_in};
+use unwind::{
+    BLOCK_SHIFT_MAX, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in, table_start,
+};
 use zerocopy::IntoBytes;
 
 use crate::events::{RawSample, now};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Mapping, Memory, Processes};
-use loader::Loader;
+use loader::{Loader, Wanted, What};
 use places::Places;
 use published::Published;
 pub use walk::Walked;
@@ -75,8 +77,8 @@ struct Entry {
 enum State {
     /// Nobody asked yet.
     Unread,
-    /// The loader has it.
-    Reading,
+    /// The loader has it. Places of the blocks that were read before, by number; `None`: asked for.
+    Reading(HashMap<u32, Option<Range<u32>>>),
     /// In the kernel: place of each block, and rows of all.
     Ready(Vec<Range<u32>>, u64),
     /// It has no rows.
@@ -88,8 +90,8 @@ enum State {
 /// What to know about the rule for an address.
 enum Found {
     Rule(Rule),
-    /// The rows of this executable are not there yet.
-    Missing(ExecutableId),
+    /// The rows of this block of an executable's text are not there yet.
+    Missing(ExecutableId, u32),
     /// There is no room for the rows.
     Refused,
     NoMapping,
@@ -239,7 +241,7 @@ impl Tables {
             published.unsettle(now());
             self.stale.insert(sample.pid);
             sample.user = sample.user[..sure].into();
-            (sample.user_end, sample.copy) = (StackEnd::NoTable, None);
+            (sample.user_end, sample.rest) = (StackEnd::NoTable, None);
         }
     }
 
@@ -257,8 +259,10 @@ impl Tables {
             for number in entry.numbers.clone() {
                 let _ = self.maps.set_block(number, 0); // the number is within the map
             }
-            if let State::Ready(places, _) = entry.state {
-                self.retired.extend(places);
+            match entry.state {
+                State::Ready(places, _) => self.retired.extend(places),
+                State::Reading(pieces) => self.retired.extend(pieces.into_values().flatten()),
+                State::Unread | State::Empty | State::Refused => {}
             }
             numbers.extend([entry.numbers, entry.numbers_before]);
         }
@@ -284,7 +288,7 @@ impl Tables {
     fn has_rows(&self, memory: &Memory) -> bool {
         let is_ready = |mapping: &Mapping| {
             let entry = self.entries.get(&mapping.executable);
-            entry.is_some_and(|entry| matches!(entry.state, State::Ready(..)))
+            entry.is_some_and(|entry| matches!(entry.state, State::Ready(..) | State::Reading(_)))
         };
         memory.iter().any(is_ready)
     }
@@ -335,7 +339,7 @@ impl Tables {
             let executable = executables.get(id);
             let text = executable.file().and_then(|_| executable.text());
             let text = text.filter(|text| text.end - text.start <= TEXT_MAX);
-            let start = text.as_ref().map_or(0, |text| text.start - text.start % BUCKET_TEXT);
+            let start = text.as_ref().map_or(0, |text| table_start(text.start));
             let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
             let (numbers, block_shift, state) = match (blocks, numbers.take(blocks as u32)) {
                 (0, _) => (EMPTY_BLOCKS, EMPTY_SHIFT, State::Empty),
@@ -352,7 +356,7 @@ impl Tables {
     pub fn rule(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Option<Rule> {
         match self.find(memory, executables, at) {
             Found::Rule(rule) => Some(rule),
-            Found::Missing(_) | Found::Refused | Found::NoMapping => None,
+            Found::Missing(..) | Found::Refused | Found::NoMapping => None,
         }
     }
 
@@ -360,36 +364,46 @@ impl Tables {
     fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
         let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
         let id = mapping.executable;
-        let Some(entry) = self.entries.get(&id) else { return Found::Missing(id) };
-        match &entry.state {
-            State::Unread | State::Reading => Found::Missing(id),
-            State::Empty => Found::Rule(Rule::NO_ROW),
-            State::Refused => Found::Refused,
-            State::Ready(places, _) => {
-                let address = executables.get(id).address_of(offset, at).0;
-                let into = address.wrapping_sub(entry.start);
-                let in_block = (into & ((1 << entry.block_shift) - 1)) as u32;
-                let place = places.get((into >> entry.block_shift) as usize);
-                let block = place.filter(|place| !place.is_empty());
-                let rule = block.map(|place| rule_in(self.maps.read(place.start), in_block));
-                Found::Rule(rule.unwrap_or(Rule::NO_ROW))
-            }
-        }
+        let Some(entry) = self.entries.get(&id) else { return Found::Missing(id, 0) };
+        let address = executables.get(id).address_of(offset, at).0;
+        let into = address.wrapping_sub(entry.start);
+        let number = (into >> entry.block_shift) as u32;
+        let place = match &entry.state {
+            State::Unread => return Found::Missing(id, number),
+            State::Empty => return Found::Rule(Rule::NO_ROW),
+            State::Refused => return Found::Refused,
+            State::Reading(pieces) => match pieces.get(&number) {
+                Some(Some(place)) => Some(place),
+                _ => return Found::Missing(id, number),
+            },
+            State::Ready(places, _) => places.get(number as usize),
+        };
+        let in_block = (into & ((1 << entry.block_shift) - 1)) as u32;
+        let block = place.filter(|place| !place.is_empty());
+        let rule = block.map(|place| rule_in(self.maps.read(place.start), in_block));
+        Found::Rule(rule.unwrap_or(Rule::NO_ROW))
     }
 
-    /// Asks for the rows of an executable, once.
-    pub fn request(&mut self, id: ExecutableId, executables: &Executables) {
-        let file = executables.get(id).file().and_then(|file| file.try_clone().ok());
+    /// Asks for the rows of an executable, and for some blocks before the others, once each.
+    pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) {
         let entry = self.entry(id, executables);
-        if !matches!(entry.state, State::Unread) {
+        let is_new = matches!(entry.state, State::Unread);
+        if is_new {
+            entry.state = State::Reading(HashMap::new());
+        }
+        let State::Reading(asked) = &mut entry.state else { return };
+        let is_unasked = |block: &u32| !asked.contains_key(block);
+        let blocks: Vec<u32> = blocks.iter().copied().filter(is_unasked).collect();
+        if blocks.is_empty() && !is_new {
             return;
         }
-        match file {
+        match executables.get(id).file().and_then(|file| file.try_clone().ok()) {
             Some(file) => {
-                entry.state = State::Reading;
-                self.loader.request(id, file);
+                asked.extend(blocks.iter().map(|block| (*block, None)));
+                self.loader.request(Wanted { executable: id, file, blocks, is_new });
             }
-            None => self.set_empty(id),
+            None if is_new => self.set_empty(id),
+            None => {}
         }
     }
 
@@ -403,15 +417,55 @@ impl Tables {
     pub fn take_loaded(&mut self, patience: Duration) -> Option<ExecutableId> {
         let loaded = self.loader.take(patience)?;
         let id = loaded.executable;
-        match loaded.frames {
+        match loaded.what {
+            What::Blocks(start, blocks) => self.take_blocks(id, start, &blocks),
+            What::Whole(frames) => self.take_whole(id, frames),
+        }
+        Some(id)
+    }
+
+    /// Takes blocks that were read before the rest.
+    fn take_blocks(&mut self, id: ExecutableId, start: u64, blocks: &[(u32, Block)]) {
+        for (number, block) in blocks {
+            let is_waited_for = |entry: &&Entry| {
+                entry.start == start
+                    && matches!(&entry.state, State::Reading(asked) if asked.get(number) == Some(&None))
+            };
+            if self.entries.get(&id).filter(is_waited_for).is_none() {
+                continue; // the whole was quicker, or the file has changed
+            }
+            let Some(place) = self.store(block) else { return };
+            let Some(entry) = self.entries.get_mut(&id) else { return };
+            if let State::Reading(known) = &mut entry.state {
+                set_block(&self.maps, &entry.numbers, *number, &place);
+                known.insert(*number, Some(place));
+            }
+        }
+    }
+
+    /// Takes all of a file's rows, in place of the blocks that there were.
+    fn take_whole(&mut self, id: ExecutableId, frames: Option<Result<CallFrames, Error>>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let numbers = entry.numbers.clone();
+        let pieces = match std::mem::replace(&mut entry.state, State::Unread) {
+            State::Reading(pieces) => pieces,
+            _ => HashMap::new(),
+        };
+        match frames {
             Some(Ok(frames)) => self.take_frames(id, &frames),
-            Some(Err(unwind::Error::NoCallFrames)) => self.set_empty(id),
+            Some(Err(Error::NoCallFrames)) => self.set_empty(id),
             _ => {
                 self.counts.unreadable += 1;
                 self.set_empty(id);
             }
         }
-        Some(id)
+        let has_moved = self.entries.get(&id).is_some_and(|entry| entry.numbers != numbers);
+        for (number, place) in pieces.into_iter().filter_map(|(n, place)| Some((n, place?))) {
+            if has_moved {
+                let _ = self.maps.set_block(numbers.start + number, 0);
+            }
+            self.retired.push(place);
+        }
     }
 
     fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames) {
@@ -432,9 +486,8 @@ impl Tables {
             }
         }
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for (number, place) in entry.numbers.clone().zip(&places) {
-            let place = if place.is_empty() { abi::BLOCK_EMPTY } else { place.start };
-            let _ = self.maps.set_block(number, place); // the number is within the map
+        for (number, place) in (0..).zip(&places) {
+            set_block(&self.maps, &entry.numbers, number, place);
         }
         entry.used = self.clock;
         entry.state = State::Ready(places, table.rows);
@@ -533,5 +586,13 @@ impl Tables {
                 break;
             }
         }
+    }
+}
+
+/// Publishes where one of an executable's blocks is.
+fn set_block(maps: &WalkMaps, numbers: &Range<u32>, number: u32, place: &Range<u32>) {
+    let place = if place.is_empty() { abi::BLOCK_EMPTY } else { place.start };
+    if number < numbers.end - numbers.start {
+        let _ = maps.set_block(numbers.start + number, place); // the number is within the map
     }
 }

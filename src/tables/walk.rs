@@ -1,45 +1,57 @@
 //! Walks a copied stack here, by the rows that the kernel has: twin of `bpf/walk.h`.
 
+use std::collections::BTreeSet;
+
 use profile::{ExecutableId, StackEnd, VirtAddr};
 use unwind::arch::RED_ZONE;
 use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
-use crate::events::{StackCopy, UserFrame};
-use crate::processes::{Executables, Memory};
+use crate::events::{RestOfStack, UserFrame};
+use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT, USER_FRAMES_MAX};
+use crate::processes::{Executables, Mapping, Memory};
+
+/// Blocks that are asked for at once beside the one that is needed.
+const BLOCKS_AHEAD: usize = 63;
+/// Words of a stack that lead to code and are looked at to find them.
+const WORDS_MAX: usize = 1024;
 
 /// What came of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Walked {
     /// All frames that can be found, and why they end.
     Done(Box<[UserFrame]>, StackEnd),
-    /// The rows of this executable are needed first.
-    Needs(ExecutableId),
+    /// The rows of this executable are needed first, these blocks of them most.
+    Needs(ExecutableId, Vec<u32>),
 }
 
 impl Tables {
-    /// Walks a copied stack, at most `limit` frames. `memory`: what was mapped when it was copied.
+    /// Goes on with a walk. `frames`: those that it has, the last of which `rest` tells.
+    /// `memory`: what was mapped when the stack was copied.
     pub fn walk(
         &mut self,
-        copy: &StackCopy,
+        frames: &[UserFrame],
+        rest: &RestOfStack,
         memory: &Memory,
         executables: &Executables,
-        limit: usize,
     ) -> Walked {
-        let mut at = Registers::interrupted(copy.ip, copy.registers);
+        let mut at = rest.at;
         let lowest = at.sp.wrapping_sub(RED_ZONE);
         let read = |address: u64| {
             let into = usize::try_from(address.checked_sub(lowest)?).ok()?;
-            Some(u64::from_ne_bytes(copy.stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
+            Some(u64::from_ne_bytes(rest.stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
         };
-        let mut frames = vec![frame(&at, false)];
+        let mut frames = frames.to_vec();
         let end = loop {
-            if frames.len() >= limit {
+            if frames.len() >= USER_FRAMES_MAX as usize {
                 break StackEnd::Depth;
             }
             let rule = match self.find(memory, executables, VirtAddr(at.place())) {
                 Found::Rule(rule) => rule,
-                Found::Missing(id) => return Walked::Needs(id),
+                Found::Missing(id, block) => {
+                    let blocks = self.blocks_ahead(&rest.stack, memory, executables, id);
+                    return Walked::Needs(id, [vec![block], blocks].concat());
+                }
                 Found::Refused => break StackEnd::NoTable,
                 Found::NoMapping => break StackEnd::NoMapping,
             };
@@ -47,12 +59,12 @@ impl Tables {
                 Step::Caller(caller) => (caller, false),
                 Step::NoRow => match frame_pointer::step(&at, read) {
                     Ok(caller) if memory.find(VirtAddr(caller.place())).is_some() => (caller, true),
-                    Err(frame_pointer::End::Unreadable) => break self.unread(copy),
+                    Err(frame_pointer::End::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },
                 Step::Bottom => break StackEnd::Bottom,
                 Step::NotExpressible => break StackEnd::NotExpressible,
-                Step::Unreadable => break self.unread(copy),
+                Step::Unreadable => break self.unread(rest),
                 Step::ReturnAddress => break StackEnd::ReturnAddress,
             };
             at = caller;
@@ -61,13 +73,35 @@ impl Tables {
         Walked::Done(frames.into(), end)
     }
 
+    /// Guesses which blocks of an executable a walk needs that cannot see them before it has the first: all that words
+    /// of the stack lead to. Some are of calls that are over; a block more does not cost much.
+    fn blocks_ahead(
+        &self,
+        stack: &[u8],
+        memory: &Memory,
+        executables: &Executables,
+        id: ExecutableId,
+    ) -> Vec<u32> {
+        let is_its = |mapping: &&Mapping| mapping.executable == id;
+        let mapped: Vec<_> = memory.iter().filter(is_its).map(|at| at.start..at.end).collect();
+        let words = stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let code = words.map(u64::from_ne_bytes).filter(|at| mapped.iter().any(|m| m.contains(at)));
+        let blocks: BTreeSet<u32> = code
+            .filter_map(|at| match self.find(memory, executables, VirtAddr(at)) {
+                Found::Missing(_, block) => Some(block),
+                _ => None,
+            })
+            .take(WORDS_MAX)
+            .collect();
+        blocks.into_iter().take(BLOCKS_AHEAD).collect()
+    }
+
     /// Why a read failed: most likely the stack goes on behind the copy.
-    fn unread(&self, copy: &StackCopy) -> StackEnd {
-        if copy.stack.len() >= crate::kernel::abi::STACK_COPY_MAX {
-            StackEnd::CopyEnd
-        } else {
-            StackEnd::Unreadable
-        }
+    fn unread(&self, rest: &RestOfStack) -> StackEnd {
+        let lowest = rest.at.sp.wrapping_sub(RED_ZONE);
+        let bytes = lowest % PAGE_BYTES + rest.stack.len() as u64;
+        let is_full = [STACK_COPY_SHORT, STACK_COPY_MAX].contains(&(bytes as usize));
+        if is_full { StackEnd::CopyEnd } else { StackEnd::Unreadable }
     }
 }
 

@@ -166,7 +166,7 @@ mod tests {
             start: VirtAddr(0x1000),
             end: VirtAddr(0x2000),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
         });
         processes.apply(Timed { time: 1, event });
@@ -190,7 +190,7 @@ mod tests {
             user: frames.iter().enumerate().map(frame).collect(),
             kernel_end: StackEnd::Absent,
             user_end,
-            copy: None,
+            rest: None,
         }
     }
 

@@ -27,6 +27,17 @@ pub fn everytick() -> Command {
     Command::new(env!("CARGO_BIN_EXE_everytick"))
 }
 
+/// The files of the system's libraries and programs, and of the Rust toolchain's libraries.
+pub fn installed_files() -> Vec<PathBuf> {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let sysroot = String::from_utf8(sysroot.stdout).unwrap();
+    let toolchain = Path::new(sysroot.trim()).join("lib");
+    let directories = [Path::new("/usr/lib/x86_64-linux-gnu"), Path::new("/usr/bin"), &toolchain];
+    let entries = directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.symlink_metadata().unwrap().is_file()).collect()
+}
+
 /// An empty directory that goes with the story.
 pub fn directory() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -43,7 +43,8 @@ pub struct Served {
 /// Mounts a file system whose one file holds these bytes.
 pub fn serve(place: &Path, program: Vec<u8>) -> Served {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let device = File::options().read(true).write(true).custom_flags(flags).open("/dev/fuse").unwrap();
+    let device =
+        File::options().read(true).write(true).custom_flags(flags).open("/dev/fuse").unwrap();
     rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::empty()).unwrap(); // mount inherits it
     let options =
         format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
@@ -70,23 +71,23 @@ impl Drop for Served {
     }
 }
 
-/// Answers until it is unmounted or told to be silent. From then on requests are not even taken: the kernel would
-/// not let a process end whose request is taken and not answered.
+/// Answers until it is unmounted or told to be silent. From then on requests are taken and not answered: the kernel does
+/// not let a process end that waits for such an answer.
 fn answer_all(mut device: &File, program: &[u8], is_silent: &AtomicBool) {
     let mut request = vec![0; 1 << 20];
     loop {
         thread::sleep(TURN);
-        if is_silent.load(Ordering::SeqCst) {
-            continue;
-        }
         match device.read(&mut request) {
+            Ok(_) if is_silent.load(Ordering::SeqCst) => {}
             Ok(len) => {
                 if let Some(answer) = answer(&request[..len], program) {
                     let _ = device.write(&answer); // who asked may be gone
                 }
             }
             // Nobody asks, or it is not mounted yet.
-            Err(error) if [ErrorKind::WouldBlock, ErrorKind::PermissionDenied].contains(&error.kind()) => {}
+            Err(error)
+                if [ErrorKind::WouldBlock, ErrorKind::PermissionDenied].contains(&error.kind()) => {
+            }
             Err(_) => break,
         }
     }

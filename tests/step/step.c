@@ -2,9 +2,9 @@
 /* Gives the inline functions of the kernel's step a name that can be called, and memory that can be made up. */
 #include "frame_pointer.h"
 
-typedef bool (*read_word)(const void *memory, u64 address, u64 *word);
+typedef bool (*read_function)(const void *memory, u64 address, u64 *word);
 
-static __thread read_word reader;
+static __thread read_function reader;
 static __thread const void *memory;
 
 static inline bool read_user(void *to, u32 size, u64 address)
@@ -16,11 +16,17 @@ static inline bool read_user(void *to, u32 size, u64 address)
 	return true;
 }
 
-u32 host_step(struct registers *r, u64 *all, u64 rule, read_word read, const void *from)
+static inline bool read_word(struct stack *stack, u64 *value, u64 address)
+{
+	(void)stack;
+	return reader(memory, address, value);
+}
+
+u32 host_step(struct registers *r, u64 rule, read_function read, const void *from)
 {
 	reader = read;
 	memory = from;
-	return step_by_rule(r, all, rule);
+	return step_by_rule(r, NULL, rule);
 }
 
 bool host_frame_pointer_ready(const struct registers *r)

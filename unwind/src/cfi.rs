@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, LittleEndian, Register as Column,
-    RegisterRule, UnwindContext, UnwindExpression, UnwindOffset, UnwindSection, UnwindTableRow,
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, FrameDescriptionEntry, LittleEndian,
+    Register as Column, RegisterRule, UnwindContext, UnwindExpression, UnwindOffset, UnwindSection,
+    UnwindTableRow,
 };
 
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
@@ -24,6 +25,8 @@ type Row = UnwindTableRow<usize>;
 
 /// FDEs read from one section: 24 bytes each while it is read.
 const FUNCTIONS_MAX: usize = 1 << 21;
+/// Bytes of an entry's length, which it does not count.
+const LENGTH_BYTES: usize = 4;
 /// Bytes of instructions run, as a multiple of the section's. Every FDE runs those of its CIE
 /// too, so a hostile file could ask for the square of its size.
 const WORK_MAX: usize = 32;
@@ -80,8 +83,8 @@ impl LeftOut {
 
 /// One FDE.
 #[derive(Clone, Copy, Debug)]
-struct Function<O> {
-    start: u64,
+pub(crate) struct Function<O> {
+    pub start: u64,
     end: u64,
     at: O,
 }
@@ -122,24 +125,38 @@ where
         text: Range<u64>,
         with_base: bool,
     ) -> Self {
-        let mut seen = Seen::default();
-        let mut cies = Cies { section, bases, by_offset: HashMap::new(), last: None };
-        let mut functions = functions(&mut cies, &text, &mut seen.left_out);
+        let mut cies = Cies::new(section, bases);
+        let mut left_out = LeftOut::default();
+        let mut functions = functions(&mut cies, &text, &mut left_out);
         if !functions.is_sorted_by_key(|function| function.start) {
             functions.sort_by_key(|function| function.start);
         }
+        let work = section.section().len().saturating_mul(WORK_MAX);
+        let mut layer = Self::of(section, bases, functions, work, with_base);
+        (layer.cies, layer.seen.left_out) = (cies, left_out);
+        layer
+    }
+
+    /// Takes some functions of a section, sorted by address. `work`: bytes of instructions that may be run.
+    pub fn of(
+        section: &'s S,
+        bases: &'s BaseAddresses,
+        mut functions: Vec<Function<S::Offset>>,
+        work: usize,
+        with_base: bool,
+    ) -> Self {
         functions.dedup_by_key(|function| function.start);
         Self {
             section,
-            cies,
+            cies: Cies::new(section, bases),
             functions,
             next: 0,
             last: 0..0,
             context: UnwindContext::new(),
-            work: section.section().len().saturating_mul(WORK_MAX),
+            work,
             with_base,
             needs_base: false,
-            seen,
+            seen: Seen::default(),
         }
     }
 }
@@ -204,11 +221,15 @@ struct Cies<'s, 'a, S: UnwindSection<Slice<'a>>> {
     last: Option<(S::Offset, CommonInformationEntry<Slice<'a>>)>,
 }
 
-impl<'a, S> Cies<'_, 'a, S>
+impl<'s, 'a, S> Cies<'s, 'a, S>
 where
     S: UnwindSection<Slice<'a>>,
     S::Offset: UnwindOffset<usize> + std::hash::Hash,
 {
+    fn new(section: &'s S, bases: &'s BaseAddresses) -> Self {
+        Self { section, bases, by_offset: HashMap::new(), last: None }
+    }
+
     fn get(&mut self, at: S::Offset) -> gimli::Result<CommonInformationEntry<Slice<'a>>> {
         if let Some((_, cie)) = self.last.as_ref().filter(|(last, _)| *last == at) {
             return Ok(cie.clone());
@@ -250,6 +271,38 @@ where
     }
 }
 
+/// Reads the function whose FDE is at a place of the section, or just behind if that one is empty: linkers list but
+/// one of two with the same address. `None` when there is none, or it is not in the text.
+pub(crate) fn function_at<'a, S>(
+    section: &S,
+    bases: &BaseAddresses,
+    at: S::Offset,
+    text: &Range<u64>,
+) -> Option<Function<S::Offset>>
+where
+    S: UnwindSection<Slice<'a>>,
+    S::Offset: UnwindOffset<usize>,
+{
+    let fde = section.fde_from_offset(bases, at, S::cie_from_offset).ok()?;
+    if fde.len() > 0 {
+        return function_of(&fde, at, text);
+    }
+    let behind = S::Offset::from(fde.offset().checked_add(LENGTH_BYTES + fde.entry_len())?);
+    let fde = section.fde_from_offset(bases, behind, S::cie_from_offset).ok()?;
+    function_of(&fde, behind, text)
+}
+
+/// Says where a function lies, if that is in the text.
+fn function_of<'a, O: UnwindOffset<usize>>(
+    fde: &FrameDescriptionEntry<Slice<'a>>,
+    at: O,
+    text: &Range<u64>,
+) -> Option<Function<O>> {
+    let start = fde.initial_address();
+    let end = start.saturating_add(fde.len()).min(text.end);
+    (text.contains(&start) && fde.len() > 0).then_some(Function { start, end, at })
+}
+
 /// Lists the functions of a section that lie in the text.
 fn functions<'a, S>(
     cies: &mut Cies<'_, 'a, S>,
@@ -269,12 +322,7 @@ where
             Ok(Some(CieOrFde::Fde(partial))) => {
                 let at = S::Offset::from(partial.offset());
                 match partial.parse(|_, _, at| cies.get(at)) {
-                    Ok(fde) if text.contains(&fde.initial_address()) && fde.len() > 0 => {
-                        let start = fde.initial_address();
-                        let end = start.saturating_add(fde.len()).min(text.end);
-                        functions.push(Function { start, end, at });
-                    }
-                    Ok(_) => {}
+                    Ok(fde) => functions.extend(function_of(&fde, at, text)),
                     Err(_) => left_out.malformed += 1,
                 }
             }

@@ -39,7 +39,7 @@ pub(crate) trait Layer {
 }
 
 /// Ranges of addresses with one rule each, given one after the other: what the simpler layers are made of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ranges {
     /// What was not given yet, in the order of addresses.
     pub waiting: VecDeque<(Range<u64>, Rule)>,

@@ -18,6 +18,7 @@ mod go;
 mod known_code;
 mod layers;
 mod linker_code;
+mod pieces;
 pub mod reference;
 mod rule;
 mod sections;
@@ -32,11 +33,13 @@ use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian};
 pub use cfi::LeftOut;
 pub use check::{Checked, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
+pub use pieces::Pieces;
 pub use rule::{Cfa, Gap, Rule, Saved};
 pub use sections::Sections;
 pub use step::{Registers, Step, step};
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
+    table_start,
 };
 
 use cfi::{CallFrameLayer, Slice};
@@ -66,12 +69,20 @@ pub struct CallFrames {
 /// # Errors
 /// [`Error`] when there is no table to be had at all. One bad function never fails the file.
 pub fn read(file: ReadAt<'_>) -> Result<CallFrames, Error> {
+    read_between(file, &mut || {})
+}
+
+/// The same, which says after each function that something else could be done now.
+///
+/// # Errors
+/// As [`read()`].
+pub fn read_between(file: ReadAt<'_>, between: &mut dyn FnMut()) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
     let text = text(&elf)?;
     let loaded = |range| elf.loaded(range);
     let go = FunctionTable::read(&elf, &loaded);
     let dwarf = Dwarf::read(&elf, go.is_none())?;
-    match read_layers(&elf, &dwarf, go.as_ref(), text) {
+    match read_layers(&elf, &dwarf, go.as_ref(), text, between) {
         frames if frames.table.rows == 0 && dwarf.is_empty() => Err(Error::NoCallFrames),
         frames => Ok(frames),
     }
@@ -101,11 +112,15 @@ impl Dwarf {
             Err(error) if eh_frame.bytes.is_empty() && with_debug_frame => return Err(error),
             _ => Section::default(),
         };
+        Ok(Self { debug_frame, ..Self::of_eh_frame(elf, eh_frame) })
+    }
+
+    fn of_eh_frame(elf: &Elf<'_>, eh_frame: Section) -> Self {
         let bases = BaseAddresses::default()
             .set_text(elf.address_of(".text").unwrap_or(0))
             .set_got(elf.address_of(".got").unwrap_or(0))
             .set_eh_frame(eh_frame.address);
-        Ok(Self { eh_frame, debug_frame, bases })
+        Self { eh_frame, debug_frame: Section::default(), bases }
     }
 
     fn is_empty(&self) -> bool {
@@ -141,12 +156,14 @@ fn read_layers(
     dwarf: &Dwarf,
     go: Option<&FunctionTable>,
     text: Range<u64>,
+    between: &mut dyn FnMut(),
 ) -> CallFrames {
     let (mut with_base, mut block_shift) = (false, BLOCK_SHIFT_MAX);
     // Few files have a CFA in the base register, or more rules in one place than a block can
     // number: those are read again.
     loop {
-        let (frames, needs_base) = read_once(elf, dwarf, go, &text, with_base, block_shift);
+        let (frames, needs_base) =
+            read_once(elf, dwarf, go, &text, (with_base, block_shift), between);
         if needs_base && !with_base {
             with_base = true;
         } else if frames.table.crowded_out > 0 && block_shift > BLOCK_SHIFT_MIN {
@@ -163,8 +180,8 @@ fn read_once(
     dwarf: &Dwarf,
     go: Option<&FunctionTable>,
     text: &Range<u64>,
-    with_base: bool,
-    block_shift: u32,
+    (with_base, block_shift): (bool, u32),
+    between: &mut dyn FnMut(),
 ) -> (CallFrames, bool) {
     let (eh_frame, debug_frame) = (dwarf.eh_frame(), dwarf.debug_frame());
     let loaded = |range| elf.loaded(range);
@@ -186,6 +203,7 @@ fn read_once(
         if !dwarf.contains(&below) {
             add(&mut frames.beyond, function);
         }
+        between();
     });
     for seen in layers.iter().map(|layer| layer.seen()) {
         frames.functions += seen.functions;

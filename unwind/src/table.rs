@@ -134,29 +134,38 @@ fn encoded(rule: Rule) -> Encoded {
     u64::from_le_bytes(rule.encode())
 }
 
+/// Gives where the table of a text begins.
+pub fn table_start(text: u64) -> u64 {
+    text - text % BUCKET_TEXT
+}
+
 impl TableBuilder {
     /// Starts the table of the text from `start` to before `end`, at most [`TEXT_MAX`] bytes, in
     /// blocks of `1 << block_shift` bytes.
     pub fn new(start: u64, end: u64, block_shift: u32) -> Self {
         let block_shift = block_shift.clamp(BLOCK_SHIFT_MIN, BLOCK_SHIFT_MAX);
-        let start = start - start % BUCKET_TEXT;
+        let start = table_start(start);
         let end = end.clamp(start, start.saturating_add(TEXT_MAX));
         let table = Table { start, block_shift, ..Table::default() };
         let in_force = encoded(Rule::NO_ROW);
         Self { table, end, block: BlockBuilder::new(in_force), in_force }
     }
 
-    /// Adds a row: from this address on `rule` is in force. Rows outside the text or before
-    /// the last one are ignored, and so are those that change nothing.
+    /// Adds a row: from this address on `rule` is in force. Rows behind the text or before
+    /// the last one are ignored, and so are those that change nothing. The last of those before the
+    /// text is in force where it begins.
     pub fn push(&mut self, address: u64, rule: Rule) {
-        let Some(into) = address.checked_sub(self.table.start).filter(|_| address < self.end)
-        else {
-            return;
-        };
         let rule = encoded(rule);
-        if rule == self.in_force {
+        if rule == self.in_force || address >= self.end {
             return;
         }
+        let Some(into) = address.checked_sub(self.table.start) else {
+            if self.block.is_untouched() && self.table.blocks.is_empty() {
+                self.block = BlockBuilder::new(rule);
+                self.in_force = rule;
+            }
+            return;
+        };
         let text = self.table.block_text();
         let block = (into / text) as usize;
         if block < self.table.blocks.len() {
@@ -241,6 +250,11 @@ impl BlockBuilder {
         let mut rules = RuleNumbers { rules: Vec::new(), slots: [0; 2 * RULES_MAX] };
         let row = u16::from(rules.number_of(in_force).unwrap_or(0));
         Self { rows: vec![row], last: 0, first: Vec::new(), rules, crowded_out: 0 }
+    }
+
+    /// Whether all that it has is the row in force where it begins.
+    fn is_untouched(&self) -> bool {
+        self.rows.len() == 1
     }
 
     fn is_empty(&self) -> bool {

@@ -21,19 +21,14 @@ struct KernelRegisters {
     base: u64,
     known: u32,
     is_return: u32,
+    all: [u64; REGISTERS],
 }
 
 type ReadWord = unsafe extern "C" fn(*const c_void, u64, *mut u64) -> bool;
 type Read<'a> = &'a dyn Fn(u64) -> Option<u64>;
 
 unsafe extern "C" {
-    fn host_step(
-        r: *mut KernelRegisters,
-        all: *mut u64,
-        rule: u64,
-        read: ReadWord,
-        from: *const c_void,
-    ) -> u32;
+    fn host_step(r: *mut KernelRegisters, rule: u64, read: ReadWord, from: *const c_void) -> u32;
     fn host_frame_pointer_ready(r: *const KernelRegisters) -> bool;
     fn host_frame_pointer_step(r: *mut KernelRegisters, saved_fp: u64, return_address: u64)
     -> bool;
@@ -41,14 +36,14 @@ unsafe extern "C" {
 
 /// Steps to the caller by a rule, as the kernel does. Twin of [`unwind::step()`].
 pub fn step(at: &Registers, rule: &Rule, read: Read<'_>) -> Step {
-    let (mut registers, mut all) = to_kernel(at);
+    let mut registers = to_kernel(at);
     let rule = u64::from_le_bytes(rule.encode());
     let from: *const Read<'_> = &read;
-    // SAFETY: the function reads and writes the two structures that it is given, and calls
+    // SAFETY: the function reads and writes the structure that it is given, and calls
     // `read_word` with `from`, which lives until it returns.
-    let step = unsafe { host_step(&mut registers, all.as_mut_ptr(), rule, read_word, from.cast()) };
+    let step = unsafe { host_step(&mut registers, rule, read_word, from.cast()) };
     match step {
-        0 => Step::Caller(from_kernel(&registers, &all)),
+        0 => Step::Caller(from_kernel(&registers)),
         1 => Step::Bottom,
         2 => Step::NoRow,
         3 => Step::NotExpressible,
@@ -68,7 +63,7 @@ unsafe extern "C" fn read_word(from: *const c_void, address: u64, word: *mut u64
 /// # Errors
 /// The reason when there is no caller to be found.
 pub fn frame_pointer_step(at: &Registers, read: Read<'_>) -> Result<Registers, End> {
-    let (mut registers, all) = to_kernel(at);
+    let mut registers = to_kernel(at);
     // SAFETY: the function reads the structure that it is given and nothing else.
     if !unsafe { host_frame_pointer_ready(&registers) } {
         return Err(End::FramePointer);
@@ -79,24 +74,24 @@ pub fn frame_pointer_step(at: &Registers, read: Read<'_>) -> Result<Registers, E
     if !unsafe { host_frame_pointer_step(&mut registers, saved_fp, return_address) } {
         return Err(End::ReturnAddress);
     }
-    Ok(from_kernel(&registers, &all))
+    Ok(from_kernel(&registers))
 }
 
-fn to_kernel(at: &Registers) -> (KernelRegisters, [u64; REGISTERS]) {
+fn to_kernel(at: &Registers) -> KernelRegisters {
     let known = [(at.fp.is_some(), KNOWN_FP), (at.base.is_some(), KNOWN_BASE)];
     let known = known.iter().filter(|(is_known, _)| *is_known).map(|(_, bit)| bit).sum::<u32>();
-    let registers = KernelRegisters {
+    KernelRegisters {
         ip: at.ip,
         sp: at.sp,
         fp: at.fp.unwrap_or(0),
         base: at.base.unwrap_or(0),
         known: known | if at.all.is_some() { KNOWN_ALL } else { 0 },
         is_return: at.is_return.into(),
-    };
-    (registers, at.all.unwrap_or_default())
+        all: at.all.unwrap_or_default(),
+    }
 }
 
-fn from_kernel(registers: &KernelRegisters, all: &[u64; REGISTERS]) -> Registers {
+fn from_kernel(registers: &KernelRegisters) -> Registers {
     let known = |bit| registers.known & bit != 0;
     Registers {
         ip: registers.ip,
@@ -104,7 +99,7 @@ fn from_kernel(registers: &KernelRegisters, all: &[u64; REGISTERS]) -> Registers
         sp: registers.sp,
         fp: known(KNOWN_FP).then_some(registers.fp),
         base: known(KNOWN_BASE).then_some(registers.base),
-        all: known(KNOWN_ALL).then_some(*all),
+        all: known(KNOWN_ALL).then_some(registers.all),
     }
 }
 
