@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use common::{
-    Running, alone, compile, directory, everytick, pause, record, recorded, signal, start_record,
+    Running, alone, compile, compile_with, directory, everytick, pause, record, recorded, signal,
+    start_record,
 };
 use rustix::process::Signal;
 
@@ -127,6 +129,74 @@ fn programs_loaded() -> usize {
     let text = String::from_utf8(output.stdout).unwrap();
     let ours = ["perf_event  name sample", "raw_tracepoint  name follow"];
     text.lines().filter(|line| ours.iter().any(|name| line.contains(name))).count()
+}
+
+#[test]
+fn process_events_that_find_no_room_are_counted_and_made_up_for() {
+    let _alone = alone();
+    let place = directory();
+    let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let [one, two] = [3, 4].map(|number| {
+        let define = format!("-DNUMBER={number}");
+        path(compile_with("churn/turns.c", place.path(), &format!("turns{number}"), &[&define]))
+    });
+    let storm = path(compile_with("churn/children.c", place.path(), "children", &["-DNUMBER=5"]));
+    let chain = compile("chain.c", place.path(), "chain");
+    let output = directory();
+    let child = start_record(output.path(), &["-F", "499", "-d", "6", "--side-band-size", "4"]);
+    pause(1000);
+    let mut storms: Vec<_> =
+        (0..4).map(|_| Command::new(&storm).args(["300", &one, &two]).spawn().unwrap()).collect();
+    // Nobody reads for a while: what the kernel tells of these is among what is lost.
+    signal(&child, Signal::STOP);
+    pause(300);
+    let running: Vec<Running> = (0..3).map(|_| Running::start(&chain)).collect();
+    pause(100);
+    signal(&child, Signal::CONT);
+    storms.iter_mut().for_each(|storm| assert!(storm.wait().unwrap().success()));
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    drop(running);
+
+    let note = recorded.stderr.lines().find(|line| line.contains("process events lost"));
+    let lost: u64 =
+        note.unwrap().split_whitespace().nth(1).unwrap().replace(',', "").parse().unwrap();
+    assert!(lost > 10, "{}", recorded.stderr);
+    let all = recorded.samples_through(&["chain"]);
+    let named = recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]);
+    assert!(all > 500 && named * 100 > all * 95, "{named} of {all}\n{}", recorded.stderr);
+}
+
+#[test]
+fn what_has_exited_leaves_nothing_in_the_maps_of_the_kernel() {
+    let _alone = alone();
+    let place = directory();
+    let define = |number| format!("-DNUMBER={number}");
+    let turns = compile_with("churn/turns.c", place.path(), "turns", &[&define(3)]);
+    let parent = compile_with("churn/children.c", place.path(), "children", &[&define(5)]);
+    let output = directory();
+    let child = start_record(output.path(), &["-F", "997", "-d", "6"]);
+    pause(1000);
+    let storm = Command::new(&parent).arg("500").arg(&turns).arg(&turns).status().unwrap();
+    assert!(storm.success());
+    pause(2500);
+    for map in ["processes", "stamps"] {
+        let (there, gone) = kept_of(map);
+        assert!(there > 0 || map == "stamps", "{map} is empty");
+        assert!(gone <= 2, "{gone} processes that are gone are in {map}"); // one may just be going
+    }
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    assert!(recorded.samples_through(&["turns", "main", "a_3"]) > 100, "{}", recorded.stderr);
+}
+
+/// Counts the processes that a map of the sampler has an element for: those that are there, and those that are not.
+fn kept_of(map: &str) -> (usize, usize) {
+    let output = Command::new("bpftool").args(["-j", "map", "dump", "name", map]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let keys = text.split("\"formatted\":{\"key\":").skip(1);
+    let pids = keys.map(|rest| rest.split(',').next().unwrap().parse::<u32>().unwrap());
+    let is_there = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+    let (there, gone): (Vec<u32>, Vec<u32>) = pids.partition(is_there);
+    (there.len(), gone.len())
 }
 
 #[test]

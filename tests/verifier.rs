@@ -6,7 +6,7 @@
 mod common;
 
 use everytick::kernel::abi::CgroupKey;
-use everytick::kernel::{Filters, Settings, Walker, verifier_costs};
+use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker, verifier_costs};
 use expect_test::expect_file;
 
 /// Everything that can be switched on, so that no code is dead.
@@ -30,6 +30,7 @@ fn settings() -> Settings {
         user_frames_limit: 1024,
         tick_limit: 150_000,
         ring_bytes: 1 << 20,
+        side_band_bytes: SIDE_BAND_BYTES,
     }
 }
 

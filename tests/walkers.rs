@@ -31,6 +31,7 @@ fn settings(pid: u32, walker: Walker) -> Settings {
         user_frames_limit: walker.frames_max(),
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
         ring_bytes: 4 << 20,
+        side_band_bytes: everytick::kernel::SIDE_BAND_BYTES,
     }
 }
 

@@ -51,6 +51,11 @@ impl BuildId {
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (1..=Self::MAX_LEN).contains(&bytes.len()).then(|| Self(bytes.into()))
     }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Display for BuildId {

@@ -136,7 +136,7 @@ fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, UserFrame};
+    use crate::events::{Event, FileIdentity, Mapped, Timed, UserFrame};
     use crate::processes::Processes;
     use profile::{Cpu, Pid, Tid};
 
@@ -163,14 +163,16 @@ mod tests {
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
         let mut processes = Processes::new(Executables::new(0));
-        processes.apply(Event::Mapped(Mapped {
+        let event = Event::Mapped(Mapped {
             pid: Pid(7),
+            tid: Tid(7),
             start: VirtAddr(0x1000),
             end: VirtAddr(0x2000),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
-        }));
+        });
+        processes.apply(Timed { time: 1, event });
         let mut aggregator = Aggregator::new(1 << 20);
         aggregator.saw(sample);
         aggregator.add(sample, None, &processes.memory(Pid(7)), &processes.executables);

@@ -35,6 +35,9 @@ pub(super) enum Command {
     /// Name addresses for a running `record`.
     #[command(hide = true)]
     SymbolizerWorker,
+    /// Open files for it.
+    #[command(hide = true)]
+    OpenerWorker,
 }
 
 /// What `record` is to do.
@@ -94,6 +97,10 @@ pub(super) struct RecordArguments {
     /// Microseconds after which a tick cuts the stack that it walks.
     #[arg(long, value_name = "MICROSECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub tick_limit: Option<u32>,
+
+    /// KiB of memory in which each CPU's process events wait for the agent.
+    #[arg(long, value_name = "KIB", hide = true, value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
+    pub side_band_size: Option<u32>,
 
     /// MiB of kernel memory for unwind tables; what was not sampled for longest makes room.
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1024))]

@@ -13,7 +13,9 @@ use rustix::time::{ClockId, clock_gettime};
 use super::filters::pid_namespace;
 use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
-use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
+use crate::kernel::{
+    Filters, SIDE_BAND_BYTES, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus,
+};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Limits, Scan, Session};
 
@@ -268,6 +270,7 @@ fn try_record() -> Result<(u64, f64)> {
         user_frames_limit: walker.frames_max(),
         tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
+        side_band_bytes: SIDE_BAND_BYTES,
     };
     let mut session = Session::start(settings, Scan::Only(Vec::new()), Limits::default(), None)
         .map_err(explain)?;

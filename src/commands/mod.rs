@@ -1,4 +1,4 @@
-//! What a person types: `record`, `doctor`, `unwind`, `verify`, and the worker that `record` starts.
+//! What a person types: `record`, `doctor`, `unwind`, `verify`, and the workers that these start.
 
 mod child;
 mod cli;
@@ -14,6 +14,7 @@ mod unwind;
 mod verify;
 mod verify_report;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,7 +28,8 @@ pub fn run() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
-        Command::SymbolizerWorker => worker(),
+        Command::SymbolizerWorker => symbolizer_worker(),
+        Command::OpenerWorker => opener_worker(),
     };
     outcome.unwrap_or_else(|error| {
         terminal::line(&format!("everytick: {error:#}"));
@@ -35,7 +37,12 @@ pub fn run() -> ExitCode {
     })
 }
 
-fn worker() -> anyhow::Result<ExitCode> {
+fn symbolizer_worker() -> anyhow::Result<ExitCode> {
     symbolizer::worker::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn opener_worker() -> anyhow::Result<ExitCode> {
+    crate::processes::serve_opener(std::io::stdin().as_fd())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use super::summary::{Cost, Trouble, comments, summary};
 use super::{child, filters, refusal, terminal};
 use crate::deliver::Outputs;
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
-use crate::kernel::{Settings, Walker, online_cpus};
+use crate::kernel::{SIDE_BAND_BYTES, Settings, Walker, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
 use crate::session::{Limits, Recording, Scan, Session};
@@ -76,6 +76,7 @@ fn settings(arguments: &RecordArguments) -> Result<Settings> {
         user_frames_limit: walker.frames_max(),
         tick_limit: arguments.tick_limit.map_or(TICK_LIMIT_NS, |microseconds| microseconds * 1000),
         ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
+        side_band_bytes: arguments.side_band_size.map_or(SIDE_BAND_BYTES, whole_ring),
     })
 }
 
@@ -179,6 +180,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         let cost = Cost {
             sampler: recording.sampler_time,
             symbolizer: symbolizer.usage(),
+            opener: executables.opener_usage(),
             map_bytes: recording.map_bytes,
             tables: recording.tables,
             finished: recording.finished,
@@ -187,6 +189,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
             unnamed: &unnamed,
             executables,
             side_band_lost: recording.side_band_lost,
+            looked_up: recording.processes.looked_up(),
             not_followed: recording.not_followed,
         };
         terminal::line(summary(&profile, &cost, &trouble).trim_end());

@@ -22,6 +22,7 @@ const TOP: usize = 5;
 pub(super) struct Cost {
     pub sampler: SamplerTime,
     pub symbolizer: Usage,
+    pub opener: Usage,
     pub map_bytes: u64,
     /// What unwinding needed.
     pub tables: TableCounts,
@@ -34,6 +35,8 @@ pub(super) struct Trouble<'a> {
     pub unnamed: &'a [Unnamed],
     pub executables: &'a Executables,
     pub side_band_lost: u64,
+    /// Processes that /proc was asked about after the start.
+    pub looked_up: u64,
     pub not_followed: u64,
 }
 
@@ -129,10 +132,17 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
         lines.push(format!("no names in {more} more executables"));
     }
     let counts = [
-        (trouble.side_band_lost, "process events lost: some frames may lack their executable"),
         (trouble.not_followed, "child processes were too many to follow and are missing"),
         (trouble.executables.unopened(), "executables could not be opened in time"),
+        (trouble.executables.unanswered(), "of these are on a file system that did not answer"),
     ];
+    if trouble.side_band_lost > 0 {
+        lines.push(format!(
+            "{} process events lost; {} looked up in /proc again, stacks from in between may lack frames",
+            thousands(trouble.side_band_lost),
+            counted(trouble.looked_up, "process", "processes"),
+        ));
+    }
     let present = counts.into_iter().filter(|(count, _)| *count > 0);
     lines.extend(present.map(|(count, what)| format!("{} {what}", thousands(count))));
     lines
@@ -159,23 +169,25 @@ fn unwinding(cost: &Cost) -> String {
 }
 
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
-    let Cost { sampler, symbolizer, map_bytes, .. } = cost;
+    let Cost { sampler, symbolizer, opener, map_bytes, .. } = cost;
     let agent = Usage::own();
-    let cpu = agent.cpu + sampler.total + symbolizer.cpu;
+    let cpu = agent.cpu + opener.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
-        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
+        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, opener {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
          sampler       {:.1} us a tick, 99.9 % up to {:.0} us, at most {:.0} us\n  \
-         own memory    {:.1} MiB agent, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
+         own memory    {:.1} MiB agent, {:.1} MiB opener, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
         millis(cpu),
         share_of_machine(cpu, elapsed),
         millis(agent.cpu),
+        millis(opener.cpu),
         millis(symbolizer.cpu),
         millis(sampler.total),
         micros(sampler.per_tick()),
         micros(sampler.p999),
         micros(sampler.max),
         mib(agent.peak_rss_kib),
+        mib(opener.peak_rss_kib),
         mib(symbolizer.peak_rss_kib),
         mib(map_bytes >> 10),
     )

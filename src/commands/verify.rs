@@ -10,7 +10,7 @@ use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::{child, filters, record, refusal, terminal, verify_report};
-use crate::kernel::{Filters, Settings, Walker};
+use crate::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
 use upload::file;
@@ -72,6 +72,7 @@ fn settings(arguments: &VerifyArguments) -> Result<Settings> {
         user_frames_limit: walker.frames_max(),
         tick_limit: record::TICK_LIMIT_NS,
         ring_bytes: record::ring_bytes(arguments.frequency),
+        side_band_bytes: SIDE_BAND_BYTES,
     })
 }
 

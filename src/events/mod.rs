@@ -16,6 +16,12 @@ use unwind::Registers;
 pub use order::{Orderer, Timed};
 pub use reader::{Batch, Reader, Rings, spawn_reader};
 
+/// Gives the time on the clock of events: nanoseconds of CLOCK_MONOTONIC.
+pub fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Something that the kernel told. Times are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -60,6 +66,8 @@ pub struct Named {
 pub struct Mapped {
     /// The process.
     pub pid: Pid,
+    /// A thread of it that runs, by which /proc leads to its memory: the main thread may be gone.
+    pub tid: Tid,
     /// First address.
     pub start: VirtAddr,
     /// Address after the last.
@@ -72,20 +80,15 @@ pub struct Mapped {
     pub path: Box<str>,
 }
 
-/// How the kernel tells one file from another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FileIdentity {
-    /// By its build id.
-    BuildId(profile::BuildId),
-    /// By its place in a file system.
-    Inode {
-        /// Device, major number.
-        major: u32,
-        /// Device, minor number.
-        minor: u32,
-        /// Number within the device; 0 means no file.
-        inode: u64,
-    },
+/// How the kernel tells one file from another: by its place in a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Device, major number.
+    pub major: u32,
+    /// Device, minor number.
+    pub minor: u32,
+    /// Number within the device; 0 means no file.
+    pub inode: u64,
 }
 
 /// The end of a thread.

@@ -8,9 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::epoll;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::{Event, Orderer, Timed, perf_sample, sample, side_band};
+use super::{Event, Orderer, Timed, now, perf_sample, sample, side_band};
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
 /// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
@@ -79,7 +78,12 @@ pub fn spawn_reader(rings: Rings, batches: SyncSender<Batch>) -> io::Result<Read
     Ok(Reader { stop, thread })
 }
 
+/// Niceness of the reader: what it is late for is lost.
+const NICE: i32 = -10;
+
 fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Result<()> {
+    // Refused, it stays as others are, and the rings have room for two seconds.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     let Rings { samples, mut side_bands, mut perf_samples } = rings;
     let current = RefCell::new(Batch::default());
     let mut outcome = Ok(());
@@ -186,10 +190,4 @@ impl Waiting {
         thread::sleep(PAUSE);
         Ok(false)
     }
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -3,7 +3,7 @@
 use byteorder::LittleEndian;
 use linux_perf_event_reader as perf;
 use perf::{CommOrExecRecord, ForkOrExitRecord, LostRecord, Mmap2FileId, Mmap2Record, RawData};
-use profile::{BuildId, Pid, Tid, VirtAddr};
+use profile::{Pid, Tid, VirtAddr};
 
 use super::sample::comm;
 use super::{Event, Exited, FileIdentity, Mapped, Named, Started, Timed};
@@ -13,6 +13,9 @@ const HEADER_BYTES: usize = 8;
 /// What the event asks each record to end with: u32 pid and tid, u64 time, u32 CPU and padding.
 const SAMPLE_ID_BYTES: usize = 24;
 const PATH_MAX: usize = 4096;
+/// PERF_RECORD_MISC_MMAP_BUILD_ID of linux/perf_event.h. The kernel may set it for another profiler that asked for build
+/// ids, and leave it set for us.
+const MISC_BUILD_ID: u16 = 1 << 14;
 
 /// What a record of the side band can say.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +47,9 @@ fn try_parse(record: &[u8]) -> Option<Parsed> {
         perf::RecordType::COMM => {
             named(&CommOrExecRecord::parse::<LittleEndian>(body, misc).ok()?)?
         }
-        perf::RecordType::MMAP2 => mapped(Mmap2Record::parse::<LittleEndian>(body, misc).ok()?)?,
+        perf::RecordType::MMAP2 => {
+            mapped(Mmap2Record::parse::<LittleEndian>(body, misc & !MISC_BUILD_ID).ok()?)?
+        }
         perf::RecordType::LOST => {
             return Some(Parsed::Lost(LostRecord::parse::<LittleEndian>(body).ok()?.count));
         }
@@ -78,16 +83,13 @@ fn named(record: &CommOrExecRecord<'_>) -> Option<Event> {
 }
 
 fn mapped(record: Mmap2Record<'_>) -> Option<Event> {
-    let file = match record.file_id {
-        Mmap2FileId::BuildId(bytes) => FileIdentity::BuildId(BuildId::new(&bytes)?),
-        Mmap2FileId::InodeAndVersion(id) => {
-            FileIdentity::Inode { major: id.major, minor: id.minor, inode: id.inode }
-        }
-    };
+    let Mmap2FileId::InodeAndVersion(id) = record.file_id else { return None };
+    let file = FileIdentity { major: id.major, minor: id.minor, inode: id.inode };
     let path = record.path.as_slice();
     let path = &path[..path.len().min(PATH_MAX)];
     Some(Event::Mapped(Mapped {
         pid: Pid(visible(record.pid)?),
+        tid: Tid(visible(record.tid)?),
         start: VirtAddr(record.address),
         end: VirtAddr(record.address.checked_add(record.length)?),
         offset: record.page_offset,
@@ -144,27 +146,23 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_carries_a_build_id_or_an_inode() {
+    fn a_mapping_carries_an_inode_whatever_another_profiler_has_asked_for() {
         let mut body = words(&[7, 7]);
         body.extend([0x1000u64, 0x2000, 0x3000].iter().flat_map(|n| n.to_ne_bytes()));
-        let tail = [words(&[5, 2]), b"/bin/x\0\0".to_vec()].concat();
-        let with_inode =
-            [body.clone(), words(&[8, 1]), 42u64.to_ne_bytes().to_vec(), vec![0; 8], tail.clone()];
-        let with_build_id = [body, vec![2, 0, 0, 0, 0xab, 0xcd], vec![0; 18], tail];
-        let expected = |file| {
-            Event::Mapped(Mapped {
-                pid: Pid(7),
-                start: VirtAddr(0x1000),
-                end: VirtAddr(0x3000),
-                offset: 0x3000,
-                file,
-                path: "/bin/x".into(),
-            })
-        };
-        let inode = FileIdentity::Inode { major: 8, minor: 1, inode: 42 };
-        assert_eq!(event(&record(10, 0, &with_inode.concat())), expected(inode));
-        let build_id = FileIdentity::BuildId(BuildId::new(&[0xab, 0xcd]).expect("two bytes"));
-        assert_eq!(event(&record(10, 1 << 14, &with_build_id.concat())), expected(build_id));
+        body.extend(words(&[8, 1]));
+        body.extend([42u64.to_ne_bytes(), [0; 8]].concat());
+        body.extend([words(&[5, 2]), b"/bin/x\0\0".to_vec()].concat());
+        let expected = Event::Mapped(Mapped {
+            pid: Pid(7),
+            tid: Tid(7),
+            start: VirtAddr(0x1000),
+            end: VirtAddr(0x3000),
+            offset: 0x3000,
+            file: FileIdentity { major: 8, minor: 1, inode: 42 },
+            path: "/bin/x".into(),
+        });
+        assert_eq!(event(&record(10, 0, &body)), expected);
+        assert_eq!(event(&record(10, MISC_BUILD_ID, &body)), expected);
     }
 
     #[test]

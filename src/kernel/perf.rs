@@ -52,8 +52,9 @@ impl PerfEvent {
     /// Opens an event that never ticks and tells of every exec, fork, exit, name and
     /// executable mapping on a CPU, stamped with CLOCK_MONOTONIC.
     ///
-    /// `build_ids`: mappings carry the file's build id where it has one (Linux 5.12).
-    pub fn side_band(cpu: Cpu, build_ids: bool) -> Result<Self, PerfError> {
+    /// It does not ask for build ids: the kernel would then leave the mark of one in the record that the events of
+    /// other profilers get, and those would read an inode for it.
+    pub fn side_band(cpu: Cpu) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
         event.sample_type =
             u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
@@ -63,7 +64,6 @@ impl PerfEvent {
         event.set_comm(1);
         event.set_comm_exec(1);
         event.set_task(1);
-        event.set_build_id(u64::from(build_ids));
         event.set_use_clockid(1);
         event.clockid = CLOCK_MONOTONIC;
         event.set_watermark(1);

@@ -34,6 +34,8 @@ pub struct Settings {
     pub tick_limit: u32,
     /// Bytes of the ring: a power of two, and whole pages.
     pub ring_bytes: u32,
+    /// Bytes of each CPU's ring of process events: a power of two, and whole pages.
+    pub side_band_bytes: u32,
 }
 
 /// Filters in the kernel. Those of one kind widen each other, kinds narrow each other;

@@ -7,8 +7,8 @@ use profile::Cpu;
 use super::perf::{PerfError, PerfEvent};
 use super::perf_ring::PerfRing;
 
-/// Bytes of one CPU's ring. An exec with ten libraries writes about 1.5 KB.
-const RING_BYTES: usize = 256 << 10;
+/// Bytes of one CPU's ring that no storm of short processes has filled yet. An exec with ten libraries writes about 1.5 KB.
+pub const SIDE_BAND_BYTES: u32 = 256 << 10;
 
 /// Process events of one CPU: exec, fork, exit, names and executable mappings, from
 /// the moment it is opened.
@@ -19,14 +19,13 @@ pub struct SideBand {
 }
 
 impl SideBand {
-    /// Opens the side band of a CPU.
+    /// Opens the side band of a CPU. `bytes`: of its ring, a power of two and whole pages.
     ///
     /// # Errors
     /// [`PerfError`] when the kernel refuses the event or its memory.
-    pub fn open(cpu: Cpu) -> Result<Self, PerfError> {
-        let event =
-            PerfEvent::side_band(cpu, true).or_else(|_| PerfEvent::side_band(cpu, false))?;
-        let ring = PerfRing::map(cpu, &event, RING_BYTES)?;
+    pub fn open(cpu: Cpu, bytes: u32) -> Result<Self, PerfError> {
+        let event = PerfEvent::side_band(cpu)?;
+        let ring = PerfRing::map(cpu, &event, bytes as usize)?;
         Ok(Self { event, ring })
     }
 

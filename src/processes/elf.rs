@@ -28,11 +28,15 @@ pub(super) struct Elf {
 }
 
 /// A part of the file that is loaded at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub(super) struct Segment {
+    #[prost(uint64, tag = "1")]
     offset: u64,
+    #[prost(uint64, tag = "2")]
     len: u64,
+    #[prost(uint64, tag = "3")]
     address: u64,
+    #[prost(bool, tag = "4")]
     is_executable: bool,
 }
 

@@ -1,15 +1,17 @@
 //! The files behind mappings: each stored once, opened while a process that maps it lives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use profile::{BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr};
+use symbolizer::Usage;
 
+use super::content::{Content, Written, last_written};
 use super::elf::{self, Segment};
 use super::mappings::Memory;
+use super::opener::{Opened, Opener};
 use crate::events::{FileIdentity, Mapped};
 
 /// An executable: a file, memory without a file, or the kernel.
@@ -22,6 +24,12 @@ pub struct Executable {
     /// Where its symbols can be found.
     pub origin: Origin,
     segments: Vec<Segment>,
+    /// When its file was written, if only that tells whether it is still the same.
+    written: Option<Written>,
+    /// The round of [`Executables::forget`] in which a mapping of it was last heard of.
+    heard: u64,
+    /// It has frames in the window.
+    is_sampled: bool,
 }
 
 /// What is behind an executable.
@@ -79,23 +87,24 @@ impl Executable {
 /// Memory without a file is its process's own.
 type Key = (FileIdentity, Box<str>, Option<Pid>);
 
-/// What tells files apart once they are open. Tools that rewrite a file keep its build id, so
-/// size and segments count too; without a build id it is the place in the file system.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Content {
-    BuildId(BuildId, u64, Vec<Segment>),
-    Inode(u64, u64, u64),
+fn key_of(mapped: &Mapped) -> Key {
+    let owner = is_memory(&mapped.path).then_some(mapped.pid);
+    (mapped.file, mapped.path.clone(), owner)
 }
 
-/// All executables met so far.
+/// All executables that are mapped somewhere, or were a moment ago, or have frames in the window.
 #[derive(Debug)]
 pub struct Executables {
-    all: Vec<Executable>,
+    all: HashMap<ExecutableId, Executable>,
+    next: u32,
+    round: u64,
     by_key: HashMap<Key, ExecutableId>,
     by_content: HashMap<Content, ExecutableId>,
+    opener: Opener,
     open: usize,
     open_max: usize,
     unopened: u64,
+    unanswered: u64,
 }
 
 /// Executables known at once; what comes on top is taken for unknown memory.
@@ -108,16 +117,32 @@ impl Executables {
             name: "[kernel.kallsyms]".into(),
             build_id: super::proc::kernel_build_id(),
             origin: Origin::Kernel,
-            segments: Vec::new(),
+            ..memory("")
         };
-        let all = vec![kernel, memory("[unknown]")]; // at the places that ExecutableId knows
-        let (by_key, by_content) = (HashMap::new(), HashMap::new());
-        Self { all, by_key, by_content, open: 0, open_max, unopened: 0 }
+        let all = [(ExecutableId::KERNEL, kernel), (ExecutableId::UNKNOWN, memory("[unknown]"))];
+        let next = ExecutableId::UNKNOWN.0 + 1; // the last of those that have a meaning of their own
+        Self {
+            all: all.into(),
+            next,
+            round: 0,
+            by_key: HashMap::new(),
+            by_content: HashMap::new(),
+            opener: Opener::default(),
+            open: 0,
+            open_max,
+            unopened: 0,
+            unanswered: 0,
+        }
     }
 
-    /// Gives an executable.
+    /// Gives an executable; what is unknown for one that was forgotten.
     pub fn get(&self, id: ExecutableId) -> &Executable {
-        &self.all[id.0 as usize]
+        self.all.get(&id).unwrap_or_else(|| &self.all[&ExecutableId::UNKNOWN])
+    }
+
+    /// How many are known.
+    pub fn count(&self) -> usize {
+        self.all.len()
     }
 
     /// Finds the instruction at a user address; `None` outside executable mappings.
@@ -132,13 +157,77 @@ impl Executables {
         self.unopened
     }
 
+    /// Those among them whose file system did not answer.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
+    /// What the process has used so far that opens files.
+    pub fn opener_usage(&self) -> Usage {
+        self.opener.usage()
+    }
+
+    /// Keeps an executable until the window is named: it has frames in it.
+    pub fn mark_sampled(&mut self, id: ExecutableId) {
+        if let Some(executable) = self.all.get_mut(&id) {
+            executable.is_sampled = true;
+        }
+    }
+
+    /// Forgets what is not `mapped`, has no frames in the window, and was not heard of since the last time that this was
+    /// called; closes its files. Gives what is forgotten.
+    pub fn forget(&mut self, mapped: &HashSet<ExecutableId>) -> Vec<ExecutableId> {
+        let round = self.round;
+        self.round += 1;
+        let is_unused = |id: &ExecutableId, executable: &Executable| {
+            let is_file =
+                !matches!(executable.origin, Origin::Kernel) && *id != ExecutableId::UNKNOWN;
+            is_file && executable.heard < round && !executable.is_sampled && !mapped.contains(id)
+        };
+        let unused: HashSet<ExecutableId> =
+            self.all.iter().filter(|(id, at)| is_unused(id, at)).map(|(id, _)| *id).collect();
+        if unused.is_empty() {
+            return Vec::new();
+        }
+        for executable in unused.iter().filter_map(|id| self.all.remove(id)) {
+            self.open -= usize::from(matches!(executable.origin, Origin::File(_)));
+        }
+        self.by_key.retain(|_, id| !unused.contains(id));
+        self.by_content.retain(|_, id| !unused.contains(id));
+        unused.into_iter().collect()
+    }
+
+    /// Gives the executable behind a mapping that has been opened when it was first heard of.
+    pub(super) fn find(&mut self, mapped: &Mapped) -> ExecutableId {
+        match self.by_key.get(&key_of(mapped)) {
+            Some(id) => *id,
+            None => self.find_or_open(mapped),
+        }
+    }
+
     /// Gives the executable behind a mapping; meets it if it is new.
     pub(super) fn find_or_open(&mut self, mapped: &Mapped) -> ExecutableId {
-        let owner = is_memory(&mapped.path).then_some(mapped.pid);
-        let key = (mapped.file.clone(), mapped.path.clone(), owner);
-        if let Some(id) = self.by_key.get(&key) {
-            return *id;
+        let key = key_of(mapped);
+        let id = match self.by_key.get(&key).copied().filter(|id| self.is_as_it_was(*id)) {
+            Some(id) => id,
+            None => self.meet(key, mapped),
+        };
+        if let Some(executable) = self.all.get_mut(&id) {
+            executable.heard = self.round;
         }
+        id
+    }
+
+    /// Whether a file still holds what it did when it was opened: it may be written anew in its place.
+    fn is_as_it_was(&self, id: ExecutableId) -> bool {
+        let executable = self.get(id);
+        match (&executable.origin, executable.written) {
+            (Origin::File(file), Some(then)) => last_written(file).is_ok_and(|now| now == then),
+            _ => true,
+        }
+    }
+
+    fn meet(&mut self, key: Key, mapped: &Mapped) -> ExecutableId {
         let id = if self.by_key.len() >= EXECUTABLES_MAX {
             return ExecutableId::UNKNOWN;
         } else if &*mapped.path == "[vdso]" {
@@ -153,97 +242,39 @@ impl Executables {
     }
 
     fn store(&mut self, executable: Executable) -> ExecutableId {
-        self.all.push(executable);
-        ExecutableId(self.all.len() as u32 - 1)
+        let id = ExecutableId(self.next);
+        self.next += 1;
+        self.all.insert(id, executable);
+        id
     }
 
     fn meet_file(&mut self, mapped: &Mapped) -> ExecutableId {
         let name = path_name(&mapped.path);
-        let Ok((file, elf)) = self.open(mapped) else {
-            self.unopened += 1;
-            let build_id = match &mapped.file {
-                FileIdentity::BuildId(id) => Some(id.clone()),
-                FileIdentity::Inode { .. } => None,
-            };
-            return self.store(Executable {
-                name,
-                build_id,
-                origin: Origin::Unopened,
-                segments: Vec::new(),
-            });
+        let found = if self.open < self.open_max {
+            self.opener.open(mapped)
+        } else {
+            Err(io::Error::other("too many executables are open"))
         };
-        let Ok(content) = content_of(&file, &elf) else {
-            return ExecutableId::UNKNOWN;
+        let Opened { file, elf, content } = match found {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.unopened += 1;
+                self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
+                return self.store(Executable { origin: Origin::Unopened, ..memory(&name) });
+            }
         };
         if let Some(id) = self.by_content.get(&content) {
             return *id; // the same file under another name
         }
         self.open += 1;
+        // What is no ELF file is code of a JIT compiler, which writes on in it.
+        let written = if elf.segments.is_empty() { None } else { last_written(&file).ok() };
         let elf::Elf { build_id, segments } = elf;
-        let id = self.store(Executable { name, build_id, origin: Origin::File(file), segments });
+        let origin = Origin::File(file);
+        let id = self.store(Executable { build_id, origin, segments, written, ..memory(&name) });
         self.by_content.insert(content, id);
         id
     }
-
-    /// Opens the file of a mapping: the mapping itself where the kernel lets us, else its
-    /// path in the process's root, else in ours. A path may lead to another file by now, so
-    /// it counts only if it has the identity that the kernel told.
-    fn open(&self, mapped: &Mapped) -> io::Result<(File, elf::Elf)> {
-        if self.open >= self.open_max {
-            return Err(io::Error::other("too many executables are open"));
-        }
-        open_mapping(mapped)
-            .or_else(|_| {
-                open_checked(&format!("/proc/{}/root{}", mapped.pid, mapped.path), &mapped.file)
-            })
-            .or_else(|_| open_checked(&mapped.path, &mapped.file))
-    }
-}
-
-fn content_of(file: &File, elf: &elf::Elf) -> io::Result<Content> {
-    let found = file.metadata()?;
-    Ok(match &elf.build_id {
-        Some(id) => Content::BuildId(id.clone(), found.len(), elf.segments.clone()),
-        None => Content::Inode(found.dev(), found.ino(), found.len()),
-    })
-}
-
-fn open_mapping(mapped: &Mapped) -> io::Result<(File, elf::Elf)> {
-    let Mapped { pid: Pid(pid), start, end, .. } = mapped;
-    let path = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
-    let (file, elf) = open_regular(&path)?;
-    match &mapped.file {
-        // The process may have mapped another file there since.
-        FileIdentity::BuildId(id) if elf.build_id.as_ref() != Some(id) => {
-            Err(io::ErrorKind::NotFound.into())
-        }
-        _ => Ok((file, elf)),
-    }
-}
-
-fn open_checked(path: &str, identity: &FileIdentity) -> io::Result<(File, elf::Elf)> {
-    let (file, elf) = open_regular(path)?;
-    let is_it = match identity {
-        FileIdentity::BuildId(id) => elf.build_id.as_ref() == Some(id),
-        FileIdentity::Inode { major, minor, inode } => {
-            let found = file.metadata()?;
-            let device = found.dev();
-            (rustix::fs::major(device), rustix::fs::minor(device), found.ino())
-                == (*major, *minor, *inode)
-        }
-    };
-    if is_it { Ok((file, elf)) } else { Err(io::ErrorKind::NotFound.into()) }
-}
-
-/// Opens a regular file and nothing else: opening a pipe or a device can block or do something.
-fn open_regular(path: &str) -> io::Result<(File, elf::Elf)> {
-    let harmless = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(harmless.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let elf = elf::read(&file).unwrap_or_default();
-    Ok((file, elf))
 }
 
 /// Tells memory without a file, which the kernel names in brackets, `//anon` or not at all.
@@ -254,11 +285,20 @@ fn is_memory(path: &str) -> bool {
 fn vdso() -> Executable {
     let Ok(copy) = super::proc::copy_vdso() else { return memory("[vdso]") };
     let elf::Elf { build_id, segments } = elf::read(&copy).unwrap_or_default();
-    Executable { name: "[vdso]".into(), build_id, origin: Origin::Vdso(copy), segments }
+    Executable { build_id, origin: Origin::Vdso(copy), segments, ..memory("[vdso]") }
 }
 
 fn memory(name: &str) -> Executable {
-    Executable { name: name.into(), build_id: None, origin: Origin::Memory, segments: Vec::new() }
+    let (origin, segments) = (Origin::Memory, Vec::new());
+    Executable {
+        name: name.into(),
+        build_id: None,
+        origin,
+        segments,
+        written: None,
+        heard: 0,
+        is_sampled: false,
+    }
 }
 
 /// Names memory without a file: code there was made by a JIT compiler.

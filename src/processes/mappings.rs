@@ -43,6 +43,11 @@ impl Memory {
         self.0.by_start.values()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.by_start.len()
+    }
+
     /// Maps an executable.
     pub(super) fn insert(&mut self, mapped: &Mapped, executable: ExecutableId) {
         Arc::make_mut(&mut self.0).insert(mapped, executable);
@@ -102,15 +107,16 @@ impl Mappings {
 mod tests {
     use super::*;
     use crate::events::FileIdentity;
-    use profile::Pid;
+    use profile::{Pid, Tid};
 
     fn insert(mappings: &mut Mappings, start: u64, end: u64, offset: u64, executable: u32) {
         let mapped = Mapped {
             pid: Pid(1),
+            tid: Tid(1),
             start: VirtAddr(start),
             end: VirtAddr(end),
             offset,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "".into(),
         };
         mappings.insert(&mapped, ExecutableId(executable));

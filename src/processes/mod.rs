@@ -5,33 +5,45 @@
 //! Executables are opened the moment the kernel tells of them, so that what exits or
 //! is deleted later can still be named.
 
+mod content;
 mod elf;
 mod executables;
 mod mappings;
+mod opener;
 pub mod proc;
 mod scan;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::Bound;
 
-use profile::Pid;
+use profile::{ExecutableId, Pid};
 
-use crate::events::{Event, Exited, Mapped, Named, Started};
+use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
 pub use executables::{Executable, Executables, Origin};
 pub use mappings::{Mapping, Memory};
+pub use opener::serve as serve_opener;
 pub use scan::{Scanned, scan, scan_process};
 
-/// Processes that have exited are kept until there are this many: threads of theirs may
-/// still run, and samples may still come.
-const EXITED_KEPT: usize = 1024;
+/// A process that has exited is kept for so many nanoseconds: its exit goes on for a while, and is sampled...
+const EXITED_KEPT_NS: u64 = 1_000_000_000;
+/// ...but no more of them than this.
+const EXITED_MAX: usize = 4096;
 /// Processes known at once. What comes on top is not known, and its frames have no place.
 const PROCESSES_MAX: usize = 1 << 18;
+/// Processes that are asked in one round whether they are there at all.
+const ASKED_AT_ONCE: usize = 64;
 
 /// All processes and what they have mapped. Fed with events, it knows one moment in time.
 #[derive(Debug)]
 pub struct Processes {
-    by_pid: HashMap<Pid, Process>,
-    exited: VecDeque<Pid>,
+    by_pid: BTreeMap<Pid, Process>,
+    exited: VecDeque<(u64, Pid)>,
     changed: HashSet<Pid>,
+    /// Events may have been lost until then.
+    lost_until: u64,
+    looked_up: u64,
+    /// The last one that was asked whether it is there.
+    asked: Pid,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -40,14 +52,25 @@ pub struct Processes {
 struct Process {
     comm: Box<str>,
     memory: Memory,
-    has_exited: bool,
+    /// Threads that run; none: it has exited.
+    threads: u32,
+    /// All that happened up to then is in here, and every event since: /proc was read then, or it called exec. Nanoseconds of
+    /// CLOCK_MONOTONIC; 0 while only some events are known.
+    since: u64,
 }
 
 impl Processes {
     /// Knows no process yet.
     pub fn new(executables: Executables) -> Self {
-        let (by_pid, exited, changed) = (HashMap::new(), VecDeque::new(), HashSet::new());
-        Self { by_pid, exited, changed, executables }
+        Self {
+            by_pid: BTreeMap::new(),
+            exited: VecDeque::new(),
+            changed: HashSet::new(),
+            lost_until: 0,
+            looked_up: 0,
+            asked: Pid(0),
+            executables,
+        }
     }
 
     /// Opens the file behind a new mapping while its process still lives: before the
@@ -56,29 +79,63 @@ impl Processes {
         self.executables.find_or_open(mapped);
     }
 
-    /// Learns of an event. Samples are no news.
-    pub fn apply(&mut self, event: Event) {
+    /// Learns of an event. Samples are no news, and neither is what /proc has told already.
+    pub fn apply(&mut self, Timed { time, event }: Timed) {
+        let is_told = |pid| self.by_pid.get(&pid).is_some_and(|process| time < process.since);
         match event {
-            Event::Started(started) => self.start(started),
-            Event::Named(named) => self.name(named),
-            Event::Mapped(mapped) => self.map(&mapped),
-            Event::Exited(exited) => self.exit(exited),
-            Event::Sample(_) | Event::PerfSample(_) => {}
+            Event::Started(started) if !is_told(started.pid) => self.start(time, started),
+            Event::Named(named) if !is_told(named.pid) => self.name(time, named),
+            Event::Mapped(mapped) if !is_told(mapped.pid) => self.map(&mapped),
+            Event::Exited(exited) if !is_told(exited.pid) => self.exit(time, exited),
+            _ => {}
         }
+    }
+
+    /// Learns that events up to this time may have been lost: what was known is in doubt, process by process, until it
+    /// is looked up again.
+    pub fn lose(&mut self, until: u64) {
+        self.lost_until = until;
     }
 
     /// Learns what /proc told of a process.
     pub fn learn(&mut self, scanned: &Scanned) {
-        let mut process = Process { comm: scanned.comm.clone(), ..Process::default() };
-        for mapped in &scanned.mappings {
+        let Scanned { pid, time, comm, threads, mappings } = scanned;
+        let mut memory = Memory::default();
+        for mapped in mappings {
             let executable = self.executables.find_or_open(mapped);
-            process.memory.insert(mapped, executable);
+            memory.insert(mapped, executable);
         }
-        self.insert(scanned.pid, process);
+        let (comm, threads) = (comm.clone(), *threads);
+        self.insert(*pid, Process { comm, memory, threads, since: *time });
     }
 
-    /// Says whether a process is known.
+    /// Reads in /proc of a process that is not known for sure. If it is gone by now, what may be wrong is forgotten.
+    pub fn look_up(&mut self, pid: Pid) {
+        if pid.0 == 0 || self.knows(pid) {
+            return;
+        }
+        if let Some(scanned) = scan_process(pid) {
+            self.looked_up += 1;
+            return self.learn(&scanned);
+        }
+        if let Some(process) = self.by_pid.get_mut(&pid).filter(|process| process.since > 0) {
+            process.memory = Memory::default();
+            self.changed.insert(pid);
+        }
+    }
+
+    /// Processes that were looked up in /proc when they were sampled or forked.
+    pub fn looked_up(&self) -> u64 {
+        self.looked_up
+    }
+
+    /// Says whether all of a process is known for sure.
     pub fn knows(&self, pid: Pid) -> bool {
+        self.by_pid.get(&pid).is_some_and(|process| process.since > self.lost_until)
+    }
+
+    /// Says whether anything is known of a process.
+    pub fn has(&self, pid: Pid) -> bool {
         self.by_pid.contains_key(&pid)
     }
 
@@ -92,20 +149,60 @@ impl Processes {
         self.by_pid.get(&pid).map(|process| process.memory.clone()).unwrap_or_default()
     }
 
+    /// Gives the executables that some process has mapped.
+    pub fn mapped(&self) -> HashSet<ExecutableId> {
+        let memories = self.by_pid.values().map(|process| &process.memory);
+        memories.flat_map(Memory::iter).map(|mapping| mapping.executable).collect()
+    }
+
     /// Gives the processes whose mappings have changed since this was last asked, the forgotten among them.
     pub fn take_changed(&mut self) -> HashSet<Pid> {
         std::mem::take(&mut self.changed)
     }
 
-    fn start(&mut self, started: Started) {
-        if started.pid == started.parent {
-            return; // a thread
+    /// Forgets who exited some time before `now`, up to which all samples have been counted.
+    pub fn forget_exited(&mut self, now: u64) {
+        while let Some((time, pid)) = self.exited.front().copied() {
+            if time + EXITED_KEPT_NS > now && self.exited.len() <= EXITED_MAX {
+                break;
+            }
+            self.exited.pop_front();
+            // The number may belong to a new process by now.
+            if self.by_pid.get(&pid).is_some_and(|process| process.threads == 0) {
+                self.remove(pid);
+            }
         }
-        let parent = self.by_pid.get(&started.parent).cloned().unwrap_or_default();
-        self.insert(started.pid, Process { has_exited: false, ..parent });
     }
 
-    fn name(&mut self, named: Named) {
+    /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost.
+    pub fn forget_missing(&mut self) {
+        let after = (Bound::Excluded(self.asked), Bound::Unbounded);
+        let asked: Vec<Pid> =
+            self.by_pid.range(after).take(ASKED_AT_ONCE).map(|(pid, _)| *pid).collect();
+        self.asked = asked.last().copied().unwrap_or(Pid(0));
+        for pid in asked {
+            let number = rustix::process::Pid::from_raw(pid.0 as i32);
+            let answer = number.map(rustix::process::test_kill_process);
+            if answer == Some(Err(rustix::io::Errno::SRCH)) {
+                self.remove(pid);
+            }
+        }
+    }
+
+    fn start(&mut self, time: u64, started: Started) {
+        if started.pid == started.parent {
+            if let Some(process) = self.by_pid.get_mut(&started.pid) {
+                process.threads += 1;
+            }
+            return;
+        }
+        self.look_up(started.parent);
+        let since = if self.knows(started.parent) { time } else { 0 };
+        let parent = self.by_pid.get(&started.parent).cloned().unwrap_or_default();
+        self.insert(started.pid, Process { threads: 1, since, ..parent });
+    }
+
+    fn name(&mut self, time: u64, named: Named) {
         if !named.is_exec && named.tid.0 != named.pid.0 {
             return; // a thread's own name; its samples bring it
         }
@@ -113,34 +210,28 @@ impl Processes {
         process.comm = named.comm;
         if named.is_exec {
             process.memory = Memory::default();
+            (process.threads, process.since) = (1, time);
         }
     }
 
     fn map(&mut self, mapped: &Mapped) {
-        let executable = self.executables.find_or_open(mapped);
+        let executable = self.executables.find(mapped);
         if let Some(process) = self.entry(mapped.pid) {
             process.memory.insert(mapped, executable);
         }
     }
 
-    fn exit(&mut self, exited: Exited) {
-        if exited.tid.0 != exited.pid.0 {
-            return;
+    fn exit(&mut self, time: u64, exited: Exited) {
+        let Some(process) = self.by_pid.get_mut(&exited.pid) else { return };
+        process.threads = process.threads.saturating_sub(1);
+        if process.threads == 0 {
+            self.exited.push_back((time, exited.pid));
         }
-        if let Some(process) = self.by_pid.get_mut(&exited.pid) {
-            process.has_exited = true;
-            self.exited.push_back(exited.pid);
-        }
-        while self.exited.len() > EXITED_KEPT {
-            let oldest = self.exited.pop_front();
-            // The number may belong to a new process by now.
-            let is_gone =
-                |pid: &Pid| self.by_pid.get(pid).is_some_and(|process| process.has_exited);
-            if let Some(pid) = oldest.filter(is_gone) {
-                self.by_pid.remove(&pid);
-                self.changed.insert(pid);
-            }
-        }
+    }
+
+    fn remove(&mut self, pid: Pid) {
+        self.by_pid.remove(&pid);
+        self.changed.insert(pid);
     }
 
     fn insert(&mut self, pid: Pid, process: Process) {
@@ -155,7 +246,7 @@ impl Processes {
             return None;
         }
         self.changed.insert(pid);
-        Some(self.by_pid.entry(pid).or_default())
+        Some(self.by_pid.entry(pid).or_insert_with(|| Process { threads: 1, ..Process::default() }))
     }
 }
 
@@ -165,13 +256,18 @@ mod tests {
     use crate::events::FileIdentity;
     use profile::{FileAddr, Tid, VirtAddr};
 
+    fn at(time: u64, event: Event) -> Timed {
+        Timed { time, event }
+    }
+
     fn mapped(pid: u32, start: u64, end: u64) -> Event {
         Event::Mapped(Mapped {
             pid: Pid(pid),
+            tid: Tid(pid),
             start: VirtAddr(start),
             end: VirtAddr(end),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
         })
     }
@@ -182,8 +278,8 @@ mod tests {
 
     fn known() -> Processes {
         let mut processes = Processes::new(Executables::new(16));
-        processes.apply(named(10, "parent", true));
-        processes.apply(mapped(10, 0x1000, 0x2000));
+        processes.apply(at(1, named(10, "parent", true)));
+        processes.apply(at(1, mapped(10, 0x1000, 0x2000)));
         processes
     }
 
@@ -195,11 +291,11 @@ mod tests {
     #[test]
     fn a_forked_child_has_its_parents_memory_until_it_execs() {
         let mut processes = known();
-        processes.apply(Event::Started(Started { pid: Pid(11), parent: Pid(10) }));
+        processes.apply(at(1, Event::Started(Started { pid: Pid(11), parent: Pid(10) })));
         assert_eq!(address(&processes, 11, 0x1800), Some(FileAddr(0x1800)));
         assert_eq!(processes.comm(Pid(11)), Some("parent"));
 
-        processes.apply(named(11, "child", true));
+        processes.apply(at(1, named(11, "child", true)));
         assert_eq!(address(&processes, 11, 0x1800), None);
         assert_eq!(processes.comm(Pid(11)), Some("child"));
         assert_eq!(address(&processes, 10, 0x1800), Some(FileAddr(0x1800)));
@@ -208,29 +304,89 @@ mod tests {
     #[test]
     fn threads_share_the_process() {
         let mut processes = known();
-        processes.apply(Event::Started(Started { pid: Pid(10), parent: Pid(10) }));
+        processes.apply(at(1, Event::Started(Started { pid: Pid(10), parent: Pid(10) })));
         let thread = Named { pid: Pid(10), tid: Tid(12), comm: "worker".into(), is_exec: false };
-        processes.apply(Event::Named(thread));
+        processes.apply(at(1, Event::Named(thread)));
         assert_eq!(processes.comm(Pid(10)), Some("parent"));
         assert_eq!(address(&processes, 10, 0x1000), Some(FileAddr(0x1000)));
     }
 
+    fn exit(pid: u32, tid: u32) -> Event {
+        Event::Exited(Exited { pid: Pid(pid), tid: Tid(tid) })
+    }
+
     #[test]
-    fn samples_that_come_after_the_main_thread_has_gone_are_resolved() {
+    fn a_process_lives_on_when_its_main_thread_has_ended() {
         let mut processes = known();
-        processes.apply(Event::Exited(Exited { pid: Pid(10), tid: Tid(10) }));
+        processes.apply(at(2, Event::Started(Started { pid: Pid(10), parent: Pid(10) })));
+        processes.apply(at(3, exit(10, 10)));
+        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
+        assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
+        processes.apply(at(4 + 2 * EXITED_KEPT_NS, exit(10, 12)));
+        processes.forget_exited(4 + 4 * EXITED_KEPT_NS);
+        assert_eq!(address(&processes, 10, 0x1fff), None);
+    }
+
+    #[test]
+    fn samples_that_come_right_after_the_exit_are_resolved() {
+        let mut processes = known();
+        processes.apply(at(2, exit(10, 10)));
+        processes.forget_exited(3);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
     }
 
     #[test]
     fn exited_processes_are_forgotten_oldest_first() {
         let mut processes = known();
-        processes.apply(Event::Exited(Exited { pid: Pid(10), tid: Tid(10) }));
-        for pid in 100..100 + EXITED_KEPT as u32 {
-            processes.apply(named(pid, "short", true));
-            processes.apply(Event::Exited(Exited { pid: Pid(pid), tid: Tid(pid) }));
+        processes.apply(at(2, exit(10, 10)));
+        for pid in 100..100 + EXITED_MAX as u32 {
+            processes.apply(at(3, named(pid, "short", true)));
+            processes.apply(at(3, exit(pid, pid)));
         }
+        processes.forget_exited(3);
         assert!(!processes.knows(Pid(10)));
-        assert!(processes.knows(Pid(100)));
+        assert!(processes.knows(Pid(101)));
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_another_process() {
+        let mut processes = known();
+        processes.apply(at(2, exit(10, 10)));
+        processes.apply(at(3, Event::Started(Started { pid: Pid(10), parent: Pid(1 << 30) })));
+        assert_eq!(address(&processes, 10, 0x1800), None);
+        processes.apply(at(3, named(10, "second", true)));
+        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
+        assert_eq!(processes.comm(Pid(10)), Some("second"));
+    }
+
+    #[test]
+    fn lost_events_put_all_in_doubt_but_what_calls_exec_later() {
+        let mut processes = known();
+        processes.lose(5);
+        assert!(!processes.knows(Pid(10)));
+        processes.apply(at(6, named(10, "again", true)));
+        assert!(processes.knows(Pid(10)));
+    }
+
+    #[test]
+    fn events_that_proc_has_told_already_change_nothing() {
+        let mut processes = known();
+        let me = Pid(std::process::id());
+        processes.look_up(me);
+        let since = crate::events::now();
+        assert!(processes.knows(me));
+        processes.apply(at(1, named(me.0, "before", true)));
+        assert_ne!(processes.comm(me), Some("before"));
+        processes.apply(at(since, named(me.0, "after", true)));
+        assert_eq!(processes.comm(me), Some("after"));
+    }
+
+    #[test]
+    fn who_is_gone_without_a_word_is_forgotten_in_time() {
+        let mut processes = known();
+        processes.apply(at(1, named(std::process::id(), "we", true)));
+        processes.apply(at(1, named(0x7fff_fff0, "nobody", true)));
+        processes.forget_missing();
+        assert!(processes.knows(Pid(std::process::id())) && !processes.knows(Pid(0x7fff_fff0)));
     }
 }

@@ -2,18 +2,25 @@
 
 use std::fs;
 
-use profile::{Pid, VirtAddr};
+use profile::{Pid, Tid, VirtAddr};
 
-use super::proc::read_text;
-use crate::events::{FileIdentity, Mapped};
+use super::proc::{Stat, read_text, stat};
+use crate::events::{FileIdentity, Mapped, now};
+
+/// Ended threads that are passed over in search of one that runs.
+const ZOMBIES_MAX: usize = 64;
 
 /// What /proc told of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scanned {
     /// The process.
     pub pid: Pid,
+    /// All that happened up to then is in it, nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
     /// Name of its main thread.
     pub comm: Box<str>,
+    /// Threads that run.
+    pub threads: u32,
     /// Its executable mappings.
     pub mappings: Vec<Mapped>,
 }
@@ -28,15 +35,24 @@ pub fn scan() -> impl Iterator<Item = Scanned> {
 
 /// Reads one process; `None` when it is gone.
 pub fn scan_process(pid: Pid) -> Option<Scanned> {
-    let comm = read_text(&format!("/proc/{pid}/comm")).ok()?;
-    let maps = read_text(&format!("/proc/{pid}/maps")).ok()?;
-    let mappings = maps.lines().filter_map(|line| parse_mapping(pid, line)).collect();
-    Some(Scanned { pid, comm: comm.trim_end_matches('\n').into(), mappings })
+    let time = now();
+    let Stat { comm, threads, is_zombie, .. } = stat(pid.0)?;
+    let tid = if is_zombie { running_thread(pid)? } else { Tid(pid.0) };
+    let maps = read_text(&format!("/proc/{tid}/maps")).ok()?;
+    let mappings = maps.lines().filter_map(|line| parse_mapping(pid, tid, line)).collect();
+    Some(Scanned { pid, time, comm, threads, mappings })
+}
+
+/// Finds a thread that runs on although the main thread has ended.
+fn running_thread(pid: Pid) -> Option<Tid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let tids = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+    tids.take(ZOMBIES_MAX).find(|tid| stat(*tid).is_some_and(|stat| !stat.is_zombie)).map(Tid)
 }
 
 /// Reads a line of `maps` if it is executable:
 /// `55d0-55d4 r-xp 00002000 fd:01 1234   /usr/bin/x y`.
-fn parse_mapping(pid: Pid, line: &str) -> Option<Mapped> {
+fn parse_mapping(pid: Pid, tid: Tid, line: &str) -> Option<Mapped> {
     let (range, rest) = line.split_once(' ')?;
     let (permissions, rest) = rest.split_once(' ')?;
     if permissions.as_bytes().get(2) != Some(&b'x') {
@@ -49,16 +65,24 @@ fn parse_mapping(pid: Pid, line: &str) -> Option<Mapped> {
     let (start, end) = parse_range(range)?;
     Some(Mapped {
         pid,
+        tid,
         start: VirtAddr(start),
         end: VirtAddr(end),
         offset: u64::from_str_radix(offset, 16).ok()?,
-        file: FileIdentity::Inode {
+        file: FileIdentity {
             major: u32::from_str_radix(major, 16).ok()?,
             minor: u32::from_str_radix(minor, 16).ok()?,
             inode: inode.parse().ok()?,
         },
         path: path.trim_start().into(),
     })
+}
+
+/// Tells which file a thread has mapped at exactly these addresses, to be executed.
+pub(super) fn file_mapped_at(tid: u32, start: u64, end: u64) -> Option<FileIdentity> {
+    let maps = read_text(&format!("/proc/{tid}/maps")).ok()?;
+    let mut mappings = maps.lines().filter_map(|line| parse_mapping(Pid(tid), Tid(tid), line));
+    Some(mappings.find(|mapped| (mapped.start.0, mapped.end.0) == (start, end))?.file)
 }
 
 /// Reads two hexadecimal addresses with a dash between them.
@@ -77,26 +101,28 @@ mod tests {
             "7f00-7f80 r-xp 00001000 fd:01 42                   /opt/my app/lib.so (deleted)";
         let expected = Mapped {
             pid: Pid(1),
+            tid: Tid(1),
             start: VirtAddr(0x7f00),
             end: VirtAddr(0x7f80),
             offset: 0x1000,
-            file: FileIdentity::Inode { major: 0xfd, minor: 1, inode: 42 },
+            file: FileIdentity { major: 0xfd, minor: 1, inode: 42 },
             path: "/opt/my app/lib.so (deleted)".into(),
         };
-        assert_eq!(parse_mapping(Pid(1), line), Some(expected));
-        assert_eq!(parse_mapping(Pid(1), &line.replace("r-xp", "rw-p")), None);
+        assert_eq!(parse_mapping(Pid(1), Tid(1), line), Some(expected));
+        assert_eq!(parse_mapping(Pid(1), Tid(1), &line.replace("r-xp", "rw-p")), None);
     }
 
     #[test]
     fn anonymous_memory_has_no_path() {
-        let mapped = parse_mapping(Pid(1), "7f00-7f80 rwxp 00000000 00:00 0 ").expect("executable");
+        let mapped =
+            parse_mapping(Pid(1), Tid(1), "7f00-7f80 rwxp 00000000 00:00 0 ").expect("executable");
         assert_eq!(&*mapped.path, "");
     }
 
     #[test]
     fn lines_that_are_no_mapping_are_left_out() {
         for line in ["", "x", "1-2 r-xp", "zz-2 r-xp 0 0:0 0 /x", "1-2 r-xp 0 0:0 x /x"] {
-            assert_eq!(parse_mapping(Pid(1), line), None, "{line:?}");
+            assert_eq!(parse_mapping(Pid(1), Tid(1), line), None, "{line:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, StackEnd};
 
@@ -22,6 +22,11 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 const LOADING_TURN: Duration = Duration::from_millis(2);
 /// How long a table is waited for once nothing else is left to do: a file system may never answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often what is gone is looked for, and the part of our time that it may take.
+const TIDY_EVERY: Duration = Duration::from_secs(2);
+const TIDY_PART: u32 = 2000;
+/// The pass over /proc ends after so long; processes that it has not come to are looked up when they are sampled.
+const SCAN_MAX: Duration = Duration::from_secs(1);
 
 /// The running keeper.
 pub(super) struct Keeper {
@@ -93,6 +98,9 @@ struct State {
     waiting_bytes: usize,
     side_band_lost: u64,
     finished: u64,
+    next_tidying: Instant,
+    /// The pass over /proc did not come to all processes.
+    is_cut_scan: bool,
     witness: Option<Box<dyn Witness>>,
 }
 
@@ -107,13 +115,19 @@ impl State {
             waiting_bytes: 0,
             side_band_lost: 0,
             finished: 0,
+            next_tidying: Instant::now() + TIDY_EVERY,
+            is_cut_scan: false,
             witness,
         }
     }
 
     fn scan(&mut self, scope: Scan) {
         match scope {
-            Scan::All => scan().for_each(|scanned| self.processes.learn(&scanned)),
+            Scan::All => {
+                let begin = Instant::now();
+                let mut rest = scan().inspect(|scanned| self.processes.learn(scanned));
+                self.is_cut_scan = rest.any(|_| begin.elapsed() > SCAN_MAX);
+            }
             Scan::Only(pids) => {
                 for scanned in pids.into_iter().filter_map(scan_process) {
                     self.processes.learn(&scanned);
@@ -144,7 +158,11 @@ impl State {
     }
 
     fn take(&mut self, batch: Batch) {
-        self.side_band_lost += batch.side_band_lost;
+        if batch.side_band_lost > 0 {
+            self.side_band_lost += batch.side_band_lost;
+            self.processes.lose(batch.drained);
+            self.tables.distrust();
+        }
         self.aggregator.received(batch.received, batch.malformed);
         if let Some(witness) = &mut self.witness {
             witness.lost(batch.perf_samples_lost);
@@ -162,11 +180,33 @@ impl State {
         }
         self.take_tables(Duration::ZERO);
         let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
+        self.processes.forget_exited(known);
         self.tables.publish(&mut self.processes, known);
+        if self.next_tidying <= Instant::now() {
+            self.tidy();
+        }
     }
 
-    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it.
+    /// Forgets what has gone: processes without a word, and executables that nothing maps any more.
+    fn tidy(&mut self) {
+        let begin = Instant::now();
+        self.processes.forget_missing();
+        let mut mapped = self.processes.mapped();
+        mapped.extend(self.tables.mapped());
+        let waiting =
+            self.waiting.values().flatten().flat_map(|unfinished| unfinished.memory.iter());
+        mapped.extend(waiting.map(|mapping| mapping.executable));
+        let gone = self.processes.executables.forget(&mapped);
+        self.tables.forget_executables(&gone);
+        self.next_tidying = Instant::now() + TIDY_EVERY.max(begin.elapsed() * TIDY_PART);
+    }
+
+    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it. Looks up
+    /// while they are there processes that were not.
     fn prepare(&mut self, sample: &RawSample) {
+        if self.is_cut_scan {
+            self.processes.look_up(sample.pid);
+        }
         let Some(rest) = &sample.rest else { return };
         self.tables.want(sample.pid);
         let (memory, executables) =
@@ -195,16 +235,15 @@ impl State {
             Event::PerfSample(sample) => self.show(|witness, world| {
                 witness.perf_sample(timed.time, *sample, world);
             }),
-            other => self.processes.apply(other),
+            event => self.processes.apply(Timed { time: timed.time, event }),
         }
     }
 
-    fn take_sample(&mut self, time: u64, sample: RawSample) {
+    fn take_sample(&mut self, time: u64, mut sample: RawSample) {
         self.aggregator.saw(&sample);
-        if !self.processes.knows(sample.pid) {
-            self.look_up(sample.pid);
-        }
+        self.processes.look_up(sample.pid);
         let memory = self.processes.memory(sample.pid);
+        self.tables.cut_unsure(time, &mut sample, &memory);
         let comm = self.processes.comm(sample.pid).map(Into::into);
         let unfinished = Unfinished { time, sample, comm, memory };
         if unfinished.sample.rest.is_some() {
@@ -273,7 +312,9 @@ impl State {
 
     fn count(&mut self, Unfinished { time, sample, comm, memory }: &Unfinished) {
         self.aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
-        self.tables.used(self.aggregator.last_stack().iter().map(|frame| frame.executable));
+        let executables = self.aggregator.last_stack().iter().map(|frame| frame.executable);
+        self.tables.used(executables.clone());
+        executables.for_each(|id| self.processes.executables.mark_sampled(id));
         self.show(|witness, world| witness.sample(*time, sample, memory, world));
     }
 
@@ -282,13 +323,6 @@ impl State {
             let (executables, tables) = (&self.processes.executables, &self.tables);
             let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
             what(witness.as_mut(), &World { executables, rule: &rule });
-        }
-    }
-
-    /// Asks /proc about a process that nobody told of: it ran before the start and was not looked up.
-    fn look_up(&mut self, pid: Pid) {
-        if let Some(scanned) = (pid.0 != 0).then(|| scan_process(pid)).flatten() {
-            self.processes.learn(&scanned);
         }
     }
 }

@@ -112,11 +112,12 @@ impl Session {
         if !settings.command {
             raise_open_files();
         }
+        let side_band_bytes = settings.side_band_bytes;
         let mut sampler = Sampler::load(settings)?;
         let tables = Tables::new(sampler.walk_maps()?, limits.unwind)?;
         sampler.watch_memory()?;
-        let side_bands =
-            online_cpus()?.into_iter().map(SideBand::open).collect::<Result<_, _>>()?;
+        let open = |cpu| SideBand::open(cpu, side_band_bytes);
+        let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<_, _>>()?;
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let perf_samples = sampler.open_clocks()?;
         let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };

@@ -9,6 +9,7 @@
 
 mod loader;
 mod places;
+mod published;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -16,22 +17,26 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
+use profile::{ExecutableId, FileOffset, Pid, StackEnd, VirtAddr};
 use unwind::{
     BLOCK_SHIFT_MAX, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in, table_start,
 };
 use zerocopy::IntoBytes;
 
+use crate::events::{RawSample, now};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Mapping, Memory, Processes};
 use loader::{Loader, Wanted, What};
 use places::Places;
+use published::Published;
 pub use walk::Walked;
 
 const UNIT: usize = 8;
 const SLAB_UNITS: u32 = (abi::SLAB_BYTES / UNIT) as u32;
 /// The first numbers stay empty blocks: mappings without rows point there, the largest with all of them.
 const EMPTY_BLOCKS: Range<u32> = 1..64;
+/// The next ones are those of executables for whose blocks there are no numbers left.
+const REFUSED_BLOCKS: Range<u32> = 64..127;
 const EMPTY_SHIFT: u32 = 31;
 /// Share of the budget that is freed at once when it is used up.
 const EVICTED_PART: u64 = 16;
@@ -61,6 +66,8 @@ struct Entry {
     block_shift: u32,
     /// Numbers of its blocks in the kernel.
     numbers: Range<u32>,
+    /// Those that it had first, which processes may still go by.
+    numbers_before: Range<u32>,
     state: State,
     /// When a frame of it was last delivered, by our own clock of samples.
     used: u64,
@@ -98,7 +105,7 @@ pub struct Tables {
     slabs_max: u32,
     retired: Vec<Range<u32>>,
     entries: HashMap<ExecutableId, Entry>,
-    processes: HashMap<Pid, Range<u32>>,
+    processes: HashMap<Pid, Published>,
     /// Processes that were sampled: their mappings are kept in the kernel.
     wanted: HashSet<Pid>,
     /// Wanted processes whose mappings there are not the latest.
@@ -117,8 +124,11 @@ impl Tables {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
         }
+        for number in REFUSED_BLOCKS {
+            maps.set_block(number, abi::BLOCK_REFUSED)?;
+        }
         let mut numbers = Places::new(u32::MAX);
-        numbers.give(EMPTY_BLOCKS.end..abi::BLOCKS_MAX);
+        numbers.give(REFUSED_BLOCKS.end..abi::BLOCKS_MAX);
         let slabs_max = (bytes_max / abi::SLAB_BYTES as u64).clamp(1, abi::SLABS_MAX.into()) as u32;
         Ok(Self {
             maps,
@@ -155,6 +165,11 @@ impl Tables {
         }
     }
 
+    /// Learns that the mappings of all processes are in doubt: the kernel goes by none before they are published anew.
+    pub fn distrust(&mut self) {
+        self.stale.extend(self.processes.keys());
+    }
+
     /// Learns which executables a delivered stack has frames in: what is not used goes first.
     pub fn used(&mut self, executables: impl Iterator<Item = ExecutableId>) {
         self.clock += 1;
@@ -177,24 +192,95 @@ impl Tables {
             if self.wanted.contains(&pid) {
                 self.stale.insert(pid);
             }
+            if let Some(published) = self.processes.get_mut(&pid) {
+                published.change(now());
+            }
         }
         for pid in std::mem::take(&mut self.stale) {
             if !processes.knows(pid) {
-                self.forget(pid);
+                self.wanted.remove(&pid);
+                self.withdraw(pid);
+                if !processes.has(pid) {
+                    self.processes.remove(&pid);
+                }
+                continue;
+            }
+            if self.processes.get(&pid).is_some_and(|published| !published.is_settled(now())) {
+                self.withdraw(pid);
+                self.stale.insert(pid);
                 continue;
             }
             let stamp = self.maps.stamp(pid.0);
-            if stamp > known {
+            if stamp > known || self.processes.get(&pid).is_some_and(|p| p.is_fresh(now())) {
                 self.stale.insert(pid); // it has other memory by now, of which we do not know yet
                 continue;
             }
-            let bytes = self.mappings(pid, stamp, &processes.memory(pid), &processes.executables);
-            let Some(place) = self.store(&bytes) else { continue };
+            let memory = processes.memory(pid);
+            let bytes = self.mappings(pid, stamp, &memory, &processes.executables);
+            let Some(place) = self.store(&bytes) else {
+                self.withdraw(pid);
+                continue;
+            };
             if self.maps.set_process(pid.0, place.start).is_err() {
                 self.retired.push(place); // too many processes: its ticks are finished here
                 continue;
             }
-            self.retired.extend(self.processes.insert(pid, place));
+            let published = self.processes.entry(pid).or_default();
+            let replaced = published.replace(place, memory, now(), known);
+            self.retired.extend(replaced);
+        }
+    }
+
+    /// Cuts the stack of a sample where the kernel walked by mappings that were not those of its time. `memory`: what was
+    /// mapped then.
+    pub fn cut_unsure(&mut self, time: u64, sample: &mut RawSample, memory: &Memory) {
+        let Some(published) = self.processes.get_mut(&sample.pid) else { return };
+        let walked_by = published.at(time);
+        let sure = walked_by.and_then(|by| published::sure_frames(sample, by, memory));
+        if let Some(sure) = sure {
+            published.unsettle(now());
+            self.stale.insert(sample.pid);
+            sample.user = sample.user[..sure].into();
+            (sample.user_end, sample.rest) = (StackEnd::NoTable, None);
+        }
+    }
+
+    /// Gives the executables that walks may still look for.
+    pub fn mapped(&self) -> impl Iterator<Item = ExecutableId> {
+        let mappings = self.processes.values().flat_map(Published::mappings);
+        mappings.map(|mapping| mapping.executable)
+    }
+
+    /// Forgets executables that nothing maps: gives back their rows and the numbers of their blocks.
+    pub fn forget_executables(&mut self, gone: &[ExecutableId]) {
+        let entries: Vec<Entry> = gone.iter().filter_map(|id| self.entries.remove(id)).collect();
+        let mut numbers: Vec<Range<u32>> = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.block_shift != EMPTY_SHIFT) {
+            for number in entry.numbers.clone() {
+                let _ = self.maps.set_block(number, 0); // the number is within the map
+            }
+            match entry.state {
+                State::Ready(places, _) => self.retired.extend(places),
+                State::Reading(pieces) => self.retired.extend(pieces.into_values().flatten()),
+                State::Unread | State::Empty | State::Refused => {}
+            }
+            numbers.extend([entry.numbers, entry.numbers_before]);
+        }
+        if numbers.is_empty() {
+            return;
+        }
+        self.reuse_retired();
+        numbers.into_iter().for_each(|numbers| self.numbers.give(numbers));
+        // Those that there were no numbers for may have some now.
+        self.entries.retain(|_, entry| entry.numbers != REFUSED_BLOCKS);
+        self.stale.extend(&self.wanted);
+    }
+
+    /// Gives back places that nothing names, once no tick can look at them any more.
+    fn reuse_retired(&mut self) {
+        self.maps.wait_for_ticks();
+        for place in self.retired.drain(..) {
+            self.places.give(place);
         }
     }
 
@@ -207,9 +293,11 @@ impl Tables {
         memory.iter().any(is_ready)
     }
 
-    fn forget(&mut self, pid: Pid) {
-        self.wanted.remove(&pid);
-        if let Some(place) = self.processes.remove(&pid) {
+    /// Takes a process's mappings from the kernel: its ticks are finished here.
+    fn withdraw(&mut self, pid: Pid) {
+        if let Some(place) =
+            self.processes.get_mut(&pid).and_then(|published| published.place.take())
+        {
             self.maps.remove_process(pid.0);
             self.retired.push(place);
         }
@@ -230,6 +318,7 @@ impl Tables {
             let (first_block, block_shift) = (entry.numbers.start, entry.block_shift);
             let text = match entry.state {
                 State::Empty => 0,
+                State::Refused if block_shift == EMPTY_SHIFT => 0,
                 _ => executable
                     .address_of(FileOffset(mapping.offset), VirtAddr(mapping.start))
                     .0
@@ -245,26 +334,21 @@ impl Tables {
 
     /// Gives the entry of an executable; numbers its blocks when it is new.
     fn entry(&mut self, id: ExecutableId, executables: &Executables) -> &mut Entry {
-        let numbers = &mut self.numbers;
+        let (numbers, counts) = (&mut self.numbers, &mut self.counts);
         self.entries.entry(id).or_insert_with(|| {
             let executable = executables.get(id);
             let text = executable.file().and_then(|_| executable.text());
             let text = text.filter(|text| text.end - text.start <= TEXT_MAX);
             let start = text.as_ref().map_or(0, |text| table_start(text.start));
             let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
-            match numbers.take(blocks as u32).filter(|range| !range.is_empty()) {
-                Some(numbers) => {
-                    let block_shift = BLOCK_SHIFT_MAX;
-                    Entry { start, block_shift, numbers, state: State::Unread, used: 0 }
-                }
-                None => Entry {
-                    start: 0,
-                    block_shift: EMPTY_SHIFT,
-                    numbers: EMPTY_BLOCKS,
-                    state: State::Empty,
-                    used: 0,
-                },
-            }
+            let (numbers, block_shift, state) = match (blocks, numbers.take(blocks as u32)) {
+                (0, _) => (EMPTY_BLOCKS, EMPTY_SHIFT, State::Empty),
+                (_, Some(numbers)) => (numbers, BLOCK_SHIFT_MAX, State::Unread),
+                (_, None) => (REFUSED_BLOCKS, EMPTY_SHIFT, State::Refused),
+            };
+            counts.refused += u64::from(matches!(state, State::Refused));
+            let start = if block_shift == EMPTY_SHIFT { 0 } else { start };
+            Entry { start, block_shift, numbers, numbers_before: 0..0, state, used: 0 }
         })
     }
 
@@ -416,7 +500,8 @@ impl Tables {
         if table.block_shift != entry.block_shift {
             let Some(numbers) = self.numbers.take(table.blocks.len() as u32) else { return false };
             entry.block_shift = table.block_shift;
-            entry.numbers = numbers; // the old ones stay empty: few files need this
+            // Walks that go by the old ones find nothing there and ask.
+            entry.numbers_before = std::mem::replace(&mut entry.numbers, numbers);
             self.stale.extend(&self.wanted);
         }
         // Both come from the same program headers, unless the file has changed in between.
@@ -472,10 +557,7 @@ impl Tables {
         if self.retired.is_empty() {
             return false;
         }
-        self.maps.wait_for_ticks();
-        for place in self.retired.drain(..) {
-            self.places.give(place);
-        }
+        self.reuse_retired();
         true
     }
 

@@ -145,7 +145,7 @@ impl Witness for Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, StackCopy, UserFrame};
+    use crate::events::{Event, FileIdentity, Mapped, StackCopy, Timed, UserFrame};
     use crate::processes::{Executables, Processes};
     use profile::{Cpu, Pid, Tid};
     use unwind::Rule;
@@ -160,14 +160,16 @@ mod tests {
 
     fn processes() -> Processes {
         let mut processes = Processes::new(Executables::new(0));
-        processes.apply(Event::Mapped(Mapped {
+        let event = Event::Mapped(Mapped {
             pid: Pid(7),
+            tid: Tid(7),
             start: VirtAddr(0x1000),
             end: VirtAddr(0x2000),
             offset: 0,
-            file: FileIdentity::Inode { major: 0, minor: 0, inode: 0 },
+            file: FileIdentity::default(),
             path: "//anon".into(),
-        }));
+        });
+        processes.apply(Timed { time: 1, event });
         processes
     }
 

@@ -14,6 +14,9 @@ use crate::{Name, Names, Usage};
 
 /// One request may take this long: the DWARF of the largest real files takes seconds.
 const TIME_MAX: Duration = Duration::from_secs(20);
+/// How long one that was killed is waited for, and how often it is looked for.
+const DYING_MAX: Duration = Duration::from_millis(200);
+const DYING_TURN: Duration = Duration::from_millis(1);
 
 /// Why the addresses of a file have no names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,9 +151,12 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It has nothing to lose, and may be busy for ever.
+        // It has nothing to lose, and may be busy for ever, even out of reach of signals.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let until = Instant::now() + DYING_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(DYING_TURN);
+        }
     }
 }
 

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""What many sleeping processes cost the agent, for docs/cost.md.
+
+    ./dev bench-scale [--seconds S] [--processes N]...
+
+So many processes of 50 distinct programs sleep beside two busy ones. The whole machine is recorded; printed are
+
+  start-up   from exec to the moment from which ticks are taken
+  RSS        peak memory of the agent
+  kernel     memory of BPF maps
+  CPU        of the agent, and of its BPF programs in their ticks, once it has been up for two seconds, in per cent of one core
+  per process   what the agent's memory grows by for each process, between the first number of processes and the last
+
+Needs root.
+"""
+import argparse
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+import chain
+
+HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{HOUSE}/target/release/everytick"
+PROGRAMS = 50
+WARM = 2
+STATISTICS = "/proc/sys/kernel/bpf_stats_enabled"
+
+SLEEPER = "#include <unistd.h>\nint number = N;\nint main(void) { for (;;) pause(); }\n"
+
+# Starts so many processes of the programs named in turn, says so, and waits to be killed.
+SPAWNER = """
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+extern char **environ;
+int main(int argc, char **argv)
+{
+	for (long i = 0; i < atol(argv[1]); i++) {
+		char *arguments[] = {argv[2 + i % (argc - 2)], NULL};
+		pid_t child;
+		if (posix_spawn(&child, arguments[0], NULL, NULL, arguments, environ))
+			return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+"""
+
+
+def compile_c(text, path, *flags):
+    with open(f"{path}.c", "w") as file:
+        file.write(text)
+    subprocess.run(["gcc", "-O1", *flags, f"{path}.c", "-o", path], check=True)
+    return path
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bpf_seconds():
+    """Time that BPF programs of our names have run for so far, in seconds."""
+    shown = subprocess.run(["bpftool", "prog", "show"], capture_output=True, text=True).stdout
+    lines = [line for line in shown.splitlines() if re.search(r"perf_event +name sample", line)]
+    return sum(int(found[1]) for line in lines if (found := re.search(r"run_time_ns (\d+)", line))) / 1e9
+
+
+def peak_rss(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) << 10
+
+
+def measure(seconds, work):
+    begin = time.monotonic()
+    record = subprocess.Popen(
+        [EVERYTICK, "record", "-d", str(seconds + WARM), "-o", f"{work}/out.folded"], stderr=subprocess.PIPE, text=True
+    )
+    record.stderr.readline()
+    start_up = time.monotonic() - begin
+    time.sleep(WARM)
+    before = (cpu_seconds(record.pid), bpf_seconds(), time.monotonic())
+    time.sleep(seconds - 1)
+    after = (cpu_seconds(record.pid), bpf_seconds(), time.monotonic())
+    rss = peak_rss(record.pid)
+    told = record.communicate()[1]
+    took = after[2] - before[2]
+    maps = float(re.search(r"([0-9.]+) MiB kernel maps", told)[1])
+    return start_up, rss, maps, 100 * (after[0] - before[0]) / took, 100 * (after[1] - before[1]) / took, told
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=15)
+    parser.add_argument("--processes", type=int, action="append")
+    parser.add_argument("--verbose", action="store_true", help="record's own words")
+    arguments = parser.parse_args()
+    counts = arguments.processes or [100, 10000]
+    found = []
+    with open(STATISTICS) as file:
+        were = file.read()
+    set_statistics("1")
+    try:
+        compare(counts, arguments, found)
+    finally:
+        set_statistics(were)
+    if len(found) > 1:
+        (few, small), (many, large) = found[0], found[-1]
+        print(f"{(large - small) / (many - few) / 1024:.2f} KiB for each process")
+
+
+def set_statistics(value):
+    with open(STATISTICS, "w") as file:
+        file.write(value)
+
+
+def compare(counts, arguments, found):
+    """Measures each number of processes; adds the number and the agent's memory to `found`."""
+    with tempfile.TemporaryDirectory() as work:
+        sleepers = [compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
+        spawner = compile_c(SPAWNER, f"{work}/spawner")
+        busy = chain.compile(f"{work}/chain30", 30, frame_pointers=False)
+        print("| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |")
+        print("|---:|---:|---:|---:|---:|---:|")
+        for count in counts:
+            running = [subprocess.Popen([spawner, str(count), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)]
+            assert running[0].stdout.readline() == "ready\n", "the processes could not be started"
+            running += [subprocess.Popen([busy], start_new_session=True) for _ in range(2)]
+            try:
+                start_up, rss, maps, agent, sampler, told = measure(arguments.seconds, work)
+            finally:
+                for process in running:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            found.append((count, rss))
+            print(f"| {count:,} | {start_up * 1e3:.0f} | {rss / 2**20:.1f} | {maps:.1f} | {agent:.2f} | {sampler:.2f} |", flush=True)
+            if arguments.verbose:
+                print(told)
+
+
+if __name__ == "__main__":
+    main()

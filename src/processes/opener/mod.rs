@@ -1,0 +1,165 @@
+//! Opens the files behind mappings, by way of a process of its own: a file system may never answer, and who waits for
+//! such a one cannot even be killed.
+//!
+//! Whoever asks waits a little. A worker that has not answered by then is left to its file and another takes its place;
+//! until it is gone, and for a while, nothing else on that file's device is opened.
+
+mod protocol;
+mod worker;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use profile::BuildId;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::time::Timespec;
+use symbolizer::Usage;
+
+use super::content::Content;
+use super::elf::Elf;
+use crate::events::Mapped;
+use protocol::{Found, Wanted, receive, send};
+pub use worker::serve;
+
+/// How long a file may take to open. One in a page cache takes microseconds, one on a slow disk milliseconds.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// How long a device is left alone that did not answer.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+/// Devices that may be silent at the same time.
+const SILENT_MAX: usize = 64;
+
+/// A file that was opened, and what it says of itself.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub file: File,
+    pub elf: Elf,
+    pub content: Content,
+}
+
+/// Major and minor number.
+type Device = (u32, u32);
+
+/// Asks the process that opens files.
+#[derive(Debug, Default)]
+pub(super) struct Opener {
+    worker: Option<Worker>,
+    /// Devices that have not answered: until when they are left alone, and who waits there.
+    silent: HashMap<Device, (Instant, Child)>,
+    /// What workers used that are gone.
+    past: Usage,
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    socket: OwnedFd,
+    usage: Usage,
+}
+
+impl Opener {
+    /// Opens the file of a mapping and reads its headers.
+    ///
+    /// # Errors
+    /// As opening does; `TimedOut` when there was no answer.
+    pub fn open(&mut self, mapped: &Mapped) -> io::Result<Opened> {
+        let now = Instant::now();
+        self.silent
+            .retain(|_, (until, child)| *until > now || matches!(child.try_wait(), Ok(None)));
+        let device = (mapped.file.major, mapped.file.minor);
+        if self.silent.contains_key(&device) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start()?,
+        };
+        let opened = worker.ask(mapped);
+        match &opened {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.leave(device, worker),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.past = self.past.and(worker.end());
+            }
+            _ => self.worker = Some(worker),
+        }
+        opened
+    }
+
+    /// What the workers have used so far.
+    pub fn usage(&self) -> Usage {
+        let now = self.worker.as_ref().map(|worker| worker.usage).unwrap_or_default();
+        self.past.and(now)
+    }
+
+    fn leave(&mut self, device: Device, Worker { mut child, usage, .. }: Worker) {
+        self.past = self.past.and(usage);
+        let _ = child.kill(); // it dies when its file system lets it
+        if self.silent.len() < SILENT_MAX {
+            self.silent.insert(device, (Instant::now() + LEFT_ALONE, child));
+        }
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.worker.take().map(Worker::end);
+    }
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let child = Command::new("/proc/self/exe")
+            .arg("opener-worker")
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
+            .process_group(0) // Ctrl-C is for the agent
+            .spawn()?;
+        Ok(Self { child, socket, usage: Usage::default() })
+    }
+
+    fn ask(&mut self, mapped: &Mapped) -> io::Result<Opened> {
+        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        send(self.socket.as_fd(), &wanted(mapped), None).map_err(broken)?;
+        let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
+        if poll(&mut waiting, Some(&PATIENCE))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let answer = receive::<Found>(self.socket.as_fd()).map_err(broken)?;
+        let (found, file) = answer.ok_or(io::ErrorKind::BrokenPipe)?;
+        let cpu = Duration::from_nanos(found.cpu_ns);
+        self.usage = Usage { cpu, peak_rss_kib: found.peak_rss_kib };
+        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
+        let file = File::from(file);
+        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
+        let content = Content::of(&file, &elf, &found.hash)?;
+        Ok(Opened { file, elf, content })
+    }
+
+    /// Ends it; gives what it has used.
+    fn end(self) -> Usage {
+        let Self { mut child, socket, usage } = self;
+        drop(socket); // it has nothing open and nothing to lose: it ends at once
+        let _ = child.wait();
+        usage
+    }
+}
+
+fn wanted(Mapped { tid, start, end, file, path, .. }: &Mapped) -> Wanted {
+    Wanted {
+        tid: tid.0,
+        start: start.0,
+        end: end.0,
+        major: file.major,
+        minor: file.minor,
+        inode: file.inode,
+        path: path.to_string(),
+    }
+}

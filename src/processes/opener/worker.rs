@@ -1,0 +1,82 @@
+//! The worker: opens files, reads their headers, and waits instead of its parent.
+//!
+//! The file of a mapping is the mapping itself where the kernel lets us, else its path in the process's root, else in
+//! ours. Either may be another file by now, so it counts only if it is the one that the kernel told of.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use symbolizer::Usage;
+
+use super::protocol::{Found, Wanted, receive, send};
+use crate::events::FileIdentity;
+use crate::processes::content::{hash, identity};
+use crate::processes::elf::{self, Elf};
+use crate::processes::scan::file_mapped_at;
+
+/// Opens what is asked for until the other side is gone.
+///
+/// # Errors
+/// When the socket breaks.
+pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
+    while let Some((wanted, _)) = receive::<Wanted>(socket)? {
+        let opened = open(&wanted);
+        let file = opened.as_ref().ok().map(|(file, _)| file.as_fd());
+        let mut found = match &opened {
+            Ok((_, found)) => found.clone(),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(Errno::NOENT.raw_os_error());
+                Found { errno, ..Found::default() }
+            }
+        };
+        let Usage { cpu, peak_rss_kib } = Usage::own();
+        (found.cpu_ns, found.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
+        send(socket, &found, file)?;
+    }
+    Ok(())
+}
+
+fn open(wanted: &Wanted) -> io::Result<(File, Found)> {
+    let Wanted { tid, path, .. } = wanted;
+    let file = open_mapping(wanted)
+        .or_else(|_| open_checked(&format!("/proc/{tid}/root{path}"), wanted))
+        .or_else(|_| open_checked(path, wanted))?;
+    let Elf { build_id, segments } = elf::read(&file).unwrap_or_default();
+    let hash = if build_id.is_none() { hash(&file)? } else { Vec::new() };
+    let build_id = build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    Ok((file, Found { build_id, segments, hash, ..Found::default() }))
+}
+
+fn open_mapping(wanted: &Wanted) -> io::Result<File> {
+    let Wanted { tid, start, end, .. } = *wanted;
+    let file = open_regular(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
+    // The process may have mapped another file there since. Where one file system lies over another, the file does not
+    // say of itself what the mapping says of it.
+    if identity(&file)? == asked(wanted) || file_mapped_at(tid, start, end) == Some(asked(wanted)) {
+        return Ok(file);
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn open_checked(path: &str, wanted: &Wanted) -> io::Result<File> {
+    let file = open_regular(path)?;
+    if identity(&file)? == asked(wanted) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+fn asked(wanted: &Wanted) -> FileIdentity {
+    FileIdentity { major: wanted.major, minor: wanted.minor, inode: wanted.inode }
+}
+
+/// Opens a regular file and nothing else: opening a pipe or a device can block or do something.
+fn open_regular(path: &str) -> io::Result<File> {
+    let harmless = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(harmless.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::from_raw_os_error(Errno::INVAL.raw_os_error()));
+    }
+    Ok(file)
+}

@@ -1,0 +1,111 @@
+//! Files behind mappings: on volumes that go away, on file systems that never answer, replaced while they run.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod fuse;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Running, alone, compile, directory, pause, record, recorded, start_record};
+
+fn run(command: &str, arguments: &[&str]) {
+    let output = Command::new(command).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{command} {arguments:?}: {output:?}");
+}
+
+/// A file system in memory of its own, unmounted for certain at the end.
+struct Volume(tempfile::TempDir);
+
+impl Volume {
+    fn mount() -> Self {
+        let place = directory();
+        run("mount", &["-t", "tmpfs", "volume", place.path().to_str().unwrap()]);
+        Self(place)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn unmount(&self) -> bool {
+        Command::new("umount").arg(self.path()).status().unwrap().success()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-q", "-l"]).arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_volume_unmounts_once_its_last_process_has_exited() {
+    let _alone = alone();
+    let volume = Volume::mount();
+    std::fs::copy("/bin/sleep", volume.path().join("sleeper")).unwrap();
+    let output = directory();
+    let child = start_record(output.path(), &["-d", "9", "--comm", "somebody"]);
+    pause(700);
+    run(volume.path().join("sleeper").to_str().unwrap(), &["0.2"]);
+    pause(6000);
+    assert!(volume.unmount(), "it is still held open");
+    recorded(output, child.wait_with_output().unwrap()).succeeded();
+}
+
+#[test]
+fn a_program_that_is_replaced_while_it_runs_keeps_its_own_names() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "program");
+    let running = Running::start(&program);
+    pause(100);
+    std::fs::remove_file(&program).unwrap();
+    compile("inlined.c", place.path(), "program");
+    let recorded = record(&["-F", "499", "-d", "1", "-p", &running.pid()]).succeeded();
+    let named = recorded.samples_through(&["_start", "main", "a", "b", "c", "spin"]);
+    assert!(named > 200, "{named}: {:#?}", recorded.folded());
+}
+
+#[test]
+fn a_process_in_another_mount_namespace_has_the_files_that_it_sees() {
+    let _alone = alone();
+    let place = directory();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let outside = compile("chain.c", place.path(), "program");
+    compile("threads.c", place.path(), "other");
+    let script = format!("mount --bind {} {}; exec {}", at("other"), at("program"), at("program"));
+    let mut command = Command::new("unshare");
+    let inside = Running(command.args(["-m", "sh", "-c", &script]).spawn().unwrap());
+    let outside = Running::start(&outside);
+    pause(300);
+    let pids = [inside.pid(), outside.pid()];
+    let recorded = record(&["-F", "499", "-d", "2", "-p", &pids[0], "-p", &pids[1]]).succeeded();
+    assert!(recorded.samples_through(&["program", "late_work"]) > 50);
+    assert!(recorded.samples_through(&["program", "main", "a", "b", "c", "spin"]) > 50);
+    assert_eq!(recorded.samples_through(&["late_work", "spin"]), 0);
+}
+
+#[test]
+fn a_file_system_that_never_answers_delays_no_other_file() {
+    let _alone = alone();
+    let place = directory();
+    let (silent, busy) = (directory(), directory());
+    let program = compile("chain.c", place.path(), "chain");
+    let served = fuse::serve(silent.path(), std::fs::read(&program).unwrap());
+    let stuck = Running::start(&silent.path().join("program"));
+    pause(500); // it runs, with all of its pages in memory
+    served.fall_silent();
+    let output = directory();
+    let child = start_record(output.path(), &["-F", "499", "-d", "4"]);
+    pause(1500);
+    let other = Running::start(&compile("chain.c", busy.path(), "other"));
+    pause(1500);
+    drop(other);
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    let named = recorded.samples_through(&["other", "_start", "main", "a", "b", "c", "spin"]);
+    let note = "on a file system that did not answer";
+    assert!(named > 200, "{named}\n{}", recorded.stderr);
+    assert!(recorded.samples_through(&["program"]) > 200, "{}", recorded.stderr);
+    assert!(recorded.stderr.contains(note), "{}", recorded.stderr);
+    drop((stuck, served));
+}
