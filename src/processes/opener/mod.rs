@@ -46,8 +46,9 @@ pub(super) struct Opened {
 type Device = (u32, u32);
 
 /// Asks the process that opens files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Opener {
+    program: Box<str>,
     worker: Option<Worker>,
     /// Devices that have not answered: until when they are left alone, and who waits there.
     silent: HashMap<Device, (Instant, Child)>,
@@ -63,6 +64,13 @@ struct Worker {
 }
 
 impl Opener {
+    /// `program` with one argument, `opener-worker`, is to run [`serve`] on its standard input. It is started when first
+    /// needed.
+    pub fn new(program: &str) -> Self {
+        let (program, silent) = (program.into(), HashMap::new());
+        Self { program, worker: None, silent, past: Usage::default() }
+    }
+
     /// Opens the file of a mapping and reads its headers.
     ///
     /// # Errors
@@ -77,7 +85,7 @@ impl Opener {
         }
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
-            None => Worker::start()?,
+            None => Worker::start(&self.program)?,
         };
         let opened = worker.ask(mapped);
         match &opened {
@@ -112,10 +120,10 @@ impl Drop for Opener {
 }
 
 impl Worker {
-    fn start() -> io::Result<Self> {
+    fn start(program: &str) -> io::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(program)
             .arg("opener-worker")
             .stdin(theirs)
             .stdout(Stdio::null())
