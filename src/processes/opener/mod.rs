@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use profile::BuildId;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::time::Timespec;
 use symbolizer::Usage;
@@ -28,7 +29,9 @@ use protocol::{Found, Wanted, receive, send};
 pub use worker::serve;
 
 /// How long a file may take to open. One in a page cache takes microseconds, one on a slow disk milliseconds.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// How long a worker may take to start.
+const START_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// How long a device is left alone that did not answer.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// Devices that may be silent at the same time.
@@ -130,25 +133,37 @@ impl Worker {
             .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
             .process_group(0) // Ctrl-C is for the agent
             .spawn()?;
-        Ok(Self { child, socket, usage: Usage::default() })
+        let mut worker = Self { child, socket, usage: Usage::default() };
+        match worker.receive(&START_MAX) {
+            Ok(_) => Ok(worker), // it is there
+            Err(error) => {
+                let _ = worker.child.kill();
+                worker.end();
+                Err(error)
+            }
+        }
     }
 
     fn ask(&mut self, mapped: &Mapped) -> io::Result<Opened> {
-        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         send(self.socket.as_fd(), &wanted(mapped), None).map_err(broken)?;
+        let (found, file) = self.receive(&PATIENCE)?;
+        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
+        let file = File::from(file);
+        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
+        let content = Content::of(&file, &elf, &found.hash)?;
+        Ok(Opened { file, elf, content })
+    }
+
+    fn receive(&mut self, patience: &Timespec) -> io::Result<(Found, Option<OwnedFd>)> {
         let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
-        if poll(&mut waiting, Some(&PATIENCE))? == 0 {
+        if poll(&mut waiting, Some(patience))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let answer = receive::<Found>(self.socket.as_fd()).map_err(broken)?;
         let (found, file) = answer.ok_or(io::ErrorKind::BrokenPipe)?;
         let cpu = Duration::from_nanos(found.cpu_ns);
         self.usage = Usage { cpu, peak_rss_kib: found.peak_rss_kib };
-        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
-        let file = File::from(file);
-        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
-        let content = Content::of(&file, &elf, &found.hash)?;
-        Ok(Opened { file, elf, content })
+        Ok((found, file))
     }
 
     /// Ends it; gives what it has used.
@@ -158,6 +173,10 @@ impl Worker {
         let _ = child.wait();
         usage
     }
+}
+
+fn broken(_: Errno) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
 }
 
 fn wanted(Mapped { tid, start, end, file, path, .. }: &Mapped) -> Wanted {
