@@ -82,12 +82,16 @@ impl Executable {
     }
 }
 
+/// What the kernel calls the code that it gives every process.
+const VDSO: &str = "[vdso]";
+
 /// How a mapping names its file: two mappings with equal keys have the same executable.
-/// Memory without a file is its process's own.
+/// Memory without a file is its process's own, but for the vDSO, which all share.
 type Key = (FileIdentity, Box<str>, Option<Pid>);
 
 fn key_of(mapped: &Mapped) -> Key {
-    let owner = is_memory(&mapped.path).then_some(mapped.pid);
+    let is_own = is_memory(&mapped.path) && &*mapped.path != VDSO;
+    let owner = is_own.then_some(mapped.pid);
     (mapped.file, mapped.path.clone(), owner)
 }
 
@@ -265,7 +269,7 @@ impl Executables {
     fn meet(&mut self, key: Key, mapped: &Mapped) -> ExecutableId {
         let id = if self.by_key.len() >= EXECUTABLES_MAX {
             return ExecutableId::UNKNOWN;
-        } else if &*mapped.path == "[vdso]" {
+        } else if &*mapped.path == VDSO {
             self.store(vdso())
         } else if is_memory(&mapped.path) {
             self.store(memory(memory_name(&mapped.path)))
@@ -318,9 +322,9 @@ fn is_memory(path: &str) -> bool {
 }
 
 fn vdso() -> Executable {
-    let Ok(copy) = super::proc::copy_vdso() else { return memory("[vdso]") };
+    let Ok(copy) = super::proc::copy_vdso() else { return memory(VDSO) };
     let elf::Elf { build_id, segments } = elf::read(&copy).unwrap_or_default();
-    Executable { build_id, origin: Origin::Vdso(copy), segments, ..memory("[vdso]") }
+    Executable { build_id, origin: Origin::Vdso(copy), segments, ..memory(VDSO) }
 }
 
 fn memory(name: &str) -> Executable {

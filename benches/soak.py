@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Whether anything grows: a session of many windows under churn, watched from outside.
+
+    ./dev bench-soak [--minutes M] [--hz HZ]
+
+Churn: 80 processes a second that work for 20 ms, of a dozen programs of which one is compiled anew each second; a program that
+opens and closes 200 distinct libraries in turn; children in their parent's memory and children that exec. Windows of 10 s are
+named and dropped. Printed are memory, open files and elements of BPF maps, as medians of the minute before minute 5 and of the last
+minute. Needs root.
+"""
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+import storm
+
+HOUSE = storm.HOUSE
+CHURN = f"{HOUSE}/tests/programs/churn"
+LIBRARIES = 200
+WINDOW = 10
+MAPS = ["processes", "stamps"]
+
+
+def compile_churn(work):
+    """Compiles the programs of the churn; gives the command lines that are run over and over."""
+    bare = ["-O2", "-fomit-frame-pointer", "-fno-pie", "-no-pie"]
+
+    def program(source, name, number):
+        subprocess.run(["gcc", *bare, f"-DNUMBER={number}", f"{CHURN}/{source}", "-o", f"{work}/{name}"], check=True)
+        return f"{work}/{name}"
+
+    os.mkdir(f"{work}/libraries")
+    for number in range(LIBRARIES):
+        flags = ["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,--build-id", f"-DNUMBER={1000 + number}"]
+        subprocess.run(["gcc", *flags, f"{CHURN}/library.c", "-o", f"{work}/libraries/{number}.so"], check=True)
+    one, two = program("turns.c", "turns3", 3), program("turns.c", "turns4", 4)
+    return [
+        [program("libraries.c", "opens", 7), "3", f"{work}/libraries", str(LIBRARIES)],
+        [program("children.c", "children", 5), "300", one, two],
+    ]
+
+
+def repeat(command, stop):
+    while not stop.is_set():
+        subprocess.run(command, check=True)
+        stop.wait(2)
+
+
+def memory_kib(pid):
+    """Memory that is nobody else's, of a process and its workers."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    total = []
+    for process in [str(pid), *children]:
+        try:
+            with open(f"/proc/{process}/status") as file:
+                total.append(int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1]))
+        except (OSError, TypeError):
+            pass  # it has just ended
+    return total[0], sum(total[1:])
+
+
+def elements(name):
+    dump = subprocess.run(["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True).stdout
+    return dump.count('"formatted"')
+
+
+def look(pid):
+    agent, workers = memory_kib(pid)
+    found = {"agent RSS KiB": agent, "workers' RSS KiB": workers, "open files": len(os.listdir(f"/proc/{pid}/fd"))}
+    return found | {f"elements of {name}": elements(name) for name in MAPS}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--hz", type=int, default=99)
+    arguments = parser.parse_args()
+    early = min(5, arguments.minutes / 2)
+    built = subprocess.run(["cargo", "bench", "--no-run", "--bench", "soak"], cwd=HOUSE, check=True, capture_output=True, text=True)
+    driver = f"{HOUSE}/{re.search(r'Executable .*[(](.*)[)]', built.stderr)[1]}"
+    with tempfile.TemporaryDirectory() as work:
+        programs = [f"{work}/storm{number}" for number in range(storm.PROGRAMS)]
+        for number, path in enumerate(programs):
+            storm.worker(number, path)
+        storm.compile_c(storm.LAUNCHER, f"{work}/launcher")
+        seconds = int(arguments.minutes * 60)
+        stop = threading.Event()
+        churn = [threading.Thread(target=repeat, args=(command, stop)) for command in compile_churn(work)]
+        churn.append(threading.Thread(target=storm.compile_anew, args=(programs, stop)))
+        launcher = [f"{work}/launcher", "80", str(seconds + 5), "20", *programs]
+        churn.append(threading.Thread(target=subprocess.run, args=(launcher,), kwargs={"capture_output": True}))
+        for thread in churn:
+            thread.start()
+        with open(f"{work}/windows", "w") as windows:
+            session = subprocess.Popen([driver, str(seconds), str(WINDOW), str(arguments.hz)], stdout=windows)
+            begin, seen = time.monotonic(), []
+            while session.poll() is None:
+                time.sleep(5)
+                try:
+                    seen.append((time.monotonic() - begin, look(session.pid)))
+                except (OSError, IndexError):
+                    break  # it has just ended
+        stop.set()
+        for thread in churn:
+            thread.join()
+        report(seen, early * 60, seconds, work)
+
+
+def report(seen, early, seconds, work):
+    def median(what, until):
+        return statistics.median(found[what] for at, found in seen if until - 60 <= at <= until)
+
+    print(f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|")
+    for what in seen[0][1]:
+        before, after = median(what, early), median(what, seconds)
+        print(f"| {what} | {before:,.0f} | {after:,.0f} | {100 * (after - before) / max(before, 1):+.1f} |")
+    with open(f"{work}/windows") as file:
+        lines = file.readlines()
+    counts = [[int(number) for number in re.findall(r"\d+", line)] for line in lines]
+    samples, lost, complete = (sum(line[at] for line in counts) for at in range(3))
+    print(f"\n{len(lines)} windows, {samples:,} samples, {lost} lost, {100 * complete / max(samples, 1):.2f} % complete to the bottom of user code")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+//! A session with one window after the other, for as long as it is asked to run: what `benches/soak.py` watches.
+//!
+//!     cargo bench --bench soak -- SECONDS WINDOW_SECONDS HZ
+//!
+//! Each window is named and dropped, as if it had been delivered. Says a line of each: samples, complete stacks.
+#![allow(clippy::print_stdout)]
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker};
+use everytick::naming;
+use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use profile::StackEnd;
+use symbolizer::Symbolizer;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
+
+fn settings(frequency: u32) -> Settings {
+    Settings {
+        frequency,
+        kernel_stacks: true,
+        user_stacks: true,
+        idle: false,
+        command: false,
+        perf_samples: false,
+        filters: Filters::default(),
+        pid_namespace: None,
+        own_pid: std::process::id(),
+        kernel_frames_limit: 127,
+        walker: Walker::Loop,
+        user_frames_limit: 1024,
+        tick_limit: 150_000,
+        ring_bytes: 4 << 20,
+        side_band_bytes: SIDE_BAND_BYTES,
+    }
+}
+
+fn soak(
+    length: Duration,
+    window: Duration,
+    frequency: u32,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut session =
+        Session::start(PROGRAM, settings(frequency), Scan::All, Limits::default(), None)?;
+    let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        thread::sleep(window);
+        let ClosedWindow { window, ledger, period, executables } = session.cut()?;
+        ledger.check()?;
+        let (profile, unnamed) =
+            naming::name(&window, ledger.clone(), period, &executables, &mut symbolizer);
+        println!(
+            "{} samples, {} lost, {} complete, {} stacks, {} executables without names",
+            ledger.aggregated,
+            ledger.lost_total(),
+            ledger.user_ends[StackEnd::Bottom as usize],
+            profile.stacks.len(),
+            unnamed.len(),
+        );
+    }
+    session.finish()?.last.ledger.check()?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<u32> = std::env::args().filter_map(|text| text.parse().ok()).collect();
+    let [length, window, frequency] = arguments[..] else {
+        println!("soak: three numbers are needed: SECONDS WINDOW_SECONDS HZ");
+        return ExitCode::FAILURE;
+    };
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    match soak(seconds(length), seconds(window), frequency) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
