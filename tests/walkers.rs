@@ -42,7 +42,8 @@ fn start_ticks(pid: u32) -> u64 {
 /// Records a process for a second by one walker. The ledger closes, or this dies.
 fn record(pid: u32, walker: Walker) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
-    let session = Session::start(settings(pid, walker), scan, Limits::default(), None).unwrap();
+    let session =
+        Session::start(settings(pid, walker), scan, Limits::default(), None, None).unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.ledger.check().unwrap();

@@ -272,8 +272,9 @@ fn try_record() -> Result<(u64, f64)> {
         ring_bytes: ring_bytes(TRIAL_HZ),
         side_band_bytes: SIDE_BAND_BYTES,
     };
-    let mut session = Session::start(settings, Scan::Only(Vec::new()), Limits::default(), None)
-        .map_err(explain)?;
+    let mut session =
+        Session::start(settings, Scan::Only(Vec::new()), Limits::default(), None, None)
+            .map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;
     recording.ledger.check()?;

@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let ends = Ends::watch()?;
     let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
     let mut session =
-        Session::start(settings, scan(arguments), Limits::default(), Some(Box::new(judge)))
+        Session::start(settings, scan(arguments), Limits::default(), None, Some(Box::new(judge)))
             .map_err(refusal::explain)?;
     let command = record::launch(&mut session, &arguments.command, &ends)?;
     announce(arguments);

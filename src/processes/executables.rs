@@ -8,7 +8,7 @@ use std::ops::Range;
 use profile::{BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr};
 use symbolizer::Usage;
 
-use super::content::{Content, Written, last_written};
+use super::content::{Content, ContentId, Written, last_written};
 use super::elf::{self, Segment};
 use super::mappings::Memory;
 use super::opener::{Opened, Opener};
@@ -23,6 +23,8 @@ pub struct Executable {
     pub build_id: Option<BuildId>,
     /// Where its symbols can be found.
     pub origin: Origin,
+    /// What its file held when it was opened, if it is an ELF file.
+    pub content: Option<ContentId>,
     segments: Vec<Segment>,
     /// When its file was written, if only that tells whether it is still the same.
     written: Option<Written>,
@@ -268,10 +270,13 @@ impl Executables {
         }
         self.open += 1;
         // What is no ELF file is code of a JIT compiler, which writes on in it.
-        let written = if elf.segments.is_empty() { None } else { last_written(&file).ok() };
+        let is_elf = !elf.segments.is_empty();
+        let written = if is_elf { last_written(&file).ok() } else { None };
+        let known = if is_elf { content.id(&file).ok() } else { None };
         let elf::Elf { build_id, segments } = elf;
-        let origin = Origin::File(file);
-        let id = self.store(Executable { build_id, origin, segments, written, ..memory(&name) });
+        let (origin, named) = (Origin::File(file), memory(&name));
+        let id =
+            self.store(Executable { build_id, origin, content: known, segments, written, ..named });
         self.by_content.insert(content, id);
         id
     }
@@ -294,6 +299,7 @@ fn memory(name: &str) -> Executable {
         name: name.into(),
         build_id: None,
         origin,
+        content: None,
         segments,
         written: None,
         heard: 0,

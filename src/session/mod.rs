@@ -23,7 +23,7 @@ use crate::events::{Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Sampler, Settings, SideBand, abi::Counters, online_cpus};
 use crate::naming::Period;
 use crate::processes::Processes;
-use crate::tables::{TableCounts, Tables};
+use crate::tables::{Cache, TableCounts, Tables};
 use keeper::Keeper;
 pub use time::SamplerTime;
 pub use witness::{Witness, World};
@@ -98,7 +98,8 @@ pub struct Progress {
 }
 
 impl Session {
-    /// Loads the programs and starts the clocks. `witness`: is shown what `settings` have perf record.
+    /// Loads the programs and starts the clocks. `cache`: where tables of earlier runs are. `witness`: is shown what
+    /// `settings` have perf record.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
@@ -106,6 +107,7 @@ impl Session {
         settings: Settings,
         scan: Scan,
         limits: Limits,
+        cache: Option<Cache>,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
         let frequency = settings.frequency;
@@ -114,7 +116,7 @@ impl Session {
         }
         let side_band_bytes = settings.side_band_bytes;
         let mut sampler = Sampler::load(settings)?;
-        let tables = Tables::new(sampler.walk_maps()?, limits.unwind)?;
+        let tables = Tables::new(sampler.walk_maps()?, limits.unwind, cache)?;
         sampler.watch_memory()?;
         let open = |cpu| SideBand::open(cpu, side_band_bytes);
         let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<_, _>>()?;

@@ -7,6 +7,7 @@
 //! Publication: first the bytes, then what points to them. Withdrawal goes the other way round, and a
 //! place is used again only after every tick that may look at it has ended.
 
+mod cache;
 mod loader;
 mod places;
 mod published;
@@ -26,6 +27,7 @@ use zerocopy::IntoBytes;
 use crate::events::{RawSample, now};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Mapping, Memory, Processes};
+pub use cache::{Cache, CacheCounts, CacheError};
 use loader::{Loader, Wanted, What};
 use places::Places;
 use published::Published;
@@ -56,6 +58,8 @@ pub struct TableCounts {
     pub refused: u64,
     /// Files that could not be read.
     pub unreadable: u64,
+    /// What came of the cache, if there is one.
+    pub cache: CacheCounts,
 }
 
 /// What is known of an executable's rows.
@@ -116,11 +120,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take.
+    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take. `cache`: where tables of earlier runs are.
     ///
     /// # Errors
     /// When the loader's thread cannot be started or the first blocks not be written.
-    pub fn new(maps: WalkMaps, bytes_max: u64) -> io::Result<Self> {
+    pub fn new(maps: WalkMaps, bytes_max: u64, cache: Option<Cache>) -> io::Result<Self> {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
         }
@@ -140,7 +144,7 @@ impl Tables {
             processes: HashMap::new(),
             wanted: HashSet::new(),
             stale: HashSet::new(),
-            loader: Loader::spawn()?,
+            loader: Loader::spawn(cache)?,
             clock: 0,
             counts: TableCounts::default(),
         })
@@ -148,7 +152,7 @@ impl Tables {
 
     /// What there is.
     pub fn counts(&self) -> TableCounts {
-        let mut counts = self.counts;
+        let mut counts = TableCounts { cache: self.loader.cached(), ..self.counts };
         for entry in self.entries.values() {
             if let State::Ready(_, rows) = &entry.state {
                 counts.tables += 1;
@@ -400,7 +404,8 @@ impl Tables {
         match executables.get(id).file().and_then(|file| file.try_clone().ok()) {
             Some(file) => {
                 asked.extend(blocks.iter().map(|block| (*block, None)));
-                self.loader.request(Wanted { executable: id, file, blocks, is_new });
+                let content = executables.get(id).content;
+                self.loader.request(Wanted { executable: id, file, content, blocks, is_new });
             }
             None if is_new => self.set_empty(id),
             None => {}
