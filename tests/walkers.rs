@@ -15,6 +15,8 @@ use profile::{FileAddr, Pid, StackEnd};
 /// What gcc leaves out when it is not asked for frame pointers, as distributions build.
 const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
+
 fn settings(pid: u32, walker: Walker) -> Settings {
     Settings {
         frequency: 499,
@@ -43,11 +45,16 @@ fn start_ticks(pid: u32) -> u64 {
 fn record(pid: u32, walker: Walker) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
     let session =
-        Session::start(settings(pid, walker), scan, Limits::default(), None, None).unwrap();
+        Session::start(PROGRAM, settings(pid, walker), scan, Limits::default(), None, None)
+            .unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
-    recording.ledger.check().unwrap();
-    assert!(recording.ledger.aggregated > 100, "only {} samples", recording.ledger.aggregated);
+    recording.last.ledger.check().unwrap();
+    assert!(
+        recording.last.ledger.aggregated > 100,
+        "only {} samples",
+        recording.last.ledger.aggregated
+    );
     recording
 }
 
@@ -56,7 +63,7 @@ type Callers = (Vec<FileAddr>, StackEnd);
 
 /// The samples by their callers.
 fn by_callers(recording: &Recording) -> BTreeMap<String, (Callers, u64)> {
-    let window = &recording.window;
+    let window = &recording.last.window;
     let frames: Vec<FileAddr> = window.frames().map(|frame| frame.address).collect();
     let stacks: Vec<_> = window.stacks().collect();
     let mut all: BTreeMap<String, (Callers, u64)> = BTreeMap::new();
@@ -73,7 +80,7 @@ fn by_callers(recording: &Recording) -> BTreeMap<String, (Callers, u64)> {
 fn only_callers(recording: &Recording) -> Callers {
     let all = by_callers(recording);
     let (callers, count) = all.into_values().max_by_key(|(_, count)| *count).unwrap();
-    let samples = recording.ledger.aggregated;
+    let samples = recording.last.ledger.aggregated;
     assert!(count * 100 >= samples * 99, "{count} of {samples} have {callers:?}");
     callers
 }

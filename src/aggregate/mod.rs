@@ -24,36 +24,47 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Starts an empty window of at most about `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Self {
+    /// Starts an empty window of at most about `bytes_max` bytes. `first`: the number of each CPU's first sample in it,
+    /// indexed by CPU; 0 where it says nothing.
+    pub fn new(bytes_max: usize, first: Vec<u64>) -> Self {
         Self {
             window: Window::new(bytes_max),
             ledger: CaptureLedger::default(),
-            sequences: Sequences::default(),
+            sequences: Sequences::new(first),
             stack: Vec::new(),
         }
     }
 
-    /// Counts records that came, some of which made no sense.
-    pub fn received(&mut self, records: u64, malformed: u64) {
+    /// Counts records that came and made no sense.
+    pub fn malformed(&mut self, records: u64) {
         self.ledger.received += records;
-        self.ledger.lost[Loss::Malformed as usize] += malformed;
+        self.ledger.lost[Loss::Malformed as usize] += records;
     }
 
     /// Learns that a sample came. Samples of a CPU must be told in their order; they may be added in any.
     pub fn saw(&mut self, sample: &RawSample) {
+        self.ledger.received += 1;
         self.sequences.saw(sample.cpu, sample.sequence);
+    }
+
+    /// Whether every sample that came has been added.
+    pub fn is_settled(&self) -> bool {
+        let lost = self.ledger.lost(Loss::Malformed) + self.ledger.lost(Loss::WindowFull);
+        self.ledger.received == self.ledger.aggregated + lost
     }
 
     /// Counts a sample. `comm`: the name of its process, if it is known. `memory`: what was mapped when it
     /// was taken.
+    ///
+    /// # Errors
+    /// When the window has no room for it; then it is counted as lost.
     pub fn add(
         &mut self,
         sample: &RawSample,
         comm: Option<&str>,
         memory: &Memory,
         executables: &Executables,
-    ) {
+    ) -> Result<(), WindowFull> {
         self.stack.clear();
         self.stack.extend(kernel_frames(&sample.kernel));
         let (user_end, guessed) = self.push_user_frames(sample, memory, executables);
@@ -65,7 +76,8 @@ impl Aggregator {
             thread: sample.comm.clone(),
             cgroup_id: sample.cgroup_id,
         };
-        match self.window.add(task, &self.stack, (sample.kernel_end, user_end), guessed) {
+        let added = self.window.add(task, &self.stack, (sample.kernel_end, user_end), guessed);
+        match added {
             Ok(()) => {
                 self.ledger.aggregated += 1;
                 self.ledger.kernel_ends[sample.kernel_end as usize] += 1;
@@ -74,6 +86,7 @@ impl Aggregator {
             }
             Err(WindowFull) => self.ledger.lost[Loss::WindowFull as usize] += 1,
         }
+        added
     }
 
     /// Adds the user frames up to the first caller that is in no executable mapping: what a
@@ -106,18 +119,13 @@ impl Aggregator {
         &self.stack
     }
 
-    /// Ends the window. `emitted`: how many samples each CPU numbered, indexed by CPU. The
+    /// Ends the window. `emitted`: the number of each CPU's next sample, indexed by CPU. The
     /// ledger still lacks what the sampler counted.
     pub fn finish(mut self, emitted: &[u64]) -> (Window, CaptureLedger) {
         // A record that made no sense came, although its number was not seen.
         let missing = self.sequences.missing(emitted);
         self.ledger.gaps = missing.saturating_sub(self.ledger.lost(Loss::Malformed));
         (self.window, self.ledger)
-    }
-
-    /// The ledger so far, without what only the kernel knows.
-    pub fn ledger(&self) -> &CaptureLedger {
-        &self.ledger
     }
 }
 
@@ -162,7 +170,7 @@ mod tests {
     }
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
-        let mut processes = Processes::new(Executables::new(0));
+        let mut processes = Processes::new(Executables::new(0, ""));
         let event = Event::Mapped(Mapped {
             pid: Pid(7),
             tid: Tid(7),
@@ -173,9 +181,10 @@ mod tests {
             path: "//anon".into(),
         });
         processes.apply(Timed { time: 1, event });
-        let mut aggregator = Aggregator::new(1 << 20);
+        let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.saw(sample);
-        aggregator.add(sample, None, &processes.memory(Pid(7)), &processes.executables);
+        let memory = processes.memory(Pid(7));
+        aggregator.add(sample, None, &memory, &processes.executables).expect("room");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
         let end = window.samples().next().map(|(key, _)| key.user_end);

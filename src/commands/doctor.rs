@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::OURSELVES;
 use super::filters::pid_namespace;
 use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
@@ -273,14 +274,17 @@ fn try_record() -> Result<(u64, f64)> {
         side_band_bytes: SIDE_BAND_BYTES,
     };
     let mut session =
-        Session::start(settings, Scan::Only(Vec::new()), Limits::default(), None, None)
+        Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None, None)
             .map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;
-    recording.ledger.check()?;
-    ensure!(recording.ledger.aggregated > 0, "the programs load, but no sample of ourselves comes");
+    recording.last.ledger.check()?;
+    ensure!(
+        recording.last.ledger.aggregated > 0,
+        "the programs load, but no sample of ourselves comes"
+    );
     let each = recording.sampler_time.per_tick();
-    Ok((recording.ledger.aggregated, each.as_secs_f64() * 1e6))
+    Ok((recording.last.ledger.aggregated, each.as_secs_f64() * 1e6))
 }
 
 /// Works for the time of the trial: a machine that sleeps may not tick.

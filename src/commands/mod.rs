@@ -20,6 +20,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 
+/// This program, from which workers are started: its file may be replaced while it runs.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// Runs the command line. Its result is the exit status: 0 when all went well, 1 when
 /// not, 2 for a wrong command line, or the status of the COMMAND that was profiled.
 pub fn run() -> ExitCode {

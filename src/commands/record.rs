@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use profile::{Pid, Profile};
 use symbolizer::Symbolizer;
 
+use super::OURSELVES;
 use super::cli::RecordArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
@@ -18,7 +19,7 @@ use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{SIDE_BAND_BYTES, Settings, Walker, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
-use crate::session::{Limits, Recording, Scan, Session};
+use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
 use crate::tables::Cache;
 
 /// Bytes that a window may take: about a million distinct frames.
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let unwind = u64::from(arguments.unwind_memory) << 20;
     let limits = Limits { window: WINDOW_BYTES, unwind };
     let mut session =
-        Session::start(settings, scan, limits, cache, None).map_err(refusal::explain)?;
+        Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(refusal::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {
@@ -171,12 +172,12 @@ fn announce(arguments: &RecordArguments) {
 
 /// Names the window and writes every file; says whether all were written.
 fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -> Result<bool> {
-    recording.ledger.check().context("please report this")?;
-    let mut symbolizer = Symbolizer::new("/proc/self/exe", ["symbolizer-worker".to_owned()]);
-    let Recording { window, ledger, period, processes, .. } = &recording;
-    let executables = &processes.executables;
+    let ClosedWindow { window, ledger, period, executables: sampled } = &recording.last;
+    ledger.check().context("please report this")?;
+    let mut symbolizer = Symbolizer::new(OURSELVES, ["symbolizer-worker".to_owned()]);
+    let executables = &recording.processes.executables;
     let (mut profile, unnamed) =
-        naming::name(window, ledger.clone(), *period, executables, &mut symbolizer);
+        naming::name(window, ledger.clone(), *period, sampled, &mut symbolizer);
     profile.comments = comments(&profile, arguments.frequency);
     let written = outputs.write(&profile);
     if !arguments.quiet {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use profile::Pid;
 
+use super::OURSELVES;
 use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
@@ -23,9 +24,15 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     }
     let ends = Ends::watch()?;
     let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
-    let mut session =
-        Session::start(settings, scan(arguments), Limits::default(), None, Some(Box::new(judge)))
-            .map_err(refusal::explain)?;
+    let mut session = Session::start(
+        OURSELVES,
+        settings,
+        scan(arguments),
+        Limits::default(),
+        None,
+        Some(Box::new(judge)),
+    )
+    .map_err(refusal::explain)?;
     let command = record::launch(&mut session, &arguments.command, &ends)?;
     announce(arguments);
     let deadline =
@@ -38,9 +45,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     }
 
     let recording = session.finish().context("the recording could not be finished")?;
-    recording.ledger.check().context("please report this")?;
+    recording.last.ledger.check().context("please report this")?;
     let (findings, executables) = (shared.take(), &recording.processes.executables);
-    let seconds = recording.period.duration_ns as f64 / 1e9;
+    let seconds = recording.last.period.duration_ns as f64 / 1e9;
     let text = verify_report::text(&findings, executables, seconds, arguments.places);
     terminal::line(text.trim_end());
     if let Some(path) = &arguments.output {

@@ -232,7 +232,9 @@ impl Sampler {
         let period = 1_000_000_000 / u64::from(self.settings.frequency);
         let mut all = Vec::with_capacity(self.clocks.len());
         for (cpu, clock) in &self.clocks {
-            let ticks = counters.get(cpu.0 as usize).map_or(0, |counters| counters.ticks);
+            // Those that have ended: another one may be under way.
+            let ended = |counters: &Counters| counters.outcomes.iter().sum();
+            let ticks = counters.get(cpu.0 as usize).map_or(0, ended);
             let due = (clock.times()?.enabled / period).max(ticks);
             all.push(CpuTicks { cpu: *cpu, due, ticks });
         }

@@ -13,7 +13,7 @@ use profile::{
 };
 use symbolizer::{Failure, Name, Names, Symbolizer};
 
-use crate::processes::{Executable, Executables, Origin};
+use crate::processes::{Executable, Origin, Sampled};
 
 /// When and how a window was taken.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub fn name(
     window: &Window,
     ledger: CaptureLedger,
     period: Period,
-    executables: &Executables,
+    executables: &Sampled,
     symbolizer: &mut Symbolizer,
 ) -> (Profile, Vec<Unnamed>) {
     let mut naming = Naming::default();

@@ -4,8 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
-use profile::{BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr};
+use profile::{
+    BuildId, ExecutableId, FileAddr, FileOffset, Frame, MappingKind, Pid, VirtAddr, Window,
+};
 use symbolizer::Usage;
 
 use super::content::{Content, ContentId, Written, last_written};
@@ -28,10 +31,6 @@ pub struct Executable {
     segments: Vec<Segment>,
     /// When its file was written, if only that tells whether it is still the same.
     written: Option<Written>,
-    /// The round of [`Executables::forget`] in which a mapping of it was last heard of.
-    heard: u64,
-    /// It has frames in the window.
-    is_sampled: bool,
 }
 
 /// What is behind an executable.
@@ -94,10 +93,37 @@ fn key_of(mapped: &Mapped) -> Key {
     (mapped.file, mapped.path.clone(), owner)
 }
 
-/// All executables that are mapped somewhere, or were a moment ago, or have frames in the window.
+/// The executables that a window has frames in: as they were and open, however long it takes to name it.
+#[derive(Debug)]
+pub struct Sampled(HashMap<ExecutableId, Arc<Executable>>);
+
+impl Sampled {
+    /// Gives an executable; what is unknown for one that the window has no frames in.
+    pub fn get(&self, id: ExecutableId) -> &Executable {
+        self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
+    }
+}
+
+/// An executable, and why it is kept.
+#[derive(Debug)]
+struct Known {
+    executable: Arc<Executable>,
+    /// The round of [`Executables::forget`] in which a mapping of it was last heard of.
+    heard: u64,
+    /// The last window that it has frames in.
+    sampled: Option<u64>,
+}
+
+impl Known {
+    fn new(executable: Executable) -> Self {
+        Self { executable: Arc::new(executable), heard: 0, sampled: None }
+    }
+}
+
+/// All executables that are mapped somewhere, or were a moment ago, or have frames in a window that is not complete.
 #[derive(Debug)]
 pub struct Executables {
-    all: HashMap<ExecutableId, Executable>,
+    all: HashMap<ExecutableId, Known>,
     next: u32,
     round: u64,
     by_key: HashMap<Key, ExecutableId>,
@@ -113,8 +139,9 @@ pub struct Executables {
 const EXECUTABLES_MAX: usize = 1 << 16;
 
 impl Executables {
-    /// Knows the kernel and unknown memory. `open_max`: files to hold open at the same time.
-    pub fn new(open_max: usize) -> Self {
+    /// Knows the kernel and unknown memory. `open_max`: files to hold open at the same time. `program`: everytick itself,
+    /// which is also the worker that opens them.
+    pub fn new(open_max: usize, program: &str) -> Self {
         let kernel = Executable {
             name: "[kernel.kallsyms]".into(),
             build_id: super::proc::kernel_build_id(),
@@ -122,6 +149,7 @@ impl Executables {
             ..memory("")
         };
         let all = [(ExecutableId::KERNEL, kernel), (ExecutableId::UNKNOWN, memory("[unknown]"))];
+        let all = all.map(|(id, executable)| (id, Known::new(executable)));
         let next = ExecutableId::UNKNOWN.0 + 1; // the last of those that have a meaning of their own
         Self {
             all: all.into(),
@@ -129,7 +157,7 @@ impl Executables {
             round: 0,
             by_key: HashMap::new(),
             by_content: HashMap::new(),
-            opener: Opener::default(),
+            opener: Opener::new(program),
             open: 0,
             open_max,
             unopened: 0,
@@ -139,7 +167,14 @@ impl Executables {
 
     /// Gives an executable; what is unknown for one that was forgotten.
     pub fn get(&self, id: ExecutableId) -> &Executable {
-        self.all.get(&id).unwrap_or_else(|| &self.all[&ExecutableId::UNKNOWN])
+        &self.all.get(&id).unwrap_or_else(|| &self.all[&ExecutableId::UNKNOWN]).executable
+    }
+
+    /// Keeps those that a window has frames in.
+    pub fn sampled(&self, window: &Window) -> Sampled {
+        let ids = window.frames().map(|frame| frame.executable).chain([ExecutableId::UNKNOWN]);
+        let known = ids.filter_map(|id| Some((id, Arc::clone(&self.all.get(&id)?.executable))));
+        Sampled(known.collect())
     }
 
     /// How many are known.
@@ -169,30 +204,30 @@ impl Executables {
         self.opener.usage()
     }
 
-    /// Keeps an executable until the window is named: it has frames in it.
-    pub fn mark_sampled(&mut self, id: ExecutableId) {
-        if let Some(executable) = self.all.get_mut(&id) {
-            executable.is_sampled = true;
+    /// Keeps an executable until this window is complete: it has frames in it.
+    pub fn mark_sampled(&mut self, id: ExecutableId, window: u64) {
+        if let Some(known) = self.all.get_mut(&id) {
+            known.sampled = known.sampled.max(Some(window));
         }
     }
 
-    /// Forgets what is not `mapped`, has no frames in the window, and was not heard of since the last time that this was
-    /// called; closes its files. Gives what is forgotten.
-    pub fn forget(&mut self, mapped: &HashSet<ExecutableId>) -> Vec<ExecutableId> {
+    /// Forgets what is not `mapped`, has no frames in a window from `oldest` on, and was not heard of since the last time
+    /// that this was called; closes its files. Gives what is forgotten.
+    pub fn forget(&mut self, mapped: &HashSet<ExecutableId>, oldest: u64) -> Vec<ExecutableId> {
         let round = self.round;
         self.round += 1;
-        let is_unused = |id: &ExecutableId, executable: &Executable| {
-            let is_file =
-                !matches!(executable.origin, Origin::Kernel) && *id != ExecutableId::UNKNOWN;
-            is_file && executable.heard < round && !executable.is_sampled && !mapped.contains(id)
+        let is_unused = |id: &ExecutableId, known: &Known| {
+            let is_lasting = [ExecutableId::KERNEL, ExecutableId::UNKNOWN].contains(id);
+            let is_sampled = known.sampled.is_some_and(|window| window >= oldest);
+            !is_lasting && known.heard < round && !is_sampled && !mapped.contains(id)
         };
         let unused: HashSet<ExecutableId> =
             self.all.iter().filter(|(id, at)| is_unused(id, at)).map(|(id, _)| *id).collect();
         if unused.is_empty() {
             return Vec::new();
         }
-        for executable in unused.iter().filter_map(|id| self.all.remove(id)) {
-            self.open -= usize::from(matches!(executable.origin, Origin::File(_)));
+        for known in unused.iter().filter_map(|id| self.all.remove(id)) {
+            self.open -= usize::from(matches!(known.executable.origin, Origin::File(_)));
         }
         self.by_key.retain(|_, id| !unused.contains(id));
         self.by_content.retain(|_, id| !unused.contains(id));
@@ -214,8 +249,8 @@ impl Executables {
             Some(id) => id,
             None => self.meet(key, mapped),
         };
-        if let Some(executable) = self.all.get_mut(&id) {
-            executable.heard = self.round;
+        if let Some(known) = self.all.get_mut(&id) {
+            known.heard = self.round;
         }
         id
     }
@@ -246,7 +281,7 @@ impl Executables {
     fn store(&mut self, executable: Executable) -> ExecutableId {
         let id = ExecutableId(self.next);
         self.next += 1;
-        self.all.insert(id, executable);
+        self.all.insert(id, Known::new(executable));
         id
     }
 
@@ -295,16 +330,7 @@ fn vdso() -> Executable {
 
 fn memory(name: &str) -> Executable {
     let (origin, segments) = (Origin::Memory, Vec::new());
-    Executable {
-        name: name.into(),
-        build_id: None,
-        origin,
-        content: None,
-        segments,
-        written: None,
-        heard: 0,
-        is_sampled: false,
-    }
+    Executable { name: name.into(), build_id: None, origin, content: None, segments, written: None }
 }
 
 /// Names memory without a file: code there was made by a JIT compiler.

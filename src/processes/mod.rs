@@ -20,7 +20,7 @@ use profile::{ExecutableId, Pid};
 
 use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
 pub use content::ContentId;
-pub use executables::{Executable, Executables, Origin};
+pub use executables::{Executable, Executables, Origin, Sampled};
 pub use mappings::{Mapping, Memory};
 pub use opener::serve as serve_opener;
 pub use scan::{Scanned, scan, scan_process};
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn known() -> Processes {
-        let mut processes = Processes::new(Executables::new(16));
+        let mut processes = Processes::new(Executables::new(16, ""));
         processes.apply(at(1, named(10, "parent", true)));
         processes.apply(at(1, mapped(10, 0x1000, 0x2000)));
         processes

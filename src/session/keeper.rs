@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, StackEnd};
 
+use super::windows::{Closed, Windows};
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, RawSample, Timed};
-use crate::processes::{Executables, Memory, Processes, scan, scan_process};
+use crate::events::{Batch, Event, Orderer, RawSample, Timed, now};
+use crate::processes::{Memory, Processes, scan, scan_process};
 use crate::tables::{TableCounts, Tables, Walked};
 
 /// Bytes of copied stacks that wait for tables. What comes on top is counted with the frames it has.
@@ -32,6 +33,16 @@ const SCAN_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Keeper {
     thread: JoinHandle<Kept>,
     scanned: Receiver<()>,
+    cuts: Sender<Cut>,
+}
+
+/// Asks for the end of a window.
+struct Cut {
+    /// The keeper says that it takes no sample until it knows where to cut.
+    ready: SyncSender<()>,
+    /// The number of each CPU's next sample.
+    emitted: Receiver<Vec<u64>>,
+    closed: SyncSender<Closed>,
 }
 
 /// What the keeper knows in the end.
@@ -49,23 +60,43 @@ impl Keeper {
     pub fn spawn(
         batches: Receiver<Batch>,
         scope: Scan,
+        processes: Processes,
         tables: Tables,
-        window_bytes: usize,
+        windows: Windows,
         progress: Arc<Progress>,
         witness: Option<Box<dyn Witness>>,
     ) -> io::Result<Self> {
         let (done, scanned) = mpsc::sync_channel(1);
+        let (cuts, asked) = mpsc::channel();
         let thread = thread::Builder::new().name("keeper".into()).spawn(move || {
-            let mut state = State::new(tables, window_bytes, witness);
+            let mut state = State::new(processes, tables, windows, witness);
             state.scan(scope);
             let _ = done.send(()); // nobody waits any more: the start has failed
             while let Some(batch) = state.next(&batches) {
+                if let Ok(cut) = asked.try_recv() {
+                    state.cut(cut);
+                }
                 state.take(batch);
-                progress.samples.store(state.aggregator.ledger().aggregated, Ordering::Relaxed);
+                progress.samples.store(state.windows.aggregated(), Ordering::Relaxed);
             }
             state.finish()
         })?;
-        Ok(Self { thread, scanned })
+        Ok(Self { thread, scanned, cuts })
+    }
+
+    /// Ends the window and begins the next; waits until the old one is complete. `emitted` tells the number of each CPU's
+    /// next sample, and is called while no sample is taken.
+    ///
+    /// # Errors
+    /// Those of `emitted`, after which the window goes on; when the keeper has died.
+    pub fn cut(&self, emitted: impl FnOnce() -> io::Result<Vec<u64>>) -> io::Result<Closed> {
+        let died = || io::Error::other("the keeper died");
+        let ((ready, is_ready), (closed, window)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+        let (tell, told) = mpsc::sync_channel(1);
+        self.cuts.send(Cut { ready, emitted: told, closed }).map_err(|_| died())?;
+        is_ready.recv().map_err(|_| died())?;
+        tell.send(emitted()?).map_err(|_| died())?;
+        window.recv().map_err(|_| died())
     }
 
     /// Waits until what ran before is known.
@@ -90,7 +121,7 @@ struct Unfinished {
 
 struct State {
     processes: Processes,
-    aggregator: Aggregator,
+    windows: Windows,
     tables: Tables,
     order: Orderer,
     /// By the executable whose rows they wait for.
@@ -105,10 +136,15 @@ struct State {
 }
 
 impl State {
-    fn new(tables: Tables, window_bytes: usize, witness: Option<Box<dyn Witness>>) -> Self {
+    fn new(
+        processes: Processes,
+        tables: Tables,
+        windows: Windows,
+        witness: Option<Box<dyn Witness>>,
+    ) -> Self {
         Self {
-            processes: Processes::new(Executables::new(open_files_max())),
-            aggregator: Aggregator::new(window_bytes),
+            processes,
+            windows,
             tables,
             order: Orderer::default(),
             waiting: HashMap::new(),
@@ -163,7 +199,7 @@ impl State {
             self.processes.lose(batch.drained);
             self.tables.distrust();
         }
-        self.aggregator.received(batch.received, batch.malformed);
+        self.windows.malformed(batch.malformed);
         if let Some(witness) = &mut self.witness {
             witness.lost(batch.perf_samples_lost);
         }
@@ -182,9 +218,33 @@ impl State {
         let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
         self.processes.forget_exited(known);
         self.tables.publish(&mut self.processes, known);
+        self.close(known);
         if self.next_tidying <= Instant::now() {
             self.tidy();
         }
+    }
+
+    /// Begins a new window, unless nobody can say where.
+    fn cut(&mut self, Cut { ready, emitted, closed }: Cut) {
+        let emitted = ready.send(()).ok().and_then(|()| emitted.recv().ok());
+        if let Some(emitted) = emitted {
+            self.windows.cut(emitted, now(), closed);
+        }
+    }
+
+    /// Hands out the window before once it is complete.
+    fn close(&mut self, known: u64) {
+        if !self.windows.is_closing() {
+            return;
+        }
+        if self.windows.is_overdue(known) {
+            let windows = &self.windows;
+            let is_late = |unfinished: &mut Unfinished| windows.is_before_cut(&unfinished.sample);
+            let waiting = self.waiting.values_mut();
+            let late: Vec<_> = waiting.flat_map(|all| all.extract_if(.., is_late)).collect();
+            late.into_iter().for_each(|unfinished| self.give_up(unfinished));
+        }
+        self.windows.close(known, &self.processes.executables);
     }
 
     /// Forgets what has gone: processes without a word, and executables that nothing maps any more.
@@ -196,7 +256,7 @@ impl State {
         let waiting =
             self.waiting.values().flatten().flat_map(|unfinished| unfinished.memory.iter());
         mapped.extend(waiting.map(|mapping| mapping.executable));
-        let gone = self.processes.executables.forget(&mapped);
+        let gone = self.processes.executables.forget(&mapped, self.windows.oldest());
         self.tables.forget_executables(&gone);
         self.next_tidying = Instant::now() + TIDY_EVERY.max(begin.elapsed() * TIDY_PART);
     }
@@ -225,7 +285,8 @@ impl State {
         for unfinished in std::mem::take(&mut self.waiting).into_values().flatten() {
             self.give_up(unfinished);
         }
-        let Self { processes, aggregator, tables, side_band_lost, finished, .. } = self;
+        let Self { processes, windows, tables, side_band_lost, finished, .. } = self;
+        let aggregator = windows.finish();
         Kept { processes, aggregator, side_band_lost, tables: tables.counts(), finished }
     }
 
@@ -240,7 +301,7 @@ impl State {
     }
 
     fn take_sample(&mut self, time: u64, mut sample: RawSample) {
-        self.aggregator.saw(&sample);
+        self.windows.of(&sample).0.saw(&sample);
         self.processes.look_up(sample.pid);
         let memory = self.processes.memory(sample.pid);
         self.tables.cut_unsure(time, &mut sample, &memory);
@@ -311,10 +372,14 @@ impl State {
     }
 
     fn count(&mut self, Unfinished { time, sample, comm, memory }: &Unfinished) {
-        self.aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
-        let executables = self.aggregator.last_stack().iter().map(|frame| frame.executable);
+        let (aggregator, number) = self.windows.of(sample);
+        let added = aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
+        let executables = aggregator.last_stack().iter().map(|frame| frame.executable);
         self.tables.used(executables.clone());
-        executables.for_each(|id| self.processes.executables.mark_sampled(id));
+        executables.for_each(|id| self.processes.executables.mark_sampled(id, number));
+        if added.is_ok() {
+            self.windows.added();
+        }
         self.show(|witness, world| witness.sample(*time, sample, memory, world));
     }
 
@@ -325,11 +390,4 @@ impl State {
             what(witness.as_mut(), &World { executables, rule: &rule });
         }
     }
-}
-
-/// Executables to hold open: half of the descriptors that we may have once
-/// [`super::raise_open_files`] has asked for all of them.
-fn open_files_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    (limit.maximum.unwrap_or(u64::MAX) / 2).min(1 << 16) as usize
 }

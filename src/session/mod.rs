@@ -4,28 +4,32 @@
 //! reader thread --Batch--> keeper thread: open, order, resolve, count
 //! ```
 //! [`Session::start`] opens the side band first, then passes over /proc, then lets the
-//! clocks tick: what starts in between is told by the side band. [`Session::finish`]
-//! stops the clocks, reads the rings empty and closes the ledger.
+//! clocks tick: what starts in between is told by the side band. [`Session::cut`] ends a window and begins
+//! the next. [`Session::finish`] stops the clocks, reads the rings empty and closes the last.
 
+mod edge;
 mod keeper;
 mod time;
+mod windows;
 mod witness;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use profile::{CaptureLedger, CpuTicks, Loss, Pid, TickOutcome, Window};
+use profile::{CaptureLedger, Pid, TickOutcome, Window};
 
 use crate::events::{Reader, Rings, spawn_reader};
-use crate::kernel::{LoadError, Sampler, Settings, SideBand, abi::Counters, online_cpus};
+use crate::kernel::{LoadError, Sampler, Settings, SideBand, online_cpus};
 use crate::naming::Period;
-use crate::processes::Processes;
+use crate::processes::{Executables, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
+use edge::Edge;
 use keeper::Keeper;
 pub use time::SamplerTime;
+use windows::{Closed, Windows};
 pub use witness::{Witness, World};
 
 /// Batches on their way to the keeper. When it falls behind, the reader waits, and the
@@ -64,18 +68,27 @@ pub struct Session {
     progress: Arc<Progress>,
     frequency: u32,
     started: Instant,
-    started_unix_ns: u64,
+    /// Where the window begins that is filled.
+    begin: Edge,
 }
 
-/// What a recording came to.
-pub struct Recording {
+/// A window that is complete.
+pub struct ClosedWindow {
     /// The counted stacks.
     pub window: Window,
     /// Where every tick went.
     pub ledger: CaptureLedger,
     /// When and how.
     pub period: Period,
-    /// The processes and executables that the window speaks of.
+    /// The executables that the window speaks of.
+    pub executables: Sampled,
+}
+
+/// What a recording came to.
+pub struct Recording {
+    /// Its last window.
+    pub last: ClosedWindow,
+    /// The processes and executables that were known at the end.
     pub processes: Processes,
     /// What the sampler itself cost.
     pub sampler_time: SamplerTime,
@@ -98,12 +111,13 @@ pub struct Progress {
 }
 
 impl Session {
-    /// Loads the programs and starts the clocks. `cache`: where tables of earlier runs are. `witness`: is shown what
-    /// `settings` have perf record.
+    /// Loads the programs and starts the clocks. `program`: everytick itself, which is also its own workers. `cache`: where
+    /// tables of earlier runs are. `witness`: is shown what `settings` have perf record.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
     pub fn start(
+        program: &str,
         settings: Settings,
         scan: Scan,
         limits: Limits,
@@ -125,12 +139,21 @@ impl Session {
         let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
         let reader = spawn_reader(rings, sender)?;
         let progress = Arc::new(Progress::default());
-        let keeper =
-            Keeper::spawn(batches, scan, tables, limits.window, Arc::clone(&progress), witness)?;
+        let processes = Processes::new(Executables::new(open_files_max(), program));
+        let windows = Windows::new(limits.window);
+        let keeper = Keeper::spawn(
+            batches,
+            scan,
+            processes,
+            tables,
+            windows,
+            Arc::clone(&progress),
+            witness,
+        )?;
         keeper.wait_for_scan();
-        let (started, started_unix_ns) = (Instant::now(), unix_ns());
+        let (started, begin) = (Instant::now(), Edge::start());
         sampler.start()?;
-        Ok(Self { sampler, reader, keeper, progress, frequency, started, started_unix_ns })
+        Ok(Self { sampler, reader, keeper, progress, frequency, started, begin })
     }
 
     /// Runs `spawn`; the process that it starts is followed with all its children.
@@ -164,6 +187,22 @@ impl Session {
         Ok((lost, SamplerTime::of(&counters)))
     }
 
+    /// Ends the window that is filled and begins the next, with no tick in between. Waits until the samples of the old one
+    /// have come, up to some seconds.
+    ///
+    /// # Errors
+    /// When a counter cannot be read; the window goes on then.
+    pub fn cut(&mut self) -> io::Result<ClosedWindow> {
+        let mut end = None;
+        let closed = self.keeper.cut(|| Ok(end.insert(Edge::now(&self.sampler)?).emitted()))?;
+        let mut end = end.ok_or_else(|| io::Error::other("the window has no end"))?;
+        let Closed { window, mut ledger, executables } = closed;
+        end.close(&self.begin, &mut ledger);
+        let period = end.period(&self.begin, self.frequency);
+        self.begin = end;
+        Ok(ClosedWindow { window, ledger, period, executables })
+    }
+
     /// Stops the clocks and gives what was recorded.
     ///
     /// # Errors
@@ -171,27 +210,20 @@ impl Session {
     pub fn finish(self) -> io::Result<Recording> {
         self.sampler.stop()?;
         let map_bytes = map_bytes(); // while the keeper still has its slabs
-        let duration = self.started.elapsed();
+        let mut end = Edge::now(&self.sampler)?;
         self.reader.finish()?;
         let kept = self.keeper.finish()?;
 
-        let counters = self.sampler.counters()?;
-        let emitted: Vec<u64> = counters.iter().map(emitted).collect();
-        let (window, mut ledger) = kept.aggregator.finish(&emitted);
-        close(&mut ledger, &counters, self.sampler.cpu_ticks(&counters)?);
-        let period = Period {
-            start_unix_ns: self.started_unix_ns,
-            duration_ns: duration.as_nanos() as u64,
-            sample_ns: 1_000_000_000 / u64::from(self.frequency),
-        };
+        let (window, mut ledger) = kept.aggregator.finish(&end.emitted());
+        end.close(&self.begin, &mut ledger);
+        let period = end.period(&self.begin, self.frequency);
+        let executables = kept.processes.executables.sampled(&window);
         Ok(Recording {
-            window,
-            ledger,
-            period,
+            last: ClosedWindow { window, ledger, period, executables },
             processes: kept.processes,
-            sampler_time: SamplerTime::of(&counters),
+            sampler_time: SamplerTime::of(&end.counters),
             side_band_lost: kept.side_band_lost,
-            not_followed: counters.iter().map(|cpu| cpu.family_full).sum(),
+            not_followed: end.counters.iter().map(|cpu| cpu.family_full).sum(),
             tables: kept.tables,
             finished: kept.finished,
             map_bytes,
@@ -207,24 +239,10 @@ fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Samples that a CPU gave a sequence number.
-fn emitted(cpu: &Counters) -> u64 {
-    cpu.outcomes[TickOutcome::Delivered as usize] + cpu.outcomes[TickOutcome::LostRingFull as usize]
-}
-
-/// Adds what only the sampler knows.
-fn close(ledger: &mut CaptureLedger, counters: &[Counters], cpus: Vec<CpuTicks>) {
-    for outcome in TickOutcome::ALL {
-        let place = *outcome as usize;
-        ledger.outcomes[place] = counters.iter().map(|cpu| cpu.outcomes[place]).sum();
-    }
-    ledger.lost[Loss::RingFull as usize] = ledger.outcome(TickOutcome::LostRingFull);
-    ledger.cpus = cpus;
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_nanos() as u64)
+/// Executables to hold open: half of the descriptors that we may have once [`raise_open_files`] has asked for all of them.
+fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    (limit.maximum.unwrap_or(u64::MAX) / 2).min(1 << 16) as usize
 }
 
 /// Sums what the kernel says of each BPF map that we hold open.

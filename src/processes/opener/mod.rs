@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use profile::BuildId;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::time::Timespec;
 use symbolizer::Usage;
@@ -28,7 +29,9 @@ use protocol::{Found, Wanted, receive, send};
 pub use worker::serve;
 
 /// How long a file may take to open. One in a page cache takes microseconds, one on a slow disk milliseconds.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// How long a worker may take to start.
+const START_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// How long a device is left alone that did not answer.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// Devices that may be silent at the same time.
@@ -46,8 +49,9 @@ pub(super) struct Opened {
 type Device = (u32, u32);
 
 /// Asks the process that opens files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Opener {
+    program: Box<str>,
     worker: Option<Worker>,
     /// Devices that have not answered: until when they are left alone, and who waits there.
     silent: HashMap<Device, (Instant, Child)>,
@@ -63,6 +67,13 @@ struct Worker {
 }
 
 impl Opener {
+    /// `program` with one argument, `opener-worker`, is to run [`serve`] on its standard input. It is started when first
+    /// needed.
+    pub fn new(program: &str) -> Self {
+        let (program, silent) = (program.into(), HashMap::new());
+        Self { program, worker: None, silent, past: Usage::default() }
+    }
+
     /// Opens the file of a mapping and reads its headers.
     ///
     /// # Errors
@@ -77,7 +88,7 @@ impl Opener {
         }
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
-            None => Worker::start()?,
+            None => Worker::start(&self.program)?,
         };
         let opened = worker.ask(mapped);
         match &opened {
@@ -112,35 +123,47 @@ impl Drop for Opener {
 }
 
 impl Worker {
-    fn start() -> io::Result<Self> {
+    fn start(program: &str) -> io::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(program)
             .arg("opener-worker")
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
             .process_group(0) // Ctrl-C is for the agent
             .spawn()?;
-        Ok(Self { child, socket, usage: Usage::default() })
+        let mut worker = Self { child, socket, usage: Usage::default() };
+        match worker.receive(&START_MAX) {
+            Ok(_) => Ok(worker), // it is there
+            Err(error) => {
+                let _ = worker.child.kill();
+                worker.end();
+                Err(error)
+            }
+        }
     }
 
     fn ask(&mut self, mapped: &Mapped) -> io::Result<Opened> {
-        let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         send(self.socket.as_fd(), &wanted(mapped), None).map_err(broken)?;
+        let (found, file) = self.receive(&PATIENCE)?;
+        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
+        let file = File::from(file);
+        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
+        let content = Content::of(&file, &elf, &found.hash)?;
+        Ok(Opened { file, elf, content })
+    }
+
+    fn receive(&mut self, patience: &Timespec) -> io::Result<(Found, Option<OwnedFd>)> {
         let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
-        if poll(&mut waiting, Some(&PATIENCE))? == 0 {
+        if poll(&mut waiting, Some(patience))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let answer = receive::<Found>(self.socket.as_fd()).map_err(broken)?;
         let (found, file) = answer.ok_or(io::ErrorKind::BrokenPipe)?;
         let cpu = Duration::from_nanos(found.cpu_ns);
         self.usage = Usage { cpu, peak_rss_kib: found.peak_rss_kib };
-        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
-        let file = File::from(file);
-        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
-        let content = Content::of(&file, &elf, &found.hash)?;
-        Ok(Opened { file, elf, content })
+        Ok((found, file))
     }
 
     /// Ends it; gives what it has used.
@@ -150,6 +173,10 @@ impl Worker {
         let _ = child.wait();
         usage
     }
+}
+
+fn broken(_: Errno) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
 }
 
 fn wanted(Mapped { tid, start, end, file, path, .. }: &Mapped) -> Wanted {

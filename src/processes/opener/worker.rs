@@ -18,26 +18,31 @@ use crate::processes::content::{hash, identity};
 use crate::processes::elf::{self, Elf};
 use crate::processes::scan::file_mapped_at;
 
-/// Opens what is asked for until the other side is gone.
+/// Says that it is there, then opens what is asked for until the other side is gone.
 ///
 /// # Errors
 /// When the socket breaks.
 pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
+    send(socket, &used(Found::default()), None)?;
     while let Some((wanted, _)) = receive::<Wanted>(socket)? {
         let opened = open(&wanted);
         let file = opened.as_ref().ok().map(|(file, _)| file.as_fd());
-        let mut found = match &opened {
+        let found = match &opened {
             Ok((_, found)) => found.clone(),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(Errno::NOENT.raw_os_error());
                 Found { errno, ..Found::default() }
             }
         };
-        let Usage { cpu, peak_rss_kib } = Usage::own();
-        (found.cpu_ns, found.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
-        send(socket, &found, file)?;
+        send(socket, &used(found), file)?;
     }
     Ok(())
+}
+
+/// Adds what this process has used so far.
+fn used(found: Found) -> Found {
+    let Usage { cpu, peak_rss_kib } = Usage::own();
+    Found { cpu_ns: cpu.as_nanos() as u64, peak_rss_kib, ..found }
 }
 
 fn open(wanted: &Wanted) -> io::Result<(File, Found)> {
