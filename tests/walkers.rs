@@ -45,7 +45,8 @@ fn start_ticks(pid: u32) -> u64 {
 fn record(pid: u32, walker: Walker) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
     let session =
-        Session::start(PROGRAM, settings(pid, walker), scan, Limits::default(), None).unwrap();
+        Session::start(PROGRAM, settings(pid, walker), scan, Limits::default(), None, None)
+            .unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.last.ledger.check().unwrap();

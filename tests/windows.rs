@@ -35,7 +35,7 @@ fn settings() -> Settings {
 }
 
 fn start() -> Session {
-    Session::start(PROGRAM, settings(), Scan::All, Limits::default(), None).unwrap()
+    Session::start(PROGRAM, settings(), Scan::All, Limits::default(), None, None).unwrap()
 }
 
 fn name(closed: &ClosedWindow) -> Profile {

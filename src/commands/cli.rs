@@ -106,6 +106,11 @@ pub(super) struct RecordArguments {
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub unwind_memory: u32,
 
+    /// Keep unwind tables in this directory, 256 MiB at most, and take those of earlier runs from there. It is made if it
+    /// is not there, and can be deleted at any time.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
     /// Run this command, profile it with all that it starts, and stop when it ends.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

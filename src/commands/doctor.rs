@@ -274,7 +274,7 @@ fn try_record() -> Result<(u64, f64)> {
         side_band_bytes: SIDE_BAND_BYTES,
     };
     let mut session =
-        Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None)
+        Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None, None)
             .map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;

@@ -20,6 +20,7 @@ use crate::kernel::{SIDE_BAND_BYTES, Settings, Walker, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
 use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
+use crate::tables::Cache;
 
 /// Bytes that a window may take: about a million distinct frames.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -30,13 +31,14 @@ const RECORD_BYTES: u64 = 544;
 pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let settings = settings(&arguments)?;
     let outputs = Outputs::open(paths(&arguments), arguments.by.into())?;
+    let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
     let ends = Ends::watch()?;
 
     let scan = scan(&arguments, &settings);
     let unwind = u64::from(arguments.unwind_memory) << 20;
     let limits = Limits { window: WINDOW_BYTES, unwind };
     let mut session =
-        Session::start(OURSELVES, settings, scan, limits, None).map_err(refusal::explain)?;
+        Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(refusal::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {

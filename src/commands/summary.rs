@@ -151,16 +151,26 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
 /// Says what unwinding went by, and what there was no room for.
 fn unwinding(cost: &Cost) -> String {
     let Cost { tables, finished, .. } = cost;
+    let taken = match tables.cache.taken {
+        0 => String::new(),
+        taken => format!(", {} from the cache", thousands(taken)),
+    };
     let mut text = format!(
-        "  unwinding     {} with {}; {} finished by the agent\n",
+        "  unwinding     {} with {}{taken}; {} finished by the agent\n",
         counted(tables.tables, "table", "tables"),
         counted(tables.rows, "row", "rows"),
         counted(*finished, "stack", "stacks"),
     );
+    let unkept = format!("tables could not be kept in the cache: {}", tables.cache.error());
     let notes = [
         (tables.evicted, "tables made room for others: see --unwind-memory"),
         (tables.refused, "tables were larger than --unwind-memory allows: those stacks are cut"),
         (tables.unreadable, "executables have call frames that could not be read"),
+        (
+            tables.cache.damaged,
+            "damaged files in the cache were removed, and their tables made anew",
+        ),
+        (tables.cache.unkept, &unkept),
     ];
     for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(text, "  note          {} {what}", thousands(count));

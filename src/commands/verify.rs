@@ -29,6 +29,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         settings,
         scan(arguments),
         Limits::default(),
+        None,
         Some(Box::new(judge)),
     )
     .map_err(refusal::explain)?;

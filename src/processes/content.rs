@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use profile::BuildId;
+use prost::Message;
 use rustix::fs::{AtFlags, Statx, StatxFlags};
 use sha2::{Digest, Sha256};
 
@@ -31,6 +32,21 @@ enum Print {
     Inode(FileIdentity, Written),
 }
 
+/// What a file held when it was opened, as far as it can be told: equal for equal content, in a later run too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentId {
+    /// SHA-256 of all that tells contents apart.
+    pub hash: [u8; 32],
+    written: Written,
+}
+
+impl ContentId {
+    /// Whether the file still holds it.
+    pub fn is_in(&self, file: &File) -> bool {
+        last_written(file).is_ok_and(|written| written == self.written)
+    }
+}
+
 /// When a file was written last: seconds and nanoseconds.
 pub(super) type Written = (i64, u32);
 
@@ -47,6 +63,36 @@ impl Content {
             None => Print::Inode(identity_in(&found), written(&found)),
         };
         Ok(Self { bytes: found.stx_size, segments: elf.segments.clone(), print })
+    }
+
+    /// Gives what later runs know it by. A file that only its place tells apart is known by its last change, too, which
+    /// nobody can set.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub fn id(&self, file: &File) -> io::Result<ContentId> {
+        let found = stat(file)?;
+        let mut hasher = Sha256::new();
+        hasher.update(self.bytes.to_le_bytes());
+        hasher.update((self.segments.len() as u64).to_le_bytes());
+        for segment in &self.segments {
+            hasher.update(segment.encode_length_delimited_to_vec());
+        }
+        match &self.print {
+            Print::BuildId(id) => hasher.update([&[1], id.as_bytes()].concat()),
+            Print::Hash(hash) => hasher.update([&[2], &hash[..]].concat()),
+            Print::Inode(FileIdentity { major, minor, inode }, written) => {
+                let changed = (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec);
+                hasher.update([3]);
+                hasher.update([major.to_le_bytes(), minor.to_le_bytes()].concat());
+                hasher.update(inode.to_le_bytes());
+                for (seconds, nanoseconds) in [*written, changed] {
+                    hasher.update(seconds.to_le_bytes());
+                    hasher.update(nanoseconds.to_le_bytes());
+                }
+            }
+        }
+        Ok(ContentId { hash: hasher.finalize().into(), written: written(&found) })
     }
 }
 
@@ -108,6 +154,39 @@ mod tests {
         assert_eq!(content(&bytes).0, before);
         bytes[2 * PIECE] = 8;
         assert_ne!(content(&bytes).0, before);
+    }
+
+    #[test]
+    fn what_later_runs_know_a_file_by_is_told_apart_by_all_that_tells_contents_apart() {
+        let bytes = vec![7; 100];
+        let (one, file) = content(&bytes);
+        let id = |content: &Content| content.id(&file).expect("readable").hash;
+        assert_eq!(id(&one), id(&content(&bytes).0));
+        let segments = |count| vec![Segment::default(); count];
+        let built = |id: &[u8]| Print::BuildId(BuildId::new(id).expect("a build id"));
+        let others = [
+            Content { bytes: 101, ..one.clone() },
+            Content { segments: segments(1), ..one.clone() },
+            Content { segments: segments(2), ..one.clone() },
+            Content { print: Print::Hash([8; 32].into()), ..one.clone() },
+            Content { print: built(&[8; 32]), ..one.clone() },
+            Content { print: built(&[8; 20]), ..one.clone() },
+            content(&vec![7; HASHED_MAX as usize + 1]).0,
+        ];
+        let mut ids: Vec<_> = others.iter().chain([&one]).map(id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 8);
+    }
+
+    #[test]
+    fn a_file_that_was_written_since_does_not_hold_what_it_held() {
+        let (content, mut file) = content(&[7; 100]);
+        let id = content.id(&file).expect("readable");
+        assert!(id.is_in(&file));
+        std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of file systems is coarse
+        io::Write::write_all(&mut file, &[8]).expect("written");
+        assert!(!id.is_in(&file));
     }
 
     #[test]

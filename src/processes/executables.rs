@@ -11,7 +11,7 @@ use profile::{
 };
 use symbolizer::Usage;
 
-use super::content::{Content, Written, last_written};
+use super::content::{Content, ContentId, Written, last_written};
 use super::elf::{self, Segment};
 use super::mappings::Memory;
 use super::opener::{Opened, Opener};
@@ -26,6 +26,8 @@ pub struct Executable {
     pub build_id: Option<BuildId>,
     /// Where its symbols can be found.
     pub origin: Origin,
+    /// What its file held when it was opened, if it is an ELF file.
+    pub content: Option<ContentId>,
     segments: Vec<Segment>,
     /// When its file was written, if only that tells whether it is still the same.
     written: Option<Written>,
@@ -307,10 +309,13 @@ impl Executables {
         }
         self.open += 1;
         // What is no ELF file is code of a JIT compiler, which writes on in it.
-        let written = if elf.segments.is_empty() { None } else { last_written(&file).ok() };
+        let is_elf = !elf.segments.is_empty();
+        let written = if is_elf { last_written(&file).ok() } else { None };
+        let known = if is_elf { content.id(&file).ok() } else { None };
         let elf::Elf { build_id, segments } = elf;
-        let origin = Origin::File(file);
-        let id = self.store(Executable { build_id, origin, segments, written, ..memory(&name) });
+        let (origin, named) = (Origin::File(file), memory(&name));
+        let id =
+            self.store(Executable { build_id, origin, content: known, segments, written, ..named });
         self.by_content.insert(content, id);
         id
     }
@@ -329,7 +334,7 @@ fn vdso() -> Executable {
 
 fn memory(name: &str) -> Executable {
     let (origin, segments) = (Origin::Memory, Vec::new());
-    Executable { name: name.into(), build_id: None, origin, segments, written: None }
+    Executable { name: name.into(), build_id: None, origin, content: None, segments, written: None }
 }
 
 /// Names memory without a file: code there was made by a JIT compiler.

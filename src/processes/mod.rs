@@ -19,6 +19,7 @@ use std::ops::Bound;
 use profile::{ExecutableId, Pid};
 
 use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
+pub use content::ContentId;
 pub use executables::{Executable, Executables, Origin, Sampled};
 pub use mappings::{Mapping, Memory};
 pub use opener::serve as serve_opener;

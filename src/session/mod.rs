@@ -25,7 +25,7 @@ use crate::events::{Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Sampler, Settings, SideBand, online_cpus};
 use crate::naming::Period;
 use crate::processes::{Executables, Processes, Sampled};
-use crate::tables::{TableCounts, Tables};
+use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 use keeper::Keeper;
 pub use time::SamplerTime;
@@ -111,7 +111,8 @@ pub struct Progress {
 }
 
 impl Session {
-    /// Loads the programs and starts the clocks. `program`: everytick itself, which is also its own workers. `witness`: is shown what `settings` have perf record.
+    /// Loads the programs and starts the clocks. `program`: everytick itself, which is also its own workers. `cache`: where
+    /// tables of earlier runs are. `witness`: is shown what `settings` have perf record.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
@@ -120,6 +121,7 @@ impl Session {
         settings: Settings,
         scan: Scan,
         limits: Limits,
+        cache: Option<Cache>,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
         let frequency = settings.frequency;
@@ -128,7 +130,7 @@ impl Session {
         }
         let side_band_bytes = settings.side_band_bytes;
         let mut sampler = Sampler::load(settings)?;
-        let tables = Tables::new(sampler.walk_maps()?, limits.unwind)?;
+        let tables = Tables::new(sampler.walk_maps()?, limits.unwind, cache)?;
         sampler.watch_memory()?;
         let open = |cpu| SideBand::open(cpu, side_band_bytes);
         let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<_, _>>()?;

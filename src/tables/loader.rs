@@ -2,6 +2,8 @@
 //!
 //! What is profiled comes first, so the thread has a low priority. But until a table is there each tick takes its
 //! stack along, which costs more than reading; so it may work for a while like everybody else.
+//!
+//! A file whose table an earlier run has kept is not read at all.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,6 +17,9 @@ use std::time::{Duration, Instant};
 use profile::ExecutableId;
 use rustix::time::{ClockId, clock_gettime};
 use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
+
+use super::cache::{Cache, CacheCounts, Counts};
+use crate::processes::ContentId;
 
 /// Niceness of the thread when it has worked for long.
 const NICE: i32 = 10;
@@ -44,6 +49,8 @@ pub(super) enum What {
 pub(super) struct Wanted {
     pub executable: ExecutableId,
     pub file: File,
+    /// What it held when it was opened: what the cache knows it by.
+    pub content: Option<ContentId>,
     pub blocks: Vec<u32>,
     pub is_new: bool,
 }
@@ -54,24 +61,34 @@ pub(super) struct Loader {
     loaded: Receiver<Loaded>,
     /// Files on their way.
     pub waiting: usize,
+    cached: Option<Counts>,
 }
 
 impl Loader {
     /// Starts the thread. It ends when this is dropped and what it reads is read.
-    pub fn spawn() -> io::Result<Self> {
+    pub fn spawn(cache: Option<Cache>) -> io::Result<Self> {
+        let cached = cache.as_ref().map(|cache| cache.counts.clone());
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
-            let mut work = Work { requests, results, files: VecDeque::new(), open: Vec::new() };
+            let (files, open) = (VecDeque::new(), Vec::new());
+            let mut work = Work { requests, results, files, open, cache };
             let mut priority = Priority::new();
-            while let Some((executable, file)) = work.next() {
+            while let Some(Unread { executable, file, content }) = work.next() {
                 priority.adapt();
                 let frames = read(&file, &mut || work.serve());
                 work.open.retain(|(open, _)| *open != executable);
+                let kept = content.and_then(|content| work.worth_keeping(&frames, content, &file));
                 work.give(executable, What::Whole(frames));
+                work.keep(kept);
             }
         })?;
-        Ok(Self { wanted, loaded, waiting: 0 })
+        Ok(Self { wanted, loaded, waiting: 0, cached })
+    }
+
+    /// What came of the cache so far.
+    pub fn cached(&self) -> CacheCounts {
+        self.cached.as_ref().map(Counts::get).unwrap_or_default()
     }
 
     /// Asks for it.
@@ -98,14 +115,22 @@ struct Work {
     requests: Receiver<Wanted>,
     results: Sender<Loaded>,
     /// Files to be read as a whole.
-    files: VecDeque<(ExecutableId, File)>,
+    files: VecDeque<Unread>,
     /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
     open: Vec<(ExecutableId, Option<Pieces>)>,
+    cache: Option<Cache>,
+}
+
+/// A file to be read as a whole.
+struct Unread {
+    executable: ExecutableId,
+    file: File,
+    content: Option<ContentId>,
 }
 
 impl Work {
     /// Waits for the next file to be read as a whole; `None` when nobody asks any more.
-    fn next(&mut self) -> Option<(ExecutableId, File)> {
+    fn next(&mut self) -> Option<Unread> {
         while self.files.is_empty() {
             let wanted = self.requests.recv().ok()?;
             self.take(wanted);
@@ -121,12 +146,41 @@ impl Work {
         }
     }
 
-    fn take(&mut self, Wanted { executable, file, blocks, is_new }: Wanted) {
+    fn take(&mut self, Wanted { executable, file, content, blocks, is_new }: Wanted) {
+        let cached = content.filter(|_| is_new).and_then(|content| self.cached(&content, &file));
+        if let Some(frames) = cached {
+            return self.give(executable, What::Whole(Some(Ok(frames))));
+        }
         if !blocks.is_empty() {
             self.read_blocks(executable, &file, &blocks);
         }
         if is_new {
-            self.files.push_back((executable, file));
+            self.files.push_back(Unread { executable, file, content });
+        }
+    }
+
+    /// Gives what an earlier run has kept of a file.
+    fn cached(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
+        let cache = self.cache.as_ref().filter(|_| content.is_in(file))?;
+        cache.take(&content.hash)
+    }
+
+    /// Gives the bytes to keep of a file for later runs, if it held all the time what they are kept for.
+    fn worth_keeping(
+        &self,
+        frames: &Option<Result<CallFrames, Error>>,
+        content: ContentId,
+        file: &File,
+    ) -> Option<(ContentId, Vec<u8>)> {
+        let Some(Ok(frames)) = frames else { return None };
+        let is_kept = self.cache.is_some() && Cache::is_worth(frames) && content.is_in(file);
+        is_kept.then(|| (content, frames.to_bytes()))
+    }
+
+    /// Writes them to the cache.
+    fn keep(&mut self, kept: Option<(ContentId, Vec<u8>)>) {
+        if let (Some(cache), Some((content, bytes))) = (&mut self.cache, kept) {
+            cache.keep(&content.hash, &bytes);
         }
     }
 

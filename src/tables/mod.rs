@@ -7,6 +7,7 @@
 //! Publication: first the bytes, then what points to them. Withdrawal goes the other way round, and a
 //! place is used again only after every tick that may look at it has ended.
 
+mod cache;
 mod loader;
 mod mappings;
 mod places;
@@ -24,6 +25,7 @@ use unwind::Rule;
 
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Memory};
+pub use cache::{Cache, CacheCounts, CacheError};
 use loader::Loader;
 use places::Places;
 use published::Published;
@@ -53,6 +55,8 @@ pub struct TableCounts {
     pub refused: u64,
     /// Files that could not be read.
     pub unreadable: u64,
+    /// What came of the cache, if there is one.
+    pub cache: CacheCounts,
 }
 
 /// What is known of an executable's rows.
@@ -111,11 +115,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take.
+    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take. `cache`: where tables of earlier runs are.
     ///
     /// # Errors
     /// When the loader's thread cannot be started or the first blocks not be written.
-    pub fn new(maps: WalkMaps, bytes_max: u64) -> io::Result<Self> {
+    pub fn new(maps: WalkMaps, bytes_max: u64, cache: Option<Cache>) -> io::Result<Self> {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
         }
@@ -131,7 +135,7 @@ impl Tables {
             processes: HashMap::new(),
             wanted: HashSet::new(),
             stale: HashSet::new(),
-            loader: Loader::spawn()?,
+            loader: Loader::spawn(cache)?,
             clock: 0,
             counts: TableCounts::default(),
         })
@@ -139,7 +143,7 @@ impl Tables {
 
     /// What there is.
     pub fn counts(&self) -> TableCounts {
-        let mut counts = self.counts;
+        let mut counts = TableCounts { cache: self.loader.cached(), ..self.counts };
         for entry in self.entries.values() {
             if let State::Ready(_, rows) = &entry.state {
                 counts.tables += 1;

@@ -75,7 +75,8 @@ impl Tables {
         match executables.get(id).file().and_then(|file| file.try_clone().ok()) {
             Some(file) => {
                 asked.extend(blocks.iter().map(|block| (*block, None)));
-                self.loader.request(Wanted { executable: id, file, blocks, is_new });
+                let content = executables.get(id).content;
+                self.loader.request(Wanted { executable: id, file, content, blocks, is_new });
             }
             None if is_new => self.set_empty(id),
             None => {}

@@ -23,6 +23,7 @@ pub mod reference;
 mod rule;
 mod sections;
 mod step;
+mod stored;
 mod table;
 mod text;
 
@@ -37,6 +38,7 @@ pub use pieces::Pieces;
 pub use rule::{Cfa, Gap, Rule, Saved};
 pub use sections::Sections;
 pub use step::{Registers, Step, step};
+pub use stored::STORED_VERSION;
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
     table_start,

@@ -27,8 +27,8 @@ pub const BUCKET_TEXT: u64 = 1 << 8;
 pub const TEXT_MAX: u64 = 1 << 30;
 /// Rows of a block, row 0 included: an index is 2 bytes.
 const ROWS_MAX: usize = u16::MAX as usize;
-const RULES_MAX: usize = 256;
-const HEADER: usize = 8;
+pub(crate) const RULES_MAX: usize = 256;
+pub(crate) const HEADER: usize = 8;
 
 /// The rows of one block as bytes; empty when there are none.
 pub type Block = Box<[u8]>;
@@ -101,7 +101,7 @@ fn search(block: &[u8], into: u32) -> Option<Rule> {
     Some(Rule::decode(block.get(at..at + 8)?.try_into().ok()?))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 

@@ -1,0 +1,145 @@
+//! Unwind tables kept between runs: the same stacks with less to read, whatever has become of the directory.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use common::{
+    Recorded, Running, alone, compile_with, directory, everytick, pause, record, recorded,
+    start_record,
+};
+
+/// Starts a program that has enough rows to be kept, and no frame pointers.
+fn wide(place: &Path) -> Running {
+    let bare = ["-fomit-frame-pointer", "-O2", "-g0", "-DNUMBER=1"];
+    Running::start(&compile_with("wide.c", place, "wide", &bare))
+}
+
+fn record_with(cache: &Path, program: &Running) -> Recorded {
+    let (pid, cache) = (program.pid(), cache.to_str().unwrap());
+    record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &pid, "--cache-dir", cache]).succeeded()
+}
+
+/// The stacks that end where the program is nearly all the time. Nearly all are whole: a busy machine may cut one.
+fn stacks(recorded: &Recorded) -> BTreeSet<Vec<String>> {
+    let folded = recorded.folded();
+    let all: u64 = folded.iter().map(|(_, count)| count).sum();
+    let is_whole = |stack: &[String]| !stack.iter().any(|frame| frame.starts_with("[cut"));
+    let whole = folded.iter().filter(|(stack, _)| is_whole(stack));
+    let count: u64 = whole.clone().map(|(_, count)| count).sum();
+    assert!(count > 50 && count * 100 >= all * 95, "{count} of {all}\n{}", recorded.stderr);
+    let stacks = whole.map(|(stack, _)| stack.clone());
+    let stacks: BTreeSet<_> = stacks.filter(|stack| stack.ends_with(&["spin_1".into()])).collect();
+    let chain = ["main", "a_1", "b_1", "c_1", "spin_1"];
+    assert!(stacks.iter().all(|stack| stack.ends_with(&chain.map(str::to_owned))), "{stacks:?}");
+    assert!(!stacks.is_empty(), "{}", recorded.stderr);
+    stacks
+}
+
+/// How many tables came from the cache, and how many files in it were damaged.
+fn taken_and_damaged(recorded: &Recorded) -> (u64, u64) {
+    let before = |text: &str| {
+        let line = recorded.stderr.lines().find(|line| line.contains(text))?;
+        line[..line.find(text).unwrap()].split_whitespace().last()?.replace(',', "").parse().ok()
+    };
+    let taken = before(" from the cache").unwrap_or(0);
+    (taken, before(" damaged files in the cache").unwrap_or(0))
+}
+
+fn tables(cache: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = paths.collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn a_second_run_takes_the_tables_of_the_first_and_damaged_ones_are_made_anew() {
+    let _alone = alone();
+    let place = directory();
+    let cache = place.path().join("cache");
+    let program = wide(place.path());
+
+    let first = record_with(&cache, &program);
+    assert_eq!(taken_and_damaged(&first), (0, 0), "{}", first.stderr);
+    let kept = tables(&cache);
+    assert!(kept.len() >= 2, "the program's and the C library's: {kept:?}");
+    let bytes: Vec<Vec<u8>> = kept.iter().map(|path| fs::read(path).unwrap()).collect();
+
+    let second = record_with(&cache, &program);
+    let (taken, damaged) = taken_and_damaged(&second);
+    assert!(taken >= 2 && damaged == 0, "{}", second.stderr);
+    assert_eq!(stacks(&second), stacks(&first));
+
+    for (number, path) in kept.iter().enumerate() {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        // One byte changed, a half, another's.
+        match number % 3 {
+            0 => fs::write(path, &bytes).unwrap(),
+            1 => fs::write(path, &bytes[..middle]).unwrap(),
+            _ => drop(fs::copy(&kept[number - 1], path).unwrap()),
+        }
+    }
+    let third = record_with(&cache, &program);
+    assert_eq!(taken_and_damaged(&third), (0, kept.len() as u64), "{}", third.stderr);
+    assert_eq!(stacks(&third), stacks(&first));
+    assert_eq!(tables(&cache), kept);
+    assert!(kept.iter().zip(&bytes).all(|(path, bytes)| fs::read(path).unwrap() == *bytes));
+}
+
+#[test]
+fn a_cache_that_is_deleted_meanwhile_does_no_harm() {
+    let _alone = alone();
+    let place = directory();
+    let cache = place.path().join("cache");
+    let (output, arguments) =
+        (directory(), ["-F", "499", "-d", "3", "--no-kernel", "--comm", "wide"]);
+    let arguments = [&arguments[..], &["--cache-dir", cache.to_str().unwrap()]].concat();
+    let child = start_record(output.path(), &arguments);
+    pause(1000);
+    fs::remove_dir_all(&cache).unwrap();
+    let program = wide(place.path());
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    drop(program);
+    let said = "tables could not be kept in the cache: No such file or directory";
+    assert_eq!(recorded.stderr.matches(said).count(), 1, "{}", recorded.stderr);
+    assert!(!cache.exists());
+    stacks(&recorded);
+}
+
+#[test]
+fn a_directory_in_which_others_have_a_say_is_refused_in_one_sentence() {
+    let _alone = alone();
+    let place = directory();
+    let path = |name: &str| place.path().join(name);
+    for name in ["open", "theirs", "ours"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    fs::set_permissions(path("open"), PermissionsExt::from_mode(0o777)).unwrap();
+    std::os::unix::fs::chown(path("theirs"), Some(65534), None).unwrap();
+    symlink(path("ours"), path("link")).unwrap();
+    fs::write(path("file"), "").unwrap();
+    let cases = [
+        ("open", "others may write there; `chmod go-w "),
+        ("theirs", " belongs to user 65534, not to us; give a directory of user 0"),
+        ("link", " is a symbolic link; give the directory that it leads to"),
+        ("link/", " is a symbolic link; give the directory that it leads to"),
+        ("file", " is no directory; give another place"),
+        ("file/below", " is no directory; give another place"),
+    ];
+    for (name, expected) in cases {
+        let mut command = everytick();
+        command.args(["record", "-d", "9", "-o", "x.svg", "--cache-dir"]).arg(path(name));
+        let output = command.current_dir(path("ours")).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {stderr}");
+        assert!(stderr.contains(expected), "{name}: {stderr}");
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{name}: {stderr}");
+        assert_eq!(fs::read_dir(path("ours")).unwrap().count(), 0);
+    }
+}
