@@ -43,7 +43,7 @@ fn soak(
     frequency: u32,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut session =
-        Session::start(PROGRAM, settings(frequency), Scan::All, Limits::default(), None)?;
+        Session::start(PROGRAM, settings(frequency), Scan::All, Limits::default(), None, None)?;
     let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
     let end = Instant::now() + length;
     while Instant::now() < end {
