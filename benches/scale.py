@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What many sleeping processes cost the agent, for docs/cost.md.
 
-    ./dev bench-scale [--seconds S] [--processes N]...
+    ./dev bench-scale [--seconds S] [--hz HZ] [--processes N]...
 
 So many processes of 50 distinct programs sleep beside two busy ones. The whole machine is recorded; printed are
 
@@ -80,10 +80,10 @@ def peak_rss(pid):
         return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) << 10
 
 
-def measure(seconds, work):
+def measure(seconds, hz, work):
     begin = time.monotonic()
     record = subprocess.Popen(
-        [EVERYTICK, "record", "-d", str(seconds + WARM), "-o", f"{work}/out.folded"], stderr=subprocess.PIPE, text=True
+        [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds + WARM), "-o", f"{work}/out.folded"], stderr=subprocess.PIPE, text=True
     )
     record.stderr.readline()
     start_up = time.monotonic() - begin
@@ -101,6 +101,7 @@ def measure(seconds, work):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=15)
+    parser.add_argument("--hz", type=int, default=99)
     parser.add_argument("--processes", type=int, action="append")
     parser.add_argument("--verbose", action="store_true", help="record's own words")
     arguments = parser.parse_args()
@@ -136,7 +137,7 @@ def compare(counts, arguments, found):
             assert running[0].stdout.readline() == "ready\n", "the processes could not be started"
             running += [subprocess.Popen([busy], start_new_session=True) for _ in range(2)]
             try:
-                start_up, rss, maps, agent, sampler, told = measure(arguments.seconds, work)
+                start_up, rss, maps, agent, sampler, told = measure(arguments.seconds, arguments.hz, work)
             finally:
                 for process in running:
                     os.killpg(process.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker};
+use everytick::kernel::Settings;
 use everytick::naming;
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::StackEnd;
@@ -17,33 +17,19 @@ use symbolizer::Symbolizer;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
-fn settings(frequency: u32) -> Settings {
-    Settings {
-        frequency,
-        kernel_stacks: true,
-        user_stacks: true,
-        idle: false,
-        command: false,
-        perf_samples: false,
-        filters: Filters::default(),
-        pid_namespace: None,
-        own_pid: std::process::id(),
-        kernel_frames_limit: 127,
-        walker: Walker::Loop,
-        user_frames_limit: 1024,
-        tick_limit: 150_000,
-        ring_bytes: 4 << 20,
-        side_band_bytes: SIDE_BAND_BYTES,
-    }
-}
-
 fn soak(
     length: Duration,
     window: Duration,
     frequency: u32,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut session =
-        Session::start(PROGRAM, settings(frequency), Scan::All, Limits::default(), None, None)?;
+    let mut session = Session::start(
+        PROGRAM,
+        Settings::machine(frequency),
+        Scan::All,
+        Limits::default(),
+        None,
+        None,
+    )?;
     let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
     let end = Instant::now() + length;
     while Instant::now() < end {

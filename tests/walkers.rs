@@ -19,21 +19,12 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
 fn settings(pid: u32, walker: Walker) -> Settings {
     Settings {
-        frequency: 499,
         kernel_stacks: false,
-        user_stacks: true,
-        idle: false,
-        command: false,
-        perf_samples: false,
         filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
-        pid_namespace: None,
-        own_pid: std::process::id(),
-        kernel_frames_limit: 127,
         walker,
         user_frames_limit: walker.frames_max(),
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
-        ring_bytes: 4 << 20,
-        side_band_bytes: everytick::kernel::SIDE_BAND_BYTES,
+        ..Settings::machine(499)
     }
 }
 

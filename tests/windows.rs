@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Running, alone, compile, directory, pause};
-use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker};
+use everytick::kernel::Settings;
 use everytick::naming;
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::{Profile, TickOutcome};
@@ -14,28 +14,12 @@ use symbolizer::Symbolizer;
 const HZ: u32 = 997;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
-fn settings() -> Settings {
-    Settings {
-        frequency: HZ,
-        kernel_stacks: true,
-        user_stacks: true,
-        idle: false,
-        command: false,
-        perf_samples: false,
-        filters: Filters::default(),
-        pid_namespace: None,
-        own_pid: std::process::id(),
-        kernel_frames_limit: 127,
-        walker: Walker::Loop,
-        user_frames_limit: 1024,
-        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
-        ring_bytes: 4 << 20,
-        side_band_bytes: SIDE_BAND_BYTES,
-    }
-}
-
 fn start() -> Session {
-    Session::start(PROGRAM, settings(), Scan::All, Limits::default(), None, None).unwrap()
+    let settings = Settings {
+        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
+        ..Settings::machine(HZ)
+    };
+    Session::start(PROGRAM, settings, Scan::All, Limits::default(), None, None).unwrap()
 }
 
 fn name(closed: &ClosedWindow) -> Profile {

@@ -12,11 +12,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::OURSELVES;
 use super::filters::pid_namespace;
-use super::record::{TICK_LIMIT_NS, kernel_frames_limit, max_sample_rate, ring_bytes};
+use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::refusal::{Capabilities, explain};
-use crate::kernel::{
-    Filters, SIDE_BAND_BYTES, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus,
-};
+use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Limits, Scan, Session};
 
@@ -255,23 +253,13 @@ fn trial() -> Finding {
 fn try_record() -> Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show ourselves")?;
-    let walker = Walker::of_this_kernel();
     let settings = Settings {
-        frequency: TRIAL_HZ.min(max_sample_rate()),
-        kernel_stacks: true,
-        user_stacks: true,
-        idle: false,
         command: true,
-        perf_samples: false,
         filters: Filters { processes: vec![(own_pid, start)], ..Filters::default() },
         pid_namespace: pid_namespace()?,
-        own_pid,
         kernel_frames_limit: kernel_frames_limit(),
-        walker,
-        user_frames_limit: walker.frames_max(),
-        tick_limit: TICK_LIMIT_NS,
         ring_bytes: ring_bytes(TRIAL_HZ),
-        side_band_bytes: SIDE_BAND_BYTES,
+        ..Settings::machine(TRIAL_HZ.min(max_sample_rate()))
     };
     let mut session =
         Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None, None)

@@ -16,7 +16,7 @@ use super::summary::{Cost, Trouble, comments, summary};
 use super::{child, filters, refusal, terminal};
 use crate::deliver::Outputs;
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
-use crate::kernel::{SIDE_BAND_BYTES, Settings, Walker, online_cpus};
+use crate::kernel::{Settings, online_cpus};
 use crate::naming;
 use crate::processes::proc::read_text;
 use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
@@ -64,29 +64,22 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
 
 fn settings(arguments: &RecordArguments) -> Result<Settings> {
     check_frequency(arguments.frequency)?;
-    let walker = Walker::of_this_kernel();
+    let machine = Settings::machine(arguments.frequency);
+    let in_ns = |microseconds| microseconds * 1000;
     Ok(Settings {
-        frequency: arguments.frequency,
         kernel_stacks: !arguments.no_kernel,
         user_stacks: !arguments.no_user,
         idle: arguments.idle,
         command: !arguments.command.is_empty(),
-        perf_samples: false,
         filters: filters::filters(arguments)?,
         pid_namespace: filters::pid_namespace()?,
-        own_pid: std::process::id(),
         kernel_frames_limit: kernel_frames_limit(),
-        walker,
-        user_frames_limit: walker.frames_max(),
-        tick_limit: arguments.tick_limit.map_or(TICK_LIMIT_NS, |microseconds| microseconds * 1000),
+        tick_limit: arguments.tick_limit.map_or(machine.tick_limit, in_ns),
         ring_bytes: arguments.ring_size.map_or_else(|| ring_bytes(arguments.frequency), whole_ring),
-        side_band_bytes: arguments.side_band_size.map_or(SIDE_BAND_BYTES, whole_ring),
+        side_band_bytes: arguments.side_band_size.map_or(machine.side_band_bytes, whole_ring),
+        ..machine
     })
 }
-
-/// Time after which a tick cuts the stack that it walks: twice what 1,024 frames take on a quiet machine. Where
-/// others use the caches too, they can take 200 us, and are cut.
-pub(super) const TICK_LIMIT_NS: u32 = 150_000;
 
 /// Refuses a frequency that the kernel would refuse.
 pub(super) fn check_frequency(frequency: u32) -> Result<()> {

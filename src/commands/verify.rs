@@ -11,7 +11,7 @@ use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::{child, filters, record, refusal, terminal, verify_report};
-use crate::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker};
+use crate::kernel::{Filters, Settings};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
 use upload::file;
@@ -63,23 +63,15 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
 fn settings(arguments: &VerifyArguments) -> Result<Settings> {
     record::check_frequency(arguments.frequency)?;
     let processes = filters::processes(&arguments.pids)?;
-    let walker = Walker::of_this_kernel();
     Ok(Settings {
-        frequency: arguments.frequency,
         kernel_stacks: false,
-        user_stacks: true,
-        idle: false,
         command: !arguments.command.is_empty(),
         perf_samples: true,
         filters: Filters { processes, ..Filters::default() },
         pid_namespace: filters::pid_namespace()?,
-        own_pid: std::process::id(),
         kernel_frames_limit: record::kernel_frames_limit(),
-        walker,
-        user_frames_limit: walker.frames_max(),
-        tick_limit: record::TICK_LIMIT_NS,
         ring_bytes: record::ring_bytes(arguments.frequency),
-        side_band_bytes: SIDE_BAND_BYTES,
+        ..Settings::machine(arguments.frequency)
     })
 }
 

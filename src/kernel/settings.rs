@@ -1,7 +1,12 @@
 //! What the sampler is told before it is loaded.
 
-use super::Walker;
-use super::abi::{COMM_LEN, CgroupKey, CommKey};
+use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
+use super::{SIDE_BAND_BYTES, Walker};
+
+/// After this time a tick cuts its stack.
+const TICK_LIMIT_NS: u32 = 150_000;
+/// The ring of a sampler at usual frequencies.
+const RING_BYTES: u32 = 4 << 20;
 
 /// How to sample. Fixed once the programs are loaded.
 #[derive(Clone, Debug)]
@@ -36,6 +41,30 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Bytes of each CPU's ring of process events: a power of two, and whole pages.
     pub side_band_bytes: u32,
+}
+
+impl Settings {
+    /// Kernel and user stacks of the whole machine, as this kernel can walk them.
+    pub fn machine(frequency: u32) -> Self {
+        let walker = Walker::of_this_kernel();
+        Self {
+            frequency,
+            kernel_stacks: true,
+            user_stacks: true,
+            idle: false,
+            command: false,
+            perf_samples: false,
+            filters: Filters::default(),
+            pid_namespace: None,
+            own_pid: std::process::id(),
+            kernel_frames_limit: KERNEL_FRAMES_MAX,
+            walker,
+            user_frames_limit: walker.frames_max(),
+            tick_limit: TICK_LIMIT_NS,
+            ring_bytes: RING_BYTES,
+            side_band_bytes: SIDE_BAND_BYTES,
+        }
+    }
 }
 
 /// Filters in the kernel. Those of one kind widen each other, kinds narrow each other;
