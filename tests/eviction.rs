@@ -3,7 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
-use common::{Running, alone, compile_with, directory, record};
+use std::path::Path;
+
+use common::{Running, alone, compile_with, directory, pause, record, signal};
+use everytick::kernel::{Filters, Settings};
+use everytick::processes::proc::start_ticks;
+use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use profile::{Pid, StackEnd};
+use rustix::process::Signal;
 
 /// Programs, each with a table of about 130 KiB; a MiB of them has room.
 const PROGRAMS: usize = 12;
@@ -45,18 +52,21 @@ fn judge(number: usize, frames: &[String]) -> Said {
     }
 }
 
+/// Starts them all.
+fn programs(place: &Path) -> Vec<Running> {
+    let start = |number| {
+        let define = format!("-DNUMBER={number}");
+        let bare = ["-fomit-frame-pointer", "-O2", "-g0", &define];
+        Running::start(&compile_with("wide.c", place, &format!("wide{number}"), &bare))
+    };
+    (0..PROGRAMS).map(start).collect()
+}
+
 #[test]
 fn tables_that_push_each_other_out_never_make_a_stack_wrong() {
     let _alone = alone();
     let place = directory();
-    let programs: Vec<Running> = (0..PROGRAMS)
-        .map(|number| {
-            let define = format!("-DNUMBER={number}");
-            let bare = ["-fomit-frame-pointer", "-O2", "-g0", &define];
-            let name = format!("wide{number}");
-            Running::start(&compile_with("wide.c", place.path(), &name, &bare))
-        })
-        .collect();
+    let programs = programs(place.path());
     let pids: Vec<String> = programs.iter().map(Running::pid).collect();
     let seconds = std::env::var("EVERYTICK_STRESS_SECONDS").unwrap_or("60".into());
     let mut arguments = vec!["-F", "5000", "-d", &seconds, "--no-kernel", "--unwind-memory", "1"];
@@ -77,6 +87,45 @@ fn tables_that_push_each_other_out_never_make_a_stack_wrong() {
     // The tables are read by a thread of low priority, and here every CPU is busy: while it waits, stacks are cut.
     assert!(evicted.is_some(), "no table was evicted\n{}", recorded.stderr);
     assert!(whole * 4 > cut, "{whole} true, {cut} cut\n{}", recorded.stderr);
+}
+
+#[test]
+fn what_was_sampled_longest_ago_makes_room_and_comes_back_when_it_is_sampled_again() {
+    let _alone = alone();
+    let place = directory();
+    let programs = programs(place.path());
+    let (first, others) = programs.split_at(1);
+    let send = |to: &[Running], what| to.iter().for_each(|program| signal(&program.0, what));
+    send(&programs, Signal::STOP);
+    let pids: Vec<u32> = programs.iter().map(|program| program.0.id()).collect();
+    let with_start = |pid: &u32| (*pid, start_ticks(*pid).unwrap());
+    let processes = pids.iter().map(with_start).collect();
+    let settings = Settings {
+        filters: Filters { processes, ..Filters::default() },
+        kernel_stacks: false,
+        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
+        ..Settings::machine(997)
+    };
+    let scan = Scan::Only(pids.into_iter().map(Pid).collect());
+    let limits = Limits { unwind: 1 << 20, ..Limits::default() };
+    let program = env!("CARGO_BIN_EXE_everytick");
+    let mut session = Session::start(program, settings, scan, limits, None, None).unwrap();
+
+    let mut window_of = |running: &[Running]| {
+        send(running, Signal::CONT);
+        pause(3000);
+        send(running, Signal::STOP);
+        let ClosedWindow { ledger, .. } = session.cut().unwrap();
+        ledger.check().unwrap();
+        (ledger.aggregated, ledger.user_ends[StackEnd::Bottom as usize])
+    };
+    let (before, pushed, after) = (window_of(first), window_of(others), window_of(first));
+    let evicted = session.finish().unwrap().tables.evicted;
+    println!("{before:?}, then {pushed:?} of others, then {after:?}; {evicted} tables evicted");
+    assert!(evicted > 0);
+    for (all, complete) in [before, after] {
+        assert!(all > 200 && complete * 10 > all * 9, "{complete} of {all} are complete");
+    }
 }
 
 #[test]
