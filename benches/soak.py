@@ -3,7 +3,7 @@
 
     ./dev bench-soak [--minutes M] [--hz HZ]
 
-Churn: 80 processes a second that work for 20 ms, of a dozen programs of which one is compiled anew each second; a program that
+Churn: 40 processes a second that work for 20 ms, of a dozen programs of which one is compiled anew each second; a program that
 opens and closes 200 distinct libraries in turn; children in their parent's memory and children that exec. Windows of 10 s are
 named and dropped. Printed are memory, open files and elements of BPF maps, as medians of the minute before minute 5 and of the last
 minute. Needs root.
@@ -92,7 +92,7 @@ def main():
         stop = threading.Event()
         churn = [threading.Thread(target=repeat, args=(command, stop)) for command in compile_churn(work)]
         churn.append(threading.Thread(target=storm.compile_anew, args=(programs, stop)))
-        launcher = [f"{work}/launcher", "80", str(seconds + 5), "20", *programs]
+        launcher = [f"{work}/launcher", "40", str(seconds + 5), "20", *programs]
         churn.append(threading.Thread(target=subprocess.run, args=(launcher,), kwargs={"capture_output": True}))
         for thread in churn:
             thread.start()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, StackEnd};
 
+use super::time::cpu_time;
 use super::windows::{Closed, Windows};
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
@@ -23,9 +24,11 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 const LOADING_TURN: Duration = Duration::from_millis(2);
 /// How long a table is waited for once nothing else is left to do: a file system may never answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often what is gone is looked for, and the part of our time that it may take.
+/// How often what is gone is looked for, and the part of a CPU's time that it may take.
 const TIDY_EVERY: Duration = Duration::from_secs(2);
 const TIDY_PART: u32 = 2000;
+/// How often some processes are asked whether they are there.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// The pass over /proc ends after so long; processes that it has not come to are looked up when they are sampled.
 const SCAN_MAX: Duration = Duration::from_secs(1);
 
@@ -130,6 +133,7 @@ struct State {
     side_band_lost: u64,
     finished: u64,
     next_tidying: Instant,
+    next_asking: Instant,
     /// The pass over /proc did not come to all processes.
     is_cut_scan: bool,
     witness: Option<Box<dyn Witness>>,
@@ -152,6 +156,7 @@ impl State {
             side_band_lost: 0,
             finished: 0,
             next_tidying: Instant::now() + TIDY_EVERY,
+            next_asking: Instant::now() + ASK_EVERY,
             is_cut_scan: false,
             witness,
         }
@@ -219,6 +224,10 @@ impl State {
         self.processes.forget_exited(known);
         self.tables.publish(&mut self.processes, known);
         self.close(known);
+        if self.next_asking <= Instant::now() {
+            self.processes.forget_missing();
+            self.next_asking = Instant::now() + ASK_EVERY;
+        }
         if self.next_tidying <= Instant::now() {
             self.tidy();
         }
@@ -247,10 +256,9 @@ impl State {
         self.windows.close(known, &self.processes.executables);
     }
 
-    /// Forgets what has gone: processes without a word, and executables that nothing maps any more.
+    /// Forgets what has gone: executables that nothing maps any more, with their rows and files.
     fn tidy(&mut self) {
-        let begin = Instant::now();
-        self.processes.forget_missing();
+        let begin = cpu_time();
         let mut mapped = self.processes.mapped();
         mapped.extend(self.tables.mapped());
         let waiting =
@@ -258,7 +266,8 @@ impl State {
         mapped.extend(waiting.map(|mapping| mapping.executable));
         let gone = self.processes.executables.forget(&mapped, self.windows.oldest());
         self.tables.forget_executables(&gone);
-        self.next_tidying = Instant::now() + TIDY_EVERY.max(begin.elapsed() * TIDY_PART);
+        let used = cpu_time().saturating_sub(begin);
+        self.next_tidying = Instant::now() + TIDY_EVERY.max(used * TIDY_PART);
     }
 
     /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it. Looks up
