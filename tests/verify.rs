@@ -21,8 +21,9 @@ fn verify(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Checks that both walkers completed at least so many ticks, and that of 1,000 at most one has other frames than
-/// framehop's for which DWARF itself does not side with ours. (framehop does not know a CFA in rbx, which ld.so
+/// Checks that both walkers completed at least so many ticks, and that of 1,000 (or fewer) at most one has other frames
+/// than framehop's for which DWARF itself does not side with ours: a shell's child in the midst of exec may share its
+/// stack with the parent, which writes there while the two walkers read. (framehop does not know a CFA in rbx, which ld.so
 /// uses in code that only some runs are sampled in.) Gives how many ticks were compared.
 fn check(figures: &Value, least: u64) -> u64 {
     let total = |name: &str| figures["total"][name].as_u64().unwrap();
@@ -31,7 +32,7 @@ fn check(figures: &Value, least: u64) -> u64 {
     let doubtful = total("dwarf_agrees_with_framehop")
         + total("dwarf_agrees_with_neither")
         + total("dwarf_says_nothing");
-    assert!(doubtful * 1000 <= both, "{doubtful} of {both}: {figures:#}");
+    assert!(doubtful <= both.div_ceil(1000), "{doubtful} of {both}: {figures:#}");
     assert!(total("both_complete_equal") * 100 >= both * 98, "{figures:#}");
     total("judged")
 }
