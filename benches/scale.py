@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import chain
+import storm
 
 HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EVERYTICK = f"{HOUSE}/target/release/everytick"
@@ -53,13 +54,6 @@ int main(int argc, char **argv)
 		pause();
 }
 """
-
-
-def compile_c(text, path, *flags):
-    with open(f"{path}.c", "w") as file:
-        file.write(text)
-    subprocess.run(["gcc", "-O1", *flags, f"{path}.c", "-o", path], check=True)
-    return path
 
 
 def cpu_seconds(pid):
@@ -127,8 +121,8 @@ def set_statistics(value):
 def compare(counts, arguments, found):
     """Measures each number of processes; adds the number and the agent's memory to `found`."""
     with tempfile.TemporaryDirectory() as work:
-        sleepers = [compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
-        spawner = compile_c(SPAWNER, f"{work}/spawner")
+        sleepers = [storm.compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
+        spawner = storm.compile_c(SPAWNER, f"{work}/spawner")
         busy = chain.compile(f"{work}/chain30", 30, frame_pointers=False)
         print("| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |")
         print("|---:|---:|---:|---:|---:|---:|")

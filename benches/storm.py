@@ -91,11 +91,12 @@ int main(int argc, char **argv)
 
 
 def compile_c(text, path, *flags):
-    """Compiles a program; it is there as a whole or not at all."""
+    """Compiles a program, which is there as a whole or not at all; gives its path."""
     with open(f"{path}.c", "w") as file:
         file.write(text)
     subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", *flags, f"{path}.c", "-o", f"{path}.new"], check=True)
     os.rename(f"{path}.new", path)
+    return path
 
 
 def worker(number, path):

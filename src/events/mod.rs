@@ -22,6 +22,12 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Gives the CPU time of this thread: of wall time, a busy machine takes most.
+pub fn cpu_time() -> std::time::Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
 /// Something that the kernel told. Times are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

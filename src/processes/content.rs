@@ -43,12 +43,12 @@ pub struct ContentId {
 impl ContentId {
     /// Whether the file still holds it.
     pub fn is_in(&self, file: &File) -> bool {
-        last_written(file).is_ok_and(|written| written == self.written)
+        stat(file).is_ok_and(|found| written(&found) == self.written)
     }
 }
 
 /// When a file was written last: seconds and nanoseconds.
-pub(super) type Written = (i64, u32);
+type Written = (i64, u32);
 
 impl Content {
     /// Finds out of an open file. `hash`: see [`hash()`].
@@ -96,11 +96,6 @@ impl Content {
     }
 }
 
-/// Tells when a file was last written, as far as this machine knows: no file system is asked over a network.
-pub(super) fn last_written(file: &File) -> io::Result<Written> {
-    Ok(written(&stat(file)?))
-}
-
 /// Tells which file it is.
 pub(super) fn identity(file: &File) -> io::Result<FileIdentity> {
     Ok(identity_in(&stat(file)?))
@@ -110,6 +105,7 @@ fn identity_in(found: &Statx) -> FileIdentity {
     FileIdentity { major: found.stx_dev_major, minor: found.stx_dev_minor, inode: found.stx_ino }
 }
 
+/// Asks about a file what this machine knows: no file system is asked over a network.
 fn stat(file: &File) -> io::Result<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     Ok(rustix::fs::statx(file, "", flags, StatxFlags::BASIC_STATS)?)

@@ -11,7 +11,7 @@ use profile::{
 };
 use symbolizer::Usage;
 
-use super::content::{Content, ContentId, Written, last_written};
+use super::content::{Content, ContentId};
 use super::elf::{self, Segment};
 use super::mappings::Memory;
 use super::opener::{Opened, Opener};
@@ -29,8 +29,6 @@ pub struct Executable {
     /// What its file held when it was opened, if it is an ELF file.
     pub content: Option<ContentId>,
     segments: Vec<Segment>,
-    /// When its file was written, if only that tells whether it is still the same.
-    written: Option<Written>,
 }
 
 /// What is behind an executable.
@@ -262,8 +260,8 @@ impl Executables {
     /// Whether a file still holds what it did when it was opened: it may be written anew in its place.
     fn is_as_it_was(&self, id: ExecutableId) -> bool {
         let executable = self.get(id);
-        match (&executable.origin, executable.written) {
-            (Origin::File(file), Some(then)) => last_written(file).is_ok_and(|now| now == then),
+        match (&executable.origin, executable.content) {
+            (Origin::File(file), Some(content)) => content.is_in(file),
             _ => true,
         }
     }
@@ -309,13 +307,10 @@ impl Executables {
         }
         self.open += 1;
         // What is no ELF file is code of a JIT compiler, which writes on in it.
-        let is_elf = !elf.segments.is_empty();
-        let written = if is_elf { last_written(&file).ok() } else { None };
-        let known = if is_elf { content.id(&file).ok() } else { None };
+        let known = if elf.segments.is_empty() { None } else { content.id(&file).ok() };
         let elf::Elf { build_id, segments } = elf;
         let (origin, named) = (Origin::File(file), memory(&name));
-        let id =
-            self.store(Executable { build_id, origin, content: known, segments, written, ..named });
+        let id = self.store(Executable { build_id, origin, content: known, segments, ..named });
         self.by_content.insert(content, id);
         id
     }
@@ -334,7 +329,7 @@ fn vdso() -> Executable {
 
 fn memory(name: &str) -> Executable {
     let (origin, segments) = (Origin::Memory, Vec::new());
-    Executable { name: name.into(), build_id: None, origin, content: None, segments, written: None }
+    Executable { name: name.into(), build_id: None, origin, content: None, segments }
 }
 
 /// Names memory without a file: code there was made by a JIT compiler.

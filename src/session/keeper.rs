@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, StackEnd};
 
-use super::time::cpu_time;
 use super::windows::{Closed, Windows};
 use super::{Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, RawSample, Timed, now};
+use crate::events::{Batch, Event, Orderer, RawSample, Timed, cpu_time, now};
 use crate::processes::{Memory, Processes, scan, scan_process};
 use crate::tables::{TableCounts, Tables, Walked};
 

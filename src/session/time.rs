@@ -1,8 +1,6 @@
-//! What the sampler says of its own time, and the time of a thread of ours.
+//! What the sampler says of its own time.
 
 use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::kernel::abi::{Counters, TIME_CLASSES_PER_POWER};
 
@@ -58,12 +56,6 @@ fn class_start(class: u32) -> u64 {
         0 => u64::from(class),
         _ => u64::from(TIME_CLASSES_PER_POWER + quarter) << (power - 1),
     }
-}
-
-/// CPU time of this thread: of wall time, a busy machine takes most.
-pub(super) fn cpu_time() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 #[cfg(test)]

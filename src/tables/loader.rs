@@ -15,10 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
-use rustix::time::{ClockId, clock_gettime};
 use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
 
 use super::cache::{Cache, CacheCounts, Counts};
+use crate::events::cpu_time;
 use crate::processes::ContentId;
 
 /// Niceness of the thread when it has worked for long.
@@ -233,11 +233,6 @@ impl Priority {
         let nice = if self.left.is_zero() { NICE } else { 0 };
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
     }
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Reads a file.

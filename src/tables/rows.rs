@@ -191,9 +191,7 @@ impl Tables {
     /// Makes all blocks of an executable say the same.
     fn set_all_blocks(&mut self, id: ExecutableId, place: u32, state: State) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for number in entry.numbers.clone() {
-            let _ = self.slabs.maps.set_block(number, place); // the number is within the map
-        }
+        set_blocks(&self.slabs.maps, &entry.numbers, place);
         entry.state = state;
     }
 
@@ -202,9 +200,7 @@ impl Tables {
         let entries: Vec<Entry> = gone.iter().filter_map(|id| self.entries.remove(id)).collect();
         let mut numbers: Vec<Range<u32>> = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.block_shift != EMPTY_SHIFT) {
-            for number in entry.numbers.clone() {
-                let _ = self.slabs.maps.set_block(number, 0); // the number is within the map
-            }
+            set_blocks(&self.slabs.maps, &entry.numbers, 0);
             match entry.state {
                 State::Ready(places, _) => self.slabs.retire_all(places),
                 State::Reading(pieces) => self.slabs.retire_all(pieces.into_values().flatten()),
@@ -247,9 +243,7 @@ impl Tables {
         let (mut freed, mut is_any) = (0, false);
         for (_, id) in oldest {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            for number in entry.numbers.clone() {
-                let _ = self.slabs.maps.set_block(number, 0);
-            }
+            set_blocks(&self.slabs.maps, &entry.numbers, 0);
             if let State::Ready(places, _) = std::mem::replace(&mut entry.state, State::Unread) {
                 freed += places.iter().map(|place| u64::from(place.end - place.start)).sum::<u64>();
                 self.slabs.retire_all(places);
@@ -261,6 +255,13 @@ impl Tables {
             }
         }
         is_any
+    }
+}
+
+/// Makes all blocks with these numbers say the same.
+fn set_blocks(maps: &WalkMaps, numbers: &Range<u32>, place: u32) {
+    for number in numbers.clone() {
+        let _ = maps.set_block(number, place); // the number is within the map
     }
 }
 
