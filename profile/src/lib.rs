@@ -16,9 +16,11 @@ mod address;
 mod id;
 pub mod labels;
 mod ledger;
+mod ledger_sum;
 mod named;
 mod outcome;
 pub mod pprof;
+mod series;
 mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
@@ -27,4 +29,5 @@ pub use labels::Labels;
 pub use ledger::{CaptureLedger, CpuTicks, Unbalanced};
 pub use named::{Function, Line, Mapping, MappingKind, NamedFrame, NamedSample, Profile};
 pub use outcome::{Loss, StackEnd, TickOutcome};
+pub use series::Merged;
 pub use window::{Frame, FrameId, SampleKey, StackId, Task, TaskId, Window, WindowFull};
