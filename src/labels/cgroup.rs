@@ -11,7 +11,7 @@
 //! ```
 //! Sources: kubelet `pkg/kubelet/cm`, runc `libcontainer/cgroups`, Podman `libpod/container_internal_linux.go`, cgroups(7).
 
-use super::Root;
+use super::root::{Root, Version};
 
 /// Lines that are looked at: Linux has 14 controllers, and hierarchies can have names.
 const LINES_MAX: usize = 64;
@@ -40,8 +40,10 @@ impl Cgroup {
     /// Reads the text of `/proc/PID/cgroup`, of the line that says most: one that names a container, then one that names a pod,
     /// then that of v2, of systemd, of any v1 hierarchy, the root of each last. `None` when no line makes sense.
     pub fn parse(text: &str, root: &Root) -> Option<Self> {
-        let lines = text.lines().take(LINES_MAX).filter_map(split);
-        let found = lines.map(|(rank, path)| (rank, Self::of_path(&root.absolute(path))));
+        let found = text.lines().take(LINES_MAX).filter_map(|line| {
+            let (rank, path) = split(line)?;
+            Some((rank, Self::of_path(&root.absolute(path, Version::of(line)))))
+        });
         let best = found.min_by_key(|(rank, cgroup)| {
             let is_root = &*cgroup.path == "/";
             (cgroup.container_id.is_none(), cgroup.pod_uid.is_none(), is_root, *rank)

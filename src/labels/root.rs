@@ -17,8 +17,33 @@ const FIRST_NAMESPACE: &str = "cgroup:[4026531835]";
 /// The root of our cgroup namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Root {
-    /// Its path in the hierarchy; empty: it is the hierarchy's, or nobody knows.
-    path: String,
+    v1: Place,
+    v2: Place,
+}
+
+/// A path in hierarchies of one version; empty: the namespace begins at their root, or nobody knows where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place(String);
+
+/// Which hierarchies a path is of. Those of v1 have the same paths wherever containers have cgroup namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+impl Version {
+    /// Tells by a line of `/proc/PID/cgroup`.
+    pub fn of(line: &str) -> Self {
+        if line.starts_with("0::") { Self::V2 } else { Self::V1 }
+    }
+
+    fn file_system(self) -> &'static str {
+        match self {
+            Self::V1 => "cgroup ",
+            Self::V2 => "cgroup2 ",
+        }
+    }
 }
 
 impl Root {
@@ -30,24 +55,35 @@ impl Root {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let below = own.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find(|p| *p != "/");
-        let below = below.unwrap_or("/");
-        let us = std::process::id().to_string();
-        let found = hosts_mounts(&mounts).find_map(|(mount, depth)| find_in(&mount, depth, below, &us));
-        Self { path: found.unwrap_or_default() }
+        let place = |version| Place::find(version, &mounts, &own).unwrap_or_default();
+        Self { v1: place(Version::V1), v2: place(Version::V2) }
     }
 
-    /// Makes a path that is told from our namespace into one from the root of the hierarchy. Where our own is
+    /// Makes a path that is told from our namespace into one from the root of its hierarchy. Where our own is
     /// not known, what leads up is left out.
-    pub fn absolute<'a>(&self, path: &'a str) -> Cow<'a, str> {
-        let mut rest = path;
-        let mut up = 0;
-        while let Some(further) = rest.strip_prefix("/..").filter(|r| r.is_empty() || r.starts_with('/')) {
-            rest = further;
-            up += 1;
+    pub(super) fn absolute<'a>(&self, path: &'a str, version: Version) -> Cow<'a, str> {
+        match version {
+            Version::V1 => self.v1.absolute(path),
+            Version::V2 => self.v2.absolute(path),
         }
-        let mut base = self.path.as_str();
-        for _ in 0..up {
+    }
+}
+
+impl Place {
+    fn find(version: Version, mountinfo: &str, own: &str) -> Option<Self> {
+        let lines = own.lines().filter(|line| Version::of(line) == version);
+        let mut paths = lines.filter_map(|line| line.splitn(3, ':').nth(2));
+        let below = paths.find(|path| *path != "/").unwrap_or("/");
+        let us = std::process::id().to_string();
+        let mut mounts = hosts_mounts(version, mountinfo);
+        mounts.find_map(|(mount, depth)| find_in(&mount, depth, below, &us)).map(Self)
+    }
+
+    fn absolute<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let (mut base, mut rest) = (self.0.as_str(), path);
+        let is_name = |rest: &&str| rest.is_empty() || rest.starts_with('/');
+        while let Some(further) = rest.strip_prefix("/..").filter(is_name) {
+            rest = further;
             base = base.rsplit_once('/').map_or("", |(parent, _)| parent);
         }
         match (base, rest) {
@@ -60,13 +96,13 @@ impl Root {
 }
 
 /// Gives where hierarchies are mounted whose root is above that of our namespace, and how far.
-fn hosts_mounts(mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
-    mountinfo.lines().filter_map(|line| {
+fn hosts_mounts(version: Version, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
+    mountinfo.lines().filter_map(move |line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (root, place) = (fields.next()?, fields.next()?);
         let is_whole = root.strip_prefix('/')?.split('/').all(|name| name == "..");
-        let is_cgroup = ["cgroup ", "cgroup2 "].iter().any(|kind| file_system.starts_with(kind));
+        let is_cgroup = file_system.starts_with(version.file_system());
         let depth = root.split('/').count() - 1;
         (is_whole && is_cgroup && depth <= DEPTH_MAX).then(|| (place.into(), depth))
     })
@@ -104,7 +140,7 @@ mod tests {
 
     #[test]
     fn paths_from_our_place_become_paths_from_the_root() {
-        let root = Root { path: "/kubepods/besteffort/pod1/us".into() };
+        let root = Place("/kubepods/besteffort/pod1/us".into());
         for (path, expected) in [
             ("/", "/kubepods/besteffort/pod1/us"),
             ("/below", "/kubepods/besteffort/pod1/us/below"),
@@ -121,7 +157,7 @@ mod tests {
 
     #[test]
     fn where_nobody_knows_our_place_paths_begin_behind_what_leads_up() {
-        let root = Root::default();
+        let root = Place::default();
         for (path, expected) in [("/x/y", "/x/y"), ("/../../x", "/x"), ("/..", "/"), ("/", "/"), ("", "/")] {
             assert_eq!(root.absolute(path), expected, "{path}");
         }
@@ -136,8 +172,9 @@ mod tests {
             43 30 8:1 /../.. /disk ro - ext4 /dev/sda1 rw\n\
             44 30 0:31 /.. /host/v1/cpu ro - cgroup cgroup rw,cpu\n\
             45 30\n";
-        let found: Vec<_> = hosts_mounts(mountinfo).collect();
-        assert_eq!(found, [("/host/cgroup".into(), 4), ("/host/v1/cpu".into(), 1)]);
+        let found = |version| hosts_mounts(version, mountinfo).collect::<Vec<_>>();
+        assert_eq!(found(Version::V2), [("/host/cgroup".into(), 4)]);
+        assert_eq!(found(Version::V1), [("/host/v1/cpu".into(), 1)]);
     }
 
     #[test]

@@ -379,6 +379,14 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_thread_is_in_a_cgroup_and_executes_nothing() {
+        const KTHREADD: Pid = Pid(2);
+        let mut processes = processes();
+        let labels = processes.identity(KTHREADD, 1, 1).labels;
+        assert_eq!(*labels, Labels::from([("cgroup", "/")]));
+    }
+
+    #[test]
     fn nobody_is_read_about_when_nobody_wants_labels() {
         let mut processes = Processes::new(Executables::new(16, ""));
         processes.prepare_labels(us(), 1, 1);
