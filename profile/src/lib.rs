@@ -14,6 +14,7 @@
 
 mod address;
 mod id;
+mod labels;
 mod ledger;
 mod named;
 mod outcome;
@@ -22,6 +23,7 @@ mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
+pub use labels::{Labels, NOT_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, Unbalanced};
 pub use named::{Function, Line, Mapping, MappingKind, NamedFrame, NamedSample, Profile};
 pub use outcome::{Loss, StackEnd, TickOutcome};
