@@ -2,13 +2,20 @@
 //!
 //! - [`mod@file`]: files for a person, whole or not at all.
 //! - [`Parcel`]: one closed window on its way to the sinks of the agent.
+//! - [`directory`]: the sink `file`, a directory with a file for each window.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod debuginfo;
+pub mod directory;
+mod disk;
 pub mod file;
 mod parcel;
+mod sinks;
+mod subset;
 
 pub use answer::{Answer, Failure};
 pub use debuginfo::DebugInfo;
-pub use parcel::{Parcel, Series};
+pub use parcel::{BYTES_MAX, Parcel, Series};
+pub use sinks::{SinkSettings, StartError};
+pub use subset::subset;

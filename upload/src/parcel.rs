@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use profile::pprof::message as pb;
 use profile::{Labels, NOT_SERIES};
 
+/// Largest message of a parcel in bytes, uncompressed. What a server takes is less: 64 MiB
+/// is Parca's bound for a request, and what OTLP tells clients to keep to.
+pub const BYTES_MAX: usize = 64 << 20;
+
 /// One closed window, as a pprof message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parcel {
