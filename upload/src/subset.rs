@@ -10,7 +10,7 @@ use crate::parcel::{is_of_series, text_at};
 ///
 /// `samples`: places in `profile.sample`. `values`: places in `profile.sample_type` of the
 /// types to keep, in that order. Its tables hold what these samples use and nothing
-/// else, in the order that they had, with ids from 1. Labels of series are left out; the
+/// else, in the order of their ids, numbered anew from 1 in that order. Labels of series are left out; the
 /// others stay, and so do times, period and comments. The type that readers show first
 /// is kept if it is one of those. Places that do not exist are passed over.
 ///
@@ -72,31 +72,32 @@ fn default_type(profile: &pb::Profile, values: &[usize], texts: &mut Texts) -> i
     if is_kept { texts.place(profile.default_sample_type) } else { 0 }
 }
 
-/// The entries of a table that are used, in its order, and their new ids.
+/// The entries of a table that are used, by their old ids, ascending. The place of each
+/// is its new id less one.
 struct Part<'a, T> {
+    old_ids: Vec<u64>,
     items: Vec<&'a T>,
-    new_ids: HashMap<u64, u64>,
 }
 
 impl<'a, T> Part<'a, T> {
     fn of(table: &'a [T], id_of: fn(&T) -> u64, used: impl Iterator<Item = u64>) -> Self {
-        let mut new_ids: HashMap<u64, u64> = used.map(|id| (id, 0)).collect();
-        let mut items = Vec::with_capacity(new_ids.len().min(table.len()));
-        for item in table {
-            match new_ids.get_mut(&id_of(item)) {
-                Some(new_id) if *new_id == 0 => {
-                    items.push(item);
-                    *new_id = items.len() as u64;
-                }
-                _ => {} // not used, or the id of an earlier one
-            }
-        }
-        Self { items, new_ids }
+        let mut used: Vec<u64> = used.filter(|id| *id != 0).collect();
+        used.sort_unstable();
+        used.dedup();
+        // Our own tables are numbered by place; others are looked through once.
+        let at_place = |id: u64| table.get(id as usize - 1).filter(|item| id_of(item) == id);
+        let by_id: HashMap<u64, &T> = match used.iter().all(|id| at_place(*id).is_some()) {
+            true => HashMap::new(),
+            false => table.iter().rev().map(|item| (id_of(item), item)).collect(),
+        };
+        let find = |id: u64| Some((id, at_place(id).or_else(|| by_id.get(&id).copied())?));
+        let (old_ids, items) = used.into_iter().filter_map(find).unzip();
+        Self { old_ids, items }
     }
 
     /// The new id of an old one; 0, which means none, for one that is not in the table.
     fn new_id(&self, old: u64) -> u64 {
-        self.new_ids.get(&old).copied().unwrap_or(0)
+        self.old_ids.binary_search(&old).map_or(0, |place| place as u64 + 1)
     }
 
     fn numbered<U>(&self, mut make: impl FnMut(&T, u64) -> U) -> Vec<U> {

@@ -1,7 +1,7 @@
 //! The sink `file`: a directory with one gzip-compressed pprof file for each window.
 //!
 //! ```text
-//! /var/lib/everytick/windows/20261125T014400.123Z.pb.gz
+//! /var/lib/everytick/store/20261125T014400.123Z.pb.gz
 //! ```
 //!
 //! The name tells when the window began, in UTC. The directory is bounded by size and by
@@ -48,15 +48,17 @@ pub struct Settings {
     /// The directory. It is made when it is not there.
     pub directory: PathBuf,
     /// Most bytes of all windows, as they lie on the disk.
+    #[serde(rename = "max_bytes")]
     pub bytes_max: u64,
     /// Windows that began longer ago are removed, in seconds.
+    #[serde(rename = "max_age_seconds")]
     pub age_max_seconds: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            directory: "/var/lib/everytick/windows".into(),
+            directory: "/var/lib/everytick/store".into(),
             bytes_max: 1 << 30,
             age_max_seconds: 7 * 24 * 60 * 60,
         }
@@ -98,7 +100,7 @@ impl Sink {
             return refuse("the sink of type `file` has no directory; give the path of one");
         }
         if settings.bytes_max == 0 || settings.age_max_seconds == 0 {
-            return refuse("bytes_max and age_max_seconds must not be 0; leave them out for the default");
+            return refuse("max_bytes and max_age_seconds must not be 0; leave them out for the default");
         }
         Ok(Self { settings: settings.clone(), kept: None, since_listed: 0 })
     }
@@ -110,7 +112,7 @@ impl Sink {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(NotStored::TooLarge) => Answer::Refused {
                 reason: Failure::TooLarge,
-                text: format!("the window is larger than {directory} may be; raise bytes_max"),
+                text: format!("the window is larger than {directory} may be; raise max_bytes"),
             },
             Err(NotStored::Disk(error)) => Answer::Later {
                 reason: Failure::of_disk(&error),
