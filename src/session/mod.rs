@@ -24,6 +24,7 @@ use symbolizer::Usage;
 
 use crate::events::{Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, online_cpus};
+use crate::labels::Root;
 use crate::naming::Period;
 use crate::processes::{Executables, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
@@ -37,18 +38,20 @@ pub use witness::{Witness, World};
 /// rings, whose losses the kernel counts, fill up.
 const BATCHES_MAX: usize = 256;
 
-/// How much memory a session may take, in bytes.
+/// What a session may take: memory in bytes, and looks into /proc.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The window of counted stacks.
     pub window: usize,
     /// Unwind tables and mappings in the kernel; at least one slab.
     pub unwind: u64,
+    /// Read labels of the processes that are sampled: some system calls for each.
+    pub labels: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 64 << 20, unwind: 128 << 20 }
+        Self { window: 64 << 20, unwind: 128 << 20, labels: false }
     }
 }
 
@@ -156,7 +159,10 @@ impl Session {
         let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
         let reader = spawn_reader(rings, sender)?;
         let progress = Arc::new(Progress::default());
-        let processes = Processes::new(Executables::new(open_files_max(), program));
+        let mut processes = Processes::new(Executables::new(open_files_max(), program));
+        if limits.labels {
+            processes.read_labels(Root::find());
+        }
         let windows = Windows::new(limits.window);
         let keeper = Keeper::spawn(
             batches,
