@@ -23,6 +23,10 @@ use crate::parcel::Parcel;
 pub enum SinkSettings {
     /// A directory with a file for each window.
     File(directory::Settings),
+    /// One that does what a test says.
+    #[cfg(test)]
+    #[serde(skip)]
+    Scripted(crate::delivery::tests::Script),
 }
 
 /// Why sinks or their spool cannot start: one sentence with the next step.
@@ -73,6 +77,8 @@ pub enum StartError {
 pub(crate) enum Sink {
     /// A directory with a file for each window.
     File(directory::Sink),
+    #[cfg(test)]
+    Scripted(crate::delivery::tests::Script),
 }
 
 impl Sink {
@@ -86,6 +92,8 @@ impl Sink {
     ) -> Result<Self, StartError> {
         Ok(match settings {
             SinkSettings::File(settings) => Self::File(directory::Sink::new(settings)?),
+            #[cfg(test)]
+            SinkSettings::Scripted(script) => Self::Scripted(script.start()?),
         })
     }
 
@@ -93,6 +101,8 @@ impl Sink {
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
         match self {
             Self::File(sink) => sink.send(parcel).await,
+            #[cfg(test)]
+            Self::Scripted(script) => script.send(parcel).await,
         }
     }
 }

@@ -226,11 +226,11 @@ impl Spool {
     }
 }
 
-/// Opens the file that is locked, for reading where writing is not possible: what waits on
-/// a read-only disk can still be delivered.
+/// Opens the file that is locked. For reading: what waits on a read-only disk can still be
+/// delivered, and a disk can be made read-only while we have it.
 fn open_lock(path: &Path) -> io::Result<File> {
-    let made = OpenOptions::new().create(true).append(true).open(path);
-    made.or_else(|error| File::open(path).map_err(|_| error))
+    let made = OpenOptions::new().create_new(true).write(true).open(path);
+    File::open(path).map_err(|error| made.err().unwrap_or(error))
 }
 
 fn parcels_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {

@@ -21,4 +21,4 @@ pub use connection::{BasicAuth, Compression, Connection, Tls};
 pub(crate) use classify::TransportError;
 pub(crate) use grpc::{CallError, Grpc};
 pub(crate) use http::{Http, PutBody, Reply};
-pub(crate) use verdict::{Rules, Verdict, of_call, of_reply, shorten};
+pub(crate) use verdict::{RpcStatus, Rules, Verdict, of_call, of_reply, shorten};
