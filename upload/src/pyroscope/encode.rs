@@ -7,7 +7,6 @@
 //! - Of a stack that is too deep the frames next to the root go. The server itself would cut the innermost ones.
 //! - Of a sample's own labels `cut` and `guessed` are sent, if at all: the server makes a series of each value.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
@@ -67,9 +66,8 @@ struct Part {
 
 /// The pieces of one parcel, in the order of their labels.
 pub(super) struct Pieces<'a> {
-    profile: Cow<'a, pb::Profile>,
+    profile: pb::Profile,
     limits: &'a Limits,
-    with_sample_labels: bool,
     cpu: usize,
     count: Option<usize>,
     /// The next is last.
@@ -92,15 +90,16 @@ impl<'a> Pieces<'a> {
         with_sample_labels: bool,
     ) -> Result<Self, EncodeError> {
         let cpu = parcel.value_place("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
-        let (profile, stacks_cut) =
-            cut_stacks(&parcel.profile, limits.stack_frames.max(1), with_sample_labels);
+        let mut profile = parcel.profile.clone();
+        profile.comment.clear();
+        keep_labels(&mut profile, with_sample_labels);
+        let stacks_cut = cut_stacks(&mut profile, limits.stack_frames.max(1), with_sample_labels);
         let own = if with_sample_labels { SAMPLE_LABELS.len() } else { 0 };
         let (todo, labels_lost) = parts(parcel, limits.labels.saturating_sub(own));
         let count = parcel.value_place("samples", "count");
         Ok(Self {
             profile,
             limits,
-            with_sample_labels,
             cpu,
             count,
             todo,
@@ -135,8 +134,7 @@ impl<'a> Pieces<'a> {
 
     fn piece(&self, part: Part) -> Piece {
         let samples = &part.samples[part.range.clone()];
-        let mut profile = subset(&self.profile, samples, &[self.cpu]);
-        keep_labels(&mut profile, self.with_sample_labels);
+        let profile = subset(&self.profile, samples, &[self.cpu]);
         let counted = samples.iter().map(|place| self.count_of(*place)).sum();
         Piece {
             id: id_of(&self.profile, &part),
@@ -200,7 +198,7 @@ fn parts(parcel: &Parcel, labels_max: usize) -> (Vec<Part>, u64) {
     (by_labels.into_iter().rev().map(part).collect(), lost_of_all)
 }
 
-/// Drops all labels of samples but those that are sent.
+/// Drops all labels of samples but those that are sent: their series' labels go beside the profile.
 fn keep_labels(profile: &mut pb::Profile, with_sample_labels: bool) {
     let kept: Vec<i64> = (0i64..)
         .zip(&profile.string_table)
@@ -214,23 +212,22 @@ fn keep_labels(profile: &mut pb::Profile, with_sample_labels: bool) {
 
 /// Cuts stacks that are deeper than the server takes, at the root, and says so in their `cut` label.
 /// Gives how many samples that were.
-fn cut_stacks(profile: &pb::Profile, depth: usize, say_so: bool) -> (Cow<'_, pb::Profile>, u64) {
-    if profile.sample.iter().all(|sample| sample.location_id.len() <= depth) {
-        return (Cow::Borrowed(profile), 0);
+fn cut_stacks(profile: &mut pb::Profile, depth: usize, say_so: bool) -> u64 {
+    let is_deep = |sample: &pb::Sample| sample.location_id.len() > depth;
+    if !profile.sample.iter().any(is_deep) {
+        return 0;
     }
-    let mut profile = profile.clone();
-    let key = place_of_text(&mut profile, CUT);
-    let value = place_of_text(&mut profile, &format!("user: deeper than {depth} frames"));
-    let deep = profile.sample.iter_mut().filter(|sample| sample.location_id.len() > depth);
+    let key = place_of_text(profile, CUT);
+    let value = place_of_text(profile, &format!("user: deeper than {depth} frames"));
     let mut cut = 0;
-    for sample in deep {
+    for sample in profile.sample.iter_mut().filter(|sample| is_deep(sample)) {
         cut += 1;
         sample.location_id.truncate(depth);
         if say_so && sample.label.iter().all(|label| label.key != key) {
             sample.label.push(pb::Label { key, str: value, ..pb::Label::default() });
         }
     }
-    (Cow::Owned(profile), cut)
+    cut
 }
 
 fn place_of_text(profile: &mut pb::Profile, text: &str) -> i64 {

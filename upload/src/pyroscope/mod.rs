@@ -8,7 +8,6 @@
 //!
 //! Source: `push.v1` of Pyroscope 2.2; the Connect protocol for unary calls.
 
-mod debuginfo;
 mod encode;
 mod labels;
 mod message;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::encode::{Piece, Pieces};
-use super::verdict::shorten;
 use crate::answer::{Answer, Failure};
 use crate::parcel::Parcel;
+use crate::transport::shorten;
 
 /// How often the server may stumble over a piece, while it takes others of the same parcel.
 const BREAKS_MAX: u32 = 10;

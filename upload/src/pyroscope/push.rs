@@ -49,7 +49,7 @@ impl Sink {
     /// What is wrong with them.
     pub fn new(
         settings: &Settings,
-        debug_info: Option<&Arc<dyn DebugInfo>>,
+        _debug_info: Option<&Arc<dyn DebugInfo>>,
     ) -> Result<Self, StartError> {
         let limits = settings.limits.clone();
         Ok(Self {

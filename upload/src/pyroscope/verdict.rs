@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::answer::Failure;
+use crate::transport::shorten;
 
 /// What the answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +45,6 @@ struct ConnectError {
     #[serde(default)]
     message: String,
 }
-
-/// Longest text of a server that is kept, in bytes.
-const TEXT_MAX: usize = 300;
 
 /// Reads the answer to a request of `profiles` profiles.
 pub(super) fn judge(
@@ -102,7 +100,7 @@ fn later(status: u16, code: &str) -> Option<Failure> {
         ("", 401 | 403 | 407) => Failure::Unauthenticated,
         ("", 408 | 504) => Failure::Timeout,
         ("", 500..) => Failure::Unavailable,
-        ("", 300..400 | 404 | 405 | 415) => Failure::Protocol,
+        ("", 300..=399 | 404 | 405 | 415) => Failure::Protocol,
         _ => return None,
     })
 }
@@ -121,15 +119,6 @@ fn failed_ids(message: &str) -> Option<Vec<String>> {
         .and_then(|(number, _)| number.parse::<usize>().ok())
         .unwrap_or(1);
     (!ids.is_empty() && ids.len() == failed).then_some(ids)
-}
-
-/// One line of bounded length.
-pub(super) fn shorten(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.len() > TEXT_MAX {
-        true => format!("{}...", &line[..line.floor_char_boundary(TEXT_MAX)]),
-        false => line,
-    }
 }
 
 #[cfg(test)]
@@ -211,12 +200,5 @@ mod tests {
         assert!(matches!(judge(500, None, &body, 1), Verdict::Broken(_)));
         assert!(matches!(judge(500, None, &body, 2), Verdict::Later { .. }));
         assert!(matches!(judge(500, None, b"oops", 1), Verdict::Later { .. }));
-    }
-
-    #[test]
-    fn text_is_one_short_line() {
-        let long = format!("a\n  b {}", "ö".repeat(TEXT_MAX));
-        let text = shorten(&long);
-        assert!(text.starts_with("a b ö") && text.len() <= TEXT_MAX + 3, "{text}");
     }
 }
