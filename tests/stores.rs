@@ -7,13 +7,16 @@
 
 #[path = "../upload/tests/made_up/mod.rs"]
 mod made_up;
+#[path = "stores/collector.rs"]
+mod collector;
 #[path = "stores/parca.rs"]
 mod parca;
 #[path = "stores/servers.rs"]
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,32 +25,39 @@ use object::{Object, ObjectSymbol};
 use profile::pprof::message as pb;
 use serde_json::{Value, json};
 use servers::Server;
-use upload::{Counts, DebugInfo, Delivery, NamedSink, Parcel, SpoolSettings};
+use upload::delivery::{Counts, Delivery, NamedSink, Settings};
+use upload::{DebugInfo, Parcel, spool};
 
-/// Delivers parcels through a spool to one sink, and tells how that ended.
-fn deliver(
-    sink: Value,
-    debug_info: Option<Arc<dyn DebugInfo>>,
-    parcels: impl IntoIterator<Item = Parcel>,
-) -> Counts {
-    let directory = tempfile::tempdir().unwrap();
+/// Starts a delivery to one sink, with its spool in this directory.
+fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) -> Delivery {
     let settings = serde_json::from_value(sink).unwrap();
-    let settings = upload::DeliverySettings {
-        spool: SpoolSettings { directory: directory.path().to_owned(), ..SpoolSettings::default() },
+    let settings = Settings {
+        spool: spool::Settings {
+            directory: directory.to_owned(),
+            ..spool::Settings::default()
+        },
         sinks: vec![NamedSink { name: "store".into(), settings }],
     };
-    let delivery = Delivery::start(&settings, debug_info).unwrap();
+    Delivery::start(&settings, debug_info).unwrap()
+}
+
+/// Delivers parcels to one sink, and tells how that ended.
+fn deliver(sink: Value, parcels: impl IntoIterator<Item = Parcel>) -> Counts {
+    let directory = tempfile::tempdir().unwrap();
+    let delivery = start(directory.path(), sink, None);
     for parcel in parcels {
         delivery.accept(&parcel).unwrap();
     }
-    delivery.stop(Duration::from_secs(120))
+    delivery.stop(Duration::from_secs(300))
 }
 
 /// Everything arrived, at once and whole.
 fn assert_delivered(counts: &Counts, parcels: u64) {
     let sink = &counts.sinks["store"];
-    assert_eq!((sink.delivered, sink.partly, sink.pending), (parcels, 0, 0), "{counts:?}");
-    assert!(sink.lost.values().all(|lost| *lost == 0), "{counts:?}");
+    let ledger = sink.ledger;
+    assert_eq!((ledger.delivered, ledger.closed), (parcels, parcels), "{counts:?}");
+    assert_eq!(sink.attempts.delivered, parcels, "{counts:?}");
+    counts.check().unwrap();
 }
 
 /// A window of one node: two processes, and a known split of the first one's time.
@@ -104,7 +114,7 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     let start = now() - 60_000_000_000;
     let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
     let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
-    assert_delivered(&deliver(sink, None, windows), 3);
+    assert_delivered(&deliver(sink, windows), 3);
 
     let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 300);
     assert_split(&split(&profile));
@@ -131,6 +141,60 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     assert_eq!(parca::values(&server, "comm"), ["idler", "shop-worker"]);
 }
 
+/// Sends three windows to a Collector and looks at what it says that it received.
+fn check_collector(server: &Server, sink: Value) {
+    let start = now() - 60_000_000_000;
+    let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
+    assert_delivered(&deliver(sink, windows), 3);
+
+    let received = collector::received(server, 303);
+    let shop: Vec<_> = received
+        .iter()
+        .filter(|sample| sample.attributes["service.name"] == "shop")
+        .collect();
+    let total: i64 = shop.iter().map(|sample| sample.value).sum();
+    assert_eq!(total, 300);
+    let mut shares = BTreeMap::new();
+    let mut times = BTreeSet::new();
+    for sample in &shop {
+        *shares.entry(sample.stack[0].clone()).or_default() +=
+            100.0 * sample.value as f64 / total as f64;
+        times.insert(sample.time_unix_ns);
+        assert_eq!(sample.stack[1..], ["main"]);
+        assert_eq!(sample.sample_type, ("samples".into(), "count".into()));
+        assert_eq!(sample.period_type, ("cpu".into(), "nanoseconds".into()));
+        assert_eq!((sample.period, sample.duration_ns), (PERIOD, 10_000_000_000));
+        for (key, value) in [
+            ("host.name", "n1"),
+            ("k8s.node.name", "n1"),
+            ("k8s.pod.uid", "5f4a1c2e-0000-4000-8000-000000000001"),
+            ("container.id", "c1"),
+            ("process.executable.name", "shop"),
+            ("process.title", "shop-worker"),
+            ("process.linux.cgroup", "/kubepods/pod1/c1"),
+        ] {
+            assert_eq!(sample.attributes.get(key).map(String::as_str), Some(value), "{sample:?}");
+        }
+    }
+    assert_split(&shares);
+    let expected = (0..3).map(|n| (start + n * 10_000_000_000) as i64).collect();
+    assert_eq!(times, expected, "each window at its own time");
+}
+
+#[test]
+fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
+    let (server, _) = Server::collector();
+    let url = format!("http://{}", server.address);
+    check_collector(&server, json!({ "type": "otlp", "protocol": "grpc", "url": url }));
+}
+
+#[test]
+fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
+    let (server, http) = Server::collector();
+    let url = format!("http://{http}");
+    check_collector(&server, json!({ "type": "otlp", "protocol": "http", "url": url }));
+}
+
 #[test]
 fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
     let server = Server::parca();
@@ -138,7 +202,7 @@ fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
     let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
     let windows = names.iter().map(|node| window(node, start, 10));
     let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
-    assert_delivered(&deliver(sink, None, windows), 1_000);
+    assert_delivered(&deliver(sink, windows), 1_000);
 
     let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 10_000);
     assert_eq!(parca::total(&profile), 10_000);
@@ -169,19 +233,36 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     }
     let server = Server::parca();
     let sink = json!({
-        "type": "parca", "url": format!("http://{}", server.address), "debug_info": true,
+        "type": "parca", "url": format!("http://{}", server.address), "symbolize": "server",
     });
     let files = Arc::new(OneFile { build_id, path: program });
-    assert_delivered(&deliver(sink, Some(files), [window.close()]), 1);
+    let spool = tempfile::tempdir().unwrap();
+    let delivery = start(spool.path(), sink, Some(files));
+    delivery.accept(&window.close()).unwrap();
 
-    let profile = parca::merged(&server, r#"{comm="split"}"#, 100);
+    let has_names = |profile: &pb::Profile| !profile.function.is_empty();
+    let profile = parca::merged_when(&server, r#"{comm="split"}"#, has_names);
+    assert_eq!(parca::total(&profile), 100);
     assert_split(&split(&profile));
+    assert_delivered(&delivery.stop(Duration::ZERO), 1);
     let callers: BTreeSet<String> = profile.function.iter().map(|f| text(&profile, f.name).into()).collect();
     assert!(callers.contains("main"), "{callers:?}");
 }
 
+/// The one executable that there is.
+struct OneFile {
+    build_id: String,
+    path: PathBuf,
+}
+
+impl DebugInfo for OneFile {
+    fn open(&self, build_id: &str) -> Option<File> {
+        (build_id == self.build_id).then(|| File::open(&self.path).ok()).flatten()
+    }
+}
+
 /// Builds the program with the known functions; what it does is of no matter, its addresses are.
-fn compile(directory: &Path) -> std::path::PathBuf {
+fn compile(directory: &Path) -> PathBuf {
     let out = directory.join("split");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/split.c");
     let mut command = std::process::Command::new("gcc");

@@ -18,11 +18,20 @@ const THERE: Duration = Duration::from_secs(30);
 
 /// All samples of a selection, merged: `selector` as `{comm="x"}`. Waits until there are `count`.
 pub fn merged(server: &Server, selector: &str, count: i64) -> pb::Profile {
+    merged_when(server, selector, |profile| total(profile) >= count)
+}
+
+/// As [`merged`], but waits for something else.
+pub fn merged_when(
+    server: &Server,
+    selector: &str,
+    is_there: impl Fn(&pb::Profile) -> bool,
+) -> pb::Profile {
     let start = Instant::now();
     loop {
         let last = match try_merged(server, selector) {
-            Ok(profile) if total(&profile) >= count => return profile,
-            Ok(profile) => format!("{} samples of {count}", total(&profile)),
+            Ok(profile) if is_there(&profile) => return profile,
+            Ok(profile) => format!("{} samples, {profile:?}", total(&profile)),
             Err(error) => error,
         };
         assert!(start.elapsed() < THERE, "{selector}: {last}");
