@@ -383,7 +383,7 @@ fn name_at(names: &[u8], at: u32) -> String {
 mod tests {
     use std::io::Write;
 
-    use object::elf::PT_NOTE as NOTE;
+    use object::elf::{PT_LOAD as LOAD, PT_NOTE as NOTE};
     use object::read::elf::{ElfFile64, ProgramHeader};
     use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionKind};
 
@@ -439,7 +439,7 @@ mod tests {
         };
         assert!(!symbols(&old).is_empty() && symbols(&old) == symbols(&new));
         let loads = |elf: &Elf64| {
-            let loads = elf.elf_program_headers().iter().filter(|s| s.p_type(elf.endian()) == PT_LOAD);
+            let loads = elf.elf_program_headers().iter().filter(|s| s.p_type(elf.endian()) == LOAD);
             let e = elf.endian();
             loads.map(|s| (s.p_vaddr(e), s.p_offset(e), s.p_filesz(e), s.p_memsz(e))).collect::<Vec<_>>()
         };
@@ -469,9 +469,7 @@ mod tests {
     #[test]
     fn a_file_without_debug_info_is_not_taken() {
         let mut stripped = contents(&DebugFile::of(file_of(&own())).unwrap());
-        // Rename the sections that count: `.debug_info` to `.xebug_info`.
-        let elf = Elf64::parse(&*own()).unwrap();
-        drop(elf);
+        // Other names for the sections that count: `.xebug_info`.
         for name in [b".debug_".as_slice(), b".symtab", b".zdebug_"] {
             let places: Vec<usize> =
                 stripped.windows(name.len()).enumerate().filter(|(_, w)| *w == name).map(|(i, _)| i).collect();
@@ -491,7 +489,8 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut bytes = whole[..HEADER_LEN + 4096].to_vec();
             let sections = &whole[table..];
-            bytes[40..48].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+            let start = bytes.len() as u64;
+            bytes[40..48].copy_from_slice(&start.to_le_bytes());
             bytes.extend_from_slice(sections);
             for _ in 0..random.usize(1..20) {
                 let at = random.usize(7..bytes.len());

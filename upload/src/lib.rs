@@ -8,15 +8,20 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod debug_file;
 mod debuginfo;
 pub mod delivery;
 pub mod directory;
 mod disk;
 pub mod file;
+pub mod otlp;
 mod parcel;
+pub mod parca;
+mod parts;
 mod sinks;
 pub mod spool;
 mod subset;
+pub mod transport;
 
 pub use answer::{Answer, Failure};
 pub use debuginfo::DebugInfo;

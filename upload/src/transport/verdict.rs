@@ -133,7 +133,7 @@ pub(crate) fn of_reply(reply: &Reply, text: &str) -> Verdict {
         502 | 503 => Failure::Unavailable,
         504 => Failure::Timeout,
         401 | 403 | 407 => Failure::Unauthenticated,
-        ..400 | 404 | 405 | 415 => Failure::Protocol,
+        ..=399 | 404 | 405 | 415 => Failure::Protocol,
         _ => return Verdict::Never { reason: Failure::Rejected, text },
     };
     Verdict::Later { reason, after: reply.retry_after, text }
