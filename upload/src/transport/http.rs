@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(of("Sunday, 06-Nov-94 08:49:47 GMT"), Some(Duration::from_secs(10)));
         assert_eq!(of("Sat, 05 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         assert_eq!(of("99999999999999"), Some(AFTER_MAX));
-        assert_eq!(of("Sun, 06 Nov 2094 08:49:37 GMT"), Some(AFTER_MAX));
+        assert_eq!(of("Sat, 06 Nov 2094 08:49:37 GMT"), Some(AFTER_MAX));
         for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
             assert_eq!(of(nonsense), None, "{nonsense:?}");
         }
