@@ -5,10 +5,10 @@
 //! `cargo test`; see `tests/stores/build.sh`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-#[path = "../upload/tests/made_up/mod.rs"]
-mod made_up;
 #[path = "stores/collector.rs"]
 mod collector;
+#[path = "../upload/tests/made_up/mod.rs"]
+mod made_up;
 #[path = "stores/parca.rs"]
 mod parca;
 #[path = "stores/servers.rs"]
@@ -32,10 +32,7 @@ use upload::{DebugInfo, Parcel, spool};
 fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) -> Delivery {
     let settings = serde_json::from_value(sink).unwrap();
     let settings = Settings {
-        spool: spool::Settings {
-            directory: directory.to_owned(),
-            ..spool::Settings::default()
-        },
+        spool: spool::Settings { directory: directory.to_owned(), ..spool::Settings::default() },
         sinks: vec![NamedSink { name: "store".into(), settings }],
     };
     Delivery::start(&settings, debug_info).unwrap()
@@ -121,7 +118,10 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     let unit = profile.sample_type[0];
     assert_eq!((text(&profile, unit.r#type), text(&profile, unit.unit)), ("samples", "count"));
     let period = profile.period_type.unwrap();
-    assert_eq!((text(&profile, period.r#type), text(&profile, period.unit)), ("cpu", "nanoseconds"));
+    assert_eq!(
+        (text(&profile, period.r#type), text(&profile, period.unit)),
+        ("cpu", "nanoseconds")
+    );
     assert_eq!(profile.period, PERIOD);
     assert_eq!(parca::total(&profile), 300);
 
@@ -148,10 +148,8 @@ fn check_collector(server: &Server, sink: Value) {
     assert_delivered(&deliver(sink, windows), 3);
 
     let received = collector::received(server, 303);
-    let shop: Vec<_> = received
-        .iter()
-        .filter(|sample| sample.attributes["service.name"] == "shop")
-        .collect();
+    let shop: Vec<_> =
+        received.iter().filter(|sample| sample.attributes["service.name"] == "shop").collect();
     let total: i64 = shop.iter().map(|sample| sample.value).sum();
     assert_eq!(total, 300);
     let mut shares = BTreeMap::new();
@@ -219,9 +217,8 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     let file = object::File::parse(&*bytes).unwrap();
     let build_id = hex(file.build_id().unwrap().unwrap());
     // Two bytes into each function: where a frame would be, and no symbol's own address.
-    let address = |name: &str| {
-        file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap().address() + 2
-    };
+    let address =
+        |name: &str| file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap().address() + 2;
 
     let mut window = Window::new(now() - 60_000_000_000);
     let labels = [("node", "n1"), ("comm", "split")];
@@ -245,7 +242,8 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     assert_eq!(parca::total(&profile), 100);
     assert_split(&split(&profile));
     assert_delivered(&delivery.stop(Duration::ZERO), 1);
-    let callers: BTreeSet<String> = profile.function.iter().map(|f| text(&profile, f.name).into()).collect();
+    let callers: BTreeSet<String> =
+        profile.function.iter().map(|f| text(&profile, f.name).into()).collect();
     assert!(callers.contains("main"), "{callers:?}");
 }
 

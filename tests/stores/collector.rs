@@ -54,7 +54,8 @@ fn samples(request: &Value) -> Vec<Sample> {
     let mut out = Vec::new();
     for resource in items(&request["resourceProfiles"]) {
         let of_resource = key_values(&resource["resource"]["attributes"]);
-        for profile in items(&resource["scopeProfiles"]).flat_map(|scope| items(&scope["profiles"])) {
+        for profile in items(&resource["scopeProfiles"]).flat_map(|scope| items(&scope["profiles"]))
+        {
             let common = Sample {
                 attributes: of_resource.clone(),
                 sample_type: dictionary.value_type(&profile["sampleType"]),
@@ -82,7 +83,8 @@ impl Dictionary<'_> {
             out.attributes.insert(self.text(&attribute["keyStrindex"]), value);
         }
         let stack = self.row("stackTable", &sample["stackIndex"]);
-        out.stack = items(&stack["locationIndices"]).flat_map(|index| self.functions(index)).collect();
+        out.stack =
+            items(&stack["locationIndices"]).flat_map(|index| self.functions(index)).collect();
         out.value = items(&sample["values"]).map(number).sum();
         out
     }
@@ -109,7 +111,8 @@ impl Dictionary<'_> {
 }
 
 fn key_values(attributes: &Value) -> BTreeMap<String, String> {
-    let one = |attribute: &Value| (text(&attribute["key"]), text(&attribute["value"]["stringValue"]));
+    let one =
+        |attribute: &Value| (text(&attribute["key"]), text(&attribute["value"]["stringValue"]));
     items(attributes).map(one).collect()
 }
 

@@ -53,13 +53,17 @@ pub enum StartError {
     #[error("there is no sink; give at least one")]
     NoSink,
     /// A name that cannot be a directory of the spool.
-    #[error("`{0}` cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`")]
+    #[error(
+        "`{0}` cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`"
+    )]
     Name(String),
     /// Two sinks have one name.
     #[error("two sinks have the name `{0}`; give each its own")]
     Twice(String),
     /// Another process writes into the spool.
-    #[error("the spool {0} is used by another everytick; stop that one, or give this one another directory")]
+    #[error(
+        "the spool {0} is used by another everytick; stop that one, or give this one another directory"
+    )]
     InUse(PathBuf),
     /// What only another start can change.
     #[error("the spool cannot move from {from} to {to} while the agent runs; restart it")]
@@ -84,11 +88,11 @@ pub(crate) enum Sink {
     /// A directory with a file for each window.
     File(directory::Sink),
     /// Parca.
-    Parca(parca::Sink),
+    Parca(Box<parca::Sink>),
     /// Pyroscope.
     Pyroscope(Box<pyroscope::Sink>),
     /// A receiver of OTLP.
-    Otlp(otlp::Sink),
+    Otlp(Box<otlp::Sink>),
     #[cfg(test)]
     Scripted(crate::delivery::tests::Script),
 }
@@ -104,11 +108,13 @@ impl Sink {
     ) -> Result<Self, StartError> {
         Ok(match settings {
             SinkSettings::File(settings) => Self::File(directory::Sink::new(settings)?),
-            SinkSettings::Parca(settings) => Self::Parca(parca::Sink::new(settings, debug_info)?),
+            SinkSettings::Parca(settings) => {
+                Self::Parca(Box::new(parca::Sink::new(settings, debug_info)?))
+            }
             SinkSettings::Pyroscope(settings) => {
                 Self::Pyroscope(Box::new(pyroscope::Sink::new(settings, debug_info)?))
             }
-            SinkSettings::Otlp(settings) => Self::Otlp(otlp::Sink::new(settings)?),
+            SinkSettings::Otlp(settings) => Self::Otlp(Box::new(otlp::Sink::new(settings)?)),
             #[cfg(test)]
             SinkSettings::Scripted(script) => Self::Scripted(script.start()?),
         })

@@ -5,12 +5,14 @@ mod made_up;
 mod pyroscope_server;
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use made_up::{PERIOD, Window, now};
 use pyroscope_server::{Fault, Limits, Server};
 use upload::pyroscope::{Settings, Sink};
-use upload::{Answer, Failure, Parcel};
+use upload::{Answer, DebugInfo, Failure, Parcel, Symbolize};
 
 /// Settings for a server, as a config file would give them.
 fn settings(server: &Server) -> Settings {
@@ -132,8 +134,7 @@ async fn a_large_series_is_split_below_the_burst_that_the_server_counts() {
 
 #[tokio::test]
 async fn the_sink_keeps_to_the_servers_pace() {
-    let limits =
-        Limits { bytes_per_second: 100_000.0, burst_bytes: 50_000.0, ..Limits::default() };
+    let limits = Limits { bytes_per_second: 100_000.0, burst_bytes: 50_000.0, ..Limits::default() };
     let server = Server::with(limits);
     let mut settings = settings(&server);
     settings.limits.bytes_per_second = 100_000;
@@ -367,4 +368,96 @@ async fn a_parcel_without_cpu_time_is_refused() {
     parcel.profile.sample.iter_mut().for_each(|sample| sample.value.truncate(1));
     assert_eq!(reason(&sink(&server).send(&parcel).await), Some(Failure::Protocol));
     assert!(server.seen().is_empty());
+}
+
+/// This program, which has debug info, under the build id of the functions in `made_up`.
+struct ThisProgram;
+
+impl DebugInfo for ThisProgram {
+    fn open(&self, build_id: &str) -> Option<File> {
+        let is_known = build_id == "a1b2c3d4e5f60718";
+        is_known.then(|| File::open(std::env::current_exe().unwrap()).unwrap())
+    }
+}
+
+/// Waits for something that happens beside the delivery.
+async fn wait_for(is_there: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_there() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it did not happen in a minute");
+}
+
+#[tokio::test]
+async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
+    let server = Server::start();
+    let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings, Some(&source)).unwrap();
+    assert_delivered(&sink.send(&window(1)).await);
+    let taken = &server.taken()[0].profile;
+    assert!(taken.location.iter().all(|location| location.line.is_empty() && location.address > 0));
+    assert!(taken.mapping.iter().all(|mapping| !mapping.has_functions));
+
+    let id = "a1b2c3d4e5f60718";
+    wait_for(|| server.files().get(id).is_some_and(|(is_finished, _)| *is_finished)).await;
+    let (_, bytes) = server.files().remove(id).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    assert!(object::Object::has_debug_symbols(&elf));
+    assert_delivered(&sink.send(&window(1)).await);
+    let asked = || {
+        let seen = server.seen();
+        seen.iter().filter(|seen| seen.path.ends_with("ShouldInitiateUpload")).count()
+    };
+    assert_eq!(asked(), 1, "once for each file");
+}
+
+#[tokio::test]
+async fn debug_info_stays_here_unless_it_is_asked_for() {
+    let server = Server::start();
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings(&server), Some(&source)).unwrap();
+    assert_delivered(&sink.send(&window(1)).await);
+    assert!(!server.taken()[0].profile.location[0].line.is_empty(), "with names");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(server.seen().iter().all(|seen| seen.path.ends_with("/Push")));
+}
+
+#[tokio::test]
+async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() {
+    let server = Server::start();
+    server.be_old();
+    let settings = Settings { debug_info: Some(true), ..settings(&server) };
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings, Some(&source)).unwrap();
+    for _ in 0..2 {
+        assert_delivered(&sink.send(&window(1)).await);
+    }
+    wait_for(|| server.seen().iter().any(|seen| seen.path.contains("debuginfo"))).await;
+    assert_delivered(&sink.send(&window(1)).await);
+    assert_eq!(server.taken().len(), 3);
+    assert!(server.files().is_empty());
+}
+
+#[test]
+fn settings_under_which_nothing_could_be_sent_are_refused() {
+    let check = |text: &str, expected: &str| {
+        let settings: Result<Settings, _> = serde_json::from_str(text);
+        let error = match settings {
+            Ok(settings) => Sink::new(&settings, None).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let error = error.unwrap_or_else(|| "fine".into());
+        assert!(error.contains(expected), "{text}: {error}");
+    };
+    let url = r#""url": "http://localhost:4040""#;
+    check(&format!("{{{url}}}"), "fine");
+    check(&format!(r#"{{{url}, "limits": {{"labels": 1}}}}"#), "limits.labels is 1");
+    check(&format!(r#"{{{url}, "limits": {{"burst_bytes": 0}}}}"#), "limits.burst_bytes is 0");
+    check(&format!(r#"{{{url}, "limit": {{}}}}"#), "unknown field `limit`");
+    check(&format!(r#"{{{url}, "limits": {{"label": 3}}}}"#), "unknown field `label`");
+    check("{}", "url");
 }

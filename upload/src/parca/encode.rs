@@ -16,11 +16,11 @@ use profile::Labels;
 use profile::pprof::message as pb;
 use prost::Message;
 
-use super::Symbolize;
 use super::message::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
 use crate::parcel::{Parcel, text_at};
 use crate::parts::{Piece, counted};
 use crate::subset;
+use crate::symbolize::{Symbolize, leave_names_to_server};
 
 /// The name of profiles. Parca's page knows it, and calls them "On-CPU".
 const PROFILE_NAME: &str = "parca_agent";
@@ -92,29 +92,6 @@ fn merged(samples: Vec<pb::Sample>) -> Vec<pb::Sample> {
     out
 }
 
-/// Takes the names of frames away that lie in a file with a build id: Parca names those that have none.
-fn leave_names_to_server(profile: &mut pb::Profile) {
-    let is_nameable = |mapping: &pb::Mapping| {
-        let name = text_at(profile, mapping.filename);
-        !text_at(profile, mapping.build_id).is_empty() && !name.starts_with('[')
-    };
-    let ids: HashSet<u64> =
-        profile.mapping.iter().filter(|mapping| is_nameable(mapping)).map(|m| m.id).collect();
-    for location in &mut profile.location {
-        if ids.contains(&location.mapping_id) {
-            location.line.clear();
-        }
-    }
-    for mapping in &mut profile.mapping {
-        if ids.contains(&mapping.id) {
-            mapping.has_functions = false;
-            mapping.has_filenames = false;
-            mapping.has_line_numbers = false;
-            mapping.has_inline_frames = false;
-        }
-    }
-}
-
 /// Gives functions of frames without a mapping a file.
 fn name_files(profile: &mut pb::Profile) {
     let loose = profile.location.iter().filter(|location| location.mapping_id == 0);
@@ -136,7 +113,8 @@ fn name_files(profile: &mut pb::Profile) {
 
 fn label_set(labels: &Labels) -> LabelSet {
     let name = [Label { name: "__name__".into(), value: PROFILE_NAME.into() }];
-    let others = labels.0.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() });
+    let others =
+        labels.0.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() });
     LabelSet { labels: name.into_iter().chain(others).collect() }
 }
 
@@ -219,7 +197,8 @@ mod tests {
     fn series_whose_labels_become_equal_are_one() {
         let parcel = parcel(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
         let pieces = pieces(&parcel);
-        let found: Vec<_> = pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
+        let found: Vec<_> =
+            pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
         assert_eq!(found, [("x", [0, 1].as_slice()), ("y", &[2])]);
     }
 
@@ -253,7 +232,8 @@ mod tests {
         for (index, (filename, build_id)) in files.into_iter().enumerate() {
             let id = index as u64 + 1;
             let has_functions = true;
-            let mapping = pb::Mapping { id, filename, build_id, has_functions, ..Default::default() };
+            let mapping =
+                pb::Mapping { id, filename, build_id, has_functions, ..Default::default() };
             profile.mapping.push(mapping);
             profile.location[index].mapping_id = id;
         }

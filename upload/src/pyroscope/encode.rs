@@ -21,6 +21,7 @@ use super::labels::{SeriesLabels, choose};
 use super::message::LabelPair;
 use crate::parcel::Parcel;
 use crate::subset::subset;
+use crate::symbolize::{Symbolize, leave_names_to_server};
 
 /// The labels of samples that are worth a series of their own.
 const SAMPLE_LABELS: [&str; 2] = [CUT, GUESSED];
@@ -31,6 +32,15 @@ pub(super) enum EncodeError {
     /// It has other values.
     #[error("the window has no values of cpu in nanoseconds; it was not made by this program")]
     NoCpuTime,
+}
+
+/// What is sent along.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct With {
+    /// `cut` and `guessed` of samples.
+    pub sample_labels: bool,
+    /// Names of functions, but those that the server finds.
+    pub symbolize: Symbolize,
 }
 
 /// One profile of a series, as it is sent.
@@ -80,33 +90,27 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Takes a parcel apart. `with_sample_labels`: `cut` and `guessed` are sent along.
+    /// Takes a parcel apart.
     ///
     /// # Errors
     /// [`EncodeError`] when there is nothing in it that could be sent.
     pub(super) fn new(
         parcel: &'a Parcel,
         limits: &'a Limits,
-        with_sample_labels: bool,
+        with: With,
     ) -> Result<Self, EncodeError> {
         let cpu = parcel.value_place("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
         let mut profile = parcel.profile.clone();
         profile.comment.clear();
-        keep_labels(&mut profile, with_sample_labels);
-        let stacks_cut = cut_stacks(&mut profile, limits.stack_frames.max(1), with_sample_labels);
-        let own = if with_sample_labels { SAMPLE_LABELS.len() } else { 0 };
+        keep_labels(&mut profile, with.sample_labels);
+        if with.symbolize == Symbolize::Server {
+            leave_names_to_server(&mut profile);
+        }
+        let stacks_cut = cut_stacks(&mut profile, limits.stack_frames, with.sample_labels);
+        let own = if with.sample_labels { SAMPLE_LABELS.len() } else { 0 };
         let (todo, labels_lost) = parts(parcel, limits.labels.saturating_sub(own));
         let count = parcel.value_place("samples", "count");
-        Ok(Self {
-            profile,
-            limits,
-            cpu,
-            count,
-            todo,
-            back: None,
-            labels_lost,
-            stacks_cut,
-        })
+        Ok(Self { profile, limits, cpu, count, todo, back: None, labels_lost, stacks_cut })
     }
 
     /// Comes back to a piece that the server found too large, in halves. Says whether that is possible.
@@ -161,7 +165,7 @@ impl Iterator for Pieces<'_> {
         }
         loop {
             let part = self.todo.pop()?;
-            if part.range.len() > self.limits.profile_samples.max(1) {
+            if part.range.len() > self.limits.profile_samples {
                 let middle = part.range.start + part.range.len() / 2;
                 self.todo.push(Part { range: middle..part.range.end, ..part.clone() });
                 self.todo.push(Part { range: part.range.start..middle, ..part });

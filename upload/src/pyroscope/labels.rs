@@ -18,8 +18,7 @@ const PROFILE_NAME: &str = "process_cpu";
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
 /// Our own labels, the most important first. Those that a user adds come after them, by name.
-const BY_IMPORTANCE: [&str; 7] =
-    [NODE, EXECUTABLE, COMM, POD_UID, CONTAINER_ID, MERGED, CGROUP];
+const BY_IMPORTANCE: [&str; 7] = [NODE, EXECUTABLE, COMM, POD_UID, CONTAINER_ID, MERGED, CGROUP];
 
 /// Labels of a series, sorted by name, and what was lost of them.
 #[derive(Debug, PartialEq, Eq)]

@@ -60,13 +60,11 @@ pub(super) struct FileMetadata {
     /// Its name.
     #[prost(string, tag = "4")]
     pub name: String,
-    /// What of it would be sent: one of the `EXECUTABLE_` constants.
+    /// What of it would be sent: [`EXECUTABLE_NO_TEXT`].
     #[prost(int32, tag = "5")]
     pub r#type: i32,
 }
 
-/// The file as it is.
-pub(super) const EXECUTABLE_FULL: i32 = 1;
 /// The file without its code.
 pub(super) const EXECUTABLE_NO_TEXT: i32 = 2;
 

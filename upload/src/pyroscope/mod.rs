@@ -4,10 +4,14 @@
 //! a request may be half there when it fails. What the answer names as failed is sent again, each profile in
 //! a request of its own, and then judged by its own answer; nothing that is known to be there is sent twice.
 //!
+//! With [`Symbolize::Server`] frames in files with a build id go without names, and Pyroscope finds these in the
+//! debug info that is uploaded beside the profiles.
+//!
 //! Needs a Pyroscope 1.0 or newer, or what speaks like it. Its limits are in [`Limits`].
 //!
 //! Source: `push.v1` of Pyroscope 2.2; the Connect protocol for unary calls.
 
+mod debuginfo;
 mod encode;
 mod labels;
 mod message;
@@ -20,6 +24,8 @@ pub use push::Sink;
 
 use serde::Deserialize;
 
+use crate::StartError;
+use crate::symbolize::Symbolize;
 use crate::transport::Connection;
 
 /// Where and how.
@@ -31,8 +37,11 @@ pub struct Settings {
     pub connection: Connection,
     /// Send `cut` and `guessed` along, of which the server makes series of their own.
     pub sample_labels: bool,
-    /// Upload debug info, where the server has the service for it (version 2.0 and newer).
-    pub debug_info: bool,
+    /// Who finds the names of functions. For the server to do it, it must have `-symbolizer.enabled`
+    /// (version 2.0 and newer).
+    pub symbolize: Symbolize,
+    /// Upload debug info. Without it: yes if the server finds names, no if the agent does.
+    pub debug_info: Option<bool>,
     /// What the server takes.
     pub limits: Limits,
 }
@@ -42,8 +51,35 @@ impl Default for Settings {
         Self {
             connection: Connection::default(),
             sample_labels: true,
-            debug_info: false,
+            symbolize: Symbolize::Agent,
+            debug_info: None,
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether debug info is to be uploaded.
+    fn uploads(&self) -> bool {
+        self.debug_info.unwrap_or(self.symbolize == Symbolize::Server)
+    }
+
+    /// Finds limits under which nothing could be sent.
+    fn check(&self) -> Result<(), StartError> {
+        let limits = &self.limits;
+        let least: [(&str, u64, u64); 6] = [
+            ("profile_bytes", limits.profile_bytes as u64, 1024),
+            ("profile_samples", limits.profile_samples as u64, 1),
+            ("stack_frames", limits.stack_frames as u64, 1),
+            ("labels", limits.labels as u64, 2),
+            ("bytes_per_second", limits.bytes_per_second, 1024),
+            ("burst_bytes", limits.burst_bytes, 1024),
+        ];
+        match least.iter().find(|(_, value, least)| value < least) {
+            None => Ok(()),
+            Some((name, value, least)) => Err(StartError::Settings(format!(
+                "limits.{name} is {value}; give at least {least}, or leave it out"
+            ))),
         }
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::encode::{Piece, Pieces};
+use super::encode::{Piece, Pieces, With};
 use super::message::{PushRequest, RawProfileSeries, RawSample};
 use super::pace::Pace;
 use super::progress::Progress;
 use super::verdict::{Verdict, is_outside_window, judge};
-use super::{Limits, Settings};
+use super::{Limits, Settings, debuginfo};
 use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
 use crate::sinks::StartError;
 use crate::transport::{Http, Reply};
+use crate::uploads::Uploads;
 
 /// The call of the push service.
 const PATH: &str = "/push.v1.PusherService/Push";
@@ -24,11 +25,11 @@ const PATH: &str = "/push.v1.PusherService/Push";
 const BATCH_MAX: usize = 64;
 
 /// Sends parcels to one Pyroscope.
-#[derive(Debug)]
 pub struct Sink {
     http: Http,
     limits: Limits,
-    sample_labels: bool,
+    with: With,
+    uploads: Option<Uploads>,
     pace: Pace,
     progress: Progress,
     has_warned_of_window: bool,
@@ -43,18 +44,23 @@ struct Queue<'a> {
 }
 
 impl Sink {
-    /// Checks the settings; sends nothing.
+    /// Checks the settings; sends nothing. To be called within a runtime of tokio, on which debug info is
+    /// uploaded from then on if `debug_info` has any.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// What is wrong with the settings.
     pub fn new(
         settings: &Settings,
-        _debug_info: Option<&Arc<dyn DebugInfo>>,
+        debug_info: Option<&Arc<dyn DebugInfo>>,
     ) -> Result<Self, StartError> {
+        settings.check()?;
         let limits = settings.limits.clone();
+        let source = debug_info.filter(|_| settings.uploads());
+        let uploads = source.map(|source| debuginfo::start(&settings.connection, source));
         Ok(Self {
             http: Http::new(&settings.connection)?,
-            sample_labels: settings.sample_labels,
+            with: With { sample_labels: settings.sample_labels, symbolize: settings.symbolize },
+            uploads: uploads.transpose()?,
             pace: Pace::new(limits.bytes_per_second, limits.burst_bytes),
             limits,
             progress: Progress::default(),
@@ -66,7 +72,10 @@ impl Sink {
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
         self.progress.begin(parcel);
         let limits = self.limits.clone();
-        let pieces = match Pieces::new(parcel, &limits, self.sample_labels) {
+        if let Some(uploads) = &self.uploads {
+            uploads.offer(parcel);
+        }
+        let pieces = match Pieces::new(parcel, &limits, self.with) {
             Ok(pieces) => pieces,
             Err(error) => {
                 return Answer::Refused { reason: Failure::Protocol, text: error.to_string() };
@@ -111,7 +120,7 @@ impl Sink {
 
     /// The next piece that can be sent.
     fn next_piece(&mut self, queue: &mut Queue) -> Option<Piece> {
-        while let Some(piece) = queue.pieces.next() {
+        for piece in queue.pieces.by_ref() {
             if piece.is_too_large {
                 self.progress.refuse(&piece, "a single stack is larger than the server takes");
             } else if self.progress.is_broken(&piece) && !self.progress.is_settled(&piece) {
@@ -134,11 +143,9 @@ impl Sink {
                 self.progress.sent(sent_bytes);
                 judge(status, retry_after, &body, batch.len())
             }
-            Err(error) => Verdict::Later {
-                reason: error.reason(),
-                after: None,
-                text: error.to_string(),
-            },
+            Err(error) => {
+                Verdict::Later { reason: error.reason(), after: None, text: error.to_string() }
+            }
         }
     }
 

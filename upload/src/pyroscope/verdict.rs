@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn an_error_that_does_not_name_all_names_none() {
-        let text = "2 errors: cannot read a profile; push series with index 0 and id aaaa failed: x";
+        let text =
+            "2 errors: cannot read a profile; push series with index 0 and id aaaa failed: x";
         let verdict = judge(400, None, &connect("invalid_argument", text), 3);
         assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
     }

@@ -19,8 +19,11 @@ pub struct Window {
 impl Window {
     /// An empty window of ten seconds that began then.
     pub fn new(start_unix_ns: u64) -> Self {
-        let mut window =
-            Self { profile: pb::Profile::default(), texts: BTreeMap::new(), frames: BTreeMap::new() };
+        let mut window = Self {
+            profile: pb::Profile::default(),
+            texts: BTreeMap::new(),
+            frames: BTreeMap::new(),
+        };
         window.text("");
         let samples = window.value_type("samples", "count");
         let cpu = window.value_type("cpu", "nanoseconds");

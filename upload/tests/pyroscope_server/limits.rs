@@ -164,7 +164,8 @@ pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), Refusal> {
     let name = text_of(labels);
     if labels.len() > limits.labels {
         let count = labels.len();
-        let text = format!("profile series '{name}' has {count} label names; limit {}", limits.labels);
+        let text =
+            format!("profile series '{name}' has {count} label names; limit {}", limits.labels);
         return Err(invalid(text));
     }
     let value = |name: &str| labels.iter().find(|label| label.name == name);
@@ -172,7 +173,9 @@ pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), Refusal> {
         return Err(invalid(format!("invalid labels '{name}' with error: invalid metric name")));
     }
     if value("service_name").is_none_or(|label| label.value.is_empty()) {
-        return Err(invalid(format!("invalid labels '{name}' with error: service name is not provided")));
+        return Err(invalid(format!(
+            "invalid labels '{name}' with error: service name is not provided"
+        )));
     }
     let mut seen = BTreeSet::new();
     for label in labels {
@@ -200,7 +203,8 @@ pub fn split(profile: &pb::Profile) -> BTreeMap<Vec<(String, String)>, Vec<pb::S
     let text = |place: i64| profile.string_table[place as usize].clone();
     let mut series: BTreeMap<_, Vec<pb::Sample>> = BTreeMap::new();
     for sample in &profile.sample {
-        let is_counted = sample.value.iter().all(|v| *v >= 0) && sample.value.iter().any(|v| *v > 0);
+        let is_counted =
+            sample.value.iter().all(|v| *v >= 0) && sample.value.iter().any(|v| *v > 0);
         if !is_counted {
             continue;
         }

@@ -72,6 +72,8 @@ pub(crate) struct State {
     pub needs_tenant: bool,
     /// What the header `authorization` must be, as a proxy would want it.
     pub authorization: Option<String>,
+    /// It is older than 2.0.
+    pub is_old: bool,
     /// The service whose profiles it cannot digest.
     pub stumbles_over: Option<String>,
     /// Whether the clock is another: nanoseconds to add.
@@ -103,6 +105,7 @@ impl Server {
             limits,
             needs_tenant: false,
             authorization: None,
+            is_old: false,
             stumbles_over: None,
             clock_ns: 0,
             faults: VecDeque::new(),
@@ -138,6 +141,11 @@ impl Server {
     /// Wants this header `authorization` in each request.
     pub fn want_authorization(&self, value: &str) {
         self.lock().authorization = Some(value.to_owned());
+    }
+
+    /// Is older than 2.0: has no service for debug info.
+    pub fn be_old(&self) {
+        self.lock().is_old = true;
     }
 
     /// Fails with an internal error at each profile of this service.
@@ -225,12 +233,15 @@ impl State {
                 _ if self.stumbles_over.as_deref().is_some_and(is_of) => {
                     Err(("internal", "panic: nil map".into()))
                 }
-                Fault::Profile(place, code, text) if *place == index => Err((*code, (*text).to_owned())),
+                Fault::Profile(place, code, text) if *place == index => {
+                    Err((*code, (*text).to_owned()))
+                }
                 _ => self.push_one(tenant, &sample.id, labels, &mut profile, bytes),
             };
             if let Err((code, text)) = result {
                 let id = &sample.id;
-                let text = format!("push series with index {index} and id {id} failed: {code}: {text}");
+                let text =
+                    format!("push series with index {index} and id {id} failed: {code}: {text}");
                 errors.push((code, text));
             }
             index += 1;
@@ -279,7 +290,10 @@ impl State {
             return Ok(());
         }
         self.series.remove(labels);
-        Err(("resource_exhausted", format!("Maximum active series limit exceeded ({count}/{limit})")))
+        Err((
+            "resource_exhausted",
+            format!("Maximum active series limit exceeded ({count}/{limit})"),
+        ))
     }
 }
 

@@ -84,6 +84,9 @@ impl State {
             ("", false) => "anonymous",
             (tenant, _) => tenant,
         };
+        if self.is_old && path.contains("debuginfo") {
+            return (404, b"404 page not found\n".to_vec());
+        }
         if let Some(build_id) = path.strip_prefix(debuginfo::UPLOAD) {
             return self.upload(build_id, body);
         }
@@ -99,7 +102,8 @@ impl State {
             }
         };
         let Some(plain) = plain.filter(|plain| plain.len() <= self.limits.body_bytes) else {
-            let text = format!("message size is larger than configured max {}", self.limits.body_bytes);
+            let text =
+                format!("message size is larger than configured max {}", self.limits.body_bytes);
             return connect_error(("resource_exhausted", text));
         };
         let result = match path {
