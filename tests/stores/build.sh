@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 
 store=${XDG_CACHE_HOME:-$HOME/.cache}/everytick-stores
 out=$store/$(cat parca/* collector/* | sha256sum | cut -c 1-16)
-export CGO_ENABLED=0 GOFLAGS='-mod=readonly -trimpath' GOTOOLCHAIN=auto
+export CGO_ENABLED=0 GOFLAGS='-mod=readonly -trimpath -buildvcs=false' GOTOOLCHAIN=auto
 
 # Builds one program under another name, so that what is there is whole.
 build() { # NAME PACKAGE
