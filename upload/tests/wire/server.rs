@@ -96,7 +96,21 @@ impl Server {
         tls: Option<ServerConfig>,
         own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", script, tls, own).await
+    }
+
+    /// One at this port.
+    pub async fn on(port: u16, script: Vec<Act>) -> Self {
+        Self::at(&format!("127.0.0.1:{port}"), script, None, |_| Act::Message(vec![])).await
+    }
+
+    async fn at(
+        address: &str,
+        script: Vec<Act>,
+        tls: Option<ServerConfig>,
+        own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
