@@ -7,17 +7,17 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes};
-use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prost::Message;
@@ -45,8 +45,6 @@ use crate::answer::Failure;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Where the details of a status are kept from the library, which panics at those that are damaged.
 const DETAILS: HeaderName = HeaderName::from_static("kept-details-bin");
-/// Where the status of HTTP is kept.
-const HTTP_STATUS: HeaderName = HeaderName::from_static("kept-http-status");
 
 /// Calls to one server. Nothing is connected before the first.
 pub(crate) struct Grpc {
@@ -71,8 +69,16 @@ pub(crate) enum CallError {
     Status {
         /// Its code.
         code: Code,
-        /// The status of HTTP, other than 200 where something before the server answered.
-        http: u16,
+        /// How long it asks to be left alone.
+        after: Option<Duration>,
+        /// One line.
+        text: String,
+    },
+    /// Something that speaks no gRPC answered, such as a proxy.
+    #[error("{status} {text}")]
+    Foreign {
+        /// The status of HTTP.
+        status: u16,
         /// How long it asks to be left alone.
         after: Option<Duration>,
         /// One line.
@@ -175,11 +181,11 @@ impl Grpc {
         limit: Duration,
     ) -> Result<Called<A>, CallError> {
         self.follow_files();
-        let sent = Arc::new(AtomicU64::new(0));
+        let noted = Arc::new(Noted::default());
         let lane = Lane {
             client: self.client.clone(),
             headers: self.headers(limit)?,
-            sent: sent.clone(),
+            noted: noted.clone(),
         };
         let mut grpc = tonic::client::Grpc::with_origin(lane, self.origin.clone())
             .accept_compressed(CompressionEncoding::Gzip)
@@ -193,9 +199,9 @@ impl Grpc {
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(response)) => Ok(Called {
                 message: response.into_inner(),
-                sent_bytes: sent.load(Ordering::Relaxed),
+                sent_bytes: noted.sent.load(Ordering::Relaxed),
             }),
-            Ok(Err(status)) => Err(self.error_of(&status)),
+            Ok(Err(status)) => Err(self.error_of(&status, &noted)),
             Err(_) => {
                 self.reconnect();
                 Err(TransportError::timeout(&self.shown, limit.as_secs_f64()).into())
@@ -226,7 +232,10 @@ impl Grpc {
         self.client = client(&self.connector);
     }
 
-    fn error_of(&mut self, status: &Status) -> CallError {
+    fn error_of(&mut self, status: &Status, noted: &Noted) -> CallError {
+        if let Some(Foreign { status, after, text }) = noted.foreign.get().cloned() {
+            return CallError::Foreign { status, after, text: self.credentials.hide(text) };
+        }
         if let Some(source) = std::error::Error::source(status) {
             self.reconnect();
             return TransportError::of(&self.shown, source).into();
@@ -238,12 +247,11 @@ impl Grpc {
             return TransportError::new(Failure::Unreachable, text).into();
         }
         let metadata = status.metadata();
-        let http = metadata.get(HTTP_STATUS.as_str()).and_then(|v| v.to_str().ok()?.parse().ok());
         let after = kept_retry_info(metadata).or_else(|| {
             let value = metadata.get(RETRY_AFTER.as_str())?;
             retry_after(value.as_bytes(), SystemTime::now())
         });
-        CallError::Status { code: status.code(), http: http.unwrap_or(200), after, text }
+        CallError::Status { code: status.code(), after, text }
     }
 }
 
@@ -313,12 +321,28 @@ impl Encoder for BytesEncoder {
     }
 }
 
+/// What happened during one call.
+#[derive(Default)]
+struct Noted {
+    /// Bytes that left.
+    sent: AtomicU64,
+    /// An answer that is none of gRPC.
+    foreign: OnceLock<Foreign>,
+}
+
+#[derive(Clone)]
+struct Foreign {
+    status: u16,
+    after: Option<Duration>,
+    text: String,
+}
+
 /// The HTTP half of one call: adds our headers, counts bytes, and keeps of the answer what the library would
 /// drop or stumble over.
 struct Lane {
     client: Client<Connector, Body>,
     headers: HeaderMap,
-    sent: Arc<AtomicU64>,
+    noted: Arc<Noted>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, legacy::Error>> + Send>>;
@@ -335,26 +359,48 @@ impl Service<Request<Body>> for Lane {
     fn call(&mut self, request: Request<Body>) -> Answering {
         let (mut parts, body) = request.into_parts();
         parts.headers.extend(self.headers.clone());
-        let sent = self.sent.clone();
+        let noted = self.noted.clone();
         let counted = body.map_frame(move |frame| {
-            sent.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Ordering::Relaxed);
+            noted.sent.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Ordering::Relaxed);
             frame
         });
         let answer = self.client.request(Request::from_parts(parts, Body::new(counted)));
+        let noted = self.noted.clone();
         Box::pin(async move {
-            let (mut parts, body) = answer.await?.into_parts();
-            keep_details(&mut parts.headers);
-            parts.headers.insert(HTTP_STATUS, parts.status.as_u16().into());
-            let body = body.map_frame(|frame| match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    keep_details(&mut trailers);
-                    Frame::trailers(trailers)
-                }
-                Err(frame) => frame,
-            });
-            Ok(Response::from_parts(parts, Body::new(body)))
+            let response = answer.await?;
+            let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+            if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+                return Ok(with_details_kept(response));
+            }
+            let _ = noted.foreign.set(Foreign::of(response).await);
+            Ok(Response::new(Body::empty()))
         })
     }
+}
+
+impl Foreign {
+    /// Reads the first words of an answer.
+    async fn of(response: Response<Incoming>) -> Self {
+        let after = response.headers().get(RETRY_AFTER);
+        let after = after.and_then(|v| retry_after(v.as_bytes(), SystemTime::now()));
+        let status = response.status().as_u16();
+        let first = response.into_body().frame().await.and_then(Result::ok);
+        let words = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        Self { status, after, text: shorten(&String::from_utf8_lossy(&words)) }
+    }
+}
+
+fn with_details_kept(response: Response<Incoming>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    keep_details(&mut parts.headers);
+    let body = body.map_frame(|frame| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            keep_details(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    });
+    Response::from_parts(parts, Body::new(body))
 }
 
 fn keep_details(headers: &mut HeaderMap) {

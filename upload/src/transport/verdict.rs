@@ -15,6 +15,8 @@
 //! | HTTP 401, 403, 407, and 3xx, 404, 405, 415 | later | |
 //! | other statuses | never | |
 //!
+//! What answers a call of gRPC in another way, such as a proxy, refuses nothing for good.
+//!
 //! OTLP says never to repeat what is refused for who we are or where we knock. That is not said of the
 //! profiles: a person will correct a token or an address, so they wait in the spool, which has a bound.
 //!
@@ -76,22 +78,20 @@ pub(crate) enum Rules {
 
 /// Judges a call that gave no message.
 pub(crate) fn of_call(error: CallError, rules: Rules) -> Verdict {
-    let (code, http, after, text) = match error {
+    let (code, after, text) = match error {
         CallError::Transport(error) => {
-            return Verdict::Later {
-                reason: error.reason(),
-                after: None,
-                text: error.to_string(),
-            };
+            let (reason, text) = (error.reason(), error.to_string());
+            return Verdict::Later { reason, after: None, text };
         }
-        CallError::Status { code, http, after, text } => (code, http, after, text),
+        CallError::Foreign { status, after, text } => return of_foreign(status, after, &text),
+        CallError::Status { code, after, text } => (code, after, text),
     };
-    let is_too_large = http == 413 || is_about_size(code, &text);
+    let is_too_large = is_about_size(code, &text);
     let text = shorten(&format!("{} {text}", name_of(code)));
     if is_too_large {
         return Verdict::TooLarge { text };
     }
-    match (later(code, http, after.is_some(), rules), rules, code) {
+    match (later(code, after.is_some(), rules), rules, code) {
         (Some(reason), _, _) => Verdict::Later { reason, after, text },
         (None, Rules::Parca, Code::Unknown | Code::Internal | Code::DataLoss) => {
             Verdict::InDoubt { text }
@@ -101,13 +101,25 @@ pub(crate) fn of_call(error: CallError, rules: Rules) -> Verdict {
     }
 }
 
-fn later(code: Code, http: u16, is_told_when: bool, rules: Rules) -> Option<Failure> {
+/// Who speaks no gRPC cannot refuse a profile for good, because he has not read it.
+fn of_foreign(status: u16, after: Option<Duration>, text: &str) -> Verdict {
+    let text = shorten(&format!("{status} {text}"));
+    let reason = match status {
+        413 => return Verdict::TooLarge { text },
+        429 => Failure::Throttled,
+        401 | 403 | 407 => Failure::Unauthenticated,
+        408 | 504 => Failure::Timeout,
+        500.. => Failure::Unavailable,
+        _ => Failure::Protocol,
+    };
+    Verdict::Later { reason, after, text }
+}
+
+fn later(code: Code, is_told_when: bool, rules: Rules) -> Option<Failure> {
     Some(match code {
         Code::Unauthenticated | Code::PermissionDenied => Failure::Unauthenticated,
         Code::Unimplemented => Failure::Protocol,
         Code::DeadlineExceeded => Failure::Timeout,
-        // That is what 429 becomes in gRPC.
-        Code::Unavailable if http == 429 => Failure::Throttled,
         Code::Unavailable | Code::Cancelled | Code::Aborted => Failure::Unavailable,
         Code::OutOfRange | Code::DataLoss if rules == Rules::Otlp => Failure::Unavailable,
         Code::ResourceExhausted if is_told_when || rules == Rules::Parca => Failure::Throttled,
@@ -227,7 +239,7 @@ mod tests {
     use super::*;
 
     fn status(code: Code, text: &str, after: Option<Duration>) -> CallError {
-        CallError::Status { code, http: 200, after, text: text.to_owned() }
+        CallError::Status { code, after, text: text.to_owned() }
     }
 
     /// The verdict as one word.
@@ -305,12 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_says_in_http_counts_in_grpc_too() {
-        let of = |code, http| {
-            of_call(CallError::Status { code, http, after: None, text: String::new() }, Rules::Otlp)
+    fn who_speaks_no_grpc_refuses_nothing_for_good() {
+        let of = |status| {
+            of_call(CallError::Foreign { status, after: None, text: String::new() }, Rules::Otlp)
         };
-        assert_eq!(word(&of(Code::Unknown, 413)), "smaller");
-        let Verdict::Later { reason, .. } = of(Code::Unavailable, 429) else { panic!("not later") };
+        assert_eq!(word(&of(413)), "smaller");
+        for status in [200, 301, 400, 404, 500, 502] {
+            assert_eq!(word(&of(status)), "later", "{status}");
+        }
+        let Verdict::Later { reason, .. } = of(429) else { panic!("not later") };
         assert_eq!(reason, Failure::Throttled);
     }
 
