@@ -116,14 +116,14 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 300);
     assert_split(&split(&profile));
     let unit = profile.sample_type[0];
-    assert_eq!((text(&profile, unit.r#type), text(&profile, unit.unit)), ("samples", "count"));
+    assert_eq!((text(&profile, unit.r#type), text(&profile, unit.unit)), ("cpu", "nanoseconds"));
     let period = profile.period_type.unwrap();
     assert_eq!(
         (text(&profile, period.r#type), text(&profile, period.unit)),
         ("cpu", "nanoseconds")
     );
     assert_eq!(profile.period, PERIOD);
-    assert_eq!(parca::total(&profile), 300);
+    assert_eq!(parca::total(&profile), 300 * PERIOD);
 
     let series = parca::series(&server, r#"{comm="shop-worker"}"#);
     assert_eq!(series.len(), 1, "{series:?}");
@@ -203,7 +203,7 @@ fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
     assert_delivered(&deliver(sink, windows), 1_000);
 
     let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 10_000);
-    assert_eq!(parca::total(&profile), 10_000);
+    assert_eq!(parca::total(&profile), 10_000 * PERIOD);
     assert_split(&split(&profile));
     let found: BTreeSet<String> = parca::values(&server, "node").into_iter().collect();
     assert_eq!(found, names.into_iter().collect());
@@ -239,7 +239,7 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
 
     let has_names = |profile: &pb::Profile| !profile.function.is_empty();
     let profile = parca::merged_when(&server, r#"{comm="split"}"#, has_names);
-    assert_eq!(parca::total(&profile), 100);
+    assert_eq!(parca::total(&profile), 100 * PERIOD);
     assert_split(&split(&profile));
     assert_delivered(&delivery.stop(Duration::ZERO), 1);
     let callers: BTreeSet<String> =

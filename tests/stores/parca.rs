@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use profile::pprof::message as pb;
 use serde_json::Value;
 
+use super::made_up::PERIOD;
 use super::servers::Server;
 
 /// The name under which Parca knows CPU profiles of this kind.
@@ -18,7 +19,7 @@ const THERE: Duration = Duration::from_secs(30);
 
 /// All samples of a selection, merged: `selector` as `{comm="x"}`. Waits until there are `count`.
 pub fn merged(server: &Server, selector: &str, count: i64) -> pb::Profile {
-    merged_when(server, selector, |profile| total(profile) >= count)
+    merged_when(server, selector, |profile| total(profile) >= count * PERIOD)
 }
 
 /// As [`merged`], but waits for something else.
@@ -31,7 +32,7 @@ pub fn merged_when(
     loop {
         let last = match try_merged(server, selector) {
             Ok(profile) if is_there(&profile) => return profile,
-            Ok(profile) => format!("{} samples, {profile:?}", total(&profile)),
+            Ok(profile) => format!("{} ns, {profile:?}", total(&profile)),
             Err(error) => error,
         };
         assert!(start.elapsed() < THERE, "{selector}: {last}");
@@ -84,7 +85,7 @@ fn json(server: &Server, path: &str) -> Result<Value, String> {
     serde_json::from_slice(&server.get(path)?).map_err(|error| error.to_string())
 }
 
-/// Samples in a profile that Parca gave.
+/// Nanoseconds of CPU in a profile that Parca gave: it multiplies counts of samples by their period.
 pub fn total(profile: &pb::Profile) -> i64 {
     profile.sample.iter().map(|sample| sample.value[0]).sum()
 }

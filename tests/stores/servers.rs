@@ -37,10 +37,11 @@ impl Server {
         command
             .arg(format!("--config-path={}", config.display()))
             .arg(format!("--http-address={address}"))
+            .arg(format!("--debuginfo-cache-dir={}", directory.path().display()))
             .arg("--debuginfod-upstream-servers=http://127.0.0.1:1")
             .arg("--log-level=warn");
         let server = Self::start(command, directory, address);
-        server.wait(|server| server.get("/ready").is_ok());
+        server.wait(|server| server.get("/api/agents").is_ok());
         server
     }
 
