@@ -201,15 +201,17 @@ impl Way {
                 }
                 Err(error) => Outcome::Not(of_call(error, Rules::Otlp)),
             },
-            Self::Http(http, path) => match http.post(path, "application/x-protobuf", request).await {
-                Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
-                    sent_bytes: reply.sent_bytes,
-                    // An answer that cannot be read says no less than its status.
-                    response: ExportResponse::decode(reply.body).unwrap_or_default(),
-                },
-                Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
-                Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
-            },
+            Self::Http(http, path) => {
+                match http.post(path, "application/x-protobuf", request).await {
+                    Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
+                        sent_bytes: reply.sent_bytes,
+                        // An answer that cannot be read says no less than its status.
+                        response: ExportResponse::decode(reply.body).unwrap_or_default(),
+                    },
+                    Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
+                    Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
+                }
+            }
         }
     }
 }

@@ -156,7 +156,8 @@ impl Uploads {
     /// Takes up what a parcel names and is not known yet.
     pub fn offer(&self, parcel: &Parcel) {
         let profile = &parcel.profile;
-        let files = profile.mapping.iter().filter(|m| !text_at(profile, m.filename).starts_with('['));
+        let files =
+            profile.mapping.iter().filter(|m| !text_at(profile, m.filename).starts_with('['));
         let ids = files.map(|mapping| text_at(profile, mapping.build_id));
         let mut known = lock(&self.known);
         for build_id in ids.filter(|id| is_build_id(id)) {
@@ -213,7 +214,9 @@ impl Worker {
             Err(error) => {
                 tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
                 match error {
-                    CallError::Status { code: Code::Unimplemented, .. } => Outcome::Later(LOOK_AGAIN),
+                    CallError::Status { code: Code::Unimplemented, .. } => {
+                        Outcome::Later(LOOK_AGAIN)
+                    }
                     _ => Outcome::Later(RETRY_AFTER),
                 }
             }
@@ -269,7 +272,11 @@ impl Dialogue {
         let length = file.length();
         let instructions = match self.initiate(build_id, &file, force).await {
             Ok(instructions) => instructions,
-            Err(CallError::Status { code: Code::AlreadyExists | Code::InvalidArgument, text, .. }) => {
+            Err(CallError::Status {
+                code: Code::AlreadyExists | Code::InvalidArgument,
+                text,
+                ..
+            }) => {
                 tracing::debug!("the server refuses the debug info of {build_id}: {text}");
                 return Ok(Outcome::Done(quality));
             }
@@ -410,7 +417,9 @@ fn read_ahead(
         if first.is_some_and(|first| give.blocking_send(first).is_err()) {
             return;
         }
-        if let Err(error) = file.copy(PIECE_BYTES, |piece| give.blocking_send(message(piece)).is_ok()) {
+        if let Err(error) =
+            file.copy(PIECE_BYTES, |piece| give.blocking_send(message(piece)).is_ok())
+        {
             tracing::debug!("debug info could not be read to its end: {error}");
         }
     };

@@ -136,7 +136,8 @@ fn name_files(profile: &mut pb::Profile) {
 
 fn label_set(labels: &Labels) -> LabelSet {
     let name = [Label { name: "__name__".into(), value: PROFILE_NAME.into() }];
-    let others = labels.0.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() });
+    let others =
+        labels.0.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() });
     LabelSet { labels: name.into_iter().chain(others).collect() }
 }
 
@@ -219,7 +220,8 @@ mod tests {
     fn series_whose_labels_become_equal_are_one() {
         let parcel = parcel(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
         let pieces = pieces(&parcel);
-        let found: Vec<_> = pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
+        let found: Vec<_> =
+            pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
         assert_eq!(found, [("x", [0, 1].as_slice()), ("y", &[2])]);
     }
 
@@ -253,7 +255,8 @@ mod tests {
         for (index, (filename, build_id)) in files.into_iter().enumerate() {
             let id = index as u64 + 1;
             let has_functions = true;
-            let mapping = pb::Mapping { id, filename, build_id, has_functions, ..Default::default() };
+            let mapping =
+                pb::Mapping { id, filename, build_id, has_functions, ..Default::default() };
             profile.mapping.push(mapping);
             profile.location[index].mapping_id = id;
         }

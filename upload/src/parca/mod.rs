@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::answer::{Answer, Failure};
 use crate::StartError;
+use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
 use crate::parts::{Parts, request_limit, smaller};

@@ -227,7 +227,8 @@ mod tests {
     }
 
     fn check(connection: &Connection, expected: &str) {
-        let text = connection.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
+        let text =
+            connection.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
         assert!(text.contains(expected), "{text:?} should say {expected:?}");
     }
 

@@ -216,8 +216,11 @@ fn client(
     proxies: &Proxies,
     url: &Uri,
 ) -> Result<reqwest::Client, StartError> {
-    let mut builder =
-        reqwest::Client::builder().user_agent(AGENT).redirect(Policy::none()).http1_only().no_proxy();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(AGENT)
+        .redirect(Policy::none())
+        .http1_only()
+        .no_proxy();
     // Without one of ours the library would look for a default that nobody has set.
     builder = builder.tls_backend_preconfigured(match tls {
         Some(config) => config,

@@ -142,7 +142,9 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| {
             let path = path.display();
-            StartError::Settings(format!("{path} has a certificate that cannot be trusted: {error}"))
+            StartError::Settings(format!(
+                "{path} has a certificate that cannot be trusted: {error}"
+            ))
         })?;
     }
     Ok(())
