@@ -5,6 +5,7 @@
 //! - [`delivery`]: parcels to sinks, none lost.
 //! - [`spool`]: where parcels wait on the disk.
 //! - [`directory`]: the sink `file`, a directory with a file for each window.
+//! - [`parca`], [`pyroscope`], [`otlp`]: sinks over the network; [`transport`] is how their servers are reached.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -18,13 +19,17 @@ pub mod otlp;
 pub mod parca;
 mod parcel;
 mod parts;
+pub mod pyroscope;
 mod sinks;
 pub mod spool;
 mod subset;
+mod symbolize;
 pub mod transport;
+mod uploads;
 
 pub use answer::{Answer, Failure};
 pub use debuginfo::DebugInfo;
 pub use parcel::{BYTES_MAX, Parcel, Series};
 pub use sinks::{SinkSettings, StartError};
 pub use subset::subset;
+pub use symbolize::Symbolize;
