@@ -66,7 +66,8 @@ impl State {
             (self.since_sampling.is_some(), "sampling has not begun"),
             (self.has_sinks, "the sinks have not been started"),
         ];
-        let missing: Vec<_> = needed.iter().filter(|(is_there, _)| !is_there).map(|n| n.1).collect();
+        let missing: Vec<_> =
+            needed.iter().filter(|(is_there, _)| !is_there).map(|n| n.1).collect();
         match self.has_accepted || missing.is_empty() {
             true => Ok(()),
             false => Err(missing.join(" and ")),
@@ -112,14 +113,20 @@ mod tests {
     fn a_window_may_be_late_by_three_periods() {
         let late = |since| State { since_window: Some(since), ..running() };
         assert_eq!(late(s(30)).health(), Ok(()));
-        assert_eq!(why(late(s(31)).health()), "no window was closed for 31 s; one is due every 10 s");
+        assert_eq!(
+            why(late(s(31)).health()),
+            "no window was closed for 31 s; one is due every 10 s"
+        );
     }
 
     #[test]
     fn short_periods_leave_a_window_time_for_its_last_samples() {
         let late = |since| State { period: s(1), since_window: Some(since), ..running() };
         assert_eq!(late(s(10)).health(), Ok(()));
-        assert_eq!(why(late(s(11)).health()), "no window was closed for 11 s; one is due every 1 s");
+        assert_eq!(
+            why(late(s(11)).health()),
+            "no window was closed for 11 s; one is due every 1 s"
+        );
     }
 
     #[test]

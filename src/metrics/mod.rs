@@ -13,7 +13,7 @@ mod totals;
 use upload::pages::Page;
 
 pub use health::State;
-pub use snapshot::{Budget, Names, Own, Part, Reasons, Reloads, Series, Sink, Snapshot, Walks, Windows};
+pub use snapshot::{Budget, Names, Own, Part, Reloads, Series, Snapshot, Windows};
 pub use table::{Kind, Label, Metric, TABLE, Values};
 pub use text::render;
 pub use totals::{Totals, frames};

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use upload::delivery;
+
 use super::health::State;
 use super::totals::Totals;
-use crate::session::SamplerTime;
-use crate::tables::TableCounts;
-
-/// Counts by reason. The reasons are texts of a closed list: one that never occurred is best there with a 0, so that its
-/// first increase is one.
-pub type Reasons = BTreeMap<&'static str, u64>;
+use crate::session::Counts;
 
 /// The agent as of one moment. Counts are since its start unless they say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -21,41 +18,22 @@ pub struct Snapshot {
     pub state: State,
     /// Ledgers of all windows.
     pub totals: Totals,
-    /// What walks went by.
-    pub walks: Walks,
+    /// What the session has come to: processes, tables, the sampler's own time.
+    pub session: Counts,
     /// Names of frames.
     pub names: Names,
     /// Windows.
     pub windows: Windows,
     /// Label sets.
     pub series: Series,
-    /// Sinks, in the order of the configuration.
-    pub sinks: Vec<Sink>,
-    /// Bytes that the spool takes on its disk now, and may take.
-    pub spool: (u64, u64),
+    /// Parcels, sinks and the spool.
+    pub delivery: delivery::Counts,
     /// What the agent costs.
     pub own: Own,
     /// What it may cost, and what it does about that.
     pub budget: Budget,
     /// Attempts to read the configuration again.
     pub reloads: Reloads,
-}
-
-/// Processes, and what their stacks are unwound by.
-#[derive(Clone, Debug, Default)]
-pub struct Walks {
-    /// Processes that are known now.
-    pub processes: u64,
-    /// Executables that are known now.
-    pub executables: u64,
-    /// Process events that the kernel had no room for.
-    pub events_lost: u64,
-    /// Stacks that the agent finished from a copy.
-    pub finished: u64,
-    /// Unwind tables.
-    pub tables: TableCounts,
-    /// Bytes of the slabs that tables and mappings lie in, now.
-    pub table_bytes: u64,
 }
 
 /// What became of frames on their way to a name: distinct ones of each window.
@@ -67,7 +45,7 @@ pub struct Names {
     pub unnamed: u64,
 }
 
-/// What became of windows: `closed = accepted + empty + lost + those on their way`.
+/// What became of windows: `closed = accepted + empty + lost + refused by delivery + those on their way`.
 #[derive(Clone, Debug, Default)]
 pub struct Windows {
     /// Windows that were closed.
@@ -76,8 +54,9 @@ pub struct Windows {
     pub accepted: u64,
     /// Windows without a sample, of which there is no parcel.
     pub empty: u64,
-    /// Windows that were lost before they were accepted, by reason.
-    pub lost: Reasons,
+    /// Windows that were lost before delivery heard of them, by reason. One that never occurred is best there with a 0, so
+    /// that Prometheus sees its first increase.
+    pub lost: BTreeMap<&'static str, u64>,
     /// End of the last window that was closed, nanoseconds since 1970; 0 before the first.
     pub last_unix_ns: u64,
     /// End of the last window that was accepted, likewise.
@@ -95,30 +74,7 @@ pub struct Series {
     pub merged_samples: u64,
 }
 
-/// A sink: `accepted windows = delivered + partly + lost + pending`, but for parcels of earlier runs.
-#[derive(Clone, Debug, Default)]
-pub struct Sink {
-    /// Its name in the configuration; unique.
-    pub name: String,
-    /// Parcels that wait in the spool now.
-    pub pending: u64,
-    /// Parcels that it took whole.
-    pub delivered: u64,
-    /// Parcels that it took but for some samples.
-    pub partly: u64,
-    /// Parcels that it will never have, by reason.
-    pub lost: Reasons,
-    /// Attempts after which a parcel waits for another, by reason.
-    pub retried: Reasons,
-    /// Bytes of requests that were answered well, as sent.
-    pub sent_bytes: u64,
-    /// Bytes of the parcels that wait now.
-    pub spool_bytes: u64,
-    /// Age of the oldest of them, if there is one.
-    pub oldest: Option<Duration>,
-}
-
-/// What the agent costs.
+/// What the agent's processes cost. What BPF costs is in [`Snapshot::session`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Own {
     /// This process.
@@ -127,10 +83,6 @@ pub struct Own {
     pub symbolizer: Part,
     /// The processes that open files.
     pub opener: Part,
-    /// The BPF program, by its own clock.
-    pub sampler: SamplerTime,
-    /// Bytes of BPF maps now.
-    pub map_bytes: u64,
 }
 
 /// What processes have used.

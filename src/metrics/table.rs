@@ -5,7 +5,10 @@
 
 use profile::{Loss, StackEnd, TickOutcome};
 
-use super::snapshot::{Part, Reasons, Sink, Snapshot};
+use upload::Failure;
+use upload::delivery::{Reasons, SinkCounts};
+
+use super::snapshot::{Part, Snapshot, Windows};
 use super::text::{Number, Out};
 
 /// What a metric is to Prometheus.
@@ -95,11 +98,12 @@ const OUTCOME: Label = closed("outcome", || texts(TickOutcome::ALL, TickOutcome:
 const LOSS: Label = closed("reason", || texts(Loss::ALL, Loss::text));
 const SIDE: Label = closed("side", || vec!["kernel", "user"]);
 const END: Label = closed("end", || texts(StackEnd::ALL, StackEnd::text));
-const CACHE: Label = closed("result", || vec!["taken", "damaged", "unkept"]);
+const CACHE: Label = closed("result", || vec!["taken", "damaged", "foreign", "unkept"]);
 const NAMED: Label = closed("result", || vec!["named", "unnamed"]);
 const SINK: Label = open("sink", "name of the sink in the configuration");
-const WINDOW_LOSS: Label = open("reason", "why the window could not be accepted");
-const FAILURE: Label = open("reason", "what the sink or the spool said");
+const WINDOW_LOSS: Label =
+    open("reason", "those of `everytick_parcels_lost_total`, and what keeps windows from delivery");
+const FAILURE: Label = closed("reason", || texts(Failure::ALL, Failure::text));
 const RESULT: Label = closed("result", || vec!["delivered", "partly", "lost"]);
 const PART: Label = closed("part", || vec!["agent", "symbolizer", "opener", "sampler"]);
 const PROCESS: Label = closed("part", || vec!["agent", "symbolizer", "opener"]);
@@ -110,12 +114,22 @@ const ARCHITECTURE: Label = open("architecture", "CPU that it is built for");
 /// All metrics, in the order in which they are written.
 pub const TABLE: &[Metric] = &[
     // The agent.
-    gauge("everytick_build_info", "Always 1; the labels tell what runs.", &[VERSION, ARCHITECTURE], |_, out| {
-        out.each(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], true);
-    }),
-    gauge("everytick_start_time_seconds", "When the agent was started, seconds since 1970.", &[], |s, out| {
-        out.one(seconds(s.started_unix_ns));
-    }),
+    gauge(
+        "everytick_build_info",
+        "Always 1; the labels tell what runs.",
+        &[VERSION, ARCHITECTURE],
+        |_, out| {
+            out.each(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], true);
+        },
+    ),
+    gauge(
+        "everytick_start_time_seconds",
+        "When the agent was started, seconds since 1970.",
+        &[],
+        |s, out| {
+            out.one(seconds(s.started_unix_ns));
+        },
+    ),
     gauge("everytick_healthy", "1 while /healthz answers 200.", &[], |s, out| {
         out.one(s.state.health().is_ok());
     }),
@@ -175,62 +189,73 @@ pub const TABLE: &[Metric] = &[
         "everytick_stacks_finished_total",
         "User stacks that the agent finished from a copy, because the kernel did not have the tables yet.",
         &[],
-        |s, out| out.one(s.walks.finished),
+        |s, out| out.one(s.session.finished),
     ),
     // Processes and unwind tables.
     gauge("everytick_processes", "Processes that are known.", &[], |s, out| {
-        out.one(s.walks.processes);
+        out.one(s.session.processes);
     }),
     gauge("everytick_executables", "Executables that are known.", &[], |s, out| {
-        out.one(s.walks.executables);
+        out.one(s.session.executables);
     }),
     counter(
         "everytick_process_events_lost_total",
         "Process events that the kernel had no room for. All processes are then looked up again.",
         &[],
-        |s, out| out.one(s.walks.events_lost),
+        |s, out| out.one(s.session.side_band_lost),
     ),
-    gauge("everytick_unwind_tables", "Executables with an unwind table in the kernel.", &[], |s, out| {
-        out.one(s.walks.tables.tables);
-    }),
+    gauge(
+        "everytick_unwind_tables",
+        "Executables with an unwind table in the kernel.",
+        &[],
+        |s, out| {
+            out.one(s.session.tables.tables);
+        },
+    ),
     gauge("everytick_unwind_rows", "Rows of these tables.", &[], |s, out| {
-        out.one(s.walks.tables.rows);
+        out.one(s.session.tables.rows);
     }),
-    gauge("everytick_unwind_bytes", "Memory for tables and mappings in the kernel.", &[], |s, out| {
-        out.one(s.walks.table_bytes);
-    }),
+    gauge(
+        "everytick_unwind_bytes",
+        "Memory for tables and mappings in the kernel.",
+        &[],
+        |s, out| {
+            out.one(s.session.tables.slab_bytes);
+        },
+    ),
     counter(
         "everytick_unwind_rows_left_out_total",
         "Rows that executables have and their tables have not, because they cannot be followed.",
         &[],
-        |s, out| out.one(s.walks.tables.left_out),
+        |s, out| out.one(s.session.tables.left_out),
     ),
     counter(
         "everytick_unwind_tables_evicted_total",
         "Unwind tables that made room for others.",
         &[],
-        |s, out| out.one(s.walks.tables.evicted),
+        |s, out| out.one(s.session.tables.evicted),
     ),
     counter(
         "everytick_unwind_tables_refused_total",
         "Unwind tables that found no room.",
         &[],
-        |s, out| out.one(s.walks.tables.refused),
+        |s, out| out.one(s.session.tables.refused),
     ),
     counter(
         "everytick_unwind_files_unreadable_total",
         "Executables whose call frames could not be read.",
         &[],
-        |s, out| out.one(s.walks.tables.unreadable),
+        |s, out| out.one(s.session.tables.unreadable),
     ),
     counter(
         "everytick_unwind_cache_tables_total",
-        "Unwind tables of earlier runs: taken from disk, found damaged, or not to be written.",
+        "Unwind tables of earlier runs: taken from disk, damaged, those of another file, or not to be written.",
         &[CACHE],
         |s, out| {
-            let cache = s.walks.tables.cache;
+            let cache = s.session.tables.cache;
             out.each(&["taken"], cache.taken);
             out.each(&["damaged"], cache.damaged);
+            out.each(&["foreign"], cache.foreign);
             out.each(&["unkept"], cache.unkept);
         },
     ),
@@ -266,7 +291,7 @@ pub const TABLE: &[Metric] = &[
         "everytick_windows_lost_total",
         "Windows that were lost before they were accepted, by the reason.",
         &[WINDOW_LOSS],
-        |s, out| reasons(out, &[], &s.windows.lost),
+        |s, out| windows_lost(out, &s.windows, &s.delivery.refused),
     ),
     gauge(
         "everytick_window_closed_timestamp_seconds",
@@ -298,52 +323,82 @@ pub const TABLE: &[Metric] = &[
     ),
     // Delivery.
     counter(
+        "everytick_parcels_found_total",
+        "Parcels that an earlier run had left in the spool for a sink.",
+        &[SINK],
+        |s, out| each(out, s, |sink| sink.ledger.found),
+    ),
+    counter(
+        "everytick_parcels_closed_total",
+        "Windows that delivery was given for a sink. found + closed = parcels of all results + pending.",
+        &[SINK],
+        |s, out| each(out, s, |sink| sink.ledger.closed),
+    ),
+    counter(
         "everytick_parcels_total",
-        "Parcels that a sink is done with. A parcel is an accepted window; partly means that the sink refused some of its samples.",
+        "Parcels that a sink is done with. partly: its server refused some of the samples.",
         &[SINK, RESULT],
         |s, out| {
-            for sink in &s.sinks {
-                out.each(&[&sink.name, "delivered"], sink.delivered);
-                out.each(&[&sink.name, "partly"], sink.partly);
-                out.each(&[&sink.name, "lost"], sink.lost.values().sum::<u64>());
+            for (name, SinkCounts { ledger, .. }) in &s.delivery.sinks {
+                out.each(&[name, "delivered"], ledger.delivered);
+                out.each(&[name, "partly"], ledger.partly);
+                out.each(&[name, "lost"], ledger.lost.total());
             }
         },
     ),
     counter(
         "everytick_parcels_lost_total",
-        "Parcels that a sink will never have, by the reason.",
+        "Parcels that a sink will never have, by the reason, before or after the spool took them.",
         &[SINK, FAILURE],
-        |s, out| s.sinks.iter().for_each(|sink| reasons(out, &[&sink.name], &sink.lost)),
+        |s, out| failures(out, s, |sink| &sink.ledger.lost),
     ),
     counter(
         "everytick_parcels_retried_total",
         "Attempts at delivery after which a parcel waits for another, by the reason.",
         &[SINK, FAILURE],
-        |s, out| s.sinks.iter().for_each(|sink| reasons(out, &[&sink.name], &sink.retried)),
+        |s, out| failures(out, s, |sink| &sink.attempts.later),
+    ),
+    counter(
+        "everytick_parcels_rejected_parts_total",
+        "Series or samples, whichever a server counts, that it refused of parcels that it otherwise took.",
+        &[SINK],
+        |s, out| each(out, s, |sink| sink.rejected),
     ),
     gauge("everytick_parcels_pending", "Parcels that wait in the spool.", &[SINK], |s, out| {
-        each(out, &s.sinks, |sink| sink.pending);
+        each(out, s, |sink| sink.ledger.pending);
     }),
     counter(
         "everytick_sent_bytes_total",
-        "Bytes of requests that a sink took, as they were sent.",
+        "Bytes that were sent for the parcels that a sink has.",
         &[SINK],
-        |s, out| each(out, &s.sinks, |sink| sink.sent_bytes),
+        |s, out| each(out, s, |sink| sink.bytes_sent),
     ),
-    gauge("everytick_spool_sink_bytes", "Bytes of the parcels that wait for a sink.", &[SINK], |s, out| {
-        each(out, &s.sinks, |sink| sink.spool_bytes);
-    }),
+    gauge(
+        "everytick_spool_sink_bytes",
+        "Bytes of the parcels that wait for a sink. One that waits for several counts for each.",
+        &[SINK],
+        |s, out| each(out, s, |sink| sink.spool_bytes),
+    ),
     gauge(
         "everytick_spool_oldest_age_seconds",
-        "Age of the oldest parcel that waits for a sink; 0 when none does.",
+        "How long ago the oldest window began that waits for a sink; 0 when none does.",
         &[SINK],
-        |s, out| each(out, &s.sinks, |sink| sink.oldest.unwrap_or_default()),
+        |s, out| each(out, s, |sink| sink.oldest_age.unwrap_or_default()),
     ),
-    gauge("everytick_spool_bytes", "Bytes that the spool takes on its disk.", &[], |s, out| {
-        out.one(s.spool.0);
-    }),
-    gauge("everytick_spool_limit_bytes", "Bytes that the spool may take on its disk.", &[], |s, out| {
-        out.one(s.spool.1);
+    counter(
+        "everytick_spool_damaged_total",
+        "Damaged files of the spool that were moved out of the way.",
+        &[SINK],
+        |s, out| each(out, s, |sink| sink.set_aside),
+    ),
+    gauge(
+        "everytick_spool_bytes",
+        "Bytes that the spool takes on its disk. A parcel that waits for several sinks counts once.",
+        &[],
+        |s, out| out.one(s.delivery.spool_bytes),
+    ),
+    gauge("everytick_spool_limit_bytes", "Bytes that it may take.", &[], |s, out| {
+        out.one(s.delivery.spool_bytes_max);
     }),
     // Cost.
     counter(
@@ -352,22 +407,32 @@ pub const TABLE: &[Metric] = &[
         &[PART],
         |s, out| {
             processes(out, s, |part| part.cpu);
-            out.each(&["sampler"], s.own.sampler.total);
+            out.each(&["sampler"], s.session.sampler.total);
         },
     ),
-    gauge("everytick_resident_bytes", "Memory of each process of the agent.", &[PROCESS], |s, out| {
-        processes(out, s, |part| part.resident);
-    }),
-    gauge("everytick_bpf_map_bytes", "Kernel memory in BPF maps, unwind tables included.", &[], |s, out| {
-        out.one(s.own.map_bytes);
-    }),
+    gauge(
+        "everytick_resident_bytes",
+        "Memory of each process of the agent.",
+        &[PROCESS],
+        |s, out| {
+            processes(out, s, |part| part.resident);
+        },
+    ),
+    gauge(
+        "everytick_bpf_map_bytes",
+        "Kernel memory in BPF maps, unwind tables included.",
+        &[],
+        |s, out| {
+            out.one(s.session.map_bytes);
+        },
+    ),
     Metric {
         name: "everytick_sampler_tick_seconds",
         kind: Kind::Histogram,
         help: "Time that the BPF program took for a tick, by its own clock, over all CPUs.",
         labels: &[],
         read: |s, out| {
-            let time = &s.own.sampler;
+            let time = &s.session.sampler;
             out.histogram(time.below(), time.timed(), time.total.as_secs_f64());
         },
     },
@@ -375,7 +440,7 @@ pub const TABLE: &[Metric] = &[
         "everytick_sampler_tick_max_seconds",
         "Time of the longest tick since the start.",
         &[],
-        |s, out| out.one(s.own.sampler.max),
+        |s, out| out.one(s.session.sampler.max),
     ),
     // Budget.
     gauge(
@@ -455,19 +520,32 @@ fn by<T: Copy>(
     }
 }
 
-fn reasons(out: &mut Out<'_>, before: &[&str], counts: &Reasons) {
-    for (reason, count) in counts {
-        out.each(&[before, &[*reason]].concat(), *count);
+fn windows_lost(out: &mut Out<'_>, windows: &Windows, refused: &Reasons) {
+    let mut counts = windows.lost.clone();
+    for failure in Failure::ALL {
+        *counts.entry(failure.text()).or_default() += refused.count(*failure);
+    }
+    counts.iter().for_each(|(reason, count)| out.each(&[reason], *count));
+}
+
+fn failures(out: &mut Out<'_>, snapshot: &Snapshot, counts: fn(&SinkCounts) -> &Reasons) {
+    for (name, sink) in &snapshot.delivery.sinks {
+        let counts = counts(sink);
+        let count = |failure: &Failure| counts.count(*failure);
+        let counts: Vec<u64> = Failure::ALL.iter().map(count).collect();
+        by(out, &[name], Failure::ALL, Failure::text, &counts);
     }
 }
 
-fn each<N: Number>(out: &mut Out<'_>, sinks: &[Sink], value: fn(&Sink) -> N) {
-    sinks.iter().for_each(|sink| out.each(&[&sink.name], value(sink)));
+fn each<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&SinkCounts) -> N) {
+    snapshot.delivery.sinks.iter().for_each(|(name, sink)| out.each(&[name], value(sink)));
 }
 
 fn processes<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&Part) -> N) {
     let own = &snapshot.own;
-    for (name, part) in [("agent", &own.agent), ("symbolizer", &own.symbolizer), ("opener", &own.opener)] {
+    for (name, part) in
+        [("agent", &own.agent), ("symbolizer", &own.symbolizer), ("opener", &own.opener)]
+    {
         out.each(&[name], value(part));
     }
 }

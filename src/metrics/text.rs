@@ -44,7 +44,12 @@ impl Out<'_> {
 
     /// Writes a histogram without labels. `up_to`: upper bounds in seconds, rising, and what lies within each, that of the
     /// bounds before included. `sum`: in seconds.
-    pub fn histogram(&mut self, up_to: impl Iterator<Item = (Duration, u64)>, count: u64, sum: f64) {
+    pub fn histogram(
+        &mut self,
+        up_to: impl Iterator<Item = (Duration, u64)>,
+        count: u64,
+        sum: f64,
+    ) {
         for (bound, within) in up_to {
             self.line("_bucket", &[], Some(bound.as_secs_f64()), within.number());
         }
@@ -135,8 +140,17 @@ mod tests {
     fn numbers_are_written_as_prometheus_reads_them() {
         let all = [0.0, 1.0, 0.25, 1e21, 5.12e-7, -3.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         let texts = all.map(written);
-        let expected =
-            ["0", "1", "0.25", "1000000000000000000000", "0.000000512", "-3", "NaN", "+Inf", "-Inf"];
+        let expected = [
+            "0",
+            "1",
+            "0.25",
+            "1000000000000000000000",
+            "0.000000512",
+            "-3",
+            "NaN",
+            "+Inf",
+            "-Inf",
+        ];
         assert_eq!(texts, expected);
     }
 

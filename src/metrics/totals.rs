@@ -97,10 +97,19 @@ mod tests {
     #[test]
     fn each_sample_counts_all_of_its_frames() {
         let mut window = Window::new(1 << 20);
-        let task = Task { pid: Pid(1), tid: Tid(1), comm: "p".into(), thread: "t".into(), cgroup_id: 1 };
+        let task = Task {
+            pid: Pid(1),
+            tid: Tid(1),
+            comm: "p".into(),
+            thread: "t".into(),
+            cgroup_id: 1,
+            labels: Default::default(),
+        };
         let frame = |address| Frame { executable: ExecutableId(1), address: FileAddr(address) };
         let ends = (StackEnd::Absent, StackEnd::Bottom);
-        for stack in [&[frame(1), frame(2), frame(3)][..], &[frame(1), frame(2), frame(3)], &[frame(1)], &[]] {
+        for stack in
+            [&[frame(1), frame(2), frame(3)][..], &[frame(1), frame(2), frame(3)], &[frame(1)], &[]]
+        {
             window.add(task.clone(), stack, ends, false).expect("room");
         }
         assert_eq!(frames(&window), 7);

@@ -34,7 +34,9 @@ impl SamplerTime {
             total: Duration::from_nanos(counters.iter().map(|cpu| cpu.time_total).sum()),
             max: Duration::from_nanos(max),
             p999: Duration::from_nanos(percentile(counters, ticks - ticks / 1000).min(max)),
-            below: std::array::from_fn(|at| classes_below(counters, first_class(POWERS.start + at as u32))),
+            below: std::array::from_fn(|at| {
+                classes_below(counters, first_class(POWERS.start + at as u32))
+            }),
             timed: classes_below(counters, TIME_CLASSES),
         }
     }
@@ -111,7 +113,8 @@ mod tests {
 
     #[test]
     fn ticks_are_below_the_bounds_that_follow_their_time() {
-        let counters = [cpu(&[(class(600), 5), (class(1 << 20), 2)]), cpu(&[(class(513), 1), (127, 1)])];
+        let counters =
+            [cpu(&[(class(600), 5), (class(1 << 20), 2)]), cpu(&[(class(513), 1), (127, 1)])];
         let time = SamplerTime::of(&counters);
         let below = |bound: u64| {
             time.below().find(|(at, _)| *at == Duration::from_nanos(bound)).expect("a bound").1

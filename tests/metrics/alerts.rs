@@ -86,7 +86,9 @@ fn every_alert_says_how_bad_it_is_and_what_to_do() {
 #[test]
 fn counters_are_asked_for_what_they_rose_by() {
     for Alert { name, expression, .. } in alerts() {
-        for (at, word) in expression.match_indices("everytick_").map(|(at, _)| (at, &expression[at..])) {
+        for (at, word) in
+            expression.match_indices("everytick_").map(|(at, _)| (at, &expression[at..]))
+        {
             let word = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
             let is_counter = metric(word).is_some_and(|metric| metric.kind == Kind::Counter);
             let before = &expression[..at];

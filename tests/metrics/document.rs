@@ -21,13 +21,13 @@ Beside it:
 
 `deploy/alerts.yaml` has alerts that go by these metrics.
 
-Each tick and each window is in one of its equations, as sums over all labels:
+Every tick, window and parcel is accounted for, in sums over all labels that are not named here:
 
 ```
-ticks_due        = ticks + ticks_missed
+ticks_due = ticks + ticks_missed
 ticks{outcome=~\"delivered|ring full\"} = samples + samples_lost
-windows_closed   = windows_accepted + windows_empty + windows_lost + those on their way
-windows_accepted = parcels{result=~\"delivered|partly|lost\"} + parcels_pending     of each sink, but for parcels of earlier runs
+windows_closed = windows_accepted + windows_empty + windows_lost + those on their way
+parcels_found + parcels_closed = parcels{result=~\"delivered|partly|lost\"} + parcels_pending      for each sink
 ```
 ";
 
@@ -39,13 +39,27 @@ fn document() -> String {
         let names = names.join(", ");
         let _ = writeln!(text, "| `{name}` | {} | {names} | {} |", kind.text(), cell(help));
     }
-    text.push_str("\n## Labels\n\n| label | of | values |\n|---|---|---|\n");
-    for Metric { name, labels, .. } in TABLE {
-        for Label { name: label, values } in *labels {
-            let _ = writeln!(text, "| `{label}` | `{name}` | {} |", cell(&said(*values)));
-        }
+    text.push_str("\n## Labels\n\n| label | values | of |\n|---|---|---|\n");
+    for (name, values, metrics) in labels() {
+        let metrics: Vec<_> = metrics.iter().map(|metric| format!("`{metric}`")).collect();
+        let _ = writeln!(text, "| `{name}` | {} | {} |", cell(&values), metrics.join(", "));
     }
     text
+}
+
+/// Labels with the same name and values, and the metrics that have them.
+fn labels() -> Vec<(&'static str, String, Vec<&'static str>)> {
+    let mut labels: Vec<(&str, String, Vec<&str>)> = Vec::new();
+    for metric in TABLE {
+        for Label { name, values } in metric.labels {
+            let values = said(*values);
+            match labels.iter_mut().find(|label| label.0 == *name && label.1 == values) {
+                Some((_, _, metrics)) => metrics.push(metric.name),
+                None => labels.push((name, values, vec![metric.name])),
+            }
+        }
+    }
+    labels
 }
 
 fn said(values: Values) -> String {

@@ -6,17 +6,23 @@ mod document;
 mod parser;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use everytick::kernel::abi::Counters;
 use everytick::metrics::{
-    Budget, Kind, Metric, Names, Own, Part, Reasons, Reloads, Series, Sink, Snapshot, State, TABLE,
-    Totals, Values, Walks, Windows, render,
+    Budget, Kind, Metric, Names, Own, Part, Reloads, Series, Snapshot, State, TABLE, Totals,
+    Values, Windows, page, render,
 };
-use everytick::session::SamplerTime;
+use everytick::session::{Counts, SamplerTime};
 use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
+use upload::Failure;
+use upload::delivery::{self, Attempts, Ledger, SinkCounts};
+use upload::pages::Pages;
 use zerocopy::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;
@@ -32,19 +38,18 @@ fn snapshot() -> Snapshot {
             ..State::default()
         },
         totals: totals(),
-        walks: walks(),
+        session: session(),
         names: Names { named: 301, unnamed: 302 },
         windows: Windows {
             closed: 401,
             accepted: 402,
             empty: 403,
-            lost: reasons(&[("no space on the disk", 404), ("the agent is behind", 0)]),
+            lost: BTreeMap::from([("publisher busy", 404), ("disk_full", 1)]),
             last_unix_ns: 1_700_000_100 * SECOND + SECOND / 2,
             accepted_unix_ns: 1_700_000_090 * SECOND,
         },
         series: Series { last: 501, merged: 502, merged_samples: 503 },
-        sinks: vec![sink("parca", 600), sink("files", 700)],
-        spool: (801, 802),
+        delivery: delivery(&["files", "parca"]),
         own: own(),
         budget: Budget {
             step: 2,
@@ -75,59 +80,74 @@ fn totals() -> Totals {
     totals
 }
 
-fn walks() -> Walks {
-    let cache = CacheCounts { taken: 201, damaged: 202, unkept: 203, ..CacheCounts::default() };
+fn session() -> Counts {
+    let cache = CacheCounts { taken: 201, damaged: 202, foreign: 203, unkept: 204, errno: 5 };
     let tables = TableCounts {
-        tables: 204,
-        rows: 205,
-        left_out: 206,
-        evicted: 207,
-        refused: 208,
-        unreadable: 209,
+        tables: 205,
+        rows: 206,
+        slab_bytes: 207,
+        left_out: 208,
+        evicted: 209,
+        refused: 210,
+        unreadable: 211,
         cache,
-        ..TableCounts::default()
     };
-    Walks {
-        processes: 210,
-        executables: 211,
-        events_lost: 212,
-        finished: 213,
+    Counts {
+        sampler: sampler(),
+        map_bytes: 212,
+        side_band_lost: 213,
         tables,
-        table_bytes: 214,
+        finished: 214,
+        processes: 215,
+        executables: 216,
+        ..Counts::default()
     }
 }
 
-fn sink(name: &str, base: u64) -> Sink {
-    Sink {
-        name: name.into(),
-        pending: base + 1,
-        delivered: base + 2,
-        partly: base + 3,
-        lost: reasons(&[("refused", base + 4), ("the spool is full", 10)]),
-        retried: reasons(&[("unreachable", base + 5)]),
-        sent_bytes: base + 6,
-        spool_bytes: base + 7,
-        oldest: Some(Duration::from_millis(base)),
-    }
-}
-
-fn reasons(all: &[(&'static str, u64)]) -> Reasons {
-    all.iter().copied().collect()
-}
-
-fn own() -> Own {
+fn sampler() -> SamplerTime {
     let mut counters = Counters::new_zeroed();
     counters.time_classes[40] = 5; // 2,048 to 2,560 ns
     counters.time_classes[127] = 1;
     (counters.ticks, counters.time_total, counters.time_max) = (6, 3 * SECOND, 2 * SECOND);
-    let part = |seconds, resident| Part { cpu: Duration::from_secs(seconds), resident };
-    Own {
-        agent: part(21, 22),
-        symbolizer: part(23, 24),
-        opener: part(25, 26),
-        sampler: SamplerTime::of(&[counters]),
-        map_bytes: 27,
+    SamplerTime::of(&[counters])
+}
+
+fn delivery(sinks: &[&str]) -> delivery::Counts {
+    let named = sinks.iter().zip(1..).map(|(name, at)| ((*name).to_owned(), sink(at * 1000)));
+    delivery::Counts {
+        refused: [(Failure::DiskFull, 801)].into_iter().collect(),
+        spool_bytes: 802,
+        spool_bytes_max: 803,
+        sinks: named.collect(),
+        ..delivery::Counts::default()
     }
+}
+
+fn sink(base: u64) -> SinkCounts {
+    let lost = [(Failure::Rejected, base + 5), (Failure::SpoolFull, 10)].into_iter().collect();
+    let later = [(Failure::Unreachable, base + 6)].into_iter().collect();
+    SinkCounts {
+        ledger: Ledger {
+            found: base,
+            closed: base + 1,
+            delivered: base + 2,
+            partly: base + 3,
+            pending: base + 4,
+            lost,
+        },
+        attempts: Attempts { later, ..Attempts::default() },
+        rejected: base + 7,
+        bytes_sent: base + 8,
+        spool_bytes: base + 9,
+        oldest_age: Some(Duration::from_millis(base)),
+        set_aside: base + 10,
+        last_error: None,
+    }
+}
+
+fn own() -> Own {
+    let part = |seconds, resident| Part { cpu: Duration::from_secs(seconds), resident };
+    Own { agent: part(21, 22), symbolizer: part(23, 24), opener: part(25, 26) }
 }
 
 /// Reads what is rendered; every metric is there, in the order of the table, as the table says.
@@ -167,16 +187,33 @@ fn prometheus_can_read_it_all() {
 }
 
 #[test]
+fn prometheus_gets_it_over_http() {
+    let answer = |path: &str| page(path, snapshot);
+    let pages = Pages::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(answer)).unwrap();
+    let mut stream = TcpStream::connect(pages.address()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert_eq!(parse(body).unwrap().len(), TABLE.len());
+}
+
+#[test]
 fn an_agent_that_has_just_begun_tells_zeros_where_lists_are_closed() {
     for (family, metric) in families(&Snapshot::default()).iter().zip(TABLE) {
         let values = metric.labels.iter().map(|label| match label.values {
             Values::Closed(values) => Some(values().len()),
             Values::Open(_) => None,
         });
+        let has_sink = metric.labels.iter().any(|label| label.name == "sink");
         match values.collect::<Option<Vec<_>>>() {
-            Some(_) if metric.kind == Kind::Histogram => {}
-            Some(numbers) => assert_eq!(family.series.len(), numbers.iter().product::<usize>(), "{family:?}"),
-            None => assert!(family.series.len() <= 1, "{family:?}"),
+            None if has_sink => assert!(family.series.is_empty(), "{family:?}"),
+            Some(numbers) if metric.kind != Kind::Histogram => {
+                assert_eq!(family.series.len(), numbers.iter().product::<usize>(), "{family:?}");
+            }
+            _ => assert!(!family.series.is_empty(), "{family:?}"),
         }
     }
 }
@@ -194,9 +231,9 @@ fn values_arrive_under_their_names() {
     assert_eq!((end("user"), end("kernel")), (115.0, 116.0));
     assert_eq!(value("everytick_frames_total", &[]), 117.0);
     let cache = |what| value("everytick_unwind_cache_tables_total", &[("result", what)]);
-    assert_eq!(["taken", "damaged", "unkept"].map(cache), [201.0, 202.0, 203.0]);
-    let lost = [("reason", "no space on the disk")];
-    assert_eq!(value("everytick_windows_lost_total", &lost), 404.0);
+    assert_eq!(["taken", "damaged", "foreign", "unkept"].map(cache), [201.0, 202.0, 203.0, 204.0]);
+    let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);
+    assert_eq!(["agent", "symbolizer", "opener", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
     assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);
     assert_eq!(value("everytick_budget_cpu_ratio", &[]), 0.0025);
     assert_eq!(value("everytick_config_stale", &[]), 1.0);
@@ -205,19 +242,34 @@ fn values_arrive_under_their_names() {
 }
 
 #[test]
+fn windows_are_lost_before_delivery_or_by_it() {
+    let families = families(&snapshot());
+    let lost = |reason| value(&families, "everytick_windows_lost_total", &[("reason", reason)]);
+    assert_eq!(["publisher busy", "disk_full", "timeout"].map(lost), [404.0, 802.0, 0.0]);
+}
+
+#[test]
 fn each_sink_has_its_own_series() {
     let families = families(&snapshot());
-    for (sink, base) in [("parca", 600.0), ("files", 700.0)] {
-        let parcels = |result| {
-            value(&families, "everytick_parcels_total", &[("sink", sink), ("result", result)])
-        };
-        let all = ["delivered", "partly", "lost"].map(parcels);
-        assert_eq!(all, [base + 2.0, base + 3.0, base + 4.0 + 10.0]);
-        let lost = [("sink", sink), ("reason", "refused")];
-        assert_eq!(value(&families, "everytick_parcels_lost_total", &lost), base + 4.0);
-        let age = value(&families, "everytick_spool_oldest_age_seconds", &[("sink", sink)]);
-        assert_eq!(age, base / 1000.0);
+    for (sink, base) in [("files", 1000.0), ("parca", 2000.0)] {
+        let value = |name: &str| value(&families, name, &[("sink", sink)]);
+        assert_eq!(value("everytick_parcels_found_total"), base);
+        assert_eq!(value("everytick_parcels_pending"), base + 4.0);
+        assert_eq!(value("everytick_sent_bytes_total"), base + 8.0);
+        assert_eq!(value("everytick_spool_oldest_age_seconds"), base / 1000.0);
     }
+}
+
+#[test]
+fn what_a_sink_lost_has_its_reason_and_is_in_its_sum() {
+    let families = families(&snapshot());
+    let parcels = |name, label| value(&families, name, &[("sink", "files"), label]);
+    let lost = |reason| parcels("everytick_parcels_lost_total", ("reason", reason));
+    assert_eq!(["rejected", "spool_full", "timeout"].map(lost), [1005.0, 10.0, 0.0]);
+    let retried = |reason| parcels("everytick_parcels_retried_total", ("reason", reason));
+    assert_eq!(["unreachable", "timeout"].map(retried), [1006.0, 0.0]);
+    let all = |result| parcels("everytick_parcels_total", ("result", result));
+    assert_eq!(["delivered", "partly", "lost"].map(all), [1002.0, 1003.0, 1015.0]);
 }
 
 #[test]
@@ -240,10 +292,10 @@ fn the_samplers_own_time_is_a_histogram() {
 #[test]
 fn a_sink_may_have_any_name() {
     let names = ["a\"b", "a\\b", "a\nb", "\\n", "\"} 1\nx{y=\"", "", " ", "é 🦀", "a\rb\0c", "\\"];
-    let sinks = names.map(|name| sink(name, 1000)).to_vec();
-    let families = families(&Snapshot { sinks, ..snapshot() });
-    for name in names {
-        assert_eq!(value(&families, "everytick_parcels_pending", &[("sink", name)]), 1001.0);
+    let families = families(&Snapshot { delivery: delivery(&names), ..snapshot() });
+    for (name, at) in names.iter().zip(1u32..) {
+        let pending = value(&families, "everytick_parcels_pending", &[("sink", name)]);
+        assert_eq!(pending, f64::from(at) * 1000.0 + 4.0);
     }
 }
 

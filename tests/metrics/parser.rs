@@ -67,7 +67,8 @@ pub fn parse(text: &str) -> Result<Vec<Family>, String> {
 fn comment<'a>(line: &'a str, word: &str) -> Result<(&'a str, &'a str), String> {
     let rest = line.strip_prefix("# ").and_then(|rest| rest.strip_prefix(word)?.strip_prefix(' '));
     let rest = rest.ok_or_else(|| format!("this is no {word}: {line}"))?;
-    let (name, rest) = rest.split_once(' ').ok_or_else(|| format!("{word} says nothing: {line}"))?;
+    let (name, rest) =
+        rest.split_once(' ').ok_or_else(|| format!("{word} says nothing: {line}"))?;
     match is_name(name, true) && !rest.is_empty() && rest.trim() == rest {
         true => Ok((name, rest)),
         false => Err(format!("{word} is odd: {line}")),
@@ -78,8 +79,7 @@ fn comment<'a>(line: &'a str, word: &str) -> Result<(&'a str, &'a str), String> 
 fn is_name(name: &str, is_metric: bool) -> bool {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_' || (is_metric && c == ':');
     let mut characters = name.chars();
-    characters.next().is_some_and(is_first)
-        && characters.all(|c| is_first(c) || c.is_ascii_digit())
+    characters.next().is_some_and(is_first) && characters.all(|c| is_first(c) || c.is_ascii_digit())
 }
 
 fn value_line(line: &str) -> Result<Series, String> {
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn bad_lines_are_refused() {
         let all = [
-            "a_total 1",               // does not end
+            "a_total 1", // does not end
             "a_total\n",
             "a_total  1\n",
             "a_total 1 \n",

@@ -55,7 +55,9 @@ pub enum PagesError {
         source: io::Error,
     },
     /// The system gave no thread or nothing to wait with.
-    #[error("cannot start the thread that serves {address}: {source}; look at the limits of threads and open files")]
+    #[error(
+        "cannot start the thread that serves {address}: {source}; look at the limits of threads and open files"
+    )]
     Start {
         /// Where to.
         address: SocketAddr,

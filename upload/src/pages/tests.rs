@@ -106,7 +106,10 @@ fn other_methods_are_not_allowed() {
     let pages = start(PATIENT);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
         let response = ask(&pages, format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        assert!(response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{method}: {response}");
+        assert!(
+            response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"),
+            "{method}: {response}"
+        );
         assert_eq!(header(&response, "Allow"), Some("GET, HEAD"), "{method}");
     }
 }
@@ -242,7 +245,8 @@ fn a_large_page_arrives_whole() {
 
 #[test]
 fn stopping_ends_connections_and_frees_the_port() {
-    let pages = start(PATIENT);
+    // An address that no other test listens on.
+    let pages = Pages::start(([127, 0, 0, 2], 0).into(), Arc::new(|_| None)).expect("starts");
     let address = pages.address();
     let mut open = connect(&pages);
     open.write_all(b"GET").expect("sent");
