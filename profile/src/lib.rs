@@ -25,7 +25,7 @@ mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
-pub use labels::Labels;
+pub use labels::{Labels, NOT_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, Unbalanced};
 pub use named::{Function, Line, Mapping, MappingKind, NamedFrame, NamedSample, Profile};
 pub use outcome::{Loss, StackEnd, TickOutcome};
