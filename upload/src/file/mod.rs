@@ -16,6 +16,8 @@ use profile::pprof::{self, DecodeError, Weight};
 use profile::{Profile, pprof::message as pb};
 use tempfile::NamedTempFile;
 
+use crate::disk::without_path;
+
 pub use folded::{By, folded};
 
 /// Why a file cannot be or was not written. Each says what to do.
@@ -185,12 +187,9 @@ fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
         .prefix(".everytick-")
         .permissions(Permissions::from_mode(0o666)) // less the umask
         .tempfile_in(directory)
-        .map_err(|source| {
-            // The library adds the random name of its file, which tells nobody anything.
-            let text = source.to_string();
-            let answer = text.split(" at path ").next().unwrap_or_default().to_owned();
-            let source = io::Error::new(source.kind(), answer);
-            FileError::Directory { directory: directory.to_owned(), source }
+        .map_err(|source| FileError::Directory {
+            directory: directory.to_owned(),
+            source: without_path(source),
         })
 }
 
