@@ -54,7 +54,9 @@ fn mount() -> PathBuf {
 /// The path of a pod's container as systemd names it, with an id of this digit.
 fn container(id: char) -> String {
     let (uid, id) = (POD.replace('-', "_"), id.to_string().repeat(64));
-    format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope")
+    format!(
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope"
+    )
 }
 
 fn start() -> Session {
@@ -141,7 +143,8 @@ fn short_processes_have_the_labels_of_their_container_and_their_own_executable()
     let counts = by_labels(&profile, "short");
     let (right, all) = (counts[&expected("short", 'b')], counts.values().sum::<u64>());
     assert!(all > 300 && right == all, "{right} of {all}: {counts:#?}");
-    let pids: HashSet<_> = profile.tasks.iter().filter(|t| &*t.comm == "short").map(|t| t.pid).collect();
+    let pids: HashSet<_> =
+        profile.tasks.iter().filter(|t| &*t.comm == "short").map(|t| t.pid).collect();
     assert!(pids.len() > 20, "{}", pids.len());
     let counts = session.finish().unwrap().processes.label_counts();
     assert!(counts.read > 20 && counts.read + counts.inherited >= pids.len() as u64, "{counts:?}");
@@ -179,11 +182,13 @@ fn in_a_cgroup_namespace_whole_paths_are_told() {
         return;
     }
     let place = Group::make(group);
-    let script = format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
+    let script =
+        format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
     let test = "in_a_cgroup_namespace_whole_paths_are_told";
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(["--exact", test]);
     let output = command.env(INSIDE, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -46,7 +46,9 @@ pub enum ExportError {
     #[error("the range to export is empty; give FROM..TO with a FROM that is before TO")]
     Range,
     /// There is no store, or it may not be read.
-    #[error("cannot read the store {directory}: {source}; see whether the agent has the same directory in its configuration")]
+    #[error(
+        "cannot read the store {directory}: {source}; see whether the agent has the same directory in its configuration"
+    )]
     Store {
         /// The directory.
         directory: PathBuf,

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use profile::{CaptureLedger, Pid, TickOutcome, Window};
 
 use crate::events::{Reader, Rings, spawn_reader};
-use crate::labels::Root;
 use crate::kernel::{LoadError, Sampler, Settings, SideBand, online_cpus};
+use crate::labels::Root;
 use crate::naming::Period;
 use crate::processes::{Executables, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
