@@ -109,7 +109,7 @@ impl Sink {
 
     /// Writes a window. Blocks while it is written.
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let directory = self.settings.directory.display();
+        let directory = self.settings.directory.display().to_string();
         match self.store(parcel) {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(NotStored::TooLarge) => Answer::Refused {
