@@ -85,8 +85,8 @@ fn by_labels(profile: &Profile, executable: &str) -> BTreeMap<Labels, u64> {
 fn expected(executable: &str, id: char) -> Labels {
     let (cgroup, id) = (container(id), id.to_string().repeat(64));
     Labels::from([
-        ("cgroup", &*cgroup),
-        ("container_id", &id),
+        ("cgroup", cgroup.as_str()),
+        ("container_id", id.as_str()),
         ("executable", executable),
         ("pod_uid", POD),
     ])
