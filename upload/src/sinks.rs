@@ -47,13 +47,17 @@ pub enum StartError {
     #[error("there is no sink; give at least one")]
     NoSink,
     /// A name that cannot be a directory of the spool.
-    #[error("`{0}` cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`")]
+    #[error(
+        "`{0}` cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`"
+    )]
     Name(String),
     /// Two sinks have one name.
     #[error("two sinks have the name `{0}`; give each its own")]
     Twice(String),
     /// Another process writes into the spool.
-    #[error("the spool {0} is used by another everytick; stop that one, or give this one another directory")]
+    #[error(
+        "the spool {0} is used by another everytick; stop that one, or give this one another directory"
+    )]
     InUse(PathBuf),
     /// What only another start can change.
     #[error("the spool cannot move from {from} to {to} while the agent runs; restart it")]

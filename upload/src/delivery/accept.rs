@@ -123,7 +123,9 @@ impl Delivery {
         for sink in &sinks {
             self.find(door, sink);
         }
-        for left in self.shared.spool.left_by_others(|name| sinks.iter().any(|sink| **sink == *name)) {
+        for left in
+            self.shared.spool.left_by_others(|name| sinks.iter().any(|sink| **sink == *name))
+        {
             tracing::warn!(
                 "{}: {} windows ({} bytes) wait for the sink `{}`, which is not in the configuration: \
                  they stay where they are; remove its directory, or configure it again",
@@ -145,7 +147,8 @@ impl Delivery {
         match self.shared.spool.parcels_of(sink) {
             Ok(parcels) => self.shared.queues().found(sink, parcels),
             Err(error) => {
-                let what = format!("what waits for the sink `{sink}` is not delivered before a restart");
+                let what =
+                    format!("what waits for the sink `{sink}` is not delivered before a restart");
                 let reason = Failure::of_disk(&error);
                 door.complaints.of(&self.who(), &what, reason, &error.to_string());
             }

@@ -105,8 +105,14 @@ mod tests {
     use super::*;
 
     fn balanced() -> Ledger {
-        let mut ledger =
-            Ledger { found: 2, closed: 7, delivered: 4, partly: 1, pending: 2, ..Ledger::default() };
+        let mut ledger = Ledger {
+            found: 2,
+            closed: 7,
+            delivered: 4,
+            partly: 1,
+            pending: 2,
+            ..Ledger::default()
+        };
         ledger.lost.add(Failure::SpoolFull);
         ledger.lost.add(Failure::Rejected);
         ledger

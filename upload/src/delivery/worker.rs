@@ -99,7 +99,8 @@ pub fn start(parts: Parts) -> Result<Handle, StartError> {
     };
     let thread = thread::Builder::new().name("everytick-sink".into()).spawn(work);
     let thread = thread.map_err(no_thread)?;
-    let died = || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
+    let died =
+        || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
     told.recv().unwrap_or_else(|_| Err(died()))?;
     Ok(Handle { orders, wake, thread })
 }
@@ -128,12 +129,7 @@ fn make_sink(
 }
 
 impl Worker {
-    fn new(
-        parts: Parts,
-        sink: Sink,
-        orders: watch::Receiver<Orders>,
-        wake: Arc<Notify>,
-    ) -> Self {
+    fn new(parts: Parts, sink: Sink, orders: watch::Receiver<Orders>, wake: Arc<Notify>) -> Self {
         let back_off = BackOff::new(parts.pace, fastrand::Rng::new());
         let (complaints, first_wait) = (Complaints::default(), Duration::ZERO);
         Self { parts, sink, orders, wake, back_off, complaints, first_wait }

@@ -100,14 +100,16 @@ impl Sink {
             return refuse("the sink of type `file` has no directory; give the path of one");
         }
         if settings.bytes_max == 0 || settings.age_max_seconds == 0 {
-            return refuse("max_bytes and max_age_seconds must not be 0; leave them out for the default");
+            return refuse(
+                "max_bytes and max_age_seconds must not be 0; leave them out for the default",
+            );
         }
         Ok(Self { settings: settings.clone(), kept: None, since_listed: 0 })
     }
 
     /// Writes a window. Blocks while it is written.
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let directory = self.settings.directory.display();
+        let directory = self.settings.directory.display().to_string();
         match self.store(parcel) {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(NotStored::TooLarge) => Answer::Refused {
