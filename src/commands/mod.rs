@@ -4,6 +4,7 @@ mod child;
 mod cli;
 mod doctor;
 mod ends;
+pub mod export;
 mod filters;
 mod meter;
 mod record;
