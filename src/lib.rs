@@ -12,6 +12,7 @@
 //! deliver     a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
+//! config      file, environment and flags -> what the agent is to do
 //! commands    what a person types
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 pub mod aggregate;
 pub mod commands;
+pub mod config;
 pub mod deliver;
 pub mod events;
 pub mod kernel;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 10] = [
+const FLOORS: [&str; 11] = [
     "kernel",
     "events",
     "processes",
@@ -15,6 +15,7 @@ const FLOORS: [&str; 10] = [
     "session",
     "verify",
     "deliver",
+    "config",
     "commands",
 ];
 

@@ -1,0 +1,227 @@
+//! The list of sinks: their types, and the one table of the keys of each.
+//!
+//! The settings themselves are those of crate `upload`; a test compares keys and defaults with them.
+
+use serde::Deserialize;
+
+use super::error::{Origin, Problem, Problems};
+use super::kind::Kind;
+use super::schema::{Key, Known, Unset};
+use super::settle::{Setting, Settled};
+
+/// Sinks that one agent can have.
+pub(super) const SINKS_MAX: usize = 16;
+/// Longest name: it is a directory, and a label of metrics.
+const NAME_BYTES_MAX: usize = 32;
+
+/// A type of sinks.
+#[derive(Debug)]
+pub(super) struct Type {
+    pub name: &'static str,
+    pub meaning: &'static str,
+    /// Its keys, those that it shares with others first.
+    pub groups: &'static [&'static [Key]],
+}
+
+/// All types.
+pub(super) static TYPES: [Type; 4] = [
+    Type {
+        name: "parca",
+        meaning: "A Parca server, by gRPC.",
+        groups: &[&CONNECTION, &PARCA],
+    },
+    Type {
+        name: "pyroscope",
+        meaning: "A Pyroscope server, by HTTP.",
+        groups: &[&CONNECTION, &PYROSCOPE],
+    },
+    Type {
+        name: "otlp",
+        meaning: "An OpenTelemetry Collector or what speaks like it.",
+        groups: &[&CONNECTION, &OTLP],
+    },
+    Type { name: "file", meaning: "A directory with a pprof file for each window.", groups: &[&FILE] },
+];
+
+/// Names of all types.
+pub(super) const NAMES: [&str; 4] = ["parca", "pyroscope", "otlp", "file"];
+
+/// Which of them a sink is.
+pub(super) static TYPE: Key = Key::new(
+    "type",
+    Kind::OneOf(&NAMES),
+    Unset::Missing("\"parca\", \"pyroscope\", \"otlp\" or \"file\""),
+    "which of the types below it is",
+);
+
+impl Type {
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> + Clone + use<> {
+        self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    pub fn key(&self, path: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.path == path)
+    }
+}
+
+/// Finds a type by its name.
+pub(super) fn of(name: &str) -> Option<&'static Type> {
+    TYPES.iter().find(|of| of.name == name)
+}
+
+/// Gives the keys that any type has.
+pub(super) fn all_paths() -> impl Iterator<Item = &'static str> + Clone {
+    TYPES.iter().flat_map(Type::keys).chain([&TYPE]).map(|key| key.path)
+}
+
+/// Says what a path in a sink is, before its type is known.
+pub(super) fn known(path: &str) -> Known {
+    Known::among(path, all_paths())
+}
+
+/// Says what to do if a name cannot be a sink's.
+pub(super) fn name_problem(name: &str) -> Option<String> {
+    let is_letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_name = name.bytes().next().is_some_and(is_letter)
+        && name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(|b| is_letter(b) || b == b'-' || b == b'_');
+    (!is_name).then(|| {
+        format!(
+            "a sink cannot be named {:?}; use a to z, 0 to 9, - and _, at most {NAME_BYTES_MAX} of them",
+            super::given::cut(name)
+        )
+    })
+}
+
+/// A sink and its name.
+#[derive(Clone, Debug)]
+pub struct NamedSink {
+    /// Unique: its directory in the spool, and a label of metrics.
+    pub name: String,
+    /// Where it is.
+    pub settings: SinkSettings,
+}
+
+/// Settings by type.
+pub type SinkSettings = toml::Table;
+
+/// Gives a sink's section as its settings.
+pub(super) fn settings(section: &Settled) -> Result<NamedSink, Problem> {
+    let name = section.name.split_once('.').map_or("", |(_, name)| name).to_owned();
+    let settings = SinkSettings::deserialize(section.table()).map_err(|error| Problem::Refused {
+        at: section.at.clone(),
+        text: format!("[{}]: {}", section.name, error.message()),
+    })?;
+    Ok(NamedSink { name, settings })
+}
+
+/// Keys of which one is no use without the other.
+const TOGETHER: [(&str, &str); 4] = [
+    ("tls.cert_file", "tls.key_file"),
+    ("tls.key_file", "tls.cert_file"),
+    ("basic_auth.username", "basic_auth.password_file"),
+    ("basic_auth.password_file", "basic_auth.username"),
+];
+/// Keys that say who we are.
+const CREDENTIALS: [&str; 3] = ["bearer_token_file", "basic_auth.password_file", "header_files"];
+/// Keys that count with TLS only.
+const TLS: [&str; 3] = ["tls.ca_file", "tls.cert_file", "tls.key_file"];
+
+/// Looks whether a sink's keys fit together.
+pub(super) fn check(section: &Settled, problems: &mut Problems) {
+    let set = |name: &str| section.get(name).filter(|setting| setting.origin != Origin::Default);
+    let mut refuse = |setting: &Setting, text: String| {
+        let text = format!("`{}.{}` {text}", section.name, setting.key.path);
+        problems.push(Problem::Refused { at: setting.origin.clone(), text });
+    };
+    for (one, other) in TOGETHER {
+        if let (Some(setting), None) = (set(one), set(other)) {
+            refuse(setting, format!("is set without `{other}`; set both or none"));
+        }
+    }
+    if let (Some(_), Some(setting)) = (set("bearer_token_file"), set("basic_auth.username")) {
+        refuse(setting, "is set beside `bearer_token_file`; keep one of them".into());
+    }
+    let url = section.get("url").and_then(|url| url.value.as_str()).unwrap_or_default();
+    if !url.starts_with("http://") {
+        return;
+    }
+    let may = section.get("insecure").and_then(|insecure| insecure.value.as_bool());
+    let secret = CREDENTIALS.iter().find_map(|name| set(name));
+    if let (Some(setting), Some(false)) = (secret, may) {
+        let text = "would be sent unencrypted; begin `url` with https://, or set `insecure = true`";
+        refuse(setting, text.into());
+    }
+    if let Some(setting) = TLS.iter().find_map(|name| set(name)) {
+        refuse(setting, "does nothing with http://; begin `url` with https://".into());
+    }
+}
+
+/// How a server is reached.
+static CONNECTION: [Key; 15] = [
+    Key::new(
+        "url",
+        Kind::Url,
+        Unset::Missing("\"http://HOST:PORT\""),
+        "where the server is; `https://` for TLS",
+    ),
+    Key::new(
+        "tenant",
+        Kind::Text,
+        Unset::Nothing,
+        "whose profiles these are, for servers with several tenants (`X-Scope-OrgID`)",
+    ),
+    Key::new(
+        "timeout_seconds",
+        Kind::Number { from: 0.1, to: 600.0 },
+        Unset::Is("10"),
+        "after which a request has failed",
+    ),
+    Key::new(
+        "compression",
+        Kind::OneOf(&["gzip", "none"]),
+        Unset::Is("gzip"),
+        "of what is sent",
+    ),
+    Key::new("tls.ca_file", Kind::File, Unset::Nothing, "whom to trust, in place of the system's list (PEM)"),
+    Key::new("tls.cert_file", Kind::File, Unset::Nothing, "certificate that we show (PEM)"),
+    Key::new("tls.key_file", Kind::File, Unset::Nothing, "its key (PEM)"),
+    Key::new(
+        "tls.insecure_skip_verify",
+        Kind::Switch,
+        Unset::Is("false"),
+        "trust whoever answers",
+    ),
+    Key::new(
+        "bearer_token_file",
+        Kind::File,
+        Unset::Nothing,
+        "file with a token; read again when it changes",
+    ),
+    Key::new("basic_auth.username", Kind::Text, Unset::Nothing, "name for basic authentication"),
+    Key::new("basic_auth.password_file", Kind::File, Unset::Nothing, "file with its password"),
+    Key::new("headers", Kind::Headers, Unset::Nothing, "headers of each request"),
+    Key::new(
+        "header_files",
+        Kind::HeaderFiles,
+        Unset::Nothing,
+        "headers whose text is a secret, each in a file",
+    ),
+    Key::new(
+        "proxy",
+        Kind::Url,
+        Unset::Nothing,
+        "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY` and `$NO_PROXY` count",
+    ),
+    Key::new(
+        "insecure",
+        Kind::Switch,
+        Unset::Is("false"),
+        "whether credentials may be sent over `http://`",
+    ),
+];
+
+static PARCA: [Key; 0] = [];
+static PYROSCOPE: [Key; 0] = [];
+static OTLP: [Key; 0] = [];
+static FILE: [Key; 0] = [];
