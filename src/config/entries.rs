@@ -57,15 +57,12 @@ fn pairs(raw: Raw<'_>) -> Result<Vec<Pair<'_>>, Bad> {
                 let found = found.text().map_or_else(|| found.shown(), |_| "a text".to_owned());
                 return Err(Bad::new(found, "give a table, as in { name = \"text\" }"));
             };
-            let pair = |(name, value)| {
-                let (name, value): (&toml::Spanned<toml::de::DeString<'_>>, _) = (name, value);
-                Pair {
-                    name: name.get_ref().to_string(),
-                    at: Some(name.span()),
-                    given: Given::of(Raw::Toml(value)),
-                }
-            };
-            Ok(table.iter().map(pair).collect())
+            let pairs = table.iter().map(|(name, value)| Pair {
+                name: name.get_ref().to_string(),
+                at: Some(name.span()),
+                given: Given::of(Raw::Toml(value)),
+            });
+            Ok(pairs.collect())
         }
         Raw::Text(text) => text.split(',').map(loose_pair).collect(),
     }

@@ -115,13 +115,13 @@ pub enum Problem {
         help: String,
     },
     /// A key that its section does not have.
-    #[error("{at}: unknown key `{key}` in [{section}]; {help}")]
+    #[error("{at}: unknown key `{key}` {}; {help}", within(.section))]
     UnknownKey {
         /// Where it is named.
         at: Origin,
         /// Its name in the section.
         key: String,
-        /// The section.
+        /// The section, nothing above all sections.
         section: String,
         /// What may be meant.
         help: String,
@@ -182,6 +182,13 @@ fn place(at: &Origin) -> String {
     match at {
         Origin::File { .. } => format!("{at}: "),
         Origin::Default | Origin::Environment(_) | Origin::Flag(_) => String::new(),
+    }
+}
+
+fn within(section: &str) -> String {
+    match section {
+        "" => "above all sections".to_owned(),
+        name => format!("in [{name}]"),
     }
 }
 

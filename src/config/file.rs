@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -234,7 +234,7 @@ fn unknown_section(
         return Problem::UnknownKey {
             at,
             key: cut(name),
-            section: "no section".into(),
+            section: String::new(),
             help: schema::help("", name, []),
         };
     }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_characters_from_1() {
-        let text = Text::of(&PathBuf::from("a.toml"), "a\n\u{e4}b = 1\n".into()).ok();
+        let text = Text::of(Path::new("a.toml"), "a\n\u{e4}b = 1\n".into()).ok();
         let at = |offset| text.as_ref().map(|text| text.at(offset).to_string());
         assert_eq!(at(0).as_deref(), Some("a.toml:1:1"));
         assert_eq!(at(1).as_deref(), Some("a.toml:1:2"));

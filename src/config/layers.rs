@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::Origin;
+use super::file::Text;
 use super::given::Raw;
 use super::schema::Key;
 
@@ -25,6 +26,8 @@ pub(super) struct SinkLayers<'a> {
 /// Everything that was set.
 #[derive(Debug, Default)]
 pub(super) struct Layers<'a> {
+    /// The file, to find places in it.
+    pub text: Option<&'a Text>,
     fixed: BTreeMap<&'static str, Vec<Entry<'a>>>,
     pub sinks: BTreeMap<String, SinkLayers<'a>>,
 }

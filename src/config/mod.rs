@@ -28,6 +28,7 @@ mod suggest;
 mod units;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -46,7 +47,7 @@ pub use sections::{Agent, Log, LogFormat, Spool, Store};
 pub use sinks::{NamedSink, SinkSettings};
 
 /// Everything that is in force.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// What is sampled, and what that may cost.
     pub agent: Agent,
@@ -59,6 +60,13 @@ pub struct Config {
     /// Where profiles go, in the order of names.
     pub sinks: Vec<NamedSink>,
     settled: Vec<Settled>,
+}
+
+/// As [`Config::in_force`]: what may be a secret is not shown.
+impl fmt::Debug for Config {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.in_force())
+    }
 }
 
 impl Config {
@@ -103,7 +111,7 @@ impl Config {
         let mut problems = Problems::default();
         let variables = Variables::of(environment, &mut problems);
         let document = text.map(Text::parse).transpose()?;
-        let mut layers = Layers::default();
+        let mut layers = Layers { text, ..Layers::default() };
         if let (Some(text), Some(document)) = (text, &document) {
             file::collect(text, document.get_ref(), &mut layers, &mut problems);
         }

@@ -110,6 +110,9 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     keys().find(|key| key.path == path)
 }
 
+/// What stands for the section of any sink.
+pub(super) const SINKS: &str = "sinks";
+
 /// Says what may be meant by a name that `section` does not have.
 pub(super) fn help(
     section: &str,
@@ -117,7 +120,9 @@ pub(super) fn help(
     paths: impl IntoIterator<Item = &'static str>,
 ) -> String {
     let paths: Vec<&str> = paths.into_iter().collect();
-    let has_it = |other: &&Section| other.name != section && other.key(name).is_some();
+    let has_it = |other: &&Section| {
+        section != SINKS && other.name != section && other.key(name).is_some()
+    };
     if let Some(other) = SECTIONS.iter().find(has_it) {
         return format!("it is a key of [{}], so write it there", other.name);
     }

@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use super::environment::variable_of_sink;
 use super::error::{Origin, Problem, Problems};
+use super::file::{self, Text};
 use super::given::{Raw, cut};
 use super::kind::{Bad, Kind};
 use super::layers::{Entry, Layers, SinkLayers};
@@ -95,7 +96,7 @@ pub(super) fn settle(
         return settled;
     }
     let of_sinks = layers.sinks.iter();
-    settled.extend(of_sinks.filter_map(|(name, layers)| sink(name, layers, problems)));
+    settled.extend(of_sinks.filter_map(|(name, of)| sink(name, of, layers.text, problems)));
     settled
 }
 
@@ -105,7 +106,7 @@ fn fixed(
     machine: &Machine,
     problems: &mut Problems,
 ) -> Option<Setting> {
-    if let Some(setting) = strongest(key, key.path, layers.of(key), problems) {
+    if let Some(setting) = strongest(key, key.path, layers.of(key), layers.text, problems) {
         return Some(setting);
     }
     match key.path {
@@ -126,26 +127,34 @@ fn strongest(
     key: &'static Key,
     path: &str,
     entries: &[Entry<'_>],
+    text: Option<&Text>,
     problems: &mut Problems,
 ) -> Option<Setting> {
     let mut strongest = None;
     for Entry { raw, origin } in entries {
         match key.kind.read(*raw) {
             Ok(value) => strongest = Some(Setting { key, value, origin: origin.clone() }),
-            Err(bad) => problems.push(problem(path, origin, bad)),
+            Err(bad) => problems.push(problem(path, origin, text, bad)),
         }
     }
     strongest
 }
 
-fn problem(path: &str, origin: &Origin, bad: Bad) -> Problem {
-    let what = match (origin, &bad.entry) {
-        (Origin::File { .. }, None) => format!("`{path}`"),
-        (Origin::File { .. }, Some(entry)) => format!("`{path}.{entry}`"),
-        (_, None) => origin.to_string(),
-        (_, Some(entry)) => format!("`{entry}` in {origin}"),
+fn problem(path: &str, origin: &Origin, text: Option<&Text>, bad: Bad) -> Problem {
+    let is_file = matches!(origin, Origin::File { .. });
+    let mut at = origin.clone();
+    let what = match bad.entry {
+        None if is_file => format!("`{path}`"),
+        None => origin.to_string(),
+        Some((entry, place)) if is_file => {
+            if let (Some(text), Some(place)) = (text, place) {
+                at = text.at(place.start);
+            }
+            format!("`{path}.{entry}`")
+        }
+        Some((entry, _)) => format!("`{entry}` in {origin}"),
     };
-    Problem::Value { at: origin.clone(), what, found: bad.found, give: bad.give }
+    Problem::Value { at, what, found: bad.found, give: bad.give }
 }
 
 fn unset(key: &'static Key) -> Option<Setting> {
@@ -154,12 +163,17 @@ fn unset(key: &'static Key) -> Option<Setting> {
     Some(Setting { key, value, origin: Origin::Default })
 }
 
-fn sink(name: &str, layers: &SinkLayers<'_>, problems: &mut Problems) -> Option<Settled> {
-    if let Some(text) = sinks::name_problem(name) {
-        problems.push(Problem::Refused { at: layers.at.clone(), text });
+fn sink(
+    name: &str,
+    layers: &SinkLayers<'_>,
+    text: Option<&Text>,
+    problems: &mut Problems,
+) -> Option<Settled> {
+    if let Some(refusal) = sinks::name_problem(name) {
+        problems.push(Problem::Refused { at: layers.at.clone(), text: refusal });
         return None;
     }
-    let settings = of_type(name, layers, problems)?;
+    let settings = of_type(name, layers, text, problems)?;
     let settled = Settled { name: format!("{SINK}{name}"), at: layers.at.clone(), settings };
     sinks::check(&settled, problems);
     Some(settled)
@@ -168,12 +182,13 @@ fn sink(name: &str, layers: &SinkLayers<'_>, problems: &mut Problems) -> Option<
 fn of_type(
     name: &str,
     layers: &SinkLayers<'_>,
+    text: Option<&Text>,
     problems: &mut Problems,
 ) -> Option<Vec<Setting>> {
     let entries = |key: &Key| layers.entries.get(key.path).map(Vec::as_slice).unwrap_or_default();
     let path = |key: &Key| format!("{SINK}{name}.{}", key.path);
     let key = &sinks::TYPE;
-    let Some(setting) = strongest(key, &path(key), entries(key), problems) else {
+    let Some(setting) = strongest(key, &path(key), entries(key), text, problems) else {
         if entries(key).is_empty() {
             problems.push(missing(name, layers, key));
         }
@@ -183,7 +198,7 @@ fn of_type(
     unknown_keys(name, layers, of, problems);
     let mut settings = vec![setting];
     for key in of.keys() {
-        let found = strongest(key, &path(key), entries(key), problems).or_else(|| unset(key));
+        let found = strongest(key, &path(key), entries(key), text, problems).or_else(|| unset(key));
         if found.is_none() && entries(key).is_empty() && matches!(key.unset, Unset::Missing(_)) {
             problems.push(missing(name, layers, key));
         }
@@ -256,7 +271,7 @@ fn sink_help(path: &str, of: &'static sinks::Type) -> String {
     if !others.is_empty() {
         return format!("sinks of type {} have it, not those of {}", others.join(", "), of.name);
     }
-    schema::help("sinks", path, paths())
+    schema::help(schema::SINKS, path, paths())
 }
 
 impl Settled {
@@ -271,7 +286,7 @@ impl Settled {
                 _ => continue,
             };
             for path in paths {
-                let Some(error) = super::file::unreadable(path) else { continue };
+                let Some(error) = file::unreadable(path) else { continue };
                 let text = format!(
                     "`{}.{}` names {path}, which cannot be read: {error}; put it there and make it readable",
                     self.name,
