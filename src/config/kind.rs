@@ -53,6 +53,8 @@ pub(super) enum Kind {
     AddressOrOff,
     /// Where a server is, without credentials.
     Url,
+    /// `http://` address of a proxy, without credentials.
+    Proxy,
     /// Names of labels and their text.
     Labels,
     /// Names of HTTP headers and their text, which is never shown.
@@ -101,6 +103,7 @@ impl Kind {
         let (is_good, give): (fn(&str) -> bool, &str) = match self {
             Self::OneOf(words) => return one_of(text, words),
             Self::Url => return url(text),
+            Self::Proxy => return proxy(text),
             Self::Directory => {
                 (is_path, "give the absolute path of a directory, as in \"/var/lib/everytick\"")
             }
@@ -124,7 +127,7 @@ impl Kind {
     fn found(self, given: &Given<'_>) -> String {
         match (self, given.text()) {
             (Self::File, Some(_)) => "no absolute path".to_owned(),
-            (Self::Url, Some(text)) if text.contains('@') => {
+            (Self::Url | Self::Proxy, Some(text)) if text.contains('@') => {
                 "an address with a name or password in it".to_owned()
             }
             _ => given.shown(),
@@ -168,6 +171,7 @@ impl Kind {
             Self::File => "absolute path of a file".to_owned(),
             Self::AddressOrOff => "IP address and port, or `\"off\"`".to_owned(),
             Self::Url => "`http://` or `https://` address".to_owned(),
+            Self::Proxy => "`http://` address".to_owned(),
             Self::Labels | Self::Headers => "table of names and texts".to_owned(),
             Self::HeaderFiles => "table of names and absolute paths of files".to_owned(),
         }
@@ -252,19 +256,26 @@ fn url(text: Option<&str>) -> Result<&str, String> {
     let text = text.ok_or_else(give)?;
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let Some(rest) = rest else {
-        let is_host = !text.contains("://") && !text.contains(char::is_whitespace);
-        return Err(if is_host && !text.contains('@') {
-            format!("begin it with http:// or https://, as in \"http://{}\"", cut(text))
-        } else {
-            give()
-        });
+        let is_host = !text.contains([' ', '@', '/']);
+        let begin = || format!("begin it with http:// or https://, as in \"http://{}\"", cut(text));
+        return Err(if is_host { begin() } else { give() });
     };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("leave it out of the address and use basic_auth, whose password is in a file".into());
+        return Err("leave that out and set basic_auth, whose password is in a file".into());
     }
-    if authority.is_empty() || text.contains(char::is_whitespace) {
+    if authority.is_empty() || text.contains([' ', '?', '#']) {
         return Err(give());
     }
     Ok(text)
+}
+
+fn proxy(text: Option<&str>) -> Result<&str, String> {
+    let give = || "give an address such as \"http://proxy.example:3128\"".to_owned();
+    let text = text.ok_or_else(give)?;
+    if text.contains('@') {
+        return Err("leave that out, and give a proxy with a password by $HTTPS_PROXY".into());
+    }
+    let host = text.strip_prefix("http://").unwrap_or_default();
+    if host.is_empty() || text.contains([' ', '?', '#']) { Err(give()) } else { Ok(text) }
 }

@@ -30,6 +30,8 @@ pub(super) struct Key {
     pub meaning: &'static str,
     /// A change takes effect after a restart only.
     pub restart: bool,
+    /// The field that its value is handed on in, when that has another name: in whole seconds.
+    pub seconds: Option<&'static str>,
 }
 
 impl Key {
@@ -39,11 +41,16 @@ impl Key {
         unset: Unset,
         meaning: &'static str,
     ) -> Self {
-        Self { path, kind, unset, meaning, restart: false }
+        Self { path, kind, unset, meaning, restart: false, seconds: None }
     }
 
     const fn needs_restart(self) -> Self {
         Self { restart: true, ..self }
+    }
+
+    /// Has a duration handed on in another field.
+    pub const fn in_seconds(self, field: &'static str) -> Self {
+        Self { seconds: Some(field), ..self }
     }
 
     /// Gives the name of its section.

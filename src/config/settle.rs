@@ -10,6 +10,7 @@ use super::kind::{Bad, Kind};
 use super::layers::{Entry, Layers, SinkLayers};
 use super::schema::{self, Key, SECTIONS, Unset};
 use super::sinks;
+use super::units;
 
 /// The value of a key that is in force.
 #[derive(Clone, Debug)]
@@ -52,14 +53,27 @@ impl Settled {
         self.name.starts_with(SINK)
     }
 
+    /// Gives the field that a setting is handed on in.
+    fn field(&self, setting: &Setting) -> (&'static str, Value) {
+        let duration = setting.value.as_str().and_then(|text| units::duration(text).ok());
+        match (setting.key.seconds, duration) {
+            (Some(field), Some(duration)) => {
+                let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+                (field, Value::Integer(seconds))
+            }
+            _ => (self.name_of(setting.key), setting.value.clone()),
+        }
+    }
+
     /// Gives its values as a table with tables in it.
     pub fn table(&self) -> Table {
         let mut table = Table::new();
         for setting in &self.settings {
-            let mut names: Vec<&str> = self.name_of(setting.key).split('.').collect();
+            let (name, value) = self.field(setting);
+            let mut names: Vec<&str> = name.split('.').collect();
             let last = names.pop().unwrap_or_default();
             if let Some(inner) = descend(&mut table, &names) {
-                inner.insert(last.to_owned(), setting.value.clone());
+                inner.insert(last.to_owned(), value);
             }
         }
         table

@@ -2,6 +2,8 @@
 //!
 //! The settings themselves are those of crate `upload`; a test compares keys and defaults with them.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::error::{Origin, Problem, Problems};
@@ -173,9 +175,9 @@ static CONNECTION: [Key; 15] = [
     ),
     Key::new(
         "timeout_seconds",
-        Kind::Number { from: 0.1, to: 600.0 },
+        Kind::Number { from: 0.01, to: 3600.0 },
         Unset::Is("10"),
-        "after which a request has failed",
+        "seconds after which a request has failed",
     ),
     Key::new(
         "compression",
@@ -209,7 +211,7 @@ static CONNECTION: [Key; 15] = [
     ),
     Key::new(
         "proxy",
-        Kind::Url,
+        Kind::Proxy,
         Unset::Nothing,
         "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY` and `$NO_PROXY` count",
     ),
@@ -222,6 +224,55 @@ static CONNECTION: [Key; 15] = [
 ];
 
 static PARCA: [Key; 0] = [];
-static PYROSCOPE: [Key; 0] = [];
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What servers are made to take at most.
+const fn limit_bytes(path: &'static str, usual: &'static str, meaning: &'static str) -> Key {
+    Key::new(path, Kind::Bytes { from: 1 << 10, to: GIB }, Unset::Is(usual), meaning)
+}
+
+const fn limit(path: &'static str, usual: &'static str, meaning: &'static str) -> Key {
+    Key::new(path, Kind::Whole { from: 1, to: 1_000_000_000 }, Unset::Is(usual), meaning)
+}
+
+static PYROSCOPE: [Key; 8] = [
+    Key::new(
+        "sample_labels",
+        Kind::Switch,
+        Unset::Is("true"),
+        "whether `cut` and `guessed` are sent along, of which the server makes series of their own",
+    ),
+    Key::new(
+        "debug_info",
+        Kind::Switch,
+        Unset::Is("false"),
+        "whether debug info is uploaded; the server must be 2.0 or newer",
+    ),
+    limit_bytes("limits.profile_bytes", "4MiB", "what the server takes of one profile, uncompressed"),
+    limit("limits.profile_samples", "16000", "what the server takes of samples in one profile"),
+    limit("limits.stack_frames", "1000", "what the server takes of frames in one stack"),
+    limit("limits.labels", "30", "what the server takes of labels of one series"),
+    limit_bytes("limits.bytes_per_second", "4000000B", "what the server takes in a second, uncompressed"),
+    limit_bytes("limits.burst_bytes", "2000000B", "what the server takes at once, uncompressed"),
+];
+
 static OTLP: [Key; 0] = [];
-static FILE: [Key; 0] = [];
+
+static FILE: [Key; 3] = [
+    Key::new("directory", Kind::Directory, Unset::Missing("\"/PATH\""), "where it is"),
+    Key::new(
+        "max_bytes",
+        Kind::Bytes { from: MIB, to: 1 << 50 },
+        Unset::Is("1GiB"),
+        "largest size; the oldest windows go first",
+    ),
+    Key::new(
+        "max_age",
+        Kind::Duration { from: Duration::from_secs(60), to: Duration::from_secs(3660 * 86_400) },
+        Unset::Is("7d"),
+        "windows that are older go",
+    )
+    .in_seconds("max_age_seconds"),
+];
