@@ -5,6 +5,7 @@
 //! ```text
 //! kernel      the fence: BPF programs, perf events, all unsafe code
 //! events      bytes from the kernel -> typed events
+//! labels      text of /proc -> what a process is labelled with
 //! processes   lifecycle events and /proc -> processes, mappings, executables
 //! tables      executables and mappings -> what walks in the kernel go by
 //! aggregate   samples -> a window of counted stacks
@@ -25,6 +26,7 @@ pub mod config;
 pub mod deliver;
 pub mod events;
 pub mod kernel;
+pub mod labels;
 pub mod naming;
 pub mod processes;
 pub mod session;

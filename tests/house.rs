@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 11] = [
+const FLOORS: [&str; 12] = [
     "kernel",
     "events",
+    "labels",
     "processes",
     "tables",
     "aggregate",

@@ -52,6 +52,16 @@ impl BuildId {
         (1..=Self::MAX_LEN).contains(&bytes.len()).then(|| Self(bytes.into()))
     }
 
+    /// Reads it as it is shown; `None` for what is no build id.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() > 2 * Self::MAX_LEN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let bytes = (0..text.len()).step_by(2).map(|at| text.get(at..at + 2));
+        let bytes = bytes.map(|byte| u8::from_str_radix(byte?, 16).ok());
+        Self::new(&bytes.collect::<Option<Vec<u8>>>()?)
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -67,5 +77,19 @@ impl fmt::Display for BuildId {
 impl fmt::Debug for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_id_is_read_as_it_is_shown() {
+        let id = BuildId::new(&[0, 1, 0xfe, 0x9a]).expect("four bytes");
+        assert_eq!(BuildId::from_hex(&id.to_string()), Some(id));
+        for text in ["", "0", "0g", "+1", "\u{20ac}a", &"00".repeat(BuildId::MAX_LEN + 1)] {
+            assert_eq!(BuildId::from_hex(text), None, "{text}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! - a [`Profile`] is a window whose frames have names;
 //! - [`pprof`] is a profile as other tools read it.
 //!
-//! A [`CaptureLedger`] goes with each and accounts for every tick.
+//! A [`CaptureLedger`] goes with each and accounts for every tick. [`Labels`] tell samples apart.
 //!
 //! This crate does no I/O and knows neither the kernel nor a file format other
 //! than pprof.
@@ -14,15 +14,22 @@
 
 mod address;
 mod id;
+pub mod labels;
 mod ledger;
+mod ledger_sum;
 mod named;
+mod number;
 mod outcome;
 pub mod pprof;
+mod series;
 mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
+pub use labels::{Labels, NOT_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, Unbalanced};
 pub use named::{Function, Line, Mapping, MappingKind, NamedFrame, NamedSample, Profile};
+pub use number::{counted, thousands};
 pub use outcome::{Loss, StackEnd, TickOutcome};
+pub use series::Merged;
 pub use window::{Frame, FrameId, SampleKey, StackId, Task, TaskId, Window, WindowFull};

@@ -1,9 +1,11 @@
 //! A window: samples counted by task and stack, each stack stored once.
 
+use std::sync::Arc;
+
 use indexmap::IndexSet;
 use indexmap::map::IndexMap;
 
-use crate::{ExecutableId, FileAddr, Pid, StackEnd, Tid};
+use crate::{ExecutableId, FileAddr, Labels, Pid, StackEnd, Tid};
 
 /// One frame without a name: an instruction in an executable.
 ///
@@ -42,6 +44,15 @@ pub struct Task {
     pub thread: Box<str>,
     /// Its cgroup's number in the cgroup v2 hierarchy.
     pub cgroup_id: u64,
+    /// What else tells it from others, shared with all of which the same is known. Nothing in `record`.
+    pub labels: Arc<Labels>,
+}
+
+impl Task {
+    /// Bytes of memory that its texts take, as if nobody shared them.
+    fn text_bytes(&self) -> usize {
+        self.comm.len() + self.thread.len() + self.labels.bytes()
+    }
 }
 
 /// What samples have in common that are counted together.
@@ -104,8 +115,7 @@ impl Window {
     ) -> Result<(), WindowFull> {
         let worst = size_of_val(stack) * 2
             + stack.len() * Self::ITEM_OVERHEAD
-            + task.comm.len()
-            + task.thread.len()
+            + task.text_bytes()
             + 256;
         let is_full = self.bytes + worst > self.bytes_max;
         let task = match self.tasks.get_index_of(&task) {
@@ -128,7 +138,7 @@ impl Window {
     }
 
     fn store_task(&mut self, task: Task) -> TaskId {
-        self.bytes += size_of::<Task>() + task.comm.len() + task.thread.len() + Self::ITEM_OVERHEAD;
+        self.bytes += size_of::<Task>() + task.text_bytes() + Self::ITEM_OVERHEAD;
         TaskId(self.tasks.insert_full(task).0 as u32)
     }
 
@@ -181,7 +191,8 @@ mod tests {
     use super::*;
 
     fn task(tid: u32) -> Task {
-        Task { pid: Pid(1), tid: Tid(tid), comm: "p".into(), thread: "t".into(), cgroup_id: 1 }
+        let (comm, thread, labels) = ("p".into(), "t".into(), Arc::default());
+        Task { pid: Pid(1), tid: Tid(tid), comm, thread, cgroup_id: 1, labels }
     }
 
     fn stack(addresses: &[u64]) -> Vec<Frame> {

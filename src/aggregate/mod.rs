@@ -5,13 +5,15 @@
 
 mod sequence;
 
+use std::sync::Arc;
+
 use profile::{
     CaptureLedger, ExecutableId, FileAddr, Frame, Loss, StackEnd, Task, VirtAddr, Window,
     WindowFull,
 };
 
 use crate::events::RawSample;
-use crate::processes::{Executables, Memory};
+use crate::processes::{Executables, Identity, Memory};
 use sequence::Sequences;
 
 /// Counts samples.
@@ -53,7 +55,7 @@ impl Aggregator {
         self.ledger.received == self.ledger.aggregated + lost
     }
 
-    /// Counts a sample. `comm`: the name of its process, if it is known. `memory`: what was mapped when it
+    /// Counts a sample. `process`: what is known of its process. `memory`: what was mapped when it
     /// was taken.
     ///
     /// # Errors
@@ -61,7 +63,7 @@ impl Aggregator {
     pub fn add(
         &mut self,
         sample: &RawSample,
-        comm: Option<&str>,
+        process: &Identity,
         memory: &Memory,
         executables: &Executables,
     ) -> Result<(), WindowFull> {
@@ -72,9 +74,10 @@ impl Aggregator {
         let task = Task {
             pid: sample.pid,
             tid: sample.tid,
-            comm: comm.unwrap_or(&sample.comm).into(),
+            comm: process.comm.as_ref().unwrap_or(&sample.comm).clone(),
             thread: sample.comm.clone(),
             cgroup_id: sample.cgroup_id,
+            labels: Arc::clone(&process.labels),
         };
         let added = self.window.add(task, &self.stack, (sample.kernel_end, user_end), guessed);
         match added {
@@ -184,7 +187,7 @@ mod tests {
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.saw(sample);
         let memory = processes.memory(Pid(7));
-        aggregator.add(sample, None, &memory, &processes.executables).expect("room");
+        aggregator.add(sample, &Identity::default(), &memory, &processes.executables).expect("room");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
         let end = window.samples().next().map(|(key, _)| key.user_end);

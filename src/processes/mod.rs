@@ -8,6 +8,7 @@
 mod content;
 mod elf;
 mod executables;
+mod labelling;
 mod mappings;
 mod opener;
 pub mod proc;
@@ -21,6 +22,8 @@ use profile::{ExecutableId, Pid};
 use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
 pub use content::ContentId;
 pub use executables::{Executable, Executables, Origin, Sampled};
+pub use labelling::{Identity, LabelCounts};
+use labelling::{Labeller, Labelling};
 pub use mappings::{Mapping, Memory};
 pub use opener::serve as serve_opener;
 pub use scan::{Scanned, scan, scan_process};
@@ -45,6 +48,8 @@ pub struct Processes {
     looked_up: u64,
     /// The last one that was asked whether it is there.
     asked: Pid,
+    /// Reads labels; `None`: nobody wants them.
+    labeller: Option<Labeller>,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -58,6 +63,7 @@ struct Process {
     /// All that happened up to then is in here, and every event since: /proc was read then, or it called exec. Nanoseconds of
     /// CLOCK_MONOTONIC; 0 while only some events are known.
     since: u64,
+    labelling: Labelling,
 }
 
 impl Processes {
@@ -70,6 +76,7 @@ impl Processes {
             lost_until: 0,
             looked_up: 0,
             asked: Pid(0),
+            labeller: None,
             executables,
         }
     }
@@ -107,7 +114,8 @@ impl Processes {
             memory.insert(mapped, executable);
         }
         let (comm, threads) = (comm.clone(), *threads);
-        self.insert(*pid, Process { comm, memory, threads, since: *time });
+        let process = Process { comm, memory, threads, since: *time, labelling: Labelling::default() };
+        self.insert(*pid, process);
     }
 
     /// Reads in /proc of a process that is not known for sure. If it is gone by now, what may be wrong is forgotten.
@@ -123,6 +131,11 @@ impl Processes {
             process.memory = Memory::default();
             self.changed.insert(pid);
         }
+    }
+
+    /// Processes that are known now.
+    pub fn count(&self) -> usize {
+        self.by_pid.len()
     }
 
     /// Processes that were looked up in /proc when they were sampled or forked.
@@ -200,7 +213,8 @@ impl Processes {
         self.look_up(started.parent);
         let since = if self.knows(started.parent) { time } else { 0 };
         let parent = self.by_pid.get(&started.parent).cloned().unwrap_or_default();
-        self.insert(started.pid, Process { threads: 1, since, ..parent });
+        let labelling = parent.labelling.child(started.parent);
+        self.insert(started.pid, Process { threads: 1, since, labelling, ..parent });
     }
 
     fn name(&mut self, time: u64, named: Named) {
@@ -212,6 +226,7 @@ impl Processes {
         if named.is_exec {
             process.memory = Memory::default();
             (process.threads, process.since) = (1, time);
+            process.labelling.exec();
         }
     }
 
@@ -219,6 +234,7 @@ impl Processes {
         let executable = self.executables.find(mapped);
         if let Some(process) = self.entry(mapped.pid) {
             process.memory.insert(mapped, executable);
+            process.labelling.map(&mapped.path);
         }
     }
 

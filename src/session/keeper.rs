@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use profile::{ExecutableId, Pid, StackEnd};
 
 use super::windows::{Closed, Windows};
-use super::{Progress, Scan, Witness, World};
+use super::{Counts, Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
 use crate::events::{Batch, Event, Orderer, RawSample, Timed, cpu_time, now};
-use crate::processes::{Memory, Processes, scan, scan_process};
-use crate::tables::{TableCounts, Tables, Walked};
+use crate::processes::{Identity, Memory, Processes, scan, scan_process};
+use crate::tables::{Tables, Walked};
 
 /// Bytes of copied stacks that wait for tables. What comes on top is counted with the frames it has.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -51,10 +51,8 @@ struct Cut {
 pub(super) struct Kept {
     pub processes: Processes,
     pub aggregator: Aggregator,
-    pub side_band_lost: u64,
-    pub tables: TableCounts,
-    /// Stacks that were walked here, not in the kernel.
-    pub finished: u64,
+    /// Without what only the sampler knows.
+    pub counts: Counts,
 }
 
 impl Keeper {
@@ -116,7 +114,8 @@ impl Keeper {
 struct Unfinished {
     time: u64,
     sample: RawSample,
-    comm: Option<Box<str>>,
+    /// Who its process was then.
+    process: Identity,
     /// What was mapped when it was taken.
     memory: Memory,
 }
@@ -210,7 +209,7 @@ impl State {
         for timed in &batch.events {
             match &timed.event {
                 Event::Mapped(mapped) => self.processes.prepare(mapped),
-                Event::Sample(sample) => self.prepare(sample),
+                Event::Sample(sample) => self.prepare(timed.time, sample),
                 _ => {}
             }
         }
@@ -252,7 +251,10 @@ impl State {
             let late: Vec<_> = waiting.flat_map(|all| all.extract_if(.., is_late)).collect();
             late.into_iter().for_each(|unfinished| self.give_up(unfinished));
         }
-        self.windows.close(known, &self.processes.executables);
+        let Self { windows, processes, tables, .. } = self;
+        let (side_band_lost, finished) = (self.side_band_lost, self.finished);
+        let counts = || counts(processes, tables, side_band_lost, finished);
+        windows.close(known, &processes.executables, counts);
     }
 
     /// Forgets what has gone: executables that nothing maps any more, with their rows and files.
@@ -269,9 +271,10 @@ impl State {
         self.next_tidying = Instant::now() + TIDY_EVERY.max(used * TIDY_PART);
     }
 
-    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it. Looks up
-    /// while they are there processes that were not.
-    fn prepare(&mut self, sample: &RawSample) {
+    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it. Reads about
+    /// processes and looks up what is not known of them while they are there.
+    fn prepare(&mut self, time: u64, sample: &RawSample) {
+        self.processes.prepare_labels(sample.pid, sample.cgroup_id, time);
         if self.is_cut_scan {
             self.processes.look_up(sample.pid);
         }
@@ -294,8 +297,8 @@ impl State {
             self.give_up(unfinished);
         }
         let Self { processes, windows, tables, side_band_lost, finished, .. } = self;
-        let aggregator = windows.finish();
-        Kept { processes, aggregator, side_band_lost, tables: tables.counts(), finished }
+        let counts = counts(&processes, &tables, side_band_lost, finished);
+        Kept { processes, aggregator: windows.finish(), counts }
     }
 
     fn apply(&mut self, timed: Timed) {
@@ -313,8 +316,8 @@ impl State {
         self.processes.look_up(sample.pid);
         let memory = self.processes.memory(sample.pid);
         self.tables.cut_unsure(time, &mut sample, &memory);
-        let comm = self.processes.comm(sample.pid).map(Into::into);
-        let unfinished = Unfinished { time, sample, comm, memory };
+        let process = self.processes.identity(sample.pid, sample.cgroup_id, time);
+        let unfinished = Unfinished { time, sample, process, memory };
         if unfinished.sample.rest.is_some() {
             self.tables.want(unfinished.sample.pid);
             self.walk(unfinished);
@@ -379,9 +382,9 @@ impl State {
         }
     }
 
-    fn count(&mut self, Unfinished { time, sample, comm, memory }: &Unfinished) {
+    fn count(&mut self, Unfinished { time, sample, process, memory }: &Unfinished) {
         let (aggregator, number) = self.windows.of(sample);
-        let added = aggregator.add(sample, comm.as_deref(), memory, &self.processes.executables);
+        let added = aggregator.add(sample, process, memory, &self.processes.executables);
         let executables = aggregator.last_stack().iter().map(|frame| frame.executable);
         self.tables.used(executables.clone());
         executables.for_each(|id| self.processes.executables.mark_sampled(id, number));
@@ -397,5 +400,17 @@ impl State {
             let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
             what(witness.as_mut(), &World { executables, rule: &rule });
         }
+    }
+}
+
+fn counts(processes: &Processes, tables: &Tables, side_band_lost: u64, finished: u64) -> Counts {
+    Counts {
+        side_band_lost,
+        tables: tables.counts(),
+        finished,
+        processes: processes.count() as u64,
+        executables: processes.executables.count() as u64,
+        opener: processes.executables.opener_usage(),
+        ..Counts::default()
     }
 }

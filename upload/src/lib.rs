@@ -1,6 +1,25 @@
 //! A profile goes somewhere: sinks, one folder each.
 //!
 //! - [`mod@file`]: files for a person, whole or not at all.
+//! - [`Parcel`]: one closed window on its way to the sinks of the agent.
+//! - [`delivery`]: parcels to sinks, none lost.
+//! - [`spool`]: where parcels wait on the disk.
+//! - [`directory`]: the sink `file`, a directory with a file for each window.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod debuginfo;
+pub mod delivery;
+pub mod directory;
+mod disk;
 pub mod file;
+mod parcel;
+mod sinks;
+pub mod spool;
+mod subset;
+
+pub use answer::{Answer, Failure};
+pub use debuginfo::DebugInfo;
+pub use parcel::{BYTES_MAX, Parcel, Series};
+pub use sinks::{SinkSettings, StartError};
+pub use subset::subset;

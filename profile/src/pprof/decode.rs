@@ -22,12 +22,15 @@ pub enum DecodeError {
     /// A table names something that is not there.
     #[error("the profile is damaged: a {0} points outside its table")]
     Dangling(&'static str),
+    /// A sample has more or fewer values than there are sample types.
+    #[error("the profile is damaged: a sample lacks a value or has one too many")]
+    Values,
 }
 
 /// Reads a pprof profile, compressed or not.
 ///
-/// Every place in the result lies inside its table and every id exists. Takes memory
-/// in proportion to `bytes_max`, which bounds the decompressed size.
+/// Every place in the result lies inside its table, every id exists, and every sample has a value of each
+/// type. Takes memory in proportion to `bytes_max`, which bounds the decompressed size.
 ///
 /// # Errors
 /// [`DecodeError`] for anything that is not such a profile.
@@ -43,9 +46,20 @@ pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<pb::Profile, DecodeError
         return Err(DecodeError::TooLarge(bytes_max));
     }
     let profile = pb::Profile::decode(plain.as_slice())?;
-    check_texts(&profile)?;
-    check_ids(&profile)?;
+    check(&profile)?;
     Ok(profile)
+}
+
+/// Checks that every place lies inside its table, every id exists, and every sample has all its values.
+pub(super) fn check(profile: &pb::Profile) -> Result<(), DecodeError> {
+    check_texts(profile)?;
+    check_ids(profile)?;
+    let types = profile.sample_type.len();
+    if profile.sample.iter().all(|sample| sample.value.len() == types) {
+        Ok(())
+    } else {
+        Err(DecodeError::Values)
+    }
 }
 
 fn check_texts(profile: &pb::Profile) -> Result<(), DecodeError> {

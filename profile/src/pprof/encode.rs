@@ -1,19 +1,29 @@
-//! Profile to pprof bytes.
+//! Profile to pprof messages and bytes.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use indexmap::IndexSet;
 use prost::Message;
 
 use super::message as pb;
-use crate::{NamedFrame, NamedSample, Profile, StackEnd};
+use super::samples::{Detail, samples};
+use super::texts::Texts;
+use crate::{NamedFrame, Profile};
 
-/// Longest text written, in bytes: Pyroscope's limit.
-const TEXT_MAX: usize = 65_535;
+/// Writes a profile as gzip-compressed pprof, each thread by itself.
+pub fn encode(profile: &Profile) -> Vec<u8> {
+    compress(&to_message(profile, Detail::Threads))
+}
 
-/// Writes a profile as gzip-compressed pprof.
+/// Writes a message as gzip-compressed pprof.
+pub fn compress(message: &pb::Profile) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let bytes = message.encode_to_vec();
+    gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("memory takes every write")
+}
+
+/// Makes a profile into the message of pprof.
 ///
 /// Sample types are `samples/count` and `cpu/nanoseconds`, the latter shown first.
 /// Ids run from 1 in table order. A mapping whose frames have names only in part
@@ -21,16 +31,9 @@ const TEXT_MAX: usize = 65_535;
 ///
 /// Sources: `proto/profile.proto` of pprof; Parca's `pkg/normalizer`, which wants ids in
 /// order; Pyroscope's `pkg/pprof`, which drops addresses of a mapping with `has_functions`.
-pub fn encode(profile: &Profile) -> Vec<u8> {
-    let message = message_of(profile);
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    let bytes = message.encode_to_vec();
-    gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("memory takes every write")
-}
-
-fn message_of(profile: &Profile) -> pb::Profile {
+pub fn to_message(profile: &Profile, detail: Detail) -> pb::Profile {
     let mut texts = Texts::new();
-    let halves = mapping_halves(profile);
+    let halves = halves_of(profile);
     let mut message = pb::Profile {
         sample_type: vec![
             texts.value_type("samples", "count"),
@@ -46,47 +49,39 @@ fn message_of(profile: &Profile) -> pb::Profile {
     message.mapping = mappings(profile, &halves, &mut texts);
     message.location = locations(profile, &halves);
     message.function = functions(profile, &mut texts);
-    message.sample = samples(profile, &mut texts);
+    message.sample = samples(profile, detail, &mut texts);
     message.comment = profile.comments.iter().map(|c| texts.place(c)).collect();
     message.comment.extend(profile.ledger.to_string().lines().map(|line| texts.place(line)));
     message.string_table = texts.into_table();
     message
 }
 
-/// Text kept once; the empty one is at 0.
-struct Texts(IndexSet<String>);
-
-impl Texts {
-    fn new() -> Self {
-        Self(IndexSet::from([String::new()]))
-    }
-
-    fn place(&mut self, text: &str) -> i64 {
-        let text = &text[..text.floor_char_boundary(TEXT_MAX)];
-        match self.0.get_index_of(text) {
-            Some(place) => place as i64,
-            None => self.0.insert_full(text.to_owned()).0 as i64,
-        }
-    }
-
-    fn value_type(&mut self, r#type: &str, unit: &str) -> pb::ValueType {
-        pb::ValueType { r#type: self.place(r#type), unit: self.place(unit) }
-    }
-
-    fn into_table(self) -> Vec<String> {
-        self.0.into_iter().collect()
-    }
+/// The frames of a mapping that have names, or those that have none: a mapping of the message.
+#[derive(Clone, Copy)]
+struct Half {
+    /// From 1 in the order of the message.
+    id: u64,
+    /// All its lines have a source file.
+    has_files: bool,
+    /// All its lines have a number.
+    has_lines: bool,
 }
 
-/// Tells for each mapping where its half with names and its half without lie in the
-/// message: ids from 1, `None` for an empty half.
-fn mapping_halves(profile: &Profile) -> Vec<[Option<u64>; 2]> {
+/// A mapping's half without names and its half with them; `None` for an empty one.
+type Halves = [Option<Half>; 2];
+
+fn halves_of(profile: &Profile) -> Vec<Halves> {
     let mut halves = vec![[None; 2]; profile.mappings.len()];
     for frame in &profile.frames {
-        halves[frame.mapping as usize][usize::from(is_named(frame))] = Some(0);
+        let half = halves[frame.mapping as usize][usize::from(is_named(frame))]
+            .get_or_insert(Half { id: 0, has_files: true, has_lines: true });
+        for line in &frame.lines {
+            half.has_files &= !profile.functions[line.function as usize].file.is_empty();
+            half.has_lines &= line.line > 0;
+        }
     }
     for (index, half) in halves.iter_mut().flatten().flatten().enumerate() {
-        *half = index as u64 + 1;
+        half.id = index as u64 + 1;
     }
     halves
 }
@@ -95,26 +90,20 @@ fn is_named(frame: &NamedFrame) -> bool {
     !frame.lines.is_empty()
 }
 
-fn mappings(profile: &Profile, halves: &[[Option<u64>; 2]], texts: &mut Texts) -> Vec<pb::Mapping> {
+fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<pb::Mapping> {
     let mut out = Vec::new();
-    for (index, mapping) in profile.mappings.iter().enumerate() {
+    for (mapping, halves) in profile.mappings.iter().zip(halves) {
         let build_id = mapping.build_id.as_ref().map(ToString::to_string);
-        for (has_functions, half) in [false, true].into_iter().zip(halves[index]) {
-            let Some(id) = half else { continue };
-            let lines = || {
-                let of_half = move |f: &&NamedFrame| f.mapping as usize == index && is_named(f);
-                profile.frames.iter().filter(of_half).flat_map(|f| &f.lines)
-            };
-            let has_file =
-                |l: &crate::Line| !profile.functions[l.function as usize].file.is_empty();
+        for (has_functions, half) in [false, true].into_iter().zip(halves) {
+            let Some(half) = half else { continue };
             out.push(pb::Mapping {
-                id,
+                id: half.id,
                 filename: texts.place(&mapping.name),
                 build_id: texts.place(build_id.as_deref().unwrap_or_default()),
                 has_functions,
-                has_filenames: has_functions && lines().all(has_file),
-                has_line_numbers: has_functions && lines().all(|l| l.line > 0),
-                has_inline_frames: has_functions && lines().all(|l| l.line > 0),
+                has_filenames: has_functions && half.has_files,
+                has_line_numbers: has_functions && half.has_lines,
+                has_inline_frames: has_functions && half.has_lines,
                 ..pb::Mapping::default()
             });
         }
@@ -122,11 +111,12 @@ fn mappings(profile: &Profile, halves: &[[Option<u64>; 2]], texts: &mut Texts) -
     out
 }
 
-fn locations(profile: &Profile, halves: &[[Option<u64>; 2]]) -> Vec<pb::Location> {
+fn locations(profile: &Profile, halves: &[Halves]) -> Vec<pb::Location> {
     let one = |(index, frame): (usize, &NamedFrame)| pb::Location {
         id: index as u64 + 1,
         mapping_id: halves[frame.mapping as usize][usize::from(is_named(frame))]
-            .expect("the half of each frame was made"),
+            .expect("the half of each frame was made")
+            .id,
         address: frame.address.0,
         line: frame
             .lines
@@ -148,54 +138,4 @@ fn functions(profile: &Profile, texts: &mut Texts) -> Vec<pb::Function> {
         });
     }
     out
-}
-
-fn samples(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
-    let mut out = Vec::with_capacity(profile.samples.len());
-    for sample in &profile.samples {
-        let stack = &profile.stacks[sample.key.stack.0 as usize];
-        out.push(pb::Sample {
-            location_id: stack.iter().map(|frame| u64::from(*frame) + 1).collect(),
-            value: vec![sample.count as i64, sample.count.saturating_mul(profile.period_ns) as i64],
-            label: labels(profile, sample, texts),
-        });
-    }
-    out
-}
-
-fn labels(profile: &Profile, sample: &NamedSample, texts: &mut Texts) -> Vec<pb::Label> {
-    let task = profile.task_of(sample);
-    let mut out = Vec::new();
-    let mut number = |texts: &mut Texts, key: &str, num: u64| {
-        out.push(pb::Label { key: texts.place(key), num: num as i64, ..pb::Label::default() });
-    };
-    number(texts, "pid", task.pid.0.into());
-    number(texts, "tid", task.tid.0.into());
-    number(texts, "cgroup_id", task.cgroup_id);
-    let mut text = |key: &str, value: &str| {
-        out.push(pb::Label {
-            key: texts.place(key),
-            str: texts.place(value),
-            ..pb::Label::default()
-        });
-    };
-    text("comm", &task.comm);
-    text("thread", &task.thread);
-    if let Some(cut) = cut_text(sample.key.kernel_end, sample.key.user_end) {
-        text("cut", &cut);
-    }
-    if sample.key.guessed {
-        text("guessed", "frame pointers");
-    }
-    out
-}
-
-/// Says what of a stack is missing; `None` when nothing is.
-fn cut_text(kernel_end: StackEnd, user_end: StackEnd) -> Option<String> {
-    let parts: Vec<String> = [("kernel", kernel_end), ("user", user_end)]
-        .into_iter()
-        .filter(|(_, end)| end.is_cut())
-        .map(|(part, end)| format!("{part}: {}", end.text()))
-        .collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
 }

@@ -1,7 +1,8 @@
 //! pprof: the profile format that other tools read.
 //!
 //! [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept; [`decode()`]
-//! reads any file of the format within a bound of memory.
+//! reads any file of the format within a bound of memory. In between is a [`message`]:
+//! [`to_message`] makes one of a profile and [`from_message`] a profile of one; a [`Merger`] adds several up.
 //!
 //! Addresses are those of the ELF file and mappings have no range: the one
 //! convention under which all of these readers find symbols on their own.
@@ -10,7 +11,14 @@
 
 mod decode;
 mod encode;
+mod merge;
 pub mod message;
+mod read;
+mod samples;
+mod texts;
 
 pub use decode::{DecodeError, decode};
-pub use encode::encode;
+pub use encode::{compress, encode, to_message};
+pub use merge::{MergeError, Merger, merge};
+pub use read::{Weight, from_message};
+pub use samples::Detail;

@@ -9,16 +9,16 @@ use profile::Profile;
 use super::folded::{By, folded};
 
 /// Draws the profile as SVG: wide is much CPU time, up is what was called. Colours tell
-/// kernel (orange), C++ (yellow) and inlined (aqua) from other functions.
+/// kernel (orange), C++ (yellow) and inlined (aqua) from other functions. `unit`: what its counts are of.
 ///
 /// # Errors
 /// As the drawing library does.
-pub(super) fn draw(profile: &Profile, by: By) -> io::Result<Vec<u8>> {
+pub(super) fn draw(profile: &Profile, by: By, unit: &str) -> io::Result<Vec<u8>> {
     let text = folded(profile, by);
     let mut options = Options::default();
     options.title = "CPU time by stack".into();
     options.subtitle = Some(subtitle(profile));
-    options.count_name = "samples".into();
+    options.count_name = unit.into();
     options.colors = Palette::Multi(MultiPalette::Java);
     options.hash = true;
     options.min_width = 0.05;

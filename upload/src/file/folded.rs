@@ -90,13 +90,13 @@ fn push(line: &mut String, name: &str, suffix: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use expect_test::expect;
     use profile::{ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window};
 
     /// Two samples: one that runs an inlined function below a system call, one cut and without names.
-    fn example() -> Profile {
+    pub fn example() -> Profile {
         let mut window = Window::new(1 << 20);
         let task = Task {
             pid: Pid(1),
@@ -104,6 +104,7 @@ mod tests {
             comm: "p;q".into(),
             thread: "worker".into(),
             cgroup_id: 0,
+            labels: Default::default(),
         };
         let frame = |executable, address| Frame {
             executable: ExecutableId(executable),
@@ -121,6 +122,7 @@ mod tests {
             |mapping, address, lines| NamedFrame { mapping, address: FileAddr(address), lines };
         let mapping = |name: &str, kind| Mapping { name: name.into(), build_id: None, kind };
         Profile {
+            period_ns: 10_101_010,
             mappings: vec![
                 mapping("[kernel.kallsyms]", MappingKind::Kernel),
                 mapping("/usr/bin/app", MappingKind::File),

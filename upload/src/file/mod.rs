@@ -12,8 +12,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use profile::{Profile, pprof};
+use profile::pprof::{self, DecodeError, Weight};
+use profile::{Profile, pprof::message as pb};
 use tempfile::NamedTempFile;
+
+use crate::disk::without_path;
 
 pub use folded::{By, folded};
 
@@ -55,6 +58,14 @@ pub enum FileError {
         path: PathBuf,
         /// What the drawing library answered.
         source: io::Error,
+    },
+    /// What was to be drawn is no profile.
+    #[error("cannot draw {path}: {source}")]
+    Message {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: DecodeError,
     },
 }
 
@@ -115,14 +126,28 @@ impl FileSink {
     /// # Errors
     /// [`FileError`]; then there is no file, or still the one that was there before.
     pub fn write(&self, profile: &Profile) -> Result<(), FileError> {
-        replace(&self.path, &self.encode(profile)?)
+        replace(&self.path, &self.encode(profile, Weight::Samples)?)
     }
 
-    fn encode(&self, profile: &Profile) -> Result<Vec<u8>, FileError> {
+    /// Writes a message of pprof: as it is, or what is drawn of it.
+    ///
+    /// # Errors
+    /// [`FileError`], also when the message makes no sense; then there is no file, or still the one that was there before.
+    pub fn write_message(&self, message: &pb::Profile) -> Result<(), FileError> {
+        if self.format == Format::Pprof {
+            return replace(&self.path, &pprof::compress(message));
+        }
+        let weight = Weight::of(message);
+        let profile = pprof::from_message(message, weight)
+            .map_err(|source| FileError::Message { path: self.path.clone(), source })?;
+        replace(&self.path, &self.encode(&profile, weight)?)
+    }
+
+    fn encode(&self, profile: &Profile, weight: Weight) -> Result<Vec<u8>, FileError> {
         match self.format {
             Format::Pprof => Ok(pprof::encode(profile)),
             Format::Folded => Ok(folded(profile, self.by).into_bytes()),
-            Format::Svg => flamegraph::draw(profile, self.by)
+            Format::Svg => flamegraph::draw(profile, self.by, weight.unit())
                 .map_err(|source| FileError::Draw { path: self.path.clone(), source }),
         }
     }
@@ -162,12 +187,9 @@ fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
         .prefix(".everytick-")
         .permissions(Permissions::from_mode(0o666)) // less the umask
         .tempfile_in(directory)
-        .map_err(|source| {
-            // The library adds the random name of its file, which tells nobody anything.
-            let text = source.to_string();
-            let answer = text.split(" at path ").next().unwrap_or_default().to_owned();
-            let source = io::Error::new(source.kind(), answer);
-            FileError::Directory { directory: directory.to_owned(), source }
+        .map_err(|source| FileError::Directory {
+            directory: directory.to_owned(),
+            source: without_path(source),
         })
 }
 
@@ -203,5 +225,21 @@ mod tests {
         assert_eq!(names(), 0);
         sink.write(&Profile::default()).expect("written");
         assert_eq!(names(), 1);
+    }
+
+    #[test]
+    fn a_message_is_written_as_its_profile_would_be() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let profile = folded::tests::example();
+        let message = pprof::to_message(&profile, pprof::Detail::Threads);
+        for name in ["x.folded", "x.svg", "x.pb.gz"] {
+            let written = |write: &dyn Fn(&FileSink) -> Result<(), FileError>| {
+                let sink = FileSink::new(dir.path().join(name), By::Thread).expect("it can be written");
+                write(&sink).expect("written");
+                std::fs::read(sink.path()).expect("there")
+            };
+            let of_profile = written(&|sink| sink.write(&profile));
+            assert!(of_profile == written(&|sink| sink.write_message(&message)), "{name}");
+        }
     }
 }

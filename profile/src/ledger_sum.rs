@@ -1,0 +1,186 @@
+//! Ledgers added up, also those that are known by their text alone: what merged profiles carry.
+
+use crate::{CaptureLedger, Cpu, CpuTicks, Loss, TickOutcome};
+
+/// The largest number taken from a text: nobody counts further, and sums of these do not overflow.
+const COUNT_MAX: u64 = 1 << 48;
+/// Sums stop there.
+const SUM_MAX: u64 = 1 << 58;
+
+impl CaptureLedger {
+    /// Lines of its text.
+    pub const TEXT_LINES: usize = 3;
+
+    /// Reads the text that it is shown as; `None` when that is none, or does not add up. The CPUs are one by then, and how stacks
+    /// ended is not in it.
+    pub fn parse(lines: [&str; Self::TEXT_LINES]) -> Option<Self> {
+        let [due, ticks, emitted] = lines;
+        let (due, ticks_came, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
+        let (ticks, emitted_here, skipped) =
+            equation(ticks, ["ticks ", " = emitted ", " + skipped "])?;
+        let (emitted, aggregated, lost) =
+            equation(emitted, ["emitted ", " = aggregated ", " + lost "])?;
+        let cpu = CpuTicks { cpu: Cpu(0), due, ticks };
+        let mut ledger = Self { cpus: vec![cpu], aggregated, ..Self::default() };
+        for (reason, count) in &lost.reasons {
+            let loss = Loss::ALL.iter().find(|loss| loss.text() == *reason)?;
+            ledger.lost[*loss as usize] = *count;
+        }
+        for (reason, count) in &skipped.reasons {
+            let outcome = TickOutcome::ALL.iter().find(|o| o.is_skipped() && o.text() == *reason)?;
+            ledger.outcomes[*outcome as usize] = *count;
+        }
+        let full = ledger.lost(Loss::RingFull);
+        ledger.outcomes[TickOutcome::LostRingFull as usize] = full;
+        ledger.outcomes[TickOutcome::Delivered as usize] = emitted.checked_sub(full)?;
+        (ledger.received, ledger.gaps) = (emitted.checked_sub(full)?, full);
+
+        let is_consistent = missed.reasons.is_empty()
+            && (ticks_came, emitted_here) == (ticks, emitted)
+            && due == ticks + missed.count
+            && ticks == emitted + skipped.count
+            && emitted == aggregated + lost.count
+            && (ledger.skipped(), ledger.lost_total()) == (skipped.count, lost.count);
+        is_consistent.then_some(ledger)
+    }
+
+    /// Adds another one's counts, CPU by CPU.
+    pub fn add(&mut self, other: &Self) {
+        for theirs in &other.cpus {
+            match self.cpus.iter_mut().find(|ours| ours.cpu == theirs.cpu) {
+                Some(ours) => {
+                    add(&mut ours.due, theirs.due);
+                    add(&mut ours.ticks, theirs.ticks);
+                }
+                None => self.cpus.push(*theirs),
+            }
+        }
+        add_all(&mut self.outcomes, &other.outcomes);
+        add_all(&mut self.lost, &other.lost);
+        add_all(&mut self.kernel_ends, &other.kernel_ends);
+        add_all(&mut self.user_ends, &other.user_ends);
+        add(&mut self.received, other.received);
+        add(&mut self.gaps, other.gaps);
+        add(&mut self.aggregated, other.aggregated);
+        add(&mut self.guessed, other.guessed);
+    }
+}
+
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count).min(SUM_MAX);
+}
+
+fn add_all(sums: &mut [u64], counts: &[u64]) {
+    sums.iter_mut().zip(counts).for_each(|(sum, count)| add(sum, *count));
+}
+
+/// The last number of an equation: `7 (idle: 5, other process: 2)`.
+struct Parts<'a> {
+    count: u64,
+    reasons: Vec<(&'a str, u64)>,
+}
+
+/// Takes an equation apart at its words.
+fn equation<'a>(line: &'a str, [first, second, third]: [&str; 3]) -> Option<(u64, u64, Parts<'a>)> {
+    let (left, rest) = line.strip_prefix(first)?.split_once(second)?;
+    let (middle, right) = rest.split_once(third)?;
+    Some((number(left)?, number(middle)?, parts(right)?))
+}
+
+fn parts(text: &str) -> Option<Parts<'_>> {
+    let Some((count, reasons)) = text.split_once(" (") else {
+        return Some(Parts { count: number(text)?, reasons: Vec::new() });
+    };
+    let reasons = reasons.strip_suffix(')')?.split(", ").map(reason);
+    Some(Parts { count: number(count)?, reasons: reasons.collect::<Option<_>>()? })
+}
+
+fn reason(text: &str) -> Option<(&str, u64)> {
+    let (reason, count) = text.rsplit_once(": ")?;
+    Some((reason, number(count)?))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|count| *count <= COUNT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::StackEnd;
+
+    prop_compose! {
+        /// A ledger whose equations hold.
+        fn ledgers()(
+            skipped in prop::collection::vec(0..1000u64, TickOutcome::COUNT),
+            lost in prop::collection::vec(0..1000u64, Loss::COUNT),
+            aggregated in 0..100_000u64,
+            missed in 0..1000u64,
+        ) -> CaptureLedger {
+            let mut ledger = CaptureLedger { aggregated, ..CaptureLedger::default() };
+            ledger.lost.copy_from_slice(&lost);
+            for outcome in TickOutcome::ALL.iter().filter(|o| o.is_skipped()) {
+                ledger.outcomes[*outcome as usize] = skipped[*outcome as usize];
+            }
+            let emitted = aggregated + ledger.lost_total();
+            let full = ledger.lost(Loss::RingFull);
+            ledger.outcomes[TickOutcome::LostRingFull as usize] = full;
+            ledger.outcomes[TickOutcome::Delivered as usize] = emitted - full;
+            (ledger.received, ledger.gaps) = (emitted - full, full);
+            ledger.user_ends[StackEnd::Bottom as usize] = aggregated;
+            ledger.kernel_ends[StackEnd::Absent as usize] = aggregated;
+            let ticks = emitted + ledger.skipped();
+            ledger.cpus = vec![CpuTicks { cpu: Cpu(0), due: ticks + missed, ticks }];
+            ledger
+        }
+    }
+
+    fn read(text: &str) -> Option<CaptureLedger> {
+        CaptureLedger::parse(text.lines().collect::<Vec<_>>().try_into().ok()?)
+    }
+
+    proptest! {
+        #[test]
+        fn a_ledger_is_read_back_as_it_was_shown(ledger in ledgers()) {
+            let text = ledger.to_string();
+            let found = read(&text).expect("it is its own text");
+            prop_assert_eq!(found.to_string(), text);
+            let known = CaptureLedger { user_ends: ledger.user_ends, kernel_ends: ledger.kernel_ends, ..found };
+            prop_assert_eq!(known, ledger);
+        }
+
+        #[test]
+        fn a_sum_of_ledgers_closes(ledgers in prop::collection::vec(ledgers(), 1..5)) {
+            let mut sum = CaptureLedger::default();
+            ledgers.iter().for_each(|ledger| sum.add(ledger));
+            sum.check().expect("each of them closes");
+            prop_assert_eq!(sum.due(), ledgers.iter().map(CaptureLedger::due).sum::<u64>());
+            prop_assert_eq!(sum.missed(), ledgers.iter().map(CaptureLedger::missed).sum::<u64>());
+        }
+
+        #[test]
+        fn any_text_is_taken(lines in prop::array::uniform3("[a-z0-9 =+(),:]{0,60}")) {
+            CaptureLedger::parse([&lines[0], &lines[1], &lines[2]]);
+        }
+    }
+
+    #[test]
+    fn a_text_that_does_not_add_up_is_none() {
+        let good = "due 10 = ticks 9 + missed 1\nticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
+                    emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)";
+        assert!(read(good).is_some());
+        for (from, to) in [
+            ("missed 1", "missed 2"),
+            ("ticks 9 =", "ticks 8 ="),
+            ("idle: 2", "idle: 1"),
+            ("idle", "idleness"),
+            ("(ring full: 2, window full: 1)", ""),
+            ("aggregated 4", "aggregated 18446744073709551615"),
+            ("due 10", "due -10"),
+        ] {
+            assert_eq!(read(&good.replacen(from, to, 1)), None, "{to}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A pprof message becomes a profile again, so that what is drawn of profiles can be drawn of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexSet;
+
+use super::decode::{DecodeError, check};
+use super::message as pb;
+use super::samples::read_cut;
+use crate::labels::{COMM, CUT, GUESSED, MERGED, THREAD, is_series};
+use crate::{
+    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, NamedFrame,
+    NamedSample, Pid, Profile, SampleKey, StackEnd, StackId, Task, TaskId, Tid,
+};
+
+/// What a profile's samples are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Samples. Where all have one period, that is CPU time too.
+    Samples,
+    /// Microseconds of CPU time: right also for the sum of profiles with different periods.
+    Microseconds,
+}
+
+impl Weight {
+    /// Gives the one under which the stacks of a message compare.
+    pub fn of(message: &pb::Profile) -> Self {
+        if message.period > 0 { Self::Samples } else { Self::Microseconds }
+    }
+
+    /// What the counts are of.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Samples => "samples",
+            Self::Microseconds => "microseconds of CPU time",
+        }
+    }
+}
+
+/// Makes a message into a profile.
+///
+/// What [`to_message`](super::to_message) wrote comes back. Of other profilers' messages come the first value of each
+/// sample as its count and the last as its time; numeric labels that nobody knows here are left out.
+///
+/// # Errors
+/// [`DecodeError`] for a message whose places or ids lead nowhere.
+pub fn from_message(message: &pb::Profile, weight: Weight) -> Result<Profile, DecodeError> {
+    check(message)?;
+    let reader = Reader { message };
+    let (comments, ledger) = reader.comments();
+    let (mappings, mapping_of) = reader.mappings();
+    let (frames, frame_of) = reader.frames(&mapping_of);
+    let mut profile = Profile {
+        start_unix_ns: message.time_nanos.max(0) as u64,
+        duration_ns: message.duration_nanos.max(0) as u64,
+        period_ns: match weight {
+            Weight::Samples => message.period.max(0) as u64,
+            Weight::Microseconds => 1000,
+        },
+        mappings,
+        functions: reader.functions(),
+        frames,
+        ledger,
+        comments,
+        ..Profile::default()
+    };
+    reader.samples(&mut profile, &frame_of, weight);
+    Ok(profile)
+}
+
+/// The name of memory in which frames lie that have no mapping.
+const UNKNOWN: &str = "[unknown]";
+
+/// A message whose places and ids are checked.
+struct Reader<'a> {
+    message: &'a pb::Profile,
+}
+
+impl Reader<'_> {
+    fn text(&self, place: i64) -> &str {
+        self.message.string_table.get(place as usize).map_or("", String::as_str)
+    }
+
+    /// Takes the ledger out of the comments, which end with it.
+    fn comments(&self) -> (Vec<String>, CaptureLedger) {
+        let texts: Vec<&str> = self.message.comment.iter().map(|place| self.text(*place)).collect();
+        let (ledger, others) = split_ledger(&texts);
+        (others.into_iter().map(str::to_owned).collect(), ledger.unwrap_or_default())
+    }
+
+    /// The distinct mappings: the two halves of one are one again. Tells by id which is which.
+    fn mappings(&self) -> (Vec<Mapping>, HashMap<u64, u32>) {
+        let mut distinct: IndexSet<(&str, &str)> = IndexSet::new();
+        let mut places = HashMap::new();
+        for mapping in &self.message.mapping {
+            let known = (self.text(mapping.filename), self.text(mapping.build_id));
+            places.insert(mapping.id, distinct.insert_full(known).0 as u32);
+        }
+        if self.message.location.iter().any(|location| location.mapping_id == 0) {
+            places.insert(0, distinct.insert_full((UNKNOWN, "")).0 as u32);
+        }
+        (distinct.into_iter().map(mapping).collect(), places)
+    }
+
+    fn functions(&self) -> Vec<Function> {
+        let one = |function: &pb::Function| Function {
+            name: self.text(function.name).to_owned(),
+            system_name: self.text(function.system_name).to_owned(),
+            file: self.text(function.filename).to_owned(),
+        };
+        self.message.function.iter().map(one).collect()
+    }
+
+    /// The frames, and which is which by the id of its location.
+    fn frames(&self, mapping_of: &HashMap<u64, u32>) -> (Vec<NamedFrame>, HashMap<u64, u32>) {
+        let functions = self.message.function.iter().zip(0..);
+        let functions: HashMap<u64, u32> = functions.map(|(f, place)| (f.id, place)).collect();
+        let line = |line: &pb::Line| Line {
+            function: functions[&line.function_id],
+            line: u32::try_from(line.line).unwrap_or(0),
+        };
+        let frame = |location: &pb::Location| NamedFrame {
+            mapping: mapping_of[&location.mapping_id],
+            address: FileAddr(location.address),
+            lines: location.line.iter().map(line).collect(),
+        };
+        let locations = &self.message.location;
+        let places = locations.iter().zip(0..).map(|(location, place)| (location.id, place));
+        (locations.iter().map(frame).collect(), places.collect())
+    }
+
+    fn samples(&self, profile: &mut Profile, frame_of: &HashMap<u64, u32>, weight: Weight) {
+        let mut stacks: IndexSet<Box<[u32]>> = IndexSet::new();
+        let mut tasks: IndexSet<Task> = IndexSet::new();
+        for sample in &self.message.sample {
+            let stack = sample.location_id.iter().map(|id| frame_of[id]).collect();
+            let (task, (kernel_end, user_end), guessed) = self.labels(&sample.label);
+            let key = SampleKey {
+                task: TaskId(tasks.insert_full(task).0 as u32),
+                stack: StackId(stacks.insert_full(stack).0 as u32),
+                kernel_end,
+                user_end,
+                guessed,
+            };
+            profile.samples.push(NamedSample { key, count: count(&sample.value, weight) });
+        }
+        profile.stacks = stacks.into_iter().collect();
+        profile.tasks = tasks.into_iter().collect();
+    }
+
+    /// Reads who ran, why the parts of the stack end, and whether some of it is guessed.
+    fn labels(&self, labels: &[pb::Label]) -> (Task, (StackEnd, StackEnd), bool) {
+        let (mut series, mut thread) = (Labels::default(), "");
+        let (mut ends, mut guessed) = ((StackEnd::Bottom, StackEnd::Bottom), false);
+        let (mut pid, mut tid, mut cgroup_id) = (0, 0, 0);
+        for label in labels {
+            match (self.text(label.key), self.text(label.str)) {
+                ("pid", "") => pid = label.num as u32,
+                ("tid", "") => tid = label.num as u32,
+                ("cgroup_id", "") => cgroup_id = label.num as u64,
+                (THREAD, name) => thread = name,
+                (CUT, reason) => ends = read_cut(reason),
+                (GUESSED, _) => guessed = true,
+                (key, text) if is_series(key) => series.set(key, text),
+                _ => {}
+            }
+        }
+        let comm = series.get(COMM).or(series.get(MERGED).map(|_| "[merged]")).unwrap_or_default();
+        let (comm, labels) = (comm.into(), Arc::new(series));
+        let (pid, tid, thread) = (Pid(pid), Tid(tid), thread.into());
+        (Task { pid, tid, comm, thread, cgroup_id, labels }, ends, guessed)
+    }
+}
+
+fn mapping((name, build_id): (&str, &str)) -> Mapping {
+    let kind = match name {
+        "[kernel.kallsyms]" => MappingKind::Kernel,
+        "" => MappingKind::Memory,
+        name if name.starts_with('[') || name.starts_with("//anon") => MappingKind::Memory,
+        _ => MappingKind::File,
+    };
+    Mapping { name: name.to_owned(), build_id: BuildId::from_hex(build_id), kind }
+}
+
+/// No sample stands for more: sums of such numbers do not overflow.
+const COUNT_MAX: i64 = 1 << 48;
+
+fn count(values: &[i64], weight: Weight) -> u64 {
+    let value = match weight {
+        Weight::Samples => values.first().copied(),
+        Weight::Microseconds => values.last().map(|nanoseconds| nanoseconds / 1000),
+    };
+    value.unwrap_or(0).clamp(0, COUNT_MAX) as u64
+}
+
+/// Takes the ledger out of comments, if they have one; gives the others in their order.
+pub(super) fn split_ledger<'a>(comments: &[&'a str]) -> (Option<CaptureLedger>, Vec<&'a str>) {
+    const LINES: usize = CaptureLedger::TEXT_LINES;
+    for (place, lines) in comments.windows(LINES).enumerate() {
+        let Ok(lines) = <[&str; LINES]>::try_from(lines) else { continue };
+        if let Some(ledger) = CaptureLedger::parse(lines) {
+            let others = comments[..place].iter().chain(&comments[place + LINES..]);
+            return (Some(ledger), others.copied().collect());
+        }
+    }
+    (None, comments.to_vec())
+}

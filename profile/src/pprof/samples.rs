@@ -1,0 +1,140 @@
+//! The samples of a profile as pprof has them, with their labels.
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::message as pb;
+use super::texts::Texts;
+use crate::labels::{COMM, CUT, GUESSED, THREAD};
+use crate::{Labels, NamedSample, Profile, StackEnd};
+
+/// What the label `guessed` says.
+const BY_FRAME_POINTERS: &str = "frame pointers";
+/// What comes between the reasons of a stack whose parts are both cut.
+const AND: &str = "; ";
+
+/// Which labels samples get, and so which of them are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Process, thread and cgroup by number, process and thread by name: what `record` writes.
+    Threads,
+    /// The labels of the task and no other: what the agent sends. Samples that are then equal are one.
+    Series,
+}
+
+/// Gives the samples with their labels; stacks by locations whose ids are those of frames, from 1.
+pub(super) fn samples(profile: &Profile, detail: Detail, texts: &mut Texts) -> Vec<pb::Sample> {
+    match detail {
+        Detail::Threads => by_thread(profile, texts),
+        Detail::Series => by_series(profile, texts),
+    }
+}
+
+fn by_thread(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
+    let one = |sample: &NamedSample| {
+        let labels = labels_of_thread(profile, sample, texts);
+        sample_of(profile, sample.key.stack.0, sample.count, labels)
+    };
+    profile.samples.iter().map(one).collect()
+}
+
+fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
+    let mut distinct: IndexSet<&Labels> = IndexSet::new();
+    let series: Vec<usize> =
+        profile.tasks.iter().map(|task| distinct.insert_full(&task.labels).0).collect();
+    let mut counts: IndexMap<(usize, u32, Option<String>, bool), u64> = IndexMap::new();
+    for NamedSample { key, count } in &profile.samples {
+        let cut = cut_text(key.kernel_end, key.user_end);
+        let alike = (series[key.task.0 as usize], key.stack.0, cut, key.guessed);
+        *counts.entry(alike).or_default() += count;
+    }
+    let mut out = Vec::with_capacity(counts.len());
+    for ((series, stack, cut, guessed), count) in counts {
+        let mut labels: Vec<pb::Label> =
+            distinct[series].iter().map(|(key, value)| text(texts, key, value)).collect();
+        labels.extend(quality(cut.as_deref(), guessed, texts));
+        out.push(sample_of(profile, stack, count, labels));
+    }
+    out
+}
+
+fn sample_of(profile: &Profile, stack: u32, count: u64, label: Vec<pb::Label>) -> pb::Sample {
+    let stack = &profile.stacks[stack as usize];
+    pb::Sample {
+        location_id: stack.iter().map(|frame| u64::from(*frame) + 1).collect(),
+        value: vec![count as i64, count.saturating_mul(profile.period_ns) as i64],
+        label,
+    }
+}
+
+fn labels_of_thread(
+    profile: &Profile,
+    sample: &NamedSample,
+    texts: &mut Texts,
+) -> Vec<pb::Label> {
+    let task = profile.task_of(sample);
+    let mut out = vec![
+        number(texts, "pid", task.pid.0.into()),
+        number(texts, "tid", task.tid.0.into()),
+        number(texts, "cgroup_id", task.cgroup_id),
+        text(texts, COMM, &task.comm),
+        text(texts, THREAD, &task.thread),
+    ];
+    let cut = cut_text(sample.key.kernel_end, sample.key.user_end);
+    out.extend(quality(cut.as_deref(), sample.key.guessed, texts));
+    out
+}
+
+/// The labels that say how good a stack is.
+fn quality(cut: Option<&str>, guessed: bool, texts: &mut Texts) -> Vec<pb::Label> {
+    let guessed = guessed.then_some((GUESSED, BY_FRAME_POINTERS));
+    let labels = cut.map(|cut| (CUT, cut)).into_iter().chain(guessed);
+    labels.map(|(key, value)| text(texts, key, value)).collect()
+}
+
+fn number(texts: &mut Texts, key: &str, num: u64) -> pb::Label {
+    pb::Label { key: texts.place(key), num: num as i64, ..pb::Label::default() }
+}
+
+fn text(texts: &mut Texts, key: &str, value: &str) -> pb::Label {
+    pb::Label { key: texts.place(key), str: texts.place(value), ..pb::Label::default() }
+}
+
+/// Says what of a stack is missing; `None` when nothing is.
+fn cut_text(kernel_end: StackEnd, user_end: StackEnd) -> Option<String> {
+    let parts: Vec<String> = [("kernel", kernel_end), ("user", user_end)]
+        .into_iter()
+        .filter(|(_, end)| end.is_cut())
+        .map(|(part, end)| format!("{part}: {}", end.text()))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(AND))
+}
+
+/// Reads why the kernel and the user part of a stack end. What is cut for a reason that nobody knows here has no row: it
+/// must not pass for complete.
+pub(super) fn read_cut(text: &str) -> (StackEnd, StackEnd) {
+    let mut ends = (StackEnd::Bottom, StackEnd::Bottom);
+    for part in text.split(AND) {
+        let (name, reason) = part.split_once(": ").unwrap_or(("user", part));
+        let known = StackEnd::ALL.iter().find(|end| end.is_cut() && end.text() == reason);
+        let end = known.copied().unwrap_or(StackEnd::NoRow);
+        *(if name == "kernel" { &mut ends.0 } else { &mut ends.1 }) = end;
+    }
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_stack_is_cut_is_read_back() {
+        for kernel in StackEnd::ALL {
+            for user in StackEnd::ALL {
+                let whole = |end: StackEnd| if end.is_cut() { end } else { StackEnd::Bottom };
+                let Some(text) = cut_text(*kernel, *user) else { continue };
+                assert_eq!(read_cut(&text), (whole(*kernel), whole(*user)), "{text}");
+            }
+        }
+        assert_eq!(read_cut("of a later version"), (StackEnd::Bottom, StackEnd::NoRow));
+    }
+}

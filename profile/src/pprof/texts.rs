@@ -1,0 +1,39 @@
+//! The table of texts of a pprof message.
+
+use indexmap::IndexSet;
+
+use super::message as pb;
+
+/// Longest text written, in bytes: Pyroscope's limit.
+const TEXT_MAX: usize = 65_535;
+
+/// Text kept once; the empty one is at 0.
+pub(super) struct Texts(IndexSet<String>);
+
+impl Texts {
+    pub fn new() -> Self {
+        Self(IndexSet::from([String::new()]))
+    }
+
+    /// Gives the place of a text, which is cut where it is too long.
+    pub fn place(&mut self, text: &str) -> i64 {
+        let text = &text[..text.floor_char_boundary(TEXT_MAX)];
+        match self.0.get_index_of(text) {
+            Some(place) => place as i64,
+            None => self.0.insert_full(text.to_owned()).0 as i64,
+        }
+    }
+
+    /// Gives the text at a place.
+    pub fn at(&self, place: i64) -> &str {
+        self.0.get_index(place as usize).map_or("", String::as_str)
+    }
+
+    pub fn value_type(&mut self, r#type: &str, unit: &str) -> pb::ValueType {
+        pb::ValueType { r#type: self.place(r#type), unit: self.place(unit) }
+    }
+
+    pub fn into_table(self) -> Vec<String> {
+        self.0.into_iter().collect()
+    }
+}

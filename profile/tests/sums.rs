@@ -1,0 +1,342 @@
+//! Messages of pprof are made of profiles, added up and read back: nothing is lost on the way, and nothing counted twice.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use profile::pprof::message as pb;
+use profile::pprof::{
+    Detail, MergeError, Weight, compress, decode, from_message, merge, to_message,
+};
+use profile::{
+    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, NamedFrame,
+    NamedSample, Pid, Profile, SampleKey, StackEnd, StackId, Task, TaskId, Tid,
+};
+use proptest::prelude::*;
+
+const PERIOD_NS: u64 = 10_101_010;
+const COMMS: [&str; 4] = ["nginx", "a;b", "\u{20ac}", ""];
+/// Frames: mapping, address, functions innermost first.
+const FRAMES: [(u32, u64, &[u32]); 8] = [
+    (0, 0x10, &[0]),
+    (0, 0x20, &[1, 0]),
+    (0, 0x20, &[]),
+    (1, 0x20, &[]),
+    (1, 0x30, &[2]),
+    (2, 0x30, &[2]),
+    (3, 0xffff_ffff_8100_0000, &[3]),
+    (3, 0xffff_ffff_8100_0001, &[]),
+];
+
+fn mappings() -> Vec<Mapping> {
+    let build_id = |byte| BuildId::new(&[byte; 20]);
+    let mapping = |name: &str, build_id, kind| Mapping { name: name.into(), build_id, kind };
+    vec![
+        mapping("/bin/app", build_id(1), MappingKind::File),
+        mapping("/bin/app", build_id(2), MappingKind::File),
+        mapping("[jit]", None, MappingKind::Memory),
+        mapping("[kernel.kallsyms]", build_id(3), MappingKind::Kernel),
+    ]
+}
+
+fn functions() -> Vec<Function> {
+    let function = |name: &str, file: &str| Function {
+        name: name.into(),
+        system_name: format!("_{name}"),
+        file: file.into(),
+    };
+    vec![function("main", "m.c"), function("inner", "m.c"), function("f", ""), function("idle", "")]
+}
+
+fn frames() -> Vec<NamedFrame> {
+    let line = |function: &u32| Line { function: *function, line: function * 7 };
+    let frame = |(mapping, address, functions): &(u32, u64, &[u32])| NamedFrame {
+        mapping: *mapping,
+        address: FileAddr(*address),
+        lines: functions.iter().map(line).collect(),
+    };
+    FRAMES.iter().map(frame).collect()
+}
+
+fn task(tid: u32, comm: &str, pod: u32) -> Task {
+    let pod = if pod == 0 { String::new() } else { format!("pod-{pod}") };
+    Task {
+        pid: Pid(tid / 4),
+        tid: Tid(tid),
+        comm: comm.into(),
+        thread: format!("t{tid}").into(),
+        cgroup_id: u64::MAX - u64::from(tid),
+        labels: Arc::new(Labels::from([("comm", comm), ("pod_uid", pod.as_str()), ("node", "n")])),
+    }
+}
+
+fn ends() -> impl Strategy<Value = StackEnd> {
+    // What is not there and what is complete read alike.
+    prop::sample::select(&StackEnd::ALL[1..])
+}
+
+prop_compose! {
+    fn samples()(
+        task in 0..6u32,
+        stack in 0..6u32,
+        kernel_end in ends(),
+        user_end in ends(),
+        guessed in any::<bool>(),
+        count in 1..1000u64,
+    ) -> NamedSample {
+        let (task, stack) = (TaskId(task), StackId(stack));
+        NamedSample { key: SampleKey { task, stack, kernel_end, user_end, guessed }, count }
+    }
+}
+
+prop_compose! {
+    fn profiles(period_ns: u64)(
+        tasks in prop::collection::vec((0..8u32, prop::sample::select(COMMS.to_vec()), 0..3u32), 6),
+        stacks in prop::collection::vec(prop::collection::vec(0..FRAMES.len() as u32, 0..5), 6),
+        samples in prop::collection::vec(samples(), 0..20),
+        start in 1..100u64,
+        aggregated in 0..1000u64,
+    ) -> Profile {
+        Profile {
+            start_unix_ns: start * 1_000_000_000,
+            duration_ns: 1_000_000_000,
+            period_ns,
+            mappings: mappings(),
+            functions: functions(),
+            frames: frames(),
+            stacks: stacks.into_iter().map(Vec::into_boxed_slice).collect(),
+            tasks: tasks.into_iter().map(|(tid, comm, pod)| task(tid, comm, pod)).collect(),
+            samples,
+            ledger: ledger(aggregated),
+            comments: vec!["everytick".into(), format!("window {start}")],
+        }
+    }
+}
+
+fn ledger(aggregated: u64) -> CaptureLedger {
+    let text = format!(
+        "due {aggregated} = ticks {aggregated} + missed 0\n\
+         ticks {aggregated} = emitted {aggregated} + skipped 0\n\
+         emitted {aggregated} = aggregated {aggregated} + lost 0"
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    CaptureLedger::parse(lines.try_into().unwrap()).unwrap()
+}
+
+/// A stack and its labels in words, and what its samples add up to.
+type Totals = BTreeMap<(Vec<String>, Vec<String>), Vec<i64>>;
+
+fn totals<'a>(messages: impl IntoIterator<Item = &'a pb::Profile>) -> Totals {
+    let mut totals = Totals::new();
+    for message in messages {
+        for sample in &message.sample {
+            let stack = sample.location_id.iter().map(|id| frame_in_words(message, *id)).collect();
+            let mut labels: Vec<String> =
+                sample.label.iter().map(|label| label_in_words(message, label)).collect();
+            labels.sort();
+            let sums = totals.entry((stack, labels)).or_insert(vec![0; sample.value.len()]);
+            sums.iter_mut().zip(&sample.value).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    totals
+}
+
+fn text(message: &pb::Profile, place: i64) -> &str {
+    &message.string_table[place as usize]
+}
+
+fn label_in_words(message: &pb::Profile, label: &pb::Label) -> String {
+    format!("{}={}{}", text(message, label.key), text(message, label.str), label.num)
+}
+
+fn frame_in_words(message: &pb::Profile, id: u64) -> String {
+    let location = message.location.iter().find(|location| location.id == id).unwrap();
+    let mapping = message.mapping.iter().find(|m| m.id == location.mapping_id).unwrap();
+    let (file, build_id) = (text(message, mapping.filename), text(message, mapping.build_id));
+    let mut words = format!("{file} {build_id} {:x}", location.address);
+    for line in &location.line {
+        let function = message.function.iter().find(|f| f.id == line.function_id).unwrap();
+        let name = [function.name, function.system_name, function.filename];
+        words += &format!(" {:?}:{}", name.map(|place| text(message, place)), line.line);
+    }
+    words
+}
+
+/// What stores ask of a message: ids in order, everything once, flags that are true.
+fn check(message: &pb::Profile) {
+    assert_eq!(&decode(&compress(message), 1 << 24).unwrap(), message);
+    let in_order = |ids: Vec<u64>| assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
+    in_order(message.mapping.iter().map(|m| m.id).collect());
+    in_order(message.location.iter().map(|l| l.id).collect());
+    in_order(message.function.iter().map(|f| f.id).collect());
+    let texts: HashSet<&String> = message.string_table.iter().collect();
+    assert_eq!(texts.len(), message.string_table.len());
+    assert_eq!(totals([message]).len(), message.sample.len(), "equal samples are one");
+    for location in &message.location {
+        let mapping = &message.mapping[location.mapping_id as usize - 1];
+        assert_eq!(mapping.has_functions, !location.line.is_empty());
+        let has_file = |line: &pb::Line| message.function[line.function_id as usize - 1].filename > 0;
+        assert!(!mapping.has_filenames || location.line.iter().all(has_file));
+        assert!(!mapping.has_line_numbers || location.line.iter().all(|line| line.line > 0));
+    }
+    let is_kernel = |m: &pb::Mapping| text(message, m.filename) == "[kernel.kallsyms]";
+    assert!(message.mapping.iter().map(is_kernel).is_sorted(), "the kernel comes last");
+}
+
+fn series(profiles: &[Profile]) -> Vec<pb::Profile> {
+    profiles.iter().map(|profile| to_message(profile, Detail::Series)).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_message_has_the_series_labels_and_no_sample_twice(profile in profiles(PERIOD_NS)) {
+        let message = to_message(&profile, Detail::Series);
+        check(&message);
+        let count = |message: &pb::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
+        let threads = to_message(&profile, Detail::Threads);
+        prop_assert_eq!(count(&message), count(&threads));
+        let keys: HashSet<&str> = message.sample.iter().flat_map(|sample| &sample.label)
+            .map(|label| text(&message, label.key)).collect();
+        for key in keys {
+            prop_assert!(["comm", "pod_uid", "node", "cut", "guessed"].contains(&key), "{}", key);
+        }
+    }
+
+    #[test]
+    fn a_merged_profile_is_the_sum_of_its_windows(windows in prop::collection::vec(profiles(PERIOD_NS), 1..5)) {
+        let messages = series(&windows);
+        let merged = merge(&messages).unwrap();
+        check(&merged);
+        prop_assert_eq!(totals([&merged]), totals(&messages));
+        prop_assert_eq!(merged.period, PERIOD_NS as i64);
+        let earliest = windows.iter().map(|window| window.start_unix_ns).min().unwrap();
+        prop_assert_eq!(merged.time_nanos as u64, earliest);
+        let comments: Vec<&str> = merged.comment.iter().map(|place| text(&merged, *place)).collect();
+        let aggregated = windows.iter().map(|window| window.ledger.aggregated).sum();
+        let text = ledger(aggregated).to_string();
+        prop_assert!(comments.ends_with(&text.lines().collect::<Vec<_>>()), "{:?}", comments);
+        prop_assert_eq!(comments.iter().filter(|comment| **comment == "everytick").count(), 1);
+    }
+
+    #[test]
+    fn it_does_not_matter_in_which_steps_windows_are_merged(windows in prop::collection::vec(profiles(PERIOD_NS), 3..6)) {
+        let mut messages = series(&windows);
+        let whole = merge(&messages).unwrap();
+        let half = merge(&messages[..2]).unwrap();
+        let steps = merge([half].iter().chain(&messages[2..])).unwrap();
+        prop_assert_eq!(totals([&steps]), totals([&whole]));
+        prop_assert_eq!((steps.time_nanos, steps.period), (whole.time_nanos, whole.period));
+        messages.reverse();
+        prop_assert_eq!(totals([&merge(&messages).unwrap()]), totals([&whole]));
+    }
+
+    #[test]
+    fn a_profile_is_read_back_from_its_message(profile in profiles(PERIOD_NS)) {
+        for detail in [Detail::Series, Detail::Threads] {
+            let message = to_message(&profile, detail);
+            let read = from_message(&message, Weight::of(&message)).unwrap();
+            let again = to_message(&read, detail);
+            prop_assert_eq!(totals([&again]), totals([&message]));
+            prop_assert_eq!(read.ledger.to_string(), profile.ledger.to_string());
+            prop_assert_eq!(&read.comments, &profile.comments);
+            prop_assert_eq!(&read.mappings, &profile.mappings);
+            prop_assert_eq!((again.time_nanos, again.duration_nanos), (message.time_nanos, message.duration_nanos));
+        }
+    }
+
+    #[test]
+    fn whatever_bytes_decode_is_merged_and_read_without_a_panic(
+        profile in profiles(PERIOD_NS),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        use prost::Message;
+        let mut bytes = to_message(&profile, Detail::Series).encode_to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(message) = decode(&bytes, 1 << 24) {
+            let _ = from_message(&message, Weight::of(&message));
+            let _ = merge([&message, &message]);
+        }
+    }
+}
+
+fn one_sample(period_ns: u64, count: u64) -> Profile {
+    let key = SampleKey {
+        task: TaskId(0),
+        stack: StackId(0),
+        kernel_end: StackEnd::Bottom,
+        user_end: StackEnd::Bottom,
+        guessed: false,
+    };
+    Profile {
+        start_unix_ns: 5_000_000_000,
+        duration_ns: 1_000_000_000,
+        period_ns,
+        mappings: mappings(),
+        functions: functions(),
+        frames: frames(),
+        stacks: vec![Box::new([0, 1])],
+        tasks: vec![task(1, "app", 0)],
+        samples: vec![NamedSample { key, count }],
+        ..Profile::default()
+    }
+}
+
+#[test]
+fn windows_with_different_periods_compare_by_time() {
+    let messages = series(&[one_sample(10_000_000, 3), one_sample(50_000_000, 1)]);
+    let merged = merge(&messages).unwrap();
+    assert_eq!(merged.sample[0].value, [4, 80_000_000]);
+    assert_eq!(merged.period, 0);
+    let note = "samples stand for different times (periods of 10000000, 50000000 ns): compare cpu, not samples";
+    assert!(merged.comment.iter().any(|place| text(&merged, *place) == note));
+    let weight = Weight::of(&merged);
+    let read = from_message(&merged, weight).unwrap();
+    assert_eq!((weight, read.samples[0].count), (Weight::Microseconds, 80_000));
+    assert_eq!(read.period_ns * read.samples[0].count, 80_000_000);
+}
+
+#[test]
+fn windows_of_several_machines_cover_their_span_and_not_the_sum() {
+    let mut later = one_sample(PERIOD_NS, 1);
+    later.start_unix_ns += 500_000_000;
+    let merged = merge(&series(&[one_sample(PERIOD_NS, 1), later.clone()])).unwrap();
+    assert_eq!(merged.duration_nanos, 1_500_000_000);
+    later.start_unix_ns += 60_000_000_000;
+    let merged = merge(&series(&[one_sample(PERIOD_NS, 1), later])).unwrap();
+    assert_eq!(merged.duration_nanos, 2_000_000_000);
+}
+
+#[test]
+fn what_counts_something_else_is_refused_and_changes_nothing() {
+    let ours = to_message(&one_sample(PERIOD_NS, 1), Detail::Series);
+    let mut theirs = ours.clone();
+    theirs.string_table[1] = "alloc_objects".into();
+    let mut merger = profile::pprof::Merger::default();
+    merger.add(&ours).unwrap();
+    let error = merger.add(&theirs).unwrap_err();
+    assert!(matches!(error, MergeError::SampleTypes { .. }));
+    assert_eq!(
+        error.to_string(),
+        "the profile counts alloc_objects/count, cpu/nanoseconds, others count samples/count, cpu/nanoseconds"
+    );
+    assert_eq!(totals([&merger.finish()]), totals([&ours]));
+}
+
+#[test]
+fn comments_that_differ_in_each_window_are_bounded() {
+    let windows: Vec<Profile> = (0..100)
+        .map(|number| Profile { comments: vec![format!("window {number}")], ..one_sample(1, 1) })
+        .collect();
+    let merged = merge(&series(&windows)).unwrap();
+    let comments: Vec<&str> = merged.comment.iter().map(|place| text(&merged, *place)).collect();
+    assert!(comments.contains(&"68 comments of windows left out"), "{comments:?}");
+    assert!(comments.len() < 40, "{comments:?}");
+}
+
+#[test]
+fn nothing_merged_is_an_empty_profile() {
+    let nothing = merge([]).unwrap();
+    assert_eq!(from_message(&nothing, Weight::Samples).unwrap().samples, []);
+}

@@ -1,0 +1,204 @@
+//! Where in the hierarchy the agent is, when it is in a container that sees cgroups from there.
+//!
+//! In a cgroup namespace of its own, `/proc/PID/cgroup` tells paths from the namespace's root on, and `/..` leads up from it.
+//! The names on the way up are told by nobody; but where the host's hierarchy is mounted, one directory there lists us.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Directories looked into in search of our own.
+const DIRECTORIES_MAX: usize = 20_000;
+/// How far below the root of the hierarchy a namespace is looked for.
+const DEPTH_MAX: usize = 32;
+/// The first cgroup namespace: PROC_CGROUP_INIT_INO of the kernel's linux/proc_ns.h.
+const FIRST_NAMESPACE: &str = "cgroup:[4026531835]";
+
+/// The root of our cgroup namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Root {
+    v1: Place,
+    v2: Place,
+}
+
+/// A path in hierarchies of one version; empty: the namespace begins at their root, or nobody knows where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place(String);
+
+/// Which hierarchies a path is of. Those of v1 have the same paths wherever containers have cgroup namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+impl Version {
+    /// Tells by a line of `/proc/PID/cgroup`.
+    pub fn of(line: &str) -> Self {
+        if line.starts_with("0::") { Self::V2 } else { Self::V1 }
+    }
+
+    fn file_system(self) -> &'static str {
+        match self {
+            Self::V1 => "cgroup ",
+            Self::V2 => "cgroup2 ",
+        }
+    }
+}
+
+impl Root {
+    /// Finds out where we are.
+    pub fn find() -> Self {
+        let namespace = fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
+        if namespace == Path::new(FIRST_NAMESPACE) {
+            return Self::default();
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let place = |version| Place::find(version, &mounts, &own).unwrap_or_default();
+        Self { v1: place(Version::V1), v2: place(Version::V2) }
+    }
+
+    /// Makes a path that is told from our namespace into one from the root of its hierarchy. Where our own is
+    /// not known, what leads up is left out.
+    pub(super) fn absolute<'a>(&self, path: &'a str, version: Version) -> Cow<'a, str> {
+        match version {
+            Version::V1 => self.v1.absolute(path),
+            Version::V2 => self.v2.absolute(path),
+        }
+    }
+}
+
+impl Place {
+    fn find(version: Version, mountinfo: &str, own: &str) -> Option<Self> {
+        let lines = own.lines().filter(|line| Version::of(line) == version);
+        let mut paths = lines.filter_map(|line| line.splitn(3, ':').nth(2));
+        let below = paths.find(|path| *path != "/").unwrap_or("/");
+        let us = std::process::id().to_string();
+        let mut mounts = hosts_mounts(version, mountinfo);
+        mounts.find_map(|(mount, depth)| find_in(&mount, depth, below, &us)).map(Self)
+    }
+
+    fn absolute<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let (mut base, mut rest) = (self.0.as_str(), path);
+        let is_name = |rest: &&str| rest.is_empty() || rest.starts_with('/');
+        while let Some(further) = rest.strip_prefix("/..").filter(is_name) {
+            rest = further;
+            base = base.rsplit_once('/').map_or("", |(parent, _)| parent);
+        }
+        match (base, rest) {
+            ("", "") => "/".into(),
+            ("", rest) => rest.into(),
+            (base, "" | "/") => base.to_owned().into(),
+            (base, rest) => format!("{base}{rest}").into(),
+        }
+    }
+}
+
+/// Gives where hierarchies are mounted whose root is above that of our namespace, and how far.
+fn hosts_mounts(version: Version, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
+    mountinfo.lines().filter_map(move |line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, place) = (fields.next()?, fields.next()?);
+        let is_whole = root.strip_prefix('/')?.split('/').all(|name| name == "..");
+        let is_cgroup = file_system.starts_with(version.file_system());
+        let depth = root.split('/').count() - 1;
+        (is_whole && is_cgroup && depth <= DEPTH_MAX).then(|| (place.into(), depth))
+    })
+}
+
+/// Searches a mounted hierarchy for the cgroup at this depth that has us in it, or rather below it.
+fn find_in(mount: &Path, depth: usize, below: &str, us: &str) -> Option<String> {
+    let mut level = vec![String::new()];
+    let mut looked_into = 0;
+    for _ in 0..depth {
+        let mut next = Vec::new();
+        for path in &level {
+            looked_into += 1;
+            if looked_into > DIRECTORIES_MAX {
+                return None;
+            }
+            let entries = fs::read_dir(mount.join(path.trim_start_matches('/'))).ok();
+            let entries = entries.into_iter().flatten().flatten();
+            let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
+            next.extend(names.map(|name| format!("{path}/{name}")));
+        }
+        level = next;
+    }
+    let has_us = |path: &String| {
+        let list = format!("{}{}/cgroup.procs", path.trim_start_matches('/'), below.trim_end_matches('/'));
+        fs::read_to_string(mount.join(list)).is_ok_and(|pids| pids.lines().any(|pid| pid == us))
+    };
+    level.into_iter().take(DIRECTORIES_MAX).find(has_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_from_our_place_become_paths_from_the_root() {
+        let root = Place("/kubepods/besteffort/pod1/us".into());
+        for (path, expected) in [
+            ("/", "/kubepods/besteffort/pod1/us"),
+            ("/below", "/kubepods/besteffort/pod1/us/below"),
+            ("/../sibling", "/kubepods/besteffort/pod1/sibling"),
+            ("/../../../burstable/pod2/x", "/kubepods/burstable/pod2/x"),
+            ("/../../../../system.slice/x.service", "/system.slice/x.service"),
+            ("/../../../..", "/"),
+            ("/../../../../../../x", "/x"),
+            ("/..hidden", "/kubepods/besteffort/pod1/us/..hidden"),
+        ] {
+            assert_eq!(root.absolute(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_knows_our_place_paths_begin_behind_what_leads_up() {
+        let root = Place::default();
+        for (path, expected) in [("/x/y", "/x/y"), ("/../../x", "/x"), ("/..", "/"), ("/", "/"), ("", "/")] {
+            assert_eq!(root.absolute(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_hierarchy_is_told_from_our_own() {
+        let mountinfo = "\
+            40 30 0:29 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n\
+            41 30 0:29 /../../../.. /host/cgroup ro - cgroup2 cgroup rw,nsdelegate\n\
+            42 30 0:29 /../x /part ro - cgroup2 cgroup rw\n\
+            43 30 8:1 /../.. /disk ro - ext4 /dev/sda1 rw\n\
+            44 30 0:31 /.. /host/v1/cpu ro - cgroup cgroup rw,cpu\n\
+            45 30\n";
+        let found = |version| hosts_mounts(version, mountinfo).collect::<Vec<_>>();
+        assert_eq!(found(Version::V2), [("/host/cgroup".into(), 4)]);
+        assert_eq!(found(Version::V1), [("/host/v1/cpu".into(), 1)]);
+    }
+
+    #[test]
+    fn we_are_found_in_the_hosts_hierarchy() {
+        let mount = tempfile::tempdir().expect("a directory");
+        let cgroup = |path: &str, pids: &str| {
+            let path = mount.path().join(path);
+            fs::create_dir_all(&path).expect("a directory");
+            fs::write(path.join("cgroup.procs"), pids).expect("a file");
+        };
+        cgroup("kubepods/pod1/other", "17\n18\n");
+        cgroup("kubepods/pod1/us", "");
+        cgroup("kubepods/pod1/us/below", "170\n1\n7\n");
+        cgroup("system.slice", "99\n");
+        let find = |depth, below, us| find_in(mount.path(), depth, below, us);
+        assert_eq!(find(3, "/below", "7").as_deref(), Some("/kubepods/pod1/us"));
+        assert_eq!(find(4, "/", "7").as_deref(), Some("/kubepods/pod1/us/below"));
+        assert_eq!(find(1, "/", "99").as_deref(), Some("/system.slice"));
+        assert_eq!((find(3, "/", "7"), find(1, "/", "17"), find(9, "/", "7")), (None, None, None));
+    }
+
+    #[test]
+    fn in_the_first_namespace_paths_stay_as_they_are() {
+        let is_first = fs::read_link("/proc/self/ns/cgroup").is_ok_and(|n| n == Path::new(FIRST_NAMESPACE));
+        assert!(!is_first || Root::find() == Root::default());
+    }
+}

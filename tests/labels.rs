@@ -1,0 +1,188 @@
+//! Labels of real processes: in cgroups that are named as container runtimes do, short ones, and those that are moved.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use common::{Running, alone, compile, directory, pause};
+use everytick::kernel::Settings;
+use everytick::labels::{Cgroup, Root, complete, of_machine};
+use everytick::naming::{self, NameLimits, Namer};
+use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use profile::pprof::{Detail, to_message};
+use profile::{Labels, Profile};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
+const POD: &str = "2b801b7a-5266-4386-864e-45ed71136371";
+
+/// A cgroup of the v2 hierarchy, removed with what is in it.
+struct Group(PathBuf);
+
+impl Group {
+    /// Makes it below the hierarchy's root.
+    fn make(path: &str) -> Self {
+        let group = Self(mount().join(path.trim_start_matches('/')));
+        fs::create_dir_all(&group.0).unwrap();
+        group
+    }
+
+    fn take(&self, pid: &str) {
+        fs::write(self.0.join("cgroup.procs"), pid).unwrap();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        pause(100); // what was killed leaves
+        let parents = self.0.ancestors().take_while(|parent| *parent != mount());
+        parents.for_each(|parent| drop(fs::remove_dir(parent)));
+    }
+}
+
+/// Where the hierarchy of v2 is mounted.
+fn mount() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.find(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted")[1].into()
+}
+
+/// The path of a pod's container as systemd names it, with an id of this digit.
+fn container(id: char) -> String {
+    let (uid, id) = (POD.replace('-', "_"), id.to_string().repeat(64));
+    format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope")
+}
+
+fn start() -> Session {
+    let settings = Settings { tick_limit: 100_000_000, ..Settings::machine(499) };
+    let limits = Limits { labels: true, ..Limits::default() };
+    Session::start(PROGRAM, settings, Scan::All, limits, None, None).unwrap()
+}
+
+fn name(closed: &ClosedWindow) -> Profile {
+    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let ClosedWindow { window, ledger, period, executables, .. } = closed;
+    naming::name(window, ledger.clone(), *period, executables, &mut namer).0
+}
+
+/// Samples by the labels of those that execute this file.
+fn by_labels(profile: &Profile, executable: &str) -> BTreeMap<Labels, u64> {
+    let mut counts = BTreeMap::new();
+    for sample in &profile.samples {
+        let labels = &profile.task_of(sample).labels;
+        if labels.get("executable") == Some(executable) {
+            *counts.entry((**labels).clone()).or_default() += sample.count;
+        }
+    }
+    counts
+}
+
+fn expected(executable: &str, id: char) -> Labels {
+    let (cgroup, id) = (container(id), id.to_string().repeat(64));
+    Labels::from([
+        ("cgroup", &*cgroup),
+        ("container_id", &id),
+        ("executable", executable),
+        ("pod_uid", POD),
+    ])
+}
+
+#[test]
+fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
+    let _alone = alone();
+    let (place, group) = (directory(), Group::make(&container('a')));
+    let program = compile("chain.c", place.path(), "app");
+    let running = [Running::start(&program), Running::start(&program)];
+    running.iter().for_each(|running| group.take(&running.pid()));
+    let mut session = start();
+    pause(1500);
+    let mut profile = name(&session.cut().unwrap());
+    session.finish().unwrap();
+    let counts = by_labels(&profile, "app");
+    let samples = counts[&expected("app", 'a')];
+    assert!(counts.len() == 1 && samples > 200, "{counts:?}");
+
+    assert_eq!(profile.tasks.iter().filter(|task| &*task.comm == "app").count(), 2);
+    complete(&mut profile, &of_machine(Some("node-1"), &Labels::from([("team", "web")])));
+    let message = to_message(&profile, Detail::Series);
+    let text = |place: i64| message.string_table[place as usize].as_str();
+    let mut series: BTreeMap<Labels, i64> = BTreeMap::new();
+    for sample in &message.sample {
+        let labels = sample.label.iter().map(|label| (text(label.key), text(label.str)));
+        let labels = labels.filter(|(key, _)| profile::labels::is_series(key));
+        let mut known = Labels::default();
+        labels.for_each(|(key, text)| known.set(key, text));
+        *series.entry(known).or_default() += sample.value[0];
+    }
+    let mut whole = expected("app", 'a');
+    [("comm", "app"), ("node", "node-1"), ("team", "web")].map(|(key, text)| whole.set(key, text));
+    assert_eq!(series.get(&whole), Some(&(samples as i64)), "{series:#?}");
+    assert_eq!(series.values().sum::<i64>(), profile.ledger.aggregated as i64);
+}
+
+#[test]
+fn short_processes_have_the_labels_of_their_container_and_their_own_executable() {
+    let _alone = alone();
+    let (place, group) = (directory(), Group::make(&container('b')));
+    let program = compile("short.c", place.path(), "short");
+    let script = format!("while :; do {}; done", program.display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).stdin(Stdio::null());
+    let shell = Running(shell.spawn().unwrap());
+    group.take(&shell.pid());
+    pause(100); // the one that was not moved is gone
+    let mut session = start();
+    pause(2000);
+    let profile = name(&session.cut().unwrap());
+    let counts = by_labels(&profile, "short");
+    let (right, all) = (counts[&expected("short", 'b')], counts.values().sum::<u64>());
+    assert!(all > 300 && right == all, "{right} of {all}: {counts:#?}");
+    let pids: HashSet<_> = profile.tasks.iter().filter(|t| &*t.comm == "short").map(|t| t.pid).collect();
+    assert!(pids.len() > 20, "{}", pids.len());
+    let counts = session.finish().unwrap().processes.label_counts();
+    assert!(counts.read > 20 && counts.read + counts.inherited >= pids.len() as u64, "{counts:?}");
+}
+
+#[test]
+fn a_process_that_is_moved_while_it_runs_is_labelled_by_where_it_is() {
+    let _alone = alone();
+    let place = directory();
+    let (from, to) = (Group::make(&container('a')), Group::make(&container('b')));
+    let running = Running::start(&compile("chain.c", place.path(), "moved"));
+    from.take(&running.pid());
+    let mut session = start();
+    pause(1200);
+    to.take(&running.pid());
+    pause(1200);
+    let profile = name(&session.cut().unwrap());
+    session.finish().unwrap();
+    let counts = by_labels(&profile, "moved");
+    let count = |id| counts.get(&expected("moved", id)).copied().unwrap_or(0);
+    assert!(count('a') > 100 && count('b') > 100, "{counts:#?}");
+}
+
+#[test]
+fn in_a_cgroup_namespace_whole_paths_are_told() {
+    const INSIDE: &str = "EVERYTICK_TEST_INSIDE";
+    let group = "/everytick-test/pod/container";
+    let text = "0::/../../other/x\n";
+    if std::env::var_os(INSIDE).is_some() {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert!(own.lines().any(|line| line == "0::/"), "{own}");
+        let path = |text| Cgroup::parse(text, &Root::find()).unwrap().path;
+        assert_eq!(&*path(text), "/everytick-test/other/x");
+        assert_eq!(&*path("0::/\n"), group);
+        return;
+    }
+    let place = Group::make(group);
+    let script = format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
+    let test = "in_a_cgroup_namespace_whole_paths_are_told";
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(["--exact", test]);
+    let output = command.env(INSIDE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -1,0 +1,434 @@
+//! What waits for whom: the parcels in the spool, their bound, and the counts of each sink.
+//!
+//! All in memory and under one lock, so that the ledger closes at every moment. The files
+//! are moved by whoever asks, before or after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::counts::{Counts, SinkCounts};
+use super::ledger::Reasons;
+use crate::answer::Failure;
+use crate::spool::Name;
+
+/// What a file takes at least: a file system gives room in blocks.
+const BLOCK: u64 = 4096;
+
+/// Bytes that a file of this length takes on the disk.
+pub fn on_disk(length: u64) -> u64 {
+    length.max(1).next_multiple_of(BLOCK)
+}
+
+/// The name of a sink.
+pub type SinkName = Arc<str>;
+
+/// What waits for whom.
+#[derive(Debug, Default)]
+pub struct Queues {
+    bytes_max: u64,
+    /// Bytes on the disk of all files.
+    bytes: u64,
+    files: BTreeMap<Name, Held>,
+    sinks: BTreeMap<SinkName, Queue>,
+    accepted: u64,
+    refused: Reasons,
+}
+
+/// A parcel in the spool.
+#[derive(Debug)]
+struct Held {
+    /// Bytes on the disk.
+    bytes: u64,
+    /// How many sinks have yet to get it.
+    sinks: usize,
+}
+
+/// What waits for one sink.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeSet<Name>,
+    /// The one of those that is on its way.
+    sending: Option<Name>,
+    counts: SinkCounts,
+}
+
+/// How a parcel leaves the queue of a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The sink has it, after so many bytes.
+    Delivered(u64),
+    /// The sink has it but for so many series or samples, after so many bytes.
+    Partly { bytes: u64, rejected: u64, text: String },
+    /// The sink refused it.
+    Refused(Failure, String),
+    /// It could not even be sent.
+    Lost(Failure, String),
+}
+
+impl Queues {
+    /// Nothing waits, for nobody.
+    pub fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// Changes the bound; what is beyond it goes when room is made the next time.
+    pub fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// The bound of all parcels, in bytes.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// How many parcels wait for a sink.
+    pub fn waiting(&self, sink: &str) -> u64 {
+        self.sinks.get(sink).map_or(0, |queue| queue.waiting.len() as u64)
+    }
+
+    /// Names of the sinks, in order.
+    pub fn sinks(&self) -> Vec<SinkName> {
+        self.sinks.keys().cloned().collect()
+    }
+
+    /// Adds a sink for which nothing waits.
+    pub fn add_sink(&mut self, sink: SinkName) {
+        self.sinks.entry(sink).or_default();
+    }
+
+    /// Forgets a sink and what waits for it.
+    pub fn remove_sink(&mut self, sink: &str) {
+        if let Some(queue) = self.sinks.remove(sink) {
+            queue.waiting.into_iter().for_each(|name| self.release(name));
+        }
+    }
+
+    /// Adds parcels, with their lengths, that an earlier life left for a sink.
+    pub fn found(&mut self, sink: &str, parcels: Vec<(Name, u64)>) {
+        let Some(queue) = self.sinks.get_mut(sink) else { return };
+        for (name, length) in parcels {
+            if queue.waiting.insert(name) {
+                queue.counts.ledger.found += 1;
+                hold(&mut self.files, &mut self.bytes, name, length);
+            }
+        }
+    }
+
+    /// Finds a name for a window that began then: after those of that very moment.
+    pub fn free_name(&self, start_unix_ns: u64) -> Name {
+        let named = |number| Name { start_unix_ns, number };
+        let mut same = self.files.range(named(0)..=named(u32::MAX));
+        named(same.next_back().map_or(0, |(last, _)| last.number.saturating_add(1)))
+    }
+
+    /// Drops the oldest parcels until one of this length has room, and gives their files,
+    /// to be removed. Those that are on their way stay. `None` when that leaves too little
+    /// room; then nothing is dropped.
+    pub fn make_room(&mut self, length: u64) -> Option<Vec<(SinkName, Name)>> {
+        let needed = (self.bytes + on_disk(length)).saturating_sub(self.bytes_max);
+        let sending: BTreeSet<Name> = self.sinks.values().filter_map(|q| q.sending).collect();
+        let (mut freed, mut dropped) = (0, Vec::new());
+        for (name, held) in self.files.iter().filter(|(name, _)| !sending.contains(name)) {
+            if freed >= needed {
+                break;
+            }
+            freed += held.bytes;
+            dropped.push(*name);
+        }
+        (freed >= needed).then(|| dropped.into_iter().flat_map(|name| self.give_up(name)).collect())
+    }
+
+    /// Takes a parcel from all that wait for it.
+    fn give_up(&mut self, name: Name) -> Vec<(SinkName, Name)> {
+        let mut files = Vec::new();
+        for (sink, queue) in &mut self.sinks {
+            if queue.waiting.remove(&name) {
+                queue.counts.ledger.lost.add(Failure::SpoolFull);
+                files.push((sink.clone(), name));
+            }
+        }
+        files.iter().for_each(|_| self.release(name));
+        files
+    }
+
+    /// Notes how a window of this name and length was closed: in the spool for some sinks,
+    /// lost for the others by reason.
+    pub fn closed(&mut self, name: Name, length: u64, sinks: &[(SinkName, Result<(), Failure>)]) {
+        for (sink, accepted) in sinks {
+            let Some(queue) = self.sinks.get_mut(sink) else { continue };
+            queue.counts.ledger.closed += 1;
+            match accepted {
+                Ok(()) => {
+                    queue.waiting.insert(name);
+                    hold(&mut self.files, &mut self.bytes, name, length);
+                }
+                Err(reason) => queue.counts.ledger.lost.add(*reason),
+            }
+        }
+        match sinks.iter().find_map(|(_, accepted)| accepted.err()) {
+            None => self.accepted += 1,
+            Some(reason) => self.refused.add(reason),
+        }
+    }
+
+    /// Gives the oldest parcel that waits for a sink, which is then on its way.
+    pub fn next(&mut self, sink: &str) -> Option<Name> {
+        let queue = self.sinks.get_mut(sink)?;
+        queue.sending = queue.waiting.first().copied();
+        queue.sending
+    }
+
+    /// The parcel on its way to a sink.
+    pub fn sending(&self, sink: &str) -> Option<Name> {
+        self.sinks.get(sink)?.sending
+    }
+
+    /// Notes that the parcel on its way was not delivered and waits again. `failed`: why,
+    /// when the sink was asked.
+    pub fn again(&mut self, sink: &str, failed: Option<(Failure, String)>) {
+        let Some(queue) = self.sinks.get_mut(sink) else { return };
+        queue.sending = None;
+        if let Some((reason, text)) = failed {
+            queue.counts.attempts.later.add(reason);
+            queue.counts.last_error = Some(text);
+        }
+    }
+
+    /// Notes how the parcel on its way has left.
+    pub fn ended(&mut self, sink: &str, end: End) {
+        let Some(queue) = self.sinks.get_mut(sink) else { return };
+        let Some(name) = queue.sending.take() else { return };
+        queue.waiting.remove(&name);
+        queue.counts.note(end);
+        self.release(name);
+    }
+
+    /// Notes that a damaged file was moved out of the way.
+    pub fn set_aside(&mut self, sink: &str) {
+        if let Some(queue) = self.sinks.get_mut(sink) {
+            queue.counts.set_aside += 1;
+        }
+    }
+
+    /// One sink less waits for a parcel.
+    fn release(&mut self, name: Name) {
+        let Some(held) = self.files.get_mut(&name) else { return };
+        held.sinks -= 1;
+        if held.sinks == 0 {
+            self.bytes -= held.bytes;
+            self.files.remove(&name);
+        }
+    }
+
+    /// Counts as of this moment.
+    pub fn counts(&self) -> Counts {
+        let sinks = self.sinks.iter().map(|(sink, queue)| (sink.to_string(), self.of(queue)));
+        Counts {
+            closed: self.accepted + self.refused.total(),
+            accepted: self.accepted,
+            refused: self.refused,
+            spool_bytes: self.bytes,
+            spool_bytes_max: self.bytes_max,
+            sinks: sinks.collect(),
+        }
+    }
+
+    fn of(&self, queue: &Queue) -> SinkCounts {
+        let mut counts = queue.counts.clone();
+        counts.ledger.pending = queue.waiting.len() as u64;
+        let bytes = queue.waiting.iter().filter_map(|name| self.files.get(name));
+        counts.spool_bytes = bytes.map(|held| held.bytes).sum();
+        counts.oldest_age = queue.waiting.first().map(|name| age(name.start_unix_ns));
+        counts
+    }
+}
+
+impl SinkCounts {
+    fn note(&mut self, end: End) {
+        match end {
+            End::Delivered(bytes) => {
+                self.ledger.delivered += 1;
+                self.attempts.delivered += 1;
+                self.bytes_sent += bytes;
+            }
+            End::Partly { bytes, rejected, text } => {
+                self.ledger.partly += 1;
+                self.attempts.partly += 1;
+                self.bytes_sent += bytes;
+                self.rejected += rejected;
+                self.last_error = Some(text);
+            }
+            End::Refused(reason, text) => {
+                self.ledger.lost.add(reason);
+                self.attempts.refused.add(reason);
+                self.last_error = Some(text);
+            }
+            End::Lost(reason, text) => {
+                self.ledger.lost.add(reason);
+                self.last_error = Some(text);
+            }
+        }
+    }
+}
+
+/// Notes that one more sink waits for a file.
+fn hold(files: &mut BTreeMap<Name, Held>, bytes: &mut u64, name: Name, length: u64) {
+    let held = files.entry(name).or_insert_with(|| {
+        *bytes += on_disk(length);
+        Held { bytes: on_disk(length), sinks: 0 }
+    });
+    held.sinks += 1;
+}
+
+/// How long ago a moment was; nothing for one to come.
+fn age(unix_ns: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_nanos(unix_ns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(start_unix_ns: u64) -> Name {
+        Name { start_unix_ns, number: 0 }
+    }
+
+    /// Queues for sinks `a` and `b` with room for three parcels of one block.
+    fn queues() -> Queues {
+        let mut queues = Queues::new(3 * BLOCK);
+        queues.add_sink("a".into());
+        queues.add_sink("b".into());
+        queues
+    }
+
+    /// Has the spool accept a parcel for all sinks and gives the files that it dropped.
+    fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
+        let dropped = queues.make_room(1).expect("there is room");
+        let name = queues.free_name(start_unix_ns);
+        let sinks: Vec<_> = queues.sinks().into_iter().map(|sink| (sink, Ok(()))).collect();
+        queues.closed(name, 1, &sinks);
+        queues.counts().check().expect("the ledger closes");
+        dropped.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns)).collect()
+    }
+
+    fn deliver(queues: &mut Queues, sink: &str) -> Option<u64> {
+        let name = queues.next(sink)?;
+        queues.ended(sink, End::Delivered(10));
+        queues.counts().check().expect("the ledger closes");
+        Some(name.start_unix_ns)
+    }
+
+    #[test]
+    fn each_sink_gets_all_parcels_oldest_first() {
+        let mut queues = queues();
+        for start in [3, 1, 2] {
+            assert!(accept(&mut queues, start).is_empty());
+        }
+        for sink in ["a", "b"] {
+            let all: Vec<_> = std::iter::from_fn(|| deliver(&mut queues, sink)).collect();
+            assert_eq!(all, [1, 2, 3]);
+        }
+        let counts = queues.counts();
+        assert_eq!((counts.spool_bytes, counts.accepted, counts.pending()), (0, 3, 0));
+        assert_eq!(counts.sinks["a"].bytes_sent, 30);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_is_lost_to_those_that_still_wait_for_it() {
+        let mut queues = queues();
+        for start in 1..=3 {
+            accept(&mut queues, start);
+        }
+        deliver(&mut queues, "b");
+        assert_eq!(accept(&mut queues, 4), ["a1"]);
+        assert_eq!(accept(&mut queues, 5), ["a2", "b2"]);
+        let counts = queues.counts();
+        assert_eq!(counts.sinks["a"].ledger.lost.count(Failure::SpoolFull), 2);
+        assert_eq!(counts.sinks["b"].ledger.lost.count(Failure::SpoolFull), 1);
+        assert_eq!(counts.spool_bytes, counts.spool_bytes_max);
+    }
+
+    #[test]
+    fn a_quick_sink_does_not_make_room_for_a_slow_one() {
+        let mut queues = queues();
+        for start in 1..=3 {
+            accept(&mut queues, start);
+            deliver(&mut queues, "b");
+        }
+        assert_eq!(queues.counts().spool_bytes, 3 * BLOCK);
+        assert_eq!(accept(&mut queues, 4), ["a1"]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_dropped() {
+        let mut queues = queues();
+        for start in 1..=3 {
+            accept(&mut queues, start);
+        }
+        assert_eq!(queues.next("a"), Some(name(1)));
+        assert_eq!(accept(&mut queues, 4), ["a2", "b2"]);
+        queues.again("a", Some((Failure::Timeout, "slow".into())));
+        assert_eq!(accept(&mut queues, 5), ["a1", "b1"]);
+        let counts = queues.counts();
+        assert_eq!(counts.sinks["a"].attempts.later.count(Failure::Timeout), 1);
+        assert_eq!(counts.sinks["a"].last_error.as_deref(), Some("slow"));
+    }
+
+    #[test]
+    fn a_parcel_for_which_no_room_can_be_made_drops_nothing() {
+        let mut queues = queues();
+        for start in 1..=3 {
+            accept(&mut queues, start);
+        }
+        queues.next("a");
+        assert_eq!(queues.make_room(3 * BLOCK), None);
+        assert_eq!(queues.counts().pending(), 6);
+    }
+
+    #[test]
+    fn windows_of_one_moment_have_names_of_their_own() {
+        let mut queues = queues();
+        accept(&mut queues, 7);
+        accept(&mut queues, 7);
+        assert_eq!(queues.free_name(7).number, 2);
+        assert_eq!(queues.counts().pending(), 4);
+    }
+
+    #[test]
+    fn a_sink_that_goes_lets_go_of_its_parcels() {
+        let mut queues = queues();
+        accept(&mut queues, 1);
+        deliver(&mut queues, "b");
+        queues.next("a");
+        queues.remove_sink("a");
+        assert_eq!(queues.counts().spool_bytes, 0);
+        queues.ended("a", End::Delivered(1)); // too late to count
+        queues.counts().check().expect("the ledger closes");
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_counts_once_for_each_sink() {
+        let mut queues = queues();
+        queues.found("a", vec![(name(1), 5_000), (name(2), 1)]);
+        queues.found("b", vec![(name(2), 1)]);
+        let counts = queues.counts();
+        counts.check().expect("the ledger closes");
+        assert_eq!((counts.spool_bytes, counts.pending()), (3 * BLOCK, 3));
+        assert_eq!(counts.sinks["a"].spool_bytes, 3 * BLOCK);
+        assert_eq!(accept(&mut queues, 3), ["a1"]);
+    }
+
+    #[test]
+    fn a_window_that_one_sink_lost_is_refused_and_the_others_have_it() {
+        let mut queues = queues();
+        let sinks = [("a".into(), Err(Failure::DiskFull)), ("b".into(), Ok(()))];
+        queues.closed(name(1), 1, &sinks);
+        let counts = queues.counts();
+        counts.check().expect("the ledger closes");
+        assert_eq!(counts.refused.count(Failure::DiskFull), 1);
+        assert_eq!(counts.sinks["a"].ledger.lost.total(), 1);
+        assert_eq!(counts.sinks["b"].ledger.pending, 1);
+    }
+}

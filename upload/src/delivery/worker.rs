@@ -1,0 +1,350 @@
+//! The worker of one sink: a thread that delivers its parcels, oldest first.
+//!
+//! Each sink has a thread and a runtime of its own. So a sink that hangs, blocks or panics
+//! delays nobody else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Shared;
+use super::complaints::{Complaints, one_line};
+use super::pace::{BackOff, Pace};
+use super::queues::{End, SinkName};
+use crate::answer::{Answer, Failure};
+use crate::debuginfo::DebugInfo;
+use crate::parcel::Parcel;
+use crate::sinks::{Sink, SinkSettings, StartError};
+use crate::spool::{Name, Unreadable};
+
+/// What a worker is told; the latest counts. Anything new also ends a wait.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// How to deliver.
+    pub settings: Arc<SinkSettings>,
+    /// When to stop at the latest. Until then what waits is delivered without a rest, as
+    /// long as that works.
+    pub stop_at: Option<Instant>,
+}
+
+/// A worker, as the delivery holds it. It stops at once when this is dropped.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its orders.
+    pub orders: watch::Sender<Orders>,
+    /// Told when a parcel has come.
+    pub wake: Arc<Notify>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+}
+
+/// What a worker is made of.
+pub struct Parts {
+    pub name: SinkName,
+    pub settings: Arc<SinkSettings>,
+    pub debug_info: Option<Arc<dyn DebugInfo>>,
+    pub shared: Arc<Shared>,
+    pub pace: Pace,
+}
+
+struct Worker {
+    parts: Parts,
+    sink: Sink,
+    orders: watch::Receiver<Orders>,
+    wake: Arc<Notify>,
+    back_off: BackOff,
+    complaints: Complaints,
+    /// To wait before the first parcel.
+    first_wait: Duration,
+}
+
+/// What comes after a parcel.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The next one, after a rest.
+    Next(Duration),
+    /// The same again, after a wait. `asked`: the server asked for it.
+    Again { wait: Duration, asked: bool },
+    /// Nothing: the time is over.
+    Stop,
+}
+
+/// Makes a sink and starts its worker.
+///
+/// # Errors
+/// [`StartError`] of the sink or for want of a thread.
+pub fn start(parts: Parts) -> Result<Handle, StartError> {
+    let name = parts.name.clone();
+    let no_thread = |source| StartError::Thread { name: name.to_string(), source };
+    let runtime = runtime().map_err(no_thread)?;
+    let wake = Arc::new(Notify::new());
+    let first = Orders { settings: parts.settings.clone(), stop_at: None };
+    let (orders, received) = watch::channel(first);
+    let (tell, told) = mpsc::channel();
+    let notified = wake.clone();
+    let work = move || {
+        let made = make_sink(&runtime, &parts.settings, parts.debug_info.as_ref());
+        match made {
+            Ok(sink) => {
+                let _ = tell.send(Ok(()));
+                Worker::new(parts, sink, received, notified).work(&runtime);
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
+    };
+    let thread = thread::Builder::new().name("everytick-sink".into()).spawn(work);
+    let thread = thread.map_err(no_thread)?;
+    let died = || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
+    told.recv().unwrap_or_else(|_| Err(died()))?;
+    Ok(Handle { orders, wake, thread })
+}
+
+/// Makes a sink and drops it: for its errors.
+///
+/// # Errors
+/// [`StartError`] of the sink.
+pub fn check(name: &str, settings: &SinkSettings) -> Result<(), StartError> {
+    let no_thread = |source| StartError::Thread { name: name.to_owned(), source };
+    let runtime = runtime().map_err(no_thread)?;
+    make_sink(&runtime, settings, None).map(drop)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn make_sink(
+    runtime: &Runtime,
+    settings: &SinkSettings,
+    debug_info: Option<&Arc<dyn DebugInfo>>,
+) -> Result<Sink, StartError> {
+    let _within = runtime.enter();
+    Sink::new(settings, debug_info)
+}
+
+impl Worker {
+    fn new(
+        parts: Parts,
+        sink: Sink,
+        orders: watch::Receiver<Orders>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        let back_off = BackOff::new(parts.pace, fastrand::Rng::new());
+        let (complaints, first_wait) = (Complaints::default(), Duration::ZERO);
+        Self { parts, sink, orders, wake, back_off, complaints, first_wait }
+    }
+
+    /// Delivers until it is told to stop. A panic costs the parcel that caused it.
+    fn work(mut self, runtime: &Runtime) {
+        while catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run()))).is_err() {
+            self.panicked();
+        }
+    }
+
+    async fn run(&mut self) {
+        let first_wait = std::mem::take(&mut self.first_wait);
+        if !first_wait.is_zero() {
+            self.make_anew();
+            self.rest(first_wait).await;
+        }
+        while let Some(name) = self.next().await {
+            self.follow_settings();
+            let was_stopping = self.is_stopping();
+            match self.deliver(name).await {
+                Step::Next(rest) => self.rest(rest).await,
+                Step::Again { .. } if was_stopping => return,
+                Step::Again { wait, asked } => {
+                    self.rest(wait).await;
+                    if asked && self.is_stopping() {
+                        return;
+                    }
+                }
+                Step::Stop => return,
+            }
+        }
+    }
+
+    /// Waits for a parcel. `None` when there will be none, or no time for it.
+    async fn next(&mut self) -> Option<Name> {
+        loop {
+            if self.orders.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
+                return None;
+            }
+            if let Some(name) = self.parts.shared.queues().next(&self.parts.name) {
+                return Some(name);
+            }
+            if self.is_stopping() {
+                return None;
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                _ = self.orders.changed() => {}
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.orders.borrow().stop_at.is_some() || self.orders.has_changed().is_err()
+    }
+
+    /// Waits; new orders end it early.
+    async fn rest(&mut self, duration: Duration) {
+        if self.is_stopping() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(duration) => {}
+            _ = self.orders.changed() => self.back_off.reset(),
+        }
+    }
+
+    /// Makes the sink anew when its settings have changed.
+    fn follow_settings(&mut self) {
+        let settings = self.orders.borrow().settings.clone();
+        if *settings != *self.parts.settings {
+            self.parts.settings = settings;
+            self.make_anew();
+        }
+    }
+
+    /// The settings were checked before; should they fail nevertheless, the old sink stays.
+    fn make_anew(&mut self) {
+        match Sink::new(&self.parts.settings, self.parts.debug_info.as_ref()) {
+            Ok(sink) => self.sink = sink,
+            Err(error) => self.complain("keeps its settings", Failure::Defect, &error.to_string()),
+        }
+    }
+
+    async fn deliver(&mut self, name: Name) -> Step {
+        let parcel = match self.parts.shared.spool.read(&self.parts.name, name) {
+            Ok(parcel) => parcel,
+            Err(unreadable) => return self.unreadable(name, unreadable),
+        };
+        match self.send_in_time(&parcel).await {
+            Some(answer) => self.follow(name, answer),
+            None => {
+                self.parts.shared.queues().again(&self.parts.name, None);
+                Step::Stop
+            }
+        }
+    }
+
+    /// `None` when the time to stop came first.
+    async fn send_in_time(&mut self, parcel: &Parcel) -> Option<Answer> {
+        let mut orders = self.orders.clone();
+        tokio::select! {
+            answer = self.sink.send(parcel) => Some(answer),
+            () = time_to_stop(&mut orders) => None,
+        }
+    }
+
+    fn follow(&mut self, name: Name, answer: Answer) -> Step {
+        match answer {
+            Answer::Delivered { bytes } => {
+                self.leave(name, End::Delivered(bytes));
+                self.over();
+                self.go_on(bytes)
+            }
+            Answer::Partly { bytes, rejected, text } => {
+                let text = one_line(&text);
+                self.complain("a part of a window is lost", Failure::Rejected, &text);
+                self.leave(name, End::Partly { bytes, rejected, text });
+                self.go_on(bytes)
+            }
+            Answer::Refused { reason, text } => {
+                let text = one_line(&text);
+                self.complain("a window is lost", reason, &text);
+                self.leave(name, End::Refused(reason, text));
+                self.go_on(0)
+            }
+            Answer::Later { reason, after, text } => self.again(reason, after, &one_line(&text)),
+        }
+    }
+
+    fn go_on(&mut self, bytes: u64) -> Step {
+        self.back_off.reset();
+        Step::Next(self.parts.pace.rest(bytes))
+    }
+
+    fn again(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> Step {
+        self.complain("windows wait in the spool", reason, text);
+        self.parts.shared.queues().again(&self.parts.name, Some((reason, text.to_owned())));
+        Step::Again { wait: self.back_off.next(after), asked: after.is_some() }
+    }
+
+    /// Takes a parcel out of the spool, first its file, then its name.
+    fn leave(&mut self, name: Name, end: End) {
+        if let Err(error) = self.parts.shared.spool.remove(&self.parts.name, name) {
+            let what = "a window that has left the spool cannot be removed, and may come twice";
+            self.complain(what, Failure::of_disk(&error), &error.to_string());
+        }
+        self.parts.shared.queues().ended(&self.parts.name, end);
+    }
+
+    fn unreadable(&mut self, name: Name, unreadable: Unreadable) -> Step {
+        let text = format!("{name} in the spool cannot be read: {unreadable}");
+        match unreadable {
+            Unreadable::Disk(error) => return self.again(Failure::of_disk(&error), None, &text),
+            Unreadable::Damaged(_) => self.set_aside(name),
+            Unreadable::Gone => {}
+        }
+        self.complain("a window is lost", Failure::Damaged, &text);
+        self.leave(name, End::Lost(Failure::Damaged, text));
+        Step::Next(Duration::ZERO)
+    }
+
+    fn set_aside(&mut self, name: Name) {
+        match self.parts.shared.spool.set_aside(&self.parts.name, name) {
+            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.name),
+            Err(error) => {
+                let what = "a damaged file of the spool cannot be set aside";
+                self.complain(what, Failure::of_disk(&error), &error.to_string());
+            }
+        }
+    }
+
+    /// Gives up the parcel that made the sink panic; its file is kept for a report.
+    fn panicked(&mut self) {
+        let sending = self.parts.shared.queues().sending(&self.parts.name);
+        if let Some(name) = sending {
+            self.set_aside(name);
+            let text = format!("the sink panicked with {name}");
+            self.complain("a window is lost", Failure::Defect, &text);
+            self.leave(name, End::Lost(Failure::Defect, text));
+        }
+        self.first_wait = self.back_off.next(None);
+    }
+
+    /// Tells that the sink takes windows, if it was told that it does not.
+    fn over(&mut self) {
+        let Parts { name, shared, .. } = &self.parts;
+        self.complaints.over(|| {
+            let waiting = shared.queues().waiting(name);
+            format!("the sink `{name}` takes windows again; {waiting} more wait")
+        });
+    }
+
+    fn who(&self) -> String {
+        format!("the sink `{}`", self.parts.name)
+    }
+
+    fn complain(&mut self, what: &str, reason: Failure, text: &str) {
+        self.complaints.of(&self.who(), what, reason, text);
+    }
+}
+
+/// Waits until it is time to stop, or nobody is there any more who could tell.
+async fn time_to_stop(orders: &mut watch::Receiver<Orders>) {
+    let stop_at = match orders.wait_for(|orders| orders.stop_at.is_some()).await {
+        Ok(orders) => orders.stop_at,
+        Err(_) => None,
+    };
+    if let Some(at) = stop_at {
+        sleep_until(at).await;
+    }
+}

@@ -1,0 +1,155 @@
+//! Names of windows: when they began, in UTC, like `20261125T014400.123Z.pb.gz`.
+
+/// What the names of windows end in.
+const ENDING: &str = ".pb.gz";
+/// Most windows that began in one millisecond.
+const NUMBER_MAX: u32 = 999;
+
+const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
+
+/// A window's name: the millisecond in which it began, and its number among those of
+/// that millisecond. Sorted by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// 0 for the first, which has no number in its name.
+    pub number: u32,
+}
+
+impl Stamp {
+    /// The first name for a window that began so many nanoseconds after 1970.
+    pub fn of(start_unix_ns: u64) -> Self {
+        Self { unix_ms: start_unix_ns / 1_000_000, number: 0 }
+    }
+
+    /// The next name for the same millisecond, when there is one.
+    pub fn next(self) -> Option<Self> {
+        (self.number < NUMBER_MAX).then_some(Self { number: self.number + 1, ..self })
+    }
+
+    /// Nanoseconds since 1970 at which its millisecond begins.
+    pub fn unix_ns(self) -> u64 {
+        self.unix_ms.saturating_mul(1_000_000)
+    }
+
+    /// The name of the file.
+    pub fn file_name(self) -> String {
+        let (year, month, day) = date_of(self.unix_ms / MS_PER_DAY);
+        let ms = self.unix_ms % MS_PER_DAY;
+        let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+        let number = if self.number == 0 { String::new() } else { format!("-{}", self.number) };
+        format!(
+            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{:03}Z{number}{ENDING}",
+            ms % 1_000
+        )
+    }
+
+    /// Reads the name of a file; `None` for any that [`Stamp::file_name`] does not give.
+    pub fn parse(file_name: &str) -> Option<Self> {
+        let (time, number) = file_name.strip_suffix(ENDING)?.split_once('Z')?;
+        let number = match number.strip_prefix('-') {
+            Some(number) => number.parse().ok()?,
+            None => 0,
+        };
+        let digits = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
+        let days = days_of(digits(0, 4)?, digits(4, 6)?, digits(6, 8)?)?;
+        let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);
+        let ms = ((hour * 60 + minute) * 60 + second) * 1_000 + digits(16, 19)?;
+        let stamp = Self { unix_ms: days * MS_PER_DAY + ms, number };
+        (stamp.file_name() == file_name).then_some(stamp)
+    }
+}
+
+/// Year, month and day of so many days after 1970.
+///
+/// Years begin in March here, so that a leap day is the last of its year.
+/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// Days from 1970 to a date; `None` before 1970 and for months that do not exist.
+/// Source: as [`date_of`], `days_from_civil`.
+fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    if year < 1_970 || !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let march_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks the name of a moment, there and back.
+    fn check(unix_ms: u64, number: u32, expect: &str) {
+        let stamp = Stamp { unix_ms, number };
+        assert_eq!(stamp.file_name(), expect);
+        assert_eq!(Stamp::parse(expect), Some(stamp));
+    }
+
+    #[test]
+    fn names_are_moments_in_utc() {
+        // Seconds as `date -u -d '2026-11-25 01:44:00' +%s` tells them.
+        check(0, 0, "19700101T000000.000Z.pb.gz");
+        check(1_795_571_040_123, 0, "20261125T014400.123Z.pb.gz");
+        check(1_795_571_040_123, 7, "20261125T014400.123Z-7.pb.gz");
+        check(951_782_400_000, 0, "20000229T000000.000Z.pb.gz");
+        check(4_107_542_399_999, 0, "21000228T235959.999Z.pb.gz");
+    }
+
+    #[test]
+    fn each_day_of_four_centuries_comes_back() {
+        for day in 0..146_097 {
+            let (year, month, day_of_month) = date_of(day);
+            assert_eq!(days_of(year, month, day_of_month), Some(day));
+        }
+    }
+
+    #[test]
+    fn other_names_are_foreign() {
+        for name in [
+            "",
+            ".pb.gz",
+            "Z.pb.gz",
+            "profile.pb.gz",
+            "20261125T014400.123Z.pb",
+            "20261125T014400.123Z-0.pb.gz",
+            "20261125T014400.123Z-07.pb.gz",
+            "20261125 014400.123Z.pb.gz",
+            "20261325T014400.123Z.pb.gz",
+            "20260230T014400.123Z.pb.gz",
+            "20261125T254400.123Z.pb.gz",
+            "19691231T235959.999Z.pb.gz",
+            "2026112ТT014400.123Z.pb.gz",
+            "+0261125T014400.123Z.pb.gz",
+        ] {
+            assert_eq!(Stamp::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_millisecond_has_room_for_a_thousand_windows() {
+        let mut stamp = Stamp::of(1_500_000);
+        let mut names = 1;
+        while let Some(next) = stamp.next() {
+            stamp = next;
+            names += 1;
+        }
+        assert_eq!((names, stamp.unix_ns()), (1_000, 1_000_000));
+    }
+}

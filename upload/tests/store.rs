@@ -1,0 +1,231 @@
+//! The sink `file`, through the delivery: what lies in its directory, and who can read it.
+#![allow(clippy::unwrap_used)] // a test may die
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use profile::pprof::message as pb;
+use upload::delivery::{Delivery, NamedSink, Settings};
+use upload::directory::{self, Listing, windows_in};
+use upload::{Parcel, SinkSettings, spool};
+
+const SECOND: u64 = 1_000_000_000;
+/// 2026-11-25 01:44:00 UTC.
+const START: u64 = 1_795_571_040 * SECOND;
+
+/// A window of 10 s with one stack, `count` times, in a function of this name.
+fn window(start_unix_ns: u64, count: i64, function: &str) -> Parcel {
+    let texts = ["", "samples", "count", "cpu", "nanoseconds", "comm", "prog", function];
+    let value = |r#type, unit| pb::ValueType { r#type, unit };
+    let profile = pb::Profile {
+        sample_type: vec![value(1, 2), value(3, 4)],
+        sample: vec![pb::Sample {
+            location_id: vec![1],
+            value: vec![count, count * 10_000_000],
+            label: vec![pb::Label { key: 5, str: 6, ..Default::default() }],
+        }],
+        location: vec![pb::Location {
+            id: 1,
+            mapping_id: 0,
+            address: 16,
+            line: vec![pb::Line { function_id: 1, line: 3 }],
+        }],
+        function: vec![pb::Function { id: 1, name: 7, system_name: 7, filename: 0 }],
+        string_table: texts.map(String::from).into(),
+        time_nanos: start_unix_ns as i64,
+        duration_nanos: 10 * SECOND as i64,
+        period_type: Some(value(3, 4)),
+        period: 10_000_000,
+        ..Default::default()
+    };
+    Parcel { profile }
+}
+
+/// Delivers these windows into a store of these settings.
+fn deliver(root: &Path, settings: directory::Settings, parcels: &[Parcel]) {
+    let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
+    let spool = spool::Settings { directory: root.join("spool"), ..Default::default() };
+    let settings = Settings { spool, sinks };
+    let delivery = start(&settings);
+    for parcel in parcels {
+        delivery.accept(parcel).unwrap();
+    }
+    let counts = delivery.stop(Duration::from_secs(60));
+    counts.check().unwrap();
+    assert_eq!(counts.sinks["files"].ledger.delivered, parcels.len() as u64, "{counts:#?}");
+}
+
+fn start(settings: &Settings) -> Delivery {
+    let start = Instant::now();
+    loop {
+        match Delivery::start(settings, None) {
+            Err(upload::StartError::InUse(_)) if start.elapsed() < Duration::from_secs(60) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            started => return started.unwrap(),
+        }
+    }
+}
+
+fn store(root: &Path) -> directory::Settings {
+    directory::Settings { directory: root.join("store"), ..Default::default() }
+}
+
+fn names(store: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(store).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn starts(listing: &Listing) -> Vec<u64> {
+    listing.windows.iter().map(|window| (window.start_unix_ns - START) / SECOND).collect()
+}
+
+#[test]
+fn each_window_is_a_file_that_go_tool_pprof_reads() {
+    let root = tempfile::tempdir().unwrap();
+    deliver(root.path(), store(root.path()), &[window(START + 123_456_789, 7, "busy_loop")]);
+    let path = root.path().join("store/20261125T014400.123Z.pb.gz");
+    let output = Command::new("go")
+        .args(["tool", "pprof", "-top", "-sample_index=samples"])
+        .arg(&path)
+        .output()
+        .expect("go is installed by ./dev setup");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Duration: 10s"), "{text}");
+    let line = text.lines().find(|line| line.contains("busy_loop")).unwrap();
+    assert!(line.trim_start().starts_with("7 "), "{line}");
+}
+
+#[test]
+fn a_restart_keeps_the_windows_and_a_range_of_time_finds_them() {
+    let root = tempfile::tempdir().unwrap();
+    for life in 0..3 {
+        let number = |n: u64| START + (life * 3 + n) * 10 * SECOND;
+        let parcels: Vec<_> = (0..3).map(|n| window(number(n), 1, "f")).collect();
+        deliver(root.path(), store(root.path()), &parcels);
+    }
+    let store = root.path().join("store");
+    let all = windows_in(&store, 0, u64::MAX).unwrap();
+    assert_eq!(starts(&all), [0, 10, 20, 30, 40, 50, 60, 70, 80]);
+    assert!(all.windows.iter().all(|window| window.duration_ns == 10 * SECOND));
+    let middle = windows_in(&store, START + 20 * SECOND, START + 50 * SECOND).unwrap();
+    assert_eq!(starts(&middle), [20, 30, 40]);
+    let first = windows_in(&store, 0, START + 20 * SECOND).unwrap();
+    let last = windows_in(&store, START + 50 * SECOND, u64::MAX).unwrap();
+    assert_eq!([starts(&first), starts(&middle), starts(&last)].concat(), starts(&all));
+    assert_eq!(windows_in(&store, START, START).unwrap(), Listing::default());
+    assert!(windows_in(&root.path().join("nowhere"), 0, u64::MAX).is_err());
+}
+
+#[test]
+fn a_window_that_comes_again_takes_the_place_of_its_copy() {
+    let root = tempfile::tempdir().unwrap();
+    let parcels = [window(START, 1, "f"), window(START + 1, 2, "f"), window(START, 3, "f")];
+    deliver(root.path(), store(root.path()), &parcels);
+    let store = root.path().join("store");
+    assert_eq!(names(&store), ["20261125T014400.000Z-1.pb.gz", "20261125T014400.000Z.pb.gz"]);
+    let all = windows_in(&store, START, START + 2).unwrap();
+    let counts: Vec<i64> = all
+        .windows
+        .iter()
+        .map(|window| directory::read(&window.path).unwrap().sample[0].value[0])
+        .collect();
+    assert_eq!(counts, [3, 2]);
+}
+
+#[test]
+fn the_store_stays_within_its_size() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = directory::Settings { bytes_max: 4 * 4096, ..store(root.path()) };
+    let parcels: Vec<_> = (0..10).map(|n| window(START + n * SECOND, 1, "f")).collect();
+    deliver(root.path(), settings, &parcels);
+    let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();
+    assert_eq!(starts(&left), [6, 7, 8, 9]);
+}
+
+#[test]
+fn windows_that_are_too_old_go() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = directory::Settings { age_max_seconds: 25, ..store(root.path()) };
+    let old = 1_000_000 * SECOND; // long ago, so that now is later than any of them
+    let parcels: Vec<_> = (0..6).map(|n| window(old + n * 10 * SECOND, 1, "f")).collect();
+    deliver(root.path(), settings, &parcels);
+    let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();
+    let starts: Vec<u64> = left.windows.iter().map(|w| (w.start_unix_ns - old) / SECOND).collect();
+    assert_eq!(starts, [30, 40, 50]);
+}
+
+#[test]
+fn a_clock_that_leaped_ahead_for_a_moment_removes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let year = 365 * 24 * 60 * 60 * SECOND;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = now.as_nanos() as u64;
+    deliver(root.path(), store(root.path()), &[window(now, 1, "f"), window(now + year, 1, "f")]);
+    assert_eq!(names(&root.path().join("store")).len(), 2);
+}
+
+#[test]
+fn foreign_files_are_passed_over_and_damaged_windows_counted() {
+    let root = tempfile::tempdir().unwrap();
+    deliver(root.path(), store(root.path()), &[window(START, 1, "f"), window(START + SECOND, 1, "f")]);
+    let store = root.path().join("store");
+    let file = |name: &str| -> PathBuf { store.join(name) };
+    std::fs::write(file("notes.txt"), "mine").unwrap();
+    std::fs::create_dir(file("20261125T014400.500Z.pb.gz")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", file("20261125T014400.501Z.pb.gz")).unwrap();
+    std::fs::write(file("20261125T014400.600Z.pb.gz"), "").unwrap();
+    std::fs::write(file("20261125T014400.700Z.pb.gz"), "no profile").unwrap();
+    std::fs::copy(file("20261125T014400.000Z.pb.gz"), file("20261125T014400.800Z.pb.gz")).unwrap();
+    std::fs::write(file(".Ab12Cd.tmp"), "half").unwrap(); // as a killed agent leaves it
+    let listing = windows_in(&store, 0, u64::MAX).unwrap();
+    assert_eq!((starts(&listing), listing.damaged), (vec![0, 1], 3));
+
+    // One that another program has written has no comment, and is read.
+    let plain = pb_bytes(&window(START + 2 * SECOND, 1, "f"));
+    std::fs::write(file("20261125T014402.000Z.pb.gz"), plain).unwrap();
+    let listing = windows_in(&store, 0, u64::MAX).unwrap();
+    assert_eq!(starts(&listing), [0, 1, 2]);
+
+    // Another window comes: what is not ours stays, what a killed agent left goes.
+    deliver(root.path(), directory::Settings { directory: store.clone(), ..Default::default() }, &[window(START + 3 * SECOND, 1, "f")]);
+    let names = names(&store);
+    assert!(names.contains(&"notes.txt".to_owned()), "{names:?}");
+    assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
+}
+
+fn pb_bytes(parcel: &Parcel) -> Vec<u8> {
+    use prost::Message;
+    parcel.profile.encode_to_vec()
+}
+
+#[test]
+fn a_window_larger_than_the_store_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = directory::Settings { bytes_max: 100, ..store(root.path()) };
+    let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
+    let spool = spool::Settings { directory: root.path().join("spool"), ..Default::default() };
+    let delivery = start(&Settings { spool, sinks });
+    delivery.accept(&window(START, 1, "f")).unwrap();
+    let counts = delivery.stop(Duration::from_secs(60));
+    assert_eq!(counts.sinks["files"].ledger.lost.count(upload::Failure::TooLarge), 1);
+}
+
+#[test]
+fn settings_without_room_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let wrong = [
+        directory::Settings { bytes_max: 0, ..store(root.path()) },
+        directory::Settings { age_max_seconds: 0, ..store(root.path()) },
+        directory::Settings { directory: PathBuf::new(), ..store(root.path()) },
+    ];
+    for settings in wrong {
+        let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
+        Delivery::check(&Settings { spool: spool::Settings::default(), sinks }).unwrap_err();
+    }
+}
