@@ -125,7 +125,6 @@ pub(super) struct RecordArguments {
 /// What `agent` is to do.
 #[derive(Debug, Args)]
 #[command(after_help = AGENT_EXAMPLES)]
-#[cfg_attr(not(test), expect(dead_code, reason = "its command follows"))]
 pub(super) struct AgentArguments {
     /// What is configured.
     #[command(flatten)]
@@ -200,7 +199,6 @@ pub(super) struct VerifyArguments {
     pub command: Vec<String>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "its command follows"))]
 const AGENT_EXAMPLES: &str = "\
 A file, over it the environment, over that flags say what it does; docs/configuration.md has all
 keys. Without any, it samples at 19 Hz and keeps profiles in /var/lib/everytick/store.
@@ -251,7 +249,6 @@ impl From<Start> for By {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "its command follows"))]
 fn time_range(text: &str) -> Result<TimeRange, RangeError> {
     TimeRange::parse(text, SystemTime::now())
 }

@@ -134,11 +134,10 @@ fn sink_help(rest: &str, layers: &Layers<'_>) -> Option<String> {
         let prefix = format!("{}_", variable(name));
         rest.strip_prefix(&prefix).map(|key| (prefix.clone(), key.to_owned()))
     };
-    let (prefix, key) = layers
-        .sinks
-        .keys()
-        .find_map(with_name)
-        .or_else(|| rest.split_once('_').map(|(name, key)| (format!("{name}_"), key.to_owned())))?;
+    let (prefix, key) =
+        layers.sinks.keys().find_map(with_name).or_else(|| {
+            rest.split_once('_').map(|(name, key)| (format!("{name}_"), key.to_owned()))
+        })?;
     let names: Vec<String> = sinks::all_paths().map(variable).collect();
     let near = closest(&key, names.iter().map(String::as_str))?;
     Some(format!("did you mean {PREFIX}{SINKS}{}{near}?", cut(&prefix)))

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Origin, Problem, Problems};
-use super::given::{Given, Raw, cut};
+use super::given::{Raw, cut};
 use super::layers::{Entry, Layers};
 use super::schema::{self, Known, SECTIONS};
 use super::sinks;
@@ -71,23 +71,29 @@ impl Text {
     pub fn parse(&self) -> Result<Spanned<DeTable<'_>>, Problem> {
         DeTable::parse(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
-            Problem::Syntax {
-                at: self.at(span.start),
-                message: error.message().to_owned(),
-                step: self.step(error.message(), span),
-            }
+            let at = self.at(span.start);
+            let (message, step) = self.advice(error.message(), span);
+            Problem::Syntax { at, message: message.to_owned(), step }
         })
     }
 
-    fn step(&self, message: &str, span: Range<usize>) -> String {
-        let name = self.text.get(span).unwrap_or_default();
+    /// Says what is wrong and what to do, as far as that is known better than to the parser.
+    fn advice<'a>(&self, message: &'a str, span: Range<usize>) -> (&'a str, String) {
+        let rest = self.text.get(span.start..).unwrap_or_default();
         if message.starts_with("duplicate key") {
-            return format!("keep only one `{}`", cut(name.lines().next().unwrap_or_default()));
+            let name = self.text.get(span).unwrap_or_default().lines().next().unwrap_or_default();
+            return (message, format!("keep only one `{}`", cut(name)));
         }
         if message.starts_with("string values must be quoted") {
-            return "put the text in quotes, as in node = \"web-1\"".into();
+            return match rest.starts_with(['\n', '\r']) || rest.is_empty() {
+                true => ("a key without a value", "write its value behind the =".into()),
+                false => ("a text without quotes", "write it as in node = \"web-1\"".into()),
+            };
         }
-        "see https://toml.io for how it is written".into()
+        if rest.starts_with(':') {
+            return ("a key with a colon", "write key = value, as this is not YAML".into());
+        }
+        (message, "see https://toml.io for how it is written".into())
     }
 }
 
@@ -148,7 +154,11 @@ fn fixed<'a>(
 ) {
     let DeValue::Table(table) = value else {
         let give = format!("write [{}], and its keys below", section.name);
-        return problems.push(refused(text, &at, format!("`{}` is a section; {give}", section.name)));
+        return problems.push(refused(
+            text,
+            &at,
+            format!("`{}` is a section; {give}", section.name),
+        ));
     };
     for leaf in leaves(table, |path| section.known(path)) {
         match section.key(&leaf.path) {
@@ -223,12 +233,7 @@ fn refused(text: &Text, at: &Range<usize>, refusal: String) -> Problem {
     Problem::Refused { at: text.at(at.start), text: refusal }
 }
 
-fn unknown_section(
-    text: &Text,
-    name: &str,
-    at: Range<usize>,
-    value: &DeValue<'_>,
-) -> Problem {
+fn unknown_section(text: &Text, name: &str, at: Range<usize>, value: &DeValue<'_>) -> Problem {
     let at = text.at(at.start);
     if !matches!(value, DeValue::Table(_)) {
         return Problem::UnknownKey {

@@ -54,7 +54,8 @@ impl Flags {
     /// Gives each flag, the key that it sets, and to what.
     pub(super) fn given(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
         let directory = self.store.as_deref().filter(|directory| *directory != OFF);
-        let enabled = self.store.as_deref().map(|_| if directory.is_some() { "true" } else { "false" });
+        let enabled =
+            self.store.as_deref().map(|_| if directory.is_some() { "true" } else { "false" });
         [
             ("--frequency", "agent.frequency", self.frequency.as_deref()),
             ("--window", "agent.window", self.window.as_deref()),

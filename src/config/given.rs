@@ -69,6 +69,16 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// Says what kind of value it is.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Text(_) | Self::Loose(_) => "a text",
+            Self::Number(_) => "a number",
+            Self::Switch(_) => "true or false",
+            Self::Other(what) => what,
+        }
+    }
+
     /// Shows it in an error.
     pub fn shown(&self) -> String {
         match self {

@@ -20,29 +20,17 @@ pub(super) enum Kind {
     /// `true` or `false`.
     Switch,
     /// A whole number in a range.
-    Whole {
-        from: u64,
-        to: u64,
-    },
+    Whole { from: u64, to: u64 },
     /// Any number in a range.
-    Number {
-        from: f64,
-        to: f64,
-    },
+    Number { from: f64, to: f64 },
     /// A text that is not empty.
     Text,
     /// One of some words.
     OneOf(&'static [&'static str]),
     /// A whole number of milliseconds to days.
-    Duration {
-        from: Duration,
-        to: Duration,
-    },
+    Duration { from: Duration, to: Duration },
     /// Bytes, with a unit.
-    Bytes {
-        from: u64,
-        to: u64,
-    },
+    Bytes { from: u64, to: u64 },
     /// Absolute path of a directory.
     Directory,
     /// The same or `off`.
@@ -93,6 +81,7 @@ impl Kind {
             Self::Number { from, to } => number(&given, from, to),
             Self::Duration { from, to } => span(&given, from, to),
             Self::Bytes { from, to } => size(&given, from, to),
+            Self::Text => text(&given).map(|text| Value::String(text.to_owned())),
             _ => self.of_text(given.text()).map(|text| Value::String(text.to_owned())),
         };
         read.map_err(|give| Bad::new(self.found(&given), give))
@@ -111,14 +100,11 @@ impl Kind {
                 |text| text == OFF || is_path(text),
                 "give the absolute path of a directory, as in \"/var/lib/everytick\", or \"off\"",
             ),
-            Self::File => {
-                (is_path, "give the absolute path of a file, as in \"/etc/everytick/token\"")
-            }
-            Self::AddressOrOff => (
+            Self::File => (is_path, "give that of a file, as in \"/etc/everytick/token\""),
+            _ => (
                 |text| text == OFF || text.parse::<SocketAddr>().is_ok(),
                 "give an IP address and a port, as in \"127.0.0.1:7171\", or \"off\"",
             ),
-            _ => (|_| true, "give a text of 1 to 1024 bytes without control characters"),
         };
         text.filter(|text| is_good(text)).ok_or_else(|| give.to_owned())
     }
@@ -182,8 +168,17 @@ impl Kind {
 pub(super) const OFF: &str = "off";
 
 /// Says whether it is text that a person would write, of a length that everybody takes.
-pub(super) fn is_text(text: &str) -> bool {
+fn is_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control)
+}
+
+/// Takes any text.
+pub(super) fn text<'a>(given: &Given<'a>) -> Result<&'a str, String> {
+    if let Given::Number(_) | Given::Switch(_) = given {
+        return Err(format!("put it in quotes, as in \"{}\"", given.shown()));
+    }
+    let text = given.text().filter(|text| is_text(text));
+    text.ok_or_else(|| "give a text of 1 to 1024 bytes without control characters".to_owned())
 }
 
 /// Says whether it is an absolute path.

@@ -28,7 +28,7 @@ pub(super) struct SinkLayers<'a> {
 pub(super) struct Layers<'a> {
     /// The file, to find places in it.
     pub text: Option<&'a Text>,
-    fixed: BTreeMap<&'static str, Vec<Entry<'a>>>,
+    pub fixed: BTreeMap<&'static str, Vec<Entry<'a>>>,
     pub sinks: BTreeMap<String, SinkLayers<'a>>,
 }
 

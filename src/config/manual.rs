@@ -1,8 +1,6 @@
-//! `docs/configuration.md`, written from the tables of keys: a page that is not what they say fails here.
+//! The page for people, `docs/configuration.md`, written from the tables of keys.
 
 use std::fmt::Write;
-
-use expect_test::expect_file;
 
 use super::flags::Flags;
 use super::schema::{Key, SECTIONS, Unset};
@@ -94,10 +92,17 @@ fn all_sinks(text: &mut String) {
     text.push_str(TABLE);
     text.push_str(&row(&sinks::TYPE, sinks::TYPE.path));
     for of in &sinks::TYPES {
-        let _ = writeln!(text, "\n### type = \"{}\"\n\n{}\n", of.name, of.meaning);
-        text.push_str(TABLE);
-        of.keys().for_each(|key| text.push_str(&row(key, key.path)));
+        let _ = writeln!(text, "\n### type = \"{}\"\n\n{}", of.name, of.meaning);
+        if !of.own.is_empty() {
+            text.push_str(&["\n", TABLE].concat());
+            of.own.iter().for_each(|key| text.push_str(&row(key, key.path)));
+        }
     }
+    let servers = sinks::TYPES.iter().filter(|of| of.is_server);
+    let servers: Vec<String> = servers.map(|of| format!("`{}`", of.name)).collect();
+    let _ = writeln!(text, "\n### Servers\n\nWhat {} have too.\n", servers.join(", "));
+    text.push_str(TABLE);
+    sinks::CONNECTION.iter().for_each(|key| text.push_str(&row(key, key.path)));
     text.push('\n');
 }
 
@@ -108,17 +113,12 @@ fn flags(text: &mut String) {
     }
 }
 
-fn page() -> String {
+/// Writes the page. A test compares it with the file.
+pub fn manual() -> String {
     let mut text = [OPENING, VALUES].concat();
     sections(&mut text);
     all_sinks(&mut text);
     text.push_str(ENVIRONMENT);
     flags(&mut text);
     text
-}
-
-/// `UPDATE_EXPECT=1 cargo test --lib config` writes it anew.
-#[test]
-fn the_page_is_what_the_tables_say() {
-    expect_file!["../../docs/configuration.md"].assert_eq(&page());
 }

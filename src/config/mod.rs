@@ -16,7 +16,6 @@ mod flags;
 mod given;
 mod kind;
 mod layers;
-#[cfg(test)]
 mod manual;
 mod range;
 mod report;
@@ -32,6 +31,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use upload::delivery::NamedSink;
 
 use environment::Variables;
 use error::Problems;
@@ -42,9 +42,9 @@ use settle::{Machine, Settled};
 pub use error::{ConfigError, Origin, Problem};
 pub use file::DEFAULT_FILE;
 pub use flags::Flags;
+pub use manual::manual;
 pub use range::{RangeError, TimeRange};
 pub use sections::{Agent, Log, LogFormat, Spool, Store};
-pub use sinks::{NamedSink, SinkSettings};
 
 /// Everything that is in force.
 #[derive(Clone)]

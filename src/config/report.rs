@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::error::Origin;
-use super::settle::{Settled, Setting};
+use super::settle::{Setting, Settled};
 
 /// Column at which origins stand, if values leave room.
 const ORIGINS_AT: usize = 48;

@@ -35,12 +35,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub const fn new(
-        path: &'static str,
-        kind: Kind,
-        unset: Unset,
-        meaning: &'static str,
-    ) -> Self {
+    pub const fn new(path: &'static str, kind: Kind, unset: Unset, meaning: &'static str) -> Self {
         Self { path, kind, unset, meaning, restart: false, seconds: None }
     }
 
@@ -127,11 +122,16 @@ pub(super) fn help(
     paths: impl IntoIterator<Item = &'static str>,
 ) -> String {
     let paths: Vec<&str> = paths.into_iter().collect();
-    let has_it = |other: &&Section| {
-        section != SINKS && other.name != section && other.key(name).is_some()
-    };
+    let has_it =
+        |other: &&Section| section != SINKS && other.name != section && other.key(name).is_some();
     if let Some(other) = SECTIONS.iter().find(has_it) {
         return format!("it is a key of [{}], so write it there", other.name);
+    }
+    if let Some(key) = keys().find(|key| key.path.replacen('.', "_", 1) == name) {
+        return format!("write it as `{}` in [{}]", key.name(), key.section());
+    }
+    if SECTIONS.iter().any(|section| section.name == name) {
+        return format!("write [{name}] as a section of its own");
     }
     if let Some(near) = closest(name, paths.iter().copied()) {
         return format!("did you mean `{near}`?");
@@ -151,7 +151,6 @@ const MIB: u64 = KIB << 10;
 const GIB: u64 = MIB << 10;
 const TIB: u64 = GIB << 10;
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -162,11 +161,7 @@ pub(super) const FORMATS: [&str; 2] = ["text", "json"];
 
 /// All sections but those of sinks.
 pub(super) static SECTIONS: [Section; 4] = [
-    Section {
-        name: "agent",
-        meaning: "What is sampled, and what that may cost.",
-        keys: &AGENT,
-    },
+    Section { name: "agent", meaning: "What is sampled, and what that may cost.", keys: &AGENT },
     Section { name: "log", meaning: "What is told on standard error.", keys: &LOG },
     Section {
         name: "store",
@@ -176,8 +171,8 @@ pub(super) static SECTIONS: [Section; 4] = [
     },
     Section {
         name: "spool",
-        meaning: "Where profiles wait until their sinks have taken them. Each sink has its share of it, and \
-                  loses its oldest profiles when that is full.",
+        meaning: "Where profiles wait until their sinks have taken them. What goes before that is counted for each \
+                  sink that it waited for.",
         keys: &SPOOL,
     },
 ];
@@ -288,13 +283,13 @@ static STORE: [Key; 4] = [
     .needs_restart(),
     Key::new(
         "store.max_bytes",
-        Kind::Bytes { from: MIB, to: 1024 * TIB },
+        Kind::Bytes { from: 64 * KIB, to: 1024 * TIB },
         Unset::Is("1GiB"),
         "largest size; the oldest windows go first",
     ),
     Key::new(
         "store.max_age",
-        Kind::Duration { from: MINUTE, to: Duration::from_secs(3660 * DAY.as_secs()) },
+        Kind::Duration { from: SECOND, to: Duration::from_secs(3660 * DAY.as_secs()) },
         Unset::Is("7d"),
         "windows that are older go",
     ),
@@ -310,9 +305,9 @@ static SPOOL: [Key; 2] = [
     .needs_restart(),
     Key::new(
         "spool.max_bytes",
-        Kind::Bytes { from: MIB, to: TIB },
+        Kind::Bytes { from: 64 * KIB, to: TIB },
         Unset::Is("512MiB"),
-        "largest size for each sink",
+        "largest size, profiles for several sinks counted once; the oldest goes first",
     ),
 ];
 

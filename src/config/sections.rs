@@ -119,7 +119,8 @@ pub(super) fn check(settled: &[Settled], problems: &mut Problems) {
     let kernel = find("agent", "kernel_stacks").filter(is_off);
     let user = find("agent", "user_stacks").filter(is_off);
     if let (Some(_), Some(user)) = (kernel, user) {
-        let text = "neither `agent.kernel_stacks` nor `agent.user_stacks` is true; leave one of them on";
+        let text =
+            "neither `agent.kernel_stacks` nor `agent.user_stacks` is true; leave one of them on";
         problems.push(Problem::Refused { at: user.origin.clone(), text: text.into() });
     }
     one_directory_each(settled, problems);

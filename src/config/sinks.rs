@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use upload::SinkSettings;
+use upload::delivery::NamedSink;
 
 use super::error::{Origin, Problem, Problems};
 use super::kind::Kind;
@@ -21,28 +23,33 @@ const NAME_BYTES_MAX: usize = 32;
 pub(super) struct Type {
     pub name: &'static str,
     pub meaning: &'static str,
-    /// Its keys, those that it shares with others first.
-    pub groups: &'static [&'static [Key]],
+    /// Whether it is a server: it has the keys of [`CONNECTION`] then.
+    pub is_server: bool,
+    /// Keys that it alone has.
+    pub own: &'static [Key],
 }
 
 /// All types.
 pub(super) static TYPES: [Type; 4] = [
-    Type {
-        name: "parca",
-        meaning: "A Parca server, by gRPC.",
-        groups: &[&CONNECTION, &PARCA],
-    },
+    Type { name: "parca", meaning: "A Parca server, by gRPC.", is_server: true, own: &PARCA },
     Type {
         name: "pyroscope",
         meaning: "A Pyroscope server, by HTTP.",
-        groups: &[&CONNECTION, &PYROSCOPE],
+        is_server: true,
+        own: &PYROSCOPE,
     },
     Type {
         name: "otlp",
         meaning: "An OpenTelemetry Collector or what speaks like it.",
-        groups: &[&CONNECTION, &OTLP],
+        is_server: true,
+        own: &OTLP,
     },
-    Type { name: "file", meaning: "A directory with a pprof file for each window.", groups: &[&FILE] },
+    Type {
+        name: "file",
+        meaning: "A directory with a pprof file for each window.",
+        is_server: false,
+        own: &FILE,
+    },
 ];
 
 /// Names of all types.
@@ -58,7 +65,8 @@ pub(super) static TYPE: Key = Key::new(
 
 impl Type {
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> + Clone + use<> {
-        self.groups.iter().flat_map(|group| group.iter())
+        let shared: &[Key] = if self.is_server { &CONNECTION } else { &[] };
+        shared.iter().chain(self.own)
     }
 
     pub fn key(&self, path: &str) -> Option<&'static Key> {
@@ -95,25 +103,14 @@ pub(super) fn name_problem(name: &str) -> Option<String> {
     })
 }
 
-/// A sink and its name.
-#[derive(Clone, Debug)]
-pub struct NamedSink {
-    /// Unique: its directory in the spool, and a label of metrics.
-    pub name: String,
-    /// Where it is.
-    pub settings: SinkSettings,
-}
-
-/// Settings by type.
-pub type SinkSettings = toml::Table;
-
 /// Gives a sink's section as its settings.
 pub(super) fn settings(section: &Settled) -> Result<NamedSink, Problem> {
     let name = section.name.split_once('.').map_or("", |(_, name)| name).to_owned();
-    let settings = SinkSettings::deserialize(section.table()).map_err(|error| Problem::Refused {
-        at: section.at.clone(),
-        text: format!("[{}]: {}", section.name, error.message()),
-    })?;
+    let settings =
+        SinkSettings::deserialize(section.table()).map_err(|error| Problem::Refused {
+            at: section.at.clone(),
+            text: format!("[{}]: {}", section.name, error.message()),
+        })?;
     Ok(NamedSink { name, settings })
 }
 
@@ -149,7 +146,10 @@ pub(super) fn check(section: &Settled, problems: &mut Problems) {
         return;
     }
     let may = section.get("insecure").and_then(|insecure| insecure.value.as_bool());
-    let secret = CREDENTIALS.iter().find_map(|name| set(name));
+    let headers = set("headers").filter(|setting| {
+        setting.value.as_table().is_some_and(|headers| headers.keys().any(|name| is_secret(name)))
+    });
+    let secret = CREDENTIALS.iter().find_map(|name| set(name)).or(headers);
     if let (Some(setting), Some(false)) = (secret, may) {
         let text = "would be sent unencrypted; begin `url` with https://, or set `insecure = true`";
         refuse(setting, text.into());
@@ -159,8 +159,16 @@ pub(super) fn check(section: &Settled, problems: &mut Problems) {
     }
 }
 
+/// Says whether the text of a header with this name is likely to be a secret.
+///
+/// Source: as `upload/src/transport/connection.rs` says.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "token", "key", "secret", "password", "cookie"].iter().any(|word| name.contains(word))
+}
+
 /// How a server is reached.
-static CONNECTION: [Key; 15] = [
+pub(super) static CONNECTION: [Key; 15] = [
     Key::new(
         "url",
         Kind::Url,
@@ -179,21 +187,16 @@ static CONNECTION: [Key; 15] = [
         Unset::Is("10"),
         "seconds after which a request has failed",
     ),
+    Key::new("compression", Kind::OneOf(&["gzip", "none"]), Unset::Is("gzip"), "of what is sent"),
     Key::new(
-        "compression",
-        Kind::OneOf(&["gzip", "none"]),
-        Unset::Is("gzip"),
-        "of what is sent",
+        "tls.ca_file",
+        Kind::File,
+        Unset::Nothing,
+        "whom to trust, in place of the system's list (PEM)",
     ),
-    Key::new("tls.ca_file", Kind::File, Unset::Nothing, "whom to trust, in place of the system's list (PEM)"),
     Key::new("tls.cert_file", Kind::File, Unset::Nothing, "certificate that we show (PEM)"),
     Key::new("tls.key_file", Kind::File, Unset::Nothing, "its key (PEM)"),
-    Key::new(
-        "tls.insecure_skip_verify",
-        Kind::Switch,
-        Unset::Is("false"),
-        "trust whoever answers",
-    ),
+    Key::new("tls.insecure_skip_verify", Kind::Switch, Unset::Is("false"), "trust whoever answers"),
     Key::new(
         "bearer_token_file",
         Kind::File,
@@ -223,10 +226,30 @@ static CONNECTION: [Key; 15] = [
     ),
 ];
 
-static PARCA: [Key; 0] = [];
+static PARCA: [Key; 3] = [
+    Key::new(
+        "symbolize",
+        Kind::OneOf(&["agent", "server"]),
+        Unset::Is("agent"),
+        "who finds the names of functions; the server does so for files with a build id alone",
+    ),
+    Key::new(
+        "debug_info",
+        Kind::Switch,
+        Unset::Depends("`true` if the server finds names, else `false`"),
+        "whether debug info is uploaded",
+    ),
+    Key::new(
+        "request_bytes_max",
+        Kind::Bytes { from: REQUEST_BYTES_MIN, to: 60 << 20 },
+        Unset::Is("32MiB"),
+        "largest request; Parca takes 64MiB, what is before it may take less",
+    ),
+];
 
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// Source: `upload/src/parts.rs`.
+const REQUEST_BYTES_MIN: u64 = 64 << 10;
 
 /// What servers are made to take at most.
 const fn limit_bytes(path: &'static str, usual: &'static str, meaning: &'static str) -> Key {
@@ -250,27 +273,54 @@ static PYROSCOPE: [Key; 8] = [
         Unset::Is("false"),
         "whether debug info is uploaded; the server must be 2.0 or newer",
     ),
-    limit_bytes("limits.profile_bytes", "4MiB", "what the server takes of one profile, uncompressed"),
+    limit_bytes(
+        "limits.profile_bytes",
+        "4MiB",
+        "what the server takes of one profile, uncompressed",
+    ),
     limit("limits.profile_samples", "16000", "what the server takes of samples in one profile"),
     limit("limits.stack_frames", "1000", "what the server takes of frames in one stack"),
     limit("limits.labels", "30", "what the server takes of labels of one series"),
-    limit_bytes("limits.bytes_per_second", "4000000B", "what the server takes in a second, uncompressed"),
+    limit_bytes(
+        "limits.bytes_per_second",
+        "4000000B",
+        "what the server takes in a second, uncompressed",
+    ),
     limit_bytes("limits.burst_bytes", "2000000B", "what the server takes at once, uncompressed"),
 ];
 
-static OTLP: [Key; 0] = [];
+static OTLP: [Key; 3] = [
+    Key::new(
+        "protocol",
+        Kind::OneOf(&["grpc", "http"]),
+        Unset::Depends("`\"http\"` if the port is 4318, else `\"grpc\"`"),
+        "how requests travel",
+    ),
+    Key::new(
+        "path",
+        Kind::Text,
+        Unset::Is("/v1development/profiles"),
+        "path of the service below `url`, for HTTP",
+    ),
+    Key::new(
+        "request_bytes_max",
+        Kind::Bytes { from: REQUEST_BYTES_MIN, to: 64 << 20 },
+        Unset::Is("3584KiB"),
+        "largest request, uncompressed; most servers take 4MiB",
+    ),
+];
 
 static FILE: [Key; 3] = [
     Key::new("directory", Kind::Directory, Unset::Missing("\"/PATH\""), "where it is"),
     Key::new(
         "max_bytes",
-        Kind::Bytes { from: MIB, to: 1 << 50 },
+        Kind::Bytes { from: 1 << 16, to: 1 << 50 },
         Unset::Is("1GiB"),
         "largest size; the oldest windows go first",
     ),
     Key::new(
         "max_age",
-        Kind::Duration { from: Duration::from_secs(60), to: Duration::from_secs(3660 * 86_400) },
+        Kind::Duration { from: Duration::from_secs(1), to: Duration::from_secs(3660 * 86_400) },
         Unset::Is("7d"),
         "windows that are older go",
     )

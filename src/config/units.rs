@@ -25,7 +25,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// What to write instead.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    read(text, &SIZES, "MiB")
+    match text.parse::<u64>() {
+        Ok(bytes) if bytes >= 1 << 10 => {
+            Err(format!("add a unit, as in \"{}\"", bytes_text(bytes)))
+        }
+        _ => read(text, &SIZES, "MiB"),
+    }
 }
 
 /// Writes a duration so that [`duration`] reads it; what is below a millisecond is left out.
@@ -92,16 +97,12 @@ mod tests {
         check("", "give a whole number and a unit, as in \"10s\"");
         check("-5m", "give a whole number and a unit, as in \"10s\"");
         check("10", "add a unit, as in \"10s\"");
-        check(
-            "1.5h",
-            "give a whole number and one of the units ms, s, m, h, d, as in \"1s\"",
-        );
-        check(
-            "3 weeks",
-            "give a whole number and one of the units ms, s, m, h, d, as in \"3s\"",
-        );
+        check("1.5h", "give a whole number and one of the units ms, s, m, h, d, as in \"1s\"");
+        check("3 weeks", "give a whole number and one of the units ms, s, m, h, d, as in \"3s\"");
         check("99999999999999999999s", "give a smaller number");
         check("9999999999999999999d", "give a smaller number");
+        assert_eq!(bytes("512"), Err("add a unit, as in \"512MiB\"".into()));
+        assert_eq!(bytes("1073741824"), Err("add a unit, as in \"1GiB\"".into()));
         assert_eq!(
             bytes("512MB"),
             Err("give a whole number and one of the units B, KiB, MiB, GiB, TiB, as in \
