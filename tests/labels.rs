@@ -85,8 +85,8 @@ fn by_labels(profile: &Profile, executable: &str) -> BTreeMap<Labels, u64> {
 fn expected(executable: &str, id: char) -> Labels {
     let (cgroup, id) = (container(id), id.to_string().repeat(64));
     Labels::from([
-        ("cgroup", &*cgroup),
-        ("container_id", &id),
+        ("cgroup", cgroup.as_str()),
+        ("container_id", id.as_str()),
         ("executable", executable),
         ("pod_uid", POD),
     ])
@@ -120,7 +120,9 @@ fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
         *series.entry(known).or_default() += sample.value[0];
     }
     let mut whole = expected("app", 'a');
-    [("comm", "app"), ("node", "node-1"), ("team", "web")].map(|(key, text)| whole.set(key, text));
+    for (key, text) in [("comm", "app"), ("node", "node-1"), ("team", "web")] {
+        whole.set(key, text);
+    }
     assert_eq!(series.get(&whole), Some(&(samples as i64)), "{series:#?}");
     assert_eq!(series.values().sum::<i64>(), profile.ledger.aggregated as i64);
 }

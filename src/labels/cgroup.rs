@@ -169,9 +169,12 @@ mod tests {
     fn hostile_text_is_none_or_bounded() {
         let mut random = Random(1);
         for (_, text) in shapes() {
-            for _ in 0..2000 {
+            for _ in 0..500 {
                 let mut bytes = text.clone().into_bytes();
                 for _ in 0..random.below(8) {
+                    if bytes.is_empty() {
+                        break;
+                    }
                     let at = random.below(bytes.len());
                     match random.below(3) {
                         0 => bytes[at] = b"/:-_.0afpod\n \xff"[random.below(14)],

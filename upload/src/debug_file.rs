@@ -404,6 +404,7 @@ fn name_at(names: &[u8], at: u32) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::Write;
 

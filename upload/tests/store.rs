@@ -188,7 +188,7 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     std::fs::copy(file("20261125T014400.000Z.pb.gz"), file("20261125T014400.800Z.pb.gz")).unwrap();
     std::fs::write(file(".Ab12Cd.tmp"), "half").unwrap(); // as a killed agent leaves it
     let listing = windows_in(&store, 0, u64::MAX).unwrap();
-    assert_eq!((starts(&listing), listing.damaged), (vec![0, 1], 3));
+    assert_eq!((starts(&listing), listing.damaged.len()), (vec![0, 1], 3));
 
     // One that another program has written has no comment, and is read.
     let plain = pb_bytes(&window(START + 2 * SECOND, 1, "f"));
