@@ -137,7 +137,7 @@ def measure(name, chosen, work):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hz", type=int, default=99)
-    parser.add_argument("--half-width", type=float, default=0.5, help="per cent")
+    parser.add_argument("--half-width", type=float, default=0.75, help="per cent")
     parser.add_argument("--pairs", type=int, default=40, help="at most")
     parser.add_argument("--project", action="append", choices=PROJECTS)
     parser.add_argument("--verbose", action="store_true", help="each pair")

@@ -53,7 +53,9 @@ fn mount() -> PathBuf {
 /// The path of a pod's container as systemd names it, with an id of this digit.
 fn container(id: char) -> String {
     let (uid, id) = (POD.replace('-', "_"), id.to_string().repeat(64));
-    format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope")
+    format!(
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope"
+    )
 }
 
 fn start() -> Session {
@@ -83,8 +85,8 @@ fn by_labels(profile: &Profile, executable: &str) -> BTreeMap<Labels, u64> {
 fn expected(executable: &str, id: char) -> Labels {
     let (cgroup, id) = (container(id), id.to_string().repeat(64));
     Labels::from([
-        ("cgroup", &*cgroup),
-        ("container_id", &id),
+        ("cgroup", cgroup.as_str()),
+        ("container_id", id.as_str()),
         ("executable", executable),
         ("pod_uid", POD),
     ])
@@ -118,7 +120,9 @@ fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
         *series.entry(known).or_default() += sample.value[0];
     }
     let mut whole = expected("app", 'a');
-    [("comm", "app"), ("node", "node-1"), ("team", "web")].map(|(key, text)| whole.set(key, text));
+    for (key, text) in [("comm", "app"), ("node", "node-1"), ("team", "web")] {
+        whole.set(key, text);
+    }
     assert_eq!(series.get(&whole), Some(&(samples as i64)), "{series:#?}");
     assert_eq!(series.values().sum::<i64>(), profile.ledger.aggregated as i64);
 }
@@ -140,7 +144,8 @@ fn short_processes_have_the_labels_of_their_container_and_their_own_executable()
     let counts = by_labels(&profile, "short");
     let (right, all) = (counts[&expected("short", 'b')], counts.values().sum::<u64>());
     assert!(all > 300 && right == all, "{right} of {all}: {counts:#?}");
-    let pids: HashSet<_> = profile.tasks.iter().filter(|t| &*t.comm == "short").map(|t| t.pid).collect();
+    let pids: HashSet<_> =
+        profile.tasks.iter().filter(|t| &*t.comm == "short").map(|t| t.pid).collect();
     assert!(pids.len() > 20, "{}", pids.len());
     let counts = session.finish().unwrap().processes.label_counts();
     assert!(counts.read > 20 && counts.read + counts.inherited >= pids.len() as u64, "{counts:?}");
@@ -178,11 +183,13 @@ fn in_a_cgroup_namespace_whole_paths_are_told() {
         return;
     }
     let place = Group::make(group);
-    let script = format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
+    let script =
+        format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
     let test = "in_a_cgroup_namespace_whole_paths_are_told";
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(["--exact", test]);
     let output = command.env(INSIDE, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

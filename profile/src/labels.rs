@@ -95,12 +95,7 @@ pub const DOCUMENTED: [Documented; 13] = [
          `node` and the static ones",
         "the bound of series in a window",
     ),
-    no_series(
-        CUT,
-        "why the stack is not complete; not there when it is",
-        "the walk",
-        Writer::Both,
-    ),
+    no_series(CUT, "why the stack is not complete; not there when it is", "the walk", Writer::Both),
     no_series(
         GUESSED,
         "`frame pointers` when a frame was found by them alone",

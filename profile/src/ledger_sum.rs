@@ -27,7 +27,8 @@ impl CaptureLedger {
             ledger.lost[*loss as usize] = *count;
         }
         for (reason, count) in &skipped.reasons {
-            let outcome = TickOutcome::ALL.iter().find(|o| o.is_skipped() && o.text() == *reason)?;
+            let outcome =
+                TickOutcome::ALL.iter().find(|o| o.is_skipped() && o.text() == *reason)?;
             ledger.outcomes[*outcome as usize] = *count;
         }
         let full = ledger.lost(Loss::RingFull);

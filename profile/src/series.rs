@@ -113,7 +113,10 @@ mod tests {
     #[test]
     fn as_many_as_allowed_stay_as_they_are() {
         let tasks = [("a", 2), ("b", 9), ("a", 1)];
-        assert_eq!(bounded(&tasks, 2), (vec!["a".into(), "b".into(), "a".into()], Merged::default()));
+        assert_eq!(
+            bounded(&tasks, 2),
+            (vec!["a".into(), "b".into(), "a".into()], Merged::default())
+        );
         assert_eq!(bounded(&[], 0), (Vec::new(), Merged::default()));
     }
 

@@ -113,10 +113,8 @@ impl Window {
         ends: (StackEnd, StackEnd),
         guessed: bool,
     ) -> Result<(), WindowFull> {
-        let worst = size_of_val(stack) * 2
-            + stack.len() * Self::ITEM_OVERHEAD
-            + task.text_bytes()
-            + 256;
+        let worst =
+            size_of_val(stack) * 2 + stack.len() * Self::ITEM_OVERHEAD + task.text_bytes() + 256;
         let is_full = self.bytes + worst > self.bytes_max;
         let task = match self.tasks.get_index_of(&task) {
             Some(index) => TaskId(index as u32),

@@ -175,7 +175,8 @@ fn check(message: &pb::Profile) {
     for location in &message.location {
         let mapping = &message.mapping[location.mapping_id as usize - 1];
         assert_eq!(mapping.has_functions, !location.line.is_empty());
-        let has_file = |line: &pb::Line| message.function[line.function_id as usize - 1].filename > 0;
+        let has_file =
+            |line: &pb::Line| message.function[line.function_id as usize - 1].filename > 0;
         assert!(!mapping.has_filenames || location.line.iter().all(has_file));
         assert!(!mapping.has_line_numbers || location.line.iter().all(|line| line.line > 0));
     }

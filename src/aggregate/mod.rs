@@ -187,7 +187,9 @@ mod tests {
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.saw(sample);
         let memory = processes.memory(Pid(7));
-        aggregator.add(sample, &Identity::default(), &memory, &processes.executables).expect("room");
+        aggregator
+            .add(sample, &Identity::default(), &memory, &processes.executables)
+            .expect("room");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
         let end = window.samples().next().map(|(key, _)| key.user_end);

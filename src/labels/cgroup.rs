@@ -132,9 +132,10 @@ mod tests {
                 text.replace(&format!("{digit}*64"), &digits(digit))
             })
         };
-        SHAPES.split("\n# ").filter_map(|part| part.split_once('\n')).map(move |(title, text)| {
-            (title.trim_start_matches("# "), long(text))
-        })
+        SHAPES
+            .split("\n# ")
+            .filter_map(|part| part.split_once('\n'))
+            .map(move |(title, text)| (title.trim_start_matches("# "), long(text)))
     }
 
     fn in_words(cgroup: &Cgroup) -> String {
@@ -146,7 +147,11 @@ mod tests {
         let path = ["a", "b", "c"].iter().fold(cgroup.path.to_string(), |path, digit| {
             path.replace(&digit.repeat(ID_DIGITS), &format!("{digit}*64"))
         });
-        format!("pod {}, container {}, {path}", or_none(&cgroup.pod_uid), or_none(&cgroup.container_id))
+        format!(
+            "pod {}, container {}, {path}",
+            or_none(&cgroup.pod_uid),
+            or_none(&cgroup.container_id)
+        )
     }
 
     #[test]
@@ -154,7 +159,8 @@ mod tests {
         let mut table = String::new();
         for (title, text) in shapes() {
             let cgroup = Cgroup::parse(&text, &Root::default());
-            let _ = writeln!(table, "{title}\n  {}", cgroup.as_ref().map_or("none".into(), in_words));
+            let _ =
+                writeln!(table, "{title}\n  {}", cgroup.as_ref().map_or("none".into(), in_words));
         }
         expect_file!["shapes.golden.txt"].assert_eq(&table);
     }
@@ -163,9 +169,12 @@ mod tests {
     fn hostile_text_is_none_or_bounded() {
         let mut random = Random(1);
         for (_, text) in shapes() {
-            for _ in 0..2000 {
+            for _ in 0..500 {
                 let mut bytes = text.clone().into_bytes();
                 for _ in 0..random.below(8) {
+                    if bytes.is_empty() {
+                        break;
+                    }
                     let at = random.below(bytes.len());
                     match random.below(3) {
                         0 => bytes[at] = b"/:-_.0afpod\n \xff"[random.below(14)],
@@ -178,7 +187,9 @@ mod tests {
                 let text = String::from_utf8_lossy(&bytes);
                 let Some(cgroup) = Cgroup::parse(&text, &Root::default()) else { continue };
                 assert!(cgroup.path.len() <= text.len());
-                assert!(cgroup.pod_uid.is_none_or(|uid| [UID_LEN, UID_DIGITS].contains(&uid.len())));
+                assert!(
+                    cgroup.pod_uid.is_none_or(|uid| [UID_LEN, UID_DIGITS].contains(&uid.len()))
+                );
                 assert!(cgroup.container_id.is_none_or(|id| id.len() == ID_DIGITS));
             }
         }
@@ -186,7 +197,10 @@ mod tests {
             Cgroup::parse(text, &Root::default());
         }
         let deep = format!("0::{}", "/x".repeat(100_000));
-        assert_eq!(Cgroup::parse(&deep, &Root::default()).map(|cgroup| cgroup.path.len()), Some(200_000));
+        assert_eq!(
+            Cgroup::parse(&deep, &Root::default()).map(|cgroup| cgroup.path.len()),
+            Some(200_000)
+        );
     }
 
     /// Numbers that look random and are the same each time.
@@ -194,7 +208,10 @@ mod tests {
 
     impl Random {
         fn below(&mut self, end: usize) -> usize {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (self.0 >> 33) as usize % end
         }
     }

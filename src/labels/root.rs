@@ -121,14 +121,16 @@ fn find_in(mount: &Path, depth: usize, below: &str, us: &str) -> Option<String> 
             }
             let entries = fs::read_dir(mount.join(path.trim_start_matches('/'))).ok();
             let entries = entries.into_iter().flatten().flatten();
-            let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let directories =
+                entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
             next.extend(names.map(|name| format!("{path}/{name}")));
         }
         level = next;
     }
     let has_us = |path: &String| {
-        let list = format!("{}{}/cgroup.procs", path.trim_start_matches('/'), below.trim_end_matches('/'));
+        let list =
+            format!("{}{}/cgroup.procs", path.trim_start_matches('/'), below.trim_end_matches('/'));
         fs::read_to_string(mount.join(list)).is_ok_and(|pids| pids.lines().any(|pid| pid == us))
     };
     level.into_iter().take(DIRECTORIES_MAX).find(has_us)
@@ -158,7 +160,9 @@ mod tests {
     #[test]
     fn where_nobody_knows_our_place_paths_begin_behind_what_leads_up() {
         let root = Place::default();
-        for (path, expected) in [("/x/y", "/x/y"), ("/../../x", "/x"), ("/..", "/"), ("/", "/"), ("", "/")] {
+        for (path, expected) in
+            [("/x/y", "/x/y"), ("/../../x", "/x"), ("/..", "/"), ("/", "/"), ("", "/")]
+        {
             assert_eq!(root.absolute(path), expected, "{path}");
         }
     }
@@ -198,7 +202,8 @@ mod tests {
 
     #[test]
     fn in_the_first_namespace_paths_stay_as_they_are() {
-        let is_first = fs::read_link("/proc/self/ns/cgroup").is_ok_and(|n| n == Path::new(FIRST_NAMESPACE));
+        let is_first =
+            fs::read_link("/proc/self/ns/cgroup").is_ok_and(|n| n == Path::new(FIRST_NAMESPACE));
         assert!(!is_first || Root::find() == Root::default());
     }
 }

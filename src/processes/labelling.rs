@@ -282,15 +282,18 @@ mod tests {
         let (tid, comm) = (Tid(pid.0), "renamed".into());
         apply(processes, Event::Named(Named { pid, tid, comm, is_exec: true }));
         for path in ["[vdso]", path, "/lib/ld.so"] {
-            apply(processes, Event::Mapped(Mapped {
-                pid,
-                tid,
-                start: VirtAddr(0x1000),
-                end: VirtAddr(0x2000),
-                offset: 0,
-                file: FileIdentity::default(),
-                path: path.into(),
-            }));
+            apply(
+                processes,
+                Event::Mapped(Mapped {
+                    pid,
+                    tid,
+                    start: VirtAddr(0x1000),
+                    end: VirtAddr(0x2000),
+                    offset: 0,
+                    file: FileIdentity::default(),
+                    path: path.into(),
+                }),
+            );
         }
     }
 

@@ -114,7 +114,8 @@ impl Processes {
             memory.insert(mapped, executable);
         }
         let (comm, threads) = (comm.clone(), *threads);
-        let process = Process { comm, memory, threads, since: *time, labelling: Labelling::default() };
+        let process =
+            Process { comm, memory, threads, since: *time, labelling: Labelling::default() };
         self.insert(*pid, process);
     }
 

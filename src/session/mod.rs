@@ -143,7 +143,7 @@ impl Session {
         cache: Option<Cache>,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
-        let pace = Pace::of(settings.frequency);
+        let (frequency, pace) = (settings.frequency, Pace::of(settings.frequency));
         if !settings.command {
             raise_open_files();
         }
@@ -157,7 +157,8 @@ impl Session {
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let perf_samples = sampler.open_clocks()?;
         let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
-        let reader = spawn_reader(rings, sender)?;
+        let tick = Duration::from_secs(1) / frequency.max(1);
+        let reader = spawn_reader(rings, tick, sender)?;
         let progress = Arc::new(Progress::default());
         let mut processes = Processes::new(Executables::new(open_files_max(), program));
         if limits.labels {

@@ -45,7 +45,8 @@ impl Parcel {
 
     /// Finds a sample type: the place of its values in each sample.
     pub fn value_place(&self, quantity: &str, unit: &str) -> Option<usize> {
-        let is_it = |t: &pb::ValueType| self.text(t.r#type) == quantity && self.text(t.unit) == unit;
+        let is_it =
+            |t: &pb::ValueType| self.text(t.r#type) == quantity && self.text(t.unit) == unit;
         self.profile.sample_type.iter().position(is_it)
     }
 

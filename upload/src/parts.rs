@@ -142,7 +142,8 @@ impl Parts {
         let part = self.waiting.pop_front().unwrap_or_default();
         let Some(place) = parcel.value_place("samples", "count") else { return 0 };
         let samples = part.iter().flat_map(|piece| &piece.samples);
-        let values = samples.filter_map(|sample| parcel.profile.sample.get(*sample)?.value.get(place));
+        let values =
+            samples.filter_map(|sample| parcel.profile.sample.get(*sample)?.value.get(place));
         values.fold(0, |sum, value| sum.saturating_add((*value).max(0) as u64))
     }
 }
@@ -174,6 +175,7 @@ fn halves(part: &[Piece]) -> Option<[Vec<Piece>; 2]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::parcel::tests::parcel;
@@ -198,7 +200,8 @@ mod tests {
 
     #[test]
     fn halves_have_about_as_many_samples() {
-        let of = |sizes_of: &[usize]| halves(&pieces(sizes_of)).map(|halves| halves.map(|h| sizes(&h)));
+        let of =
+            |sizes_of: &[usize]| halves(&pieces(sizes_of)).map(|halves| halves.map(|h| sizes(&h)));
         assert_eq!(of(&[1, 1, 1, 1]), Some([vec![1, 1], vec![1, 1]]));
         assert_eq!(of(&[10, 1, 1]), Some([vec![10], vec![1, 1]]));
         assert_eq!(of(&[1, 1, 10]), Some([vec![1, 1], vec![10]]));

@@ -130,8 +130,7 @@ async fn a_retry_bears_the_same_ids_and_another_window_others() {
 async fn requests_stay_below_what_servers_take() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
-        let settings =
-            Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
+        let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 6, 900)).await);
         let sizes: Vec<usize> = server.seen().iter().map(|seen| seen.body.len()).collect();
         assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
@@ -263,7 +262,9 @@ async fn retry_after_counts_in_seconds_and_as_a_date() {
         let headers = vec![("retry-after", value.to_owned())];
         let server = Server::start(vec![Act::Http(503, headers, vec![])]).await;
         let answer = sink(&server, Protocol::Http).send(&window(0, 1, 2)).await;
-        let Answer::Later { after: Some(after), .. } = answer else { panic!("{value}: {answer:?}") };
+        let Answer::Later { after: Some(after), .. } = answer else {
+            panic!("{value}: {answer:?}")
+        };
         assert!((least..=most).contains(&after.as_secs()), "{value}: {after:?}");
     }
 }
@@ -311,13 +312,12 @@ async fn a_body_that_is_no_answer_is_a_success_if_the_status_says_so() {
 #[tokio::test]
 async fn a_server_that_knows_no_gzip_is_spoken_to_without() {
     let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"";
-    let server = Server::with(vec![], None, move |seen| {
-        match seen.headers.contains_key("grpc-encoding") {
+    let server =
+        Server::with(vec![], None, move |seen| match seen.headers.contains_key("grpc-encoding") {
             true => Act::Grpc(12, text, None, vec![]),
             false => Act::Message(vec![]),
-        }
-    })
-    .await;
+        })
+        .await;
     let mut sink = sink(&server, Protocol::Grpc);
     assert_delivered(&sink.send(&window(0, 1, 2)).await);
     assert_delivered(&sink.send(&window(1, 1, 2)).await);

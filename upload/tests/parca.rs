@@ -6,7 +6,8 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use upload::parca::{Settings, Sink, Symbolize};
+use upload::Symbolize;
+use upload::parca::{Settings, Sink};
 use upload::transport::Compression;
 use upload::{Answer, Failure, Parcel};
 use wire::parca_rules::{Taken, WRITE_RAW, read};
@@ -126,7 +127,8 @@ async fn a_server_that_takes_less_gets_halves_and_is_remembered() {
     assert_whole(&kept(0), 8, 900);
     assert_delivered(&sink.send(&window(1, 8, 900)).await);
     let seen = server.seen();
-    let refused = |seen: &[wire::server::Seen]| seen.iter().filter(|s| s.body.len() > 100_000).count();
+    let refused =
+        |seen: &[wire::server::Seen]| seen.iter().filter(|s| s.body.len() > 100_000).count();
     assert!(refused(&seen[..requests]) > 0);
     assert_eq!(refused(&seen[requests..]), 0, "what is too large was learnt");
     assert_whole(&kept(requests), 8, 900);
@@ -198,7 +200,11 @@ async fn a_window_at_which_the_server_always_fails_is_given_up() {
     }
     let answer = sink.send(&parcel).await;
     assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None));
-    assert_eq!(short(&sink.send(&window(1, 1, 2)).await).0, "later", "the next one has its own count");
+    assert_eq!(
+        short(&sink.send(&window(1, 1, 2)).await).0,
+        "later",
+        "the next one has its own count"
+    );
 }
 
 #[tokio::test]

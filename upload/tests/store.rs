@@ -173,7 +173,11 @@ fn a_clock_that_leaped_ahead_for_a_moment_removes_nothing() {
 #[test]
 fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     let root = tempfile::tempdir().unwrap();
-    deliver(root.path(), store(root.path()), &[window(START, 1, "f"), window(START + SECOND, 1, "f")]);
+    deliver(
+        root.path(),
+        store(root.path()),
+        &[window(START, 1, "f"), window(START + SECOND, 1, "f")],
+    );
     let store = root.path().join("store");
     let file = |name: &str| -> PathBuf { store.join(name) };
     std::fs::write(file("notes.txt"), "mine").unwrap();
@@ -184,7 +188,7 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     std::fs::copy(file("20261125T014400.000Z.pb.gz"), file("20261125T014400.800Z.pb.gz")).unwrap();
     std::fs::write(file(".Ab12Cd.tmp"), "half").unwrap(); // as a killed agent leaves it
     let listing = windows_in(&store, 0, u64::MAX).unwrap();
-    assert_eq!((starts(&listing), listing.damaged), (vec![0, 1], 3));
+    assert_eq!((starts(&listing), listing.damaged.len()), (vec![0, 1], 3));
 
     // One that another program has written has no comment, and is read.
     let plain = pb_bytes(&window(START + 2 * SECOND, 1, "f"));
@@ -193,7 +197,11 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     assert_eq!(starts(&listing), [0, 1, 2]);
 
     // Another window comes: what is not ours stays, what a killed agent left goes.
-    deliver(root.path(), directory::Settings { directory: store.clone(), ..Default::default() }, &[window(START + 3 * SECOND, 1, "f")]);
+    deliver(
+        root.path(),
+        directory::Settings { directory: store.clone(), ..Default::default() },
+        &[window(START + 3 * SECOND, 1, "f")],
+    );
     let names = names(&store);
     assert!(names.contains(&"notes.txt".to_owned()), "{names:?}");
     assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
@@ -225,7 +233,8 @@ fn settings_without_room_are_refused() {
         directory::Settings { directory: PathBuf::new(), ..store(root.path()) },
     ];
     for settings in wrong {
-        let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
+        let sinks =
+            vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
         Delivery::check(&Settings { spool: spool::Settings::default(), sinks }).unwrap_err();
     }
 }

@@ -16,9 +16,14 @@ fn place() -> impl Strategy<Value = i64> {
 }
 
 fn label() -> impl Strategy<Value = pb::Label> {
-    let text = (place(), place()).prop_map(|(key, str)| pb::Label { key, str, ..Default::default() });
-    let number = (place(), any::<i64>(), place())
-        .prop_map(|(key, num, num_unit)| pb::Label { key, num, num_unit, str: 0 });
+    let text =
+        (place(), place()).prop_map(|(key, str)| pb::Label { key, str, ..Default::default() });
+    let number = (place(), any::<i64>(), place()).prop_map(|(key, num, num_unit)| pb::Label {
+        key,
+        num,
+        num_unit,
+        str: 0,
+    });
     prop_oneof![text, number]
 }
 
@@ -131,7 +136,11 @@ fn frame(profile: &pb::Profile, id: u64) -> String {
     let location = profile.location.iter().find(|l| l.id == id).unwrap();
     let mapping = profile.mapping.iter().find(|m| m.id == location.mapping_id);
     let mapped = mapping.map(|m| {
-        (text(profile, m.filename), text(profile, m.build_id), pb::Mapping { id: 0, filename: 0, build_id: 0, ..*m })
+        (
+            text(profile, m.filename),
+            text(profile, m.build_id),
+            pb::Mapping { id: 0, filename: 0, build_id: 0, ..*m },
+        )
     });
     let lines = location.line.iter().map(|line| {
         let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
@@ -160,9 +169,11 @@ fn check_tables(part: &pb::Profile) {
     assert_eq!(texts.len(), part.string_table.len());
     let locations: HashSet<_> = part.sample.iter().flat_map(|s| &s.location_id).collect();
     assert_eq!(locations.len(), part.location.len());
-    let functions: HashSet<_> = part.location.iter().flat_map(|l| &l.line).map(|l| l.function_id).collect();
+    let functions: HashSet<_> =
+        part.location.iter().flat_map(|l| &l.line).map(|l| l.function_id).collect();
     assert_eq!(functions.len(), part.function.len());
-    let mappings: HashSet<_> = part.location.iter().map(|l| l.mapping_id).filter(|id| *id != 0).collect();
+    let mappings: HashSet<_> =
+        part.location.iter().map(|l| l.mapping_id).filter(|id| *id != 0).collect();
     assert_eq!(mappings.len(), part.mapping.len());
 }
 
@@ -203,7 +214,11 @@ proptest! {
 
 #[test]
 fn places_that_do_not_exist_are_passed_over() {
-    let sample = pb::Sample { location_id: vec![9], value: vec![1], label: vec![pb::Label { key: 99, str: -1, ..Default::default() }] };
+    let sample = pb::Sample {
+        location_id: vec![9],
+        value: vec![1],
+        label: vec![pb::Label { key: 99, str: -1, ..Default::default() }],
+    };
     let whole = pb::Profile { sample: vec![sample], ..Default::default() };
     let part = subset(&whole, &[0, 7], &[0, 3]);
     assert_eq!(part.sample.len(), 1);

@@ -71,7 +71,8 @@ fn content_and_names_are_on_the_disk_before_a_window_is_accepted_or_leaves_the_s
 /// The calls of the thread that made one in which all of these occur.
 fn thread_with(root: &Path, needles: &[&str]) -> Vec<String> {
     let files = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
-    let traces = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("trace."));
+    let traces =
+        files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("trace."));
     let threads = traces.map(|path| {
         let text = std::fs::read(path).unwrap();
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>()

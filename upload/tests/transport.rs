@@ -99,7 +99,9 @@ async fn a_server_that_is_silent_is_left_after_the_time_limit_and_its_connection
 async fn a_port_that_takes_connections_and_says_nothing_is_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    for (scheme, protocol) in [("http", Protocol::Grpc), ("https", Protocol::Grpc), ("https", Protocol::Http)] {
+    for (scheme, protocol) in
+        [("http", Protocol::Grpc), ("https", Protocol::Grpc), ("https", Protocol::Http)]
+    {
         let directory = tempfile::tempdir().unwrap();
         let ca_file = (scheme == "https").then(|| Authority::new("ours").file(directory.path()));
         let limited = Connection {
@@ -112,7 +114,11 @@ async fn a_port_that_takes_connections_and_says_nothing_is_a_timeout() {
 }
 
 /// A server with TLS and the settings by which it is trusted.
-async fn trusted(directory: &Path, script: Vec<Act>, clients: Option<&Authority>) -> (Server, Connection) {
+async fn trusted(
+    directory: &Path,
+    script: Vec<Act>,
+    clients: Option<&Authority>,
+) -> (Server, Connection) {
     let authority = Authority::new("ours");
     let tls = certificates::server(&authority.sign("localhost"), clients);
     let server = Server::with_tls(script, tls).await;
@@ -157,8 +163,7 @@ async fn a_server_that_wants_a_certificate_gets_it_or_refuses_us() {
         let (_server, connection) = trusted(ours.path(), vec![], Some(&clients)).await;
         let with = |directory: &Path, authority: &Authority| {
             let (cert, key) = authority.sign("agent").files(directory);
-            let tls =
-                Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
+            let tls = Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
             Connection { tls, ..connection.clone() }
         };
         assert_delivered(&send(&with(ours.path(), &clients), protocol).await);
@@ -344,6 +349,7 @@ async fn a_proxy_that_is_gone_is_told_by_its_name() {
         let gone = Connection { proxy: Some("http://127.0.0.1:1".into()), ..direct };
         let answer = send(&gone, protocol).await;
         assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
+        assert!(text(&answer).contains("the proxy http://127.0.0.1:1: "), "{answer:?}");
     }
 }
 
@@ -364,9 +370,14 @@ async fn another_kind_of_server_is_told_by_its_answer() {
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     assert!(text(&answer).contains("so it is"), "{answer:?}");
+    assert!(text(&answer).contains("feature-gates"), "{answer:?}");
     let server = Server::start(vec![Act::Http(200, vec![], b"hello".to_vec()), grpc(99)]).await;
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
-    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None), "a code that is unknown");
+    assert_eq!(
+        short(&answer),
+        ("refused", Some(Failure::Rejected), None),
+        "a code that is unknown"
+    );
 }

@@ -242,11 +242,7 @@ impl Default for Tables {
 
 impl Tables {
     /// Takes in the tables of a message; tells which of its locations is which here.
-    fn add(
-        &mut self,
-        message: &pb::Profile,
-        text_of: &impl Fn(i64) -> i64,
-    ) -> HashMap<u64, u64> {
+    fn add(&mut self, message: &pb::Profile, text_of: &impl Fn(i64) -> i64) -> HashMap<u64, u64> {
         let mut mapping_of = HashMap::from([(0, 0)]);
         for mapping in &message.mapping {
             mapping_of.insert(mapping.id, self.add_mapping(mapping, text_of));
@@ -289,7 +285,8 @@ fn function(((name, system_name, filename), id): (FunctionKey, u64)) -> pb::Func
 }
 
 fn location(((mapping_id, address, lines), id): (LocationKey, u64)) -> pb::Location {
-    let line = |(function_id, line): &(u64, i64)| pb::Line { function_id: *function_id, line: *line };
+    let line =
+        |(function_id, line): &(u64, i64)| pb::Line { function_id: *function_id, line: *line };
     pb::Location { id, mapping_id, address, line: lines.iter().map(line).collect() }
 }
 

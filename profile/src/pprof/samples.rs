@@ -66,11 +66,7 @@ fn sample_of(profile: &Profile, stack: u32, count: u64, label: Vec<pb::Label>) -
     }
 }
 
-fn labels_of_thread(
-    profile: &Profile,
-    sample: &NamedSample,
-    texts: &mut Texts,
-) -> Vec<pb::Label> {
+fn labels_of_thread(profile: &Profile, sample: &NamedSample, texts: &mut Texts) -> Vec<pb::Label> {
     let task = profile.task_of(sample);
     let mut out = vec![
         number(texts, "pid", task.pid.0.into()),

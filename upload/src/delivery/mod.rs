@@ -196,7 +196,11 @@ fn check_names(sinks: &[NamedSink]) -> Result<(), StartError> {
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     for (place, NamedSink { name, .. }) in sinks.iter().enumerate() {
-        if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
+        if name.is_empty()
+            || name.len() > 64
+            || name.starts_with('.')
+            || !name.chars().all(is_plain)
+        {
             return Err(StartError::Name(name.clone()));
         }
         if sinks[..place].iter().any(|other| other.name == *name) {

@@ -38,7 +38,7 @@ pub struct Listing {
     /// In order of time.
     pub windows: Vec<StoredWindow>,
     /// Files with the name of a window in that range that are none.
-    pub damaged: u64,
+    pub damaged: Vec<PathBuf>,
     /// Windows beyond the bound of 100,000, the latest ones.
     pub left_out: u64,
 }
@@ -84,12 +84,13 @@ pub fn windows_in(directory: &Path, from_unix_ns: u64, to_unix_ns: u64) -> io::R
             listing.left_out += 1;
             continue;
         }
-        match window_at(&directory.join(stamp.file_name()), stamp) {
+        let path = directory.join(stamp.file_name());
+        match window_at(&path, stamp) {
             Some(window) if (from_unix_ns..to_unix_ns).contains(&window.start_unix_ns) => {
                 listing.windows.push(window);
             }
             Some(_) => {} // in the same millisecond, and outside
-            None => listing.damaged += 1,
+            None => listing.damaged.push(path),
         }
     }
     listing.windows.sort_by_key(|window| window.start_unix_ns);

@@ -234,7 +234,8 @@ mod tests {
         let message = pprof::to_message(&profile, pprof::Detail::Threads);
         for name in ["x.folded", "x.svg", "x.pb.gz"] {
             let written = |write: &dyn Fn(&FileSink) -> Result<(), FileError>| {
-                let sink = FileSink::new(dir.path().join(name), By::Thread).expect("it can be written");
+                let sink =
+                    FileSink::new(dir.path().join(name), By::Thread).expect("it can be written");
                 write(&sink).expect("written");
                 std::fs::read(sink.path()).expect("there")
             };

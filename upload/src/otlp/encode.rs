@@ -20,9 +20,7 @@ use std::hash::Hash;
 
 use indexmap::IndexSet;
 use profile::Labels;
-use profile::labels::{
-    CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE, POD_UID,
-};
+use profile::labels::{CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE, POD_UID};
 use profile::pprof::message as pb;
 use sha2::{Digest, Sha256};
 
@@ -80,7 +78,8 @@ fn resource_of(series: &Labels) -> Labels {
     set("k8s.pod.uid", series.get(POD_UID));
     set("host.name", series.get(NODE));
     set("k8s.node.name", series.get(NODE).filter(|_| series.get(POD_UID).is_some()));
-    let is_own = |name: &str| ![NODE, COMM, EXECUTABLE, CGROUP, POD_UID, CONTAINER_ID].contains(&name);
+    let is_own =
+        |name: &str| ![NODE, COMM, EXECUTABLE, CGROUP, POD_UID, CONTAINER_ID].contains(&name);
     // Last, so that what the user says counts.
     series.iter().filter(|(name, _)| is_own(name)).for_each(|(name, value)| set(name, Some(value)));
     resource

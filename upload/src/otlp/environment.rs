@@ -97,7 +97,8 @@ impl Settings {
             connection.headers = given.headers.into_iter().collect();
         }
         if connection.timeout_seconds == default.connection.timeout_seconds {
-            connection.timeout_seconds = given.timeout_seconds.unwrap_or(connection.timeout_seconds);
+            connection.timeout_seconds =
+                given.timeout_seconds.unwrap_or(connection.timeout_seconds);
         }
         if connection.compression == default.connection.compression {
             connection.compression = given.compression.unwrap_or(connection.compression);
@@ -173,6 +174,7 @@ fn headers((name, list): (String, String)) -> Result<Vec<(String, String)>, Star
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -211,7 +213,10 @@ mod tests {
         ]);
         let connection = &settings.connection;
         assert_eq!(connection.url, "https://collector:4318/base");
-        assert_eq!((settings.path.as_str(), settings.protocol), (super::super::PATH, Some(Protocol::Http)));
+        assert_eq!(
+            (settings.path.as_str(), settings.protocol),
+            (super::super::PATH, Some(Protocol::Http))
+        );
         assert_eq!(connection.headers["authorization"], "Bearer abc");
         assert_eq!(connection.headers["x-cluster"], "blue");
         assert_eq!((connection.timeout_seconds, connection.compression), (2.5, Compression::None));
@@ -230,7 +235,10 @@ mod tests {
             ("PROFILES_TIMEOUT", "3000"),
         ]);
         assert_eq!(settings.connection.url, "http://collector:4318");
-        assert_eq!((settings.path.as_str(), settings.connection.timeout_seconds), ("/own/profiles", 3.0));
+        assert_eq!(
+            (settings.path.as_str(), settings.connection.timeout_seconds),
+            ("/own/profiles", 3.0)
+        );
     }
 
     #[test]
@@ -259,7 +267,10 @@ mod tests {
     #[test]
     fn what_cannot_be_followed_is_told_without_secrets() {
         let error = |variable| completed(Settings::default(), &[variable]).unwrap_err();
-        assert!(error(("PROTOCOL", "http/json")).contains("OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\""));
+        assert!(
+            error(("PROTOCOL", "http/json"))
+                .contains("OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\"")
+        );
         assert!(error(("TIMEOUT", "10s")).contains("milliseconds"));
         assert!(error(("COMPRESSION", "zstd")).contains("gzip or none"));
         let text = error(("HEADERS", "authorization hunter2"));

@@ -37,6 +37,8 @@ const EXPORT: &str = "/opentelemetry.proto.collector.profiles.v1development.Prof
 const PATH: &str = "/v1development/profiles";
 /// Largest request that can be asked for. Source: OTLP specification, "clients should not send more".
 const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// What most receivers need that do not know the service.
+const HINT: &str = "; an OpenTelemetry Collector needs --feature-gates=service.profilesSupport";
 /// Least time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -169,7 +171,8 @@ impl Sink {
                 self.parts.took(parcel, sent_bytes, rejected, &text);
             }
             Outcome::Not(Verdict::Later { reason, after, text }) => {
-                return Some(Answer::Later { reason, after, text });
+                let hint = if reason == Failure::Protocol { HINT } else { "" };
+                return Some(Answer::Later { reason, after, text: format!("{text}{hint}") });
             }
             Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
             Outcome::Not(Verdict::TooLarge { text }) => {
@@ -201,15 +204,17 @@ impl Way {
                 }
                 Err(error) => Outcome::Not(of_call(error, Rules::Otlp)),
             },
-            Self::Http(http, path) => match http.post(path, "application/x-protobuf", request).await {
-                Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
-                    sent_bytes: reply.sent_bytes,
-                    // An answer that cannot be read says no less than its status.
-                    response: ExportResponse::decode(reply.body).unwrap_or_default(),
-                },
-                Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
-                Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
-            },
+            Self::Http(http, path) => {
+                match http.post(path, "application/x-protobuf", request).await {
+                    Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
+                        sent_bytes: reply.sent_bytes,
+                        // An answer that cannot be read says no less than its status.
+                        response: ExportResponse::decode(reply.body).unwrap_or_default(),
+                    },
+                    Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
+                    Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
+                }
+            }
         }
     }
 }

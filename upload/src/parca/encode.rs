@@ -163,6 +163,7 @@ fn label_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use profile::pprof;
 

@@ -219,6 +219,7 @@ fn without_secrets(url: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -227,7 +228,8 @@ mod tests {
     }
 
     fn check(connection: &Connection, expected: &str) {
-        let text = connection.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
+        let text =
+            connection.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
         assert!(text.contains(expected), "{text:?} should say {expected:?}");
     }
 

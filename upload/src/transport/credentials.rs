@@ -135,12 +135,8 @@ impl Credentials {
 }
 
 fn from_files(connection: &Connection) -> Result<Vec<SecretHeader>, StartError> {
-    let header = |name, kind, file: &Path| SecretHeader {
-        name,
-        kind,
-        file: file.to_owned(),
-        read: None,
-    };
+    let header =
+        |name, kind, file: &Path| SecretHeader { name, kind, file: file.to_owned(), read: None };
     let mut headers = Vec::new();
     if let Some(file) = &connection.bearer_token_file {
         headers.push(header(AUTHORIZATION, Kind::Bearer, file));
@@ -236,7 +232,9 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
     let file = File::open(path).map_err(SecretError::Read)?;
     file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(SecretError::Read)?;
     if text.len() as u64 > SECRET_BYTES_MAX {
-        return Err(SecretError::Text("is too large for a secret; give the file with the secret alone"));
+        return Err(SecretError::Text(
+            "is too large for a secret; give the file with the secret alone",
+        ));
     }
     match text.trim().lines().next() {
         Some(line) => Ok(line.trim_end().to_owned()),
@@ -245,6 +243,7 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::connection::BasicAuth;
     use super::*;
@@ -266,7 +265,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "one\n").unwrap();
-        let connection = Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
+        let connection =
+            Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
         let mut credentials = Credentials::new(&connection).unwrap();
         assert_eq!(authorization(&mut credentials), "Bearer one");
         replace(&path, "two\n");
@@ -280,7 +280,8 @@ mod tests {
         let path = directory.path().join("token");
         fs::write(&path, "one").unwrap();
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        let connection = Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
+        let connection =
+            Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
         let mut credentials = Credentials::new(&connection).unwrap();
         fs::write(&path, "two").unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
@@ -304,7 +305,10 @@ mod tests {
         };
         let headers = Credentials::new(&connection).unwrap().headers().unwrap();
         assert_eq!(headers[AUTHORIZATION], "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!((&headers["x-cluster"], &headers["x-api-key"]), (&"blue".parse().unwrap(), &"k".parse().unwrap()));
+        assert_eq!(
+            (&headers["x-cluster"], &headers["x-api-key"]),
+            (&"blue".parse().unwrap(), &"k".parse().unwrap())
+        );
         assert_eq!(headers["x-scope-orgid"], "t1");
     }
 
@@ -315,7 +319,11 @@ mod tests {
         fs::write(&path, "hunter2").unwrap();
         let connection = Connection {
             bearer_token_file: Some(path),
-            headers: [("x-api-key".into(), "swordfish".into()), ("x-cluster".into(), "blue".into())].into(),
+            headers: [
+                ("x-api-key".into(), "swordfish".into()),
+                ("x-cluster".into(), "blue".into()),
+            ]
+            .into(),
             ..Connection::default()
         };
         let credentials = Credentials::new(&connection).unwrap();
@@ -327,8 +335,10 @@ mod tests {
     fn what_cannot_be_sent_is_told_without_the_secret() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let start = |connection: Connection| Credentials::new(&connection).err().unwrap().to_string();
-        let token = || Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
+        let start =
+            |connection: Connection| Credentials::new(&connection).err().unwrap().to_string();
+        let token =
+            || Connection { bearer_token_file: Some(path.clone()), ..Connection::default() };
         assert!(start(token()).contains("cannot read"));
         fs::write(&path, " \n").unwrap();
         assert!(start(token()).contains("is empty"));

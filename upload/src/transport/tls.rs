@@ -142,7 +142,9 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| {
             let path = path.display();
-            StartError::Settings(format!("{path} has a certificate that cannot be trusted: {error}"))
+            StartError::Settings(format!(
+                "{path} has a certificate that cannot be trusted: {error}"
+            ))
         })?;
     }
     Ok(())
@@ -218,6 +220,7 @@ impl ServerCertVerifier for TrustAll {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
 

@@ -28,13 +28,11 @@ use prost::Message;
 use tonic::Code;
 
 use super::grpc::CallError;
-use super::http::Reply;
+use super::http::{AFTER_MAX, Reply};
 use crate::answer::Failure;
 
 /// Longest text of a server that is kept, in bytes.
 const TEXT_MAX: usize = 300;
-/// Longest wait that a server can ask for.
-const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +280,8 @@ mod tests {
 
     #[test]
     fn an_exhausted_resource_is_a_size_a_wait_or_the_end() {
-        let of = |text: &str, after| of_call(status(Code::ResourceExhausted, text, after), Rules::Otlp);
+        let of =
+            |text: &str, after| of_call(status(Code::ResourceExhausted, text, after), Rules::Otlp);
         let sizes = [
             "grpc: received message larger than max (5242894 vs. 4194304)",
             "Received message larger than max (5242894 vs. 4194304)",
@@ -304,7 +303,8 @@ mod tests {
     #[test]
     fn each_status_of_http_is_judged_as_otlp_says() {
         let of = |status| {
-            let reply = Reply { status, retry_after: None, body: [].as_slice().into(), sent_bytes: 0 };
+            let reply =
+                Reply { status, retry_after: None, body: [].as_slice().into(), sent_bytes: 0 };
             word(&of_reply(&reply, ""))
         };
         for status in [302, 401, 403, 404, 405, 407, 415, 429, 502, 503, 504] {

@@ -33,7 +33,9 @@ pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration
 pub fn text(answer: &Answer) -> &str {
     match answer {
         Answer::Delivered { .. } => "",
-        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Refused { text, .. } => text,
+        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Refused { text, .. } => {
+            text
+        }
     }
 }
 

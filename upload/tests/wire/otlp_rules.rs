@@ -61,7 +61,11 @@ impl Taken {
 /// Reads a request, and that nothing in it was lost on the way.
 pub fn read(body: &[u8]) -> Vec<Taken> {
     let request = ExportProfilesServiceRequest::decode(body).expect("a request");
-    assert_eq!(request.encode_to_vec(), body, "fields that the protocol does not know, or in other order");
+    assert_eq!(
+        request.encode_to_vec(),
+        body,
+        "fields that the protocol does not know, or in other order"
+    );
     let dictionary = request.dictionary.expect("a dictionary");
     check(&dictionary);
     let mut resources = HashSet::new();
@@ -125,9 +129,15 @@ fn read_profile(
 ) -> Taken {
     let text = |place: i32| dictionary.string_table[place as usize].as_str();
     let sample_type = profile.sample_type.as_ref().expect("a sample type");
-    assert_eq!((text(sample_type.type_strindex), text(sample_type.unit_strindex)), ("samples", "count"));
+    assert_eq!(
+        (text(sample_type.type_strindex), text(sample_type.unit_strindex)),
+        ("samples", "count")
+    );
     let period_type = profile.period_type.as_ref().expect("a period type");
-    assert_eq!((text(period_type.type_strindex), text(period_type.unit_strindex)), ("cpu", "nanoseconds"));
+    assert_eq!(
+        (text(period_type.type_strindex), text(period_type.unit_strindex)),
+        ("cpu", "nanoseconds")
+    );
     assert!(profile.period > 0 && profile.time_unix_nano > 0 && profile.duration_nano > 0);
     assert_eq!(profile.profile_id.len(), 16);
     assert!(profile.profile_id.iter().any(|byte| *byte != 0));

@@ -124,7 +124,8 @@ fn series(series: &RawSeries) -> Taken {
 fn validate(profile: &pb::Profile) {
     let text = |place: i64| profile.string_table[place as usize].as_str();
     assert_eq!(text(0), "");
-    let types: Vec<_> = profile.sample_type.iter().map(|t| (text(t.r#type), text(t.unit))).collect();
+    let types: Vec<_> =
+        profile.sample_type.iter().map(|t| (text(t.r#type), text(t.unit))).collect();
     assert_eq!(types, [("samples", "count")], "each sample type is a row of its own");
     let period = profile.period_type.expect("a period type");
     assert_eq!((text(period.r#type), text(period.unit)), ("cpu", "nanoseconds"));
@@ -149,7 +150,11 @@ fn validate(profile: &pb::Profile) {
     for mapping in &profile.mapping {
         assert_eq!((mapping.memory_start, mapping.memory_limit, mapping.file_offset), (0, 0, 0));
         let mut own = profile.location.iter().filter(|l| l.mapping_id == mapping.id);
-        assert!(!mapping.has_functions || own.all(|l| !l.line.is_empty()), "{}", text(mapping.filename));
+        assert!(
+            !mapping.has_functions || own.all(|l| !l.line.is_empty()),
+            "{}",
+            text(mapping.filename)
+        );
     }
     every_row_is_used(profile);
 }

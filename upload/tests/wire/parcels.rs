@@ -37,7 +37,13 @@ impl Maker {
     fn mapping(&mut self, name: &str, build_id: &str, has_functions: bool) -> u64 {
         let id = self.profile.mapping.len() as u64 + 1;
         let (filename, build_id) = (self.text(name), self.text(build_id));
-        self.profile.mapping.push(pb::Mapping { id, filename, build_id, has_functions, ..Default::default() });
+        self.profile.mapping.push(pb::Mapping {
+            id,
+            filename,
+            build_id,
+            has_functions,
+            ..Default::default()
+        });
         id
     }
 
@@ -74,7 +80,8 @@ pub fn window(number: i64, processes: usize, functions: usize) -> Parcel {
     let mut maker = Maker { profile: pb::Profile::default(), places: HashMap::new() };
     maker.text("");
     let types = [("samples", "count"), ("cpu", "nanoseconds")];
-    maker.profile.sample_type = types.map(|(quantity, unit)| maker.value_type(quantity, unit)).into();
+    maker.profile.sample_type =
+        types.map(|(quantity, unit)| maker.value_type(quantity, unit)).into();
     maker.profile.period_type = Some(maker.value_type("cpu", "nanoseconds"));
     maker.profile.default_sample_type = maker.text("cpu");
     maker.profile.time_nanos = START + number * DURATION;

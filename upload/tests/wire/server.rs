@@ -226,7 +226,9 @@ async fn answer(
         Act::Message(message) if is_grpc => message_of_grpc(message).await,
         Act::Message(message) => plain(200, vec![], message).await,
         Act::Http(status, headers, body) => plain(status, headers, body).await,
-        Act::Grpc(code, text, details, headers) => status_of_grpc(code, text, details, headers).await,
+        Act::Grpc(code, text, details, headers) => {
+            status_of_grpc(code, text, details, headers).await
+        }
         Act::Hang => std::future::pending().await,
         Act::Cut => {
             cut.notify_one();

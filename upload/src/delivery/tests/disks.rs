@@ -106,7 +106,10 @@ fn what_waits_on_a_read_only_disk_is_delivered_once() {
     let delivery = story.start();
     let counts = wait_until_nothing_waits(&delivery);
     assert_eq!(a.delivered(), [1, 2, 3]);
-    assert_eq!(of(&counts, "a").ledger.to_string(), "found 3 + closed 0 = delivered 3 + pending 0 + lost 0");
+    assert_eq!(
+        of(&counts, "a").ledger.to_string(),
+        "found 3 + closed 0 = delivered 3 + pending 0 + lost 0"
+    );
     delivery.stop(PATIENCE);
 }
 

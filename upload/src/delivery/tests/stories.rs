@@ -55,9 +55,7 @@ fn after_an_outage_all_windows_arrive_in_order_and_none_twice() {
     let story = Story::of([&a]);
     let delivery = story.start();
     accept_all(&delivery, 1..=60);
-    wait_until(&delivery, |counts| {
-        of(counts, "a").attempts.later.count(Failure::Unreachable) >= 5
-    });
+    wait_until(&delivery, |counts| of(counts, "a").attempts.later.count(Failure::Unreachable) >= 5);
     assert!(a.came().iter().all(|start| *start == 1), "the oldest is tried, and no other");
     lock(&a.0).acts = outage.map(later).into();
     lock(&a.0).then = None;
@@ -79,7 +77,10 @@ fn what_is_refused_is_counted_and_not_tried_again() {
     assert_eq!(a.came(), [1, 2, 3, 4]);
     assert_eq!(a.delivered(), [2, 4]);
     let sink = of(&counts, "a");
-    assert_eq!(sink.ledger.to_string(), "closed 4 = delivered 2 + pending 0 + lost 2 (too_large: 1, rejected: 1)");
+    assert_eq!(
+        sink.ledger.to_string(),
+        "closed 4 = delivered 2 + pending 0 + lost 2 (too_large: 1, rejected: 1)"
+    );
     assert_eq!(sink.attempts.refused.total(), 2);
     assert_eq!(sink.last_error.as_deref(), Some("never"));
     assert!(story.files("a").is_empty());
@@ -159,7 +160,10 @@ fn the_next_life_delivers_what_is_left_first_and_in_order() {
     accept_all(&delivery, [40]);
     let counts = wait_until_nothing_waits(&delivery);
     assert_eq!(a.delivered(), [10, 20, 30, 40]);
-    assert_eq!(of(&counts, "a").ledger.to_string(), "found 3 + closed 1 = delivered 4 + pending 0 + lost 0");
+    assert_eq!(
+        of(&counts, "a").ledger.to_string(),
+        "found 3 + closed 1 = delivered 4 + pending 0 + lost 0"
+    );
 }
 
 #[test]
