@@ -53,7 +53,7 @@ fn samples(request: &Value) -> Vec<Sample> {
     let dictionary = Dictionary(&request["dictionary"]);
     let mut out = Vec::new();
     for resource in items(&request["resourceProfiles"]) {
-        let of_resource = key_values(&resource["resource"]["attributes"]);
+        let of_resource = dictionary.key_values(&resource["resource"]["attributes"]);
         for profile in items(&resource["scopeProfiles"]).flat_map(|scope| items(&scope["profiles"]))
         {
             let common = Sample {
@@ -89,6 +89,22 @@ impl Dictionary<'_> {
         out
     }
 
+    /// Attributes of a resource. The Collector moves their texts into the dictionary.
+    fn key_values(&self, attributes: &Value) -> BTreeMap<String, String> {
+        let moved_or = |place: &Value, own: &Value| match own.as_str() {
+            Some(own) => own.to_owned(),
+            None => self.text(place),
+        };
+        let one = |attribute: &Value| {
+            let value = &attribute["value"];
+            (
+                moved_or(&attribute["keyStrindex"], &attribute["key"]),
+                moved_or(&value["stringValueStrindex"], &value["stringValue"]),
+            )
+        };
+        items(attributes).map(one).collect()
+    }
+
     fn functions(&self, location: &Value) -> Vec<String> {
         let location = self.row("locationTable", location);
         let name = |line: &Value| {
@@ -108,12 +124,6 @@ impl Dictionary<'_> {
     fn row(&self, table: &str, index: &Value) -> &Value {
         &self.0[table][usize::try_from(number(index)).unwrap()]
     }
-}
-
-fn key_values(attributes: &Value) -> BTreeMap<String, String> {
-    let one =
-        |attribute: &Value| (text(&attribute["key"]), text(&attribute["value"]["stringValue"]));
-    items(attributes).map(one).collect()
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -62,12 +62,19 @@ pub fn values(server: &Server, label: &str) -> Vec<String> {
     values
 }
 
-/// The series of a selection: labels and when each has samples, in seconds since 1970.
-pub fn series(server: &Server, selector: &str) -> Vec<(BTreeMap<String, String>, Vec<String>)> {
+/// The series of a selection, told apart by these labels: their values, and the seconds in
+/// which each has samples.
+pub fn series(
+    server: &Server,
+    selector: &str,
+    labels: &[&str],
+) -> Vec<(BTreeMap<String, String>, Vec<String>)> {
+    let by: Vec<String> = labels.iter().map(|label| format!("&sum_by={label}")).collect();
     let path = format!(
-        "/api/profiles/query_range?query={}&step=1s&{}",
+        "/api/profiles/query_range?query={}&step=1s&{}{}",
         escape(&format!("{CPU}{selector}")),
-        time_range("")
+        time_range(""),
+        by.concat()
     );
     let answer = json(server, &path).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -97,8 +104,8 @@ fn time_range(prefix: &str) -> String {
     format!("{prefix}start={}&{prefix}end={}", escape(&start), escape(&end))
 }
 
-/// A time as the gateway reads it. Days to dates as in Howard Hinnant's `civil_from_days`.
-fn rfc3339(unix_s: u64) -> String {
+/// A time as the gateway reads and writes it. Days to dates as in Howard Hinnant's `civil_from_days`.
+pub fn rfc3339(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -292,6 +292,18 @@ async fn where_no_answer_came_the_same_ids_are_sent_again() {
 }
 
 #[tokio::test]
+async fn parcels_of_two_machines_at_one_time_are_both_sent() {
+    let (server, start) = (Server::start(), now());
+    let mut sink = sink(&server);
+    for node in ["n1", "n2"] {
+        let mut window = Window::new(start);
+        window.call(&[("node", node), ("comm", "app")], "hot", 1);
+        assert_delivered(&sink.send(&window.close()).await);
+    }
+    assert_eq!(server.taken().len(), 2);
+}
+
+#[tokio::test]
 async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
     let (server, parcel) = (Server::start(), window(3));
     let ids = |server: &Server| -> BTreeSet<String> {

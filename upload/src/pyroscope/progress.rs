@@ -80,8 +80,9 @@ impl Progress {
         self.bytes += bytes;
     }
 
-    /// The answer when no piece is left.
-    pub(super) fn answer(&self, pieces: &Pieces) -> Answer {
+    /// The answer when no piece is left. What is given next is another parcel, even if it looks alike.
+    pub(super) fn answer(&mut self, pieces: &Pieces) -> Answer {
+        self.parcel = None;
         let texts = [self.text.clone(), lost_text(pieces)];
         let text = texts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         if self.refused > 0 && self.taken == 0 {
