@@ -187,6 +187,11 @@ impl Agent {
 
     /// Judges the window that is filled, ends it, and gives it away.
     fn end_window(&mut self) {
+        if self.publisher.is_busy() {
+            return tracing::warn!(
+                "the window goes on: the one before waits to be named or written"
+            );
+        }
         let wall = self.begun.elapsed();
         let sampler = self.session.lost_and_cost().map(|(_, cost)| cost.total).unwrap_or_default();
         let spent = self.meter.measure(sampler, self.map_bytes);
@@ -222,7 +227,7 @@ impl Agent {
             labels: self.settings.labels.clone(),
         };
         if !self.publisher.give(job) {
-            self.status.lost_waiting();
+            self.status.lost_dead();
         }
     }
 
@@ -250,7 +255,7 @@ impl Agent {
                 let pace = words_of_pace(&closed, verdict.step);
                 let (series_max, labels) = (settings.series_max, settings.labels);
                 if !publisher.give(Job { closed, verdict, pace, series_max, labels }) {
-                    status.lost_waiting();
+                    status.lost_dead();
                 }
             }
             Err(error) => tracing::error!("the last window is lost: {error}"),
