@@ -13,15 +13,21 @@
 //! deliver     a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
+//! budget      what the agent may cost, and how it samples less
 //! metrics     what can be asked of a running agent
+//! agent       one window after the other, for months
+//! config      file, environment and flags -> what the agent is to do
 //! commands    what a person types
 //! ```
 //!
 //! `docs/architecture.md` draws the whole house.
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod aggregate;
+pub mod budget;
 pub mod commands;
+pub mod config;
 pub mod deliver;
 pub mod events;
 pub mod kernel;
