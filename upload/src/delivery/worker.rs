@@ -22,6 +22,9 @@ use crate::parcel::Parcel;
 use crate::sinks::{Sink, SinkSettings, StartError};
 use crate::spool::{Name, Unreadable};
 
+/// Threads for calls that block, of each sink: look-ups of names, opened files.
+const BLOCKING_MAX: usize = 8;
+
 /// What a worker is told; the latest counts. Anything new also ends a wait.
 #[derive(Clone, Debug)]
 pub struct Orders {
@@ -93,6 +96,7 @@ pub fn start(parts: Parts) -> Result<Handle, StartError> {
             Ok(sink) => {
                 let _ = tell.send(Ok(()));
                 Worker::new(parts, sink, received, notified).work(&runtime);
+                runtime.shutdown_background(); // a look-up that hangs holds up nobody
             }
             Err(error) => drop(tell.send(Err(error))),
         }
@@ -116,7 +120,7 @@ pub fn check(name: &str, settings: &SinkSettings) -> Result<(), StartError> {
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).build()
 }
 
 fn make_sink(
