@@ -6,9 +6,10 @@
 Churn: 40 processes a second that work for 20 ms, of a dozen programs of which one is compiled anew each second; a program that
 opens and closes 200 distinct libraries in turn; children in their parent's memory and children that exec. Windows of 10 s are
 named and dropped. Printed are memory and open files, as medians of the minute before minute 5 and of the last minute, and elements of
-BPF maps, the fewest in that minute: processes are kept for a second after their exit, and children come in bursts. Needs root.
+BPF maps whose process is not there, the fewest in that minute: processes are kept for a second after their exit. Needs root.
 """
 import argparse
+import json
 import os
 import re
 import statistics
@@ -64,15 +65,17 @@ def memory_kib(pid):
     return total[0], sum(total[1:])
 
 
-def elements(name):
+def gone(name):
+    """Elements of a map whose process is not there."""
     dump = subprocess.run(["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True).stdout
-    return dump.count('"formatted"')
+    pids = [element["formatted"]["key"] for element in json.loads(dump or "[]")]
+    return sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def look(pid):
     agent, workers = memory_kib(pid)
     found = {"agent RSS KiB": agent, "workers' RSS KiB": workers, "open files": len(os.listdir(f"/proc/{pid}/fd"))}
-    return found | {f"elements of {name}": elements(name) for name in MAPS}
+    return found | {f"{name} of who is gone": gone(name) for name in MAPS}
 
 
 def main():
@@ -114,7 +117,7 @@ def main():
 def report(seen, early, seconds, work):
     def of_minute(what, until):
         values = [found[what] for at, found in seen if until - 60 <= at <= until]
-        return min(values) if what.startswith("elements") else statistics.median(values)
+        return min(values) if what.endswith("gone") else statistics.median(values)
 
     print(f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|")
     for what in seen[0][1]:

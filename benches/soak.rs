@@ -10,10 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everytick::kernel::Settings;
-use everytick::naming;
+use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::StackEnd;
-use symbolizer::Symbolizer;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
@@ -30,14 +29,14 @@ fn soak(
         None,
         None,
     )?;
-    let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
+    let mut namer = Namer::new(PROGRAM, NameLimits::default());
     let end = Instant::now() + length;
     while Instant::now() < end {
         thread::sleep(window);
-        let ClosedWindow { window, ledger, period, executables } = session.cut()?;
+        let ClosedWindow { window, ledger, period, executables, .. } = session.cut()?;
         ledger.check()?;
         let (profile, unnamed) =
-            naming::name(&window, ledger.clone(), period, &executables, &mut symbolizer);
+            naming::name(&window, ledger.clone(), period, &executables, &mut namer);
         println!(
             "{} samples, {} lost, {} complete, {} stacks, {} executables without names",
             ledger.aggregated,

@@ -28,11 +28,24 @@ const volatile struct {
 	struct rule rule;
 } abi_types = {};
 
+/*
+ * Frames of user stacks that are walked now, 0 for as many as the settings allow. The agent lowers it while it is over
+ * its budget.
+ */
+u32 user_frames_now;
+
 /* Records on their way to the agent. The agent sets the size. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } ring SEC(".maps");
+
+static inline u32 user_frames_limit(void)
+{
+	u32 now = user_frames_now;
+
+	return now && now < settings.user_frames_limit ? now : settings.user_frames_limit;
+}
 
 static inline enum outcome skip_reason(const struct task_struct *task, u32 tgid, u32 tid, u32 visible)
 {
@@ -107,7 +120,7 @@ static inline bool begin_user_stack(struct scratch *out)
 	walk->stack.from = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = known_process(out->sample.pid);
-	walk->limit = walk->at + settings.user_frames_limit;
+	walk->limit = walk->at + user_frames_limit();
 	walk->end = STACK_END_DEPTH;
 	if (!take_frame(out, walk->registers.ip))
 		return false;

@@ -13,6 +13,7 @@
 //! deliver     a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
+//! metrics     what can be asked of a running agent
 //! commands    what a person types
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod deliver;
 pub mod events;
 pub mod kernel;
 pub mod labels;
+pub mod metrics;
 pub mod naming;
 pub mod processes;
 pub mod session;

@@ -120,7 +120,7 @@ fn what_was_sampled_longest_ago_makes_room_and_comes_back_when_it_is_sampled_aga
         (ledger.aggregated, ledger.user_ends[StackEnd::Bottom as usize])
     };
     let (before, pushed, after) = (window_of(first), window_of(others), window_of(first));
-    let evicted = session.finish().unwrap().tables.evicted;
+    let evicted = session.finish().unwrap().last.counts.tables.evicted;
     println!("{before:?}, then {pushed:?} of others, then {after:?}; {evicted} tables evicted");
     assert!(evicted > 0);
     for (all, complete) in [before, after] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 11] = [
+const FLOORS: [&str; 12] = [
     "kernel",
     "events",
     "labels",
@@ -16,6 +16,7 @@ const FLOORS: [&str; 11] = [
     "session",
     "verify",
     "deliver",
+    "metrics",
     "commands",
 ];
 

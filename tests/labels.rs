@@ -10,11 +10,10 @@ use std::process::{Command, Stdio};
 use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::Settings;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
-use everytick::naming;
+use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::pprof::{Detail, to_message};
 use profile::{Labels, Profile};
-use symbolizer::Symbolizer;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 const POD: &str = "2b801b7a-5266-4386-864e-45ed71136371";
@@ -66,9 +65,9 @@ fn start() -> Session {
 }
 
 fn name(closed: &ClosedWindow) -> Profile {
-    let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
-    let ClosedWindow { window, ledger, period, executables } = closed;
-    naming::name(window, ledger.clone(), *period, executables, &mut symbolizer).0
+    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let ClosedWindow { window, ledger, period, executables, .. } = closed;
+    naming::name(window, ledger.clone(), *period, executables, &mut namer).0
 }
 
 /// Samples by the labels of those that execute this file.

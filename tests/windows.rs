@@ -5,11 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Running, alone, compile, directory, pause};
-use everytick::kernel::Settings;
-use everytick::naming;
+use everytick::kernel::{Pace, Settings, online_cpus};
+use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
-use profile::{Profile, TickOutcome};
-use symbolizer::Symbolizer;
+use profile::{Profile, StackEnd, TickOutcome};
 
 const HZ: u32 = 997;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
@@ -23,9 +22,9 @@ fn start() -> Session {
 }
 
 fn name(closed: &ClosedWindow) -> Profile {
-    let mut symbolizer = Symbolizer::new(PROGRAM, ["symbolizer-worker".to_owned()]);
-    let ClosedWindow { window, ledger, period, executables } = closed;
-    naming::name(window, ledger.clone(), *period, executables, &mut symbolizer).0
+    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let ClosedWindow { window, ledger, period, executables, .. } = closed;
+    naming::name(window, ledger.clone(), *period, executables, &mut namer).0
 }
 
 /// Counts the samples of a process that runs the chain: all, and those whose stacks show it.
@@ -58,7 +57,7 @@ fn each_tick_is_in_one_window() {
     }
     pause(100);
     let recording = session.finish().unwrap();
-    let ticks = recording.sampler_time.ticks;
+    let ticks = recording.last.counts.sampler.ticks;
     windows.push(recording.last);
 
     for closed in &windows {
@@ -101,4 +100,43 @@ fn a_program_that_is_gone_is_named_in_its_window_and_forgotten_in_the_next_ones(
     later.ledger.check().unwrap();
     assert_eq!(later.ledger.outcome(TickOutcome::LostRingFull), 0);
     assert_eq!(samples_of(&name(&later), "gone").0, 0);
+}
+
+#[test]
+fn a_change_of_pace_begins_a_window_and_each_has_one_period() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "chain");
+    // The clock of a sleeping virtual CPU may miss ticks, so none sleeps.
+    let _running: Vec<_> =
+        online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
+    let mut session = start();
+    let shallow = Pace { user_frames: 3, ..Pace::of(499) };
+    let paces = [Pace::of(199), shallow, Pace { period: None, user_frames: 0 }, Pace::of(HZ)];
+    let mut windows = Vec::new();
+    for pace in paces {
+        pause(700);
+        windows.push(session.cut_to(pace).unwrap());
+    }
+    pause(700);
+    windows.push(session.finish().unwrap().last);
+
+    let hz = [HZ, 199, 499, 0, HZ];
+    for (closed, hz) in windows.iter().zip(hz) {
+        let (ledger, period) = (&closed.ledger, closed.period.sample_ns);
+        ledger.check().unwrap();
+        assert_eq!(period, 1_000_000_000u64.checked_div(hz.into()).unwrap_or(0));
+        // What is due is the time that the clocks were on for, and no window owes what another was sampled for.
+        let due = closed.period.duration_ns as f64 * f64::from(hz) / 1e9 * ledger.cpus.len() as f64;
+        let off = (ledger.due() as f64 - due).abs();
+        assert!(off <= due * 0.1 + 2.0, "due {} and not {due} at {hz} Hz", ledger.due());
+        assert!(ledger.missed() * 20 <= ledger.due() + 20, "{ledger}");
+    }
+    let paused = &windows[3];
+    assert_eq!((paused.ledger.ticks(), samples_of(&name(paused), "chain").0), (0, 0));
+    let cut = windows[2].ledger.user_ends[StackEnd::Depth as usize];
+    let chain = samples_of(&name(&windows[2]), "chain").0;
+    assert!(cut >= chain && chain > 100, "{cut} of {chain} stacks are cut after three frames");
+    let (all, named) = samples_of(&name(&windows[4]), "chain");
+    assert!(named * 100 >= all * 95 && all > 300, "{named} of {all} after the pause");
 }

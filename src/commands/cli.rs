@@ -32,9 +32,12 @@ pub(super) enum Command {
     Unwind(UnwindArguments),
     /// Judge unwinding on this host: another unwinder walks the very same ticks.
     Verify(VerifyArguments),
-    /// Name addresses for a running `record`.
+    /// Name addresses for a running `record` or `agent`.
     #[command(hide = true)]
-    SymbolizerWorker,
+    SymbolizerWorker {
+        /// MiB of memory that it may take.
+        memory: u64,
+    },
     /// Open files for it.
     #[command(hide = true)]
     OpenerWorker,

@@ -271,7 +271,7 @@ fn try_record() -> Result<(u64, f64)> {
         recording.last.ledger.aggregated > 0,
         "the programs load, but no sample of ourselves comes"
     );
-    let each = recording.sampler_time.per_tick();
+    let each = recording.last.counts.sampler.per_tick();
     Ok((recording.last.ledger.aggregated, each.as_secs_f64() * 1e6))
 }
 

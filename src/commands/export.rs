@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use profile::pprof::message as pb;
 use profile::pprof::{MergeError, Merger};
+use profile::{counted, thousands};
 use upload::directory::{self, Listing, ReadError};
 use upload::file::{By, FileError, FileSink};
-
-use super::terminal::{counted, thousands};
 
 /// Damaged windows that are named.
 const NAMED_MAX: usize = 5;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use profile::thousands;
 use symbolizer::Usage;
 
-use super::terminal::{is_watched, line, replace_line, thousands};
+use super::terminal::{is_watched, line, replace_line};
 use crate::session::Session;
 
 /// Shows how the recording goes.

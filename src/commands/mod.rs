@@ -32,7 +32,7 @@ pub fn run() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
-        Command::SymbolizerWorker => symbolizer_worker(),
+        Command::SymbolizerWorker { memory } => symbolizer_worker(memory << 20),
         Command::OpenerWorker => opener_worker(),
     };
     outcome.unwrap_or_else(|error| {
@@ -41,8 +41,9 @@ pub fn run() -> ExitCode {
     })
 }
 
-fn symbolizer_worker() -> anyhow::Result<ExitCode> {
-    symbolizer::worker::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?;
+fn symbolizer_worker(memory_max: u64) -> anyhow::Result<ExitCode> {
+    let (mut requests, mut responses) = (std::io::stdin().lock(), std::io::stdout().lock());
+    symbolizer::worker::serve(&mut requests, &mut responses, memory_max)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,18 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use profile::{Pid, Profile};
-use symbolizer::Symbolizer;
 
 use super::OURSELVES;
 use super::cli::RecordArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
-use super::summary::{Cost, Trouble, comments, summary};
+use super::summary::{Cost, Trouble, summary};
 use super::{child, filters, refusal, terminal};
 use crate::deliver::Outputs;
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{Settings, online_cpus};
-use crate::naming;
+use crate::naming::{self, NameLimits, Namer};
 use crate::processes::proc::read_text;
 use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
 use crate::tables::Cache;
@@ -165,30 +164,17 @@ fn announce(arguments: &RecordArguments) {
 
 /// Names the window and writes every file; says whether all were written.
 fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -> Result<bool> {
-    let ClosedWindow { window, ledger, period, executables: sampled } = &recording.last;
+    let ClosedWindow { window, ledger, period, executables: sampled, counts } = &recording.last;
     ledger.check().context("please report this")?;
-    let mut symbolizer = Symbolizer::new(OURSELVES, ["symbolizer-worker".to_owned()]);
+    let mut namer = Namer::new(OURSELVES, NameLimits::default());
     let executables = &recording.processes.executables;
-    let (mut profile, unnamed) =
-        naming::name(window, ledger.clone(), *period, sampled, &mut symbolizer);
-    profile.comments = comments(&profile, arguments.frequency);
+    let (mut profile, unnamed) = naming::name(window, ledger.clone(), *period, sampled, &mut namer);
+    profile.comments = naming::comments(&profile, &format!("{} Hz", arguments.frequency));
     let written = outputs.write(&profile);
     if !arguments.quiet {
-        let cost = Cost {
-            sampler: recording.sampler_time,
-            symbolizer: symbolizer.usage(),
-            opener: executables.opener_usage(),
-            map_bytes: recording.map_bytes,
-            tables: recording.tables,
-            finished: recording.finished,
-        };
-        let trouble = Trouble {
-            unnamed: &unnamed,
-            executables,
-            side_band_lost: recording.side_band_lost,
-            looked_up: recording.processes.looked_up(),
-            not_followed: recording.not_followed,
-        };
+        let cost = Cost { counts: *counts, symbolizer: namer.usage() };
+        let trouble =
+            Trouble { unnamed: &unnamed, executables, looked_up: recording.processes.looked_up() };
         terminal::line(summary(&profile, &cost, &trouble).trim_end());
     }
     report(written, arguments.quiet, &profile)

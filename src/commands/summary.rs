@@ -4,40 +4,29 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use profile::{CaptureLedger, NamedFrame, Profile, StackEnd};
+use profile::{NamedFrame, Profile, counted, thousands};
 use symbolizer::Usage;
 
 use super::meter::share_of_machine;
-use super::terminal::{counted, thousands};
-use crate::naming::{Unnamed, kernel_is_unnamed};
+use crate::naming::{Unnamed, kernel_is_unnamed, quality};
 use crate::processes::Executables;
-use crate::processes::proc::read_text;
-use crate::session::SamplerTime;
-use crate::tables::TableCounts;
+use crate::session::Counts;
 
 /// Functions listed at the end.
 const TOP: usize = 5;
 
 /// What a recording cost the machine.
 pub(super) struct Cost {
-    pub sampler: SamplerTime,
+    pub counts: Counts,
     pub symbolizer: Usage,
-    pub opener: Usage,
-    pub map_bytes: u64,
-    /// What unwinding needed.
-    pub tables: TableCounts,
-    /// Stacks that were walked by the agent, from a copy.
-    pub finished: u64,
 }
 
 /// What went less well than it could have.
 pub(super) struct Trouble<'a> {
     pub unnamed: &'a [Unnamed],
     pub executables: &'a Executables,
-    pub side_band_lost: u64,
     /// Processes that /proc was asked about after the start.
     pub looked_up: u64,
-    pub not_followed: u64,
 }
 
 /// Says what was recorded, how well, at what cost, and where the time went.
@@ -58,8 +47,8 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
     for line in profile.ledger.to_string().lines() {
         let _ = writeln!(text, "  ticks         {line}");
     }
-    text.push_str(&unwinding(cost));
-    for line in troubles(profile, trouble) {
+    text.push_str(&unwinding(&cost.counts));
+    for line in troubles(profile, trouble, &cost.counts) {
         let _ = writeln!(text, "  note          {line}");
     }
     text.push_str(&cost_lines(cost, elapsed));
@@ -67,56 +56,7 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
     text
 }
 
-/// Says of user and kernel stacks how they ended, in per cent of those that there were.
-pub(super) fn quality(ledger: &CaptureLedger) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (name, ends) in [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)]
-    {
-        let present = |end: &&StackEnd| **end != StackEnd::Absent;
-        let all: u64 = StackEnd::ALL.iter().filter(present).map(|end| ends[*end as usize]).sum();
-        if all == 0 {
-            continue;
-        }
-        let mut parts: Vec<_> = StackEnd::ALL.iter().filter(present).collect();
-        parts.retain(|end| ends[**end as usize] > 0);
-        parts.sort_by_key(|end| u64::MAX - ends[**end as usize]);
-        let texts: Vec<String> = parts
-            .iter()
-            .map(|end| {
-                let cut = if end.is_cut() { "cut: " } else { "" };
-                format!(
-                    "{cut}{} {:.1} %",
-                    end.text(),
-                    100.0 * ends[**end as usize] as f64 / all as f64
-                )
-            })
-            .collect();
-        lines.push(format!("{name:<14}{} ({})", thousands(all), texts.join(", ")));
-    }
-    if ledger.guessed > 0 {
-        let share = 100.0 * ledger.guessed as f64 / ledger.aggregated.max(1) as f64;
-        lines.push(format!(
-            "{:<14}{share:.1} % of samples have frames by frame pointer alone",
-            "guessed"
-        ));
-    }
-    lines
-}
-
-/// The lines that the pprof file carries beside its ledger.
-pub(super) fn comments(profile: &Profile, frequency: u32) -> Vec<String> {
-    let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let host = read_text("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut lines = vec![
-        format!("everytick {}", env!("CARGO_PKG_VERSION")),
-        format!("host {}, Linux {}", host.trim(), release.trim()),
-        format!("cpu-clock at {frequency} Hz on {} CPUs", profile.ledger.cpus.len()),
-    ];
-    lines.extend(quality(&profile.ledger));
-    lines
-}
-
-fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
+fn troubles(profile: &Profile, trouble: &Trouble<'_>, session: &Counts) -> Vec<String> {
     let mut lines = Vec::new();
     if kernel_is_unnamed(profile) {
         lines.push(
@@ -132,14 +72,14 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
         lines.push(format!("no names in {more} more executables"));
     }
     let counts = [
-        (trouble.not_followed, "child processes were too many to follow and are missing"),
+        (session.not_followed, "child processes were too many to follow and are missing"),
         (trouble.executables.unopened(), "executables could not be opened in time"),
         (trouble.executables.unanswered(), "of these are on a file system that did not answer"),
     ];
-    if trouble.side_band_lost > 0 {
+    if session.side_band_lost > 0 {
         lines.push(format!(
             "{} process events lost; {} looked up in /proc again, stacks from in between may lack frames",
-            thousands(trouble.side_band_lost),
+            thousands(session.side_band_lost),
             counted(trouble.looked_up, "process", "processes"),
         ));
     }
@@ -149,8 +89,8 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>) -> Vec<String> {
 }
 
 /// Says what unwinding went by, and what there was no room for.
-fn unwinding(cost: &Cost) -> String {
-    let Cost { tables, finished, .. } = cost;
+fn unwinding(session: &Counts) -> String {
+    let Counts { tables, finished, .. } = session;
     let taken = match tables.cache.taken {
         0 => String::new(),
         taken => format!(", {} from the cache", thousands(taken)),
@@ -179,7 +119,7 @@ fn unwinding(cost: &Cost) -> String {
 }
 
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
-    let Cost { sampler, symbolizer, opener, map_bytes, .. } = cost;
+    let Cost { counts: Counts { sampler, opener, map_bytes, .. }, symbolizer } = cost;
     let agent = Usage::own();
     let cpu = agent.cpu + opener.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use ::unwind::{CallFrames, Checked, Error, LeftOut, check, read};
 use anyhow::{Context, Result};
+use profile::thousands;
 
 use super::cli::UnwindArguments;
-use super::terminal::{line, thousands};
+use super::terminal::line;
 
 const HEADER: &str = "      rows       bytes  B/row   rules       ms  left out   checked  file";
 

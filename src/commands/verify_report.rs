@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
-use profile::{ExecutableId, Frame};
+use profile::{ExecutableId, Frame, counted, thousands};
 use serde_json::{Value, json};
 
-use super::terminal::{counted, thousands};
 use crate::processes::Executables;
 use crate::verify::{Counts, Difference, End, Findings, Kind, Opinion, Place, Verdict};
 

@@ -12,8 +12,11 @@ use rustix::event::epoll;
 use super::{Event, Orderer, Timed, now, perf_sample, sample, side_band};
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
-/// Samples wait in the ring this long unless it fills up or a process event wakes the reader.
-const PERIOD: Duration = Duration::from_millis(100);
+/// Samples wait in the ring for five ticks of their clock, within these bounds, unless it fills up or a process event
+/// wakes the reader.
+const PERIOD_MIN: Duration = Duration::from_millis(100);
+const PERIOD_MAX: Duration = Duration::from_millis(250);
+const PERIOD_TICKS: u32 = 5;
 /// The same after a tick that took its stack along, and after new code was mapped: by then their turn has come, and
 /// what walks lack can be given to the kernel.
 const SOON: Duration = Duration::from_nanos(Orderer::SLACK_NS + 1_000_000);
@@ -65,23 +68,33 @@ pub struct Rings {
     pub perf_samples: Vec<PerfSamples>,
 }
 
-/// Starts the reader. Batches go to `batches`; while nobody takes them it waits, and what
+/// Starts the reader. `tick`: time between the ticks of a CPU. Batches go to `batches`; while nobody takes them it waits, and what
 /// the rings then have no room for is counted as lost there.
 ///
 /// # Errors
 /// When the thread or its descriptors cannot be made.
-pub fn spawn_reader(rings: Rings, batches: SyncSender<Batch>) -> io::Result<Reader> {
+pub fn spawn_reader(
+    rings: Rings,
+    tick: Duration,
+    batches: SyncSender<Batch>,
+) -> io::Result<Reader> {
+    let period = (tick * PERIOD_TICKS).clamp(PERIOD_MIN, PERIOD_MAX);
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let thread = thread::Builder::new()
         .name("reader".into())
-        .spawn(move || run(rings, &batches, &stopped))?;
+        .spawn(move || run(rings, period, &batches, &stopped))?;
     Ok(Reader { stop, thread })
 }
 
 /// Niceness of the reader: what it is late for is lost.
 const NICE: i32 = -10;
 
-fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Result<()> {
+fn run(
+    rings: Rings,
+    period: Duration,
+    batches: &SyncSender<Batch>,
+    stopped: &OwnedFd,
+) -> io::Result<()> {
     // Refused, it stays as others are, and the rings have room for two seconds.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     let Rings { samples, mut side_bands, mut perf_samples } = rings;
@@ -92,7 +105,7 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
         |readable, drain_samples| {
             let waiting = wait_on(stopped, readable, &side_bands, &perf_samples);
             outcome = waiting.and_then(|waiting| {
-                let mut patience = PERIOD;
+                let mut patience = period;
                 loop {
                     let is_last = waiting.wait(patience)?;
                     let drained = now();
@@ -104,7 +117,7 @@ fn run(rings: Rings, batches: &SyncSender<Batch>, stopped: &OwnedFd) -> io::Resu
                         ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
                     let batch = Batch { drained, ..current.take() };
-                    patience = if batch.events.iter().any(is_pressing) { SOON } else { PERIOD };
+                    patience = if batch.events.iter().any(is_pressing) { SOON } else { period };
                     if batches.send(batch).is_err() || is_last {
                         return Ok(());
                     }

@@ -23,7 +23,7 @@ mod walker;
 pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
 pub use perf_samples::PerfSamples;
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
-pub use settings::{Filters, Settings};
+pub use settings::{Filters, Pace, Settings};
 pub use side_band::{SIDE_BAND_BYTES, SideBand};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;

@@ -100,6 +100,26 @@ impl PerfEvent {
         }
     }
 
+    /// Switches the event on.
+    pub fn enable(&self) -> io::Result<()> {
+        // SAFETY: as above.
+        match unsafe { sys::ioctls::ENABLE(self.fd.as_raw_fd(), 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Gives the clock another period, in nanoseconds; the first tick is that long after it is switched on.
+    pub fn set_period(&self, period: u64) -> io::Result<()> {
+        // SAFETY: the descriptor is an open perf event. The kernel takes the address of the period, whatever the binding
+        // says, and reads it during the call only.
+        match unsafe { sys::ioctls::PERIOD(self.fd.as_raw_fd(), (&raw const period).addr() as u64) }
+        {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Reads how long the event was on so far.
     pub fn times(&self) -> io::Result<Times> {
         let mut bytes = [0; 16]; // value, time enabled

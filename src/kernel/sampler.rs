@@ -3,17 +3,22 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::thread;
+use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, PrintLevel, RingBuffer, RingBufferBuilder};
-use profile::{Cpu, CpuTicks};
+use profile::Cpu;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::abi::{Counters, KERNEL_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
 use super::perf_samples::PerfSamples;
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
-use super::{Settings, WalkMaps, Walker, log};
+use super::{Pace, Settings, WalkMaps, Walker, log};
+
+/// Starting all clocks takes no longer than this.
+const STAGGER_MAX: Duration = Duration::from_millis(50);
 
 /// Why the sampler could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -152,13 +157,17 @@ impl Sampler {
         Ok(rings)
     }
 
-    /// Starts the clocks.
+    /// Starts the clocks, one after the other within a period, so that CPUs do not tick together.
     ///
     /// # Errors
     /// [`LoadError`] when a clock is refused; those already started stop when this is dropped.
     pub fn start(&mut self) -> Result<(), LoadError> {
         let refused = |source| LoadError::Bpf { source, log: String::new() };
-        for (_, clock) in &self.clocks {
+        let apart = self.apart(1_000_000_000 / u64::from(self.settings.frequency));
+        for (at, (_, clock)) in self.clocks.iter().enumerate() {
+            if at > 0 {
+                thread::sleep(apart);
+            }
             // libbpf closes the descriptor it is given; ours stays to read and stop the clock.
             let given = clock.duplicate()?.into_raw_fd();
             let program = match self.settings.walker {
@@ -169,6 +178,32 @@ impl Sampler {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Starts stopped clocks at another pace, unless it is a pause. Their first tick is a period away.
+    ///
+    /// # Errors
+    /// When the kernel refuses; some clocks may be on then.
+    pub fn resume(&mut self, pace: Pace) -> io::Result<()> {
+        if let Some(data) = self.skeleton.maps.bss_data.as_mut() {
+            // SAFETY: as in `set_launching`; four aligned bytes are written at once.
+            unsafe { std::ptr::write_volatile(&raw mut data.user_frames_now, pace.user_frames) };
+        }
+        let Some(period) = pace.period else { return Ok(()) };
+        let apart = self.apart(period.get());
+        for (at, (_, clock)) in self.clocks.iter().enumerate() {
+            if at > 0 {
+                thread::sleep(apart);
+            }
+            clock.set_period(period.get())?;
+            clock.enable()?;
+        }
+        Ok(())
+    }
+
+    /// The time between the starts of two clocks.
+    fn apart(&self, period: u64) -> Duration {
+        Duration::from_nanos(period).min(STAGGER_MAX) / self.clocks.len().max(1) as u32
     }
 
     /// Runs `spawn`; a process that it starts is followed with all its children from its first instruction.
@@ -224,21 +259,12 @@ impl Sampler {
         all.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the counters are too short"))
     }
 
-    /// Compares the ticks that came with those that were due, for each CPU.
+    /// Tells for each clock how long it has been on so far, in nanoseconds.
     ///
     /// # Errors
     /// When a clock cannot be read.
-    pub fn cpu_ticks(&self, counters: &[Counters]) -> io::Result<Vec<CpuTicks>> {
-        let period = 1_000_000_000 / u64::from(self.settings.frequency);
-        let mut all = Vec::with_capacity(self.clocks.len());
-        for (cpu, clock) in &self.clocks {
-            // Those that have ended: another one may be under way.
-            let ended = |counters: &Counters| counters.outcomes.iter().sum();
-            let ticks = counters.get(cpu.0 as usize).map_or(0, ended);
-            let due = (clock.times()?.enabled / period).max(ticks);
-            all.push(CpuTicks { cpu: *cpu, due, ticks });
-        }
-        Ok(all)
+    pub fn times(&self) -> io::Result<Vec<(Cpu, u64)>> {
+        self.clocks.iter().map(|(cpu, clock)| Ok((*cpu, clock.times()?.enabled))).collect()
     }
 }
 

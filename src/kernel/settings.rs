@@ -1,4 +1,6 @@
-//! What the sampler is told before it is loaded.
+//! What the sampler is told before it is loaded, and what can change while it runs.
+
+use std::num::NonZeroU64;
 
 use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
 use super::{SIDE_BAND_BYTES, Walker};
@@ -64,6 +66,23 @@ impl Settings {
             ring_bytes: RING_BYTES,
             side_band_bytes: SIDE_BAND_BYTES,
         }
+    }
+}
+
+/// How much is sampled, which can change while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Nanoseconds of a CPU's time between its ticks; `None` while nothing is sampled.
+    pub period: Option<NonZeroU64>,
+    /// Frames of a user stack, where that is less than the settings allow; 0 for as many as they allow.
+    pub user_frames: u32,
+}
+
+impl Pace {
+    /// So many ticks a second on each CPU, at least one, and stacks as deep as the settings allow.
+    pub fn of(frequency: u32) -> Self {
+        let period = 1_000_000_000 / u64::from(frequency.max(1));
+        Self { period: NonZeroU64::new(period), user_frames: 0 }
     }
 }
 

@@ -3,17 +3,21 @@
 //! Each executable's addresses are asked for at once. What has no name keeps its
 //! executable and address; nothing here fails as a whole.
 
+mod about;
+mod namer;
+
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 
 use indexmap::IndexSet;
 use profile::{
     CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, NamedFrame,
     NamedSample, Profile, Window,
 };
-use symbolizer::{Failure, Name, Names, Symbolizer};
+use symbolizer::{Failure, Name};
 
-use crate::processes::{Executable, Origin, Sampled};
+use crate::processes::{Executable, Sampled};
+pub use about::{comments, quality};
+pub use namer::{NameLimits, Namer};
 
 /// When and how a window was taken.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +45,23 @@ pub fn name(
     ledger: CaptureLedger,
     period: Period,
     executables: &Sampled,
-    symbolizer: &mut Symbolizer,
+    namer: &mut Namer,
 ) -> (Profile, Vec<Unnamed>) {
     let mut naming = Naming::default();
     let mut frames = vec![None; window.frames().len()];
     for group in groups(window) {
         let executable = executables.get(group.executable);
         let mapping = naming.mapping(executable);
-        let names = naming.ask(executable, &group.addresses, symbolizer);
-        for ((place, address), names) in group.places.iter().zip(&group.addresses).zip(names) {
-            let lines = names.into_iter().map(|name| naming.line(name)).collect();
+        if let Err(reason) = namer.learn(group.executable, executable, &group.addresses) {
+            naming.unnamed.push(Unnamed { executable: executable.name.clone(), reason });
+        }
+        for (place, address) in group.places.iter().zip(&group.addresses) {
+            let names = namer.names(group.executable, *address);
+            let lines = names.iter().map(|name| naming.line(name)).collect();
             frames[*place] = Some(NamedFrame { mapping, address: *address, lines });
         }
     }
+    namer.end_window();
     let profile = Profile {
         start_unix_ns: period.start_unix_ns,
         duration_ns: period.duration_ns,
@@ -125,31 +133,8 @@ impl Naming {
         self.mappings.len() as u32 - 1
     }
 
-    fn ask(
-        &mut self,
-        executable: &Executable,
-        addresses: &[FileAddr],
-        symbolizer: &mut Symbolizer,
-    ) -> Vec<Names> {
-        let answer = match &executable.origin {
-            Origin::Kernel => symbolizer.kernel(addresses),
-            Origin::File(file) | Origin::Vdso(file) => {
-                let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                symbolizer.file(&path, addresses)
-            }
-            Origin::Memory => return vec![Names::new(); addresses.len()],
-            Origin::Unopened => {
-                Err(Failure::Unreadable("the file could not be opened in time".into()))
-            }
-        };
-        answer.unwrap_or_else(|reason| {
-            self.unnamed.push(Unnamed { executable: executable.name.clone(), reason });
-            vec![Names::new(); addresses.len()]
-        })
-    }
-
-    fn line(&mut self, name: Name) -> Line {
-        let Name { function, system_name, file, line } = name;
+    fn line(&mut self, name: &Name) -> Line {
+        let Name { function, system_name, file, line } = name.clone();
         let function = Function { name: function, system_name, file };
         Line { function: self.functions.insert_full(function).0 as u32, line }
     }

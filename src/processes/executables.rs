@@ -47,6 +47,11 @@ pub enum Origin {
 }
 
 impl Executable {
+    /// Memory that nothing is known about.
+    pub fn unknown() -> Self {
+        memory("[unknown]")
+    }
+
     /// Says what pprof should know it as.
     pub fn kind(&self) -> MappingKind {
         match self.origin {
@@ -150,7 +155,7 @@ impl Executables {
             origin: Origin::Kernel,
             ..memory("")
         };
-        let all = [(ExecutableId::KERNEL, kernel), (ExecutableId::UNKNOWN, memory("[unknown]"))];
+        let all = [(ExecutableId::KERNEL, kernel), (ExecutableId::UNKNOWN, Executable::unknown())];
         let all = all.map(|(id, executable)| (id, Known::new(executable)));
         let next = ExecutableId::UNKNOWN.0 + 1; // the last of those that have a meaning of their own
         Self {

@@ -134,6 +134,11 @@ impl Processes {
         }
     }
 
+    /// Processes that are known now.
+    pub fn count(&self) -> usize {
+        self.by_pid.len()
+    }
+
     /// Processes that were looked up in /proc when they were sampled or forked.
     pub fn looked_up(&self) -> u64 {
         self.looked_up

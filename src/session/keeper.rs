@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use profile::{ExecutableId, Pid, StackEnd};
 
 use super::windows::{Closed, Windows};
-use super::{Progress, Scan, Witness, World};
+use super::{Counts, Progress, Scan, Witness, World};
 use crate::aggregate::Aggregator;
 use crate::events::{Batch, Event, Orderer, RawSample, Timed, cpu_time, now};
 use crate::processes::{Identity, Memory, Processes, scan, scan_process};
-use crate::tables::{TableCounts, Tables, Walked};
+use crate::tables::{Tables, Walked};
 
 /// Bytes of copied stacks that wait for tables. What comes on top is counted with the frames it has.
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -51,10 +51,8 @@ struct Cut {
 pub(super) struct Kept {
     pub processes: Processes,
     pub aggregator: Aggregator,
-    pub side_band_lost: u64,
-    pub tables: TableCounts,
-    /// Stacks that were walked here, not in the kernel.
-    pub finished: u64,
+    /// Without what only the sampler knows.
+    pub counts: Counts,
 }
 
 impl Keeper {
@@ -253,7 +251,10 @@ impl State {
             let late: Vec<_> = waiting.flat_map(|all| all.extract_if(.., is_late)).collect();
             late.into_iter().for_each(|unfinished| self.give_up(unfinished));
         }
-        self.windows.close(known, &self.processes.executables);
+        let Self { windows, processes, tables, .. } = self;
+        let (side_band_lost, finished) = (self.side_band_lost, self.finished);
+        let counts = || counts(processes, tables, side_band_lost, finished);
+        windows.close(known, &processes.executables, counts);
     }
 
     /// Forgets what has gone: executables that nothing maps any more, with their rows and files.
@@ -296,8 +297,8 @@ impl State {
             self.give_up(unfinished);
         }
         let Self { processes, windows, tables, side_band_lost, finished, .. } = self;
-        let aggregator = windows.finish();
-        Kept { processes, aggregator, side_band_lost, tables: tables.counts(), finished }
+        let counts = counts(&processes, &tables, side_band_lost, finished);
+        Kept { processes, aggregator: windows.finish(), counts }
     }
 
     fn apply(&mut self, timed: Timed) {
@@ -399,5 +400,17 @@ impl State {
             let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
             what(witness.as_mut(), &World { executables, rule: &rule });
         }
+    }
+}
+
+fn counts(processes: &Processes, tables: &Tables, side_band_lost: u64, finished: u64) -> Counts {
+    Counts {
+        side_band_lost,
+        tables: tables.counts(),
+        finished,
+        processes: processes.count() as u64,
+        executables: processes.executables.count() as u64,
+        opener: processes.executables.opener_usage(),
+        ..Counts::default()
     }
 }

@@ -20,15 +20,16 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use profile::{CaptureLedger, Pid, TickOutcome, Window};
+use symbolizer::Usage;
 
 use crate::events::{Reader, Rings, spawn_reader};
-use crate::kernel::{LoadError, Sampler, Settings, SideBand, online_cpus};
+use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, online_cpus};
 use crate::labels::Root;
 use crate::naming::Period;
 use crate::processes::{Executables, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
-use keeper::Keeper;
+use keeper::{Keeper, Kept};
 pub use time::SamplerTime;
 use windows::{Closed, Windows};
 pub use witness::{Witness, World};
@@ -69,10 +70,12 @@ pub struct Session {
     reader: Reader,
     keeper: Keeper,
     progress: Arc<Progress>,
-    frequency: u32,
+    pace: Pace,
     started: Instant,
     /// Where the window begins that is filled.
     begin: Edge,
+    /// Bytes of BPF maps without slabs.
+    map_bytes: u64,
 }
 
 /// A window that is complete.
@@ -85,6 +88,8 @@ pub struct ClosedWindow {
     pub period: Period,
     /// The executables that the window speaks of.
     pub executables: Sampled,
+    /// What the session has come to so far.
+    pub counts: Counts,
 }
 
 /// What a recording came to.
@@ -93,18 +98,29 @@ pub struct Recording {
     pub last: ClosedWindow,
     /// The processes and executables that were known at the end.
     pub processes: Processes,
+}
+
+/// What a session has come to since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
     /// What the sampler itself cost.
-    pub sampler_time: SamplerTime,
-    /// Process events that found no room in their ring.
-    pub side_band_lost: u64,
+    pub sampler: SamplerTime,
     /// Child processes of COMMAND that were too many to follow.
     pub not_followed: u64,
-    /// What is known of unwinding.
+    /// Bytes of kernel memory in BPF maps, now.
+    pub map_bytes: u64,
+    /// Process events that found no room in their ring.
+    pub side_band_lost: u64,
+    /// What is known of unwinding, now.
     pub tables: TableCounts,
     /// Stacks that the agent finished from a copy.
     pub finished: u64,
-    /// Bytes of kernel memory in BPF maps.
-    pub map_bytes: u64,
+    /// Processes that are known now.
+    pub processes: u64,
+    /// Executables that are known now.
+    pub executables: u64,
+    /// What the process has used that opens files.
+    pub opener: Usage,
 }
 
 /// Counts that can be read while it runs.
@@ -127,20 +143,22 @@ impl Session {
         cache: Option<Cache>,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
-        let frequency = settings.frequency;
+        let (frequency, pace) = (settings.frequency, Pace::of(settings.frequency));
         if !settings.command {
             raise_open_files();
         }
         let side_band_bytes = settings.side_band_bytes;
         let mut sampler = Sampler::load(settings)?;
         let tables = Tables::new(sampler.walk_maps()?, limits.unwind, cache)?;
+        let map_bytes = map_bytes(); // there is no slab yet
         sampler.watch_memory()?;
         let open = |cpu| SideBand::open(cpu, side_band_bytes);
         let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<_, _>>()?;
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let perf_samples = sampler.open_clocks()?;
         let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
-        let reader = spawn_reader(rings, sender)?;
+        let tick = Duration::from_secs(1) / frequency.max(1);
+        let reader = spawn_reader(rings, tick, sender)?;
         let progress = Arc::new(Progress::default());
         let mut processes = Processes::new(Executables::new(open_files_max(), program));
         if limits.labels {
@@ -159,7 +177,7 @@ impl Session {
         keeper.wait_for_scan();
         let (started, begin) = (Instant::now(), Edge::start());
         sampler.start()?;
-        Ok(Self { sampler, reader, keeper, progress, frequency, started, begin })
+        Ok(Self { sampler, reader, keeper, progress, pace, started, begin, map_bytes })
     }
 
     /// Runs `spawn`; the process that it starts is followed with all its children.
@@ -199,14 +217,39 @@ impl Session {
     /// # Errors
     /// When a counter cannot be read; the window goes on then.
     pub fn cut(&mut self) -> io::Result<ClosedWindow> {
+        let pace = self.pace;
+        self.cut_at(|sampler| Edge::now(sampler), pace)
+    }
+
+    /// Ends the window likewise; the next is sampled at another pace. The clocks stand still for as long as the change
+    /// takes, 50 ms at most.
+    ///
+    /// # Errors
+    /// When a counter cannot be read or the kernel refuses the pace; the window goes on then.
+    pub fn cut_to(&mut self, pace: Pace) -> io::Result<ClosedWindow> {
+        let change = |sampler: &mut Sampler| {
+            sampler.stop()?;
+            let edge = Edge::now(sampler)?;
+            sampler.resume(pace)?;
+            Ok(edge)
+        };
+        let closed = self.cut_at(change, pace)?;
+        self.begin.restart();
+        Ok(closed)
+    }
+
+    fn cut_at(
+        &mut self,
+        edge: impl FnOnce(&mut Sampler) -> io::Result<Edge>,
+        next: Pace,
+    ) -> io::Result<ClosedWindow> {
         let mut end = None;
-        let closed = self.keeper.cut(|| Ok(end.insert(Edge::now(&self.sampler)?).emitted()))?;
+        let sampler = &mut self.sampler;
+        let closed = self.keeper.cut(|| Ok(end.insert(edge(sampler)?).emitted()))?;
         let mut end = end.ok_or_else(|| io::Error::other("the window has no end"))?;
-        let Closed { window, mut ledger, executables } = closed;
-        end.close(&self.begin, &mut ledger);
-        let period = end.period(&self.begin, self.frequency);
-        self.begin = end;
-        Ok(ClosedWindow { window, ledger, period, executables })
+        let closed = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
+        (self.begin, self.pace) = (end, next);
+        Ok(closed)
     }
 
     /// Stops the clocks and gives what was recorded.
@@ -215,26 +258,29 @@ impl Session {
     /// When a ring or a counter cannot be read.
     pub fn finish(self) -> io::Result<Recording> {
         self.sampler.stop()?;
-        let map_bytes = map_bytes(); // while the keeper still has its slabs
         let mut end = Edge::now(&self.sampler)?;
         self.reader.finish()?;
-        let kept = self.keeper.finish()?;
+        let Kept { aggregator, processes, counts } = self.keeper.finish()?;
 
-        let (window, mut ledger) = kept.aggregator.finish(&end.emitted());
-        end.close(&self.begin, &mut ledger);
-        let period = end.period(&self.begin, self.frequency);
-        let executables = kept.processes.executables.sampled(&window);
-        Ok(Recording {
-            last: ClosedWindow { window, ledger, period, executables },
-            processes: kept.processes,
-            sampler_time: SamplerTime::of(&end.counters),
-            side_band_lost: kept.side_band_lost,
-            not_followed: end.counters.iter().map(|cpu| cpu.family_full).sum(),
-            tables: kept.tables,
-            finished: kept.finished,
-            map_bytes,
-        })
+        let (window, ledger) = aggregator.finish(&end.emitted());
+        let executables = processes.executables.sampled(&window);
+        let closed = Closed { window, ledger, executables, counts };
+        let last = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
+        Ok(Recording { last, processes })
     }
+}
+
+/// Adds to a window what only the sampler knows.
+fn close(closed: Closed, begin: &Edge, end: &mut Edge, pace: Pace, map_bytes: u64) -> ClosedWindow {
+    let Closed { window, mut ledger, executables, counts } = closed;
+    end.close(begin, pace, &mut ledger);
+    let counts = Counts {
+        sampler: SamplerTime::of(&end.counters),
+        not_followed: end.counters.iter().map(|cpu| cpu.family_full).sum(),
+        map_bytes: map_bytes + counts.tables.slab_bytes,
+        ..counts
+    };
+    ClosedWindow { window, ledger, period: end.period(begin, pace), executables, counts }
 }
 
 /// Asks for as many open files as the hard limit allows: executables are held open.

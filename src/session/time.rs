@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::kernel::abi::{Counters, TIME_CLASSES_PER_POWER};
+use crate::kernel::abi::{Counters, TIME_CLASSES, TIME_CLASSES_PER_POWER};
+
+/// Bounds that ticks are counted by, as powers of two of nanoseconds: 512 ns to 16.8 ms.
+const POWERS: std::ops::Range<u32> = 9..25;
 
 /// Time that the sampler spent in ticks, by its own clock, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,10 @@ pub struct SamplerTime {
     pub max: Duration,
     /// 999 of 1,000 took at most this, to a quarter of a power of two.
     pub p999: Duration,
+    /// Ticks that took less than 2 to the power of each of [`POWERS`].
+    below: [u64; POWERS.end as usize - POWERS.start as usize],
+    /// Ticks whose time was counted. The kernel counts a tick and its time one after the other.
+    timed: u64,
 }
 
 impl SamplerTime {
@@ -27,7 +34,23 @@ impl SamplerTime {
             total: Duration::from_nanos(counters.iter().map(|cpu| cpu.time_total).sum()),
             max: Duration::from_nanos(max),
             p999: Duration::from_nanos(percentile(counters, ticks - ticks / 1000).min(max)),
+            below: std::array::from_fn(|at| {
+                classes_below(counters, first_class(POWERS.start + at as u32))
+            }),
+            timed: classes_below(counters, TIME_CLASSES),
         }
+    }
+
+    /// Ticks by their time: those that took less than each bound, the bounds rising. Those of a bound are among those of
+    /// the next.
+    pub fn below(&self) -> impl ExactSizeIterator<Item = (Duration, u64)> {
+        let bound = |at: usize| Duration::from_nanos(1 << (POWERS.start as usize + at));
+        self.below.iter().enumerate().map(move |(at, ticks)| (bound(at), *ticks))
+    }
+
+    /// All ticks whose time was counted.
+    pub fn timed(&self) -> u64 {
+        self.timed
     }
 
     /// The mean.
@@ -49,6 +72,16 @@ fn percentile(counters: &[Counters], rank: u64) -> u64 {
     0
 }
 
+/// Counts the ticks in classes below this one.
+fn classes_below(counters: &[Counters], class: usize) -> u64 {
+    counters.iter().map(|cpu| cpu.time_classes[..class].iter().sum::<u64>()).sum()
+}
+
+/// The class that begins at a power of two of nanoseconds, from 4 ns on.
+fn first_class(power: u32) -> usize {
+    ((power - 1) * TIME_CLASSES_PER_POWER) as usize
+}
+
 /// First nanosecond of a class: the inverse of `time_class` in `bpf/sampler.bpf.c`.
 fn class_start(class: u32) -> u64 {
     let (power, quarter) = (class / TIME_CLASSES_PER_POWER, class % TIME_CLASSES_PER_POWER);
@@ -60,11 +93,44 @@ fn class_start(class: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::FromZeros;
+
     use super::*;
 
     #[test]
     fn classes_are_a_quarter_of_a_power_of_two() {
         let starts: Vec<u64> = (0..14).map(class_start).collect();
         assert_eq!(starts, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20]);
+    }
+
+    #[test]
+    fn bounds_lie_between_classes() {
+        for power in POWERS {
+            assert_eq!(class_start(first_class(power) as u32), 1 << power);
+        }
+        assert!(first_class(POWERS.end) <= TIME_CLASSES);
+    }
+
+    #[test]
+    fn ticks_are_below_the_bounds_that_follow_their_time() {
+        let counters =
+            [cpu(&[(class(600), 5), (class(1 << 20), 2)]), cpu(&[(class(513), 1), (127, 1)])];
+        let time = SamplerTime::of(&counters);
+        let below = |bound: u64| {
+            time.below().find(|(at, _)| *at == Duration::from_nanos(bound)).expect("a bound").1
+        };
+        assert_eq!([512, 1024, 1 << 20, 1 << 21, 1 << 24].map(below), [0, 6, 6, 8, 8]);
+        assert_eq!(time.timed(), 9);
+    }
+
+    /// The class that a time belongs to, found by looking at all of them.
+    fn class(ns: u64) -> usize {
+        (0..TIME_CLASSES).rev().find(|class| class_start(*class as u32) <= ns).expect("a class")
+    }
+
+    fn cpu(classes: &[(usize, u64)]) -> Counters {
+        let mut counters = Counters::new_zeroed();
+        classes.iter().for_each(|(class, ticks)| counters.time_classes[*class] = *ticks);
+        counters
     }
 }

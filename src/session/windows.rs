@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use profile::{CaptureLedger, Cpu, Window};
 
+use super::Counts;
 use crate::aggregate::Aggregator;
 use crate::events::RawSample;
 use crate::processes::{Executables, Sampled};
@@ -12,11 +13,12 @@ use crate::processes::{Executables, Sampled};
 /// How long samples are waited for that wait for a table.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A window that is complete. Its ledger lacks what only the sampler knows.
+/// A window that is complete. Its ledger and counts lack what only the sampler knows.
 pub(super) struct Closed {
     pub window: Window,
     pub ledger: CaptureLedger,
     pub executables: Sampled,
+    pub counts: Counts,
 }
 
 /// Windows by the samples that belong to them: each CPU numbers its samples, and a cut lies between two of them.
@@ -103,14 +105,20 @@ impl Windows {
     }
 
     /// Hands out the window before if it is complete. `known`: all samples up to this time have been told of.
-    pub fn close(&mut self, known: u64, executables: &Executables) {
+    pub fn close(
+        &mut self,
+        known: u64,
+        executables: &Executables,
+        counts: impl FnOnce() -> Counts,
+    ) {
         let is_complete =
             |closing: &mut Closing| known >= closing.cut && closing.aggregator.is_settled();
         let Some(closing) = self.closing.take_if(is_complete) else { return };
         let Closing { aggregator, emitted, closed, .. } = closing;
         let (window, ledger) = aggregator.finish(&emitted);
         let executables = executables.sampled(&window);
-        let _ = closed.send(Closed { window, ledger, executables }); // nobody may want it any more
+        let counts = counts();
+        let _ = closed.send(Closed { window, ledger, executables, counts }); // nobody may want it any more
     }
 
     /// Gives the current window, which nothing is added to any more.

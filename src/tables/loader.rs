@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use profile::ExecutableId;
 use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
 
-use super::cache::{Cache, CacheCounts, Counts};
+use super::cache::{Cache, CacheCounts, Counts, Kept, Notes};
 use crate::events::cpu_time;
 use crate::processes::ContentId;
 
@@ -76,11 +76,12 @@ impl Loader {
             let mut priority = Priority::new();
             while let Some(Unread { executable, file, content }) = work.next() {
                 priority.adapt();
-                let frames = read(&file, &mut || work.serve());
+                let notes = Notes::default();
+                let frames = read(&file, &notes, &mut || work.serve());
                 work.open.retain(|(open, _)| *open != executable);
-                let kept = content.and_then(|content| work.worth_keeping(&frames, content, &file));
+                let kept = content.zip(work.worth_keeping(&frames));
                 work.give(executable, What::Whole(frames));
-                work.keep(kept);
+                work.keep(kept, notes, &file);
             }
         })?;
         Ok(Self { wanted, loaded, waiting: 0, cached })
@@ -162,25 +163,21 @@ impl Work {
     /// Gives what an earlier run has kept of a file.
     fn cached(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
         let cache = self.cache.as_ref().filter(|_| content.is_in(file))?;
-        cache.take(&content.hash)
+        cache.take(&content.hash, file)
     }
 
-    /// Gives the bytes to keep of a file for later runs, if it held all the time what they are kept for.
-    fn worth_keeping(
-        &self,
-        frames: &Option<Result<CallFrames, Error>>,
-        content: ContentId,
-        file: &File,
-    ) -> Option<(ContentId, Vec<u8>)> {
+    /// Gives the bytes to keep for later runs.
+    fn worth_keeping(&self, frames: &Option<Result<CallFrames, Error>>) -> Option<Vec<u8>> {
         let Some(Ok(frames)) = frames else { return None };
-        let is_kept = self.cache.is_some() && Cache::is_worth(frames) && content.is_in(file);
-        is_kept.then(|| (content, frames.to_bytes()))
+        (self.cache.is_some() && Cache::is_worth(frames)).then(|| frames.to_bytes())
     }
 
-    /// Writes them to the cache.
-    fn keep(&mut self, kept: Option<(ContentId, Vec<u8>)>) {
-        if let (Some(cache), Some((content, bytes))) = (&mut self.cache, kept) {
-            cache.keep(&content.hash, &bytes);
+    /// Writes them to the cache, if the file held all the time what they are kept for.
+    fn keep(&mut self, kept: Option<(ContentId, Vec<u8>)>, notes: Notes, file: &File) {
+        let (Some(cache), Some((content, frames))) = (&mut self.cache, kept) else { return };
+        let Ok(evidence) = notes.hash(file) else { return }; // it is read in too many places
+        if content.is_in(file) {
+            cache.keep(&content.hash, &Kept { evidence: evidence.to_bytes(), frames });
         }
     }
 
@@ -188,7 +185,7 @@ impl Work {
     fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
         let pieces = match self.open.iter().position(|(open, _)| *open == executable) {
             Some(at) => self.open.remove(at).1,
-            None => guarded(file, |at| Pieces::of(at)).flatten(),
+            None => guarded(file, &Notes::default(), |at| Pieces::of(at)).flatten(),
         };
         if let Some(pieces) = &pieces {
             let read = || {
@@ -235,13 +232,20 @@ impl Priority {
     }
 }
 
-/// Reads a file.
-fn read(file: &File, between: &mut dyn FnMut()) -> Option<Result<CallFrames, Error>> {
-    guarded(file, |at| unwind::read_between(at, between))
+/// Reads a file; notes where.
+fn read(
+    file: &File,
+    notes: &Notes,
+    between: &mut dyn FnMut(),
+) -> Option<Result<CallFrames, Error>> {
+    guarded(file, notes, |at| unwind::read_between(at, between))
 }
 
 /// Has a parser read a file. One that panics after all costs this file its table and no more.
-fn guarded<T>(file: &File, parse: impl FnOnce(ReadAt<'_>) -> T) -> Option<T> {
-    let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+fn guarded<T>(file: &File, notes: &Notes, parse: impl FnOnce(ReadAt<'_>) -> T) -> Option<T> {
+    let at = |offset: u64, bytes: &mut [u8]| {
+        notes.add(offset, bytes.len());
+        file.read_exact_at(bytes, offset).is_ok()
+    };
     catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()
 }

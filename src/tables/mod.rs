@@ -47,6 +47,8 @@ pub struct TableCounts {
     pub tables: u64,
     /// Their rows.
     pub rows: u64,
+    /// Bytes of slabs, which hold rows and mappings.
+    pub slab_bytes: u64,
     /// Rows that files have and tables have not.
     pub left_out: u64,
     /// Tables that made room for others.
@@ -143,7 +145,8 @@ impl Tables {
 
     /// What there is.
     pub fn counts(&self) -> TableCounts {
-        let mut counts = TableCounts { cache: self.loader.cached(), ..self.counts };
+        let (slab_bytes, cache) = (self.slabs.bytes(), self.loader.cached());
+        let mut counts = TableCounts { slab_bytes, cache, ..self.counts };
         for entry in self.entries.values() {
             if let State::Ready(_, rows) = &entry.state {
                 counts.tables += 1;

@@ -29,6 +29,11 @@ impl Slabs {
         u64::from(self.slabs_max) * u64::from(SLAB_UNITS)
     }
 
+    /// Bytes that slabs take in the kernel.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.maps.slabs()) * abi::SLAB_BYTES as u64
+    }
+
     /// Stores bytes; an empty range for no bytes, `None` when there is no room.
     pub fn store(&mut self, bytes: &[u8]) -> Option<Range<u32>> {
         let units = bytes.len().div_ceil(UNIT) as u32;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use profile::FileAddr;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::protocol::{Line, Request, Response, receive, send};
-use crate::{Name, Names, Usage};
+use crate::protocol::{self, Line, Request, Response, receive, send};
+use crate::{Name, Symbol, Usage};
 
 /// One request may take this long: the DWARF of the largest real files takes seconds.
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -62,20 +62,24 @@ impl Symbolizer {
         }
     }
 
-    /// Names addresses of a file; gives as many as were asked for.
+    /// Names addresses of a file; gives as many as were asked for. Where DWARF takes the worker too much memory or
+    /// time, symbols alone are taken.
     ///
     /// # Errors
     /// [`Failure`] when none of them can have a name.
-    pub fn file(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
-        self.ask(path, addresses)
+    pub fn file(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Symbol>, Failure> {
+        match self.ask(path, addresses, false) {
+            Err(Failure::Died | Failure::TooSlow) => self.ask(path, addresses, true),
+            answer => answer,
+        }
     }
 
     /// Names addresses of the running kernel likewise.
     ///
     /// # Errors
     /// [`Failure`] when none of them can have a name.
-    pub fn kernel(&mut self, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
-        self.ask("", addresses)
+    pub fn kernel(&mut self, addresses: &[FileAddr]) -> Result<Vec<Symbol>, Failure> {
+        self.ask("", addresses, false)
     }
 
     /// What the workers have used so far.
@@ -84,7 +88,18 @@ impl Symbolizer {
         self.past.and(now)
     }
 
-    fn ask(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Names>, Failure> {
+    /// Ends the worker, with all that it remembers; the next question starts another.
+    pub fn renew(&mut self) {
+        self.past = self.usage();
+        self.worker = None; // it is killed when dropped
+    }
+
+    fn ask(
+        &mut self,
+        path: &str,
+        addresses: &[FileAddr],
+        symbols_only: bool,
+    ) -> Result<Vec<Symbol>, Failure> {
         let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
         let asked = addresses.len();
         let worker = match &mut self.worker {
@@ -94,22 +109,26 @@ impl Symbolizer {
                 self.worker.insert(started.map_err(|error| Failure::NotStarted(error.to_string()))?)
             }
         };
-        let response = match worker.ask(&Request { path: path.to_owned(), addresses }) {
+        let request = Request { path: path.to_owned(), addresses, symbols_only };
+        let response = match worker.ask(&request) {
             Ok(response) => response,
             Err(failure) => {
-                self.past = self.usage();
-                self.worker = None; // it is killed when dropped
+                self.renew();
                 return Err(failure);
             }
         };
         if !response.error.is_empty() {
             return Err(Failure::Unreadable(response.error));
         }
-        let mut all: Vec<Names> =
-            response.symbols.into_iter().map(|s| s.lines.into_iter().map(name).collect()).collect();
-        all.resize(asked, Names::new());
+        let mut all: Vec<Symbol> = response.symbols.into_iter().map(symbol).collect();
+        all.resize(asked, Symbol::default());
         Ok(all)
     }
+}
+
+fn symbol(found: protocol::Symbol) -> Symbol {
+    let same = (found.start < found.end).then_some(found.start..found.end);
+    Symbol { names: found.lines.into_iter().map(name).collect(), same }
 }
 
 fn name(line: Line) -> Name {

@@ -8,6 +8,8 @@
 //! [`Symbolizer`] is the side of the agent; [`worker::serve`] is what the worker runs.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 mod client;
 mod demangle;
 mod protocol;
@@ -20,6 +22,15 @@ pub use usage::Usage;
 /// What is known about one address: the innermost inlined function first, the function
 /// that the address belongs to last. Empty when nothing is known.
 pub type Names = Vec<Name>;
+
+/// What one address is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its names.
+    pub names: Names,
+    /// The addresses that are called the same: those of a function of which no lines are known.
+    pub same: Option<Range<u64>>,
+}
 
 /// A function and the place in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

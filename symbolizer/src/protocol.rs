@@ -16,6 +16,9 @@ pub(crate) struct Request {
     /// ELF virtual addresses, or kernel addresses.
     #[prost(fixed64, repeated, tag = "2")]
     pub addresses: Vec<u64>,
+    /// Take symbols alone, and read no DWARF.
+    #[prost(bool, tag = "3")]
+    pub symbols_only: bool,
 }
 
 /// Answers a request.
@@ -41,6 +44,11 @@ pub(crate) struct Symbol {
     /// Innermost first.
     #[prost(message, repeated, tag = "1")]
     pub lines: Vec<Line>,
+    /// First address of those that are called the same, and the one after the last; equal when only this one is.
+    #[prost(fixed64, tag = "2")]
+    pub start: u64,
+    #[prost(fixed64, tag = "3")]
+    pub end: u64,
 }
 
 /// One name.

@@ -17,18 +17,24 @@ impl Usage {
     /// Measures the calling process, its children not counted.
     pub fn own() -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        Self {
-            cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
-            peak_rss_kib: line
-                .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-                .unwrap_or(0),
-        }
+        let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
+        Self { cpu, peak_rss_kib: own_kib("VmHWM:") }
     }
 
     /// Adds the time, and takes the larger memory: for processes that ran one after the other.
     pub fn and(self, other: Self) -> Self {
         Self { cpu: self.cpu + other.cpu, peak_rss_kib: self.peak_rss_kib.max(other.peak_rss_kib) }
     }
+}
+
+/// Memory of the calling process that is not mapped from files, in KiB.
+pub(crate) fn anonymous_kib() -> u64 {
+    own_kib("RssAnon:")
+}
+
+/// Reads a line of proc_pid_status(5), which counts in KiB; 0 when it is not there.
+fn own_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

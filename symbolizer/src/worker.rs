@@ -11,31 +11,45 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::Usage;
 use crate::demangle::demangle;
 use crate::protocol::{Line, Request, Response, Symbol, receive, send};
+use crate::usage::anonymous_kib;
 
-/// Bytes of memory of its own that the worker may have; mapped files do not count.
-const MEMORY_MAX: u64 = 1 << 30;
+/// The part of its memory that the worker may have taken before it forgets what it has read.
+const KEPT_PART: u64 = 4;
 
-/// Answers requests until their sender closes the stream.
+/// Answers requests until their sender closes the stream. `memory_max`: bytes of its own that the worker may have; mapped
+/// files do not count.
 ///
-/// Each request starts from nothing: what one file made the parser keep is gone
-/// before the next.
+/// What a file made the parser keep serves the next requests about it, until all of it is more than a quarter of that
+/// memory.
 ///
 /// # Errors
 /// When a stream breaks or a message makes no sense.
-pub fn serve(requests: &mut impl Read, responses: &mut impl Write) -> io::Result<()> {
-    limit(Resource::Data, MEMORY_MAX);
+pub fn serve(
+    requests: &mut impl Read,
+    responses: &mut impl Write,
+    memory_max: u64,
+) -> io::Result<()> {
+    limit(Resource::Data, memory_max);
     limit(Resource::Core, 0);
+    let mut symbolizer = symbolizer();
     while let Some(request) = receive::<Request>(requests)? {
         let mut response = Response::default();
-        match name(&request) {
+        match name(&symbolizer, &request) {
             Ok(symbols) => response.symbols = symbols,
             Err(error) => response.error = format!("{error:#}"),
         }
         let Usage { cpu, peak_rss_kib } = Usage::own();
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
+        if anonymous_kib() > memory_max / KEPT_PART / 1024 {
+            symbolizer = self::symbolizer();
+        }
     }
     Ok(())
+}
+
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder().enable_demangling(false).build()
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
@@ -43,13 +57,13 @@ fn limit(resource: Resource, value: u64) {
     let _ = setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
 }
 
-fn name(request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
-    let symbolizer = Symbolizer::builder().enable_demangling(false).build();
+fn name(symbolizer: &Symbolizer, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
     let is_kernel = request.path.is_empty();
     let (source, input) = if is_kernel {
         (kernel(), Input::AbsAddr(request.addresses.as_slice()))
     } else {
-        let file = Elf::new(PathBuf::from(&request.path));
+        let mut file = Elf::new(PathBuf::from(&request.path));
+        file.debug_syms = !request.symbols_only;
         (Source::Elf(file), Input::VirtOffset(request.addresses.as_slice()))
     };
     let found = symbolizer.symbolize(&source, input)?;
@@ -65,13 +79,16 @@ fn kernel() -> Source<'static> {
 /// the place of the call to the next, and the innermost the place of the instruction.
 fn symbol(found: Symbolized<'_>) -> Symbol {
     let Some(sym) = found.into_sym() else { return Symbol::default() };
-    let Sym { name, code_info, inlined, .. } = sym;
+    let Sym { name, code_info, inlined, addr, size, .. } = sym;
+    // Without lines the whole function has this one name.
+    let is_whole = code_info.is_none() && inlined.is_empty();
+    let size = size.filter(|_| is_whole).unwrap_or(0);
     let mut lines = vec![line(&name, code_info.as_deref())];
     for function in &inlined {
         lines.push(line(&function.name, function.code_info.as_ref()));
     }
     lines.reverse();
-    Symbol { lines }
+    Symbol { lines, start: addr, end: addr.saturating_add(size as u64) }
 }
 
 fn line(name: &str, place: Option<&CodeInfo<'_>>) -> Line {

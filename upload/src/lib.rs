@@ -5,6 +5,8 @@
 //! - [`delivery`]: parcels to sinks, none lost.
 //! - [`spool`]: where parcels wait on the disk.
 //! - [`directory`]: the sink `file`, a directory with a file for each window.
+//!
+//! Beside them [`pages`]: what can be asked of this program over HTTP.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -13,6 +15,7 @@ pub mod delivery;
 pub mod directory;
 mod disk;
 pub mod file;
+pub mod pages;
 mod parcel;
 mod sinks;
 pub mod spool;

@@ -10,7 +10,7 @@ use super::queues::{SinkName, on_disk};
 use super::{Delivery, lock};
 use crate::answer::Failure;
 use crate::parcel::Parcel;
-use crate::spool::{self, NotTaken};
+use crate::spool::{self, Left, Name, NotTaken};
 
 /// A window that is not in the spool, for some sinks or for all. Each has counted it as lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +81,7 @@ impl Delivery {
         let length = written.as_ref().map_or(0, |(_, length)| *length);
         let booked: Vec<_> = ends
             .iter()
-            .map(|(sink, end)| (sink.clone(), end.as_ref().map(|()| ()).map_err(|p| p.reason)))
+            .map(|(sink, end)| (sink.clone(), end.as_ref().copied().map_err(|p| p.reason)))
             .collect();
         self.shared.queues().closed(name, length, &booked);
         lock(&self.workers).values().for_each(|worker| worker.wake.notify_one());
@@ -120,38 +120,38 @@ impl Delivery {
         }
         self.shared.spool.take()?;
         let sinks = self.shared.queues().sinks();
-        for sink in &sinks {
-            self.find(door, sink);
-        }
-        for left in
-            self.shared.spool.left_by_others(|name| sinks.iter().any(|sink| **sink == *name))
-        {
-            tracing::warn!(
-                "{}: {} windows ({} bytes) wait for the sink `{}`, which is not in the configuration: \
-                 they stay where they are; remove its directory, or configure it again",
-                self.who(),
-                left.parcels,
-                left.bytes,
-                left.sink
-            );
-        }
+        let found: Vec<_> = sinks.iter().map(|sink| self.find(door, sink)).collect();
+        let dropped = {
+            let mut queues = self.shared.queues();
+            sinks.iter().zip(found).for_each(|(sink, parcels)| queues.found(sink, parcels));
+            queues.make_room(0).unwrap_or_default() // the bound may have been lowered
+        };
+        self.remove(door, &dropped);
+        self.tell_of_others(&sinks);
         door.is_open = true;
-        // The bound may have been lowered; in vain only if all is on its way already.
-        let _ = self.make_room(door, 0);
         lock(&self.workers).values().for_each(|worker| worker.wake.notify_one());
         Ok(())
     }
 
-    /// Notes what an earlier life left for a sink.
-    pub(super) fn find(&self, door: &mut Door, sink: &str) {
-        match self.shared.spool.parcels_of(sink) {
-            Ok(parcels) => self.shared.queues().found(sink, parcels),
-            Err(error) => {
-                let what =
-                    format!("what waits for the sink `{sink}` is not delivered before a restart");
-                let reason = Failure::of_disk(&error);
-                door.complaints.of(&self.who(), &what, reason, &error.to_string());
-            }
+    /// Lists what an earlier life left for a sink.
+    pub(super) fn find(&self, door: &mut Door, sink: &str) -> Vec<(Name, u64)> {
+        self.shared.spool.parcels_of(sink).unwrap_or_else(|error| {
+            let what =
+                format!("what waits for the sink `{sink}` is not delivered before a restart");
+            let reason = Failure::of_disk(&error);
+            door.complaints.of(&self.who(), &what, reason, &error.to_string());
+            Vec::new()
+        })
+    }
+
+    fn tell_of_others(&self, sinks: &[SinkName]) {
+        let is_ours = |name: &str| sinks.iter().any(|sink| **sink == *name);
+        for Left { sink, parcels, bytes } in self.shared.spool.left_by_others(is_ours) {
+            tracing::warn!(
+                "{}: {parcels} windows ({bytes} bytes) wait for the sink `{sink}`, which is not in the \
+                 configuration; they stay there: remove its directory, or configure it again",
+                self.who()
+            );
         }
     }
 
@@ -161,20 +161,25 @@ impl Delivery {
             reason: Failure::SpoolFull,
             text: "it is full of windows that are on their way".into(),
         };
-        let dropped = self.shared.queues().make_room(length).ok_or_else(full)?;
+        let dropped = self.shared.queues().make_room(on_disk(length)).ok_or_else(full)?;
+        self.remove(door, &dropped);
+        Ok(())
+    }
+
+    /// Removes the files of parcels that were dropped, and tells of them.
+    fn remove(&self, door: &mut Door, dropped: &[(SinkName, Name)]) {
         if dropped.is_empty() {
-            return Ok(());
+            return;
         }
         let sinks: BTreeSet<&str> = dropped.iter().map(|(sink, _)| &**sink).collect();
         let what = format!("the oldest window is lost for {}", Vec::from_iter(sinks).join(", "));
         door.dropped.of(&self.who(), &what, Failure::SpoolFull, "the bound is reached");
-        for (sink, name) in &dropped {
+        for (sink, name) in dropped {
             if let Err(error) = self.shared.spool.remove(sink, *name) {
                 let what = "it may grow beyond its bound";
                 door.dropped.of(&self.who(), what, Failure::of_disk(&error), &error.to_string());
             }
         }
-        Ok(())
     }
 
     pub(super) fn who(&self) -> String {

@@ -44,7 +44,8 @@ impl Complaints {
     /// Writes a line that it is over, if one had told that something was wrong.
     pub fn over(&mut self, line: impl FnOnce() -> String) {
         if std::mem::take(&mut self.is_open) {
-            tracing::info!("{}", line());
+            let line = line(); // whether anybody listens or not
+            tracing::info!("{line}");
         }
     }
 

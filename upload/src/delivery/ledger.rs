@@ -38,6 +38,15 @@ impl Reasons {
     }
 }
 
+/// Adds up what occurred.
+impl FromIterator<(Failure, u64)> for Reasons {
+    fn from_iter<I: IntoIterator<Item = (Failure, u64)>>(counts: I) -> Self {
+        let mut reasons = Self::default();
+        counts.into_iter().for_each(|(reason, count)| reasons.0[reason as usize] += count);
+        reasons
+    }
+}
+
 /// Accounts for the windows of one sink since the agent started. All are counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {

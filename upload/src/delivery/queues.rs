@@ -122,11 +122,11 @@ impl Queues {
         named(same.next_back().map_or(0, |(last, _)| last.number.saturating_add(1)))
     }
 
-    /// Drops the oldest parcels until one of this length has room, and gives their files,
-    /// to be removed. Those that are on their way stay. `None` when that leaves too little
+    /// Drops the oldest parcels until so many bytes on the disk have room, and gives their
+    /// files, to be removed. Those that are on their way stay. `None` when that leaves too little
     /// room; then nothing is dropped.
-    pub fn make_room(&mut self, length: u64) -> Option<Vec<(SinkName, Name)>> {
-        let needed = (self.bytes + on_disk(length)).saturating_sub(self.bytes_max);
+    pub fn make_room(&mut self, bytes: u64) -> Option<Vec<(SinkName, Name)>> {
+        let needed = (self.bytes + bytes).saturating_sub(self.bytes_max);
         let sending: BTreeSet<Name> = self.sinks.values().filter_map(|q| q.sending).collect();
         let (mut freed, mut dropped) = (0, Vec::new());
         for (name, held) in self.files.iter().filter(|(name, _)| !sending.contains(name)) {
@@ -305,7 +305,7 @@ mod tests {
 
     /// Has the spool accept a parcel for all sinks and gives the files that it dropped.
     fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
-        let dropped = queues.make_room(1).expect("there is room");
+        let dropped = queues.make_room(BLOCK).expect("there is room");
         let name = queues.free_name(start_unix_ns);
         let sinks: Vec<_> = queues.sinks().into_iter().map(|sink| (sink, Ok(()))).collect();
         queues.closed(name, 1, &sinks);

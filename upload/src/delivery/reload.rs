@@ -36,7 +36,8 @@ impl Delivery {
             let wake = handle.wake.clone();
             self.add_sink(sink.name.as_str().into(), handle);
             if door.is_open {
-                self.find(door, &sink.name);
+                let found = self.find(door, &sink.name);
+                self.shared.queues().found(&sink.name, found);
             }
             wake.notify_one();
         }

@@ -109,8 +109,9 @@ impl Sink {
 
     /// Writes a window. Blocks while it is written.
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let directory = self.settings.directory.display().to_string();
-        match self.store(parcel) {
+        let stored = self.store(parcel);
+        let directory = self.settings.directory.display();
+        match stored {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(NotStored::TooLarge) => Answer::Refused {
                 reason: Failure::TooLarge,

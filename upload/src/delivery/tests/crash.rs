@@ -32,9 +32,9 @@ fn settings(root: &Path) -> Settings {
     Settings { spool, sinks }
 }
 
-/// One window in ten is large: more than one write of a file system.
+/// One window in three is large: more than one write of a file system.
 fn window_of(start_unix_ns: u64) -> Parcel {
-    if !start_unix_ns.is_multiple_of(10) {
+    if !start_unix_ns.is_multiple_of(3) {
         return window(start_unix_ns);
     }
     let mut random = fastrand::Rng::with_seed(start_unix_ns);

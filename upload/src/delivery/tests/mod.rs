@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a scripted sink does with a parcel.
 #[derive(Clone, Debug)]
-pub(crate) enum Act {
+pub enum Act {
     /// Answers.
     Say(Answer),
     /// Never answers.
@@ -54,7 +54,7 @@ pub(crate) enum Act {
 
 /// A sink that does what it is told, and remembers what came. Clones are the same sink.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Script(Arc<Mutex<State>>);
+pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {

@@ -1,0 +1,317 @@
+//! What a running agent tells: metrics as Prometheus reads them, their documentation, and the alerts that go by them.
+#![allow(clippy::unwrap_used)]
+
+mod alerts;
+mod document;
+mod parser;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use everytick::kernel::abi::Counters;
+use everytick::metrics::{
+    Budget, Kind, Metric, Names, Own, Part, Reloads, Series, Snapshot, State, TABLE, Totals,
+    Values, Windows, page, render,
+};
+use everytick::session::{Counts, SamplerTime};
+use everytick::tables::{CacheCounts, TableCounts};
+use parser::{Family, parse};
+use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
+use upload::Failure;
+use upload::delivery::{self, Attempts, Ledger, SinkCounts};
+use upload::pages::Pages;
+use zerocopy::FromZeros;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// An agent that has been through everything: no two values are the same by chance.
+fn snapshot() -> Snapshot {
+    Snapshot {
+        started_unix_ns: 1_700_000_000 * SECOND,
+        state: State {
+            period: Duration::from_secs(10),
+            since_sampling: Some(Duration::from_secs(100)),
+            since_window: Some(Duration::from_secs(3)),
+            ..State::default()
+        },
+        totals: totals(),
+        session: session(),
+        names: Names { named: 301, unnamed: 302 },
+        windows: Windows {
+            closed: 401,
+            accepted: 402,
+            empty: 403,
+            lost: BTreeMap::from([("publisher busy", 404), ("disk_full", 1)]),
+            last_unix_ns: 1_700_000_100 * SECOND + SECOND / 2,
+            accepted_unix_ns: 1_700_000_090 * SECOND,
+        },
+        series: Series { last: 501, merged: 502, merged_samples: 503 },
+        delivery: delivery(&["files", "parca"]),
+        own: own(),
+        budget: Budget {
+            step: 2,
+            frequency: 4,
+            user_frames: 64,
+            cpu_percent: 0.25,
+            cpu_percent_max: 1.0,
+            memory: 901,
+            memory_max: 902,
+        },
+        reloads: Reloads { done: 951, failed: 952, is_stale: true, read_unix_ns: 5 * SECOND },
+    }
+}
+
+fn totals() -> Totals {
+    let mut ledger = CaptureLedger {
+        cpus: vec![CpuTicks { cpu: Cpu(0), due: 110, ticks: 101 }],
+        aggregated: 111,
+        guessed: 112,
+        ..CaptureLedger::default()
+    };
+    ledger.outcomes[TickOutcome::LostRingFull as usize] = 113;
+    ledger.lost[Loss::WindowFull as usize] = 114;
+    ledger.user_ends[StackEnd::NoRow as usize] = 115;
+    ledger.kernel_ends[StackEnd::NoRow as usize] = 116;
+    let mut totals = Totals::default();
+    totals.add(&ledger, 117);
+    totals
+}
+
+fn session() -> Counts {
+    let cache = CacheCounts { taken: 201, damaged: 202, foreign: 203, unkept: 204, errno: 5 };
+    let tables = TableCounts {
+        tables: 205,
+        rows: 206,
+        slab_bytes: 207,
+        left_out: 208,
+        evicted: 209,
+        refused: 210,
+        unreadable: 211,
+        cache,
+    };
+    Counts {
+        sampler: sampler(),
+        map_bytes: 212,
+        side_band_lost: 213,
+        tables,
+        finished: 214,
+        processes: 215,
+        executables: 216,
+        ..Counts::default()
+    }
+}
+
+fn sampler() -> SamplerTime {
+    let mut counters = Counters::new_zeroed();
+    counters.time_classes[40] = 5; // 2,048 to 2,560 ns
+    counters.time_classes[127] = 1;
+    (counters.ticks, counters.time_total, counters.time_max) = (6, 3 * SECOND, 2 * SECOND);
+    SamplerTime::of(&[counters])
+}
+
+fn delivery(sinks: &[&str]) -> delivery::Counts {
+    let named = sinks.iter().zip(1..).map(|(name, at)| ((*name).to_owned(), sink(at * 1000)));
+    delivery::Counts {
+        refused: [(Failure::DiskFull, 801)].into_iter().collect(),
+        spool_bytes: 802,
+        spool_bytes_max: 803,
+        sinks: named.collect(),
+        ..delivery::Counts::default()
+    }
+}
+
+fn sink(base: u64) -> SinkCounts {
+    let lost = [(Failure::Rejected, base + 5), (Failure::SpoolFull, 10)].into_iter().collect();
+    let later = [(Failure::Unreachable, base + 6)].into_iter().collect();
+    SinkCounts {
+        ledger: Ledger {
+            found: base,
+            closed: base + 1,
+            delivered: base + 2,
+            partly: base + 3,
+            pending: base + 4,
+            lost,
+        },
+        attempts: Attempts { later, ..Attempts::default() },
+        rejected: base + 7,
+        bytes_sent: base + 8,
+        spool_bytes: base + 9,
+        oldest_age: Some(Duration::from_millis(base)),
+        set_aside: base + 10,
+        last_error: None,
+    }
+}
+
+fn own() -> Own {
+    let part = |seconds, resident| Part { cpu: Duration::from_secs(seconds), resident };
+    Own { agent: part(21, 22), symbolizer: part(23, 24), opener: part(25, 26) }
+}
+
+/// Reads what is rendered; every metric is there, in the order of the table, as the table says.
+fn families(snapshot: &Snapshot) -> Vec<Family> {
+    let families = parse(&render(snapshot)).unwrap();
+    assert_eq!(families.len(), TABLE.len());
+    for (family, metric) in families.iter().zip(TABLE) {
+        let said = (family.name.as_str(), family.kind.as_str(), family.help.as_str());
+        assert_eq!(said, (metric.name, metric.kind.text(), metric.help));
+        check_labels(family, metric);
+    }
+    families
+}
+
+fn check_labels(family: &Family, metric: &Metric) {
+    let names: Vec<&str> = metric.labels.iter().map(|label| label.name).collect();
+    for series in &family.series {
+        let own = |label: &&(String, String)| metric.kind != Kind::Histogram || label.0 != "le";
+        let labels: Vec<_> = series.labels.iter().filter(own).collect();
+        assert_eq!(labels.iter().map(|label| &label.0).collect::<Vec<_>>(), names, "{series:?}");
+        for ((_, value), label) in labels.iter().zip(metric.labels) {
+            let Values::Closed(values) = label.values else { continue };
+            assert!(values().contains(&value.as_str()), "{value} is not in the list: {series:?}");
+        }
+    }
+}
+
+/// The value of the series with these labels.
+fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let family = families.iter().find(|family| family.name == name).unwrap();
+    family.value(labels).unwrap_or_else(|| panic!("{name} {labels:?} is not in {family:?}"))
+}
+
+#[test]
+fn prometheus_can_read_it_all() {
+    families(&snapshot());
+}
+
+#[test]
+fn prometheus_gets_it_over_http() {
+    let answer = |path: &str| page(path, snapshot);
+    let pages = Pages::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(answer)).unwrap();
+    let mut stream = TcpStream::connect(pages.address()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert_eq!(parse(body).unwrap().len(), TABLE.len());
+}
+
+#[test]
+fn an_agent_that_has_just_begun_tells_zeros_where_lists_are_closed() {
+    for (family, metric) in families(&Snapshot::default()).iter().zip(TABLE) {
+        let values = metric.labels.iter().map(|label| match label.values {
+            Values::Closed(values) => Some(values().len()),
+            Values::Open(_) => None,
+        });
+        let has_sink = metric.labels.iter().any(|label| label.name == "sink");
+        match values.collect::<Option<Vec<_>>>() {
+            None if has_sink => assert!(family.series.is_empty(), "{family:?}"),
+            Some(numbers) if metric.kind != Kind::Histogram => {
+                assert_eq!(family.series.len(), numbers.iter().product::<usize>(), "{family:?}");
+            }
+            _ => assert!(!family.series.is_empty(), "{family:?}"),
+        }
+    }
+}
+
+#[test]
+fn values_arrive_under_their_names() {
+    let families = families(&snapshot());
+    let value = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
+    assert_eq!(value("everytick_ticks_due_total", &[]), 110.0);
+    assert_eq!(value("everytick_ticks_missed_total", &[]), 9.0);
+    assert_eq!(value("everytick_ticks_total", &[("outcome", "ring full")]), 113.0);
+    assert_eq!(value("everytick_samples_total", &[]), 111.0);
+    assert_eq!(value("everytick_samples_lost_total", &[("reason", "window full")]), 114.0);
+    let end = |side| value("everytick_stacks_total", &[("side", side), ("end", "no unwind row")]);
+    assert_eq!((end("user"), end("kernel")), (115.0, 116.0));
+    assert_eq!(value("everytick_frames_total", &[]), 117.0);
+    let cache = |what| value("everytick_unwind_cache_tables_total", &[("result", what)]);
+    assert_eq!(["taken", "damaged", "foreign", "unkept"].map(cache), [201.0, 202.0, 203.0, 204.0]);
+    let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);
+    assert_eq!(["agent", "symbolizer", "opener", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
+    assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);
+    assert_eq!(value("everytick_budget_cpu_ratio", &[]), 0.0025);
+    assert_eq!(value("everytick_config_stale", &[]), 1.0);
+    assert_eq!(value("everytick_healthy", &[]), 1.0);
+    assert_eq!(value("everytick_ready", &[]), 0.0);
+}
+
+#[test]
+fn windows_are_lost_before_delivery_or_by_it() {
+    let families = families(&snapshot());
+    let lost = |reason| value(&families, "everytick_windows_lost_total", &[("reason", reason)]);
+    assert_eq!(["publisher busy", "disk_full", "timeout"].map(lost), [404.0, 802.0, 0.0]);
+}
+
+#[test]
+fn each_sink_has_its_own_series() {
+    let families = families(&snapshot());
+    for (sink, base) in [("files", 1000.0), ("parca", 2000.0)] {
+        let value = |name: &str| value(&families, name, &[("sink", sink)]);
+        assert_eq!(value("everytick_parcels_found_total"), base);
+        assert_eq!(value("everytick_parcels_pending"), base + 4.0);
+        assert_eq!(value("everytick_sent_bytes_total"), base + 8.0);
+        assert_eq!(value("everytick_spool_oldest_age_seconds"), base / 1000.0);
+    }
+}
+
+#[test]
+fn what_a_sink_lost_has_its_reason_and_is_in_its_sum() {
+    let families = families(&snapshot());
+    let parcels = |name, label| value(&families, name, &[("sink", "files"), label]);
+    let lost = |reason| parcels("everytick_parcels_lost_total", ("reason", reason));
+    assert_eq!(["rejected", "spool_full", "timeout"].map(lost), [1005.0, 10.0, 0.0]);
+    let retried = |reason| parcels("everytick_parcels_retried_total", ("reason", reason));
+    assert_eq!(["unreachable", "timeout"].map(retried), [1006.0, 0.0]);
+    let all = |result| parcels("everytick_parcels_total", ("result", result));
+    assert_eq!(["delivered", "partly", "lost"].map(all), [1002.0, 1003.0, 1015.0]);
+}
+
+#[test]
+fn the_samplers_own_time_is_a_histogram() {
+    let families = families(&snapshot());
+    let family = families.iter().find(|f| f.name == "everytick_sampler_tick_seconds").unwrap();
+    let bucket = |bound: f64| {
+        let is_it = |(name, value): &(String, String)| name == "le" && value.parse() == Ok(bound);
+        family.series.iter().find(|series| series.labels.iter().any(is_it)).unwrap().value
+    };
+    assert_eq!([2.048e-6, 4.096e-6, 16.777216e-3].map(bucket), [0.0, 5.0, 5.0]);
+    let part = |suffix: &str| {
+        let name = format!("{}{suffix}", family.name);
+        family.series.iter().find(|series| series.name == name).unwrap().value
+    };
+    assert_eq!((part("_count"), part("_sum")), (6.0, 3.0));
+    assert_eq!(value(&families, "everytick_sampler_tick_max_seconds", &[]), 2.0);
+}
+
+#[test]
+fn a_sink_may_have_any_name() {
+    let names = ["a\"b", "a\\b", "a\nb", "\\n", "\"} 1\nx{y=\"", "", " ", "é 🦀", "a\rb\0c", "\\"];
+    let families = families(&Snapshot { delivery: delivery(&names), ..snapshot() });
+    for (name, at) in names.iter().zip(1u32..) {
+        let pending = value(&families, "everytick_parcels_pending", &[("sink", name)]);
+        assert_eq!(pending, f64::from(at) * 1000.0 + 4.0);
+    }
+}
+
+#[test]
+fn the_table_follows_its_own_rules() {
+    let mut seen = BTreeMap::new();
+    for Metric { name, help, labels, .. } in TABLE {
+        assert!(seen.insert(name, ()).is_none(), "{name} comes twice");
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        assert!(name.starts_with("everytick_") && name.chars().all(is_allowed), "{name}");
+        for unit in ["_ms", "_ns", "_microseconds", "_kib", "_percent", "_megabytes"] {
+            assert!(!name.contains(unit), "{name} is in no base unit");
+        }
+        assert!(help.ends_with('.') && help.len() <= 160, "{name}: {help}");
+        for label in *labels {
+            assert!(!["le", "quantile", "job", "instance"].contains(&label.name), "{name}");
+        }
+    }
+}
