@@ -13,14 +13,18 @@
 //! deliver     a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
+//! budget      what the agent may cost, and how it samples less
 //! metrics     what can be asked of a running agent
+//! agent       one window after the other, for months
 //! commands    what a person types
 //! ```
 //!
 //! `docs/architecture.md` draws the whole house.
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod aggregate;
+pub mod budget;
 pub mod commands;
 pub mod deliver;
 pub mod events;

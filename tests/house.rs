@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 12] = [
+const FLOORS: [&str; 14] = [
     "kernel",
     "events",
     "labels",
@@ -16,7 +16,9 @@ const FLOORS: [&str; 12] = [
     "session",
     "verify",
     "deliver",
+    "budget",
     "metrics",
+    "agent",
     "commands",
 ];
 

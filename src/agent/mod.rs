@@ -1,0 +1,292 @@
+//! The agent: one window after the other, for as long as it is let.
+//!
+//! ```text
+//! main thread: each window: what did it cost? -> pace of the next -> cut -> publisher -> delivery
+//! ```
+//! It samples the whole machine. What can change while it runs changes between two windows: [`Settings`] says what.
+
+mod pace;
+mod publisher;
+mod signals;
+mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use profile::Labels;
+use upload::StartError;
+use upload::delivery::{self, Delivery};
+use upload::pages::{Pages, PagesError};
+
+use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
+use crate::kernel::{self, LoadError, online_cpus};
+use crate::session::{ClosedWindow, Scan, Session};
+use crate::tables::{Cache, CacheError};
+use pace::Pacer;
+use publisher::{Job, Publisher};
+use signals::{Signal, Signals};
+use status::Status;
+
+/// How long the last windows may take to be delivered once the agent is told to stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// What of that is left for cutting the last window and naming it.
+const LAST_WINDOW: Duration = Duration::from_secs(2);
+
+/// How the agent is to run. The first part can change while it does.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Ticks a second on each CPU.
+    pub frequency: u32,
+    /// Length of a window.
+    pub window: Duration,
+    /// What it may cost. Memory is divided at the start, so that another limit counts for what is measured only.
+    pub limits: budget::Limits,
+    /// Labels that all series have.
+    pub labels: Arc<Labels>,
+    /// Series that a window may have.
+    pub series_max: usize,
+    /// Sinks and the spool before them.
+    pub delivery: delivery::Settings,
+
+    /// What is sampled. How much memory its rings take, the budget says.
+    pub sampler: kernel::Settings,
+    /// Where tables of earlier runs are.
+    pub cache: Option<PathBuf>,
+    /// Where health and metrics are served.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The kernel refused the sampler.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The directory of tables cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The spool or a sink cannot be used.
+    #[error(transparent)]
+    Delivery(#[from] StartError),
+    /// The address cannot be served.
+    #[error(transparent)]
+    Pages(#[from] PagesError),
+    /// The budget is too small.
+    #[error("a memory budget of {0} MiB is too small; give at least {least} MiB", least = Shares::LEAST >> 20)]
+    Memory(u64),
+    /// Something of the machine could not be had.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or Ctrl-C. `program`: everytick itself, which is also its own workers. `reload`: reads the
+/// settings anew, on SIGHUP; it says itself why there are none.
+///
+/// # Errors
+/// [`AgentError`] when it cannot start. Once it runs, what fails is counted.
+pub fn run(
+    program: &str,
+    settings: Settings,
+    reload: &mut dyn FnMut() -> Option<Settings>,
+) -> Result<(), AgentError> {
+    let signals = Signals::watch()?;
+    let mut agent = Agent::start(program, settings)?;
+    let mut next = Instant::now() + agent.settings.window;
+    loop {
+        match signals.wait(next) {
+            Some(Signal::Stop) => break,
+            Some(Signal::Reload) => {
+                let new = reload();
+                agent.status.reloaded(new.is_some());
+                if let Some(new) = new {
+                    agent.change(new);
+                    next = next.min(Instant::now() + agent.settings.window);
+                }
+            }
+            None => {
+                next = (next + agent.settings.window).max(Instant::now());
+                agent.end_window();
+            }
+        }
+    }
+    agent.stop();
+    Ok(())
+}
+
+struct Agent {
+    settings: Settings,
+    session: Session,
+    delivery: Arc<Delivery>,
+    publisher: Publisher,
+    pages: Option<Pages>,
+    status: Arc<Status>,
+    meter: Meter,
+    ladder: Ladder,
+    pacer: Pacer,
+    /// The step of the window that is filled, and what the one before was judged.
+    verdict: Verdict,
+    begun: Instant,
+    map_bytes: u64,
+}
+
+impl Agent {
+    fn start(program: &str, settings: Settings) -> Result<Self, AgentError> {
+        let cpus = online_cpus()?.len() as u32;
+        let memory = settings.limits.memory;
+        let shares = Shares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
+        let cache = settings.cache.as_deref().map(Cache::open).transpose()?;
+        let delivery = Arc::new(Delivery::start(&settings.delivery, None)?);
+        let status = Arc::new(Status::new(Arc::clone(&delivery), settings.limits, settings.window));
+        let pages = match settings.listen {
+            Some(address) => Some(Pages::start(address, status::answer(&status))?),
+            None => None,
+        };
+        if let Some(pages) = &pages {
+            tracing::info!(address = %pages.address(), "serving health and metrics");
+        }
+        let sampler = kernel::Settings {
+            frequency: settings.frequency,
+            ring_bytes: shares.ring,
+            side_band_bytes: shares.side_band,
+            ..settings.sampler.clone()
+        };
+        let session = Session::start(program, sampler, Scan::All, shares.session, cache, None)?;
+        let publisher =
+            Publisher::spawn(program, shares.names, Arc::clone(&delivery), Arc::clone(&status))?;
+        let ladder = Ladder::new(settings.limits, settings.frequency, cpus);
+        let pacer = Pacer::new(ladder.step());
+        let verdict = Verdict::at(ladder.step());
+        let mut meter = Meter::default();
+        meter.measure(Duration::ZERO, 0); // what starting took is paid once
+        status.started(verdict.step);
+        let (begun, map_bytes) = (Instant::now(), 0);
+        tracing::info!(
+            frequency = settings.frequency,
+            window_seconds = settings.window.as_secs_f64(),
+            sinks = settings.delivery.sinks.len(),
+            "profiling the machine"
+        );
+        Ok(Self {
+            settings,
+            session,
+            delivery,
+            publisher,
+            pages,
+            status,
+            meter,
+            ladder,
+            pacer,
+            verdict,
+            begun,
+            map_bytes,
+        })
+    }
+
+    /// Judges the window that is filled, ends it, and gives it away.
+    fn end_window(&mut self) {
+        let wall = self.begun.elapsed();
+        let sampler = self.session.lost_and_cost().map(|(_, cost)| cost.total).unwrap_or_default();
+        let spent = self.meter.measure(sampler, self.map_bytes);
+        let verdict = self.ladder.judge(&spent, wall);
+        if verdict.has_changed {
+            tell(&verdict, &self.settings.limits);
+        }
+        let next = self.pacer.next(verdict.step, wall.as_nanos() as u64);
+        let closed = match next {
+            Some(pace) => self.session.cut_to(pace),
+            None => self.session.cut(),
+        };
+        match closed {
+            Ok(closed) => self.publish(closed, verdict),
+            Err(error) => {
+                tracing::error!("the window goes on, because it could not be cut: {error}")
+            }
+        }
+    }
+
+    fn publish(&mut self, closed: ClosedWindow, verdict: Verdict) {
+        self.begun = Instant::now();
+        self.map_bytes = closed.counts.map_bytes;
+        let before = std::mem::replace(&mut self.verdict, verdict);
+        // What was measured belongs to the window that has ended, the step to the next.
+        let of_window = Verdict { step: before.step, ..verdict };
+        self.status.closed(&closed, &of_window, verdict.step);
+        let job = Job {
+            pace: words_of_pace(&closed, before.step),
+            closed,
+            verdict: of_window,
+            series_max: self.settings.series_max,
+            labels: self.settings.labels.clone(),
+        };
+        if !self.publisher.give(job) {
+            self.status.lost_waiting();
+        }
+    }
+
+    /// Goes by other settings from the next window on.
+    fn change(&mut self, new: Settings) {
+        self.ladder.change(new.limits, new.frequency);
+        if let Err(error) = self.delivery.reload(&new.delivery) {
+            tracing::error!("sinks stay as they were: {error}");
+        }
+        self.status.changed(new.limits, new.window);
+        self.settings = new;
+        tracing::info!("the configuration was read again");
+    }
+
+    /// Publishes the last window and delivers what can be delivered in time; the rest stays in the spool.
+    fn stop(self) {
+        let deadline = Instant::now() + STOP_MAX - LAST_WINDOW;
+        tracing::info!("stopping");
+        let Self { session, publisher, delivery, status, pages, verdict, settings, .. } = self;
+        status.stopping();
+        match session.finish() {
+            Ok(recording) => {
+                let closed = recording.last;
+                status.closed(&closed, &verdict, verdict.step);
+                let pace = words_of_pace(&closed, verdict.step);
+                let (series_max, labels) = (settings.series_max, settings.labels);
+                if !publisher.give(Job { closed, verdict, pace, series_max, labels }) {
+                    status.lost_waiting();
+                }
+            }
+            Err(error) => tracing::error!("the last window is lost: {error}"),
+        }
+        publisher.finish();
+        let (closed, accepted, lost) = status.windows();
+        drop(pages); // they hold the status, and that holds the delivery
+        drop(status);
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        if let Some(delivery) = Arc::into_inner(delivery) {
+            delivery.stop(left);
+        }
+        tracing::info!(closed, accepted, lost, "stopped");
+    }
+}
+
+/// Says how a window was sampled.
+fn words_of_pace(closed: &ClosedWindow, step: Step) -> String {
+    let frames = match step.user_frames {
+        0 => String::new(),
+        frames => format!(", user stacks of {frames} frames at most"),
+    };
+    let hz = 1e9 / closed.period.sample_ns.max(1) as f64;
+    format!("{hz:.2} Hz{frames}")
+}
+
+fn tell(verdict: &Verdict, limits: &budget::Limits) {
+    let Step { number, frequency, user_frames } = verdict.step;
+    tracing::warn!(
+        step = number,
+        frequency,
+        user_frames,
+        cpu_percent = (verdict.cpu_percent * 1e4).round() / 1e4,
+        cpu_percent_max = limits.cpu_percent,
+        memory_mib = verdict.memory >> 20,
+        memory_mib_max = limits.memory >> 20,
+        "another step of the budget"
+    );
+}

@@ -1,0 +1,188 @@
+//! What the agent knows about itself, for those who ask: filled window by window, read by pages.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use symbolizer::Usage;
+use upload::delivery::Delivery;
+use upload::pages::{Answering, Page};
+
+use super::publisher::Published;
+use crate::budget::{Limits, Step, Verdict, resident};
+use crate::metrics::{self, Budget, Names, Part, Snapshot, frames};
+use crate::session::ClosedWindow;
+
+/// What became of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is in the spool.
+    Accepted,
+    /// It has no sample.
+    Empty,
+    /// The spool did not take it.
+    Refused,
+    /// It was lost before, for this reason.
+    Lost(&'static str),
+}
+
+/// Reasons for which windows are lost before delivery sees them.
+pub(super) const WAITING: &str = "publisher busy";
+pub(super) const DEFECT: &str = "ledger does not close";
+
+/// The agent's own figures.
+pub(super) struct Status {
+    kept: Mutex<Kept>,
+    delivery: Arc<Delivery>,
+    is_stopping: AtomicBool,
+}
+
+/// What is kept between windows; everything else is asked when somebody asks.
+struct Kept {
+    snapshot: Snapshot,
+    started: Instant,
+    sampling: Option<Instant>,
+    window: Option<Instant>,
+    is_publisher_alive: bool,
+}
+
+impl Status {
+    pub fn new(delivery: Arc<Delivery>, limits: Limits, period: Duration) -> Self {
+        let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
+        snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
+        snapshot.windows.lost.extend([(WAITING, 0), (DEFECT, 0)]);
+        let (started, sampling, window) = (Instant::now(), None, None);
+        let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
+        let this = Self { kept: Mutex::new(kept), delivery, is_stopping: AtomicBool::new(false) };
+        this.changed(limits, period);
+        this
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns that sampling has begun, at this step.
+    pub fn started(&self, step: Step) {
+        let mut kept = self.kept();
+        kept.sampling = Some(Instant::now());
+        set_step(&mut kept.snapshot.budget, step);
+    }
+
+    /// Learns of a closed window, what it took, and the step of the next.
+    pub fn closed(&self, closed: &ClosedWindow, verdict: &Verdict, next: Step) {
+        let mut kept = self.kept();
+        kept.window = Some(Instant::now());
+        let snapshot = &mut kept.snapshot;
+        snapshot.totals.add(&closed.ledger, frames(&closed.window));
+        snapshot.windows.closed += 1;
+        snapshot.windows.last_unix_ns = closed.period.start_unix_ns + closed.period.duration_ns;
+        snapshot.session = closed.counts;
+        snapshot.own.opener.cpu = closed.counts.opener.cpu;
+        let budget = &mut snapshot.budget;
+        (budget.cpu_percent, budget.memory) = (verdict.cpu_percent, verdict.memory);
+        set_step(budget, next);
+    }
+
+    /// Learns what became of a window, and what its names came to.
+    pub fn published(&self, fate: Fate, published: Published, end_unix_ns: u64, names: Usage) {
+        let mut kept = self.kept();
+        let snapshot = &mut kept.snapshot;
+        match fate {
+            Fate::Accepted => {
+                snapshot.windows.accepted += 1;
+                snapshot.windows.accepted_unix_ns = end_unix_ns;
+            }
+            Fate::Empty => snapshot.windows.empty += 1,
+            Fate::Refused => {} // delivery counts it, with its reason
+            Fate::Lost(reason) => *snapshot.windows.lost.entry(reason).or_default() += 1,
+        }
+        snapshot.own.symbolizer.cpu = names.cpu;
+        let Names { named, unnamed } = &mut snapshot.names;
+        (*named, *unnamed) = (*named + published.named, *unnamed + published.unnamed);
+        snapshot.series.last = published.series;
+        snapshot.series.merged += published.merged.series;
+        snapshot.series.merged_samples += published.merged.samples;
+    }
+
+    /// Learns that a window found the publisher busy.
+    pub fn lost_waiting(&self) {
+        *self.kept().snapshot.windows.lost.entry(WAITING).or_default() += 1;
+    }
+
+    /// Learns that the publisher has ended.
+    pub fn publisher_ended(&self) {
+        self.kept().is_publisher_alive = false;
+    }
+
+    /// Learns of an attempt to read the configuration again.
+    pub fn reloaded(&self, is_done: bool) {
+        let reloads = &mut self.kept().snapshot.reloads;
+        match is_done {
+            true => (reloads.done, reloads.read_unix_ns) = (reloads.done + 1, unix_ns()),
+            false => reloads.failed += 1,
+        }
+        reloads.is_stale = !is_done;
+    }
+
+    /// Learns of other limits and another length of windows.
+    pub fn changed(&self, limits: Limits, period: Duration) {
+        let snapshot = &mut self.kept().snapshot;
+        snapshot.state.period = period;
+        (snapshot.budget.cpu_percent_max, snapshot.budget.memory_max) =
+            (limits.cpu_percent, limits.memory);
+    }
+
+    /// Learns that the agent stops.
+    pub fn stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Windows that were closed, accepted and lost, so far.
+    pub fn windows(&self) -> (u64, u64, u64) {
+        let windows = &self.kept().snapshot.windows;
+        let lost: u64 = windows.lost.values().sum();
+        (windows.closed, windows.accepted, lost + self.delivery.counts().refused.total())
+    }
+
+    /// Everything as of now.
+    fn snapshot(&self) -> Snapshot {
+        let kept = self.kept();
+        let mut snapshot = kept.snapshot.clone();
+        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+        let state = &mut snapshot.state;
+        state.since_start = kept.started.elapsed();
+        state.since_sampling = kept.sampling.map(|at| at.elapsed());
+        state.since_window = kept.window.map(|at| at.elapsed());
+        state.has_sinks = true; // there is no status before they are started
+        state.has_accepted = snapshot.windows.accepted > 0;
+        state.is_stopping = is_stopping;
+        if !kept.is_publisher_alive && !is_stopping {
+            state.dead.push("publisher");
+        }
+        drop(kept);
+        let resident = resident();
+        let own = &mut snapshot.own;
+        own.agent = Part { cpu: Usage::own().cpu, resident: resident.own };
+        own.symbolizer.resident = resident.of("symbolizer-worker");
+        own.opener.resident = resident.of("opener-worker");
+        snapshot.delivery = self.delivery.counts();
+        snapshot
+    }
+}
+
+fn set_step(budget: &mut Budget, step: Step) {
+    (budget.step, budget.frequency, budget.user_frames) =
+        (step.number, step.frequency, step.user_frames);
+}
+
+/// Answers those who ask over HTTP.
+pub(super) fn answer(status: &Arc<Status>) -> Arc<Answering> {
+    let status = Arc::clone(status);
+    Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
+}
+
+fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
