@@ -16,6 +16,7 @@
 //! budget      what the agent may cost, and how it samples less
 //! metrics     what can be asked of a running agent
 //! agent       one window after the other, for months
+//! config      file, environment and flags -> what the agent is to do
 //! commands    what a person types
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod agent;
 pub mod aggregate;
 pub mod budget;
 pub mod commands;
+pub mod config;
 pub mod deliver;
 pub mod events;
 pub mod kernel;

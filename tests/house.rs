@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 14] = [
+const FLOORS: [&str; 15] = [
     "kernel",
     "events",
     "labels",
@@ -19,6 +19,7 @@ const FLOORS: [&str; 14] = [
     "budget",
     "metrics",
     "agent",
+    "config",
     "commands",
 ];
 

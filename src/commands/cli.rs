@@ -1,9 +1,12 @@
 //! The command line: every flag with its help and its range.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use upload::file::By;
+
+use crate::config::{Flags, RangeError, TimeRange};
 
 /// A continuous, system-wide CPU profiler for Linux.
 #[derive(Debug, Parser)]
@@ -119,6 +122,33 @@ pub(super) struct RecordArguments {
     pub command: Vec<String>,
 }
 
+/// What `agent` is to do.
+#[derive(Debug, Args)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub(super) struct AgentArguments {
+    /// What is configured.
+    #[command(flatten)]
+    pub flags: Flags,
+
+    /// Show what is in force and where each value comes from, or all that is wrong, and stop.
+    #[arg(long, conflicts_with = "export")]
+    pub check_config: bool,
+
+    /// Merge what the local store has of a range of time into files, and stop. FROM and TO are times
+    /// such as 2026-11-25T10:00:00Z, `now`, or -5m for five minutes ago.
+    #[arg(long, value_name = "FROM..TO", allow_hyphen_values = true, value_parser = time_range, requires = "outputs")]
+    pub export: Option<TimeRange>,
+
+    /// A file to export to, its ending tells the format: .svg (flamegraph), .pb.gz (pprof) or
+    /// .folded (text). Can be given several times.
+    #[arg(short, long = "output", value_name = "FILE", requires = "export")]
+    pub outputs: Vec<PathBuf>,
+
+    /// What stacks in exported flamegraphs and text start with.
+    #[arg(long, value_enum, default_value_t = Start::Process)]
+    pub by: Start,
+}
+
 /// What `unwind` is to do.
 #[derive(Debug, Args)]
 pub(super) struct UnwindArguments {
@@ -169,6 +199,15 @@ pub(super) struct VerifyArguments {
     pub command: Vec<String>,
 }
 
+const AGENT_EXAMPLES: &str = "\
+A file, over it the environment, over that flags say what it does; docs/configuration.md has all
+keys. Without any, it samples at 19 Hz and keeps profiles in /var/lib/everytick/store.
+
+Examples:
+  everytick agent                              profile this machine for months
+  everytick agent --config everytick.toml --check-config
+  everytick agent --export -5m..now -o cpu.svg the last five minutes as a flamegraph";
+
 const VERIFY_EXAMPLES: &str = "\
 perf copies registers and 64 KiB of stack of each tick; framehop walks that copy by the call
 frames of the same files. It knows no register but ip, sp and fp, and goes on by frame pointer
@@ -210,6 +249,10 @@ impl From<Start> for By {
     }
 }
 
+fn time_range(text: &str) -> Result<TimeRange, RangeError> {
+    TimeRange::parse(text, SystemTime::now())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     const LONGEST: f64 = 1e9;
     match text.parse::<f64>() {
@@ -226,5 +269,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[derive(Debug, Parser)]
+    struct Agent {
+        #[command(flatten)]
+        arguments: AgentArguments,
+    }
+
+    #[test]
+    fn a_range_may_begin_with_a_minus_and_wants_a_file() {
+        let parse = |arguments: &[&str]| {
+            let all = [&["agent"], arguments].concat();
+            Agent::try_parse_from(all).map_err(|error| error.to_string())
+        };
+        Agent::command().debug_assert();
+        let agent = parse(&["--export", "-5m..now", "-o", "x.svg", "--store", "/s", "-F", "19"]);
+        let arguments = agent.map(|agent| agent.arguments);
+        let range = arguments.as_ref().ok().and_then(|arguments| arguments.export);
+        assert_eq!(
+            range.map(|range| range.to_unix_ns - range.from_unix_ns),
+            Some(300_000_000_000),
+            "{arguments:?}"
+        );
+        let error = parse(&["--export", "-5m..now"]).err().unwrap_or_default();
+        assert!(error.contains("--output <FILE>"), "{error}");
+        let error = parse(&["--export", "soon..now", "-o", "x.svg"]).err().unwrap_or_default();
+        assert!(error.contains("\"soon\" is no time"), "{error}");
+        assert!(parse(&["--check-config", "--config", "x.toml"]).is_ok());
     }
 }

@@ -1,0 +1,460 @@
+//! Configurations: what is wrong is told in one sentence with its place and the next step, what is right is in force.
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::time::Duration;
+
+use everytick::config::{self, Config, ConfigError, Flags, LogFormat};
+use expect_test::{Expect, expect, expect_file};
+use tracing::level_filters::LevelFilter;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn environment(variables: Pairs<'_>) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn load(text: &str, variables: Pairs<'_>, flags: &Flags) -> Result<Config, ConfigError> {
+    let path = Path::new("everytick.toml");
+    Config::from_text(path, text, flags, environment(variables), "web-1")
+}
+
+fn good(text: &str) -> Config {
+    load(text, &[], &Flags::default()).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+const SINK: &str = "[sinks.main]\ntype = \"parca\"\nurl = \"https://parca:7070\"\n";
+
+fn with_sink(more: &str) -> String {
+    format!("{SINK}{more}")
+}
+
+/// What `tests/golden/config` has of each kind of mistake: `---`, then variables as `$ NAME=TEXT`, then the file,
+/// then what is said of it. `UPDATE_EXPECT=1 cargo test --test config` writes the last part anew.
+#[test]
+fn every_mistake_is_told_in_one_sentence_with_the_next_step() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
+    let mut cases = 0;
+    for entry in directory.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let golden = std::fs::read_to_string(&path).unwrap();
+        let mut text = String::new();
+        for case in golden.split_terminator("---\n").skip(1) {
+            cases += 1;
+            text += &told(case);
+        }
+        expect_file![path].assert_eq(&text);
+    }
+    assert!(cases >= 100, "{cases}");
+}
+
+/// Gives a case with what is said of it.
+fn told(case: &str) -> String {
+    let (said, given): (Vec<&str>, Vec<&str>) =
+        case.lines().partition(|line| line.starts_with("=> "));
+    drop(said);
+    let (variables, file): (Vec<&str>, Vec<&str>) =
+        given.iter().partition(|line| line.starts_with("$ "));
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|line| line[2..].split_once('=').unwrap()).collect();
+    let error = match load(&(file.join("\n") + "\n"), &variables, &Flags::default()) {
+        Err(error) => error,
+        Ok(config) => panic!("taken: {case}\n{config:?}"),
+    };
+    let mut text = format!("---\n{}\n", given.join("\n"));
+    for problem in error.problems() {
+        let sentence = problem.to_string();
+        assert_eq!(sentence.lines().count(), 1, "{sentence}");
+        assert!(sentence.contains(';'), "no next step: {sentence}");
+        assert!(!sentence.contains("hunter2"), "a secret: {sentence}");
+        text += &format!("=> {sentence}\n");
+    }
+    text
+}
+
+fn refused(config: Result<Config, ConfigError>, expected: &Expect) {
+    expected.assert_eq(&config.unwrap_err().to_string());
+}
+
+#[test]
+fn a_variable_that_is_no_text() {
+    let not_text = [("EVERYTICK_AGENT_NODE".into(), OsString::from_vec(vec![b'a', 0xff]))];
+    let path = Path::new("everytick.toml");
+    let config = Config::from_text(path, "", &Flags::default(), not_text, "web-1");
+    refused(config, &expect!["EVERYTICK_AGENT_NODE is not UTF-8; set it again"]);
+}
+
+#[test]
+fn more_than_a_person_writes() {
+    let labels: String = (0..17).map(|number| format!("l{number} = \"x\"\n")).collect();
+    let labels = format!("[agent.labels]\n{labels}");
+    refused(
+        load(&labels, &[], &Flags::default()),
+        &expect!["everytick.toml:1:8: `agent.labels` is a table of 17 names; give at most 16"],
+    );
+    let sinks: String = (0..17).map(|n| SINK.replace("main", &format!("s{n}"))).collect();
+    refused(
+        load(&sinks, &[], &Flags::default()),
+        &expect!["everytick.toml:28:8: there are 17 sinks; take away some, because 16 is the most"],
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_from_the_top() {
+    let text = "[spool]\nmax_bytes = 1\n\n[agent]\nfrequency = 0\nnod = \"x\"\n\n\
+                [sinks.a]\ntype = \"x\"\n";
+    let variables = [("EVERYTICK_X", "1")];
+    refused(
+        load(text, &variables, &Flags::default()),
+        &expect![[r#"
+        everytick.toml:2:1: `spool.max_bytes` is 1; add a unit, as in "1MiB"
+        everytick.toml:5:1: `agent.frequency` is 0; give a whole number from 1 to 1000
+        everytick.toml:6:1: unknown key `nod` in [agent]; did you mean `node`?
+        everytick.toml:9:1: `sinks.a.type` is "x"; give one of "parca", "pyroscope", "otlp", "file"
+        EVERYTICK_X is no setting; unset it, or name it EVERYTICK_<SECTION>_<KEY> after a key of the file, as in EVERYTICK_AGENT_WINDOW"#]],
+    );
+}
+
+/// Checks what is said of a file that cannot be read.
+fn bad_file(path: &Path, expected: Expect) {
+    let flags = Flags { config: Some(path.to_owned()), ..Flags::default() };
+    let error = Config::load(&flags, []).unwrap_err().to_string();
+    let parent = path.parent().unwrap().to_str().unwrap();
+    expected.assert_eq(&error.replace(parent, "DIR"));
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = place.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    bad_file(
+        &place.path().join("none.toml"),
+        expect!["DIR/none.toml: there is no such file; check the path after --config"],
+    );
+    bad_file(
+        Path::new("/dev/shm"),
+        expect!["DIR/shm: this is not a file; give the path of a file after --config"],
+    );
+    bad_file(
+        Path::new("/dev/zero"),
+        expect!["DIR/zero: this is not a file; give the path of a file after --config"],
+    );
+    bad_file(
+        &file("large.toml", &vec![b'\n'; (1 << 20) + 1]),
+        expect![
+            "DIR/large.toml: the file is larger than 1MiB; a configuration is a few pages, so check the path"
+        ],
+    );
+    bad_file(
+        &file("latin1.toml", b"[agent]\nnode = \"k\xf6ln\"\n"),
+        expect!["DIR/latin1.toml:2:10: this is not UTF-8; save the file as UTF-8"],
+    );
+    bad_file(
+        &file("utf16.toml", b"\xff\xfe[\0a\0"),
+        expect!["DIR/utf16.toml:1:1: this is not UTF-8; save the file as UTF-8"],
+    );
+    // A file, and reading it is an error.
+    bad_file(
+        Path::new("/proc/self/mem"),
+        expect![
+            "DIR/mem: the file cannot be read: Input/output error (os error 5); make it readable for the user that everytick runs as"
+        ],
+    );
+    good(&"\n".repeat(1 << 20));
+}
+
+#[test]
+fn without_any_setting_the_defaults_are_in_force() {
+    let config = good("");
+    expect![[r#"
+        [agent]
+        frequency = 19                                   # default
+        window = "10s"                                   # default
+        node = "web-1"                                   # default
+        series_max = 500                                 # default
+        max_cpu = 1.0                                    # default
+        max_memory = "256MiB"                            # default
+        kernel_stacks = true                             # default
+        user_stacks = true                               # default
+        listen = "127.0.0.1:7171"                        # default
+        cache_dir = "/var/lib/everytick/cache"           # default
+
+        [log]
+        level = "info"                                   # default
+        format = "text"                                  # default
+
+        [store]
+        enabled = true                                   # default
+        directory = "/var/lib/everytick/store"           # default
+        max_bytes = "1GiB"                               # default
+        max_age = "7d"                                   # default
+
+        [spool]
+        directory = "/var/lib/everytick/spool"           # default
+        max_bytes = "512MiB"                             # default
+    "#]]
+    .assert_eq(&config.in_force());
+    assert!(config.store.enabled && config.sinks.is_empty());
+    assert_eq!(config.agent.window, Duration::from_secs(10));
+    assert_eq!(config.agent.max_memory, 256 << 20);
+    assert_eq!(config.agent.listen, Some(([127, 0, 0, 1], 7171).into()));
+    assert_eq!(config.log.level, LevelFilter::INFO);
+}
+
+const ALL: &str = r#"
+[agent]
+frequency = 0x63
+window = "1m"
+node = "köln-1"
+labels = { team = "core", zone = "a" }
+series_max = 1_000
+max_cpu = 2
+max_memory = "64MiB"
+kernel_stacks = false
+user_stacks = true
+listen = "off"
+cache_dir = "off"
+
+[log]
+level = "warn"
+format = "json"
+
+[store]
+enabled = true
+directory = "/data/store"
+max_bytes = "10GiB"
+max_age = "30d"
+
+[spool]
+directory = "/data/spool"
+max_bytes = "1GiB"
+"#;
+
+#[test]
+fn every_key_of_a_file_is_in_force() {
+    let config = good(ALL);
+    let agent = &config.agent;
+    assert_eq!((agent.frequency, agent.window.as_secs()), (99, 60));
+    assert_eq!((agent.node.as_str(), agent.labels["team"].as_str()), ("köln-1", "core"));
+    assert_eq!((agent.series_max, agent.max_cpu, agent.max_memory), (1000, 2.0, 64 << 20));
+    assert_eq!((agent.kernel_stacks, agent.user_stacks), (false, true));
+    assert_eq!((agent.listen, &agent.cache_dir), (None, &None));
+    assert_eq!((config.log.level, config.log.format), (LevelFilter::WARN, LogFormat::Json));
+    assert_eq!(config.store.max_age, Duration::from_secs(30 * 86_400));
+    assert_eq!((config.store.max_bytes, config.spool.max_bytes), (10 << 30, 1 << 30));
+    assert_eq!(config.spool.directory, Path::new("/data/spool"));
+}
+
+#[test]
+fn what_is_shown_as_in_force_is_a_file_that_says_the_same() {
+    for text in ["", ALL, SINK] {
+        let values = |text: String| -> Vec<String> {
+            text.lines().map(|line| line.split(" #").next().unwrap().trim_end().into()).collect()
+        };
+        let shown = good(text).in_force();
+        assert_eq!(values(shown.clone()), values(good(&shown).in_force()));
+    }
+}
+
+#[test]
+fn flags_are_stronger_than_variables_and_these_than_the_file() {
+    let file = "[agent]\nfrequency = 1\nwindow = \"1s\"\nmax_cpu = 0.1\n";
+    let variables =
+        [("EVERYTICK_AGENT_FREQUENCY", "2"), ("EVERYTICK_AGENT_WINDOW", "2s"), ("HOME", "/")];
+    let flags = Flags { frequency: Some("3".into()), ..Flags::default() };
+    let config = load(file, &variables, &flags).unwrap();
+    assert_eq!(config.agent.frequency, 3);
+    assert_eq!(config.agent.window, Duration::from_secs(2));
+    assert_eq!(config.agent.max_cpu, 0.1);
+    let shown = config.in_force();
+    for (line, origin) in [
+        ("frequency = 3", "--frequency"),
+        ("window = \"2s\"", "EVERYTICK_AGENT_WINDOW"),
+        ("max_cpu = 0.1", "everytick.toml:4:1"),
+        ("series_max = 500", "default"),
+    ] {
+        let found = shown.lines().find(|shown| shown.starts_with(line)).unwrap();
+        assert!(found.ends_with(&format!(" # {origin}")), "{found}");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_even_where_something_stronger_is_set() {
+    let flags = Flags { frequency: Some("19".into()), ..Flags::default() };
+    refused(
+        load("[agent]\nfrequency = 0\n", &[], &flags),
+        &expect!["everytick.toml:2:1: `agent.frequency` is 0; give a whole number from 1 to 1000"],
+    );
+}
+
+#[test]
+fn every_flag_counts() {
+    let some = |text: &str| Some(text.to_owned());
+    let flags = Flags {
+        config: None,
+        frequency: some("99"),
+        window: some("20s"),
+        max_cpu: some("0.5"),
+        max_memory: some("128MiB"),
+        node: some("here"),
+        listen: some("0.0.0.0:80"),
+        store: some("/s"),
+        log_level: some("debug"),
+    };
+    let config = load(SINK, &[], &flags).unwrap();
+    assert_eq!((config.agent.frequency, config.agent.window.as_secs()), (99, 20));
+    assert_eq!((config.agent.max_cpu, config.agent.max_memory), (0.5, 128 << 20));
+    assert_eq!(config.agent.node, "here");
+    assert_eq!(config.agent.listen, Some(([0, 0, 0, 0], 80).into()));
+    assert!(config.store.enabled, "asked for beside a sink");
+    assert_eq!(config.store.directory, Path::new("/s"));
+    assert_eq!(config.log.level, LevelFilter::DEBUG);
+    let off = load("", &[], &Flags { store: some("off"), ..Flags::default() }).unwrap();
+    assert!(!off.store.enabled);
+}
+
+#[test]
+fn the_node_is_what_kubernetes_says_else_the_host() {
+    let node = |variables: Pairs<'_>| load("", variables, &Flags::default()).unwrap().agent.node;
+    assert_eq!(node(&[]), "web-1");
+    assert_eq!(node(&[("NODE_NAME", "")]), "web-1");
+    assert_eq!(node(&[("NODE_NAME", "node-7")]), "node-7");
+    assert_eq!(node(&[("NODE_NAME", "node-7"), ("EVERYTICK_AGENT_NODE", "x")]), "x");
+}
+
+#[test]
+fn a_sink_switches_the_store_off_unless_it_is_asked_for() {
+    assert!(good("").store.enabled);
+    assert!(!good(SINK).store.enabled);
+    assert!(good(&format!("store.enabled = true\n{SINK}")).store.enabled);
+    assert!(!good("store.enabled = false\n").store.enabled);
+}
+
+#[test]
+fn variables_set_keys_of_sinks_and_make_new_ones() {
+    let variables = [
+        ("EVERYTICK_SINKS_MAIN_URL", "http://other:7070"),
+        ("EVERYTICK_SINKS_MY_FILES_TYPE", "file"),
+        ("EVERYTICK_SINKS_MY_FILES_DIRECTORY", "/profiles"),
+        ("EVERYTICK_AGENT_LABELS", "team=core, zone=a"),
+        ("EVERYTICK_AGENT_CACHE_DIR", ""),
+        ("EVERYTICK_SERVICE_HOST", "10.0.0.1"),
+        ("EVERYTICK_WORKER_SOCKET", "3"),
+    ];
+    let config = load(SINK, &variables, &Flags::default()).unwrap();
+    let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(names, ["main", "my_files"]);
+    assert_eq!(config.agent.labels["zone"], "a");
+    let shown = config.in_force();
+    assert!(shown.contains("url = \"http://other:7070\""), "{shown}");
+}
+
+#[test]
+fn what_cannot_change_while_it_runs_is_named() {
+    let old = good(SINK);
+    let changes = |text: &str| old.changes_needing_restart(&good(text));
+    assert!(changes(SINK).is_empty());
+    let live = "[agent]\nfrequency = 99\nwindow = \"1m\"\nmax_cpu = 0.5\nlabels = { a = \"b\" }\n\
+                [store]\nenabled = true\nmax_age = \"1d\"\n[log]\nlevel = \"debug\"\n";
+    assert!(changes(live).is_empty(), "{:?}", changes(live));
+    let fixed = "[agent]\nlisten = \"off\"\ncache_dir = \"off\"\nkernel_stacks = false\n\
+                 [store]\ndirectory = \"/s\"\n[spool]\ndirectory = \"/p\"\n[log]\nformat = \"json\"\n";
+    assert_eq!(
+        changes(fixed),
+        [
+            "agent.kernel_stacks",
+            "agent.listen",
+            "agent.cache_dir",
+            "log.format",
+            "store.directory",
+            "spool.directory"
+        ]
+    );
+    let same = format!("[agent]\nlisten = \"127.0.0.1:7171\"\n{SINK}");
+    assert!(changes(&same).is_empty(), "said, and the same");
+}
+
+#[test]
+fn checking_looks_whether_files_can_be_read_and_shows_no_secret() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let more = format!(
+        "bearer_token_file = {:?}\nheaders.X-Key = \"hunter2\"\nheader_files.X-Other = {:?}\n",
+        path("token"),
+        path("other")
+    );
+    std::fs::write(path("everytick.toml"), with_sink(&more)).unwrap();
+    std::fs::write(path("token"), "hunter2").unwrap();
+    let flags = Flags { config: Some(path("everytick.toml").into()), ..Flags::default() };
+
+    let error = config::check(&flags, []).unwrap_err();
+    let parent = place.path().to_str().unwrap();
+    expect!["DIR/everytick.toml:1:8: [sinks.main]: unknown variant `parca`, expected `file`"]
+        .assert_eq(&error.to_string().replace(parent, "DIR"));
+
+    std::fs::write(path("other"), "hunter2").unwrap();
+    let shown = config::check(&flags, []).unwrap();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains(&format!("bearer_token_file = {:?}", path("token"))), "{shown}");
+    assert!(!format!("{:?}", Config::load(&flags, []).unwrap()).contains("hunter2"));
+}
+
+/// `UPDATE_EXPECT=1 cargo test --test config` writes it anew.
+#[test]
+fn the_page_is_what_the_tables_say() {
+    expect_file!["../docs/configuration.md"].assert_eq(&config::manual());
+}
+
+#[test]
+fn what_the_page_shows_is_a_configuration() {
+    let page = config::manual();
+    let examples: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        good(example.split("```").next().unwrap());
+    }
+}
+
+#[test]
+fn files_of_a_stranger_are_refused_in_bounds() {
+    let many_keys: String = (0..90_000).map(|n| format!("k{n}=1\n")).collect();
+    let one_line: String = (0..90_000).map(|n| format!("k{n}=1,")).collect();
+    for text in [
+        "[".repeat(1 << 20),
+        format!("agent = {}", "[".repeat(1 << 19)),
+        format!("[agent]\n{many_keys}"),
+        format!("agent = {{{}}}", one_line.trim_end_matches(',')),
+        format!("[sinks.a]\n{many_keys}"),
+        format!("[agent.labels]\n{many_keys}"),
+        many_keys,
+        (0..50_000).map(|n| format!("[sinks.s{n}]\n")).collect(),
+        format!("[agent]\nnode = \"{}\"\n", "x".repeat(1 << 19)),
+        format!("[{}]\n", "x".repeat(1 << 19)),
+    ] {
+        let error = load(&text, &[], &Flags::default()).unwrap_err();
+        assert!(error.problems().len() <= 21, "{}", error.problems().len());
+        assert!(error.to_string().len() < 10_000, "{}", error.to_string().len());
+    }
+}
+
+#[test]
+fn a_file_with_bytes_changed_is_taken_or_refused() {
+    let whole = format!("{ALL}{}", with_sink("headers.X-Team = \"core\"\ntls.ca_file = \"/ca\"\n"));
+    let mut random = 1_u64;
+    for _ in 0..5_000 {
+        let mut bytes = whole.clone().into_bytes();
+        for _ in 0..3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let at = (random >> 33) as usize % bytes.len();
+            bytes[at] = b"[]{}\"'=.,#\n0x-_\\ \xc3"[(random >> 20) as usize % 18];
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = load(&text, &[], &Flags::default());
+    }
+}
