@@ -29,6 +29,8 @@ Examples:
 pub(super) enum Command {
     /// Profile the machine, or a part of it, into files.
     Record(RecordArguments),
+    /// Profile the machine for months, and deliver a profile each window.
+    Agent(AgentArguments),
     /// Tell whether this host can be profiled, and what is missing.
     Doctor,
     /// Show what the unwinder makes of ELF files, and check it.

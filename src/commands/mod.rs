@@ -1,5 +1,6 @@
 //! What a person types: `record`, `doctor`, `unwind`, `verify`, and the workers that these start.
 
+mod agent;
 mod child;
 mod cli;
 mod doctor;
@@ -29,6 +30,7 @@ const OURSELVES: &str = "/proc/self/exe";
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Record(arguments) => record::run(arguments),
+        Command::Agent(arguments) => agent::run(&arguments),
         Command::Doctor => doctor::run(),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),

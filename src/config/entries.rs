@@ -74,7 +74,10 @@ fn pairs(raw: Raw<'_>) -> Result<Vec<Pair<'_>>, Bad> {
     match raw {
         Raw::Toml(value) => {
             let DeValue::Table(table) = value.get_ref() else {
-                return Err(Bad::new(Given::of(raw).word(), "give a table, as in { name = \"text\" }"));
+                return Err(Bad::new(
+                    Given::of(raw).word(),
+                    "give a table, as in { name = \"text\" }",
+                ));
             };
             let pairs = table.iter().map(|(name, value)| Pair {
                 name: name.get_ref().to_string(),

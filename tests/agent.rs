@@ -1,0 +1,315 @@
+//! The agent as it runs on a machine: windows that arrive, a budget that holds, settings that change, an end that loses nothing.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{Running, TempDir, alone, compile, directory, everytick, parse_folded, pause, signal};
+use profile::pprof::message::Profile;
+use rustix::process::Signal;
+
+/// An agent with directories of its own.
+struct Agent {
+    place: TempDir,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts one with these lines in `[agent]` beside those that a story needs.
+    fn start(lines: &str) -> Self {
+        let mut agent = Self { place: directory(), child: None };
+        agent.configure(lines);
+        agent.restart();
+        agent
+    }
+
+    fn configure(&self, lines: &str) {
+        let place = self.place.path().display();
+        let text = format!(
+            "[agent]\nlisten = \"127.0.0.1:0\"\ncache_dir = \"{place}/cache\"\n{lines}\n\
+             [store]\ndirectory = \"{place}/store\"\n[spool]\ndirectory = \"{place}/spool\"\n"
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.place.path().join("everytick.toml")
+    }
+
+    fn restart(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.command();
+        self.child = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+    }
+
+    fn command(&self) -> Command {
+        let mut command = everytick();
+        command.args(["agent", "--config"]).arg(self.config());
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.place.path().join("log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    /// The files of the store, in the order of time.
+    fn windows(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.place.path().join("store")).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.retain(|path| path.to_str().unwrap().ends_with(".pb.gz"));
+        paths.sort();
+        paths
+    }
+
+    fn profiles(&self) -> Vec<Profile> {
+        self.windows().iter().map(|path| read(path)).collect()
+    }
+
+    fn signal(&self, what: Signal) {
+        signal(self.child.as_ref().unwrap(), what);
+    }
+
+    /// Waits until something is so; the story fails with the log when that takes too long.
+    fn wait_for<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        for _ in 0..300 {
+            if let Some(found) = found() {
+                return found;
+            }
+            pause(100);
+        }
+        panic!("{what} did not come\n{}", self.log());
+    }
+
+    fn wait_for_windows(&self, count: usize) {
+        self.wait_for("windows", || (self.windows().len() >= count).then_some(()));
+    }
+
+    /// Sends SIGTERM; gives what the agent says of its windows: closed, accepted and lost.
+    fn stop(&mut self) -> [u64; 3] {
+        self.signal(Signal::TERM);
+        let status = self.child.take().unwrap().wait().unwrap();
+        let log = self.log();
+        assert!(status.success(), "{status}\n{log}");
+        let line = log.lines().rfind(|line| line.contains("stopped")).unwrap().to_owned();
+        ["closed=", "accepted=", "lost="].map(|name| number_after(&line, name))
+    }
+
+    /// Asks for a page; gives its status and its body.
+    fn page(&self, path: &str) -> (u16, String) {
+        let serving = |log: &str| {
+            let line = log.lines().rfind(|line| line.contains("serving"))?;
+            Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
+        };
+        let address = self.wait_for("pages", || serving(&self.log()));
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// A metric's value, over all of its labels.
+    fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.page("/metrics");
+        let is_it = |line: &&str| {
+            line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+        };
+        let values = text.lines().filter(is_it).map(|line| line.rsplit_once(' ').unwrap().1);
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn number_after(line: &str, name: &str) -> u64 {
+    let rest = line.split(name).nth(1).unwrap();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+fn read(path: &Path) -> Profile {
+    profile::pprof::decode(&fs::read(path).unwrap(), 1 << 30).unwrap()
+}
+
+fn text(profile: &Profile, place: i64) -> &str {
+    &profile.string_table[place as usize]
+}
+
+fn samples(profile: &Profile) -> i64 {
+    profile.sample.iter().map(|sample| sample.value[0]).sum()
+}
+
+/// Text labels of a sample.
+fn labels(profile: &Profile, sample: usize) -> BTreeMap<&str, &str> {
+    let labels = &profile.sample[sample].label;
+    labels.iter().map(|label| (text(profile, label.key), text(profile, label.str))).collect()
+}
+
+fn comments(profile: &Profile) -> Vec<&str> {
+    profile.comment.iter().map(|place| text(profile, *place)).collect()
+}
+
+#[test]
+fn windows_arrive_stay_over_a_restart_and_add_up() {
+    let _alone = alone();
+    let mut agent =
+        Agent::start("window = \"1s\"\nfrequency = 99\nnode = \"n1\"\nlabels = { team = \"x\" }");
+    let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
+    agent.wait_for_windows(3);
+    let [closed, accepted, lost] = agent.stop();
+    let before = agent.windows();
+    assert_eq!((lost, accepted), (0, before.len() as u64), "{}", agent.log());
+    assert!(closed >= accepted, "windows without a sample are not kept: {}", agent.log());
+
+    agent.restart();
+    agent.wait_for_windows(before.len() + 2);
+    agent.stop();
+    let after = agent.windows();
+    assert!(before.iter().all(|window| after.contains(window)), "the history is gone");
+
+    let profiles = agent.profiles();
+    let mut of_chain = 0;
+    for profile in &profiles {
+        let all = samples(profile);
+        let nanoseconds: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
+        assert_eq!(nanoseconds, all * profile.period, "values are counts times the period");
+        for at in 0..profile.sample.len() {
+            let labels = labels(profile, at);
+            assert_eq!((labels["node"], labels["team"]), ("n1", "x"));
+            assert!(
+                !["pid", "tid", "thread"].iter().any(|name| labels.contains_key(name)),
+                "{labels:?}"
+            );
+            if labels["comm"] == "chain" {
+                assert_eq!(labels["executable"], "chain");
+                assert!(labels["cgroup"].starts_with('/'));
+                of_chain += profile.sample[at].value[0];
+            }
+        }
+    }
+    assert!(of_chain > 100, "{of_chain} samples of the program");
+
+    let out = agent.place.path().join("out.folded");
+    let pprof = agent.place.path().join("out.pb.gz");
+    let export = agent
+        .command()
+        .args(["--export", "-1h..now", "-o"])
+        .arg(&out)
+        .arg("-o")
+        .arg(&pprof)
+        .output()
+        .unwrap();
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    let all: i64 = profiles.iter().map(samples).sum();
+    let folded = parse_folded(&fs::read_to_string(out).unwrap());
+    assert_eq!(folded.iter().map(|(_, count)| *count as i64).sum::<i64>(), all);
+    assert_eq!(samples(&read(&pprof)), all);
+    let chain = ["main", "a", "b", "c", "spin"];
+    let through: i64 = folded
+        .iter()
+        .filter(|(stack, _)| stack.ends_with(&chain.map(str::to_owned)))
+        .map(|(_, c)| *c as i64)
+        .sum();
+    assert!(through * 100 >= of_chain * 90, "{through} of {of_chain}");
+}
+
+#[test]
+fn what_it_does_is_told_over_http() {
+    let _alone = alone();
+    let mut agent = Agent::start("window = \"1s\"\nfrequency = 99");
+    let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
+    agent.wait_for_windows(2);
+    assert_eq!(agent.page("/healthz"), (200, "ok\n".into()));
+    assert_eq!(agent.page("/readyz"), (200, "ok\n".into()));
+    assert_eq!(agent.page("/nowhere").0, 404);
+    let value = |name| agent.metric(name);
+    assert!(value("everytick_windows_closed_total") >= 2.0);
+    assert!(value("everytick_samples_total") > 50.0);
+    assert!(value("everytick_ticks_due_total") >= value("everytick_samples_total"));
+    let closed = value("everytick_windows_closed_total");
+    let parts = value("everytick_windows_accepted_total")
+        + value("everytick_windows_empty_total")
+        + value("everytick_windows_lost_total");
+    assert!(parts <= closed + 1.0 && parts >= closed - 2.0, "{parts} of {closed}");
+    agent.stop();
+}
+
+#[test]
+fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right() {
+    let _alone = alone();
+    let mut agent = Agent::start("window = \"1s\"\nfrequency = 999\nmax_cpu = 0.3");
+    let program = compile("chain.c", agent.place.path(), "chain");
+    let _running = [Running::start(&program), Running::start(&program)];
+    agent.wait_for("a lower step", || (agent.metric("everytick_budget_step") > 0.0).then_some(()));
+    let windows = agent.windows().len();
+    agent.wait_for_windows(windows + 2);
+    agent.stop();
+    assert!(agent.log().contains("another step of the budget"), "{}", agent.log());
+    let profiles = agent.profiles();
+    let periods: Vec<i64> = profiles.iter().map(|profile| profile.period).collect();
+    assert!(periods.iter().any(|period| *period > 1_500_000), "{periods:?}");
+    for profile in &profiles {
+        let nanoseconds: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
+        assert_eq!(nanoseconds, samples(profile) * profile.period);
+        assert!(comments(profile).iter().any(|line| line.starts_with("budget: step ")));
+        // Two programs are busy on at least two CPUs, whatever the pace: their time is the window's, twice at most.
+        let cpus =
+            fs::read_to_string("/proc/cpuinfo").unwrap().matches("processor\t").count() as i64;
+        assert!(nanoseconds <= profile.duration_nanos * cpus * 11 / 10 + 2 * profile.period);
+    }
+}
+
+#[test]
+fn hang_up_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
+    let _alone = alone();
+    let mut agent = Agent::start("window = \"1s\"\nfrequency = 19");
+    let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
+    agent.wait_for_windows(1);
+    agent.configure("window = \"1s\"\nfrequncy = 99");
+    agent.signal(Signal::HUP);
+    agent
+        .wait_for("the refusal", || agent.log().contains("did you mean `frequency`").then_some(()));
+    agent.configure("window = \"1s\"\nfrequency = 199");
+    agent.signal(Signal::HUP);
+    let is_new = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
+    agent.wait_for("the new frequency", || agent.profiles().iter().any(is_new).then_some(()));
+    assert_eq!(agent.metric("everytick_config_reloads_total"), 2.0);
+    agent.stop();
+    let old = |profile: &&Profile| (45_000_000..60_000_000).contains(&profile.period);
+    assert!(agent.profiles().iter().filter(old).count() >= 1);
+}
+
+#[test]
+fn killed_it_loses_the_window_that_was_filled_and_no_more() {
+    let _alone = alone();
+    let mut agent = Agent::start("window = \"1s\"\nfrequency = 99");
+    let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
+    agent.wait_for_windows(2);
+    let mut child = agent.child.take().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = agent.windows();
+    agent.restart();
+    agent.wait_for_windows(before.len() + 2);
+    agent.stop();
+    assert!(before.iter().all(|window| agent.windows().contains(window)));
+    for profile in agent.profiles() {
+        assert!(samples(&profile) > 0);
+    }
+}
