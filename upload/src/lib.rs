@@ -10,16 +10,21 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod debug_file;
 mod debuginfo;
 pub mod delivery;
 pub mod directory;
 mod disk;
 pub mod file;
+pub mod otlp;
 pub mod pages;
+pub mod parca;
 mod parcel;
+mod parts;
 mod sinks;
 pub mod spool;
 mod subset;
+pub mod transport;
 
 pub use answer::{Answer, Failure};
 pub use debuginfo::DebugInfo;

@@ -1,0 +1,264 @@
+//! The sink for OTLP: profiles to an OpenTelemetry Collector or what speaks like it, by gRPC or HTTP.
+//!
+//! The signal is alpha: a Collector needs `--feature-gates=service.profilesSupport`. What becomes of labels is
+//! told in [`encode`]. Requests are split below what servers take by default, 4 MiB. An answer is followed as the
+//! protocol says; what it calls a partial success is never repeated, and counted.
+//!
+//! For Parca use its own sink: of OTLP it drops much, and shows the name of another function
+//! (`pkg/profile/encode.go`, version 0.28).
+//!
+//! Source: OTLP specification and opentelemetry-proto 1.11.
+
+mod encode;
+mod environment;
+mod message;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message;
+use serde::Deserialize;
+
+use crate::StartError;
+use crate::answer::{Answer, Failure};
+use crate::parcel::Parcel;
+use crate::parts::{Parts, Piece, counted, request_limit, smaller};
+use crate::transport::{
+    Connection, Grpc, Http, Reply, RpcStatus, Rules, Verdict, of_call, of_reply, shorten,
+};
+use message::ExportResponse;
+
+pub use environment::{FromEnvironment, from_environment};
+
+/// The method that takes profiles.
+const EXPORT: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+/// The path that takes profiles.
+const PATH: &str = "/v1development/profiles";
+/// Largest request that can be asked for. Source: OTLP specification, "clients should not send more".
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// Least time between two warnings.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Where and how.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The server and how to reach it.
+    #[serde(flatten)]
+    pub connection: Connection,
+    /// gRPC or HTTP. Without it: HTTP if the port is 4318, else gRPC.
+    pub protocol: Option<Protocol>,
+    /// Path of the service below `url`, for HTTP.
+    pub path: String,
+    /// Largest request in bytes, before it is compressed. Most servers take 4 MiB.
+    pub request_bytes_max: usize,
+}
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// gRPC; port 4317 by custom.
+    Grpc,
+    /// HTTP with messages in binary; port 4318 by custom.
+    Http,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connection: Connection::default(),
+            protocol: None,
+            path: PATH.to_owned(),
+            request_bytes_max: 7 << 19,
+        }
+    }
+}
+
+impl Settings {
+    fn protocol(&self) -> Protocol {
+        let is_http = || {
+            let url: Option<http::Uri> = self.connection.url.parse().ok();
+            url.is_some_and(|url| url.port_u16() == Some(4318))
+        };
+        self.protocol.unwrap_or_else(|| if is_http() { Protocol::Http } else { Protocol::Grpc })
+    }
+
+    /// The path for HTTP, with a slash first.
+    fn checked_path(&self) -> Result<String, StartError> {
+        let path = format!("/{}", self.path.trim_start_matches('/'));
+        match path.parse::<http::uri::PathAndQuery>() {
+            Ok(_) => Ok(path),
+            Err(_) => Err(StartError::Settings(format!(
+                "path {:?} is none; the service is at {PATH} by custom",
+                self.path
+            ))),
+        }
+    }
+}
+
+/// Sends parcels to one receiver of OTLP.
+#[derive(Debug)]
+pub struct Sink {
+    way: Way,
+    /// Largest request in bytes; less than the setting once the server has found one too large.
+    limit: usize,
+    parts: Parts,
+    warned: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Grpc(Box<Grpc>),
+    Http(Box<Http>, String),
+}
+
+/// What a request led to.
+enum Outcome {
+    Taken { sent_bytes: u64, response: ExportResponse },
+    Not(Verdict),
+}
+
+impl Sink {
+    /// Checks the settings; sends nothing.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn new(settings: &Settings) -> Result<Self, StartError> {
+        let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
+        let connection = &settings.connection;
+        let way = match settings.protocol() {
+            Protocol::Grpc => Way::Grpc(Box::new(Grpc::new(connection)?)),
+            Protocol::Http => Way::Http(Box::new(Http::new(connection)?), settings.checked_path()?),
+        };
+        Ok(Self { way, limit, parts: Parts::default(), warned: None })
+    }
+
+    /// Sends what is not there yet of a parcel.
+    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
+        let Some(counts) = parcel.value_place("samples", "count") else {
+            let text = "the window has no samples/count".to_owned();
+            return Answer::Refused { reason: Failure::Defect, text };
+        };
+        self.parts.begin(parcel, || pieces(parcel));
+        while let Some(part) = self.parts.front() {
+            let request = encode::request(parcel, part, counts);
+            if request.encoded_len() > self.limit {
+                self.parts.halve(parcel, "a single stack is larger than a request may be");
+                continue;
+            }
+            if let Some(answer) = self.export(parcel, request.encode_to_vec().into()).await {
+                return answer;
+            }
+        }
+        self.parts.answer()
+    }
+
+    /// Sends the part in front. Gives an answer if that ends this attempt.
+    async fn export(&mut self, parcel: &Parcel, request: Bytes) -> Option<Answer> {
+        let length = request.len();
+        match self.way.export(request).await {
+            Outcome::Taken { sent_bytes, response } => {
+                let partial = response.partial_success.unwrap_or_default();
+                let rejected = u64::try_from(partial.rejected_profiles).unwrap_or(0);
+                let text = shorten(&partial.error_message);
+                if rejected == 0 && !text.is_empty() {
+                    self.warn(&text);
+                }
+                self.parts.took(parcel, sent_bytes, rejected, &text);
+            }
+            Outcome::Not(Verdict::Later { reason, after, text }) => {
+                return Some(Answer::Later { reason, after, text });
+            }
+            Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
+            Outcome::Not(Verdict::TooLarge { text }) => {
+                self.limit = smaller(self.limit, length);
+                self.parts.halve(parcel, &text);
+            }
+            Outcome::Not(Verdict::Never { reason, text }) => {
+                self.parts.refuse(parcel, reason, &text);
+            }
+        }
+        None
+    }
+
+    /// The server has taken all of it, but is not content.
+    fn warn(&mut self, text: &str) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            self.warned = Some(Instant::now());
+            tracing::warn!("the OTLP receiver took the profiles, but warns: {text}");
+        }
+    }
+}
+
+impl Way {
+    async fn export(&mut self, request: Bytes) -> Outcome {
+        match self {
+            Self::Grpc(grpc) => match grpc.unary::<ExportResponse>(EXPORT, request).await {
+                Ok(called) => {
+                    Outcome::Taken { sent_bytes: called.sent_bytes, response: called.message }
+                }
+                Err(error) => Outcome::Not(of_call(error, Rules::Otlp)),
+            },
+            Self::Http(http, path) => {
+                match http.post(path, "application/x-protobuf", request).await {
+                    Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
+                        sent_bytes: reply.sent_bytes,
+                        // An answer that cannot be read says no less than its status.
+                        response: ExportResponse::decode(reply.body).unwrap_or_default(),
+                    },
+                    Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
+                    Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
+                }
+            }
+        }
+    }
+}
+
+/// What the body of an error says: a message of its own, or text.
+fn text_of(reply: &Reply) -> String {
+    match RpcStatus::decode(reply.body.clone()) {
+        Ok(status) if !status.message.is_empty() => status.message,
+        _ => String::from_utf8_lossy(&reply.body).into_owned(),
+    }
+}
+
+/// The series of a parcel.
+fn pieces(parcel: &Parcel) -> Vec<Piece> {
+    let piece = |series: crate::Series| Piece {
+        labels: Arc::new(series.labels),
+        samples: counted(parcel, series.samples),
+    };
+    parcel.series().into_iter().map(piece).filter(|piece| !piece.samples.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_tells_the_protocol_if_nothing_else_does() {
+        let of = |url: &str, protocol| {
+            let connection = Connection { url: url.into(), ..Connection::default() };
+            Settings { connection, protocol, ..Settings::default() }.protocol()
+        };
+        assert_eq!(of("http://collector:4317", None), Protocol::Grpc);
+        assert_eq!(of("http://collector:4318", None), Protocol::Http);
+        assert_eq!(of("https://collector", None), Protocol::Grpc);
+        assert_eq!(of("http://collector:4318", Some(Protocol::Grpc)), Protocol::Grpc);
+    }
+
+    #[test]
+    fn errors_are_read_in_both_forms() {
+        let reply = |body: Vec<u8>| Reply {
+            status: 400,
+            retry_after: None,
+            body: body.into(),
+            sent_bytes: 0,
+        };
+        let message = RpcStatus { code: 3, message: "bad profile".into(), details: vec![] };
+        assert_eq!(text_of(&reply(message.encode_to_vec())), "bad profile");
+        assert_eq!(text_of(&reply(b"404 page not found".to_vec())), "404 page not found");
+    }
+}

@@ -1,0 +1,280 @@
+//! A parcel as Parca takes it: one pprof message for each label set, with counts of samples alone.
+//!
+//! Parca drops labels of samples, so all that is to be asked for is a label of the series. It multiplies
+//! counts by the period itself, and makes a row of each value that is not 0: one sample type, equal stacks
+//! as one sample.
+//!
+//! Source: `pkg/normalizer` of Parca 0.28; it refuses a whole request for one series that breaks a rule.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use profile::Labels;
+use profile::pprof::message as pb;
+use prost::Message;
+
+use super::Symbolize;
+use super::message::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
+use crate::parcel::{Parcel, text_at};
+use crate::parts::{Piece, counted};
+use crate::subset;
+
+/// The name of profiles. Parca's page knows it, and calls them "On-CPU".
+const PROFILE_NAME: &str = "parca_agent";
+/// The source file of a frame that lies in no file: an empty one makes older servers crash.
+const NO_FILE: &str = "UNKNOWN";
+
+/// What of a parcel is sent, before it is taken apart.
+pub(super) struct Prepared {
+    profile: pb::Profile,
+    /// The place of `samples/count`.
+    counts: usize,
+}
+
+impl Prepared {
+    /// Leaves out what Parca drops, and with [`Symbolize::Server`] the names that it finds itself. `None` if
+    /// there are no counts of samples in it.
+    pub fn new(parcel: &Parcel, symbolize: Symbolize) -> Option<Self> {
+        let counts = parcel.value_place("samples", "count")?;
+        let mut profile = parcel.profile.clone();
+        profile.comment.clear();
+        profile.default_sample_type = 0;
+        // Without a duration it would be a different kind of profile.
+        profile.duration_nanos = profile.duration_nanos.max(1);
+        profile.sample.iter_mut().for_each(|sample| sample.label.clear());
+        if symbolize == Symbolize::Server {
+            leave_names_to_server(&mut profile);
+        }
+        name_files(&mut profile);
+        Some(Self { profile, counts })
+    }
+
+    /// The request for some series.
+    pub fn request(&self, part: &[Piece], gzip: bool) -> Vec<u8> {
+        let series = |piece: &Piece| RawProfileSeries {
+            labels: Some(label_set(&piece.labels)),
+            samples: vec![RawSample { raw_profile: self.pprof(&piece.samples, gzip) }],
+        };
+        WriteRawRequest { series: part.iter().map(series).collect(), normalized: true }
+            .encode_to_vec()
+    }
+
+    fn pprof(&self, samples: &[usize], gzip: bool) -> Vec<u8> {
+        let mut profile = subset(&self.profile, samples, &[self.counts]);
+        profile.sample = merged(std::mem::take(&mut profile.sample));
+        let bytes = profile.encode_to_vec();
+        if !gzip {
+            return bytes;
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        // Memory takes every write; if it did not, the plain bytes are as good.
+        encoder.write_all(&bytes).and_then(|()| encoder.finish()).unwrap_or(bytes)
+    }
+}
+
+/// Equal stacks as one sample, in the order of their first.
+fn merged(samples: Vec<pb::Sample>) -> Vec<pb::Sample> {
+    let mut places: HashMap<Vec<u64>, usize> = HashMap::new();
+    let mut out: Vec<pb::Sample> = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let count = sample.value.first().copied().unwrap_or(0);
+        match places.get(&sample.location_id) {
+            Some(place) => out[*place].value[0] = out[*place].value[0].saturating_add(count),
+            None => {
+                places.insert(sample.location_id.clone(), out.len());
+                out.push(sample);
+            }
+        }
+    }
+    out
+}
+
+/// Takes the names of frames away that lie in a file with a build id: Parca names those that have none.
+fn leave_names_to_server(profile: &mut pb::Profile) {
+    let is_nameable = |mapping: &pb::Mapping| {
+        let name = text_at(profile, mapping.filename);
+        !text_at(profile, mapping.build_id).is_empty() && !name.starts_with('[')
+    };
+    let ids: HashSet<u64> =
+        profile.mapping.iter().filter(|mapping| is_nameable(mapping)).map(|m| m.id).collect();
+    for location in &mut profile.location {
+        if ids.contains(&location.mapping_id) {
+            location.line.clear();
+        }
+    }
+    for mapping in &mut profile.mapping {
+        if ids.contains(&mapping.id) {
+            mapping.has_functions = false;
+            mapping.has_filenames = false;
+            mapping.has_line_numbers = false;
+            mapping.has_inline_frames = false;
+        }
+    }
+}
+
+/// Gives functions of frames without a mapping a file.
+fn name_files(profile: &mut pb::Profile) {
+    let loose = profile.location.iter().filter(|location| location.mapping_id == 0);
+    let ids: HashSet<u64> =
+        loose.flat_map(|l| l.line.iter().map(|line| line.function_id)).collect();
+    if ids.is_empty() {
+        return;
+    }
+    let place = profile.string_table.len() as i64;
+    profile.string_table.push(NO_FILE.to_owned());
+    let empty: Vec<bool> =
+        profile.function.iter().map(|f| text_at(profile, f.filename).is_empty()).collect();
+    for (function, is_empty) in profile.function.iter_mut().zip(empty) {
+        if is_empty && ids.contains(&function.id) {
+            function.filename = place;
+        }
+    }
+}
+
+fn label_set(labels: &Labels) -> LabelSet {
+    let name = [Label { name: "__name__".into(), value: PROFILE_NAME.into() }];
+    let others =
+        labels.0.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() });
+    LabelSet { labels: name.into_iter().chain(others).collect() }
+}
+
+/// The series of a parcel under labels that Parca takes, no two with the same ones.
+pub(super) fn pieces(parcel: &Parcel) -> Vec<Piece> {
+    let mut by_labels: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
+    for series in parcel.series() {
+        let samples = counted(parcel, series.samples);
+        if !samples.is_empty() {
+            by_labels.entry(sanitized(&series.labels)).or_default().extend(samples);
+        }
+    }
+    let piece = |(labels, mut samples): (Labels, Vec<usize>)| {
+        samples.sort_unstable();
+        Piece { labels: Arc::new(labels), samples }
+    };
+    by_labels.into_iter().map(piece).collect()
+}
+
+/// Labels under names that Prometheus allows. Names that become equal get a `_` more each.
+fn sanitized(labels: &Labels) -> Labels {
+    let mut out = BTreeMap::new();
+    // Those that are right as they are keep their names.
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        labels.0.iter().partition(|(name, _)| label_name(name) == **name);
+    for (name, value) in right.into_iter().chain(wrong) {
+        let mut name = label_name(name);
+        while out.contains_key(&name) {
+            name.push('_');
+        }
+        out.insert(name, value.clone());
+    }
+    out.retain(|_, value| !value.is_empty());
+    Labels(out)
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`, and not two underscores first: those names are the server's.
+fn label_name(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let replaced: String = name.chars().map(allowed).collect();
+    match replaced.trim_start_matches('_') {
+        rest if replaced.starts_with("__") || rest.is_empty() => format!("_{rest}"),
+        _ if replaced.starts_with(|c: char| c.is_ascii_digit()) => format!("_{replaced}"),
+        _ => replaced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use profile::pprof;
+
+    use super::*;
+    use crate::parcel::tests::parcel;
+
+    fn check(name: &str, expected: &str) {
+        assert_eq!(label_name(name), expected, "{name:?}");
+    }
+
+    #[test]
+    fn names_become_those_of_prometheus() {
+        check("comm", "comm");
+        check("_private", "_private");
+        check("k8s.cluster-name", "k8s_cluster_name");
+        check("9lives", "_9lives");
+        check("__name__", "_name__");
+        check("__", "_");
+        check("", "_");
+        check("gr\u{f6}\u{df}e", "gr__e");
+    }
+
+    #[test]
+    fn names_that_become_equal_stay_apart() {
+        let labels = Labels::from([("a.b", "1"), ("a-b", "2"), ("a_b", "3")]);
+        let found = sanitized(&labels);
+        let expected = Labels::from([("a_b", "3"), ("a_b_", "2"), ("a_b__", "1")]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn series_whose_labels_become_equal_are_one() {
+        let parcel = parcel(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
+        let pieces = pieces(&parcel);
+        let found: Vec<_> =
+            pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
+        assert_eq!(found, [("x", [0, 1].as_slice()), ("y", &[2])]);
+    }
+
+    /// Decodes the profiles of a request.
+    fn profiles(bytes: &[u8]) -> Vec<pb::Profile> {
+        let request = WriteRawRequest::decode(bytes).unwrap();
+        let raw = request.series.iter().flat_map(|series| &series.samples);
+        raw.map(|sample| pprof::decode(&sample.raw_profile, 1 << 20).unwrap()).collect()
+    }
+
+    #[test]
+    fn equal_stacks_are_one_sample_and_zeros_none() {
+        let mut parcel = parcel(1, &[(&[("cut", "user: x")], 1), (&[], 2), (&[], 0)]);
+        parcel.profile.sample[1].location_id = vec![1];
+        let prepared = Prepared::new(&parcel, Symbolize::Agent).unwrap();
+        let profile = profiles(&prepared.request(&pieces(&parcel), true)).remove(0);
+        assert_eq!(profile.sample.len(), 1);
+        assert_eq!((profile.sample[0].value[0], profile.sample[0].label.len()), (3, 0));
+        assert!(!profile.string_table.iter().any(|text| text == "cut"));
+    }
+
+    #[test]
+    fn names_are_left_to_the_server_only_where_it_can_find_them() {
+        // A frame in a file with a build id, one in a file without, one of the kernel, one in no mapping.
+        let samples: [(&[(&str, &str)], i64); 4] = [(&[], 1), (&[], 1), (&[], 1), (&[], 1)];
+        let mut parcel = parcel(1, &samples);
+        let profile = &mut parcel.profile;
+        let text = profile.string_table.len() as i64;
+        profile.string_table.extend(["/bin/app", "ab12cd", "[kernel.kallsyms]"].map(String::from));
+        let files = [(text, text + 1), (text, 0), (text + 2, text + 1)];
+        for (index, (filename, build_id)) in files.into_iter().enumerate() {
+            let id = index as u64 + 1;
+            let has_functions = true;
+            let mapping =
+                pb::Mapping { id, filename, build_id, has_functions, ..Default::default() };
+            profile.mapping.push(mapping);
+            profile.location[index].mapping_id = id;
+        }
+        let lines = |symbolize| {
+            let prepared = Prepared::new(&parcel, symbolize).unwrap();
+            let profile = profiles(&prepared.request(&pieces(&parcel), true)).remove(0);
+            assert_eq!(profile.mapping[0].has_functions, symbolize == Symbolize::Agent);
+            assert_eq!(text_at(&profile, profile.function.last().unwrap().filename), NO_FILE);
+            profile.location.iter().map(|location| location.line.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(Symbolize::Agent), [1, 1, 1, 1]);
+        assert_eq!(lines(Symbolize::Server), [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn without_counts_there_is_nothing_to_send() {
+        let mut parcel = parcel(1, &[(&[], 1)]);
+        parcel.profile.sample_type[0].unit = 0;
+        assert!(Prepared::new(&parcel, Symbolize::Agent).is_none());
+    }
+}

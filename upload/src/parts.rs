@@ -1,0 +1,267 @@
+//! A parcel in parts, each a request, and how far it has come.
+//!
+//! A sink keeps one [`Parts`]. The part in front stays there until it is known what became of it, so that an
+//! attempt can end anywhere, and the next one goes on where it was: what is there is not sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use profile::Labels;
+
+use crate::StartError;
+use crate::answer::{Answer, Failure};
+use crate::parcel::Parcel;
+
+/// Attempts at one part after which a server that fails inside each time is believed to fail because of it.
+const DOUBTS_MAX: u32 = 10;
+
+/// Least bound for requests: a deep stack with long names and its labels.
+const REQUEST_BYTES_MIN: usize = 64 << 10;
+
+/// Checks the largest size of a request that is asked for.
+pub(crate) fn request_limit(asked: usize, most: usize) -> Result<usize, StartError> {
+    if (REQUEST_BYTES_MIN..=most).contains(&asked) {
+        return Ok(asked);
+    }
+    Err(StartError::Settings(format!(
+        "request_bytes_max is {asked}; give a number from {REQUEST_BYTES_MIN} to {most}"
+    )))
+}
+
+/// The largest size of requests from now on, when one of `length` bytes was too large for the server. It stays
+/// until the agent starts anew.
+pub(crate) fn smaller(limit: usize, length: usize) -> usize {
+    limit.min((length / 2).max(REQUEST_BYTES_MIN))
+}
+
+/// Those of the samples that count for something.
+pub(crate) fn counted(parcel: &Parcel, mut samples: Vec<usize>) -> Vec<usize> {
+    let place = parcel.value_place("samples", "count").unwrap_or(usize::MAX);
+    let count = |sample: usize| parcel.profile.sample.get(sample)?.value.get(place).copied();
+    samples.retain(|sample| count(*sample).is_some_and(|count| count > 0));
+    samples
+}
+
+/// Some samples of one series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// What the sink makes of the labels of the series, or these.
+    pub labels: Arc<Labels>,
+    /// Places in the parcel's samples.
+    pub samples: Vec<usize>,
+}
+
+/// What of one parcel is still to be sent, and what became of the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// What tells the parcel from others.
+    parcel: Option<(u64, u64, u64)>,
+    waiting: VecDeque<Vec<Piece>>,
+    bytes: u64,
+    taken: u64,
+    refused: u64,
+    /// The first thing that went wrong for good.
+    first: Option<(Failure, String)>,
+    doubts: u32,
+}
+
+impl Parts {
+    /// Starts with all of a parcel in one part, unless it is the one of the last attempt.
+    pub fn begin(&mut self, parcel: &Parcel, pieces: impl FnOnce() -> Vec<Piece>) {
+        let key = Some((parcel.start_unix_ns(), parcel.duration_ns(), parcel.samples()));
+        if self.parcel != key {
+            let all = pieces();
+            let waiting = if all.is_empty() { VecDeque::new() } else { VecDeque::from([all]) };
+            *self = Self { parcel: key, waiting, ..Self::default() };
+        }
+    }
+
+    /// The part to send next.
+    pub fn front(&self) -> Option<&[Piece]> {
+        self.waiting.front().map(Vec::as_slice)
+    }
+
+    /// The part in front is there. `rejected`: what of it the server left out, in its own units.
+    pub fn took(&mut self, parcel: &Parcel, bytes: u64, rejected: u64, text: &str) {
+        self.bytes += bytes;
+        self.taken += self.leave(parcel);
+        if rejected > 0 {
+            self.refused += rejected;
+            self.first.get_or_insert_with(|| (Failure::Rejected, text.to_owned()));
+        }
+    }
+
+    /// The part in front will never be there.
+    pub fn refuse(&mut self, parcel: &Parcel, reason: Failure, text: &str) {
+        self.refused += self.leave(parcel);
+        self.first.get_or_insert_with(|| (reason, text.to_owned()));
+    }
+
+    /// The part in front is too large: puts two halves in its place. A single stack has no halves and is
+    /// refused.
+    pub fn halve(&mut self, parcel: &Parcel, text: &str) {
+        let Some(part) = self.waiting.front() else { return };
+        match halves(part) {
+            Some([first, second]) => {
+                self.waiting[0] = first;
+                self.waiting.insert(1, second);
+                self.doubts = 0;
+            }
+            None => self.refuse(parcel, Failure::TooLarge, text),
+        }
+    }
+
+    /// The server failed at the part in front. Gives the answer for now, or refuses the part when
+    /// that has happened too often.
+    pub fn doubt(&mut self, parcel: &Parcel, text: String) -> Option<Answer> {
+        self.doubts += 1;
+        if self.doubts < DOUBTS_MAX {
+            return Some(Answer::Later { reason: Failure::Unavailable, after: None, text });
+        }
+        let text = format!("the server failed at it {DOUBTS_MAX} times: {text}");
+        self.refuse(parcel, Failure::Rejected, &text);
+        None
+    }
+
+    /// The answer when no part is left.
+    pub fn answer(&self) -> Answer {
+        match &self.first {
+            None => Answer::Delivered { bytes: self.bytes },
+            Some((reason, text)) if self.taken == 0 => {
+                Answer::Refused { reason: *reason, text: text.clone() }
+            }
+            Some((_, text)) => {
+                Answer::Partly { bytes: self.bytes, rejected: self.refused, text: text.clone() }
+            }
+        }
+    }
+
+    /// Takes the part in front away and counts its samples.
+    fn leave(&mut self, parcel: &Parcel) -> u64 {
+        self.doubts = 0;
+        let part = self.waiting.pop_front().unwrap_or_default();
+        let Some(place) = parcel.value_place("samples", "count") else { return 0 };
+        let samples = part.iter().flat_map(|piece| &piece.samples);
+        let values =
+            samples.filter_map(|sample| parcel.profile.sample.get(*sample)?.value.get(place));
+        values.fold(0, |sum, value| sum.saturating_add((*value).max(0) as u64))
+    }
+}
+
+/// Cuts a part in two with about as many samples, between series if it has several.
+fn halves(part: &[Piece]) -> Option<[Vec<Piece>; 2]> {
+    match part {
+        [] => None,
+        [piece] if piece.samples.len() < 2 => None,
+        [piece] => {
+            let (first, second) = piece.samples.split_at(piece.samples.len() / 2);
+            let half = |samples: &[usize]| {
+                vec![Piece { labels: piece.labels.clone(), samples: samples.to_vec() }]
+            };
+            Some([half(first), half(second)])
+        }
+        pieces => {
+            let all: usize = pieces.iter().map(|piece| piece.samples.len()).sum();
+            let mut before = 0;
+            let fits = |piece: &&Piece| {
+                before += piece.samples.len();
+                before <= all / 2
+            };
+            let middle = pieces.iter().take_while(fits).count().clamp(1, pieces.len() - 1);
+            let (first, second) = pieces.split_at(middle);
+            Some([first.to_vec(), second.to_vec()])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parcel::tests::parcel;
+
+    fn pieces(sizes: &[usize]) -> Vec<Piece> {
+        let mut next = 0;
+        let mut piece = |size: &usize| {
+            let samples = (next..next + size).collect();
+            next += size;
+            Piece { labels: Arc::default(), samples }
+        };
+        sizes.iter().map(&mut piece).collect()
+    }
+
+    fn four() -> Parcel {
+        parcel(7, &[(&[], 1), (&[], 2), (&[], 4), (&[], 8)])
+    }
+
+    fn sizes(part: &[Piece]) -> Vec<usize> {
+        part.iter().map(|piece| piece.samples.len()).collect()
+    }
+
+    #[test]
+    fn halves_have_about_as_many_samples() {
+        let of =
+            |sizes_of: &[usize]| halves(&pieces(sizes_of)).map(|halves| halves.map(|h| sizes(&h)));
+        assert_eq!(of(&[1, 1, 1, 1]), Some([vec![1, 1], vec![1, 1]]));
+        assert_eq!(of(&[10, 1, 1]), Some([vec![10], vec![1, 1]]));
+        assert_eq!(of(&[1, 1, 10]), Some([vec![1, 1], vec![10]]));
+        assert_eq!(of(&[5]), Some([vec![2], vec![3]]));
+        assert_eq!(of(&[1]), None);
+    }
+
+    #[test]
+    fn what_is_there_is_not_sent_again() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        parts.begin(&parcel, || pieces(&[2, 2]));
+        parts.halve(&parcel, "too large");
+        parts.took(&parcel, 100, 0, "");
+        // The attempt ends here; the next begins.
+        parts.begin(&parcel, || panic!("it is the same parcel"));
+        assert_eq!(parts.front().unwrap()[0].samples, [2, 3]);
+        parts.took(&parcel, 50, 0, "");
+        assert!(parts.front().is_none());
+        assert_eq!(parts.answer(), Answer::Delivered { bytes: 150 });
+        let other = self::parcel(8, &[(&[], 1)]);
+        parts.begin(&other, || pieces(&[1]));
+        assert!(parts.front().is_some());
+    }
+
+    #[test]
+    fn a_stack_that_is_too_large_alone_is_refused_and_the_rest_is_not() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        parts.begin(&parcel, || pieces(&[2, 2]));
+        for _ in 0..2 {
+            parts.halve(&parcel, "413");
+        }
+        parts.halve(&parcel, "413");
+        for _ in 0..2 {
+            parts.took(&parcel, 1, 0, "");
+        }
+        assert_eq!(parts.answer(), Answer::Partly { bytes: 2, rejected: 1, text: "413".into() });
+    }
+
+    #[test]
+    fn what_the_server_left_out_of_a_part_is_counted() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        parts.begin(&parcel, || pieces(&[4]));
+        parts.took(&parcel, 9, 3, "label too long");
+        let expected = Answer::Partly { bytes: 9, rejected: 3, text: "label too long".into() };
+        assert_eq!(parts.answer(), expected);
+    }
+
+    #[test]
+    fn a_server_that_always_fails_at_a_parcel_is_spared_it_in_the_end() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        for attempt in 1..=DOUBTS_MAX {
+            parts.begin(&parcel, || pieces(&[4]));
+            let answer = parts.doubt(&parcel, "INTERNAL".into());
+            assert_eq!(answer.is_none(), attempt == DOUBTS_MAX);
+        }
+        let Answer::Refused { reason, text } = parts.answer() else { panic!("not refused") };
+        assert_eq!(reason, Failure::Rejected);
+        assert!(text.contains("10 times"), "{text}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Why a request got no answer, found in the chain of errors that the libraries give.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::io;
+
+use crate::answer::Failure;
+
+/// No answer of the server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct TransportError {
+    reason: Failure,
+    text: String,
+}
+
+impl TransportError {
+    /// Says what happened; `text` is a sentence without secrets.
+    pub fn new(reason: Failure, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+
+    /// Nothing came within the time allowed.
+    pub fn timeout(server: &str, seconds: f64) -> Self {
+        Self::new(Failure::Timeout, format!("{server} did not answer within {seconds} s"))
+    }
+
+    /// Finds out what stopped a request to `server`.
+    pub fn of(server: &str, error: &(dyn Error + 'static)) -> Self {
+        if let Some(own) = chain(error).find_map(|e| e.downcast_ref::<Self>()) {
+            return own.clone();
+        }
+        let reason = reason_of(error);
+        let what = match reason {
+            Failure::Tls => "no trust between us and",
+            Failure::Timeout => "no answer in time from",
+            _ => "no connection to",
+        };
+        Self::new(reason, format!("{what} {server}: {}", Causes(error)))
+    }
+
+    /// What to count it as.
+    pub fn reason(&self) -> Failure {
+        self.reason
+    }
+}
+
+fn reason_of(error: &(dyn Error + 'static)) -> Failure {
+    let is_tls = |e: &(dyn Error + 'static)| {
+        // HTTP/2 keeps only the text of what broke its connection.
+        e.is::<rustls::Error>() || e.to_string().contains("received fatal alert")
+    };
+    let is_timeout = |e: &(dyn Error + 'static)| {
+        e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
+    };
+    if chain(error).any(|e| e.to_string().contains("proxy authorization required")) {
+        Failure::Unauthenticated
+    } else if chain(error).any(is_tls) {
+        Failure::Tls
+    } else if chain(error).any(is_timeout) {
+        Failure::Timeout
+    } else {
+        Failure::Unreachable
+    }
+}
+
+/// An error and what caused it, outermost first. An `io::Error` hides the error that it wraps, and shows only
+/// the cause of that: both are in the chain.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn Error + 'static) = *error;
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The causes of an error in one line, each said once.
+struct Causes<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = String::new();
+        // The outer ones only tell which library it was.
+        let texts: Vec<String> = chain(self.0).map(ToString::to_string).collect();
+        for text in texts.iter().skip(usize::from(texts.len() > 1)) {
+            if !said.contains(text.as_str()) {
+                let comma = if said.is_empty() { "" } else { ": " };
+                write!(said, "{comma}{text}")?;
+            }
+        }
+        f.write_str(&said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_an_io_error_is_found() {
+        let hidden = io::Error::other(rustls::Error::DecryptError);
+        let error = TransportError::of("https://h", &hidden);
+        assert_eq!(error.reason(), Failure::Tls);
+        assert!(error.to_string().starts_with("no trust between us and https://h: "), "{error}");
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(TransportError::of("h", &refused).reason(), Failure::Unreachable);
+        let late = io::Error::from(io::ErrorKind::TimedOut);
+        assert_eq!(TransportError::of("h", &late).reason(), Failure::Timeout);
+    }
+
+    #[test]
+    fn what_we_have_found_out_ourselves_stays_as_it_is() {
+        let own = TransportError::new(Failure::Unauthenticated, "the proxy wants a password");
+        let wrapped = io::Error::other(own.clone());
+        assert_eq!(TransportError::of("http://h", &wrapped), own);
+    }
+}

@@ -1,0 +1,335 @@
+//! Parcels to receivers of OTLP: what arrives, and what becomes of them when the server does not do as it should.
+#![allow(clippy::unwrap_used)]
+
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+use upload::otlp::{Protocol, Settings, Sink};
+use upload::{Answer, Failure};
+use wire::otlp_rules::{EXPORT, PATH, Taken, read};
+use wire::parcels::{BUILD_ID, samples, window, with_labels};
+use wire::server::{Act, Server, grpc, http};
+use wire::{assert_delivered, connection, short, text};
+
+const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+
+fn settings(server: &Server, protocol: Protocol) -> Settings {
+    Settings {
+        connection: connection(&server.url()),
+        protocol: Some(protocol),
+        ..Settings::default()
+    }
+}
+
+fn sink(server: &Server, protocol: Protocol) -> Sink {
+    Sink::new(&settings(server, protocol)).unwrap()
+}
+
+/// All that the server has taken, by the rules of OTLP.
+fn taken(server: &Server) -> Vec<Taken> {
+    let seen = server.seen();
+    seen.iter().for_each(|seen| assert_eq!(seen.path, if seen.is_grpc { EXPORT } else { PATH }));
+    seen.iter().flat_map(|seen| read(&seen.body)).collect()
+}
+
+/// Everything is there, and once.
+fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
+    let mut by_service: BTreeMap<&str, i64> = BTreeMap::new();
+    for taken in taken {
+        *by_service.entry(&taken.resource["service.name"]).or_default() += taken.samples();
+    }
+    assert_eq!(by_service.len(), processes);
+    assert!(by_service.values().all(|sum| *sum == samples(functions)), "{by_service:?}");
+}
+
+#[tokio::test]
+async fn what_goes_in_comes_out_by_resource_and_function() {
+    for protocol in BOTH {
+        let server = Server::start(vec![]).await;
+        assert_delivered(&sink(&server, protocol).send(&window(0, 5, 8)).await);
+        let taken = taken(&server);
+        assert_eq!(server.seen().len(), 1, "all of it goes in one request");
+        assert_whole(&taken, 5, 8);
+        let first = &taken[0];
+        let expected = [
+            ("host.name", "n1"),
+            ("process.executable.name", "app-0000"),
+            ("service.name", "app-0000"),
+        ];
+        assert_eq!(first.resource, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let leaves = first.by_leaf();
+        assert_eq!((leaves["do_syscall_64"], leaves["inlined"]), (2 + 6, 1 + 3 + 4 + 5 + 7 + 8));
+    }
+}
+
+#[tokio::test]
+async fn frames_say_what_is_known_of_them() {
+    let server = Server::start(vec![]).await;
+    assert_delivered(&sink(&server, Protocol::Grpc).send(&window(0, 1, 4)).await);
+    let samples = taken(&server).remove(0).samples;
+    let of = |count: i64| samples.iter().find(|sample| sample.value == count).unwrap();
+    let kernel = &of(2).frames[0];
+    assert_eq!((&*kernel.file, kernel.kind.as_deref()), ("[kernel.kallsyms]", Some("kernel")));
+    let leaf = &of(1).frames[0];
+    assert_eq!(leaf.functions, ["inlined", "function_00000"]);
+    assert_eq!((leaf.build_id.as_deref(), leaf.kind.as_deref()), (Some(BUILD_ID), Some("native")));
+    assert_eq!(leaf.address, 0x2000);
+    let bare = &of(4).frames[1];
+    assert_eq!((bare.address, bare.functions.len(), &*bare.file), (0x9000, 0, "/usr/bin/app"));
+    assert_eq!(of(4).attributes["everytick.stack.cut"], "user: no unwind row");
+    assert_eq!(of(3).attributes["everytick.stack.guessed"], "frame pointers");
+    assert_eq!(of(1).attributes["process.title"], "worker-0000");
+}
+
+#[tokio::test]
+async fn a_container_is_a_resource_and_static_labels_are_its_attributes() {
+    let server = Server::start(vec![]).await;
+    let labels = [
+        ("container_id", "c0ffee"),
+        ("pod_uid", "d00d"),
+        ("cgroup", "/kubepods/pod/c0ffee"),
+        ("team", "blue"),
+        ("service.name", "shop"),
+    ];
+    let parcel = with_labels(window(0, 1, 1), &labels);
+    assert_delivered(&sink(&server, Protocol::Http).send(&parcel).await);
+    let taken = taken(&server).remove(0);
+    let expected = [
+        ("container.id", "c0ffee"),
+        ("host.name", "n1"),
+        ("k8s.node.name", "n1"),
+        ("k8s.pod.uid", "d00d"),
+        ("process.executable.name", "app-0000"),
+        ("service.name", "shop"),
+        ("team", "blue"),
+    ];
+    assert_eq!(taken.resource, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(taken.samples[0].attributes["process.linux.cgroup"], "/kubepods/pod/c0ffee");
+}
+
+#[tokio::test]
+async fn a_retry_bears_the_same_ids_and_another_window_others() {
+    let server = Server::start(vec![grpc(14)]).await;
+    let mut sink = sink(&server, Protocol::Grpc);
+    assert_eq!(short(&sink.send(&window(0, 2, 2)).await).0, "later");
+    assert_delivered(&sink.send(&window(0, 2, 2)).await);
+    assert_delivered(&sink.send(&window(1, 2, 2)).await);
+    let ids: Vec<Vec<Vec<u8>>> = server
+        .seen()
+        .iter()
+        .map(|seen| read(&seen.body).into_iter().map(|taken| taken.id).collect())
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+    assert!(ids[1].iter().all(|id| !ids[2].contains(id)));
+}
+
+#[tokio::test]
+async fn requests_stay_below_what_servers_take() {
+    for protocol in BOTH {
+        let server = Server::start(vec![]).await;
+        let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
+        assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 6, 900)).await);
+        let sizes: Vec<usize> = server.seen().iter().map(|seen| seen.body.len()).collect();
+        assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+        assert_whole(&taken(&server), 6, 900);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_less_gets_halves() {
+    for protocol in BOTH {
+        let too_large = match protocol {
+            Protocol::Grpc => Act::Grpc(8, "Received message larger than max", None, vec![]),
+            Protocol::Http => http(413),
+        };
+        let server = Server::with(vec![], None, move |seen| match seen.body.len() > 100_000 {
+            true => too_large.clone(),
+            false => Act::Message(vec![]),
+        })
+        .await;
+        let mut sink = sink(&server, protocol);
+        assert_delivered(&sink.send(&window(0, 4, 900)).await);
+        let seen = server.seen();
+        let good = seen.iter().filter(|seen| seen.body.len() <= 100_000);
+        assert_whole(&good.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>(), 4, 900);
+        let before = seen.len();
+        assert_delivered(&sink.send(&window(1, 4, 900)).await);
+        assert!(server.seen()[before..].iter().all(|seen| seen.body.len() <= 100_000));
+    }
+}
+
+/// `google.rpc.Status` with a RetryInfo of so many seconds and milliseconds.
+fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Status {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    let mut value = vec![];
+    // RetryInfo { retry_delay: Duration { seconds, nanos } }, by hand.
+    let mut delay = vec![0x08, u8::try_from(seconds).unwrap(), 0x10];
+    prost::encoding::encode_varint(milliseconds as u64 * 1_000_000, &mut delay);
+    value.extend([0x0a, delay.len() as u8]);
+    value.extend(delay);
+    let any = Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".into(), value };
+    Status { code: 8, details: vec![any] }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn each_status_of_grpc_leads_to_its_answer() {
+    use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
+    let table = [
+        (1, ("later", Some(Unavailable), None)),
+        (2, ("refused", Some(Rejected), None)),
+        (3, ("refused", Some(Rejected), None)),
+        (4, ("later", Some(Timeout), None)),
+        (5, ("refused", Some(Rejected), None)),
+        (7, ("later", Some(Unauthenticated), None)),
+        (8, ("refused", Some(Throttled), None)),
+        (10, ("later", Some(Unavailable), None)),
+        (11, ("later", Some(Unavailable), None)),
+        (12, ("later", Some(Failure::Protocol), None)),
+        (13, ("refused", Some(Rejected), None)),
+        (14, ("later", Some(Unavailable), None)),
+        (15, ("later", Some(Unavailable), None)),
+        (16, ("later", Some(Unauthenticated), None)),
+    ];
+    for (code, expected) in table {
+        let server = Server::start(vec![grpc(code)]).await;
+        let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
+        assert_eq!(short(&answer), expected, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_when_is_left_alone_until_then() {
+    let details = Act::Grpc(8, "slow", Some(retry_info(3, 500)), vec![]);
+    let server = Server::start(vec![details]).await;
+    let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
+    let expected = ("later", Some(Failure::Throttled), Some(Duration::from_millis(3500)));
+    assert_eq!(short(&answer), expected, "{answer:?}");
+}
+
+#[tokio::test]
+async fn damaged_details_of_a_status_do_no_harm() {
+    let headers = vec![("grpc-status-details-bin", "*** no base64 ***".to_owned())];
+    let server = Server::start(vec![Act::Grpc(14, "down", None, headers)]).await;
+    let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
+    assert_eq!(short(&answer), ("later", Some(Failure::Unavailable), None));
+}
+
+#[tokio::test]
+async fn each_status_of_http_leads_to_its_answer() {
+    use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
+    let table = [
+        (302, ("later", Some(Failure::Protocol), None)),
+        (400, ("refused", Some(Rejected), None)),
+        (401, ("later", Some(Unauthenticated), None)),
+        (403, ("later", Some(Unauthenticated), None)),
+        (404, ("later", Some(Failure::Protocol), None)),
+        (408, ("refused", Some(Rejected), None)),
+        (429, ("later", Some(Throttled), None)),
+        (500, ("refused", Some(Rejected), None)),
+        (502, ("later", Some(Unavailable), None)),
+        (503, ("later", Some(Unavailable), None)),
+        (504, ("later", Some(Timeout), None)),
+    ];
+    for (status, expected) in table {
+        let server = Server::start(vec![http(status)]).await;
+        let answer = sink(&server, Protocol::Http).send(&window(0, 1, 2)).await;
+        assert_eq!(short(&answer), expected, "{status}");
+        assert!(text(&answer).contains("so it is"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_counts_in_seconds_and_as_a_date() {
+    let at = SystemTime::now() + Duration::from_secs(7200);
+    let date = httpdate::fmt_http_date(at);
+    for (value, least, most) in [("17", 17, 17), (date.as_str(), 6000, 7200)] {
+        let headers = vec![("retry-after", value.to_owned())];
+        let server = Server::start(vec![Act::Http(503, headers, vec![])]).await;
+        let answer = sink(&server, Protocol::Http).send(&window(0, 1, 2)).await;
+        let Answer::Later { after: Some(after), .. } = answer else {
+            panic!("{value}: {answer:?}")
+        };
+        assert!((least..=most).contains(&after.as_secs()), "{value}: {after:?}");
+    }
+}
+
+/// `ExportProfilesServiceResponse` with a partial success.
+fn partial(rejected: i64, text: &str) -> Act {
+    use opentelemetry_proto::tonic::collector::profiles::v1development as proto;
+    let partial = proto::ExportProfilesPartialSuccess {
+        rejected_profiles: rejected,
+        error_message: text.to_owned(),
+    };
+    let response = proto::ExportProfilesServiceResponse { partial_success: Some(partial) };
+    Act::Message(response.encode_to_vec())
+}
+
+#[tokio::test]
+async fn a_partial_success_is_counted_and_never_repeated() {
+    for protocol in BOTH {
+        let server = Server::start(vec![partial(2, "label too long")]).await;
+        let mut sink = sink(&server, protocol);
+        let parcel = window(0, 5, 2);
+        let answer = sink.send(&parcel).await;
+        let Answer::Partly { rejected, text, bytes } = &answer else { panic!("{answer:?}") };
+        assert_eq!((*rejected, text.as_str()), (2, "label too long"));
+        assert!(*bytes > 0);
+        assert_eq!(sink.send(&parcel).await, answer, "asked again, it knows");
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_warning_is_no_loss() {
+    for protocol in BOTH {
+        let server = Server::start(vec![partial(0, "use a newer version")]).await;
+        assert_delivered(&sink(&server, protocol).send(&window(0, 1, 2)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_answer_is_a_success_if_the_status_says_so() {
+    let server = Server::start(vec![Act::Http(200, vec![], b"<html>welcome".to_vec())]).await;
+    assert_delivered(&sink(&server, Protocol::Http).send(&window(0, 1, 2)).await);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_gzip_is_spoken_to_without() {
+    let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"";
+    let server =
+        Server::with(vec![], None, move |seen| match seen.headers.contains_key("grpc-encoding") {
+            true => Act::Grpc(12, text, None, vec![]),
+            false => Act::Message(vec![]),
+        })
+        .await;
+    let mut sink = sink(&server, Protocol::Grpc);
+    assert_delivered(&sink.send(&window(0, 1, 2)).await);
+    assert_delivered(&sink.send(&window(1, 1, 2)).await);
+    assert_eq!(server.seen().len(), 3, "it is remembered");
+}
+
+#[tokio::test]
+async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
+    let server = Server::start(vec![]).await;
+    let mut settings = settings(&server, Protocol::Http);
+    settings.connection.url = format!("{}/tenant/a/", server.url());
+    settings.path = "own/profiles".into();
+    assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await);
+    assert_eq!(server.seen()[0].path, "/tenant/a/own/profiles");
+}

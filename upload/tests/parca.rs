@@ -1,0 +1,234 @@
+//! Parcels to Parca: what arrives, and what becomes of them when the server does not do as it should.
+#![allow(clippy::unwrap_used)]
+
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use upload::parca::{Settings, Sink, Symbolize};
+use upload::transport::Compression;
+use upload::{Answer, Failure, Parcel};
+use wire::parca_rules::{Taken, WRITE_RAW, read};
+use wire::parcels::{BUILD_ID, DURATION, START, samples, window, with_labels};
+use wire::server::{Act, Server, grpc};
+use wire::{assert_delivered, connection, short, text};
+
+fn settings(server: &Server) -> Settings {
+    Settings { connection: connection(&server.url()), ..Settings::default() }
+}
+
+fn sink(server: &Server) -> Sink {
+    Sink::new(&settings(server), None).unwrap()
+}
+
+/// All that the server has taken, by the rules of Parca.
+fn taken(server: &Server) -> Vec<Taken> {
+    server.bodies(WRITE_RAW).iter().flat_map(|body| read(body)).collect()
+}
+
+/// Everything is there, and once.
+fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
+    let mut by_process: BTreeMap<&str, i64> = BTreeMap::new();
+    for taken in taken {
+        *by_process.entry(&taken.labels["executable"]).or_default() += taken.samples();
+    }
+    assert_eq!(by_process.len(), processes);
+    assert!(by_process.values().all(|sum| *sum == samples(functions)), "{by_process:?}");
+}
+
+#[tokio::test]
+async fn what_goes_in_comes_out_by_label_and_function() {
+    let server = Server::start(vec![]).await;
+    assert_delivered(&sink(&server).send(&window(3, 5, 8)).await);
+    let taken = taken(&server);
+    assert_eq!(server.seen().len(), 1, "all series go in one request");
+    assert_whole(&taken, 5, 8);
+    let first = &taken[0];
+    assert_eq!(first.labels["comm"], "worker-0000");
+    assert_eq!(first.labels["node"], "n1");
+    assert!(first.is_compressed);
+    assert_eq!(first.profile.time_nanos, START + 3 * DURATION);
+    assert_eq!(first.profile.duration_nanos, DURATION);
+    let leaves = first.by_leaf();
+    // Functions 1 and 5 were seen in the kernel; the rest below an inlined one.
+    assert_eq!(leaves["do_syscall_64"], 2 + 6);
+    assert_eq!(leaves["inlined"], 1 + 3 + 4 + 5 + 7 + 8);
+}
+
+#[tokio::test]
+async fn names_of_files_with_a_build_id_are_left_to_the_server_if_it_is_asked_to() {
+    let server = Server::start(vec![]).await;
+    let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
+    let mut sink = Sink::new(&settings, None).unwrap();
+    assert_delivered(&sink.send(&window(0, 1, 4)).await);
+    let taken = &taken(&server)[0];
+    let expected: BTreeMap<String, i64> =
+        [("do_syscall_64", 2), ("0x2000", 1), ("0x2020", 3), ("0x2030", 4)]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into();
+    assert_eq!(taken.by_leaf(), expected);
+    let profile = &taken.profile;
+    assert!(profile.string_table.iter().any(|text| text == BUILD_ID));
+    assert!(!profile.string_table.iter().any(|text| text == "main"), "its name is not sent");
+}
+
+#[tokio::test]
+async fn labels_with_other_names_arrive_under_names_that_parca_takes() {
+    let server = Server::start(vec![]).await;
+    let labels = [("k8s.cluster-name", "blue"), ("k8s_cluster_name", "red"), ("__name__", "mine")];
+    assert_delivered(&sink(&server).send(&with_labels(window(0, 2, 2), &labels)).await);
+    let labels = &taken(&server)[0].labels;
+    assert_eq!((&*labels["k8s_cluster_name"], &*labels["k8s_cluster_name_"]), ("red", "blue"));
+    assert_eq!(labels["_name__"], "mine");
+}
+
+#[tokio::test]
+async fn without_compression_the_messages_are_plain() {
+    let server = Server::start(vec![]).await;
+    let mut settings = settings(&server);
+    settings.connection.compression = Compression::None;
+    assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 1, 3)).await);
+    assert!(!taken(&server)[0].is_compressed);
+}
+
+#[tokio::test]
+async fn a_window_larger_than_a_request_goes_in_several() {
+    let server = Server::start(vec![]).await;
+    let mut settings = Settings { request_bytes_max: 64 << 10, ..settings(&server) };
+    settings.connection.compression = Compression::None;
+    let mut sink = Sink::new(&settings, None).unwrap();
+    assert_delivered(&sink.send(&window(0, 6, 900)).await);
+    let sizes: Vec<usize> = server.bodies(WRITE_RAW).iter().map(|body| body.len()).collect();
+    assert!(sizes.len() > 6 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+    assert_whole(&taken(&server), 6, 900);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_less_gets_halves_and_is_remembered() {
+    let text = "grpc: received message larger than max (300000 vs. 100000)";
+    let too_large = Act::Grpc(8, text, None, vec![]);
+    let server = Server::with(vec![], None, move |seen| match seen.body.len() > 100_000 {
+        true => too_large.clone(),
+        false => Act::Message(vec![]),
+    })
+    .await;
+    let mut settings = settings(&server);
+    settings.connection.compression = Compression::None;
+    let mut sink = Sink::new(&settings, None).unwrap();
+    assert_delivered(&sink.send(&window(0, 8, 900)).await);
+    let requests = server.seen().len();
+    let kept = |from: usize| {
+        let seen = server.seen();
+        let bodies = seen[from..].iter().filter(|seen| seen.body.len() <= 100_000);
+        bodies.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>()
+    };
+    assert_whole(&kept(0), 8, 900);
+    assert_delivered(&sink.send(&window(1, 8, 900)).await);
+    let seen = server.seen();
+    let refused =
+        |seen: &[wire::server::Seen]| seen.iter().filter(|s| s.body.len() > 100_000).count();
+    assert!(refused(&seen[..requests]) > 0);
+    assert_eq!(refused(&seen[requests..]), 0, "what is too large was learnt");
+    assert_whole(&kept(requests), 8, 900);
+}
+
+#[tokio::test]
+async fn a_single_stack_that_is_too_large_is_refused_and_the_rest_arrives() {
+    let text = "grpc: received message larger than max";
+    let server = Server::with(vec![], None, move |seen| match seen.body.len() > 900 {
+        true => Act::Grpc(8, text, None, vec![]),
+        false => Act::Message(vec![]),
+    })
+    .await;
+    let mut parcel = window(0, 2, 4);
+    let sample = &mut parcel.profile.sample[0];
+    sample.location_id = (0..2_000).map(|i| 1 + i % 5).collect();
+    let mut settings = settings(&server);
+    settings.connection.compression = Compression::None;
+    let answer = Sink::new(&settings, None).unwrap().send(&parcel).await;
+    let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };
+    assert_eq!(*rejected, 1, "the stack was seen once");
+    assert!(text.contains("larger than max"), "{text}");
+}
+
+#[tokio::test]
+async fn each_status_leads_to_its_answer() {
+    use Failure::*;
+    let table = [
+        (3, ("refused", Some(Rejected), None)),
+        (4, ("later", Some(Timeout), None)),
+        (7, ("later", Some(Unauthenticated), None)),
+        (8, ("later", Some(Throttled), None)),
+        (9, ("refused", Some(Rejected), None)),
+        (12, ("later", Some(Protocol), None)),
+        (13, ("later", Some(Unavailable), None)),
+        (14, ("later", Some(Unavailable), None)),
+        (16, ("later", Some(Unauthenticated), None)),
+    ];
+    for (code, expected) in table {
+        let server = Server::start(vec![grpc(code)]).await;
+        let answer = sink(&server).send(&window(0, 1, 2)).await;
+        assert_eq!(short(&answer), expected, "{code}");
+        assert!(text(&answer).contains("so it is"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
+    let server = Server::start(vec![Act::Content, Act::Content, grpc(14)]).await;
+    let mut settings = Settings { request_bytes_max: 64 << 10, ..settings(&server) };
+    settings.connection.compression = Compression::None;
+    let mut sink = Sink::new(&settings, None).unwrap();
+    let parcel: Parcel = window(0, 6, 900);
+    assert_eq!(short(&sink.send(&parcel).await).0, "later");
+    let before = server.seen().len();
+    assert_eq!(before, 3);
+    assert_delivered(&sink.send(&parcel).await);
+    let seen = server.seen();
+    let good = seen[..2].iter().chain(&seen[3..]);
+    assert_whole(&good.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>(), 6, 900);
+}
+
+#[tokio::test]
+async fn a_window_at_which_the_server_always_fails_is_given_up() {
+    let server = Server::with(vec![], None, |_| grpc(13)).await;
+    let (mut sink, parcel) = (sink(&server), window(0, 1, 2));
+    for _ in 0..9 {
+        assert_eq!(short(&sink.send(&parcel).await), ("later", Some(Failure::Unavailable), None));
+    }
+    let answer = sink.send(&parcel).await;
+    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None));
+    assert_eq!(
+        short(&sink.send(&window(1, 1, 2)).await).0,
+        "later",
+        "the next one has its own count"
+    );
+}
+
+#[tokio::test]
+async fn a_server_behind_a_proxy_that_says_when_is_left_alone_until_then() {
+    let headers = vec![("retry-after", "30".to_owned())];
+    let server = Server::start(vec![Act::Http(429, headers, vec![])]).await;
+    let answer = sink(&server).send(&window(0, 1, 2)).await;
+    let expected = ("later", Some(Failure::Throttled), Some(Duration::from_secs(30)));
+    assert_eq!(short(&answer), expected, "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_window_is_refused_and_not_sent() {
+    let server = Server::start(vec![]).await;
+    let mut parcel = window(0, 1, 1);
+    parcel.profile.sample_type.remove(0);
+    let answer = sink(&server).send(&parcel).await;
+    assert_eq!(short(&answer), ("refused", Some(Failure::Defect), None));
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_window_is_delivered_without_a_request() {
+    let server = Server::start(vec![]).await;
+    let answer = sink(&server).send(&window(0, 0, 0)).await;
+    assert_eq!(answer, Answer::Delivered { bytes: 0 });
+    assert!(server.seen().is_empty());
+}

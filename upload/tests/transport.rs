@@ -1,0 +1,381 @@
+//! What can lie between a sink and its server: nothing, silence, wrong certificates, wrong tokens, proxies. Each
+//! story is told for gRPC and for HTTP.
+#![allow(clippy::unwrap_used)]
+
+mod wire;
+
+use std::fs;
+use std::path::Path;
+
+use tokio::net::TcpListener;
+use upload::otlp::{Protocol, Settings, Sink};
+use upload::transport::{BasicAuth, Connection, Tls};
+use upload::{Answer, Failure, StartError};
+use wire::certificates::{self, Authority};
+use wire::parcels::window;
+use wire::proxy::Proxy;
+use wire::server::{Act, Seen, Server, grpc, http};
+use wire::{assert_delivered, connection, short, text};
+
+const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+
+fn sink_of(connection: Connection, protocol: Protocol) -> Result<Sink, StartError> {
+    Sink::new(&Settings { connection, protocol: Some(protocol), ..Settings::default() })
+}
+
+async fn send(connection: &Connection, protocol: Protocol) -> Answer {
+    sink_of(connection.clone(), protocol).unwrap().send(&window(0, 1, 2)).await
+}
+
+fn reason(answer: &Answer) -> Option<Failure> {
+    let (kind, reason, _) = short(answer);
+    assert_eq!(kind, "later", "nothing is lost: {answer:?}");
+    reason
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for protocol in BOTH {
+        let answer = send(&connection(&url), protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Unreachable));
+        assert!(text(&answer).contains(&url) && text(&answer).contains("refused"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_name_is_not_found() {
+    for protocol in BOTH {
+        let answer = send(&connection("http://no-such-host.invalid:4317"), protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
+        assert!(text(&answer).contains("no-such-host.invalid"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_comes_back_and_takes_it() {
+    for protocol in BOTH {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut sink = sink_of(connection(&format!("http://127.0.0.1:{port}")), protocol).unwrap();
+        drop(listener);
+        assert_eq!(reason(&sink.send(&window(0, 1, 2)).await), Some(Failure::Unreachable));
+        let server = Server::on(port, vec![]).await;
+        assert_delivered(&sink.send(&window(0, 1, 2)).await);
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_connection_is_cut_in_the_middle() {
+    for protocol in BOTH {
+        for act in [Act::Cut, Act::CutAnswer] {
+            let server = Server::start(vec![act]).await;
+            let mut sink = sink_of(connection(&server.url()), protocol).unwrap();
+            let answer = sink.send(&window(0, 1, 2)).await;
+            assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
+            assert_delivered(&sink.send(&window(0, 1, 2)).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_left_after_the_time_limit_and_its_connection_too() {
+    for protocol in BOTH {
+        let server = Server::start(vec![Act::Hang]).await;
+        let limited = Connection { timeout_seconds: 0.3, ..connection(&server.url()) };
+        let mut sink = sink_of(limited, protocol).unwrap();
+        let answer = sink.send(&window(0, 1, 2)).await;
+        assert_eq!(reason(&answer), Some(Failure::Timeout), "{answer:?}");
+        assert!(text(&answer).contains("within 0.3 s"), "{answer:?}");
+        assert_delivered(&sink.send(&window(0, 1, 2)).await);
+        assert_eq!(server.connections(), 2, "the silent one is not used again");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_takes_connections_and_says_nothing_is_a_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (scheme, protocol) in
+        [("http", Protocol::Grpc), ("https", Protocol::Grpc), ("https", Protocol::Http)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let ca_file = (scheme == "https").then(|| Authority::new("ours").file(directory.path()));
+        let limited = Connection {
+            timeout_seconds: 0.3,
+            tls: Tls { ca_file, ..Tls::default() },
+            ..connection(&format!("{scheme}://{address}"))
+        };
+        assert_eq!(reason(&send(&limited, protocol).await), Some(Failure::Timeout));
+    }
+}
+
+/// A server with TLS and the settings by which it is trusted.
+async fn trusted(
+    directory: &Path,
+    script: Vec<Act>,
+    clients: Option<&Authority>,
+) -> (Server, Connection) {
+    let authority = Authority::new("ours");
+    let tls = certificates::server(&authority.sign("localhost"), clients);
+    let server = Server::with_tls(script, tls).await;
+    let connection = Connection {
+        tls: Tls { ca_file: Some(authority.file(directory)), ..Tls::default() },
+        ..connection(&server.url())
+    };
+    (server, connection)
+}
+
+#[tokio::test]
+async fn an_own_authority_is_trusted_and_another_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        let (_server, connection) = trusted(directory.path(), vec![], None).await;
+        assert_delivered(&send(&connection, protocol).await);
+        Authority::new("theirs").file(directory.path());
+        let answer = send(&connection, protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Tls), "{answer:?}");
+        assert!(text(&answer).contains("certificate"), "{answer:?}");
+        let tls = Tls { insecure_skip_verify: true, ..Tls::default() };
+        assert_delivered(&send(&Connection { tls, ..connection }, protocol).await);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_not_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        let (server, connection) = trusted(directory.path(), vec![], None).await;
+        let url = format!("https://127.0.0.1:{}", server.port());
+        let answer = send(&Connection { url, ..connection }, protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Tls), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_gets_it_or_refuses_us() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let clients = Authority::new("clients");
+    for protocol in BOTH {
+        let (_server, connection) = trusted(ours.path(), vec![], Some(&clients)).await;
+        let with = |directory: &Path, authority: &Authority| {
+            let (cert, key) = authority.sign("agent").files(directory);
+            let tls = Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
+            Connection { tls, ..connection.clone() }
+        };
+        assert_delivered(&send(&with(ours.path(), &clients), protocol).await);
+        for wrong in [connection.clone(), with(theirs.path(), &Authority::new("others"))] {
+            let answer = send(&wrong, protocol).await;
+            let reason = reason(&answer);
+            // With TLS 1.3 the refusal comes after our request is on its way, and may be lost to a reset.
+            let is_told = matches!(reason, Some(Failure::Tls | Failure::Unreachable));
+            assert!(is_told, "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_authority_and_certificate_are_taken_up_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        let clients = Authority::new("clients");
+        let (_server, connection) = trusted(directory.path(), vec![], Some(&clients)).await;
+        let (cert, key) = Authority::new("others").sign("agent").files(directory.path());
+        let tls = Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
+        let mut sink = sink_of(Connection { tls, ..connection }, protocol).unwrap();
+        assert_eq!(short(&sink.send(&window(0, 1, 2)).await).0, "later");
+        clients.sign("agent").files(directory.path());
+        assert_delivered(&sink.send(&window(0, 1, 2)).await);
+    }
+}
+
+/// A server that wants this token.
+async fn with_token(token: &'static str) -> Server {
+    Server::with(vec![], None, move |seen: &Seen| {
+        let is_right = seen.headers.get("authorization").is_some_and(|found| found == token);
+        match (is_right, seen.is_grpc) {
+            (true, _) => Act::Message(vec![]),
+            // It repeats what it does not like, as some do.
+            (false, true) => Act::Grpc(16, "unknown token hunter2", None, vec![]),
+            (false, false) => Act::Http(401, vec![], b"unknown token hunter2".to_vec()),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_wrong_token_waits_for_the_right_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    for protocol in BOTH {
+        let server = with_token("Bearer right").await;
+        fs::write(&path, "hunter2\n").unwrap();
+        let bearer = Connection {
+            bearer_token_file: Some(path.clone()),
+            insecure: true,
+            ..connection(&server.url())
+        };
+        let mut sink = sink_of(bearer, protocol).unwrap();
+        let answer = sink.send(&window(0, 1, 2)).await;
+        assert_eq!(reason(&answer), Some(Failure::Unauthenticated));
+        assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
+        assert!(!format!("{sink:?}").contains("hunter2"));
+        // The file is exchanged in place within the same second, with the same length and time.
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "right\n\n\n").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_delivered(&sink.send(&window(0, 1, 2)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_away_is_an_answer_and_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    for protocol in BOTH {
+        let server = with_token("Bearer right").await;
+        fs::write(&path, "right").unwrap();
+        let bearer = Connection {
+            bearer_token_file: Some(path.clone()),
+            insecure: true,
+            ..connection(&server.url())
+        };
+        let mut sink = sink_of(bearer, protocol).unwrap();
+        fs::remove_file(&path).unwrap();
+        let answer = sink.send(&window(0, 1, 2)).await;
+        assert_eq!(reason(&answer), Some(Failure::Unauthenticated));
+        assert!(text(&answer).contains(path.to_str().unwrap()), "{answer:?}");
+        fs::write(&path, "right").unwrap();
+        assert_delivered(&sink.send(&window(0, 1, 2)).await);
+    }
+}
+
+#[tokio::test]
+async fn users_headers_and_tenants_are_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let (password, key) = (directory.path().join("password"), directory.path().join("key"));
+    fs::write(&password, "open sesame").unwrap();
+    fs::write(&key, "k").unwrap();
+    for protocol in BOTH {
+        let server = with_token("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==").await;
+        let who = Connection {
+            basic_auth: Some(BasicAuth {
+                username: "Aladdin".into(),
+                password_file: password.clone(),
+            }),
+            headers: [("X-Cluster".to_owned(), "blue".to_owned())].into(),
+            header_files: [("x-api-key".to_owned(), key.clone())].into(),
+            tenant: Some("t1".into()),
+            insecure: true,
+            ..connection(&server.url())
+        };
+        assert_delivered(&send(&who, protocol).await);
+        let headers = &server.seen()[0].headers;
+        let expected = [("x-cluster", "blue"), ("x-api-key", "k"), ("x-scope-orgid", "t1")];
+        expected.iter().for_each(|(name, value)| assert_eq!(headers[*name], value));
+        assert!(headers["user-agent"].to_str().unwrap().starts_with("everytick/"));
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_unencrypted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    fs::write(&path, "hunter2").unwrap();
+    for protocol in BOTH {
+        let server = Server::start(vec![]).await;
+        let bearer =
+            Connection { bearer_token_file: Some(path.clone()), ..connection(&server.url()) };
+        let error = sink_of(bearer, protocol).err().unwrap().to_string();
+        assert!(error.contains("unencrypted") && error.contains("insecure = true"), "{error}");
+        assert!(server.seen().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_gone_through() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        for is_encrypted in [false, true] {
+            let (server, direct) = match is_encrypted {
+                true => trusted(directory.path(), vec![], None).await,
+                false => {
+                    let server = Server::start(vec![]).await;
+                    let direct = connection(&server.url());
+                    (server, direct)
+                }
+            };
+            let proxy = Proxy::start(None).await;
+            let through = Connection { proxy: Some(proxy.url()), ..direct };
+            assert_delivered(&send(&through, protocol).await);
+            let port = server.port();
+            let line = match (protocol, is_encrypted) {
+                (Protocol::Http, false) => {
+                    format!("POST http://localhost:{port}/v1development/profiles HTTP/1.1")
+                }
+                _ => format!("CONNECT localhost:{port} HTTP/1.1"),
+            };
+            assert_eq!(proxy.lines(), [line]);
+            assert_eq!(server.seen().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_wants_a_password_gets_it_or_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        let (_server, direct) = trusted(directory.path(), vec![], None).await;
+        let proxy = Proxy::start(Some("Basic dXNlcjpodW50ZXIy")).await;
+        let with = |user: &str| {
+            let url = format!("http://{user}localhost:{}", proxy.port());
+            Connection { proxy: Some(url), ..direct.clone() }
+        };
+        assert_delivered(&send(&with("user:hunter2@"), protocol).await);
+        let answer = send(&with("user:hunter3@"), protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Unauthenticated), "{answer:?}");
+        assert!(!format!("{answer:?}").contains("hunter3"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_gone_is_told_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for protocol in BOTH {
+        let (_server, direct) = trusted(directory.path(), vec![], None).await;
+        let gone = Connection { proxy: Some("http://127.0.0.1:1".into()), ..direct };
+        let answer = send(&gone, protocol).await;
+        assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    let body = vec![b'x'; 16 << 20];
+    let server = Server::start(vec![Act::Http(503, vec![], body)]).await;
+    let answer = send(&connection(&server.url()), Protocol::Http).await;
+    assert_eq!(reason(&answer), Some(Failure::Unavailable));
+    assert!(text(&answer).len() < 400);
+}
+
+#[tokio::test]
+async fn another_kind_of_server_is_told_by_its_answer() {
+    let server = Server::start(vec![http(404), http(404)]).await;
+    let answer = send(&connection(&server.url()), Protocol::Http).await;
+    assert_eq!(reason(&answer), Some(Failure::Protocol));
+    let answer = send(&connection(&server.url()), Protocol::Grpc).await;
+    assert_eq!(reason(&answer), Some(Failure::Protocol));
+    assert!(text(&answer).contains("so it is"), "{answer:?}");
+    let server = Server::start(vec![Act::Http(200, vec![], b"hello".to_vec()), grpc(99)]).await;
+    let answer = send(&connection(&server.url()), Protocol::Grpc).await;
+    assert_eq!(reason(&answer), Some(Failure::Protocol));
+    let answer = send(&connection(&server.url()), Protocol::Grpc).await;
+    assert_eq!(
+        short(&answer),
+        ("refused", Some(Failure::Rejected), None),
+        "a code that is unknown"
+    );
+}

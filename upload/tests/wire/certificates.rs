@@ -1,0 +1,95 @@
+//! Certificates of made-up authorities, as files and as configurations of servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// An authority that signs.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+    pem: String,
+}
+
+/// A certificate and its key.
+pub struct Signed {
+    der: CertificateDer<'static>,
+    key: KeyPair,
+    pem: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            der: certificate.der().clone(),
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// Signs a certificate for a name.
+    pub fn sign(&self, name: &str) -> Signed {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Signed { der: certificate.der().clone(), pem: certificate.pem(), key }
+    }
+
+    /// Its certificate as a file.
+    pub fn file(&self, directory: &Path) -> PathBuf {
+        let path = directory.join("ca.pem");
+        fs::write(&path, &self.pem).unwrap();
+        path
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+impl Signed {
+    /// Certificate and key as files.
+    pub fn files(&self, directory: &Path) -> (PathBuf, PathBuf) {
+        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        fs::write(&cert, &self.pem).unwrap();
+        fs::write(&key, self.key.serialize_pem()).unwrap();
+        (cert, key)
+    }
+}
+
+/// A server that shows a certificate and, if there is an authority for them, wants one of its clients.
+pub fn server(own: &Signed, clients: Option<&Authority>) -> ServerConfig {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(authority.roots(), provider)
+                .build()
+                .unwrap(),
+        ),
+    };
+    let key = PrivateKeyDer::try_from(own.key.serialize_der()).unwrap();
+    let mut config = builder.with_single_cert(vec![own.der.clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}

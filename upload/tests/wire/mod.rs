@@ -1,0 +1,45 @@
+//! What the tests of sinks have in common: made-up windows, servers that behave as a script says, proxies and
+//! certificates.
+#![allow(dead_code, clippy::unwrap_used)]
+
+pub mod certificates;
+pub mod otlp_rules;
+pub mod parca_rules;
+pub mod parcels;
+pub mod proxy;
+pub mod server;
+
+use std::time::Duration;
+
+use upload::transport::Connection;
+use upload::{Answer, Failure};
+
+/// Settings for a server, as a config file would give them, with a short time limit.
+pub fn connection(url: &str) -> Connection {
+    Connection { url: url.to_owned(), timeout_seconds: 5.0, ..Connection::default() }
+}
+
+/// The answer in short: what it is, why, and how long to wait.
+pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration>) {
+    match answer {
+        Answer::Delivered { .. } => ("delivered", None, None),
+        Answer::Partly { .. } => ("partly", None, None),
+        Answer::Later { reason, after, .. } => ("later", Some(*reason), *after),
+        Answer::Refused { reason, .. } => ("refused", Some(*reason), None),
+    }
+}
+
+/// What it says.
+pub fn text(answer: &Answer) -> &str {
+    match answer {
+        Answer::Delivered { .. } => "",
+        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Refused { text, .. } => {
+            text
+        }
+    }
+}
+
+/// All of it is there.
+pub fn assert_delivered(answer: &Answer) {
+    assert!(matches!(answer, Answer::Delivered { bytes } if *bytes > 0), "{answer:?}");
+}

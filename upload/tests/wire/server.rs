@@ -1,0 +1,347 @@
+//! A server that notes what it gets and answers as its script says: HTTP/1.1 and gRPC on one port.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio_rustls::TlsAcceptor;
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub path: String,
+    pub headers: HeaderMap,
+    /// Without the frame of gRPC, unpacked.
+    pub body: Bytes,
+    pub is_grpc: bool,
+}
+
+/// How one request is answered.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// As one that is content: what the server's own answer is.
+    Content,
+    /// With a message of gRPC, or the body of a 200.
+    Message(Vec<u8>),
+    /// With a status of HTTP, headers and a body.
+    Http(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// With a status of gRPC, its text, details and headers.
+    Grpc(i32, &'static str, Option<Vec<u8>>, Vec<(&'static str, String)>),
+    /// Not at all.
+    Hang,
+    /// By closing the connection when the request is read.
+    Cut,
+    /// By closing it in the middle of the answer.
+    CutAnswer,
+}
+
+pub fn http(status: u16) -> Act {
+    Act::Http(status, vec![], b"so it is".to_vec())
+}
+
+pub fn grpc(code: i32) -> Act {
+    Act::Grpc(code, "so it is", None, vec![])
+}
+
+type Own = dyn Fn(&Seen) -> Act + Send + Sync;
+
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    script: Mutex<VecDeque<Act>>,
+    own: Box<Own>,
+    connections: Mutex<u64>,
+}
+
+/// The server. It ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    scheme: &'static str,
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// One that answers each request with nothing, which is a good answer for all that we send.
+    pub async fn start(script: Vec<Act>) -> Self {
+        Self::with(script, None, |_| Act::Message(vec![])).await
+    }
+
+    /// One with TLS.
+    pub async fn with_tls(script: Vec<Act>, tls: ServerConfig) -> Self {
+        Self::with(script, Some(tls), |_| Act::Message(vec![])).await
+    }
+
+    /// One with answers of its own for what is not in the script.
+    pub async fn with(
+        script: Vec<Act>,
+        tls: Option<ServerConfig>,
+        own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        Self::at("127.0.0.1:0", script, tls, own).await
+    }
+
+    /// One at this port.
+    pub async fn on(port: u16, script: Vec<Act>) -> Self {
+        Self::at(&format!("127.0.0.1:{port}"), script, None, |_| Act::Message(vec![])).await
+    }
+
+    async fn at(
+        address: &str,
+        script: Vec<Act>,
+        tls: Option<ServerConfig>,
+        own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            script: Mutex::new(script.into()),
+            own: Box::new(own),
+            connections: Mutex::new(0),
+        });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
+        let task = tokio::spawn(accept(listener, acceptor, shared.clone()));
+        Self { address, scheme, shared, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}://localhost:{}", self.scheme, self.address.port())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// What came so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Bodies of the requests to a path.
+    pub fn bodies(&self, path: &str) -> Vec<Bytes> {
+        self.seen().into_iter().filter(|seen| seen.path == path).map(|seen| seen.body).collect()
+    }
+
+    /// Adds to the script.
+    pub fn then(&self, act: Act) {
+        self.shared.script.lock().unwrap().push_back(act);
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> u64 {
+        *self.shared.connections.lock().unwrap()
+    }
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    // Those that are open end with the server.
+    let mut open = tokio::task::JoinSet::new();
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else { return };
+        *shared.connections.lock().unwrap() += 1;
+        let (tls, shared) = (tls.clone(), shared.clone());
+        open.spawn(async move {
+            match tls {
+                None => serve(tcp, shared).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(tcp).await {
+                        serve(stream, shared).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn serve<S>(stream: S, shared: Arc<Shared>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let cut = Arc::new(Notify::new());
+    let handler = {
+        let cut = cut.clone();
+        service_fn(move |request| answer(request, shared.clone(), cut.clone()))
+    };
+    let builder = Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), handler);
+    tokio::select! {
+        _ = connection => {}
+        () = cut.notified() => {}
+    }
+}
+
+type Body = StreamBody<Frames>;
+
+/// Frames of an answer.
+pub struct Frames(mpsc::Receiver<Result<Frame<Bytes>, Infallible>>);
+
+impl tonic::codegen::tokio_stream::Stream for Frames {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    cut: Arc<Notify>,
+) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return Ok(plain(400, vec![], vec![]).await) };
+    let seen = Seen::of(&parts, body.to_bytes());
+    let is_grpc = seen.is_grpc;
+    let next = shared.script.lock().unwrap().pop_front().unwrap_or(Act::Content);
+    let act = match next {
+        Act::Content => (shared.own)(&seen),
+        other => other,
+    };
+    shared.seen.lock().unwrap().push(seen);
+    Ok(match act {
+        Act::Content => unreachable!("a server's own answer is one"),
+        Act::Message(message) if is_grpc => message_of_grpc(message).await,
+        Act::Message(message) => plain(200, vec![], message).await,
+        Act::Http(status, headers, body) => plain(status, headers, body).await,
+        Act::Grpc(code, text, details, headers) => {
+            status_of_grpc(code, text, details, headers).await
+        }
+        Act::Hang => std::future::pending().await,
+        Act::Cut => {
+            cut.notify_one();
+            std::future::pending().await
+        }
+        Act::CutAnswer => half(is_grpc, cut).await,
+    })
+}
+
+impl Seen {
+    fn of(parts: &http::request::Parts, body: Bytes) -> Self {
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let is_grpc = header("content-type").is_some_and(|t| t.starts_with("application/grpc"));
+        let body = match (is_grpc, header("content-encoding")) {
+            (true, _) => frames(&body),
+            (false, Some("gzip")) => unzip(&body),
+            (false, _) => body,
+        };
+        let path = parts.uri.path().to_owned();
+        Self { path, headers: parts.headers.clone(), body, is_grpc }
+    }
+}
+
+/// The messages of gRPC one after the other, each unpacked.
+fn frames(mut body: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    while body.len() >= 5 {
+        let length = u32::from_be_bytes(body[1..5].try_into().unwrap()) as usize;
+        let message = Bytes::copy_from_slice(&body[5..5 + length]);
+        out.extend_from_slice(&if body[0] == 1 { unzip(&message) } else { message });
+        body = &body[5 + length..];
+    }
+    out.into()
+}
+
+fn unzip(bytes: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    std::io::copy(&mut flate2::read::GzDecoder::new(bytes), &mut out).unwrap();
+    out.into()
+}
+
+fn body_of(capacity: usize) -> (mpsc::Sender<Result<Frame<Bytes>, Infallible>>, Body) {
+    let (give, take) = mpsc::channel(capacity);
+    (give, StreamBody::new(Frames(take)))
+}
+
+fn with_headers(
+    mut response: Response<Body>,
+    headers: Vec<(&'static str, String)>,
+) -> Response<Body> {
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_str(&value).unwrap());
+    }
+    response
+}
+
+async fn plain(status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Response<Body> {
+    let (give, stream) = body_of(1);
+    give.send(Ok(Frame::data(body.into()))).await.unwrap();
+    let response = Response::builder().status(status).body(stream).unwrap();
+    with_headers(response, headers)
+}
+
+fn grpc_response(body: Body) -> Response<Body> {
+    Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.into()
+}
+
+async fn message_of_grpc(message: Vec<u8>) -> Response<Body> {
+    let (give, stream) = body_of(2);
+    give.send(Ok(Frame::data(framed(&message)))).await.unwrap();
+    let trailers = HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    give.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    grpc_response(stream)
+}
+
+async fn status_of_grpc(
+    code: i32,
+    text: &str,
+    details: Option<Vec<u8>>,
+    mut headers: Vec<(&'static str, String)>,
+) -> Response<Body> {
+    use base64::Engine;
+    let (_, stream) = body_of(1);
+    headers.push(("grpc-status", code.to_string()));
+    headers.push(("grpc-message", text.replace(' ', "%20")));
+    if let Some(details) = details {
+        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(details);
+        headers.push(("grpc-status-details-bin", text));
+    }
+    with_headers(grpc_response(stream), headers)
+}
+
+/// Begins an answer, and closes the connection a little later.
+async fn half(is_grpc: bool, cut: Arc<Notify>) -> Response<Body> {
+    let (give, stream) = body_of(1);
+    give.send(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 1, 0, 7])))).await.unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cut.notify_one();
+        drop(give);
+    });
+    if is_grpc {
+        return grpc_response(stream);
+    }
+    Response::builder().header("content-length", "1000").body(stream).unwrap()
+}
