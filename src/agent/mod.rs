@@ -5,6 +5,7 @@
 //! ```
 //! It samples the whole machine. What can change while it runs changes between two windows: [`Settings`] says what.
 
+mod debug_files;
 mod pace;
 mod publisher;
 mod signals;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profile::Labels;
-use upload::StartError;
 use upload::delivery::{self, Delivery};
 use upload::pages::{Pages, PagesError};
+use upload::{DebugInfo, StartError};
 
 use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
 use crate::kernel::{self, LoadError, online_cpus};
 use crate::session::{ClosedWindow, Scan, Session};
 use crate::tables::{Cache, CacheError};
+use debug_files::DebugFiles;
 use pace::Pacer;
 use publisher::{Job, Publisher};
 use signals::{Signal, Signals};
@@ -138,7 +140,9 @@ impl Agent {
         let memory = settings.limits.memory;
         let shares = Shares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
         let cache = settings.cache.as_deref().map(Cache::open).transpose()?;
-        let delivery = Arc::new(Delivery::start(&settings.delivery, None)?);
+        let files = Arc::new(DebugFiles::default());
+        let debug_info: Arc<dyn DebugInfo> = files.clone();
+        let delivery = Arc::new(Delivery::start(&settings.delivery, Some(debug_info))?);
         let status = Arc::new(Status::new(Arc::clone(&delivery), settings.limits, settings.window));
         let pages = match settings.listen {
             Some(address) => Some(Pages::start(address, status::answer(&status))?),
@@ -154,8 +158,13 @@ impl Agent {
             ..settings.sampler.clone()
         };
         let session = Session::start(program, sampler, Scan::All, shares.session, cache, None)?;
-        let publisher =
-            Publisher::spawn(program, shares.names, Arc::clone(&delivery), Arc::clone(&status))?;
+        let publisher = Publisher::spawn(
+            program,
+            shares.names,
+            Arc::clone(&delivery),
+            files,
+            Arc::clone(&status),
+        )?;
         let ladder = Ladder::new(settings.limits, settings.frequency, cpus);
         let pacer = Pacer::new(ladder.step());
         let verdict = Verdict::at(ladder.step());

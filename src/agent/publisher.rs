@@ -14,6 +14,7 @@ use profile::{Labels, Merged, Profile};
 use upload::Parcel;
 use upload::delivery::Delivery;
 
+use super::debug_files::DebugFiles;
 use super::status::{DEFECT, Fate, Status};
 use crate::budget::Verdict;
 use crate::labels;
@@ -47,6 +48,7 @@ impl Publisher {
         program: &str,
         names: NameLimits,
         delivery: Arc<Delivery>,
+        files: Arc<DebugFiles>,
         status: Arc<Status>,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(1);
@@ -55,7 +57,7 @@ impl Publisher {
         let waits = Arc::clone(&is_waiting);
         let publish = move || {
             let _told = Told(Arc::clone(&status));
-            work(&queue, &waits, namer, &delivery, &status);
+            work(&queue, &waits, namer, &delivery, &files, &status);
         };
         let thread = thread::Builder::new().name("publisher".into()).spawn(publish)?;
         Ok(Self { jobs, is_waiting, thread })
@@ -93,11 +95,13 @@ fn work(
     is_waiting: &AtomicBool,
     mut namer: Namer,
     delivery: &Delivery,
+    files: &DebugFiles,
     status: &Status,
 ) {
     for job in queue {
         is_waiting.store(false, Ordering::Release);
         let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
+        files.learn(&job.closed.executables);
         let (fate, published) = publish(job, &mut namer, delivery);
         status.published(fate, published, end, namer.usage());
     }
