@@ -5,6 +5,7 @@
 //! - [`delivery`]: parcels to sinks, none lost.
 //! - [`spool`]: where parcels wait on the disk.
 //! - [`directory`]: the sink `file`, a directory with a file for each window.
+//! - [`parca`], [`pyroscope`], [`otlp`]: sinks over the network; [`transport`] is how their servers are reached.
 //!
 //! Beside them [`pages`]: what can be asked of this program over HTTP.
 #![forbid(unsafe_code)]
@@ -21,13 +22,17 @@ pub mod pages;
 pub mod parca;
 mod parcel;
 mod parts;
+pub mod pyroscope;
 mod sinks;
 pub mod spool;
 mod subset;
+mod symbolize;
 pub mod transport;
+mod uploads;
 
 pub use answer::{Answer, Failure};
 pub use debuginfo::DebugInfo;
 pub use parcel::{BYTES_MAX, Parcel, Series};
 pub use sinks::{SinkSettings, StartError};
 pub use subset::subset;
+pub use symbolize::Symbolize;

@@ -175,6 +175,7 @@ fn halves(part: &[Piece]) -> Option<[Vec<Piece>; 2]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::parcel::tests::parcel;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::debuginfo::DebugInfo;
-use crate::directory;
 use crate::parcel::Parcel;
+use crate::{directory, otlp, parca, pyroscope};
 
 /// Settings of one sink; `type` says which.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -23,6 +23,12 @@ use crate::parcel::Parcel;
 pub enum SinkSettings {
     /// A directory with a file for each window.
     File(directory::Settings),
+    /// Parca.
+    Parca(parca::Settings),
+    /// Pyroscope.
+    Pyroscope(pyroscope::Settings),
+    /// A receiver of OTLP, such as the OpenTelemetry Collector.
+    Otlp(otlp::Settings),
     /// One that does what a test says.
     #[cfg(test)]
     #[serde(skip)]
@@ -81,6 +87,12 @@ pub enum StartError {
 pub(crate) enum Sink {
     /// A directory with a file for each window.
     File(directory::Sink),
+    /// Parca.
+    Parca(Box<parca::Sink>),
+    /// Pyroscope.
+    Pyroscope(Box<pyroscope::Sink>),
+    /// A receiver of OTLP.
+    Otlp(Box<otlp::Sink>),
     #[cfg(test)]
     Scripted(crate::delivery::tests::Script),
 }
@@ -92,10 +104,17 @@ impl Sink {
     /// [`StartError`] for settings that cannot be followed.
     pub fn new(
         settings: &SinkSettings,
-        _debug_info: Option<&Arc<dyn DebugInfo>>,
+        debug_info: Option<&Arc<dyn DebugInfo>>,
     ) -> Result<Self, StartError> {
         Ok(match settings {
             SinkSettings::File(settings) => Self::File(directory::Sink::new(settings)?),
+            SinkSettings::Parca(settings) => {
+                Self::Parca(Box::new(parca::Sink::new(settings, debug_info)?))
+            }
+            SinkSettings::Pyroscope(settings) => {
+                Self::Pyroscope(Box::new(pyroscope::Sink::new(settings, debug_info)?))
+            }
+            SinkSettings::Otlp(settings) => Self::Otlp(Box::new(otlp::Sink::new(settings)?)),
             #[cfg(test)]
             SinkSettings::Scripted(script) => Self::Scripted(script.start()?),
         })
@@ -105,6 +124,9 @@ impl Sink {
     pub async fn send(&mut self, parcel: &Parcel) -> Answer {
         match self {
             Self::File(sink) => sink.send(parcel).await,
+            Self::Parca(sink) => sink.send(parcel).await,
+            Self::Pyroscope(sink) => sink.send(parcel).await,
+            Self::Otlp(sink) => sink.send(parcel).await,
             #[cfg(test)]
             Self::Scripted(script) => script.send(parcel).await,
         }

@@ -6,7 +6,8 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use upload::parca::{Settings, Sink, Symbolize};
+use upload::Symbolize;
+use upload::parca::{Settings, Sink};
 use upload::transport::Compression;
 use upload::{Answer, Failure, Parcel};
 use wire::parca_rules::{Taken, WRITE_RAW, read};

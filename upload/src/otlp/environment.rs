@@ -174,6 +174,7 @@ fn headers((name, list): (String, String)) -> Result<Vec<(String, String)>, Star
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -16,11 +16,11 @@ use profile::Labels;
 use profile::pprof::message as pb;
 use prost::Message;
 
-use super::Symbolize;
 use super::message::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
 use crate::parcel::{Parcel, text_at};
 use crate::parts::{Piece, counted};
 use crate::subset;
+use crate::symbolize::{Symbolize, leave_names_to_server};
 
 /// The name of profiles. Parca's page knows it, and calls them "On-CPU".
 const PROFILE_NAME: &str = "parca_agent";
@@ -90,29 +90,6 @@ fn merged(samples: Vec<pb::Sample>) -> Vec<pb::Sample> {
         }
     }
     out
-}
-
-/// Takes the names of frames away that lie in a file with a build id: Parca names those that have none.
-fn leave_names_to_server(profile: &mut pb::Profile) {
-    let is_nameable = |mapping: &pb::Mapping| {
-        let name = text_at(profile, mapping.filename);
-        !text_at(profile, mapping.build_id).is_empty() && !name.starts_with('[')
-    };
-    let ids: HashSet<u64> =
-        profile.mapping.iter().filter(|mapping| is_nameable(mapping)).map(|m| m.id).collect();
-    for location in &mut profile.location {
-        if ids.contains(&location.mapping_id) {
-            location.line.clear();
-        }
-    }
-    for mapping in &mut profile.mapping {
-        if ids.contains(&mapping.id) {
-            mapping.has_functions = false;
-            mapping.has_filenames = false;
-            mapping.has_line_numbers = false;
-            mapping.has_inline_frames = false;
-        }
-    }
 }
 
 /// Gives functions of frames without a mapping a file.
@@ -186,6 +163,7 @@ fn label_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use profile::pprof;
 

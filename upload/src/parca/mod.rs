@@ -19,8 +19,9 @@ use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
 use crate::parts::{Parts, request_limit, smaller};
+use crate::symbolize::Symbolize;
 use crate::transport::{Compression, Connection, Grpc, Rules, Verdict, of_call};
-use debuginfo::Uploads;
+use crate::uploads::Uploads;
 use encode::Prepared;
 use message::WriteRawResponse;
 
@@ -42,18 +43,6 @@ pub struct Settings {
     pub debug_info: Option<bool>,
     /// Largest request in bytes. Parca takes 64 MiB, what is before it may take less.
     pub request_bytes_max: usize,
-}
-
-/// Who finds the names of functions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Symbolize {
-    /// The agent: all frames are sent with the names that it has found.
-    #[default]
-    Agent,
-    /// Parca: frames in files with a build id are sent as addresses. Those of the kernel, of JIT compilers and
-    /// in files without a build id keep the agent's names, because Parca cannot find them.
-    Server,
 }
 
 impl Default for Settings {
@@ -98,7 +87,7 @@ impl Sink {
     ) -> Result<Self, StartError> {
         let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
         let source = debug_info.filter(|_| settings.uploads());
-        let uploads = source.map(|source| Uploads::start(&settings.connection, source.clone()));
+        let uploads = source.map(|source| debuginfo::start(&settings.connection, source));
         Ok(Self {
             // The messages in it are compressed.
             grpc: Grpc::new(&settings.connection)?.without_compression(),

@@ -155,6 +155,7 @@ impl Write for Stream {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -243,6 +243,7 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::connection::BasicAuth;
     use super::*;

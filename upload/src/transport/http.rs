@@ -310,6 +310,7 @@ impl Body for PutBody {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -63,6 +63,7 @@ pub(super) fn shown_proxy(proxy: &Intercept) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -220,6 +220,7 @@ impl ServerCertVerifier for TrustAll {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
 

@@ -1,0 +1,274 @@
+//! Stories about real servers: what goes into Parca and the OpenTelemetry Collector comes out of them, by function
+//! and by label.
+//!
+//! Building the servers takes minutes the first time, so these are run by `./dev test --stores` and not by a plain
+//! `cargo test`; see `tests/stores/build.sh`.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "stores/collector.rs"]
+mod collector;
+#[path = "../upload/tests/made_up/mod.rs"]
+mod made_up;
+#[path = "stores/parca.rs"]
+mod parca;
+#[path = "stores/servers.rs"]
+mod servers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use made_up::{PERIOD, Window, now};
+use object::{Object, ObjectSymbol};
+use profile::pprof::message as pb;
+use serde_json::{Value, json};
+use servers::Server;
+use upload::delivery::{Counts, Delivery, NamedSink, Settings};
+use upload::{DebugInfo, Parcel, spool};
+
+/// Starts a delivery to one sink, with its spool in this directory.
+fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) -> Delivery {
+    let settings = serde_json::from_value(sink).unwrap();
+    let settings = Settings {
+        spool: spool::Settings { directory: directory.to_owned(), ..spool::Settings::default() },
+        sinks: vec![NamedSink { name: "store".into(), settings }],
+    };
+    Delivery::start(&settings, debug_info).unwrap()
+}
+
+/// Delivers parcels to one sink, and tells how that ended.
+fn deliver(sink: Value, parcels: impl IntoIterator<Item = Parcel>) -> Counts {
+    let directory = tempfile::tempdir().unwrap();
+    let delivery = start(directory.path(), sink, None);
+    for parcel in parcels {
+        delivery.accept(&parcel).unwrap();
+    }
+    delivery.stop(Duration::from_secs(300))
+}
+
+/// Everything arrived, at once and whole.
+fn assert_delivered(counts: &Counts, parcels: u64) {
+    let sink = &counts.sinks["store"];
+    let ledger = sink.ledger;
+    assert_eq!((ledger.delivered, ledger.closed), (parcels, parcels), "{counts:?}");
+    assert_eq!(sink.attempts.delivered, parcels, "{counts:?}");
+    counts.check().unwrap();
+}
+
+/// A window of one node: two processes, and a known split of the first one's time.
+fn window(node: &str, start_unix_ns: u64, samples: i64) -> Parcel {
+    let mut window = Window::new(start_unix_ns);
+    let shop = [
+        ("node", node),
+        ("comm", "shop-worker"),
+        ("executable", "shop"),
+        ("cgroup", "/kubepods/pod1/c1"),
+        ("pod_uid", "5f4a1c2e-0000-4000-8000-000000000001"),
+        ("container_id", "c1"),
+    ];
+    for (function, tenths) in [("hot", 6), ("warm", 3), ("cold", 1)] {
+        window.call(&shop, function, samples * tenths / 10);
+    }
+    window.call(&[("node", node), ("comm", "idler")], "wait", 1);
+    window.close()
+}
+
+/// The share of each function that was running, in per cent.
+fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
+    let total = parca::total(profile) as f64;
+    let mut shares = BTreeMap::new();
+    for sample in &profile.sample {
+        *shares.entry(leaf(profile, sample)).or_default() += 100.0 * sample.value[0] as f64 / total;
+    }
+    shares
+}
+
+fn leaf(profile: &pb::Profile, sample: &pb::Sample) -> String {
+    let location = profile.location.iter().find(|l| l.id == sample.location_id[0]).unwrap();
+    let Some(line) = location.line.first() else { return format!("{:#x}", location.address) };
+    let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
+    text(profile, function.name).to_owned()
+}
+
+fn text(profile: &pb::Profile, place: i64) -> &str {
+    &profile.string_table[usize::try_from(place).unwrap()]
+}
+
+/// 60, 30 and 10 per cent, within two points.
+fn assert_split(shares: &BTreeMap<String, f64>) {
+    let names: Vec<&str> = shares.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cold", "hot", "warm"]);
+    for (name, expected) in [("hot", 60.0), ("warm", 30.0), ("cold", 10.0)] {
+        assert!((shares[name] - expected).abs() <= 2.0, "{shares:?}");
+    }
+}
+
+#[test]
+fn parca_gives_back_functions_labels_units_and_the_split() {
+    let server = Server::parca();
+    let start = now() - 60_000_000_000;
+    let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
+    let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
+    assert_delivered(&deliver(sink, windows), 3);
+
+    let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 300);
+    assert_split(&split(&profile));
+    let unit = profile.sample_type[0];
+    assert_eq!((text(&profile, unit.r#type), text(&profile, unit.unit)), ("samples", "count"));
+    let period = profile.period_type.unwrap();
+    assert_eq!(
+        (text(&profile, period.r#type), text(&profile, period.unit)),
+        ("cpu", "nanoseconds")
+    );
+    assert_eq!(profile.period, PERIOD);
+    assert_eq!(parca::total(&profile), 300);
+
+    let series = parca::series(&server, r#"{comm="shop-worker"}"#);
+    assert_eq!(series.len(), 1, "{series:?}");
+    let (labels, times) = &series[0];
+    for (name, value) in [
+        ("node", "n1"),
+        ("executable", "shop"),
+        ("cgroup", "/kubepods/pod1/c1"),
+        ("pod_uid", "5f4a1c2e-0000-4000-8000-000000000001"),
+        ("container_id", "c1"),
+    ] {
+        assert_eq!(labels.get(name).map(String::as_str), Some(value), "{labels:?}");
+    }
+    assert_eq!(times.len(), 3, "each window at its own time: {times:?}");
+    assert_eq!(parca::values(&server, "comm"), ["idler", "shop-worker"]);
+}
+
+/// Sends three windows to a Collector and looks at what it says that it received.
+fn check_collector(server: &Server, sink: Value) {
+    let start = now() - 60_000_000_000;
+    let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
+    assert_delivered(&deliver(sink, windows), 3);
+
+    let received = collector::received(server, 303);
+    let shop: Vec<_> =
+        received.iter().filter(|sample| sample.attributes["service.name"] == "shop").collect();
+    let total: i64 = shop.iter().map(|sample| sample.value).sum();
+    assert_eq!(total, 300);
+    let mut shares = BTreeMap::new();
+    let mut times = BTreeSet::new();
+    for sample in &shop {
+        *shares.entry(sample.stack[0].clone()).or_default() +=
+            100.0 * sample.value as f64 / total as f64;
+        times.insert(sample.time_unix_ns);
+        assert_eq!(sample.stack[1..], ["main"]);
+        assert_eq!(sample.sample_type, ("samples".into(), "count".into()));
+        assert_eq!(sample.period_type, ("cpu".into(), "nanoseconds".into()));
+        assert_eq!((sample.period, sample.duration_ns), (PERIOD, 10_000_000_000));
+        for (key, value) in [
+            ("host.name", "n1"),
+            ("k8s.node.name", "n1"),
+            ("k8s.pod.uid", "5f4a1c2e-0000-4000-8000-000000000001"),
+            ("container.id", "c1"),
+            ("process.executable.name", "shop"),
+            ("process.title", "shop-worker"),
+            ("process.linux.cgroup", "/kubepods/pod1/c1"),
+        ] {
+            assert_eq!(sample.attributes.get(key).map(String::as_str), Some(value), "{sample:?}");
+        }
+    }
+    assert_split(&shares);
+    let expected = (0..3).map(|n| (start + n * 10_000_000_000) as i64).collect();
+    assert_eq!(times, expected, "each window at its own time");
+}
+
+#[test]
+fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
+    let (server, _) = Server::collector();
+    let url = format!("http://{}", server.address);
+    check_collector(&server, json!({ "type": "otlp", "protocol": "grpc", "url": url }));
+}
+
+#[test]
+fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
+    let (server, http) = Server::collector();
+    let url = format!("http://{http}");
+    check_collector(&server, json!({ "type": "otlp", "protocol": "http", "url": url }));
+}
+
+#[test]
+fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
+    let server = Server::parca();
+    let start = now() - 60_000_000_000;
+    let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
+    let windows = names.iter().map(|node| window(node, start, 10));
+    let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
+    assert_delivered(&deliver(sink, windows), 1_000);
+
+    let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 10_000);
+    assert_eq!(parca::total(&profile), 10_000);
+    assert_split(&split(&profile));
+    let found: BTreeSet<String> = parca::values(&server, "node").into_iter().collect();
+    assert_eq!(found, names.into_iter().collect());
+}
+
+#[test]
+fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile(directory.path());
+    let bytes = std::fs::read(&program).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let build_id = hex(file.build_id().unwrap().unwrap());
+    // Two bytes into each function: where a frame would be, and no symbol's own address.
+    let address =
+        |name: &str| file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap().address() + 2;
+
+    let mut window = Window::new(now() - 60_000_000_000);
+    let labels = [("node", "n1"), ("comm", "split")];
+    let path = program.to_str().unwrap();
+    let main = window.address(path, &build_id, address("main"));
+    for (function, count) in [("hot", 60), ("warm", 30), ("cold", 10)] {
+        let frame = window.address(path, &build_id, address(function));
+        window.sample(&labels, &[frame, main], count);
+    }
+    let server = Server::parca();
+    let sink = json!({
+        "type": "parca", "url": format!("http://{}", server.address), "symbolize": "server",
+    });
+    let files = Arc::new(OneFile { build_id, path: program });
+    let spool = tempfile::tempdir().unwrap();
+    let delivery = start(spool.path(), sink, Some(files));
+    delivery.accept(&window.close()).unwrap();
+
+    let has_names = |profile: &pb::Profile| !profile.function.is_empty();
+    let profile = parca::merged_when(&server, r#"{comm="split"}"#, has_names);
+    assert_eq!(parca::total(&profile), 100);
+    assert_split(&split(&profile));
+    assert_delivered(&delivery.stop(Duration::ZERO), 1);
+    let callers: BTreeSet<String> =
+        profile.function.iter().map(|f| text(&profile, f.name).into()).collect();
+    assert!(callers.contains("main"), "{callers:?}");
+}
+
+/// The one executable that there is.
+struct OneFile {
+    build_id: String,
+    path: PathBuf,
+}
+
+impl DebugInfo for OneFile {
+    fn open(&self, build_id: &str) -> Option<File> {
+        (build_id == self.build_id).then(|| File::open(&self.path).ok()).flatten()
+    }
+}
+
+/// Builds the program with the known functions; what it does is of no matter, its addresses are.
+fn compile(directory: &Path) -> PathBuf {
+    let out = directory.join("split");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/split.c");
+    let mut command = std::process::Command::new("gcc");
+    command.args(["-O1", "-g", "-fno-inline", "-Wl,--build-id"]).arg("-o").arg(&out).arg(source);
+    assert!(command.status().unwrap().success());
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,120 @@
+//! Asks a Parca what it has, by its HTTP gateway.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use profile::pprof::message as pb;
+use serde_json::Value;
+
+use super::servers::Server;
+
+/// The name under which Parca knows CPU profiles of this kind.
+pub const CPU: &str = "parca_agent:samples:count:cpu:nanoseconds:delta";
+
+/// Longest wait for something to be there: what was written can be asked for a moment later.
+const THERE: Duration = Duration::from_secs(30);
+
+/// All samples of a selection, merged: `selector` as `{comm="x"}`. Waits until there are `count`.
+pub fn merged(server: &Server, selector: &str, count: i64) -> pb::Profile {
+    merged_when(server, selector, |profile| total(profile) >= count)
+}
+
+/// As [`merged`], but waits for something else.
+pub fn merged_when(
+    server: &Server,
+    selector: &str,
+    is_there: impl Fn(&pb::Profile) -> bool,
+) -> pb::Profile {
+    let start = Instant::now();
+    loop {
+        let last = match try_merged(server, selector) {
+            Ok(profile) if is_there(&profile) => return profile,
+            Ok(profile) => format!("{} samples, {profile:?}", total(&profile)),
+            Err(error) => error,
+        };
+        assert!(start.elapsed() < THERE, "{selector}: {last}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+fn try_merged(server: &Server, selector: &str) -> Result<pb::Profile, String> {
+    let path = format!(
+        "/api/profiles/query?mode=MODE_MERGE&report_type=REPORT_TYPE_PPROF&merge.query={}&{}",
+        escape(&format!("{CPU}{selector}")),
+        time_range("merge.")
+    );
+    let answer = json(server, &path)?;
+    let text = answer["pprof"].as_str().ok_or_else(|| format!("no pprof in {answer}"))?;
+    let bytes = BASE64_STANDARD.decode(text).map_err(|error| error.to_string())?;
+    profile::pprof::decode(&bytes, 1 << 30).map_err(|error| error.to_string())
+}
+
+/// All values of a label, sorted.
+pub fn values(server: &Server, label: &str) -> Vec<String> {
+    let path = format!("/api/profiles/labels/{label}/values?{}", time_range(""));
+    let answer = json(server, &path).unwrap();
+    let values = answer["labelValues"].as_array().cloned().unwrap_or_default();
+    let mut values: Vec<String> = values.iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+    values.sort();
+    values
+}
+
+/// The series of a selection: labels and when each has samples, in seconds since 1970.
+pub fn series(server: &Server, selector: &str) -> Vec<(BTreeMap<String, String>, Vec<String>)> {
+    let path = format!(
+        "/api/profiles/query_range?query={}&step=1s&{}",
+        escape(&format!("{CPU}{selector}")),
+        time_range("")
+    );
+    let answer = json(server, &path).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let one = |series: &Value| {
+        let labels = items(&series["labelset"]["labels"]);
+        let labels = labels.iter().map(|l| (text(&l["name"]), text(&l["value"]))).collect();
+        let times = items(&series["samples"]).iter().map(|s| text(&s["timestamp"])).collect();
+        (labels, times)
+    };
+    items(&answer["series"]).iter().map(one).collect()
+}
+
+fn json(server: &Server, path: &str) -> Result<Value, String> {
+    serde_json::from_slice(&server.get(path)?).map_err(|error| error.to_string())
+}
+
+/// Samples in a profile that Parca gave.
+pub fn total(profile: &pb::Profile) -> i64 {
+    profile.sample.iter().map(|sample| sample.value[0]).sum()
+}
+
+/// Two hours around now, as parameters.
+fn time_range(prefix: &str) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let (start, end) = (rfc3339(now - 3600), rfc3339(now + 3600));
+    format!("{prefix}start={}&{prefix}end={}", escape(&start), escape(&end))
+}
+
+/// A time as the gateway reads it. Days to dates as in Howard Hinnant's `civil_from_days`.
+fn rfc3339(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (era * 400 + year, month + 3),
+        _ => (era * 400 + year + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn escape(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let one =
+        |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
+}

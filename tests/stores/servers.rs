@@ -1,0 +1,137 @@
+//! The real servers, started for one story each and gone with it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Longest wait for a server to be ready. It takes two seconds on an idle machine.
+const READY: Duration = Duration::from_secs(60);
+
+/// A server and its directory.
+pub struct Server {
+    child: Child,
+    directory: TempDir,
+    /// `127.0.0.1:PORT` of what it is asked through.
+    pub address: String,
+}
+
+impl Server {
+    /// Parca with an empty store on disk, that asks nobody else for debug info.
+    pub fn parca() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let bucket = directory.path().join("bucket");
+        let config = directory.path().join("parca.yaml");
+        let text = format!(
+            "object_storage:\n  bucket:\n    type: FILESYSTEM\n    config:\n      directory: {}\n",
+            bucket.display()
+        );
+        fs::write(&config, text).unwrap();
+        let address = free_address();
+        let mut command = Command::new(built().join("parca"));
+        command
+            .arg(format!("--config-path={}", config.display()))
+            .arg(format!("--http-address={address}"))
+            .arg("--debuginfod-upstream-servers=http://127.0.0.1:1")
+            .arg("--log-level=warn");
+        let server = Self::start(command, directory, address);
+        server.wait(|server| server.get("/ready").is_ok());
+        server
+    }
+
+    /// A Collector that receives by gRPC and HTTP, and writes what it received to a file; and the address of HTTP.
+    pub fn collector() -> (Self, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("collector.yaml");
+        let (grpc, http) = (free_address(), free_address());
+        let text = format!(
+            "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '{grpc}'}}\n      http: {{endpoint: '{http}'}}\n\
+             exporters:\n  file: {{path: '{}', format: json, flush_interval: 100ms}}\n\
+             service:\n  telemetry: {{metrics: {{level: none}}}}\n\
+             \x20 pipelines:\n    profiles: {{receivers: [otlp], exporters: [file]}}\n",
+            directory.path().join("received.json").display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(built().join("collector"));
+        command
+            .arg(format!("--config=file:{}", config.display()))
+            .arg("--feature-gates=service.profilesSupport");
+        let server = Self::start(command, directory, grpc);
+        let is_open = |address: &str| TcpStream::connect(address).is_ok();
+        server.wait(|server| is_open(&server.address) && is_open(&http));
+        (server, http)
+    }
+
+    fn start(mut command: Command, directory: TempDir, address: String) -> Self {
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.current_dir(directory.path()).spawn().unwrap();
+        Self { child, directory, address }
+    }
+
+    fn wait(&self, is_ready: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !is_ready(self) {
+            assert!(start.elapsed() < READY, "the server is not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What it wrote to its output.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The body of a GET; the answer's status line if that is not 200.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, String> {
+        let mut stream = TcpStream::connect(&self.address).map_err(|error| error.to_string())?;
+        // HTTP 1.0: the body comes in one piece and ends with the connection.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map_err(|error| error.to_string())?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no answer")?;
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let body = answer.split_off(end + 4);
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(body),
+            _ => Err(format!("{head}\n{}", String::from_utf8_lossy(&body))),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("what the server wrote:\n{}", self.log());
+        }
+    }
+}
+
+/// Where the servers are, built when they are not.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/build.sh");
+        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "tests/stores/build.sh failed");
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
+}
+
+/// An address that nobody listened at a moment ago.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

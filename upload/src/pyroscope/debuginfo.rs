@@ -1,0 +1,129 @@
+//! Debug info for Pyroscope: the dialogue for each file.
+//!
+//! ```text
+//! ShouldInitiateUpload -> no: never again, or later if another upload is on its way
+//!                      -> yes: Upload, a POST of the file as it is
+//!                              UploadFinished
+//! ```
+//! What the server has it keeps: nothing better can take its place. A server that is older than 2.0 has no such
+//! service; it is asked again after an hour.
+//!
+//! Source: `pkg/debuginfo` of Pyroscope 2.2.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::message::{
+    EXECUTABLE_NO_TEXT, FileMetadata, ShouldInitiateUploadRequest, ShouldInitiateUploadResponse,
+    UploadFinishedRequest,
+};
+use crate::StartError;
+use crate::answer::Failure;
+use crate::debug_file::DebugFile;
+use crate::debuginfo::DebugInfo;
+use crate::transport::{Connection, Http, PutBody, Reply, TransportError, shorten};
+use crate::uploads::{self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead};
+
+/// How long one upload may take. Source: the server's `-debug-info.upload-timeout`.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(120);
+/// Longest build id, in hexadecimal digits.
+const BUILD_ID_MAX: usize = 40;
+
+const SHOULD_INITIATE: &str = "/debuginfo.v1alpha1.DebuginfoService/ShouldInitiateUpload";
+const UPLOAD: &str = "/debuginfo.v1alpha1.DebuginfoService/Upload";
+const FINISHED: &str = "/debuginfo.v1alpha1.DebuginfoService/UploadFinished";
+
+/// Starts uploads on the runtime that this is called in.
+pub(super) fn start(
+    connection: &Connection,
+    source: &Arc<dyn DebugInfo>,
+) -> Result<Uploads, StartError> {
+    let dialogue = || Ok(Dialogue { http: Http::new(connection)? });
+    let dialogues: Result<Vec<_>, StartError> = (0..PARALLEL).map(|_| dialogue()).collect();
+    Ok(Uploads::start(dialogues?, source))
+}
+
+/// Speaks with the server about one file after the other.
+struct Dialogue {
+    http: Http,
+}
+
+impl uploads::Dialogue for Dialogue {
+    async fn hold(&mut self, build_id: &str, file: DebugFile, has_other: bool) -> Outcome {
+        if has_other || build_id.len() > BUILD_ID_MAX {
+            return Outcome::Nothing;
+        }
+        match self.try_hold(build_id, file).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
+                match error.reason() {
+                    Failure::Protocol => Outcome::Later(LOOK_AGAIN),
+                    _ => Outcome::Later(RETRY_AFTER),
+                }
+            }
+        }
+    }
+}
+
+impl Dialogue {
+    async fn try_hold(
+        &mut self,
+        build_id: &str,
+        file: DebugFile,
+    ) -> Result<Outcome, TransportError> {
+        let quality = file.quality();
+        let answer = self.should_initiate(build_id).await?;
+        if !answer.should_initiate_upload {
+            return Ok(match answer.reason.contains("still in-progress") {
+                true => Outcome::Later(RETRY_AFTER),
+                false => Outcome::Done(quality),
+            });
+        }
+        let length = file.length();
+        let body = PutBody { length, pieces: read_ahead(file, None, Bytes::from) };
+        let path = format!("{UPLOAD}/{build_id}");
+        let sent = self.http.post_pieces(&path, "application/octet-stream", body, UPLOAD_LIMIT);
+        success(sent.await?)?;
+        let finished = UploadFinishedRequest { gnu_build_id: build_id.to_owned() };
+        self.ask(FINISHED, &finished).await?;
+        tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
+        Ok(Outcome::Done(quality))
+    }
+
+    async fn should_initiate(
+        &mut self,
+        build_id: &str,
+    ) -> Result<ShouldInitiateUploadResponse, TransportError> {
+        let file = FileMetadata {
+            gnu_build_id: build_id.to_owned(),
+            name: String::new(),
+            r#type: EXECUTABLE_NO_TEXT,
+        };
+        let request = ShouldInitiateUploadRequest { file: Some(file) };
+        let body = self.ask(SHOULD_INITIATE, &request).await?;
+        ShouldInitiateUploadResponse::decode(body).map_err(|error| {
+            TransportError::new(Failure::Protocol, format!("the answer is no message: {error}"))
+        })
+    }
+
+    async fn ask(&mut self, path: &str, request: &impl Message) -> Result<Bytes, TransportError> {
+        let body = request.encode_to_vec().into();
+        success(self.http.post(path, "application/proto", body).await?)
+    }
+}
+
+/// The body of an answer that is a success.
+fn success(reply: Reply) -> Result<Bytes, TransportError> {
+    let reason = match reply.status {
+        200..300 => return Ok(reply.body),
+        404 | 405 | 415 | 501 => Failure::Protocol,
+        401 | 403 => Failure::Unauthenticated,
+        _ => Failure::Unavailable,
+    };
+    let text = String::from_utf8_lossy(&reply.body);
+    Err(TransportError::new(reason, shorten(&format!("{} {text}", reply.status))))
+}

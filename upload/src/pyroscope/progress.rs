@@ -1,0 +1,111 @@
+//! How far one parcel has come, so that its next attempt sends only what is not there yet.
+
+use std::collections::{HashMap, HashSet};
+
+use super::encode::{Piece, Pieces};
+use crate::answer::{Answer, Failure};
+use crate::parcel::Parcel;
+use crate::transport::shorten;
+
+/// How often the server may stumble over a piece, while it takes others of the same parcel.
+const BREAKS_MAX: u32 = 10;
+
+/// What became of the pieces of the parcel that was given last.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// What tells it from others.
+    parcel: Option<(u64, u64, u64)>,
+    /// Ids of pieces that are there or refused for good.
+    settled: HashSet<String>,
+    /// Ids of pieces that the server stumbled over, and how often.
+    broken: HashMap<String, u32>,
+    bytes: u64,
+    taken: u64,
+    refused: u64,
+    /// What the server said when it first refused.
+    text: Option<String>,
+    /// It is not known how much of a request is there: from now on each goes alone, so that it will be.
+    pub alone: bool,
+}
+
+impl Progress {
+    /// Starts anew, unless this is the parcel of the last attempt.
+    pub(super) fn begin(&mut self, parcel: &Parcel) {
+        let key = Some((parcel.start_unix_ns(), parcel.duration_ns(), parcel.samples()));
+        if self.parcel != key {
+            *self = Self { parcel: key, ..Self::default() };
+        }
+    }
+
+    /// Whether a piece need not be sent.
+    pub(super) fn is_settled(&self, piece: &Piece) -> bool {
+        self.settled.contains(&piece.id)
+    }
+
+    /// A piece is there.
+    pub(super) fn take(&mut self, piece: &Piece) {
+        if self.settled.insert(piece.id.clone()) {
+            self.taken += piece.samples;
+        }
+    }
+
+    /// A piece will never be there.
+    pub(super) fn refuse(&mut self, piece: &Piece, text: &str) {
+        if self.settled.insert(piece.id.clone()) {
+            self.refused += piece.samples;
+            self.text.get_or_insert_with(|| text.to_owned());
+        }
+    }
+
+    /// The server stumbled over a piece: says whether to come again with it.
+    pub(super) fn breaks(&mut self, piece: &Piece) -> bool {
+        let times = self.broken.entry(piece.id.clone()).or_default();
+        *times += 1;
+        *times < BREAKS_MAX || self.taken == 0
+    }
+
+    /// Whether the server stumbled over a piece before.
+    pub(super) fn is_broken(&self, piece: &Piece) -> bool {
+        self.broken.contains_key(&piece.id)
+    }
+
+    /// Nothing more of the parcel will ever be there.
+    pub(super) fn refuse_rest(&mut self, parcel: &Parcel, text: &str) {
+        self.refused = parcel.samples().saturating_sub(self.taken);
+        self.text.get_or_insert_with(|| text.to_owned());
+    }
+
+    /// Bytes went to the server.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// The answer when no piece is left.
+    pub(super) fn answer(&self, pieces: &Pieces) -> Answer {
+        let texts = [self.text.clone(), lost_text(pieces)];
+        let text = texts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        if self.refused > 0 && self.taken == 0 {
+            return Answer::Refused { reason: Failure::Rejected, text };
+        }
+        match text.is_empty() {
+            true => Answer::Delivered { bytes: self.bytes },
+            false => {
+                Answer::Partly { bytes: self.bytes, rejected: self.refused, text: shorten(&text) }
+            }
+        }
+    }
+}
+
+/// What the server's limits cost; `None` when nothing.
+fn lost_text(pieces: &Pieces) -> Option<String> {
+    let labels = match pieces.labels_lost {
+        0 => None,
+        lost => Some(format!("{lost} labels were left out or cut, the server takes no more")),
+    };
+    let stacks = match pieces.stacks_cut {
+        0 => None,
+        cut => Some(format!("{cut} stacks were cut at the root, the server takes none so deep")),
+    };
+    let texts: Vec<String> = [labels, stacks].into_iter().flatten().collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}

@@ -1,0 +1,232 @@
+//! Sends a parcel's pieces, and does what the answers say.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::encode::{Piece, Pieces, With};
+use super::message::{PushRequest, RawProfileSeries, RawSample};
+use super::pace::Pace;
+use super::progress::Progress;
+use super::verdict::{Verdict, is_outside_window, judge};
+use super::{Limits, Settings, debuginfo};
+use crate::answer::{Answer, Failure};
+use crate::debuginfo::DebugInfo;
+use crate::parcel::Parcel;
+use crate::sinks::StartError;
+use crate::transport::{Http, Reply};
+use crate::uploads::Uploads;
+
+/// The call of the push service.
+const PATH: &str = "/push.v1.PusherService/Push";
+/// Most profiles in one request, so that the text that names those that failed stays short.
+/// The server itself tries 256 at once.
+const BATCH_MAX: usize = 64;
+
+/// Sends parcels to one Pyroscope.
+pub struct Sink {
+    http: Http,
+    limits: Limits,
+    with: With,
+    uploads: Option<Uploads>,
+    pace: Pace,
+    progress: Progress,
+    has_warned_of_window: bool,
+}
+
+/// Pieces on their way: those of the parcel, before them those that must go alone, and after them those that
+/// the server stumbled over before, so that these hold up no others.
+struct Queue<'a> {
+    alone: VecDeque<Piece>,
+    pieces: Pieces<'a>,
+    last: VecDeque<Piece>,
+}
+
+impl Sink {
+    /// Checks the settings; sends nothing. To be called within a runtime of tokio, on which debug info is
+    /// uploaded from then on if `debug_info` has any.
+    ///
+    /// # Errors
+    /// What is wrong with the settings.
+    pub fn new(
+        settings: &Settings,
+        debug_info: Option<&Arc<dyn DebugInfo>>,
+    ) -> Result<Self, StartError> {
+        settings.check()?;
+        let limits = settings.limits.clone();
+        let source = debug_info.filter(|_| settings.uploads());
+        let uploads = source.map(|source| debuginfo::start(&settings.connection, source));
+        Ok(Self {
+            http: Http::new(&settings.connection)?,
+            with: With { sample_labels: settings.sample_labels, symbolize: settings.symbolize },
+            uploads: uploads.transpose()?,
+            pace: Pace::new(limits.bytes_per_second, limits.burst_bytes),
+            limits,
+            progress: Progress::default(),
+            has_warned_of_window: false,
+        })
+    }
+
+    /// Sends what is not there yet of a parcel.
+    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
+        self.progress.begin(parcel);
+        let limits = self.limits.clone();
+        if let Some(uploads) = &self.uploads {
+            uploads.offer(parcel);
+        }
+        let pieces = match Pieces::new(parcel, &limits, self.with) {
+            Ok(pieces) => pieces,
+            Err(error) => {
+                return Answer::Refused { reason: Failure::Protocol, text: error.to_string() };
+            }
+        };
+        let mut queue = Queue { alone: VecDeque::new(), pieces, last: VecDeque::new() };
+        loop {
+            let batch = self.next_batch(&mut queue);
+            if batch.is_empty() {
+                return self.progress.answer(&queue.pieces);
+            }
+            let verdict = self.push(&batch).await;
+            if let Some(answer) = self.follow(verdict, batch, &mut queue, parcel) {
+                return answer;
+            }
+        }
+    }
+
+    /// The pieces of the next request; none when all is settled.
+    fn next_batch(&mut self, queue: &mut Queue) -> Vec<Piece> {
+        if let Some(piece) = queue.alone.pop_front() {
+            return vec![piece];
+        }
+        let most = if self.progress.alone { 1 } else { BATCH_MAX };
+        let room = usize::try_from(self.limits.burst_bytes).unwrap_or(usize::MAX);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < most
+            && let Some(piece) = self.next_piece(queue)
+        {
+            bytes += piece.bytes();
+            if bytes > room && !batch.is_empty() {
+                queue.pieces.put_back(piece);
+                break;
+            }
+            batch.push(piece);
+        }
+        if batch.is_empty() {
+            batch.extend(queue.last.pop_front());
+        }
+        batch
+    }
+
+    /// The next piece that can be sent.
+    fn next_piece(&mut self, queue: &mut Queue) -> Option<Piece> {
+        for piece in queue.pieces.by_ref() {
+            if piece.is_too_large {
+                self.progress.refuse(&piece, "a single stack is larger than the server takes");
+            } else if self.progress.is_broken(&piece) && !self.progress.is_settled(&piece) {
+                queue.last.push_back(piece);
+            } else if !self.progress.is_settled(&piece) {
+                return Some(piece);
+            }
+        }
+        None
+    }
+
+    /// Sends one request.
+    async fn push(&mut self, batch: &[Piece]) -> Verdict {
+        self.pace.take(batch.iter().map(Piece::bytes).sum()).await;
+        let body = request(batch).encode_to_vec();
+        let result = self.http.post(PATH, "application/proto", body.into()).await;
+        self.pace.answered();
+        match result {
+            Ok(Reply { status, retry_after, body, sent_bytes, .. }) => {
+                self.progress.sent(sent_bytes);
+                judge(status, retry_after, &body, batch.len())
+            }
+            Err(error) => {
+                Verdict::Later { reason: error.reason(), after: None, text: error.to_string() }
+            }
+        }
+    }
+
+    /// Does what the verdict on a request says. Gives the answer if that ends this attempt.
+    fn follow(
+        &mut self,
+        verdict: Verdict,
+        batch: Vec<Piece>,
+        queue: &mut Queue,
+        parcel: &Parcel,
+    ) -> Option<Answer> {
+        match verdict {
+            Verdict::Taken => batch.iter().for_each(|piece| self.progress.take(piece)),
+            Verdict::Failed(ids) => self.sort_out(&ids, batch, queue),
+            Verdict::Later { reason, after, text } => {
+                self.progress.alone = reason != Failure::Unreachable;
+                if reason == Failure::Throttled {
+                    self.pace.empty();
+                }
+                return Some(Answer::Later { reason, after, text });
+            }
+            Verdict::Refused(_) | Verdict::TooLarge(_) if batch.len() > 1 => {
+                queue.alone.extend(batch);
+            }
+            Verdict::Broken(text) => return self.come_again(&batch, text),
+            Verdict::Refused(text) => {
+                batch.iter().for_each(|piece| self.progress.refuse(piece, &text));
+                if is_outside_window(&text) {
+                    self.warn_of_window(&text);
+                    self.progress.refuse_rest(parcel, &text);
+                    return Some(self.progress.answer(&queue.pieces));
+                }
+            }
+            Verdict::TooLarge(text) => {
+                for piece in &batch {
+                    if !queue.pieces.halve(piece) {
+                        self.progress.refuse(piece, &text);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Comes again with what the server stumbles over, unless that is too often and it takes all others.
+    fn come_again(&mut self, batch: &[Piece], text: String) -> Option<Answer> {
+        if batch.iter().all(|piece| self.progress.breaks(piece)) {
+            return Some(Answer::Later { reason: Failure::Unavailable, after: None, text });
+        }
+        batch.iter().for_each(|piece| self.progress.refuse(piece, &text));
+        None
+    }
+
+    /// Takes what is not named as failed for delivered; the rest goes alone. Names that were not sent make all
+    /// of it doubtful.
+    fn sort_out(&mut self, ids: &[String], batch: Vec<Piece>, queue: &mut Queue) {
+        let is_ours = ids.iter().all(|id| batch.iter().any(|piece| piece.id == *id));
+        for piece in batch {
+            match is_ours && !ids.contains(&piece.id) {
+                true => self.progress.take(&piece),
+                false => queue.alone.push_back(piece),
+            }
+        }
+    }
+
+    /// Old windows are refused after a long outage, and all of them where a clock is wrong.
+    fn warn_of_window(&mut self, text: &str) {
+        if !self.has_warned_of_window {
+            tracing::warn!(
+                "Pyroscope takes no profiles of that time, and drops them: {text}; compare the clocks of this \
+                 machine and the server"
+            );
+            self.has_warned_of_window = true;
+        }
+    }
+}
+
+fn request(batch: &[Piece]) -> PushRequest {
+    let series = |piece: &Piece| RawProfileSeries {
+        labels: piece.labels.to_vec(),
+        samples: vec![RawSample { raw_profile: piece.raw.clone(), id: piece.id.clone() }],
+    };
+    PushRequest { series: batch.iter().map(series).collect() }
+}

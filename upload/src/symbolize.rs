@@ -1,0 +1,43 @@
+//! Who finds the names of functions: the agent, or the server by debug info that it is sent.
+
+use std::collections::HashSet;
+
+use profile::pprof::message as pb;
+use serde::Deserialize;
+
+use crate::parcel::text_at;
+
+/// Who finds the names of functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symbolize {
+    /// The agent: all frames are sent with the names that it has found.
+    #[default]
+    Agent,
+    /// The server: frames in files with a build id are sent as addresses. Those of the kernel, of JIT compilers and
+    /// in files without a build id keep the agent's names, because no server can find them.
+    Server,
+}
+
+/// Takes the names of frames away that lie in a file with a build id: servers name those that have none.
+pub(crate) fn leave_names_to_server(profile: &mut pb::Profile) {
+    let is_nameable = |mapping: &pb::Mapping| {
+        let name = text_at(profile, mapping.filename);
+        !text_at(profile, mapping.build_id).is_empty() && !name.starts_with('[')
+    };
+    let ids: HashSet<u64> =
+        profile.mapping.iter().filter(|mapping| is_nameable(mapping)).map(|m| m.id).collect();
+    for location in &mut profile.location {
+        if ids.contains(&location.mapping_id) {
+            location.line.clear();
+        }
+    }
+    for mapping in &mut profile.mapping {
+        if ids.contains(&mapping.id) {
+            mapping.has_functions = false;
+            mapping.has_filenames = false;
+            mapping.has_line_numbers = false;
+            mapping.has_inline_frames = false;
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! Parcels to Pyroscope: what arrives, and what becomes of them when the server does not do as it should.
+#![allow(clippy::unwrap_used)]
+
+mod made_up;
+mod pyroscope_server;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use made_up::{PERIOD, Window, now};
+use pyroscope_server::{Fault, Limits, Server};
+use upload::pyroscope::{Settings, Sink};
+use upload::{Answer, DebugInfo, Failure, Parcel, Symbolize};
+
+/// Settings for a server, as a config file would give them.
+fn settings(server: &Server) -> Settings {
+    let mut settings = Settings::default();
+    settings.connection.url = server.url();
+    settings.connection.timeout_seconds = 2.0;
+    settings
+}
+
+fn sink(server: &Server) -> Sink {
+    Sink::new(&settings(server), None).unwrap()
+}
+
+/// A window of this many processes, with 60, 30 and 10 samples in three functions each.
+fn window(processes: usize) -> Parcel {
+    let mut window = Window::new(now());
+    for process in 0..processes {
+        let executable = format!("app-{process:03}");
+        let labels = [("node", "n1"), ("comm", "worker"), ("executable", executable.as_str())];
+        for (function, count) in [("hot", 60), ("warm", 30), ("cold", 10)] {
+            window.call(&labels, function, count);
+        }
+    }
+    window.close()
+}
+
+/// Every profile is there, and once.
+fn assert_whole(server: &Server, processes: usize) {
+    let taken = server.taken();
+    let ids: BTreeSet<&str> = taken.iter().map(|taken| taken.id.as_str()).collect();
+    assert_eq!((taken.len(), ids.len()), (processes, processes), "twice or missing");
+    let cpu = server.cpu_by_function();
+    assert_eq!(cpu.len(), 3 * processes);
+    for ((service, function), nanoseconds) in cpu {
+        let count = match function.as_str() {
+            "hot" => 60,
+            "warm" => 30,
+            _ => 10,
+        };
+        assert_eq!(nanoseconds, count * PERIOD, "{service} {function}");
+    }
+}
+
+fn assert_delivered(answer: &Answer) {
+    assert!(matches!(answer, Answer::Delivered { bytes } if *bytes > 0), "{answer:?}");
+}
+
+fn reason(answer: &Answer) -> Option<Failure> {
+    match answer {
+        Answer::Later { reason, .. } | Answer::Refused { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_goes_in_comes_out_by_function_and_label() {
+    let server = Server::start();
+    let parcel = window(5);
+    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_whole(&server, 5);
+    let taken = &server.taken()[0];
+    assert_eq!(taken.labels["__name__"], "process_cpu");
+    assert_eq!(taken.labels["service_name"], "app-000");
+    assert_eq!((&*taken.labels["node"], &*taken.labels["comm"]), ("n1", "worker"));
+    let profile = &taken.profile;
+    let text = |place: i64| profile.string_table[place as usize].as_str();
+    let types: Vec<_> =
+        profile.sample_type.iter().map(|t| (text(t.r#type), text(t.unit))).collect();
+    assert_eq!(types, [("cpu", "nanoseconds")]);
+    let period = profile.period_type.unwrap();
+    assert_eq!((text(period.r#type), text(period.unit)), ("cpu", "nanoseconds"));
+    assert_eq!(profile.period, PERIOD);
+    assert_eq!(profile.time_nanos, parcel.profile.time_nanos);
+    let seen = server.seen();
+    assert_eq!(seen.len(), 1, "five series are one request");
+    assert_eq!(seen[0].headers["content-type"], "application/proto");
+    assert_eq!(seen[0].headers["content-encoding"], "gzip");
+}
+
+#[tokio::test]
+async fn a_thousand_and_one_processes_go_in_bounded_requests() {
+    let server = Server::start();
+    assert_delivered(&sink(&server).send(&window(1_001)).await);
+    assert_whole(&server, 1_001);
+    assert!(server.seen().iter().all(|seen| seen.profiles <= 64));
+}
+
+#[tokio::test]
+async fn sixteen_thousand_and_one_samples_are_two_profiles() {
+    let server = Server::start();
+    let mut window = Window::new(now());
+    let main = window.function("main");
+    for n in 0..16_001 {
+        let address = window.address("/usr/lib/libjit.so", "beef", 0x1000 + n);
+        window.sample(&[("comm", "jit")], &[address, main], 1);
+    }
+    assert_delivered(&sink(&server).send(&window.close()).await);
+    let taken = server.taken();
+    assert_eq!(taken.len(), 2);
+    let samples: usize = taken.iter().map(|taken| taken.profile.sample.len()).sum();
+    assert_eq!(samples, 16_001);
+    assert_eq!(server.cpu_by_function().len(), 16_001);
+    assert!(server.seen().iter().all(|seen| seen.status == 200));
+}
+
+#[tokio::test]
+async fn a_large_series_is_split_below_the_burst_that_the_server_counts() {
+    let server = Server::start();
+    let mut window = Window::new(now());
+    let long = "n".repeat(1_000);
+    for n in 0..5_000 {
+        window.call(&[("comm", "big")], &format!("{long}{n}"), 1);
+    }
+    assert_delivered(&sink(&server).send(&window.close()).await);
+    assert!(server.taken().len() > 2, "5 MB are more than two bursts");
+    assert_eq!(server.cpu_by_function().len(), 5_000);
+    assert!(server.seen().iter().all(|seen| seen.status == 200), "a profile came too fast");
+}
+
+#[tokio::test]
+async fn the_sink_keeps_to_the_servers_pace() {
+    let limits = Limits { bytes_per_second: 100_000.0, burst_bytes: 50_000.0, ..Limits::default() };
+    let server = Server::with(limits);
+    let mut settings = settings(&server);
+    settings.limits.bytes_per_second = 100_000;
+    settings.limits.burst_bytes = 50_000;
+    let mut sink = Sink::new(&settings, None).unwrap();
+    for _ in 0..4 {
+        assert_delivered(&sink.send(&window(64)).await);
+    }
+    let refused = server.seen().iter().filter(|seen| seen.status == 429).count();
+    assert_eq!(refused, 0);
+    assert_eq!(server.taken().len(), 4 * 64);
+}
+
+#[tokio::test]
+async fn thirty_one_labels_lose_the_least_important_and_the_answer_says_so() {
+    let server = Server::start();
+    let mut window = Window::new(now());
+    let names: Vec<String> = (0..30).map(|n| format!("user_{n:02}")).collect();
+    let mut labels = vec![("comm", "app"), ("cut", "user: no rows"), ("guessed", "fp")];
+    labels.extend(names.iter().map(|name| (name.as_str(), "v")));
+    window.call(&labels, "hot", 1);
+    let answer = sink(&server).send(&window.close()).await;
+    let Answer::Partly { rejected: 0, text, .. } = &answer else { panic!("{answer:?}") };
+    assert!(text.contains("5 labels"), "{text}");
+    let taken = server.taken();
+    assert_eq!(taken[0].labels.len(), 30, "with the two of the sample itself");
+    assert!(taken[0].labels.contains_key("comm") && !taken[0].labels.contains_key("user_29"));
+}
+
+#[tokio::test]
+async fn a_stack_too_deep_loses_its_root_and_says_so() {
+    let server = Server::start();
+    let mut window = Window::new(now());
+    let stack: Vec<u64> = (0..1_200).map(|n| window.function(&format!("f{n}"))).collect();
+    window.sample(&[("comm", "deep")], &stack, 7);
+    let answer = sink(&server).send(&window.close()).await;
+    let Answer::Partly { rejected: 0, text, .. } = &answer else { panic!("{answer:?}") };
+    assert!(text.contains("1 stacks were cut"), "{text}");
+    let taken = &server.taken()[0];
+    assert_eq!(taken.profile.sample[0].location_id.len(), 1_000);
+    assert_eq!(taken.labels["cut"], "user: deeper than 1000 frames");
+    let leaf = ("deep".to_owned(), "f0".to_owned());
+    assert_eq!(server.cpu_by_function()[&leaf], 7 * PERIOD, "the innermost frame is there");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_sample_goes_along_or_not() {
+    let server = Server::start();
+    let parcel = {
+        let mut window = Window::new(now());
+        window.call(&[("comm", "app"), ("thread", "t1"), ("guessed", "frame pointers")], "hot", 1);
+        window.call(&[("comm", "app"), ("thread", "t2")], "hot", 2);
+        window.close()
+    };
+    assert_delivered(&sink(&server).send(&parcel).await);
+    let guessed: Vec<_> =
+        server.taken().iter().map(|taken| taken.labels.get("guessed").cloned()).collect();
+    assert_eq!(guessed, [None, Some("frame pointers".to_owned())]);
+    assert!(server.taken().iter().all(|taken| !taken.labels.contains_key("thread")));
+
+    let server = Server::start();
+    let settings = Settings { sample_labels: false, ..settings(&server) };
+    assert_delivered(&Sink::new(&settings, None).unwrap().send(&parcel).await);
+    let taken = server.taken();
+    assert_eq!((taken.len(), taken[0].labels.contains_key("guessed")), (1, false));
+}
+
+#[tokio::test]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
+    let server = Server::start();
+    let after = |value: &str| vec![("retry-after", value.to_owned())];
+    server.misbehave([
+        Fault::Answer(429, after("7"), "slow down"),
+        Fault::Answer(429, Vec::new(), r#"{"code":"resource_exhausted","message":"rate limit"}"#),
+        Fault::Answer(503, Vec::new(), "<html>no backend</html>"),
+    ]);
+    let (mut sink, parcel) = (sink(&server), window(3));
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        match sink.send(&parcel).await {
+            Answer::Later { reason, after, .. } => answers.push((reason, after)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected = [
+        (Failure::Throttled, Some(Duration::from_secs(7))),
+        (Failure::Throttled, None),
+        (Failure::Unavailable, None),
+    ];
+    assert_eq!(answers, expected);
+    assert_delivered(&sink.send(&parcel).await);
+    assert_whole(&server, 3);
+}
+
+#[tokio::test]
+async fn of_a_request_that_failed_in_part_only_the_failed_series_is_sent_again() {
+    let server = Server::start();
+    server.misbehave([Fault::Profile(2, "internal", "try again")]);
+    assert_delivered(&sink(&server).send(&window(5)).await);
+    assert_whole(&server, 5);
+    let profiles: Vec<usize> = server.seen().iter().map(|seen| seen.profiles).collect();
+    assert_eq!(profiles, [5, 1]);
+}
+
+#[tokio::test]
+async fn a_series_that_is_refused_for_good_costs_only_itself() {
+    let server = Server::start();
+    let refuse = |place| Fault::Profile(place, "invalid_argument", "malformed");
+    server.misbehave([refuse(2), refuse(0)]);
+    let answer = sink(&server).send(&window(5)).await;
+    let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };
+    assert_eq!(*rejected, 100);
+    assert!(text.contains("malformed"), "{text}");
+    assert_eq!(server.taken().len(), 4);
+}
+
+#[tokio::test]
+async fn a_series_that_the_server_stumbles_over_holds_up_no_others_and_is_given_up() {
+    let server = Server::start();
+    server.stumble_over("app-002");
+    let (mut sink, parcel) = (sink(&server), window(100));
+    for _ in 0..9 {
+        assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Unavailable));
+    }
+    assert_eq!(server.taken().len(), 99, "the others did not wait");
+    let answer = sink.send(&parcel).await;
+    assert!(matches!(answer, Answer::Partly { rejected: 100, .. }), "{answer:?}");
+    assert_eq!(server.taken().len(), 99);
+}
+
+#[tokio::test]
+async fn a_retry_sends_only_what_is_missing() {
+    let server = Server::start();
+    let throttle = |place| Fault::Profile(place, "resource_exhausted", "push rate limit");
+    server.misbehave([throttle(1), throttle(0)]);
+    let (mut sink, parcel) = (sink(&server), window(5));
+    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Throttled));
+    assert_eq!(server.taken().len(), 4);
+    assert_delivered(&sink.send(&parcel).await);
+    assert_whole(&server, 5);
+    let profiles: Vec<usize> = server.seen().iter().map(|seen| seen.profiles).collect();
+    assert_eq!(profiles, [5, 1, 1]);
+}
+
+#[tokio::test]
+async fn where_no_answer_came_the_same_ids_are_sent_again() {
+    let server = Server::start();
+    server.misbehave([Fault::CutAfter]);
+    let (mut sink, parcel) = (sink(&server), window(3));
+    assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
+    let first: BTreeSet<String> = server.taken().into_iter().map(|taken| taken.id).collect();
+    assert_delivered(&sink.send(&parcel).await);
+    let all: BTreeSet<String> = server.taken().into_iter().map(|taken| taken.id).collect();
+    assert_eq!((first.len(), &first), (3, &all), "the server can tell that they came twice");
+}
+
+#[tokio::test]
+async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
+    let (server, parcel) = (Server::start(), window(3));
+    let ids = |server: &Server| -> BTreeSet<String> {
+        server.taken().into_iter().map(|taken| taken.id).collect()
+    };
+    assert_delivered(&sink(&server).send(&parcel).await);
+    let first = ids(&server);
+    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_eq!(ids(&server), first);
+    assert_delivered(&sink(&server).send(&window(3)).await);
+    assert_eq!(ids(&server).len(), 6);
+}
+
+#[tokio::test]
+async fn what_breaks_the_connection_is_tried_again() {
+    let server = Server::start();
+    server.misbehave([Fault::CutBefore, Fault::Hang]);
+    let (mut sink, parcel) = (sink(&server), window(2));
+    assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
+    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Timeout));
+    assert_delivered(&sink.send(&parcel).await);
+    assert_whole(&server, 2);
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_less_gets_smaller_profiles() {
+    let server = Server::start();
+    let too_large = || Fault::Answer(413, Vec::new(), "<html>too large</html>");
+    server.misbehave([too_large()]);
+    let parcel = window(1);
+    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_eq!(server.taken().len(), 2, "one series in two halves");
+    let total: i64 = server.cpu_by_function().values().sum();
+    assert_eq!(total, 100 * PERIOD);
+
+    let server = Server::start();
+    server.misbehave((0..9).map(|_| too_large()));
+    let answer = sink(&server).send(&parcel).await;
+    assert_eq!(reason(&answer), Some(Failure::Rejected), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_window_too_old_for_the_server_is_refused_once_and_not_series_by_series() {
+    let server = Server::start();
+    server.set_clock(2 * 3_600_000_000_000);
+    let answer = sink(&server).send(&window(40)).await;
+    let Answer::Refused { reason: Failure::Rejected, text } = &answer else { panic!("{answer:?}") };
+    assert!(text.contains("outside of ingestion window"), "{text}");
+    assert_eq!(server.seen().len(), 2, "all at once, then one alone to be sure");
+    assert!(server.taken().is_empty());
+}
+
+#[tokio::test]
+async fn without_its_tenant_or_its_path_nothing_is_given_up() {
+    let server = Server::start();
+    server.want_tenant();
+    let parcel = window(1);
+    assert_eq!(reason(&sink(&server).send(&parcel).await), Some(Failure::Unauthenticated));
+    let mut with_tenant = settings(&server);
+    with_tenant.connection.tenant = Some("team-a".into());
+    let mut wrong_path = with_tenant.clone();
+    wrong_path.connection.url.push_str("/elsewhere");
+    let answer = Sink::new(&wrong_path, None).unwrap().send(&parcel).await;
+    assert_eq!(reason(&answer), Some(Failure::Protocol), "{answer:?}");
+    assert_delivered(&Sink::new(&with_tenant, None).unwrap().send(&parcel).await);
+    assert_eq!(server.taken()[0].tenant, "team-a");
+}
+
+#[tokio::test]
+async fn a_parcel_without_cpu_time_is_refused() {
+    let server = Server::start();
+    let mut parcel = window(1);
+    parcel.profile.sample_type.truncate(1);
+    parcel.profile.sample.iter_mut().for_each(|sample| sample.value.truncate(1));
+    assert_eq!(reason(&sink(&server).send(&parcel).await), Some(Failure::Protocol));
+    assert!(server.seen().is_empty());
+}
+
+/// This program, which has debug info, under the build id of the functions in `made_up`.
+struct ThisProgram;
+
+impl DebugInfo for ThisProgram {
+    fn open(&self, build_id: &str) -> Option<File> {
+        let is_known = build_id == "a1b2c3d4e5f60718";
+        is_known.then(|| File::open(std::env::current_exe().unwrap()).unwrap())
+    }
+}
+
+/// Waits for something that happens beside the delivery.
+async fn wait_for(is_there: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_there() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it did not happen in a minute");
+}
+
+#[tokio::test]
+async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
+    let server = Server::start();
+    let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings, Some(&source)).unwrap();
+    assert_delivered(&sink.send(&window(1)).await);
+    let taken = &server.taken()[0].profile;
+    assert!(taken.location.iter().all(|location| location.line.is_empty() && location.address > 0));
+    assert!(taken.mapping.iter().all(|mapping| !mapping.has_functions));
+
+    let id = "a1b2c3d4e5f60718";
+    wait_for(|| server.files().get(id).is_some_and(|(is_finished, _)| *is_finished)).await;
+    let (_, bytes) = server.files().remove(id).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    assert!(object::Object::has_debug_symbols(&elf));
+    assert_delivered(&sink.send(&window(1)).await);
+    let asked = || {
+        let seen = server.seen();
+        seen.iter().filter(|seen| seen.path.ends_with("ShouldInitiateUpload")).count()
+    };
+    assert_eq!(asked(), 1, "once for each file");
+}
+
+#[tokio::test]
+async fn debug_info_stays_here_unless_it_is_asked_for() {
+    let server = Server::start();
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings(&server), Some(&source)).unwrap();
+    assert_delivered(&sink.send(&window(1)).await);
+    assert!(!server.taken()[0].profile.location[0].line.is_empty(), "with names");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(server.seen().iter().all(|seen| seen.path.ends_with("/Push")));
+}
+
+#[tokio::test]
+async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() {
+    let server = Server::start();
+    server.be_old();
+    let settings = Settings { debug_info: Some(true), ..settings(&server) };
+    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let mut sink = Sink::new(&settings, Some(&source)).unwrap();
+    for _ in 0..2 {
+        assert_delivered(&sink.send(&window(1)).await);
+    }
+    wait_for(|| server.seen().iter().any(|seen| seen.path.contains("debuginfo"))).await;
+    assert_delivered(&sink.send(&window(1)).await);
+    assert_eq!(server.taken().len(), 3);
+    assert!(server.files().is_empty());
+}
+
+#[test]
+fn settings_under_which_nothing_could_be_sent_are_refused() {
+    let check = |text: &str, expected: &str| {
+        let settings: Result<Settings, _> = serde_json::from_str(text);
+        let error = match settings {
+            Ok(settings) => Sink::new(&settings, None).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let error = error.unwrap_or_else(|| "fine".into());
+        assert!(error.contains(expected), "{text}: {error}");
+    };
+    let url = r#""url": "http://localhost:4040""#;
+    check(&format!("{{{url}}}"), "fine");
+    check(&format!(r#"{{{url}, "limits": {{"labels": 1}}}}"#), "limits.labels is 1");
+    check(&format!(r#"{{{url}, "limits": {{"burst_bytes": 0}}}}"#), "limits.burst_bytes is 0");
+    check(&format!(r#"{{{url}, "limit": {{}}}}"#), "unknown field `limit`");
+    check(&format!(r#"{{{url}, "limits": {{"label": 3}}}}"#), "unknown field `label`");
+    check("{}", "url");
+}
