@@ -349,6 +349,7 @@ async fn a_proxy_that_is_gone_is_told_by_its_name() {
         let gone = Connection { proxy: Some("http://127.0.0.1:1".into()), ..direct };
         let answer = send(&gone, protocol).await;
         assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
+        assert!(text(&answer).contains("the proxy http://127.0.0.1:1: "), "{answer:?}");
     }
 }
 
@@ -369,6 +370,7 @@ async fn another_kind_of_server_is_told_by_its_answer() {
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     assert!(text(&answer).contains("so it is"), "{answer:?}");
+    assert!(text(&answer).contains("feature-gates"), "{answer:?}");
     let server = Server::start(vec![Act::Http(200, vec![], b"hello".to_vec()), grpc(99)]).await;
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));

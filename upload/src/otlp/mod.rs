@@ -37,6 +37,8 @@ const EXPORT: &str = "/opentelemetry.proto.collector.profiles.v1development.Prof
 const PATH: &str = "/v1development/profiles";
 /// Largest request that can be asked for. Source: OTLP specification, "clients should not send more".
 const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// What most receivers need that do not know the service.
+const HINT: &str = "; an OpenTelemetry Collector needs --feature-gates=service.profilesSupport";
 /// Least time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -169,7 +171,8 @@ impl Sink {
                 self.parts.took(parcel, sent_bytes, rejected, &text);
             }
             Outcome::Not(Verdict::Later { reason, after, text }) => {
-                return Some(Answer::Later { reason, after, text });
+                let hint = if reason == Failure::Protocol { HINT } else { "" };
+                return Some(Answer::Later { reason, after, text: format!("{text}{hint}") });
             }
             Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
             Outcome::Not(Verdict::TooLarge { text }) => {

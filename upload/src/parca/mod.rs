@@ -19,7 +19,7 @@ use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
 use crate::parts::{Parts, request_limit, smaller};
-use crate::symbolize::Symbolize;
+pub use crate::symbolize::Symbolize;
 use crate::transport::{Compression, Connection, Grpc, Rules, Verdict, of_call};
 use crate::uploads::Uploads;
 use encode::Prepared;

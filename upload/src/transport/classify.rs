@@ -77,21 +77,35 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
+/// Texts of libraries that only say where they were.
+const NOISE: [&str; 7] = [
+    "client error (",
+    "connection error",
+    "dns error",
+    "error resolving DNS",
+    "error sending request",
+    "tcp connect error",
+    "tunnel error: failed to create underlying connection",
+];
+
 /// The causes of an error in one line, each said once.
 struct Causes<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = String::new();
-        // The outer ones only tell which library it was.
         let texts: Vec<String> = chain(self.0).map(ToString::to_string).collect();
-        for text in texts.iter().skip(usize::from(texts.len() > 1)) {
+        let is_noise = |text: &str| NOISE.iter().any(|noise| text.starts_with(noise));
+        let mut said = String::new();
+        for text in texts.iter().filter(|text| !is_noise(text)) {
             if !said.contains(text.as_str()) {
                 let comma = if said.is_empty() { "" } else { ": " };
                 write!(said, "{comma}{text}")?;
             }
         }
-        f.write_str(&said)
+        match (said.is_empty(), texts.last()) {
+            (true, Some(last)) => f.write_str(last),
+            _ => f.write_str(&said),
+        }
     }
 }
 

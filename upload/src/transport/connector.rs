@@ -22,7 +22,7 @@ use tower_service::Service;
 
 use super::classify::TransportError;
 use super::connection::shown;
-use super::proxy::shown_proxy;
+use super::proxy::shown_way;
 use crate::answer::Failure;
 
 /// Opens connections to one server.
@@ -74,10 +74,11 @@ impl Connector {
         if let Some(auth) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(auth.clone());
         }
-        tunnel.call(url.clone()).await.map(TokioIo::into_inner).map_err(|error| {
-            let way = format!("{} through the proxy {}", shown(url), shown_proxy(&proxy));
-            TransportError::of(&way, &error)
-        })
+        tunnel
+            .call(url.clone())
+            .await
+            .map(TokioIo::into_inner)
+            .map_err(|error| TransportError::of(&shown_way(url, Some(&proxy)), &error))
     }
 }
 

@@ -31,11 +31,11 @@ use tonic_prost::ProstDecoder;
 use tower_service::Service;
 
 use super::classify::TransportError;
-use super::connection::{Compression, Connection, shown};
+use super::connection::{Compression, Connection};
 use super::connector::Connector;
 use super::credentials::Credentials;
 use super::http::{AGENT, retry_after};
-use super::proxy::Proxies;
+use super::proxy::{Proxies, shown_way};
 use super::tls::TlsFiles;
 use super::verdict::{retry_info, shorten};
 use crate::StartError;
@@ -111,7 +111,9 @@ impl Grpc {
         let origin = connection.base()?;
         let limit = connection.time_limit()?;
         let proxies = Proxies::new(connection, |name| std::env::var(name).ok())?;
-        let mut connector = Connector::new(limit, proxies.on_the_way_to(&origin)?);
+        let proxy = proxies.on_the_way_to(&origin)?;
+        let shown = shown_way(&origin, proxy.as_ref());
+        let mut connector = Connector::new(limit, proxy);
         let mut tls = None;
         if origin.scheme_str() == Some("https") {
             let (files, config) = TlsFiles::new(&connection.tls, b"h2")?;
@@ -119,7 +121,7 @@ impl Grpc {
             tls = Some(files);
         }
         Ok(Self {
-            shown: shown(&origin),
+            shown,
             origin: without_slash(origin),
             limit,
             gzip: connection.compression == Compression::Gzip,

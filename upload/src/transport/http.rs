@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::classify::TransportError;
 use super::connection::{Compression, Connection, shown};
 use super::credentials::Credentials;
-use super::proxy::Proxies;
+use super::proxy::{Proxies, shown_way};
 use super::tls::{TlsFiles, trust_of_nobody, trust_of_others};
 use crate::StartError;
 use crate::answer::Failure;
@@ -28,7 +28,7 @@ pub(super) const AGENT: &str = concat!("everytick/", env!("CARGO_PKG_VERSION"));
 /// Largest answer, in bytes. Source: OTLP specification, "OTLP/HTTP Response".
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest wait that a server can ask for.
-const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Requests to one server. Nothing is connected before the first.
 pub(crate) struct Http {
@@ -90,7 +90,7 @@ impl Http {
         }
         Ok(Self {
             client: client(config, &proxies, &base)?,
-            shown: shown(&base),
+            shown: shown_way(&base, proxies.on_the_way_to(&base)?.as_ref()),
             base: base.to_string().trim_end_matches('/').to_owned(),
             limit,
             gzip: connection.compression == Compression::Gzip,

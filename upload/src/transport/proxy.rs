@@ -57,9 +57,12 @@ impl Proxies {
     }
 }
 
-/// A proxy as it may be shown.
-pub(super) fn shown_proxy(proxy: &Intercept) -> String {
-    shown(proxy.uri())
+/// A server and the proxy on the way to it, as they may be shown.
+pub(super) fn shown_way(url: &Uri, proxy: Option<&Intercept>) -> String {
+    match proxy {
+        Some(proxy) => format!("{} through the proxy {}", shown(url), shown(proxy.uri())),
+        None => shown(url),
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +81,7 @@ mod tests {
             Err(error) => return error.to_string(),
         };
         match proxies.on_the_way_to(&url.parse().unwrap()) {
-            Ok(Some(proxy)) => shown_proxy(&proxy),
+            Ok(Some(proxy)) => shown(proxy.uri()),
             Ok(None) => "none".to_owned(),
             Err(error) => error.to_string(),
         }

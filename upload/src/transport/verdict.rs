@@ -28,13 +28,11 @@ use prost::Message;
 use tonic::Code;
 
 use super::grpc::CallError;
-use super::http::Reply;
+use super::http::{AFTER_MAX, Reply};
 use crate::answer::Failure;
 
 /// Longest text of a server that is kept, in bytes.
 const TEXT_MAX: usize = 300;
-/// Longest wait that a server can ask for.
-const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
