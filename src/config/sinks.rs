@@ -36,7 +36,7 @@ pub(super) static TYPES: [Type; 4] = [
     Type { name: "parca", meaning: "A Parca server, by gRPC.", is_server: true, own: &PARCA },
     Type {
         name: "pyroscope",
-        meaning: "A Pyroscope server, by HTTP.",
+        meaning: "A Pyroscope server, by HTTP. To find names itself it must be 2.0 or newer, with `-symbolizer.enabled`.",
         is_server: true,
         own: &PYROSCOPE,
     },
@@ -222,7 +222,7 @@ pub(super) static CONNECTION: [Key; 15] = [
         "proxy",
         Kind::Proxy,
         Unset::Nothing,
-        "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY` and `$NO_PROXY` count",
+        "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY`, `$ALL_PROXY` and `$NO_PROXY` count",
     ),
     Key::new(
         "insecure",
@@ -232,19 +232,23 @@ pub(super) static CONNECTION: [Key; 15] = [
     ),
 ];
 
+const SYMBOLIZE: Key = Key::new(
+    "symbolize",
+    Kind::OneOf(&["agent", "server"]),
+    Unset::Is("agent"),
+    "who finds the names of functions; the server does so for files with a build id alone",
+);
+
+const DEBUG_INFO: Key = Key::new(
+    "debug_info",
+    Kind::Switch,
+    Unset::Depends("`true` if the server finds names, else `false`"),
+    "whether debug info is uploaded",
+);
+
 static PARCA: [Key; 3] = [
-    Key::new(
-        "symbolize",
-        Kind::OneOf(&["agent", "server"]),
-        Unset::Is("agent"),
-        "who finds the names of functions; the server does so for files with a build id alone",
-    ),
-    Key::new(
-        "debug_info",
-        Kind::Switch,
-        Unset::Depends("`true` if the server finds names, else `false`"),
-        "whether debug info is uploaded",
-    ),
+    SYMBOLIZE,
+    DEBUG_INFO,
     Key::new(
         "request_bytes_max",
         Kind::Bytes { from: REQUEST_BYTES_MIN, to: 60 << 20 },
@@ -263,22 +267,19 @@ const fn limit_bytes(path: &'static str, usual: &'static str, meaning: &'static 
 }
 
 const fn limit(path: &'static str, usual: &'static str, meaning: &'static str) -> Key {
-    Key::new(path, Kind::Whole { from: 1, to: 1_000_000_000 }, Unset::Is(usual), meaning)
+    // One label would be the name of the profile.
+    Key::new(path, Kind::Whole { from: 2, to: 1_000_000_000 }, Unset::Is(usual), meaning)
 }
 
-static PYROSCOPE: [Key; 8] = [
+static PYROSCOPE: [Key; 9] = [
     Key::new(
         "sample_labels",
         Kind::Switch,
         Unset::Is("true"),
         "whether `cut` and `guessed` are sent along, of which the server makes series of their own",
     ),
-    Key::new(
-        "debug_info",
-        Kind::Switch,
-        Unset::Is("false"),
-        "whether debug info is uploaded; the server must be 2.0 or newer",
-    ),
+    SYMBOLIZE,
+    DEBUG_INFO,
     limit_bytes(
         "limits.profile_bytes",
         "4MiB",
