@@ -341,11 +341,7 @@ async fn better_debug_info_that_turns_up_later_is_sent_by_force() {
     std::fs::remove_file(&path).unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
     assert_delivered(&sink.send(&window(1, 1, 4)).await);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(3601)).await;
-    tokio::time::resume();
-    assert_delivered(&sink.send(&window(2, 1, 4)).await);
-    until("the better one is finished", || store.lock().unwrap().finished.len() == 2).await;
+    until_finished(&mut sink, &store, 3601, 2).await;
     let force: Vec<bool> = server
         .bodies(&format!("{SERVICE}{INITIATE}"))
         .iter()
@@ -355,20 +351,20 @@ async fn better_debug_info_that_turns_up_later_is_sent_by_force() {
     assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
 }
 
-/// Lets time pass, until an upload that failed is due again.
-async fn five_minutes() {
+/// Lets time pass: after five minutes what failed is due again, after an hour what may be better.
+async fn pass(seconds: u64) {
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(301)).await;
+    tokio::time::advance(Duration::from_secs(seconds)).await;
     tokio::time::resume();
 }
 
-/// Sends windows, five minutes apart, until an upload is finished.
-async fn until_finished(sink: &mut Sink, store: &Mutex<Store>) {
+/// Sends windows, so many seconds apart, until so many uploads are finished.
+async fn until_finished(sink: &mut Sink, store: &Mutex<Store>, seconds: u64, uploads: usize) {
     for number in 10..40 {
-        five_minutes().await;
+        pass(seconds).await;
         assert_delivered(&sink.send(&window(number, 1, 4)).await);
         for _ in 0..50 {
-            if !store.lock().unwrap().finished.is_empty() {
+            if store.lock().unwrap().finished.len() == uploads {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -400,7 +396,7 @@ async fn an_upload_that_fails_is_not_finished_and_comes_again() {
         assert!(store.lock().unwrap().finished.is_empty(), "{method}");
         assert_delivered(&sink.send(&window(1, 1, 4)).await);
         assert_eq!(calls(&server).last().map(String::as_str), Some(method), "not again at once");
-        until_finished(&mut sink, &store).await;
+        until_finished(&mut sink, &store, 301, 1).await;
         assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
     }
 }
@@ -413,7 +409,7 @@ async fn an_upload_that_another_agent_makes_is_asked_for_later() {
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
     until("it is asked", || calls(&server) == [SHOULD]).await;
     store.lock().unwrap().no = None;
-    until_finished(&mut sink, &store).await;
+    until_finished(&mut sink, &store, 301, 1).await;
 }
 
 #[tokio::test]
@@ -432,7 +428,7 @@ async fn what_the_server_refuses_for_good_is_not_offered_again() {
         until("it is refused", || calls(&server).len() == 2).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         for number in 1..3 {
-            five_minutes().await;
+            pass(301).await;
             assert_delivered(&sink.send(&window(number, 1, 4)).await);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
