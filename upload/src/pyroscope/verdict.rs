@@ -94,13 +94,14 @@ fn later(status: u16, code: &str) -> Option<Failure> {
         ("unavailable" | "unknown" | "internal" | "data_loss" | "aborted" | "canceled", _) => {
             Failure::Unavailable
         }
-        // Another server than ours, or a wrong path: that is no word on the profile.
+        // Another service: that is no word on the profile.
         ("unimplemented", _) => Failure::Protocol,
         ("", 429) => Failure::Throttled,
         ("", 401 | 403 | 407) => Failure::Unauthenticated,
         ("", 408 | 504) => Failure::Timeout,
         ("", 500..) => Failure::Unavailable,
-        ("", 300..=399 | 404 | 405 | 415) => Failure::Protocol,
+        // Who speaks another protocol has not read the profile, and cannot refuse it for good.
+        ("", _) => Failure::Protocol,
         _ => return None,
     })
 }
@@ -162,8 +163,7 @@ mod tests {
         check(504, b"", Some(Failure::Timeout));
         check(404, b"404 page not found", Some(Failure::Protocol));
         check(302, b"", Some(Failure::Protocol));
-        check(400, b"bad request", None);
-        check(422, b"", None);
+        check(400, b"<html>bad request</html>", Some(Failure::Protocol));
     }
 
     #[test]
