@@ -12,6 +12,7 @@ mod connector;
 mod credentials;
 mod grpc;
 mod http;
+mod lane;
 mod proxy;
 mod tls;
 mod verdict;
