@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use everytick::config::{self, Config, ConfigError, Flags, LogFormat};
@@ -337,6 +338,12 @@ fn a_sink_switches_the_store_off_unless_it_is_asked_for() {
 }
 
 #[test]
+fn a_store_that_is_off_leaves_its_directory_to_a_sink() {
+    let config = good("[sinks.a]\ntype = \"file\"\ndirectory = \"/var/lib/everytick/store\"\n");
+    assert!(!config.store.enabled, "or the two would be refused");
+}
+
+#[test]
 fn variables_set_keys_of_sinks_and_make_new_ones() {
     let variables = [
         ("EVERYTICK_SINKS_MAIN_URL", "http://other:7070"),
@@ -353,6 +360,39 @@ fn variables_set_keys_of_sinks_and_make_new_ones() {
     assert_eq!(config.agent.labels["zone"], "a");
     let shown = config.in_force();
     assert!(shown.contains("url = \"http://other:7070\""), "{shown}");
+}
+
+#[test]
+fn opentelemetrys_variables_give_what_a_sink_for_it_does_not_set() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4318"),
+        ("OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT", "http://collector:4318/own"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=hunter2"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+        ("OTEL_SERVICE_NAME", "x"),
+    ];
+    let shown = |text: &str| load(text, &variables, &Flags::default()).unwrap().in_force();
+    let all = shown("[sinks.otel]\ntype = \"otlp\"\n");
+    for line in [
+        "url = \"http://collector:4318\"",
+        "path = \"/own\"",
+        "timeout_seconds = 2.5",
+        "headers = { x-team = \"(not shown)\" }",
+    ] {
+        let found = all.lines().find(|shown| shown.starts_with(line));
+        assert!(found.is_some_and(|line| line.contains(" # OTEL_EXPORTER_OTLP_")), "{line} {all}");
+    }
+    assert!(all.contains(" # OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT"), "{all}");
+    assert!(!all.contains("/ca.pem"), "nothing is encrypted: {all}");
+
+    let own = shown("[sinks.otel]\ntype = \"otlp\"\nurl = \"https://mine\"\ntimeout_seconds = 1\n");
+    assert!(
+        own.contains("url = \"https://mine\"") && own.contains("timeout_seconds = 1.0"),
+        "{own}"
+    );
+    assert!(own.contains("path = \"/v1development/profiles\""), "theirs is of their server: {own}");
+    assert!(!shown(SINK).contains("OTEL"), "of no concern to others");
 }
 
 #[test]
@@ -395,7 +435,7 @@ fn checking_looks_whether_files_can_be_read_and_shows_no_secret() {
 
     let error = config::check(&flags, []).unwrap_err();
     let parent = place.path().to_str().unwrap();
-    expect!["DIR/everytick.toml:1:8: [sinks.main]: unknown variant `parca`, expected `file`"]
+    expect!["DIR/everytick.toml:6:1: `sinks.main.header_files` names DIR/other, which cannot be read: No such file or directory (os error 2); put it there and make it readable"]
         .assert_eq(&error.to_string().replace(parent, "DIR"));
 
     std::fs::write(path("other"), "hunter2").unwrap();
@@ -457,4 +497,37 @@ fn a_file_with_bytes_changed_is_taken_or_refused() {
         let text = String::from_utf8_lossy(&bytes);
         let _ = load(&text, &[], &Flags::default());
     }
+}
+
+#[test]
+fn the_command_shows_what_is_in_force_or_all_that_is_wrong() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("everytick.toml");
+    let check = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everytick"));
+        command.args(["agent", "--check-config", "-F", "99", "--config"]).arg(&path);
+        let output = command.env_clear().env("EVERYTICK_AGENT_MAX_CPU", "0.5").output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, shown) = check("[agent]\nwindow = \"1m\"\n");
+    assert_eq!(code, Some(0), "{shown}");
+    for (line, origin) in [
+        ("frequency = 99", "--frequency"),
+        ("max_cpu = 0.5", "EVERYTICK_AGENT_MAX_CPU"),
+        ("window = \"1m\"", "everytick.toml:2:1"),
+    ] {
+        let found = shown.lines().find(|shown| shown.starts_with(line));
+        assert!(found.is_some_and(|found| found.ends_with(origin)), "{line}: {shown}");
+    }
+    let (code, said) = check("[agent]\nwindow = 10\nnod = \"x\"\n");
+    assert_eq!(code, Some(1), "{said}");
+    let sentences: Vec<&str> = said.lines().collect();
+    assert_eq!(sentences.len(), 2, "{said}");
+    assert!(
+        sentences[0]
+            .ends_with("everytick.toml:2:1: `agent.window` is 10; add a unit, as in \"10s\"")
+    );
+    assert!(sentences[1].ends_with(":3:1: unknown key `nod` in [agent]; did you mean `node`?"));
 }

@@ -1,4 +1,4 @@
-//! What `deploy/` promises: an image that holds all it needs and is the same each time.
+//! What `deploy/` promises: an image that holds all it needs and is the same each time; a configuration that is right.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -54,4 +54,25 @@ fn the_image_is_the_same_each_time_and_holds_all_that_the_program_needs() {
     let entry = config["config"]["Entrypoint"][0].as_str().unwrap();
     let version = succeeded(Command::new("chroot").arg(&root).args([entry, "--version"]));
     assert_eq!(version, format!("everytick {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// A block of text in the manifest, without its indentation.
+fn block(manifest: &str, key: &str) -> String {
+    let (_, rest) = manifest.split_once(&format!("{key}: |\n")).unwrap();
+    let is_inside = |line: &&str| line.is_empty() || line.starts_with("    ");
+    rest.lines().take_while(is_inside).map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+#[test]
+fn the_manifests_configuration_is_right() {
+    let place = directory();
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/daemonset.yaml"))
+            .unwrap();
+    let text = block(&manifest, "everytick.toml");
+    assert!(text.contains("listen = \"0.0.0.0:7171\"") && manifest.contains("containerPort: 7171"));
+    let file = place.path().join("everytick.toml");
+    fs::write(&file, text).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_everytick"));
+    succeeded(agent.args(["agent", "--check-config", "--config"]).arg(&file));
 }

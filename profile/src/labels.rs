@@ -210,7 +210,7 @@ host's `/sys/fs/cgroup` is mounted, it finds out where that is, and gives whole 
 the `..`, and what is there of uid and id is found all the same.
 
 A process that exits before its cgroup can be read has its parent's, unless the kernel says that the two differ; if the parent's is not known
-either, it has none of these labels. Both are counted.
+either, it has none of these labels. Both are counted, in `everytick_process_labels_total`.
 ";
 
     fn document() -> String {

@@ -5,6 +5,7 @@
 //! ```
 //! It samples the whole machine. What can change while it runs changes between two windows: [`Settings`] says what.
 
+mod debug_files;
 mod pace;
 mod publisher;
 mod signals;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use profile::Labels;
-use upload::StartError;
 use upload::delivery::{self, Delivery};
 use upload::pages::{Pages, PagesError};
+use upload::{DebugInfo, StartError};
 
 use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
 use crate::kernel::{self, LoadError, online_cpus};
 use crate::session::{ClosedWindow, Scan, Session};
 use crate::tables::{Cache, CacheError};
+use debug_files::DebugFiles;
 use pace::Pacer;
 use publisher::{Job, Publisher};
 use signals::{Signal, Signals};
@@ -138,7 +140,9 @@ impl Agent {
         let memory = settings.limits.memory;
         let shares = Shares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
         let cache = settings.cache.as_deref().map(Cache::open).transpose()?;
-        let delivery = Arc::new(Delivery::start(&settings.delivery, None)?);
+        let files = Arc::new(DebugFiles::default());
+        let debug_info: Arc<dyn DebugInfo> = files.clone();
+        let delivery = Arc::new(Delivery::start(&settings.delivery, Some(debug_info))?);
         let status = Arc::new(Status::new(Arc::clone(&delivery), settings.limits, settings.window));
         let pages = match settings.listen {
             Some(address) => Some(Pages::start(address, status::answer(&status))?),
@@ -154,8 +158,13 @@ impl Agent {
             ..settings.sampler.clone()
         };
         let session = Session::start(program, sampler, Scan::All, shares.session, cache, None)?;
-        let publisher =
-            Publisher::spawn(program, shares.names, Arc::clone(&delivery), Arc::clone(&status))?;
+        let publisher = Publisher::spawn(
+            program,
+            shares.names,
+            Arc::clone(&delivery),
+            files,
+            Arc::clone(&status),
+        )?;
         let ladder = Ladder::new(settings.limits, settings.frequency, cpus);
         let pacer = Pacer::new(ladder.step());
         let verdict = Verdict::at(ladder.step());
@@ -187,6 +196,11 @@ impl Agent {
 
     /// Judges the window that is filled, ends it, and gives it away.
     fn end_window(&mut self) {
+        if self.publisher.is_busy() {
+            return tracing::warn!(
+                "the window goes on: the one before waits to be named or written"
+            );
+        }
         let wall = self.begun.elapsed();
         let sampler = self.session.lost_and_cost().map(|(_, cost)| cost.total).unwrap_or_default();
         let spent = self.meter.measure(sampler, self.map_bytes);
@@ -222,7 +236,7 @@ impl Agent {
             labels: self.settings.labels.clone(),
         };
         if !self.publisher.give(job) {
-            self.status.lost_waiting();
+            self.status.lost_dead();
         }
     }
 
@@ -250,7 +264,7 @@ impl Agent {
                 let pace = words_of_pace(&closed, verdict.step);
                 let (series_max, labels) = (settings.series_max, settings.labels);
                 if !publisher.give(Job { closed, verdict, pace, series_max, labels }) {
-                    status.lost_waiting();
+                    status.lost_dead();
                 }
             }
             Err(error) => tracing::error!("the last window is lost: {error}"),

@@ -1,10 +1,11 @@
 //! Stations 5 and 6 of the agent: closed windows get their names and are given to be delivered, one after the other.
 //!
-//! It has a thread of its own: names may take seconds and a disk may be slow, and neither may keep the next window from
-//! being cut. Windows wait in a queue of one; what does not fit is lost, and counted.
+//! It has a thread of its own: names may take seconds and a disk may be slow, and neither may keep the sampling waiting. One
+//! window waits at most; while one does, the next is not cut and goes on being filled, up to its bound of memory.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
@@ -13,6 +14,7 @@ use profile::{Labels, Merged, Profile};
 use upload::Parcel;
 use upload::delivery::Delivery;
 
+use super::debug_files::DebugFiles;
 use super::status::{DEFECT, Fate, Status};
 use crate::budget::Verdict;
 use crate::labels;
@@ -35,6 +37,8 @@ pub(super) struct Job {
 /// The thread that publishes windows.
 pub(super) struct Publisher {
     jobs: SyncSender<Job>,
+    /// A window waits.
+    is_waiting: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -44,21 +48,30 @@ impl Publisher {
         program: &str,
         names: NameLimits,
         delivery: Arc<Delivery>,
+        files: Arc<DebugFiles>,
         status: Arc<Status>,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(1);
         let namer = Namer::new(program, names);
+        let is_waiting = Arc::new(AtomicBool::new(false));
+        let waits = Arc::clone(&is_waiting);
         let publish = move || {
             let _told = Told(Arc::clone(&status));
-            work(&queue, namer, &delivery, &status);
+            work(&queue, &waits, namer, &delivery, &files, &status);
         };
         let thread = thread::Builder::new().name("publisher".into()).spawn(publish)?;
-        Ok(Self { jobs, thread })
+        Ok(Self { jobs, is_waiting, thread })
     }
 
-    /// Takes a window; says no when one is waiting already.
+    /// Whether a window waits already.
+    pub fn is_busy(&self) -> bool {
+        self.is_waiting.load(Ordering::Acquire)
+    }
+
+    /// Takes a window, and waits for room if one waits already; says no if it has died.
     pub fn give(&self, job: Job) -> bool {
-        self.jobs.try_send(job).is_ok()
+        self.is_waiting.store(true, Ordering::Release);
+        self.jobs.send(job).is_ok()
     }
 
     /// Waits until every window is published.
@@ -77,9 +90,18 @@ impl Drop for Told {
     }
 }
 
-fn work(queue: &Receiver<Job>, mut namer: Namer, delivery: &Delivery, status: &Status) {
+fn work(
+    queue: &Receiver<Job>,
+    is_waiting: &AtomicBool,
+    mut namer: Namer,
+    delivery: &Delivery,
+    files: &DebugFiles,
+    status: &Status,
+) {
     for job in queue {
+        is_waiting.store(false, Ordering::Release);
         let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
+        files.learn(&job.closed.executables);
         let (fate, published) = publish(job, &mut namer, delivery);
         status.published(fate, published, end, namer.usage());
     }

@@ -27,7 +27,7 @@ pub(super) enum Fate {
 }
 
 /// Reasons for which windows are lost before delivery sees them.
-pub(super) const WAITING: &str = "publisher busy";
+const DEAD: &str = "publisher died";
 pub(super) const DEFECT: &str = "ledger does not close";
 
 /// The agent's own figures.
@@ -50,7 +50,7 @@ impl Status {
     pub fn new(delivery: Arc<Delivery>, limits: Limits, period: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
-        snapshot.windows.lost.extend([(WAITING, 0), (DEFECT, 0)]);
+        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0)]);
         let (started, sampling, window) = (Instant::now(), None, None);
         let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
         let this = Self { kept: Mutex::new(kept), delivery, is_stopping: AtomicBool::new(false) };
@@ -105,9 +105,9 @@ impl Status {
         snapshot.series.merged_samples += published.merged.samples;
     }
 
-    /// Learns that a window found the publisher busy.
-    pub fn lost_waiting(&self) {
-        *self.kept().snapshot.windows.lost.entry(WAITING).or_default() += 1;
+    /// Learns that a window found no publisher.
+    pub fn lost_dead(&self) {
+        *self.kept().snapshot.windows.lost.entry(DEAD).or_default() += 1;
     }
 
     /// Learns that the publisher has ended.

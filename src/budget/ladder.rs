@@ -73,6 +73,8 @@ impl fmt::Display for Verdict {
 const DEPTHS: [u32; 2] = [64, 16];
 /// Time for which unused budget is kept for later.
 const CREDIT: Duration = Duration::from_secs(10);
+/// The same at the start, when the tables of all that runs are read once.
+const CREDIT_AT_START: Duration = Duration::from_secs(60);
 /// Going up is tried after so many windows with room, and after twice as many each time that it was in vain.
 const PATIENCE: u32 = 3;
 const PATIENCE_MAX: u32 = 96;
@@ -101,7 +103,8 @@ impl Ladder {
     /// Begins at the full pace. `cpus`: of the machine.
     pub fn new(limits: Limits, frequency: u32, cpus: u32) -> Self {
         let steps = steps(frequency);
-        let (debt, calm, patience, since_up) = (0.0, 0, PATIENCE, PATIENCE_MAX);
+        let (calm, patience, since_up) = (0, PATIENCE, PATIENCE_MAX);
+        let debt = -limits.cpu_percent / 100.0 * f64::from(cpus) * CREDIT_AT_START.as_secs_f64();
         Self { limits, steps, at: 0, cpus, debt, calm, patience, since_up }
     }
 
@@ -127,7 +130,9 @@ impl Ladder {
         let seconds = wall.as_secs_f64().max(1e-3);
         let allowed = self.limits.cpu_percent / 100.0 * f64::from(self.cpus);
         let used = spent.cpu.as_secs_f64();
-        self.debt = (self.debt + used - allowed * seconds).max(-allowed * CREDIT.as_secs_f64());
+        // What is left of the credit of the start is used up, and not filled again.
+        let credit = (-self.debt).max(allowed * CREDIT.as_secs_f64());
+        self.debt = (self.debt + used - allowed * seconds).max(-credit);
         let share = used / seconds / allowed;
         let before = self.at;
         let memory = spent.memory as f64 / self.limits.memory as f64;

@@ -1,6 +1,6 @@
 //! `everytick agent`: from the configuration to the agent that goes by it.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
@@ -28,7 +28,8 @@ const STORE: &str = "store";
 pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
     let load = || -> Result<Config> { Ok(Config::load(&arguments.flags, std::env::vars_os())?) };
     if arguments.check_config {
-        terminal::line(config::check(&arguments.flags, std::env::vars_os())?.trim_end());
+        let in_force = config::check(&arguments.flags, std::env::vars_os())?;
+        io::stdout().lock().write_all(in_force.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut current = load()?;

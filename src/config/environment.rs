@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::error::{Origin, Problem, Problems};
 use super::given::{Raw, cut};
 use super::layers::{Entry, Layers};
+use super::otel;
 use super::schema::{self, Key};
 use super::sinks;
 use super::suggest::closest;
@@ -23,6 +24,8 @@ pub(super) struct Variables {
     settings: Vec<(String, String)>,
     /// The machine's name as Kubernetes tells it.
     pub node: Option<String>,
+    /// Those of OpenTelemetry's exporter, by their whole names.
+    pub otel: Vec<(String, String)>,
 }
 
 impl Variables {
@@ -41,6 +44,9 @@ impl Variables {
                 (Some(_), Err(_)) => problems.push(Problem::VariableNotUtf8 { name }),
                 (None, Ok(value)) if name == "NODE_NAME" && !value.is_empty() => {
                     variables.node = Some(value);
+                }
+                (None, Ok(value)) if name.starts_with(otel::PREFIX) && !value.trim().is_empty() => {
+                    variables.otel.push((name, value));
                 }
                 _ => {}
             }

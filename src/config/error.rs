@@ -140,6 +140,12 @@ pub enum Problem {
         /// Its name.
         name: String,
     },
+    /// A variable of OpenTelemetry that cannot be followed.
+    #[error("{text}")]
+    OpenTelemetry {
+        /// Its name, why, and the next step.
+        text: String,
+    },
     /// A key with a value that it does not take.
     #[error("{}{what} is {found}; {give}", place(.at))]
     Value {

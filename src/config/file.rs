@@ -90,7 +90,8 @@ impl Text {
                 false => ("a text without quotes", "write it as in node = \"web-1\"".into()),
             };
         }
-        if rest.starts_with(':') {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        if rest.starts_with(':') || before.ends_with(':') {
             return ("a key with a colon", "write key = value, as this is not YAML".into());
         }
         (message, "see https://toml.io for how it is written".into())
@@ -255,10 +256,13 @@ fn unknown_section(text: &Text, name: &str, at: Range<usize>, value: &DeValue<'_
     Problem::UnknownSection { at, name: cut(name), help }
 }
 
-/// Says where a file of secrets or certificates is that cannot be read.
+/// Says why a file of secrets or certificates cannot be read.
 pub(super) fn unreadable(path: &str) -> Option<String> {
-    match File::open(path) {
-        Ok(_) => None,
+    // Opening a pipe would wait for somebody who writes.
+    match fs::metadata(path).and_then(|found| found.is_file().then(|| File::open(path)).transpose())
+    {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("it is not a file".to_owned()),
         Err(error) => Some(error.to_string()),
     }
 }

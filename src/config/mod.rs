@@ -17,6 +17,8 @@ mod given;
 mod kind;
 mod layers;
 mod manual;
+mod one_sink;
+mod otel;
 mod range;
 mod report;
 mod schema;
@@ -122,7 +124,8 @@ impl Config {
             Some(node) => (node.clone(), Origin::Environment("NODE_NAME".into())),
             None => (host.to_owned(), Origin::Default),
         };
-        let settled = settle::settle(&layers, &Machine { node }, &mut problems);
+        let settled =
+            settle::settle(&layers, &Machine { node, otel: variables.otel.clone() }, &mut problems);
         sections::check(&settled, &mut problems);
         Ok(Self::build(problems.or(settled)?)?)
     }

@@ -129,7 +129,10 @@ pub(super) fn check(settled: &[Settled], problems: &mut Problems) {
 /// Each bounded directory is tidied by its owner, who would delete what is another's.
 fn one_directory_each(settled: &[Settled], problems: &mut Problems) {
     let mut seen: Vec<(String, &Setting)> = Vec::new();
-    for section in settled {
+    let is_off = |section: &Settled| {
+        section.get("enabled").is_some_and(|enabled| enabled.value.as_bool() == Some(false))
+    };
+    for section in settled.iter().filter(|section| !is_off(section)) {
         for name in ["directory", "cache_dir"] {
             let Some(setting) = section.get(name).filter(|setting| place(setting) != Some(OFF))
             else {

@@ -2,13 +2,13 @@
 
 use toml::{Table, Value};
 
-use super::environment::variable_of_sink;
 use super::error::{Origin, Problem, Problems};
 use super::file::{self, Text};
-use super::given::{Raw, cut};
+use super::given::Raw;
 use super::kind::{Bad, Kind};
-use super::layers::{Entry, Layers, SinkLayers};
-use super::schema::{self, Key, SECTIONS, Unset};
+use super::layers::{Entry, Layers};
+use super::one_sink::OneSink;
+use super::schema::{Key, SECTIONS, Unset};
 use super::sinks;
 use super::units;
 
@@ -35,6 +35,8 @@ pub(super) struct Settled {
 pub(super) struct Machine {
     /// Its name and who says so.
     pub node: (String, Origin),
+    /// Variables of OpenTelemetry.
+    pub otel: Vec<(String, String)>,
 }
 
 impl Settled {
@@ -87,7 +89,7 @@ fn descend<'a>(table: &'a mut Table, names: &[&str]) -> Option<&'a mut Table> {
 }
 
 /// What the names of sinks' sections begin with.
-const SINK: &str = "sinks.";
+pub(super) const SINK: &str = "sinks.";
 
 /// Settles every section.
 pub(super) fn settle(
@@ -110,7 +112,9 @@ pub(super) fn settle(
         return settled;
     }
     let of_sinks = layers.sinks.iter();
-    settled.extend(of_sinks.filter_map(|(name, of)| sink(name, of, layers.text, problems)));
+    let of_sinks =
+        of_sinks.map(|(name, of)| OneSink { name, layers: of, text: layers.text, machine });
+    settled.extend(of_sinks.filter_map(|sink| sink.settle(problems)));
     settled
 }
 
@@ -137,7 +141,7 @@ fn fixed(
 }
 
 /// Reads everything that was set of a key, so that each mistake is told, and gives the strongest.
-fn strongest(
+pub(super) fn strongest(
     key: &'static Key,
     path: &str,
     entries: &[Entry<'_>],
@@ -171,121 +175,11 @@ fn problem(path: &str, origin: &Origin, text: Option<&Text>, bad: Bad) -> Proble
     Problem::Value { at, what, found: bad.found, give: bad.give }
 }
 
-fn unset(key: &'static Key) -> Option<Setting> {
+/// Gives what holds when nobody has set a key.
+pub(super) fn unset(key: &'static Key) -> Option<Setting> {
     let Unset::Is(text) = key.unset else { return None };
     let value = key.kind.read(Raw::Text(text)).ok()?;
     Some(Setting { key, value, origin: Origin::Default })
-}
-
-fn sink(
-    name: &str,
-    layers: &SinkLayers<'_>,
-    text: Option<&Text>,
-    problems: &mut Problems,
-) -> Option<Settled> {
-    if let Some(refusal) = sinks::name_problem(name) {
-        problems.push(Problem::Refused { at: layers.at.clone(), text: refusal });
-        return None;
-    }
-    let settings = of_type(name, layers, text, problems)?;
-    let settled = Settled { name: format!("{SINK}{name}"), at: layers.at.clone(), settings };
-    sinks::check(&settled, problems);
-    Some(settled)
-}
-
-fn of_type(
-    name: &str,
-    layers: &SinkLayers<'_>,
-    text: Option<&Text>,
-    problems: &mut Problems,
-) -> Option<Vec<Setting>> {
-    let entries = |key: &Key| layers.entries.get(key.path).map(Vec::as_slice).unwrap_or_default();
-    let path = |key: &Key| format!("{SINK}{name}.{}", key.path);
-    let key = &sinks::TYPE;
-    let Some(setting) = strongest(key, &path(key), entries(key), text, problems) else {
-        if entries(key).is_empty() {
-            problems.push(missing(name, layers, key));
-        }
-        return None;
-    };
-    let of = sinks::of(setting.value.as_str()?)?;
-    unknown_keys(name, layers, of, problems);
-    let mut settings = vec![setting];
-    for key in of.keys() {
-        let found = strongest(key, &path(key), entries(key), text, problems).or_else(|| unset(key));
-        if found.is_none() && entries(key).is_empty() && matches!(key.unset, Unset::Missing(_)) {
-            problems.push(missing(name, layers, key));
-        }
-        settings.extend(found);
-    }
-    Some(settings)
-}
-
-/// Says how to set what a sink must have.
-fn missing(sink: &str, layers: &SinkLayers<'_>, key: &'static Key) -> Problem {
-    let example = match key.unset {
-        // Whoever names a sink after its type has told it.
-        Unset::Missing(_) if key.path == sinks::TYPE.path && sinks::NAMES.contains(&sink) => {
-            format!("\"{sink}\"")
-        }
-        Unset::Missing(example) => example.to_owned(),
-        _ => "...".to_owned(),
-    };
-    let step = match layers.at {
-        Origin::File { .. } => format!("write {} = {example}", key.path),
-        _ => {
-            let example = example.replace('"', "");
-            format!("set {} to {example}", variable_of_sink(sink, key.path))
-        }
-    };
-    Problem::MissingKey { at: layers.at.clone(), sink: sink.to_owned(), key: key.path, step }
-}
-
-fn unknown_keys(
-    name: &str,
-    layers: &SinkLayers<'_>,
-    of: &'static sinks::Type,
-    problems: &mut Problems,
-) {
-    let section = format!("{SINK}{name}");
-    for (path, entries) in &layers.entries {
-        if of.key(path).is_some() || path == sinks::TYPE.path {
-            continue;
-        }
-        let origins = entries.iter().map(|entry| entry.origin.clone());
-        problems.push(match origins.last() {
-            Some(Origin::Environment(name)) => Problem::UnknownVariable {
-                name,
-                help: format!(
-                    "[{section}] is of type {}, which has no `{path}`, so unset it",
-                    of.name
-                ),
-            },
-            at => Problem::UnknownKey {
-                at: at.unwrap_or(Origin::Default),
-                key: cut(path),
-                help: sink_help(path, of),
-                section: section.clone(),
-            },
-        });
-        if problems.is_full() {
-            return;
-        }
-    }
-}
-
-fn sink_help(path: &str, of: &'static sinks::Type) -> String {
-    let paths = || of.keys().map(|key| key.path).chain([sinks::TYPE.path]);
-    let below = format!("{path}.");
-    if let Some(key) = paths().find(|key| key.starts_with(&below)) {
-        return format!("it is a table, so write {key} = ...");
-    }
-    let others = sinks::TYPES.iter().filter(|other| other.key(path).is_some());
-    let others: Vec<&str> = others.map(|other| other.name).collect();
-    if !others.is_empty() {
-        return format!("sinks of type {} have it, not those of {}", others.join(", "), of.name);
-    }
-    schema::help(schema::SINKS, path, paths())
 }
 
 impl Settled {

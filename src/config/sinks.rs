@@ -15,6 +15,8 @@ use super::settle::{Setting, Settled};
 
 /// Sinks that one agent can have.
 pub(super) const SINKS_MAX: usize = 16;
+/// The local store is a sink of this name.
+const STORE: &str = "store";
 /// Longest name: it is a directory, and a label of metrics.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -34,13 +36,14 @@ pub(super) static TYPES: [Type; 4] = [
     Type { name: "parca", meaning: "A Parca server, by gRPC.", is_server: true, own: &PARCA },
     Type {
         name: "pyroscope",
-        meaning: "A Pyroscope server, by HTTP.",
+        meaning: "A Pyroscope server, by HTTP. To find names itself it must be 2.0 or newer, with `-symbolizer.enabled`.",
         is_server: true,
         own: &PYROSCOPE,
     },
     Type {
         name: "otlp",
-        meaning: "An OpenTelemetry Collector or what speaks like it.",
+        meaning: "An OpenTelemetry Collector or what speaks like it. What is not set here is taken from OpenTelemetry's \
+                  variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
         is_server: true,
         own: &OTLP,
     },
@@ -95,6 +98,9 @@ pub(super) fn name_problem(name: &str) -> Option<String> {
     let is_name = name.bytes().next().is_some_and(is_letter)
         && name.len() <= NAME_BYTES_MAX
         && name.bytes().all(|b| is_letter(b) || b == b'-' || b == b'_');
+    if name == STORE {
+        return Some(format!("the local store is named {STORE}; give the sink another name"));
+    }
     (!is_name).then(|| {
         format!(
             "a sink cannot be named {:?}; use a to z, 0 to 9, - and _, at most {NAME_BYTES_MAX} of them",
@@ -216,7 +222,7 @@ pub(super) static CONNECTION: [Key; 15] = [
         "proxy",
         Kind::Proxy,
         Unset::Nothing,
-        "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY` and `$NO_PROXY` count",
+        "proxy to go through; without it `$HTTPS_PROXY`, `$HTTP_PROXY`, `$ALL_PROXY` and `$NO_PROXY` count",
     ),
     Key::new(
         "insecure",
@@ -226,19 +232,23 @@ pub(super) static CONNECTION: [Key; 15] = [
     ),
 ];
 
+const SYMBOLIZE: Key = Key::new(
+    "symbolize",
+    Kind::OneOf(&["agent", "server"]),
+    Unset::Is("agent"),
+    "who finds the names of functions; the server does so for files with a build id alone",
+);
+
+const DEBUG_INFO: Key = Key::new(
+    "debug_info",
+    Kind::Switch,
+    Unset::Depends("`true` if the server finds names, else `false`"),
+    "whether debug info is uploaded",
+);
+
 static PARCA: [Key; 3] = [
-    Key::new(
-        "symbolize",
-        Kind::OneOf(&["agent", "server"]),
-        Unset::Is("agent"),
-        "who finds the names of functions; the server does so for files with a build id alone",
-    ),
-    Key::new(
-        "debug_info",
-        Kind::Switch,
-        Unset::Depends("`true` if the server finds names, else `false`"),
-        "whether debug info is uploaded",
-    ),
+    SYMBOLIZE,
+    DEBUG_INFO,
     Key::new(
         "request_bytes_max",
         Kind::Bytes { from: REQUEST_BYTES_MIN, to: 60 << 20 },
@@ -257,22 +267,19 @@ const fn limit_bytes(path: &'static str, usual: &'static str, meaning: &'static 
 }
 
 const fn limit(path: &'static str, usual: &'static str, meaning: &'static str) -> Key {
-    Key::new(path, Kind::Whole { from: 1, to: 1_000_000_000 }, Unset::Is(usual), meaning)
+    // One label would be the name of the profile.
+    Key::new(path, Kind::Whole { from: 2, to: 1_000_000_000 }, Unset::Is(usual), meaning)
 }
 
-static PYROSCOPE: [Key; 8] = [
+static PYROSCOPE: [Key; 9] = [
     Key::new(
         "sample_labels",
         Kind::Switch,
         Unset::Is("true"),
         "whether `cut` and `guessed` are sent along, of which the server makes series of their own",
     ),
-    Key::new(
-        "debug_info",
-        Kind::Switch,
-        Unset::Is("false"),
-        "whether debug info is uploaded; the server must be 2.0 or newer",
-    ),
+    SYMBOLIZE,
+    DEBUG_INFO,
     limit_bytes(
         "limits.profile_bytes",
         "4MiB",
@@ -326,3 +333,111 @@ static FILE: [Key; 3] = [
     )
     .in_seconds("max_age_seconds"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Config, Flags};
+    use super::*;
+
+    fn config(text: &str) -> Result<SinkSettings, String> {
+        let config = Config::from_text(Path::new("x"), text, &Flags::default(), [], "host");
+        let config = config.map_err(|error| error.to_string())?;
+        config.sinks.into_iter().next().map(|sink| sink.settings).ok_or("no sink".into())
+    }
+
+    /// A sink that has what it must have and nothing else.
+    fn bare(of: &Type) -> String {
+        let place = if of.is_server { "url = \"https://host\"" } else { "directory = \"/d\"" };
+        format!("type = \"{}\"\n{place}\n", of.name)
+    }
+
+    #[test]
+    fn the_list_of_names_is_that_of_the_types() {
+        assert!(NAMES.iter().eq(TYPES.iter().map(|of| &of.name)));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_settings() -> Result<(), String> {
+        for of in &TYPES {
+            let bare = bare(of);
+            let settings: SinkSettings =
+                toml::from_str(&bare).map_err(|error| error.to_string())?;
+            assert_eq!(config(&format!("[sinks.a]\n{bare}"))?, settings, "{}", of.name);
+        }
+        Ok(())
+    }
+
+    /// Another value than the default.
+    fn another(key: &Key) -> String {
+        let usual = match key.unset {
+            Unset::Is(text) => text,
+            _ => "",
+        };
+        match key.kind {
+            Kind::Switch => (usual != "true").to_string(),
+            Kind::Whole { from, .. } => from.to_string(),
+            Kind::Number { from, .. } => from.to_string(),
+            Kind::OneOf(words) => {
+                let other = words.iter().find(|word| **word != usual);
+                format!("{:?}", other.copied().unwrap_or_default())
+            }
+            Kind::Duration { from, .. } => {
+                format!("\"{}\"", super::super::units::duration_text(from))
+            }
+            Kind::Bytes { from, .. } => format!("\"{from}B\""),
+            Kind::Directory | Kind::DirectoryOrOff | Kind::File => "\"/other\"".into(),
+            Kind::Url => "\"https://other\"".into(),
+            Kind::Proxy => "\"http://other\"".into(),
+            Kind::Labels | Kind::Headers => "{ a = \"b\" }".into(),
+            Kind::HeaderFiles => "{ a = \"/b\" }".into(),
+            Kind::Text | Kind::AddressOrOff => "\"off\"".into(),
+        }
+    }
+
+    #[test]
+    fn every_key_changes_the_settings() -> Result<(), String> {
+        for of in &TYPES {
+            let bare = format!("[sinks.a]\n{}", bare(of));
+            for key in of.keys().filter(|key| !matches!(key.unset, Unset::Missing(_))) {
+                let mut text = format!("{bare}{} = {}\n", key.path, another(key));
+                for (_, other) in TOGETHER.iter().filter(|(one, _)| *one == key.path) {
+                    text += &format!("{other} = \"/other\"\n");
+                }
+                assert_ne!(config(&text)?, config(&bare)?, "{text}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Fields whose keys have other names.
+    const RENAMED: [(&str, &str); 2] = [("bytes_max", "max_bytes"), ("age_max_seconds", "max_age")];
+
+    #[test]
+    fn every_field_of_the_settings_has_a_key() -> Result<(), String> {
+        for of in &TYPES {
+            let shown = format!("{:#?}", config(&format!("[sinks.a]\n{}", bare(of)))?);
+            let mut path: Vec<(usize, String)> = Vec::new();
+            let mut fields = 0;
+            for line in shown.lines() {
+                let depth = line.len() - line.trim_start().len();
+                path.retain(|(above, _)| *above < depth);
+                let Some((name, _)) = line.trim().split_once(": ") else { continue };
+                if name == "connection" {
+                    continue; // its fields are the sink's own
+                }
+                let name =
+                    RENAMED.iter().find(|(field, _)| *field == name).map_or(name, |(_, key)| key);
+                path.push((depth, name.to_owned()));
+                let names: Vec<&str> = path.iter().map(|(_, name)| name.as_str()).collect();
+                let key = names.join(".");
+                let known = Known::among(&key, of.keys().map(|key| key.path));
+                assert_ne!(known, Known::No, "{} has `{key}`:\n{shown}", of.name);
+                fields += 1;
+            }
+            assert!(fields >= of.own.len(), "{shown}");
+        }
+        Ok(())
+    }
+}

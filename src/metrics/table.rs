@@ -99,6 +99,7 @@ const LOSS: Label = closed("reason", || texts(Loss::ALL, Loss::text));
 const SIDE: Label = closed("side", || vec!["kernel", "user"]);
 const END: Label = closed("end", || texts(StackEnd::ALL, StackEnd::text));
 const CACHE: Label = closed("result", || vec!["taken", "damaged", "foreign", "unkept"]);
+const LABELLED: Label = closed("source", || vec!["read", "inherited", "unknown"]);
 const NAMED: Label = closed("result", || vec!["named", "unnamed"]);
 const SINK: Label = open("sink", "name of the sink in the configuration");
 const WINDOW_LOSS: Label =
@@ -203,6 +204,18 @@ pub const TABLE: &[Metric] = &[
         "Process events that the kernel had no room for. All processes are then looked up again.",
         &[],
         |s, out| out.one(s.session.side_band_lost),
+    ),
+    counter(
+        "everytick_process_labels_total",
+        "Processes that were labelled, by where their cgroup is known from: `read` from /proc, or, for those that were gone, \
+         `inherited` from the parent or `unknown`.",
+        &[LABELLED],
+        |s, out| {
+            let counts = s.session.labels;
+            out.each(&["read"], counts.read);
+            out.each(&["inherited"], counts.inherited);
+            out.each(&["unknown"], counts.unknown);
+        },
     ),
     gauge(
         "everytick_unwind_tables",

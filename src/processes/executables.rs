@@ -109,6 +109,11 @@ impl Sampled {
     pub fn get(&self, id: ExecutableId) -> &Executable {
         self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
     }
+
+    /// Gives all of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Executable>> {
+        self.0.values()
+    }
 }
 
 /// An executable, and why it is kept.

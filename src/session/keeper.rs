@@ -411,6 +411,7 @@ fn counts(processes: &Processes, tables: &Tables, side_band_lost: u64, finished:
         processes: processes.count() as u64,
         executables: processes.executables.count() as u64,
         opener: processes.executables.opener_usage(),
+        labels: processes.label_counts(),
         ..Counts::default()
     }
 }

@@ -26,7 +26,7 @@ use crate::events::{Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, online_cpus};
 use crate::labels::Root;
 use crate::naming::Period;
-use crate::processes::{Executables, Processes, Sampled};
+use crate::processes::{Executables, LabelCounts, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 use keeper::{Keeper, Kept};
@@ -121,6 +121,8 @@ pub struct Counts {
     pub executables: u64,
     /// What the process has used that opens files.
     pub opener: Usage,
+    /// How labels of processes were found.
+    pub labels: LabelCounts,
 }
 
 /// Counts that can be read while it runs.

@@ -6,6 +6,9 @@
 
 use std::collections::HashSet;
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// A metric with all of its series.
 #[derive(Debug)]
 pub struct Family {
@@ -21,7 +24,7 @@ pub struct Series {
     /// With the suffix of a histogram's.
     pub name: String,
     /// In the order in which they were written.
-    pub labels: Vec<(String, String)>,
+    pub labels: Labels,
     pub value: f64,
 }
 
@@ -97,8 +100,8 @@ fn value_line(line: &str) -> Result<Series, String> {
 }
 
 /// Reads labels up to the closing brace; gives what follows it.
-fn labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), String> {
-    let mut labels: Vec<(String, String)> = Vec::new();
+fn labels(mut rest: &str) -> Result<(Labels, &str), String> {
+    let mut labels = Labels::new();
     loop {
         let (name, after) = rest.split_once("=\"").ok_or("a label without a value")?;
         if !is_name(name, false) || name.starts_with("__") {

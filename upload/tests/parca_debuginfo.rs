@@ -6,6 +6,7 @@ mod wire;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -340,11 +341,7 @@ async fn better_debug_info_that_turns_up_later_is_sent_by_force() {
     std::fs::remove_file(&path).unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
     assert_delivered(&sink.send(&window(1, 1, 4)).await);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(3601)).await;
-    tokio::time::resume();
-    assert_delivered(&sink.send(&window(2, 1, 4)).await);
-    until("the better one is finished", || store.lock().unwrap().finished.len() == 2).await;
+    until_finished(&mut sink, &store, 3601, 2).await;
     let force: Vec<bool> = server
         .bodies(&format!("{SERVICE}{INITIATE}"))
         .iter()
@@ -352,6 +349,91 @@ async fn better_debug_info_that_turns_up_later_is_sent_by_force() {
         .collect();
     assert_eq!(force, [false, true]);
     assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
+}
+
+/// Lets time pass: after five minutes what failed is due again, after an hour what may be better.
+async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+/// Sends windows, so many seconds apart, until so many uploads are finished.
+async fn until_finished(sink: &mut Sink, store: &Mutex<Store>, seconds: u64, uploads: usize) {
+    for number in 10..40 {
+        pass(seconds).await;
+        assert_delivered(&sink.send(&window(number, 1, 4)).await);
+        for _ in 0..50 {
+            if store.lock().unwrap().finished.len() == uploads {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    panic!("it never comes again");
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_is_not_finished_and_comes_again() {
+    // What the first call of a method leads to.
+    for (method, act) in
+        [(SHOULD, grpc(14)), (INITIATE, grpc(9)), (UPLOAD, Act::Cut), (FINISHED, Act::Cut)]
+    {
+        let store = Arc::new(Mutex::new(Store::default()));
+        let (shared, failed) = (store.clone(), AtomicBool::new(false));
+        let server = Server::with(vec![], None, move |seen| {
+            let is_it = seen.path == format!("{SERVICE}{method}");
+            match is_it && !failed.swap(true, Ordering::Relaxed) {
+                true => act.clone(),
+                false => serve(&shared, seen),
+            }
+        })
+        .await;
+        let mut sink = sink(&server, own());
+        assert_delivered(&sink.send(&window(0, 1, 4)).await);
+        until("it fails", || calls(&server).iter().any(|call| call == method)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(store.lock().unwrap().finished.is_empty(), "{method}");
+        assert_delivered(&sink.send(&window(1, 1, 4)).await);
+        assert_eq!(calls(&server).last().map(String::as_str), Some(method), "not again at once");
+        until_finished(&mut sink, &store, 301, 1).await;
+        assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_another_agent_makes_is_asked_for_later() {
+    let no = "A previous upload is still in-progress and not stale yet (only stale uploads can be retried).";
+    let (store, server) = start(Store { no: Some(no), ..Store::default() }).await;
+    let mut sink = sink(&server, own());
+    assert_delivered(&sink.send(&window(0, 1, 4)).await);
+    until("it is asked", || calls(&server) == [SHOULD]).await;
+    store.lock().unwrap().no = None;
+    until_finished(&mut sink, &store, 301, 1).await;
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_for_good_is_not_offered_again() {
+    for code in [3, 6] {
+        let store = Mutex::new(Store::default());
+        let server = Server::with(vec![], None, move |seen| {
+            match seen.path == format!("{SERVICE}{INITIATE}") {
+                true => grpc(code),
+                false => serve(&store, seen),
+            }
+        })
+        .await;
+        let mut sink = sink(&server, own());
+        assert_delivered(&sink.send(&window(0, 1, 4)).await);
+        until("it is refused", || calls(&server).len() == 2).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for number in 1..3 {
+            pass(301).await;
+            assert_delivered(&sink.send(&window(number, 1, 4)).await);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(calls(&server), [SHOULD, INITIATE]);
+    }
 }
 
 /// A source that hangs, as a file system that never answers.

@@ -11,8 +11,10 @@ use super::read::split_ledger;
 use super::texts::Texts;
 use crate::CaptureLedger;
 
-/// Comments kept, each once: what is the same in all windows is there long before.
+/// Comments of the sum.
 const COMMENTS_MAX: usize = 32;
+/// Comments that are looked out for to come again.
+const COMMENTS_SEEN_MAX: usize = 1024;
 /// Periods that are named when there are several.
 const PERIODS_MAX: usize = 8;
 
@@ -36,7 +38,8 @@ pub enum MergeError {
 ///
 /// Samples with equal stacks and labels become one, each of their values the sum. Time is the earliest, duration what is
 /// covered: the sum of durations, or the whole span where windows overlap. The period is that of all; where they
-/// differ it is 0, and a comment says so. Ledgers in comments are added up, other comments are kept once, up to 32.
+/// differ it is 0, and a comment says so. Ledgers in comments are added up. Of other comments up to 32 are kept that several
+/// messages have; what one window says of itself is not true of the sum.
 ///
 /// Takes memory for what is distinct.
 #[derive(Default)]
@@ -50,8 +53,8 @@ pub struct Merger {
     duration: i64,
     periods: BTreeSet<i64>,
     ledger: Option<CaptureLedger>,
-    comments: IndexSet<String>,
-    comments_left_out: u64,
+    /// Comments, and how many messages have them.
+    comments: IndexMap<String, u64>,
 }
 
 /// Adds messages up, as a [`Merger`] does.
@@ -157,19 +160,18 @@ impl Merger {
             self.ledger.get_or_insert_default().add(&ledger);
         }
         for comment in others {
-            if self.comments.len() < COMMENTS_MAX {
-                self.comments.insert(comment.to_owned());
-            } else {
-                self.comments_left_out += u64::from(!self.comments.contains(comment));
+            if self.comments.len() >= COMMENTS_SEEN_MAX {
+                self.comments.retain(|_, messages| *messages > 1);
+                self.comments.truncate(COMMENTS_SEEN_MAX / 2);
             }
+            *self.comments.entry(comment.to_owned()).or_default() += 1;
         }
     }
 
     fn comments(&self) -> Vec<String> {
-        let mut out: Vec<String> = self.comments.iter().cloned().collect();
-        if self.comments_left_out > 0 {
-            out.push(format!("{} comments of windows left out", self.comments_left_out));
-        }
+        let is_kept = |(_, messages): &(&String, &u64)| self.messages == 1 || **messages > 1;
+        let kept = self.comments.iter().filter(is_kept).take(COMMENTS_MAX);
+        let mut out: Vec<String> = kept.map(|(comment, _)| comment.clone()).collect();
         if self.periods.len() > 1 {
             let periods: Vec<String> = self.periods.iter().map(ToString::to_string).collect();
             out.push(format!(

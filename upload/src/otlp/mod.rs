@@ -1,7 +1,7 @@
 //! The sink for OTLP: profiles to an OpenTelemetry Collector or what speaks like it, by gRPC or HTTP.
 //!
 //! The signal is alpha: a Collector needs `--feature-gates=service.profilesSupport`. What becomes of labels is
-//! told in [`encode`]. Requests are split below what servers take by default, 4 MiB. An answer is followed as the
+//! told in `encode`. Requests are split below what servers take by default, 4 MiB. An answer is followed as the
 //! protocol says; what it calls a partial success is never repeated, and counted.
 //!
 //! For Parca use its own sink: of OTLP it drops much, and shows the name of another function

@@ -2,7 +2,7 @@
 //!
 //! A parcel goes in one `WriteRaw` request, or in several where it is larger than the server takes. All its
 //! series bear the same time and duration, from which Parca finds rates. With [`Symbolize::Server`] frames in
-//! files with a build id go without names, and Parca finds these in the debug info that [`debuginfo`] uploads.
+//! files with a build id go without names, and Parca finds these in the debug info that `debuginfo` uploads.
 //!
 //! Needs Parca 0.20 or newer, or what speaks like it. Source: Parca 0.28.
 

@@ -4,48 +4,41 @@
 //! becomes a message or a [`CallError`], which keeps apart what the server says and that it says nothing.
 
 use std::fmt;
-use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::Uri;
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
-use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
-use hyper_util::client::legacy::{self, Client};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prost::Message;
 use tokio::sync::mpsc;
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec, CompressionEncoding, EncodeBuf, Encoder};
 use tonic::codegen::tokio_stream::{Stream, once};
-use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_prost::ProstDecoder;
-use tower_service::Service;
 
 use super::classify::TransportError;
 use super::connection::{Compression, Connection};
 use super::connector::Connector;
 use super::credentials::Credentials;
 use super::http::{AGENT, retry_after};
+use super::lane::{Foreign, Lane, Noted, kept_retry_info};
 use super::proxy::{Proxies, shown_way};
 use super::tls::TlsFiles;
-use super::verdict::{retry_info, shorten};
+use super::verdict::shorten;
 use crate::StartError;
 use crate::answer::Failure;
 
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Where the details of a status are kept from the library, which panics at those that are damaged.
-const DETAILS: HeaderName = HeaderName::from_static("kept-details-bin");
-
 /// Calls to one server. Nothing is connected before the first.
 pub(crate) struct Grpc {
     origin: Uri,
@@ -278,10 +271,6 @@ fn is_about_compression(text: &str) -> bool {
     ["compress", "encoding", "gzip"].iter().any(|word| text.contains(word))
 }
 
-fn kept_retry_info(metadata: &MetadataMap) -> Option<Duration> {
-    retry_info(&metadata.get_bin(DETAILS.as_str())?.to_bytes().ok()?)
-}
-
 /// Messages from a channel.
 struct Received(mpsc::Receiver<Bytes>);
 
@@ -323,94 +312,6 @@ impl Encoder for BytesEncoder {
     }
 }
 
-/// What happened during one call.
-#[derive(Default)]
-struct Noted {
-    /// Bytes that left.
-    sent: AtomicU64,
-    /// An answer that is none of gRPC.
-    foreign: OnceLock<Foreign>,
-}
-
-#[derive(Clone)]
-struct Foreign {
-    status: u16,
-    after: Option<Duration>,
-    text: String,
-}
-
-/// The HTTP half of one call: adds our headers, counts bytes, and keeps of the answer what the library would
-/// drop or stumble over.
-struct Lane {
-    client: Client<Connector, Body>,
-    headers: HeaderMap,
-    noted: Arc<Noted>,
-}
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, legacy::Error>> + Send>>;
-
-impl Service<Request<Body>> for Lane {
-    type Response = Response<Body>;
-    type Error = legacy::Error;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answering {
-        let (mut parts, body) = request.into_parts();
-        parts.headers.extend(self.headers.clone());
-        let noted = self.noted.clone();
-        let counted = body.map_frame(move |frame| {
-            noted.sent.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Ordering::Relaxed);
-            frame
-        });
-        let answer = self.client.request(Request::from_parts(parts, Body::new(counted)));
-        let noted = self.noted.clone();
-        Box::pin(async move {
-            let response = answer.await?;
-            let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-            if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
-                return Ok(with_details_kept(response));
-            }
-            let _ = noted.foreign.set(Foreign::of(response).await);
-            Ok(Response::new(Body::empty()))
-        })
-    }
-}
-
-impl Foreign {
-    /// Reads the first words of an answer.
-    async fn of(response: Response<Incoming>) -> Self {
-        let after = response.headers().get(RETRY_AFTER);
-        let after = after.and_then(|v| retry_after(v.as_bytes(), SystemTime::now()));
-        let status = response.status().as_u16();
-        let first = response.into_body().frame().await.and_then(Result::ok);
-        let words = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
-        Self { status, after, text: shorten(&String::from_utf8_lossy(&words)) }
-    }
-}
-
-fn with_details_kept(response: Response<Incoming>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    keep_details(&mut parts.headers);
-    let body = body.map_frame(|frame| match frame.into_trailers() {
-        Ok(mut trailers) => {
-            keep_details(&mut trailers);
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
-    });
-    Response::from_parts(parts, Body::new(body))
-}
-
-fn keep_details(headers: &mut HeaderMap) {
-    if let Some(details) = headers.remove(Status::GRPC_STATUS_DETAILS) {
-        headers.insert(DETAILS, details);
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -421,16 +322,5 @@ mod tests {
         let of = |url: &str| without_slash(url.parse().unwrap()).to_string();
         assert_eq!(of("http://h:1"), "http://h:1/");
         assert_eq!(of("http://h:1/a/b/"), "http://h:1/a/b");
-    }
-
-    #[test]
-    fn damaged_details_are_no_details() {
-        let mut headers = HeaderMap::new();
-        headers.insert(Status::GRPC_STATUS_DETAILS, HeaderValue::from_static("!!! no base64 !!!"));
-        headers.insert("grpc-status", HeaderValue::from_static("8"));
-        keep_details(&mut headers);
-        let status = Status::from_header_map(&headers).unwrap();
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(kept_retry_info(status.metadata()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! How servers are reached: settings, TLS, credentials, proxies, HTTP and gRPC, and what answers mean.
 //!
-//! A sink keeps one [`Http`] or one [`Grpc`] for its server, made of a [`Connection`]. Both read the files of
+//! A sink keeps one `Http` or one `Grpc` for its server, made of a [`Connection`]. Both read the files of
 //! credentials and certificates anew when these change, so that who rotates them need not tell the agent.
 //!
 //! No secret leaves this folder but in a request: settings show none in `Debug`, errors name files and headers,
@@ -12,6 +12,7 @@ mod connector;
 mod credentials;
 mod grpc;
 mod http;
+mod lane;
 mod proxy;
 mod tls;
 mod verdict;

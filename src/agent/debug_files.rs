@@ -1,0 +1,45 @@
+//! Files whose debug information sinks may upload: those of the last windows, open as they were sampled.
+//!
+//! They are kept for two windows and no longer: a file that is held open keeps its volume from being unmounted.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use upload::DebugInfo;
+
+use crate::processes::{Executable, Sampled};
+
+/// Executables by build id in hexadecimal.
+type ByBuildId = HashMap<String, Arc<Executable>>;
+
+/// The executables of the last window, and of the one before.
+#[derive(Debug, Default)]
+pub(super) struct DebugFiles(Mutex<[ByBuildId; 2]>);
+
+impl DebugFiles {
+    /// Learns the executables of a window, and forgets those of the one before the last.
+    pub fn learn(&self, executables: &Sampled) {
+        let named = |executable: &Arc<Executable>| {
+            executable.file()?;
+            Some((executable.build_id.as_ref()?.to_string(), Arc::clone(executable)))
+        };
+        let found = executables.iter().filter_map(named).collect();
+        let [last, before] = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *before = std::mem::replace(last, found);
+    }
+
+    fn find(&self, build_id: &str) -> Option<Arc<Executable>> {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.iter().find_map(|window| window.get(build_id).cloned())
+    }
+}
+
+impl DebugInfo for DebugFiles {
+    fn open(&self, build_id: &str) -> Option<File> {
+        let executable = self.find(build_id)?;
+        // A descriptor with a position of its own.
+        File::open(format!("/proc/self/fd/{}", executable.file()?.as_raw_fd())).ok()
+    }
+}
