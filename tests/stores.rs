@@ -198,15 +198,31 @@ fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
     let server = Server::parca();
     let start = now() - 60_000_000_000;
     let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
-    let windows = names.iter().map(|node| window(node, start, 10));
+    // Agents begin their windows at different moments.
+    let windows = (0..).zip(&names).map(|(n, node)| busy_window(node, start + n * 10_000_000));
     let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
     assert_delivered(&deliver(sink, windows), 1_000);
 
-    let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 10_000);
-    assert_eq!(parca::total(&profile), 10_000 * PERIOD);
-    assert_split(&split(&profile));
     let found: BTreeSet<String> = parca::values(&server, "node").into_iter().collect();
     assert_eq!(found, names.into_iter().collect());
+    let profile = parca::merged(&server, r#"{executable="app-07"}"#, 10_000);
+    assert_eq!(parca::total(&profile), 10_000 * PERIOD);
+    assert_split(&split(&profile));
+    let profile = parca::merged(&server, r#"{node="node-0500"}"#, 200);
+    assert_eq!(parca::total(&profile), 200 * PERIOD, "what one agent has sent");
+}
+
+/// A window of a node with twenty processes, each of which has the known split.
+fn busy_window(node: &str, start_unix_ns: u64) -> Parcel {
+    let mut window = Window::new(start_unix_ns);
+    for process in 0..20 {
+        let executable = format!("app-{process:02}");
+        let labels = [("node", node), ("comm", "worker"), ("executable", executable.as_str())];
+        for (function, count) in [("hot", 6), ("warm", 3), ("cold", 1)] {
+            window.call(&labels, function, count);
+        }
+    }
+    window.close()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One closed window on its way to the sinks.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use profile::pprof::message as pb;
 use profile::{Labels, NOT_SERIES};
@@ -41,6 +42,15 @@ impl Parcel {
         let Some(place) = self.value_place("samples", "count") else { return 0 };
         let counts = self.profile.sample.iter().filter_map(|sample| sample.value.get(place));
         counts.fold(0, |sum, count| sum.saturating_add((*count).max(0) as u64))
+    }
+
+    /// Tells it from other parcels, also from those of other machines at the same time: a hash of its times, counts
+    /// and texts.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.start_unix_ns(), self.duration_ns(), self.samples()).hash(&mut hasher);
+        (self.profile.sample.len(), &self.profile.string_table).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Finds a sample type: the place of its values in each sample.

@@ -14,7 +14,7 @@ const BREAKS_MAX: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// What tells it from others.
-    parcel: Option<(u64, u64, u64)>,
+    parcel: Option<u64>,
     /// Ids of pieces that are there or refused for good.
     settled: HashSet<String>,
     /// Ids of pieces that the server stumbled over, and how often.
@@ -31,7 +31,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Starts anew, unless this is the parcel of the last attempt.
     pub(super) fn begin(&mut self, parcel: &Parcel) {
-        let key = Some((parcel.start_unix_ns(), parcel.duration_ns(), parcel.samples()));
+        let key = Some(parcel.fingerprint());
         if self.parcel != key {
             *self = Self { parcel: key, ..Self::default() };
         }
@@ -80,9 +80,8 @@ impl Progress {
         self.bytes += bytes;
     }
 
-    /// The answer when no piece is left. What is given next is another parcel, even if it looks alike.
-    pub(super) fn answer(&mut self, pieces: &Pieces) -> Answer {
-        self.parcel = None;
+    /// The answer when no piece is left.
+    pub(super) fn answer(&self, pieces: &Pieces) -> Answer {
         let texts = [self.text.clone(), lost_text(pieces)];
         let text = texts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         if self.refused > 0 && self.taken == 0 {
