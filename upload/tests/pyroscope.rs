@@ -455,6 +455,44 @@ async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() 
 }
 
 #[test]
+fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
+    let server = Server::start();
+    let proxy = |status| Fault::Answer(status, Vec::new(), "<html>no backend</html>");
+    server.misbehave([proxy(503), Fault::CutBefore, proxy(429)]);
+    let directory = tempfile::tempdir().unwrap();
+    let sink = serde_json::json!({ "type": "pyroscope", "url": server.url() });
+    let settings = upload::delivery::Settings {
+        spool: upload::spool::Settings {
+            directory: directory.path().to_owned(),
+            ..upload::spool::Settings::default()
+        },
+        sinks: vec![upload::delivery::NamedSink {
+            name: "main".into(),
+            settings: serde_json::from_value(sink).unwrap(),
+        }],
+    };
+    let delivery = upload::delivery::Delivery::start(&settings, None).unwrap();
+    let parcels: Vec<Parcel> = (0..5).map(|_| window(3)).collect();
+    parcels.iter().for_each(|parcel| delivery.accept(parcel).unwrap());
+    for _ in 0..1_200 {
+        if delivery.counts().pending() > 0 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let counts = delivery.stop(Duration::from_secs(10));
+    counts.check().unwrap();
+    let ledger = counts.sinks["main"].ledger;
+    assert_eq!((ledger.delivered, ledger.lost.total()), (5, 0), "{counts:?}");
+
+    let taken = server.taken();
+    let ids: BTreeSet<&str> = taken.iter().map(|taken| taken.id.as_str()).collect();
+    assert_eq!((taken.len(), ids.len()), (15, 15));
+    let sent: Vec<i64> = parcels.iter().flat_map(|p| [p.profile.time_nanos; 3]).collect();
+    let times: Vec<i64> = taken.iter().map(|taken| taken.profile.time_nanos).collect();
+    assert_eq!(times, sent, "oldest first");
+}
+
+#[test]
 fn settings_under_which_nothing_could_be_sent_are_refused() {
     let check = |text: &str, expected: &str| {
         let settings: Result<Settings, _> = serde_json::from_str(text);
