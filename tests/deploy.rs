@@ -64,15 +64,17 @@ fn block(manifest: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_manifests_configuration_is_right() {
+fn the_manifests_configuration_is_right_also_with_its_example_of_a_sink() {
     let place = directory();
     let manifest =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/daemonset.yaml"))
             .unwrap();
     let text = block(&manifest, "everytick.toml");
     assert!(text.contains("listen = \"0.0.0.0:7171\"") && manifest.contains("containerPort: 7171"));
-    let file = place.path().join("everytick.toml");
-    fs::write(&file, text).unwrap();
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_everytick"));
-    succeeded(agent.args(["agent", "--check-config", "--config"]).arg(&file));
+    for text in [text.clone(), text.replace("\n# ", "\n")] {
+        let file = place.path().join("everytick.toml");
+        fs::write(&file, text).unwrap();
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_everytick"));
+        succeeded(agent.args(["agent", "--check-config", "--config"]).arg(&file));
+    }
 }

@@ -282,16 +282,21 @@ fn partial(rejected: i64, text: &str) -> Act {
 
 #[tokio::test]
 async fn a_partial_success_is_counted_and_never_repeated() {
-    for protocol in BOTH {
-        let server = Server::start(vec![partial(2, "label too long")]).await;
-        let mut sink = sink(&server, protocol);
-        let parcel = window(0, 5, 2);
+    for (protocol, down) in [(Protocol::Grpc, grpc(14)), (Protocol::Http, http(503))] {
+        let server = Server::start(vec![partial(2, "label too long"), down]).await;
+        let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
+        let mut sink = Sink::new(&settings).unwrap();
+        let parcel = window(0, 6, 900);
+        assert_eq!(short(&sink.send(&parcel).await).0, "later", "the second part has to wait");
         let answer = sink.send(&parcel).await;
         let Answer::Partly { rejected, text, bytes } = &answer else { panic!("{answer:?}") };
         assert_eq!((*rejected, text.as_str()), (2, "label too long"));
         assert!(*bytes > 0);
-        assert_eq!(sink.send(&parcel).await, answer, "asked again, it knows");
-        assert_eq!(server.seen().len(), 1);
+        let mut seen = server.seen();
+        let refused = seen.remove(1);
+        assert_eq!(refused.body, seen[1].body, "what had to wait came again");
+        let all: Vec<Taken> = seen.iter().flat_map(|seen| read(&seen.body)).collect();
+        assert_whole(&all, 6, 900);
     }
 }
 

@@ -18,7 +18,7 @@
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::{Protocol, Settings};
+use super::Protocol;
 use crate::StartError;
 use crate::transport::{Compression, Tls};
 
@@ -79,37 +79,6 @@ pub fn from_environment(
         },
         insecure,
     })
-}
-
-impl Settings {
-    /// Completes settings with what the environment gives. What is set stays; a setting that is the same as
-    /// without it counts as not set.
-    pub fn or_environment(mut self, given: FromEnvironment) -> Self {
-        let default = Self::default();
-        let connection = &mut self.connection;
-        if connection.url.is_empty() {
-            connection.url = given.url.unwrap_or_default();
-            if self.path == default.path {
-                self.path = given.path.unwrap_or(default.path);
-            }
-        }
-        if connection.headers.is_empty() {
-            connection.headers = given.headers.into_iter().collect();
-        }
-        if connection.timeout_seconds == default.connection.timeout_seconds {
-            connection.timeout_seconds =
-                given.timeout_seconds.unwrap_or(connection.timeout_seconds);
-        }
-        if connection.compression == default.connection.compression {
-            connection.compression = given.compression.unwrap_or(connection.compression);
-        }
-        if connection.tls == Tls::default() && connection.url.starts_with("https://") {
-            connection.tls = given.tls;
-        }
-        connection.insecure |= given.insecure.unwrap_or(false);
-        self.protocol = self.protocol.or(given.protocol);
-        self
-    }
 }
 
 fn refuse(name: &str, shown: &str, step: &str) -> StartError {
@@ -176,32 +145,33 @@ fn headers((name, list): (String, String)) -> Result<Vec<(String, String)>, Star
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    /// Settings that are completed by variables whose names begin with `OTEL_EXPORTER_OTLP_`.
-    fn completed(settings: Settings, variables: &[(&str, &str)]) -> Result<Settings, String> {
+    /// What variables give whose names begin with `OTEL_EXPORTER_OTLP_`.
+    fn given(variables: &[(&str, &str)]) -> Result<FromEnvironment, String> {
         let variable = |name: &str| {
             let name = name.strip_prefix("OTEL_EXPORTER_OTLP_")?;
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, text)| (*text).to_owned())
         };
-        let given = from_environment(variable).map_err(|error| error.to_string())?;
-        Ok(settings.or_environment(given))
+        from_environment(variable).map_err(|error| error.to_string())
     }
 
-    fn of(variables: &[(&str, &str)]) -> Settings {
-        completed(Settings::default(), variables).unwrap()
+    fn of(variables: &[(&str, &str)]) -> FromEnvironment {
+        given(variables).unwrap()
     }
 
     #[test]
-    fn nothing_set_changes_nothing() {
-        assert_eq!(of(&[]), Settings::default());
-        assert_eq!(of(&[("ENDPOINT", ""), ("TIMEOUT", " ")]), Settings::default());
+    fn nothing_set_gives_nothing() {
+        assert!(of(&[]) == FromEnvironment::default());
+        assert!(of(&[("ENDPOINT", ""), ("TIMEOUT", " ")]) == FromEnvironment::default());
     }
 
     #[test]
     fn each_variable_is_a_setting() {
-        let settings = of(&[
+        let given = of(&[
             ("ENDPOINT", "https://collector:4318/base"),
             ("PROTOCOL", "http/protobuf"),
             ("HEADERS", "Authorization=Bearer%20abc, x-cluster = blue"),
@@ -211,66 +181,51 @@ mod tests {
             ("CLIENT_CERTIFICATE", "/cert"),
             ("CLIENT_KEY", "/key"),
         ]);
-        let connection = &settings.connection;
-        assert_eq!(connection.url, "https://collector:4318/base");
+        assert_eq!(given.url.as_deref(), Some("https://collector:4318/base"));
+        assert_eq!((given.path, given.protocol), (None, Some(Protocol::Http)));
+        let headers = [("authorization", "Bearer abc"), ("x-cluster", "blue")];
+        assert_eq!(given.headers, headers.map(|(name, text)| (name.to_owned(), text.to_owned())));
         assert_eq!(
-            (settings.path.as_str(), settings.protocol),
-            (super::super::PATH, Some(Protocol::Http))
+            (given.timeout_seconds, given.compression),
+            (Some(2.5), Some(Compression::None))
         );
-        assert_eq!(connection.headers["authorization"], "Bearer abc");
-        assert_eq!(connection.headers["x-cluster"], "blue");
-        assert_eq!((connection.timeout_seconds, connection.compression), (2.5, Compression::None));
-        assert_eq!(connection.tls.ca_file.as_deref(), Some("/ca".as_ref()));
-        assert_eq!(connection.tls.cert_file.as_deref(), Some("/cert".as_ref()));
-        assert_eq!(connection.tls.key_file.as_deref(), Some("/key".as_ref()));
-        assert!(!connection.insecure);
+        assert_eq!(given.tls.ca_file.as_deref(), Some(Path::new("/ca")));
+        assert_eq!(given.tls.cert_file.as_deref(), Some(Path::new("/cert")));
+        assert_eq!(given.tls.key_file.as_deref(), Some(Path::new("/key")));
+        assert_eq!(given.insecure, None);
     }
 
     #[test]
     fn what_is_for_profiles_counts_first_and_its_path_is_the_whole_one() {
-        let settings = of(&[
+        let given = of(&[
             ("ENDPOINT", "http://other:4318"),
             ("PROFILES_ENDPOINT", "http://collector:4318/own/profiles"),
             ("TIMEOUT", "1000"),
             ("PROFILES_TIMEOUT", "3000"),
         ]);
-        assert_eq!(settings.connection.url, "http://collector:4318");
+        assert_eq!(given.url.as_deref(), Some("http://collector:4318"));
         assert_eq!(
-            (settings.path.as_str(), settings.connection.timeout_seconds),
-            ("/own/profiles", 3.0)
+            (given.path.as_deref(), given.timeout_seconds),
+            (Some("/own/profiles"), Some(3.0))
         );
+        let bare = of(&[("PROFILES_ENDPOINT", "http://collector:4318")]);
+        assert_eq!(bare.path.as_deref(), Some("/"));
     }
 
     #[test]
     fn a_host_without_a_scheme_is_encrypted_unless_it_is_said_otherwise() {
-        assert_eq!(of(&[("ENDPOINT", "collector:4317")]).connection.url, "https://collector:4317");
-        let insecure = of(&[("ENDPOINT", "collector:4317"), ("INSECURE", "True")]);
-        assert_eq!(insecure.connection.url, "http://collector:4317");
-        assert!(insecure.connection.insecure);
-    }
-
-    #[test]
-    fn what_is_set_stays() {
-        let mut settings = Settings { protocol: Some(Protocol::Grpc), ..Settings::default() };
-        settings.connection.url = "http://mine:4317".into();
-        settings.connection.headers.insert("x-mine".into(), "1".into());
-        let variables = [
-            ("ENDPOINT", "https://theirs:4318"),
-            ("PROTOCOL", "http/protobuf"),
-            ("HEADERS", "x-theirs=2"),
-            ("CERTIFICATE", "/ca"),
-        ];
-        let found = completed(settings.clone(), &variables).unwrap();
-        assert_eq!(found, settings, "their certificate is for their server");
+        let url = |variables: &[(&str, &str)]| of(variables).url.unwrap();
+        assert_eq!(url(&[("ENDPOINT", "collector:4317")]), "https://collector:4317");
+        let insecure = [("ENDPOINT", "collector:4317"), ("INSECURE", "True")];
+        assert_eq!(url(&insecure), "http://collector:4317");
+        assert_eq!(of(&insecure).insecure, Some(true));
     }
 
     #[test]
     fn what_cannot_be_followed_is_told_without_secrets() {
-        let error = |variable| completed(Settings::default(), &[variable]).unwrap_err();
-        assert!(
-            error(("PROTOCOL", "http/json"))
-                .contains("OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\"")
-        );
+        let error = |variable| given(&[variable]).err().unwrap();
+        let text = error(("PROTOCOL", "http/json"));
+        assert!(text.contains("OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\""), "{text}");
         assert!(error(("TIMEOUT", "10s")).contains("milliseconds"));
         assert!(error(("COMPRESSION", "zstd")).contains("gzip or none"));
         let text = error(("HEADERS", "authorization hunter2"));
