@@ -145,10 +145,13 @@ fn row_address(cells: &[&str]) -> Option<u64> {
 fn readelf_reads_the_same_rows_in_the_largest_files() {
     let files = largest_files();
     assert_eq!(files.len(), FILES);
+    let mut all = 0;
     for path in files {
         let frames = read(&path).unwrap();
         let Sums { rows, expressions, left_out } = compare(&path, &frames);
         println!("{rows} rows, {expressions} expressions, {left_out} left out: {}", path.display());
-        assert!(rows > 1000 && expressions * 10 < rows && left_out * 10_000 < rows);
+        assert!(expressions * 10 < rows && left_out * 10_000 < rows);
+        all += rows;
     }
+    assert!(all > 1000 * FILES as u64, "{all} rows: a large file may be of Go and have few, but not all are");
 }
