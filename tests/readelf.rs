@@ -153,5 +153,8 @@ fn readelf_reads_the_same_rows_in_the_largest_files() {
         assert!(expressions * 10 < rows && left_out * 10_000 < rows);
         all += rows;
     }
-    assert!(all > 1000 * FILES as u64, "{all} rows: a large file may be of Go and have few, but not all are");
+    assert!(
+        all > 1000 * FILES as u64,
+        "{all} rows: a large file may be of Go and have few, but not all are"
+    );
 }

@@ -189,8 +189,9 @@ impl Processes {
         }
     }
 
-    /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost.
-    pub fn forget_missing(&mut self) {
+    /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost. Who is gone has
+    /// exited by `now`, and is kept as long as others: samples of it may still wait for their turn.
+    pub fn find_missing(&mut self, now: u64) {
         let after = (Bound::Excluded(self.asked), Bound::Unbounded);
         let asked: Vec<Pid> =
             self.by_pid.range(after).take(ASKED_AT_ONCE).map(|(pid, _)| *pid).collect();
@@ -198,8 +199,10 @@ impl Processes {
         for pid in asked {
             let number = rustix::process::Pid::from_raw(pid.0 as i32);
             let answer = number.map(rustix::process::test_kill_process);
-            if answer == Some(Err(rustix::io::Errno::SRCH)) {
-                self.remove(pid);
+            let process = self.by_pid.get_mut(&pid);
+            if let (Some(Err(rustix::io::Errno::SRCH)), Some(process)) = (answer, process) {
+                process.threads = 0;
+                self.exited.push_back((now, pid));
             }
         }
     }
@@ -400,11 +403,19 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_without_a_word_is_forgotten_in_time() {
+    fn who_is_gone_without_a_word_is_forgotten_like_others_and_samples_of_it_are_resolved_until_then()
+     {
+        const GONE: u32 = 0x7fff_fff0;
         let mut processes = known();
         processes.apply(at(1, named(std::process::id(), "we", true)));
-        processes.apply(at(1, named(0x7fff_fff0, "nobody", true)));
-        processes.forget_missing();
-        assert!(processes.knows(Pid(std::process::id())) && !processes.knows(Pid(0x7fff_fff0)));
+        processes.apply(at(1, named(GONE, "nobody", true)));
+        processes.apply(at(1, mapped(GONE, 0x1000, 0x2000)));
+        let now = 10 * EXITED_KEPT_NS;
+        processes.find_missing(now);
+        processes.forget_exited(now);
+        assert!(address(&processes, GONE, 0x1800).is_some());
+        processes.forget_exited(now + EXITED_KEPT_NS);
+        assert!(!processes.has(Pid(GONE)));
+        assert!(processes.knows(Pid(std::process::id())));
     }
 }

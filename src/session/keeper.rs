@@ -223,7 +223,7 @@ impl State {
         self.tables.publish(&mut self.processes, known);
         self.close(known);
         if self.next_asking <= Instant::now() {
-            self.processes.forget_missing();
+            self.processes.find_missing(now());
             self.next_asking = Instant::now() + ASK_EVERY;
         }
         if self.next_tidying <= Instant::now() {
