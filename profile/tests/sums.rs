@@ -92,7 +92,8 @@ prop_compose! {
 prop_compose! {
     fn profiles(period_ns: u64)(
         tasks in prop::collection::vec((0..8u32, prop::sample::select(COMMS.to_vec()), 0..3u32), 6),
-        stacks in prop::collection::vec(prop::collection::vec(0..FRAMES.len() as u32, 0..5), 6),
+        // As in a window, each stack is there once.
+        stacks in prop::collection::btree_set(prop::collection::vec(0..FRAMES.len() as u32, 0..5), 6),
         samples in prop::collection::vec(samples(), 0..20),
         start in 1..100u64,
         aggregated in 0..1000u64,
