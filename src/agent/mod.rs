@@ -228,14 +228,7 @@ impl Agent {
         // What was measured belongs to the window that has ended, the step to the next.
         let of_window = Verdict { step: before.step, ..verdict };
         self.status.closed(&closed, &of_window, verdict.step);
-        let job = Job {
-            pace: words_of_pace(&closed, before.step),
-            closed,
-            verdict: of_window,
-            series_max: self.settings.series_max,
-            labels: self.settings.labels.clone(),
-        };
-        if !self.publisher.give(job) {
+        if !self.publisher.give(job(closed, of_window, &self.settings)) {
             self.status.lost_dead();
         }
     }
@@ -261,9 +254,7 @@ impl Agent {
             Ok(recording) => {
                 let closed = recording.last;
                 status.closed(&closed, &verdict, verdict.step);
-                let pace = words_of_pace(&closed, verdict.step);
-                let (series_max, labels) = (settings.series_max, settings.labels);
-                if !publisher.give(Job { closed, verdict, pace, series_max, labels }) {
+                if !publisher.give(job(closed, verdict, &settings)) {
                     status.lost_dead();
                 }
             }
@@ -278,6 +269,17 @@ impl Agent {
             delivery.stop(left);
         }
         tracing::info!(closed, accepted, lost, "stopped");
+    }
+}
+
+/// What there is to publish of a window. `verdict`: with the step that it was sampled at.
+fn job(closed: ClosedWindow, verdict: Verdict, settings: &Settings) -> Job {
+    Job {
+        pace: words_of_pace(&closed, verdict.step),
+        closed,
+        verdict,
+        series_max: settings.series_max,
+        labels: Arc::clone(&settings.labels),
     }
 }
 

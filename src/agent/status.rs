@@ -1,8 +1,7 @@
 //! What the agent knows about itself, for those who ask: filled window by window, read by pages.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use symbolizer::Usage;
 use upload::delivery::Delivery;
@@ -11,7 +10,7 @@ use upload::pages::{Answering, Page};
 use super::publisher::Published;
 use crate::budget::{Limits, Step, Verdict, resident};
 use crate::metrics::{self, Budget, Names, Part, Snapshot, frames};
-use crate::session::ClosedWindow;
+use crate::session::{ClosedWindow, unix_ns};
 
 /// What became of a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,6 @@ pub(super) const DEFECT: &str = "ledger does not close";
 pub(super) struct Status {
     kept: Mutex<Kept>,
     delivery: Arc<Delivery>,
-    is_stopping: AtomicBool,
 }
 
 /// What is kept between windows; everything else is asked when somebody asks.
@@ -53,7 +51,7 @@ impl Status {
         snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0)]);
         let (started, sampling, window) = (Instant::now(), None, None);
         let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
-        let this = Self { kept: Mutex::new(kept), delivery, is_stopping: AtomicBool::new(false) };
+        let this = Self { kept: Mutex::new(kept), delivery };
         this.changed(limits, period);
         this
     }
@@ -135,7 +133,7 @@ impl Status {
 
     /// Learns that the agent stops.
     pub fn stopping(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+        self.kept().snapshot.state.is_stopping = true;
     }
 
     /// Windows that were closed, accepted and lost, so far.
@@ -149,15 +147,13 @@ impl Status {
     fn snapshot(&self) -> Snapshot {
         let kept = self.kept();
         let mut snapshot = kept.snapshot.clone();
-        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
         let state = &mut snapshot.state;
         state.since_start = kept.started.elapsed();
         state.since_sampling = kept.sampling.map(|at| at.elapsed());
         state.since_window = kept.window.map(|at| at.elapsed());
         state.has_sinks = true; // there is no status before they are started
         state.has_accepted = snapshot.windows.accepted > 0;
-        state.is_stopping = is_stopping;
-        if !kept.is_publisher_alive && !is_stopping {
+        if !kept.is_publisher_alive && !state.is_stopping {
             state.dead.push("publisher");
         }
         drop(kept);
@@ -180,9 +176,4 @@ fn set_step(budget: &mut Budget, step: Step) {
 pub(super) fn answer(status: &Arc<Status>) -> Arc<Answering> {
     let status = Arc::clone(status);
     Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_nanos() as u64)
 }

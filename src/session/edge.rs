@@ -95,7 +95,8 @@ fn emitted(cpu: &Counters) -> u64 {
     cpu.outcomes[TickOutcome::Delivered as usize] + cpu.outcomes[TickOutcome::LostRingFull as usize]
 }
 
-fn unix_ns() -> u64 {
+/// Wall-clock time, nanoseconds since 1970.
+pub fn unix_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as u64)
 }

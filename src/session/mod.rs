@@ -29,6 +29,7 @@ use crate::naming::Period;
 use crate::processes::{Executables, LabelCounts, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
+pub use edge::unix_ns;
 use keeper::{Keeper, Kept};
 pub use time::SamplerTime;
 use windows::{Closed, Windows};
