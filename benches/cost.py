@@ -49,11 +49,21 @@ def profilers(hz, seconds, out):
     trace = f"timeout -s INT {seconds} bpftrace -e 'profile:hz:{hz} {{ @[comm, kstack, ustack] = count(); }}' > {out}/trace.txt; true"
     found = {"everytick": one, "perf record+script": perf, "bpftrace": trace}
     if shutil.which("lightswitch"):
-        prime = {99: 101, 19: 19}.get(hz, hz)  # it takes prime frequencies only
         found["lightswitch"] = (
-            f"lightswitch -D {seconds} --sample-freq {prime} --profile-format pprof --profile-path {out} --profile-name l.pb"
+            f"lightswitch -D {seconds} --sample-freq {prime(hz)} --profile-format pprof --profile-path {out} --profile-name l.pb"
         )
     return found
+
+
+def prime(hz):
+    """A frequency that lightswitch takes: primes only."""
+    return {99: 101}.get(hz, hz)
+
+
+def prepare_lightswitch():
+    """It finds tracepoints in debugfs."""
+    if not os.path.exists("/sys/kernel/debug/tracing"):
+        subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"])
 
 
 def start_load(kind, work):
@@ -154,8 +164,8 @@ def main():
     chosen = arguments.parse_args()
     with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
         file.write("1")
-    if shutil.which("lightswitch") and not os.path.exists("/sys/kernel/debug/tracing"):
-        subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"])  # it finds tracepoints there
+    if shutil.which("lightswitch"):
+        prepare_lightswitch()
     work = tempfile.mkdtemp(prefix="everytick-bench-")
     try:
         for load in chosen.load or ["chain", "build", "idle"]:

@@ -6,6 +6,7 @@ mod fuse;
 use std::path::Path;
 use std::process::Command;
 
+use common::agent::Agent;
 use common::{Running, alone, compile, directory, pause, record, recorded, start_record};
 
 fn run(command: &str, arguments: &[&str]) {
@@ -50,6 +51,24 @@ fn a_volume_unmounts_once_its_last_process_has_exited() {
     pause(6000);
     assert!(volume.unmount(), "it is still held open");
     recorded(output, child.wait_with_output().unwrap()).succeeded();
+}
+
+/// Ten windows of a second, as long as one of the agent's own, are the most that it takes.
+#[test]
+fn a_volume_unmounts_while_the_agent_runs_on() {
+    let _alone = alone();
+    let volume = Volume::mount();
+    let program = compile("chain.c", volume.path(), "chain");
+    let mut agent = Agent::start("frequency = 99\nmax_cpu = 100");
+    let running = Running::start(&program);
+    agent.wait_for_windows(3);
+    drop(running);
+    let closed = || agent.metric("everytick_windows_closed_total");
+    let last = closed();
+    agent.wait_for("the end of the volume", || volume.unmount().then_some(()));
+    let windows = closed() - last;
+    assert!(windows <= 10.0, "it was held for {windows} windows");
+    agent.stop();
 }
 
 #[test]

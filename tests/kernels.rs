@@ -8,6 +8,8 @@
 mod common;
 #[path = "kernels/guest.rs"]
 mod guest;
+#[path = "kernels/machine.rs"]
+mod machine;
 
 use common::{Folded, alone};
 use guest::Guest;

@@ -108,7 +108,7 @@ fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
     assert!(counts.len() == 1 && samples > 100, "{counts:?}");
 
     assert_eq!(profile.tasks.iter().filter(|task| &*task.comm == "app").count(), 2);
-    complete(&mut profile, &of_machine(Some("node-1"), &Labels::from([("team", "web")])));
+    complete(&mut profile, &of_machine("node-1", &Labels::from([("team", "web")])));
     let message = to_message(&profile, Detail::Series);
     let text = |place: i64| message.string_table[place as usize].as_str();
     let mut series: BTreeMap<Labels, i64> = BTreeMap::new();

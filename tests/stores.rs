@@ -7,10 +7,13 @@
 
 #[path = "stores/collector.rs"]
 mod collector;
+mod common;
 #[path = "../upload/tests/made_up/mod.rs"]
 mod made_up;
 #[path = "stores/parca.rs"]
 mod parca;
+#[path = "stores/sampled.rs"]
+mod sampled;
 #[path = "stores/servers.rs"]
 mod servers;
 
@@ -275,7 +278,7 @@ impl DebugInfo for OneFile {
     }
 }
 
-/// Builds the program with the known functions; what it does is of no matter, its addresses are.
+/// Builds the program with the known functions.
 fn compile(directory: &Path) -> PathBuf {
     let out = directory.join("split");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/split.c");

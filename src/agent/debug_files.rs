@@ -1,6 +1,6 @@
-//! Files whose debug information sinks may upload: those of the last windows, open as they were sampled.
+//! Files whose debug information sinks may upload: those of the last window, open as they were sampled.
 //!
-//! They are kept for two windows and no longer: a file that is held open keeps its volume from being unmounted.
+//! They are kept until the next one and no longer: a file that is held open keeps its volume from being unmounted.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,25 +14,23 @@ use crate::processes::{Executable, Sampled};
 /// Executables by build id in hexadecimal.
 type ByBuildId = HashMap<String, Arc<Executable>>;
 
-/// The executables of the last window, and of the one before.
+/// The executables of the last window.
 #[derive(Debug, Default)]
-pub(super) struct DebugFiles(Mutex<[ByBuildId; 2]>);
+pub(super) struct DebugFiles(Mutex<ByBuildId>);
 
 impl DebugFiles {
-    /// Learns the executables of a window, and forgets those of the one before the last.
+    /// Learns the executables of a window, and forgets those of the one before.
     pub fn learn(&self, executables: &Sampled) {
         let named = |executable: &Arc<Executable>| {
             executable.file()?;
             Some((executable.build_id.as_ref()?.to_string(), Arc::clone(executable)))
         };
         let found = executables.iter().filter_map(named).collect();
-        let [last, before] = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *before = std::mem::replace(last, found);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     fn find(&self, build_id: &str) -> Option<Arc<Executable>> {
-        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.iter().find_map(|window| window.get(build_id).cloned())
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(build_id).cloned()
     }
 }
 

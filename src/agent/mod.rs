@@ -214,7 +214,12 @@ impl Agent {
             None => self.session.cut(),
         };
         match closed {
-            Ok(closed) => self.publish(closed, verdict),
+            Ok(closed) => {
+                if next.is_some() {
+                    self.pacer.taken(verdict.step);
+                }
+                self.publish(closed, verdict);
+            }
             Err(error) => {
                 tracing::error!("the window goes on, because it could not be cut: {error}")
             }

@@ -16,8 +16,8 @@ const SAME_SECONDS: u64 = 60;
 /// Decides on the pace of windows.
 #[derive(Debug)]
 pub(super) struct Pacer {
+    /// The step that is in force.
     step: Step,
-    pace: Pace,
     /// Nanoseconds that the pace was in force for.
     age: u64,
 }
@@ -25,18 +25,22 @@ pub(super) struct Pacer {
 impl Pacer {
     /// Begins at a step, with the very period that its frequency says.
     pub fn new(step: Step) -> Self {
-        Self { step, pace: step.pace(), age: 0 }
+        Self { step, age: 0 }
     }
 
-    /// Gives the pace of the next window if it is another. `window_ns`: how long the last one took.
+    /// Gives the pace of the next window if it is another, until that is [`Self::taken`]. `window_ns`: how long the last one took.
     pub fn next(&mut self, step: Step, window_ns: u64) -> Option<Pace> {
         self.age += window_ns;
         let is_old = self.age >= SAME_SECONDS * 1_000_000_000 && step.frequency > 0;
         if step == self.step && !is_old {
             return None;
         }
-        (self.step, self.pace, self.age) = (step, jittered(step.pace()), 0);
-        Some(self.pace)
+        Some(jittered(step.pace()))
+    }
+
+    /// Learns that a new pace is in force.
+    pub fn taken(&mut self, step: Step) {
+        (self.step, self.age) = (step, 0);
     }
 }
 
@@ -56,10 +60,17 @@ mod tests {
         Step { number: 0, frequency, user_frames: 0 }
     }
 
+    /// A window later, which is sampled as is proposed.
+    fn after(pacer: &mut Pacer, step: Step, window_ns: u64) -> Option<Pace> {
+        let pace = pacer.next(step, window_ns)?;
+        pacer.taken(step);
+        Some(pace)
+    }
+
     #[test]
     fn the_period_changes_each_minute_by_a_tenth_at_most() {
         let (mut pacer, window) = (Pacer::new(step(20)), 10_000_000_000);
-        let paces: Vec<_> = (0..60).filter_map(|_| pacer.next(step(20), window)).collect();
+        let paces: Vec<_> = (0..60).filter_map(|_| after(&mut pacer, step(20), window)).collect();
         assert_eq!(paces.len(), 10);
         let periods: Vec<u64> = paces.iter().filter_map(|pace| Some(pace.period?.get())).collect();
         assert!(
@@ -72,8 +83,16 @@ mod tests {
     #[test]
     fn another_step_counts_at_once_and_a_pause_stays_one() {
         let mut pacer = Pacer::new(step(20));
+        assert!(after(&mut pacer, step(10), 1).is_some());
+        assert_eq!(after(&mut pacer, step(0), 1).map(|pace| pace.period), Some(None));
+        assert_eq!(after(&mut pacer, step(0), u64::from(u32::MAX) * 1000), None);
+    }
+
+    #[test]
+    fn what_was_not_taken_is_proposed_again() {
+        let mut pacer = Pacer::new(step(20));
         assert!(pacer.next(step(10), 1).is_some());
-        assert_eq!(pacer.next(step(0), 1).map(|pace| pace.period), Some(None));
-        assert_eq!(pacer.next(step(0), u64::from(u32::MAX) * 1000), None);
+        assert!(pacer.next(step(10), 1).is_some());
+        assert!(pacer.next(step(20), 1).is_none());
     }
 }

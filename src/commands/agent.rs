@@ -95,7 +95,7 @@ fn settings(config: &Config) -> Result<Settings> {
         frequency: sampling.frequency,
         window: sampling.window,
         limits: Limits { cpu_percent: sampling.max_cpu, memory: sampling.max_memory },
-        labels: labels::of_machine(Some(&sampling.node), &Labels(sampling.labels.clone())).into(),
+        labels: labels::of_machine(&sampling.node, &Labels(sampling.labels.clone())).into(),
         series_max: sampling.series_max,
         delivery: delivery::Settings {
             spool: spool::Settings {

@@ -28,18 +28,12 @@ pub fn of_process(executable: Option<&str>, cgroup: Option<&Cgroup>) -> Labels {
     labels
 }
 
-/// Gives the labels that all series of this machine have. `node`: its name in the configuration. `fixed`: the static
-/// labels of the configuration.
-pub fn of_machine(node: Option<&str>, fixed: &Labels) -> Labels {
-    let environment = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+/// Gives the labels that all series of this machine have. `node`: its name. `fixed`: the static labels of the
+/// configuration.
+pub fn of_machine(node: &str, fixed: &Labels) -> Labels {
     let mut labels = fixed.clone();
-    let node = node.map(str::to_owned).or(environment);
-    labels.set(NODE, &node.unwrap_or_else(host_name));
+    labels.set(NODE, node);
     labels
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Gives each task all labels of its series: those of its process, its name, and those of the machine.
@@ -84,7 +78,7 @@ mod tests {
         };
         let mut profile = Profile { tasks: vec![task], ..Profile::default() };
         let fixed = Labels::from([("team", "web")]);
-        complete(&mut profile, &of_machine(Some("node-1"), &fixed));
+        complete(&mut profile, &of_machine("node-1", &fixed));
         let expected = [
             ("cgroup", "/system.slice/nginx.service"),
             ("comm", "nginx: worker"),
@@ -93,13 +87,5 @@ mod tests {
             ("team", "web"),
         ];
         assert_eq!(*profile.tasks[0].labels, Labels::from(expected));
-    }
-
-    #[test]
-    fn a_machine_without_another_name_has_its_own() {
-        let name = of_machine(None, &Labels::default());
-        let expected = std::env::var("NODE_NAME").unwrap_or_else(|_| host_name());
-        assert_eq!(name, Labels::from([("node", expected.as_str())]));
-        assert!(!host_name().is_empty());
     }
 }

@@ -106,6 +106,7 @@ const WINDOW_LOSS: Label =
     open("reason", "those of `everytick_parcels_lost_total`, and what keeps windows from delivery");
 const FAILURE: Label = closed("reason", || texts(Failure::ALL, Failure::text));
 const RESULT: Label = closed("result", || vec!["delivered", "partly", "lost"]);
+const UPLOAD: Label = closed("result", || vec!["held", "nothing", "postponed"]);
 const PART: Label = closed("part", || vec!["agent", "symbolizer", "opener", "sampler"]);
 const PROCESS: Label = closed("part", || vec!["agent", "symbolizer", "opener"]);
 const RELOAD: Label = closed("result", || vec!["done", "failed"]);
@@ -385,6 +386,18 @@ pub const TABLE: &[Metric] = &[
         "Bytes that were sent for the parcels that a sink has.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.bytes_sent),
+    ),
+    counter(
+        "everytick_debuginfo_files_total",
+        "Files whose debug info a server may want, as often as a sink has dealt with one, by whether the server has it now.",
+        &[SINK, UPLOAD],
+        |s, out| {
+            for (name, SinkCounts { uploads, .. }) in &s.delivery.sinks {
+                out.each(&[name, "held"], uploads.held);
+                out.each(&[name, "nothing"], uploads.nothing);
+                out.each(&[name, "postponed"], uploads.postponed);
+            }
+        },
     ),
     gauge(
         "everytick_spool_sink_bytes",

@@ -1,10 +1,12 @@
-//! Names that are remembered from window to window, and the worker that is asked for the others.
+//! Names that are remembered from window to window, and the worker that is asked for the others. Of an executable that nobody else
+//! knows any more nothing is remembered.
 //!
 //! Functions of which no lines are known are remembered whole, so that an address in one that was met before needs nobody.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::sync::{Arc, Weak};
 
 use profile::{ExecutableId, FileAddr};
 use symbolizer::{Failure, Name, Symbol, Symbolizer, Usage};
@@ -25,6 +27,8 @@ pub struct Namer {
     symbolizer: Symbolizer,
     /// By the first address that is called so.
     known: BTreeMap<(ExecutableId, u64), Known>,
+    /// Executables that were asked about.
+    met: HashMap<ExecutableId, Weak<Executable>>,
     /// Executables that the worker failed on, and in which window.
     failed: HashMap<ExecutableId, (Failure, u64)>,
     window: u64,
@@ -71,6 +75,7 @@ impl Namer {
         Self {
             symbolizer: Symbolizer::new(program, worker),
             known: BTreeMap::new(),
+            met: HashMap::new(),
             failed: HashMap::new(),
             window: 0,
             bytes: 0,
@@ -90,7 +95,7 @@ impl Namer {
     pub fn learn(
         &mut self,
         id: ExecutableId,
-        executable: &Executable,
+        executable: &Arc<Executable>,
         addresses: &[FileAddr],
     ) -> Result<(), Failure> {
         let unknown = |address: &&FileAddr| self.find(id, **address).is_none();
@@ -103,7 +108,8 @@ impl Namer {
         {
             return Err(failure.clone());
         }
-        match self.ask(executable, &unknown) {
+        self.met.entry(id).or_insert_with(|| Arc::downgrade(executable));
+        match self.ask(id, executable, &unknown) {
             Ok(symbols) => {
                 self.failed.remove(&id);
                 for (address, symbol) in unknown.into_iter().zip(symbols) {
@@ -132,9 +138,11 @@ impl Namer {
         }
     }
 
-    /// Forgets what was not of use for longest, as far as it takes too much memory.
+    /// Forgets the executables that are gone, and of the others what was not of use for longest, as far as it takes too much
+    /// memory.
     pub fn end_window(&mut self) {
         self.window += 1;
+        self.forget_gone();
         let mut oldest = self.window.saturating_sub(64);
         while self.bytes > self.bytes_max && oldest <= self.window {
             self.known.retain(|_, known| known.used >= oldest);
@@ -149,6 +157,19 @@ impl Namer {
         }
     }
 
+    fn forget_gone(&mut self) {
+        let gone = self.met.extract_if(|_, executable| executable.strong_count() == 0);
+        let gone: Vec<ExecutableId> = gone.map(|(id, _)| id).collect();
+        for id in &gone {
+            let range = (*id, 0)..=(*id, u64::MAX);
+            let keys: Vec<_> = self.known.range(range).map(|(key, _)| *key).collect();
+            let forgotten = keys.iter().filter_map(|key| self.known.remove(key));
+            self.bytes -= forgotten.map(|known| known.bytes()).sum::<usize>();
+            self.failed.remove(id);
+        }
+        self.symbolizer.forget(gone.iter().map(|id| id.0.into()).collect());
+    }
+
     fn find(&self, id: ExecutableId, address: FileAddr) -> Option<&Known> {
         let ((of, _), known) = self.known.range(..=(id, address.0)).next_back()?;
         (*of == id && address.0 < known.end).then_some(known)
@@ -156,6 +177,7 @@ impl Namer {
 
     fn ask(
         &mut self,
+        id: ExecutableId,
         executable: &Executable,
         addresses: &[FileAddr],
     ) -> Result<Vec<Symbol>, Failure> {
@@ -163,7 +185,7 @@ impl Namer {
             Origin::Kernel => self.symbolizer.kernel(addresses),
             Origin::File(file) | Origin::Vdso(file) => {
                 let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                self.symbolizer.file(&path, addresses)
+                self.symbolizer.file(id.0.into(), &path, addresses)
             }
             Origin::Memory => Ok(Vec::new()), // nothing to remember
             Origin::Unopened => {
@@ -271,9 +293,28 @@ mod tests {
     fn an_executable_that_failed_is_left_alone_for_a_while() {
         let mut namer = namer(1 << 20);
         namer.failed.insert(ONE, (Failure::Died, 0));
-        let executable = crate::processes::Executable::unknown();
+        let executable = Arc::new(Executable::unknown());
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(1)]), Err(Failure::Died));
         (0..FAILED_WINDOWS).for_each(|_| namer.end_window());
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(1)]), Ok(()));
+    }
+    #[test]
+    fn of_an_executable_that_is_gone_nothing_is_remembered() {
+        let mut namer = namer(1 << 20);
+        let executables = [ONE, OTHER].map(|id| (id, Arc::new(Executable::unknown())));
+        for (id, executable) in &executables {
+            assert_eq!(namer.learn(*id, executable, &[FileAddr(0x110)]), Ok(()));
+            namer.remember(*id, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
+        }
+        namer.end_window();
+        assert_eq!(called(&mut namer, ONE, 0x110), "function");
+        let [one, other] = executables;
+        drop(other);
+        namer.end_window();
+        assert_eq!(called(&mut namer, ONE, 0x110), "function");
+        assert_eq!(called(&mut namer, OTHER, 0x110), "");
+        assert_eq!(namer.bytes, namer.known.values().map(Known::bytes).sum::<usize>());
+        assert_eq!(namer.met.len(), 1);
+        drop(one);
     }
 }

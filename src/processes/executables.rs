@@ -106,7 +106,7 @@ pub struct Sampled(HashMap<ExecutableId, Arc<Executable>>);
 
 impl Sampled {
     /// Gives an executable; what is unknown for one that the window has no frames in.
-    pub fn get(&self, id: ExecutableId) -> &Executable {
+    pub fn get(&self, id: ExecutableId) -> &Arc<Executable> {
         self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
     }
 

@@ -228,13 +228,14 @@ impl Session {
     /// takes, 50 ms at most.
     ///
     /// # Errors
-    /// When a counter cannot be read or the kernel refuses the pace; the window goes on then.
+    /// When a counter cannot be read or the kernel refuses the pace; the window goes on then, at its own pace.
     pub fn cut_to(&mut self, pace: Pace) -> io::Result<ClosedWindow> {
+        let own = self.pace;
         let change = |sampler: &mut Sampler| {
-            sampler.stop()?;
-            let edge = Edge::now(sampler)?;
-            sampler.resume(pace)?;
-            Ok(edge)
+            turn(sampler, pace).or_else(|error| {
+                sampler.resume(own)?;
+                Err(error)
+            })
         };
         let closed = self.cut_at(change, pace)?;
         self.begin.restart();
@@ -271,6 +272,14 @@ impl Session {
         let last = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
         Ok(Recording { last, processes })
     }
+}
+
+/// Stops the clocks, and starts them at another pace; gives what was counted in between.
+fn turn(sampler: &mut Sampler, pace: Pace) -> io::Result<Edge> {
+    sampler.stop()?;
+    let edge = Edge::now(sampler)?;
+    sampler.resume(pace)?;
+    Ok(edge)
 }
 
 /// Adds to a window what only the sampler knows.

@@ -62,14 +62,26 @@ impl Symbolizer {
         }
     }
 
-    /// Names addresses of a file; gives as many as were asked for. Where DWARF takes the worker too much memory or
+    /// Names addresses of a file; gives as many as were asked for. The worker keeps what it has read of it under `key` until it
+    /// is to [`Self::forget`] it. Where DWARF takes the worker too much memory or
     /// time, symbols alone are taken.
     ///
     /// # Errors
     /// [`Failure`] when none of them can have a name.
-    pub fn file(&mut self, path: &str, addresses: &[FileAddr]) -> Result<Vec<Symbol>, Failure> {
-        match self.ask(path, addresses, false) {
-            Err(Failure::Died | Failure::TooSlow) => self.ask(path, addresses, true),
+    pub fn file(
+        &mut self,
+        key: u64,
+        path: &str,
+        addresses: &[FileAddr],
+    ) -> Result<Vec<Symbol>, Failure> {
+        let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+        let mut request =
+            Request { path: path.to_owned(), file: key, addresses, ..Request::default() };
+        match self.ask(&request) {
+            Err(Failure::Died | Failure::TooSlow) => {
+                request.symbols_only = true;
+                self.ask(&request)
+            }
             answer => answer,
         }
     }
@@ -79,7 +91,16 @@ impl Symbolizer {
     /// # Errors
     /// [`Failure`] when none of them can have a name.
     pub fn kernel(&mut self, addresses: &[FileAddr]) -> Result<Vec<Symbol>, Failure> {
-        self.ask("", addresses, false)
+        let addresses = addresses.iter().map(|address| address.0).collect();
+        self.ask(&Request { addresses, ..Request::default() })
+    }
+
+    /// Lets the worker forget files, so that nothing of them is held open.
+    pub fn forget(&mut self, keys: Vec<u64>) {
+        if self.worker.is_some() && !keys.is_empty() {
+            // Without a worker there is nothing to forget either.
+            let _ = self.ask(&Request { forget: keys, ..Request::default() });
+        }
     }
 
     /// What the workers have used so far.
@@ -94,14 +115,7 @@ impl Symbolizer {
         self.worker = None; // it is killed when dropped
     }
 
-    fn ask(
-        &mut self,
-        path: &str,
-        addresses: &[FileAddr],
-        symbols_only: bool,
-    ) -> Result<Vec<Symbol>, Failure> {
-        let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
-        let asked = addresses.len();
+    fn ask(&mut self, request: &Request) -> Result<Vec<Symbol>, Failure> {
         let worker = match &mut self.worker {
             Some(worker) => worker,
             None => {
@@ -109,8 +123,7 @@ impl Symbolizer {
                 self.worker.insert(started.map_err(|error| Failure::NotStarted(error.to_string()))?)
             }
         };
-        let request = Request { path: path.to_owned(), addresses, symbols_only };
-        let response = match worker.ask(&request) {
+        let response = match worker.ask(request) {
             Ok(response) => response,
             Err(failure) => {
                 self.renew();
@@ -121,7 +134,7 @@ impl Symbolizer {
             return Err(Failure::Unreadable(response.error));
         }
         let mut all: Vec<Symbol> = response.symbols.into_iter().map(symbol).collect();
-        all.resize(asked, Symbol::default());
+        all.resize(request.addresses.len(), Symbol::default());
         Ok(all)
     }
 }

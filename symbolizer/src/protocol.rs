@@ -19,6 +19,12 @@ pub(crate) struct Request {
     /// Take symbols alone, and read no DWARF.
     #[prost(bool, tag = "3")]
     pub symbols_only: bool,
+    /// By what the file is known between requests.
+    #[prost(uint64, tag = "4")]
+    pub file: u64,
+    /// Files that nobody will ask about again.
+    #[prost(uint64, repeated, tag = "5")]
+    pub forget: Vec<u64>,
 }
 
 /// Answers a request.

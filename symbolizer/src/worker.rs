@@ -1,5 +1,6 @@
 //! The worker: reads requests, answers them, and dies instead of its parent.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ const KEPT_PART: u64 = 4;
 /// Answers requests until their sender closes the stream. `memory_max`: bytes of its own that the worker may have; mapped
 /// files do not count.
 ///
-/// What a file made the parser keep serves the next requests about it, until all of it is more than a quarter of that
-/// memory.
+/// What a file made the parser keep serves the next requests about it, until it is to be forgotten, or until all that is kept is
+/// more than a quarter of that memory.
 ///
 /// # Errors
 /// When a stream breaks or a message makes no sense.
@@ -31,10 +32,11 @@ pub fn serve(
 ) -> io::Result<()> {
     limit(Resource::Data, memory_max);
     limit(Resource::Core, 0);
-    let mut symbolizer = symbolizer();
+    let mut parsers = Parsers::default();
     while let Some(request) = receive::<Request>(requests)? {
         let mut response = Response::default();
-        match name(&symbolizer, &request) {
+        request.forget.iter().for_each(|key| drop(parsers.files.remove(key)));
+        match parsers.name(&request) {
             Ok(symbols) => response.symbols = symbols,
             Err(error) => response.error = format!("{error:#}"),
         }
@@ -42,32 +44,42 @@ pub fn serve(
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
         if anonymous_kib() > memory_max / KEPT_PART / 1024 {
-            symbolizer = self::symbolizer();
+            parsers = Parsers::default();
         }
     }
     Ok(())
 }
 
-fn symbolizer() -> Symbolizer {
-    Symbolizer::builder().enable_demangling(false).build()
+/// A parser of each file, so that one is forgotten alone; and one of the kernel.
+#[derive(Default)]
+struct Parsers {
+    files: HashMap<u64, Symbolizer>,
+    kernel: Option<Symbolizer>,
+}
+
+impl Parsers {
+    fn name(&mut self, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
+        if request.addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let new = || Symbolizer::builder().enable_demangling(false).build();
+        let (parser, source, input) = if request.path.is_empty() {
+            let parser = self.kernel.get_or_insert_with(new);
+            (parser, kernel(), Input::AbsAddr(request.addresses.as_slice()))
+        } else {
+            let mut file = Elf::new(PathBuf::from(&request.path));
+            file.debug_syms = !request.symbols_only;
+            let parser = self.files.entry(request.file).or_insert_with(new);
+            (parser, Source::Elf(file), Input::VirtOffset(request.addresses.as_slice()))
+        };
+        let found = parser.symbolize(&source, input)?;
+        Ok(found.into_iter().map(symbol).collect())
+    }
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
 fn limit(resource: Resource, value: u64) {
     let _ = setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
-}
-
-fn name(symbolizer: &Symbolizer, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
-    let is_kernel = request.path.is_empty();
-    let (source, input) = if is_kernel {
-        (kernel(), Input::AbsAddr(request.addresses.as_slice()))
-    } else {
-        let mut file = Elf::new(PathBuf::from(&request.path));
-        file.debug_syms = !request.symbols_only;
-        (Source::Elf(file), Input::VirtOffset(request.addresses.as_slice()))
-    };
-    let found = symbolizer.symbolize(&source, input)?;
-    Ok(found.into_iter().map(symbol).collect())
 }
 
 /// The kernel's own list of symbols: it has modules and BPF programs too.

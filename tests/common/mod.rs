@@ -3,6 +3,8 @@
 //! Every story profiles the real machine, so they run one at a time: each holds [`alone`].
 #![allow(dead_code, clippy::unwrap_used)] // each test binary uses a part of this, and a test may die
 
+pub mod agent;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -21,7 +21,7 @@ use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
 use upload::Failure;
-use upload::delivery::{self, Attempts, Ledger, SinkCounts};
+use upload::delivery::{self, Attempts, Ledger, SinkCounts, Uploads};
 use upload::pages::Pages;
 use zerocopy::FromZeros;
 
@@ -138,6 +138,7 @@ fn sink(base: u64) -> SinkCounts {
         attempts: Attempts { later, ..Attempts::default() },
         rejected: base + 7,
         bytes_sent: base + 8,
+        uploads: Uploads { held: base + 11, nothing: base + 12, postponed: base + 13 },
         spool_bytes: base + 9,
         oldest_age: Some(Duration::from_millis(base)),
         set_aside: base + 10,
@@ -257,6 +258,14 @@ fn each_sink_has_its_own_series() {
         assert_eq!(value("everytick_parcels_pending"), base + 4.0);
         assert_eq!(value("everytick_sent_bytes_total"), base + 8.0);
         assert_eq!(value("everytick_spool_oldest_age_seconds"), base / 1000.0);
+        let files = |result| {
+            let labels = [("sink", sink), ("result", result)];
+            crate::value(&families, "everytick_debuginfo_files_total", &labels)
+        };
+        assert_eq!(
+            ["held", "nothing", "postponed"].map(files),
+            [11.0, 12.0, 13.0].map(|n| base + n)
+        );
     }
 }
 

@@ -15,4 +15,18 @@ pub trait DebugInfo: Send + Sync {
     /// hand. May block on the file system for as long as opening a file may, so that
     /// callers do it where nobody waits for them.
     fn open(&self, build_id: &str) -> Option<File>;
+
+    /// Learns what became of a file, each time that a sink has dealt with one.
+    fn dealt_with(&self, _end: UploadEnd) {}
+}
+
+/// What became of a file that a server may want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadEnd {
+    /// The server has its debug info, from us or from others.
+    Held,
+    /// There is no debug info, or none better than what the server has from us.
+    Nothing,
+    /// It could not be uploaded now.
+    Postponed,
 }

@@ -31,7 +31,7 @@ pub mod transport;
 mod uploads;
 
 pub use answer::{Answer, Failure};
-pub use debuginfo::DebugInfo;
+pub use debuginfo::{DebugInfo, UploadEnd};
 pub use parcel::{BYTES_MAX, Parcel, Series};
 pub use sinks::{SinkSettings, StartError};
 pub use subset::subset;

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::debug_file::{DebugFile, Quality, Unfit};
-use crate::debuginfo::DebugInfo;
+use crate::debuginfo::{DebugInfo, UploadEnd};
 use crate::parcel::{Parcel, text_at};
 
 /// Files at a time, each with a dialogue of its own.
@@ -62,6 +62,16 @@ pub(crate) enum Outcome {
     Nothing,
     /// Not now.
     Later(Duration),
+}
+
+impl Outcome {
+    fn end(self) -> UploadEnd {
+        match self {
+            Self::Done(_) => UploadEnd::Held,
+            Self::Nothing => UploadEnd::Nothing,
+            Self::Later(_) => UploadEnd::Postponed,
+        }
+    }
 }
 
 /// Uploads beside the delivery of parcels. They end when it is dropped.
@@ -179,14 +189,18 @@ impl<D: Dialogue> Worker<D> {
             let Some(build_id) = next else { return };
             let outcome = self.upload(&build_id).await;
             lock(&self.known).settle(&build_id, outcome);
+            self.source.dealt_with(outcome.end());
             tokio::time::sleep(REST).await;
         }
     }
 
     async fn upload(&mut self, build_id: &str) -> Outcome {
         let had = lock(&self.known).had(build_id);
-        let Some(file) = best(self.source.clone(), build_id.to_owned()).await else {
-            return Outcome::Nothing;
+        let found = best(self.source.clone(), build_id.to_owned()).await;
+        let Found::Best(file) = found else {
+            // A file that is not at hand may be in another window.
+            let is_there = matches!(found, Found::Unfit);
+            return if is_there { Outcome::Nothing } else { Outcome::Later(RETRY_AFTER) };
         };
         if had.is_some_and(|had| file.quality() <= had) {
             return Outcome::Nothing;
@@ -196,11 +210,12 @@ impl<D: Dialogue> Worker<D> {
 }
 
 /// Finds the best debug info for a build id, on a thread of its own that may hang without harm.
-async fn best(source: Arc<dyn DebugInfo>, build_id: String) -> Option<DebugFile> {
+async fn best(source: Arc<dyn DebugInfo>, build_id: String) -> Found {
     let (give, found) = oneshot::channel();
     let look = move || {
         let executable = source.open(&build_id);
         let separate = File::open(separate_path(Path::new(SEPARATE), &build_id)).ok();
+        let none = if executable.is_some() { Found::Unfit } else { Found::Away };
         let files = [executable, separate].into_iter().flatten();
         let fit = |file| match DebugFile::of(file) {
             Ok(debug) => Some(debug),
@@ -211,10 +226,22 @@ async fn best(source: Arc<dyn DebugInfo>, build_id: String) -> Option<DebugFile>
             }
         };
         let best = files.filter_map(fit).max_by_key(DebugFile::quality);
-        let _ = give.send(best);
+        let _ = give.send(best.map_or(none, Found::Best));
     };
-    std::thread::Builder::new().name("debuginfo".into()).spawn(look).ok()?;
-    found.await.ok()?
+    match std::thread::Builder::new().name("debuginfo".into()).spawn(look) {
+        Ok(_) => found.await.unwrap_or(Found::Away),
+        Err(_) => Found::Away,
+    }
+}
+
+/// What there is for a build id.
+enum Found {
+    /// The best debug info.
+    Best(DebugFile),
+    /// A file without any.
+    Unfit,
+    /// No file.
+    Away,
 }
 
 /// `ab/cdef.debug` below a directory.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use profile::Unbalanced;
 
 use super::ledger::{Ledger, Reasons};
+use crate::debuginfo::UploadEnd;
 
 /// The delivery at one moment, counted since the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct SinkCounts {
     pub rejected: u64,
     /// Bytes that were sent for windows that the sink has.
     pub bytes_sent: u64,
+    /// Files whose debug info its server may want.
+    pub uploads: Uploads,
     /// Bytes of the parcels that wait for it. A parcel that waits for several counts for each.
     pub spool_bytes: u64,
     /// How long ago the window that waits for longest began.
@@ -56,6 +59,28 @@ pub struct Attempts {
     pub later: Reasons,
     /// Given up.
     pub refused: Reasons,
+}
+
+/// Files whose debug info a server may want, by what became of each; one is counted again when it is dealt with again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// The server has it.
+    pub held: u64,
+    /// There is none.
+    pub nothing: u64,
+    /// It could not be uploaded, and will be tried again.
+    pub postponed: u64,
+}
+
+impl Uploads {
+    /// Counts one file.
+    pub(super) fn add(&mut self, end: UploadEnd) {
+        *match end {
+            UploadEnd::Held => &mut self.held,
+            UploadEnd::Nothing => &mut self.nothing,
+            UploadEnd::Postponed => &mut self.postponed,
+        } += 1;
+    }
 }
 
 impl Counts {

@@ -20,6 +20,7 @@
 
 mod accept;
 mod complaints;
+mod counted;
 mod counts;
 mod ledger;
 mod pace;
@@ -40,12 +41,13 @@ use crate::debuginfo::DebugInfo;
 use crate::sinks::{SinkSettings, StartError};
 use crate::spool::{self, NotTaken, Spool};
 use accept::Door;
+use counted::Counted;
 use pace::Pace;
 use queues::{Queues, SinkName};
 use worker::{Handle, Orders, Parts};
 
 pub use accept::Refused;
-pub use counts::{Attempts, Counts, SinkCounts};
+pub use counts::{Attempts, Counts, SinkCounts, Uploads};
 pub use ledger::{Ledger, Reasons};
 
 /// How often a stopping delivery looks whether its workers have ended.
@@ -154,10 +156,16 @@ impl Delivery {
     }
 
     fn start_worker(&self, sink: &NamedSink) -> Result<Handle, StartError> {
+        let name: SinkName = sink.name.as_str().into();
+        let counted = |files: &Arc<dyn DebugInfo>| {
+            let (files, sink, shared) = (files.clone(), name.clone(), self.shared.clone());
+            Arc::new(Counted { files, sink, shared }) as Arc<dyn DebugInfo>
+        };
+        let debug_info = self.debug_info.as_ref().map(counted);
         worker::start(Parts {
-            name: sink.name.as_str().into(),
+            name,
             settings: Arc::new(sink.settings.clone()),
-            debug_info: self.debug_info.clone(),
+            debug_info,
             shared: self.shared.clone(),
             pace: self.pace,
         })

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::counts::{Counts, SinkCounts};
 use super::ledger::Reasons;
 use crate::answer::Failure;
+use crate::debuginfo::UploadEnd;
 use crate::spool::Name;
 
 /// What a file takes at least: a file system gives room in blocks.
@@ -231,6 +232,13 @@ impl Queues {
             spool_bytes: self.bytes,
             spool_bytes_max: self.bytes_max,
             sinks: sinks.collect(),
+        }
+    }
+
+    /// Counts a file whose debug info a sink has dealt with.
+    pub fn dealt_with(&mut self, sink: &str, end: UploadEnd) {
+        if let Some(queue) = self.sinks.get_mut(sink) {
+            queue.counts.uploads.add(end);
         }
     }
 

@@ -1,0 +1,165 @@
+//! An agent as a child of a story: its configuration, its log, its store and its pages.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use profile::pprof::message::Profile;
+use rustix::process::Signal;
+
+use super::{TempDir, directory, everytick, pause, signal};
+
+/// An agent with directories of its own.
+pub struct Agent {
+    pub place: TempDir,
+    pub child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts one with these lines in `[agent]` beside those that each story needs; tables may follow them.
+    pub fn start(lines: &str) -> Self {
+        let mut agent = Self { place: directory(), child: None };
+        agent.configure(lines);
+        agent.restart();
+        agent
+    }
+
+    pub fn configure(&self, lines: &str) {
+        let place = self.place.path().display();
+        let text = format!(
+            "[agent]\nlisten = \"127.0.0.1:0\"\nwindow = \"1s\"\ncache_dir = \"{place}/cache\"\n{lines}\n\
+             [store]\nenabled = true\ndirectory = \"{place}/store\"\n[spool]\ndirectory = \"{place}/spool\"\n"
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.place.path().join("everytick.toml")
+    }
+
+    pub fn restart(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.command();
+        self.child = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = everytick();
+        command.args(["agent", "--config"]).arg(self.config());
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.place.path().join("log")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    /// The files of the store, in the order of time.
+    pub fn windows(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.place.path().join("store")).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.retain(|path| path.to_str().unwrap().ends_with(".pb.gz"));
+        paths.sort();
+        paths
+    }
+
+    pub fn profiles(&self) -> Vec<Profile> {
+        self.windows().iter().map(|path| read(path)).collect()
+    }
+
+    pub fn signal(&self, what: Signal) {
+        signal(self.child.as_ref().unwrap(), what);
+    }
+
+    /// Waits until something is so; the story fails with the log when that takes too long.
+    pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        for _ in 0..300 {
+            if let Some(found) = found() {
+                return found;
+            }
+            pause(100);
+        }
+        panic!("{what} did not come\n{}", self.log());
+    }
+
+    pub fn wait_for_windows(&self, count: usize) {
+        self.wait_for("windows", || (self.windows().len() >= count).then_some(()));
+    }
+
+    /// Sends SIGTERM; gives what the agent says of its windows: closed, accepted and lost.
+    pub fn stop(&mut self) -> [u64; 3] {
+        self.signal(Signal::TERM);
+        let status = self.child.take().unwrap().wait().unwrap();
+        let log = self.log();
+        assert!(status.success(), "{status}\n{log}");
+        let line = log.lines().rfind(|line| line.contains("stopped")).unwrap().to_owned();
+        ["closed=", "accepted=", "lost="].map(|name| number_after(&line, name))
+    }
+
+    /// Asks for a page; gives its status and its body.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let serving = |log: &str| {
+            let line = log.lines().rfind(|line| line.contains("serving"))?;
+            Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
+        };
+        let address = self.wait_for("pages", || serving(&self.log()));
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// A metric's value, over all of its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.page("/metrics");
+        let is_it = |line: &&str| {
+            line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
+        };
+        let values = text.lines().filter(is_it).map(|line| line.rsplit_once(' ').unwrap().1);
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn number_after(line: &str, name: &str) -> u64 {
+    let rest = line.split(name).nth(1).unwrap();
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+pub fn read(path: &Path) -> Profile {
+    profile::pprof::decode(&fs::read(path).unwrap(), 1 << 30).unwrap()
+}
+
+pub fn text(profile: &Profile, place: i64) -> &str {
+    &profile.string_table[place as usize]
+}
+
+pub fn samples(profile: &Profile) -> i64 {
+    profile.sample.iter().map(|sample| sample.value[0]).sum()
+}
+
+/// Text labels of a sample.
+pub fn labels(profile: &Profile, sample: usize) -> BTreeMap<&str, &str> {
+    let labels = &profile.sample[sample].label;
+    labels.iter().map(|label| (text(profile, label.key), text(profile, label.str))).collect()
+}
+
+pub fn comments(profile: &Profile) -> Vec<&str> {
+    profile.comment.iter().map(|place| text(profile, *place)).collect()
+}
