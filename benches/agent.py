@@ -5,8 +5,8 @@
 
 Two busy programs, 30 and 150 functions deep and without frame pointers, and so many sleeping processes of 50 programs. At each
 frequency `everytick agent` with its defaults, a local store and a sink `otlp`, whose receiver counts bytes; `perf record -a -g` into a
-file; and lightswitch, where it is installed, into a profile that it writes at its end. All run at the same time on the same load,
-each watches the others too, and each is looked at from outside:
+file; and lightswitch, where it is installed, into a profile that it writes at its end. All of them run at the same time on the same
+load, each watches the others too, and each is looked at from outside:
 
   CPU, all    user and system time of its processes and the time of its BPF programs, from exec to the end, in per cent of the machine
   CPU, later  the same without the first minute
@@ -46,10 +46,12 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     """Takes every OTLP request, and counts the bytes of their bodies."""
 
     protocol_version = "HTTP/1.1"
-    taken = 0
+    taken = {}  # by the first part of the path, which tells agents apart
 
     def do_POST(self):
-        Receiver.taken += len(self.rfile.read(int(self.headers["Content-Length"])))
+        sender = "/" + self.path.split("/")[1]
+        size = len(self.rfile.read(int(self.headers["Content-Length"])))
+        Receiver.taken[sender] = Receiver.taken.get(sender, 0) + size
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", "0")
@@ -192,39 +194,45 @@ def main():
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     with statistics_of_bpf(), tempfile.TemporaryDirectory() as work:
         busy = [[chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)] for depth in (30, 150)]
-        for hz in arguments.hz or [19, 99]:
-            with load(work, arguments.processes, busy):
-                compare(hz, arguments.minutes, receiver.server_port, work)
+        with load(work, arguments.processes, busy):
+            compare(arguments.hz or [19, 99], arguments.minutes, receiver.server_port, work)
 
 
-def compare(hz, minutes, port, work):
-    Receiver.taken = 0
-    name = f"everytick{hz}"
-    sink = f'[sinks.peer]\ntype = "otlp"\nprotocol = "http"\nurl = "http://127.0.0.1:{port}"'
-    running = {"everytick agent": agent(work, name, f"frequency = {hz}\n{sink}")}
-    data = f"{work}/perf{hz}.data"
+def compare(rates, minutes, port, work):
+    """Runs all profilers at all rates together."""
+    running, seconds = {}, int(minutes * 60)
     try:
-        perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(hz), "-a", "-g", "-o", data]
-        running["perf record -g"] = Watched(perf, f"{work}/perf.log")
-        if shutil.which("lightswitch"):
-            cost.prepare_lightswitch()
-            rate, seconds = cost.prime(hz), str(int(minutes * 60) + 60)
-            command = ["lightswitch", "-D", seconds, "--sample-freq", str(rate), "--profile-format", "pprof"]
-            running["lightswitch"] = Watched([*command, "--profile-path", work, "--profile-name", "l.pb"], f"{work}/lightswitch.log")
-        watch(running.values(), minutes * 60)
-        told = metrics(work, name)
-        sent = {"everytick agent": Receiver.taken, "perf record -g": os.path.getsize(data)}
-        for profiler, watched in running.items():
+        for hz in rates:
+            sink = f'[sinks.peer]\ntype = "otlp"\nprotocol = "http"\nurl = "http://127.0.0.1:{port}/{hz}"'
+            running[hz, "everytick agent"] = agent(work, f"everytick{hz}", f"frequency = {hz}\n{sink}")
+            perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(hz), "-a", "-g", "-o", f"{work}/perf{hz}.data"]
+            running[hz, "perf record -g"] = Watched(perf, f"{work}/perf{hz}.log")
+            if shutil.which("lightswitch"):
+                cost.prepare_lightswitch()
+                until = str(seconds + 120)
+                command = ["lightswitch", "-D", until, "--sample-freq", str(cost.prime(hz)), "--profile-format", "pprof"]
+                command += ["--profile-path", work, "--profile-name", f"l{hz}.pb"]
+                running[hz, "lightswitch"] = Watched(command, f"{work}/lightswitch{hz}.log")
+        watch(running.values(), seconds)
+        for (hz, profiler), watched in running.items():
+            sent = {"everytick agent": Receiver.taken.get(f"/{hz}", 0), "perf record -g": os.path.getsize(f"{work}/perf{hz}.data")}
             report(hz, profiler, watched, sent.get(profiler))
+        for hz in rates:
+            of_itself(hz, running[hz, "everytick agent"], work)
     finally:
         for watched in running.values():
             watched.stop()
-    kept = sum(file.stat().st_size for file in os.scandir(f"{work}/{name}/store"))
-    hours = running["everytick agent"].looks[-1][0] / 3600 * os.cpu_count()
+
+
+def of_itself(hz, watched, work):
+    """What an agent says of itself, and the size of its store."""
+    told = metrics(work, f"everytick{hz}")
+    kept = sum(file.stat().st_size for file in os.scandir(f"{work}/everytick{hz}/store"))
+    hours = watched.looks[-1][0] / 3600 * os.cpu_count()
     print(
-        f"\nThe agent of itself: {100 * told['everytick_budget_cpu_ratio']:.3f} % of the machine in its last window, step "
+        f"\nThe agent at {hz} Hz of itself: {100 * told['everytick_budget_cpu_ratio']:.3f} % of the machine in its last window, step "
         f"{told['everytick_budget_step']:.0f}, {told['everytick_samples_total']:,.0f} samples, {told['everytick_samples_lost_total']:.0f} lost, "
-        f"{told['everytick_budget_memory_bytes'] / 2**20:.1f} MiB in all; its store grows by {kept / hours / 1e6:.2f} MB per CPU and hour.\n",
+        f"{told['everytick_budget_memory_bytes'] / 2**20:.1f} MiB in all; its store grows by {kept / hours / 1e6:.2f} MB per CPU and hour.",
         flush=True,
     )
 

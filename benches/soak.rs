@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everytick::kernel::Settings;
+use everytick::kernel::{Settings, share_heap, trim_heap};
 use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::StackEnd;
@@ -37,6 +37,7 @@ fn soak(
         ledger.check()?;
         let (profile, unnamed) =
             naming::name(&window, ledger.clone(), period, &executables, &mut namer);
+        trim_heap();
         println!(
             "{} samples, {} lost, {} complete, {} stacks, {} executables without names",
             ledger.aggregated,
@@ -51,6 +52,7 @@ fn soak(
 }
 
 fn main() -> ExitCode {
+    share_heap();
     let arguments: Vec<u32> = std::env::args().filter_map(|text| text.parse().ok()).collect();
     let [length, window, frequency] = arguments[..] else {
         println!("soak: three numbers are needed: SECONDS WINDOW_SECONDS HZ");

@@ -17,6 +17,7 @@ use upload::delivery::Delivery;
 use super::debug_files::DebugFiles;
 use super::status::{DEFECT, Fate, Status};
 use crate::budget::Verdict;
+use crate::kernel::trim_heap;
 use crate::labels;
 use crate::naming::{self, NameLimits, Namer};
 use crate::session::ClosedWindow;
@@ -104,6 +105,7 @@ fn work(
         files.learn(&job.closed.executables);
         let (fate, published) = publish(job, &mut namer, delivery);
         status.published(fate, published, end, namer.usage());
+        trim_heap();
     }
 }
 

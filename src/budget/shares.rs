@@ -38,13 +38,15 @@ impl Shares {
             }
         };
         Some(Self {
-            // Three windows at once: one is filled, one waits, one is named.
+            // Three windows at once: one is filled, one waits, one is named. What is in the kernel for unwinding is mapped by the
+            // agent, too, so that it counts twice: as memory of BPF maps and of a process.
             session: Limits {
                 window: part(2) as usize,
-                unwind: part(10).max(4 << 20),
+                unwind: part(5).max(4 << 20),
+                reading: part(3) as usize,
                 labels: true,
             },
-            names: NameLimits { known: part(2) as usize, worker: part(8).max(8 << 20) },
+            names: NameLimits { known: part(2) as usize, worker: part(6).max(8 << 20) },
             ring: power(part(2), 256 << 10, 8 << 20),
             side_band: power(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
         })
@@ -63,7 +65,8 @@ mod tests {
                 let Shares { session, names, ring, side_band } = shares;
                 let sum = FIXED.min(mib << 19)
                     + 3 * session.window as u64
-                    + session.unwind
+                    + 2 * session.unwind
+                    + session.reading as u64
                     + names.known as u64
                     + names.worker
                     + u64::from(ring)

@@ -32,6 +32,7 @@ pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
         io::stdout().lock().write_all(in_force.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
+    kernel::share_heap();
     let mut current = load()?;
     if let Some(range) = &arguments.export {
         return export(arguments, range, &current.store);

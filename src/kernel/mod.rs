@@ -1,13 +1,14 @@
 //! The fence around the kernel: the only shipped `unsafe` and the only place that names libbpf.
 //!
 //! Gives a [`Sampler`] that ticks, a [`SampleReader`] for its ring, [`SideBand`]
-//! rings of process events, [`PerfSamples`] rings of perf's own records of ticks, and [`abi`], the shapes of what comes out of them. What
+//! rings of process events, [`PerfSamples`] rings of perf's own records of ticks, and [`abi`], the shapes of what comes out of them; and the C library's heap. What
 //! leaves here is plain bytes and numbers; their meaning is the business of `events`.
 //!
 //! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
 #![allow(unsafe_code)]
 
 pub mod abi;
+mod heap;
 mod log;
 mod perf;
 mod perf_ring;
@@ -20,6 +21,7 @@ mod verifier;
 mod walk_maps;
 mod walker;
 
+pub use heap::{share_heap, trim_heap};
 pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
 pub use perf_samples::PerfSamples;
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};

@@ -46,13 +46,15 @@ pub struct Limits {
     pub window: usize,
     /// Unwind tables and mappings in the kernel; at least one slab.
     pub unwind: u64,
+    /// Call frames of files that are being read.
+    pub reading: usize,
     /// Read labels of the processes that are sampled: some system calls for each.
     pub labels: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 64 << 20, unwind: 128 << 20, labels: false }
+        Self { window: 64 << 20, unwind: 128 << 20, reading: 24 << 20, labels: false }
     }
 }
 
@@ -152,7 +154,7 @@ impl Session {
         }
         let side_band_bytes = settings.side_band_bytes;
         let mut sampler = Sampler::load(settings)?;
-        let tables = Tables::new(sampler.walk_maps()?, limits.unwind, cache)?;
+        let tables = Tables::new(sampler.walk_maps()?, limits.unwind, limits.reading, cache)?;
         let map_bytes = map_bytes(); // there is no slab yet
         sampler.watch_memory()?;
         let open = |cpu| SideBand::open(cpu, side_band_bytes);

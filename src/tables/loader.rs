@@ -28,9 +28,6 @@ const BURST_MAX: Duration = Duration::from_millis(500);
 /// ...of which it gets back one part in so many of the time that passes.
 const REFILL_PART: u32 = 5;
 
-/// Bytes that may be held of files of which blocks are asked for; a file that is read alone may take more.
-const OPEN_BYTES_MAX: usize = 24 << 20;
-
 /// What came of a request.
 pub(super) struct Loaded {
     pub executable: ExecutableId,
@@ -65,14 +62,15 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Starts the thread. It ends when this is dropped and what it reads is read.
-    pub fn spawn(cache: Option<Cache>) -> io::Result<Self> {
+    /// Starts the thread. It ends when this is dropped and what it reads is read. `open_bytes_max`: of files of which blocks were
+    /// asked for.
+    pub fn spawn(cache: Option<Cache>, open_bytes_max: usize) -> io::Result<Self> {
         let cached = cache.as_ref().map(|cache| cache.counts.clone());
         let (wanted, requests) = mpsc::channel();
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
             let (files, open) = (VecDeque::new(), Vec::new());
-            let mut work = Work { requests, results, files, open, cache };
+            let mut work = Work { requests, results, files, open, open_bytes_max, cache };
             let mut priority = Priority::new();
             while let Some(Unread { executable, file, content }) = work.next() {
                 priority.adapt();
@@ -119,6 +117,8 @@ struct Work {
     files: VecDeque<Unread>,
     /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
     open: Vec<(ExecutableId, Option<Pieces>)>,
+    /// Bytes that may be held of them.
+    open_bytes_max: usize,
     cache: Option<Cache>,
 }
 
@@ -195,7 +195,7 @@ impl Work {
             self.give(executable, What::Blocks(pieces.start(), found));
         }
         self.open.push((executable, pieces));
-        while self.open.len() > 1 && self.open_bytes() > OPEN_BYTES_MAX {
+        while self.open_bytes() > self.open_bytes_max {
             self.open.remove(0);
         }
     }

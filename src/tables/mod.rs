@@ -117,11 +117,17 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take. `cache`: where tables of earlier runs are.
+    /// Has nothing in the kernel yet. `bytes_max`: what slabs may take. `open_bytes_max`: what may be held of files that are
+    /// being read. `cache`: where tables of earlier runs are.
     ///
     /// # Errors
     /// When the loader's thread cannot be started or the first blocks not be written.
-    pub fn new(maps: WalkMaps, bytes_max: u64, cache: Option<Cache>) -> io::Result<Self> {
+    pub fn new(
+        maps: WalkMaps,
+        bytes_max: u64,
+        open_bytes_max: usize,
+        cache: Option<Cache>,
+    ) -> io::Result<Self> {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
         }
@@ -137,7 +143,7 @@ impl Tables {
             processes: HashMap::new(),
             wanted: HashSet::new(),
             stale: HashSet::new(),
-            loader: Loader::spawn(cache)?,
+            loader: Loader::spawn(cache, open_bytes_max)?,
             clock: 0,
             counts: TableCounts::default(),
         })
