@@ -15,6 +15,10 @@ use crate::processes::{Executable, Origin};
 
 /// Bytes that remembered names take beside their text.
 const ENTRY_BYTES: usize = 160;
+/// Windows after which a name that was not of use is forgotten, so that what is remembered does not grow for hours.
+const UNUSED_WINDOWS: u64 = 24;
+/// Windows from one look for such names to the next.
+const LOOK_WINDOWS: u64 = 8;
 /// Windows after which an executable that had no names is asked about again.
 const FAILED_WINDOWS: u64 = 60;
 /// Windows after which the worker begins anew, and the kernel is asked again: modules and BPF programs come and go.
@@ -138,15 +142,17 @@ impl Namer {
         }
     }
 
-    /// Forgets the executables that are gone, and of the others what was not of use for longest, as far as it takes too much
-    /// memory.
+    /// Forgets the executables that are gone, and of the others what was not of use for long, or for longest as far as it takes
+    /// too much memory.
     pub fn end_window(&mut self) {
         self.window += 1;
         self.forget_gone();
-        let mut oldest = self.window.saturating_sub(64);
+        let mut oldest = self.window.saturating_sub(UNUSED_WINDOWS);
+        if self.window.is_multiple_of(LOOK_WINDOWS) {
+            self.forget_unused(oldest);
+        }
         while self.bytes > self.bytes_max && oldest <= self.window {
-            self.known.retain(|_, known| known.used >= oldest);
-            self.bytes = self.known.values().map(Known::bytes).sum();
+            self.forget_unused(oldest);
             oldest += (self.window - oldest).div_ceil(2).max(1);
         }
         self.failed.retain(|_, (_, window)| self.window < *window + FAILED_WINDOWS);
@@ -155,6 +161,12 @@ impl Namer {
             self.known.retain(|(id, _), _| *id != ExecutableId::KERNEL);
             self.bytes = self.known.values().map(Known::bytes).sum();
         }
+    }
+
+    /// Forgets the names that were of no use since that window.
+    fn forget_unused(&mut self, oldest: u64) {
+        self.known.retain(|_, known| known.used >= oldest);
+        self.bytes = self.known.values().map(Known::bytes).sum();
     }
 
     fn forget_gone(&mut self) {
@@ -287,6 +299,19 @@ mod tests {
         assert_eq!(called(&mut namer, ONE, 1), "always");
         assert_eq!(called(&mut namer, OTHER, 0), "");
         assert_eq!(namer.bytes, namer.known.values().map(Known::bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_is_forgotten_though_there_is_room() {
+        let mut namer = namer(1 << 20);
+        namer.remember(ONE, FileAddr(1), symbol("always", None));
+        namer.remember(ONE, FileAddr(2), symbol("once", None));
+        for _ in 0..=UNUSED_WINDOWS + LOOK_WINDOWS {
+            assert_eq!(called(&mut namer, ONE, 1), "always");
+            namer.end_window();
+        }
+        assert_eq!(called(&mut namer, ONE, 1), "always");
+        assert_eq!(called(&mut namer, ONE, 2), "");
     }
 
     #[test]
