@@ -1,6 +1,8 @@
 //! Stories about real servers: what goes into Parca and the OpenTelemetry Collector comes out of them, by function
 //! and by label.
 //!
+//! One at a time: each server wants the machine for itself, and so does the agent.
+//!
 //! Building the servers takes minutes the first time, so these are run by `./dev test --stores` and not by a plain
 //! `cargo test`; see `tests/stores/build.sh`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::alone;
 use made_up::{PERIOD, Window, now};
 use object::{Object, ObjectSymbol};
 use profile::pprof::message as pb;
@@ -110,6 +113,7 @@ fn assert_split(shares: &BTreeMap<String, f64>) {
 
 #[test]
 fn parca_gives_back_functions_labels_units_and_the_split() {
+    let _alone = alone();
     let server = Server::parca();
     let start = now() - 60_000_000_000;
     let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
@@ -184,6 +188,7 @@ fn check_collector(server: &Server, sink: Value) {
 
 #[test]
 fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
+    let _alone = alone();
     let (server, _) = Server::collector();
     let url = format!("http://{}", server.address);
     check_collector(&server, json!({ "type": "otlp", "protocol": "grpc", "url": url }));
@@ -191,6 +196,7 @@ fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
 
 #[test]
 fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
+    let _alone = alone();
     let (server, http) = Server::collector();
     let url = format!("http://{http}");
     check_collector(&server, json!({ "type": "otlp", "protocol": "http", "url": url }));
@@ -198,6 +204,7 @@ fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
 
 #[test]
 fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
+    let _alone = alone();
     let server = Server::parca();
     let start = now() - 60_000_000_000;
     let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
@@ -230,6 +237,7 @@ fn busy_window(node: &str, start_unix_ns: u64) -> Parcel {
 
 #[test]
 fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
+    let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let program = compile(directory.path());
     let bytes = std::fs::read(&program).unwrap();
