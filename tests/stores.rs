@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::agent::text;
 use common::alone;
 use made_up::{PERIOD, Window, now};
 use object::{Object, ObjectSymbol};
@@ -96,10 +97,6 @@ fn leaf(profile: &pb::Profile, sample: &pb::Sample) -> String {
     let Some(line) = location.line.first() else { return format!("{:#x}", location.address) };
     let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
     text(profile, function.name).to_owned()
-}
-
-fn text(profile: &pb::Profile, place: i64) -> &str {
-    &profile.string_table[usize::try_from(place).unwrap()]
 }
 
 /// 60, 30 and 10 per cent, within two points.

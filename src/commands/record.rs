@@ -35,7 +35,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
 
     let scan = scan(&arguments, &settings);
     let unwind = u64::from(arguments.unwind_memory) << 20;
-    let limits = Limits { window: WINDOW_BYTES, unwind, labels: false, ..Limits::default() };
+    let limits = Limits { window: WINDOW_BYTES, unwind, ..Limits::default() };
     let mut session =
         Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(refusal::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;

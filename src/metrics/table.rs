@@ -6,7 +6,7 @@
 use profile::{Loss, StackEnd, TickOutcome};
 
 use upload::Failure;
-use upload::delivery::{Reasons, SinkCounts};
+use upload::delivery::{Reasons, SinkCounts, Uploads};
 
 use super::snapshot::{Part, Snapshot, Windows};
 use super::text::{Number, Out};
@@ -353,11 +353,10 @@ pub const TABLE: &[Metric] = &[
         "Parcels that a sink is done with. partly: its server refused some of the samples.",
         &[SINK, RESULT],
         |s, out| {
-            for (name, SinkCounts { ledger, .. }) in &s.delivery.sinks {
-                out.each(&[name, "delivered"], ledger.delivered);
-                out.each(&[name, "partly"], ledger.partly);
-                out.each(&[name, "lost"], ledger.lost.total());
-            }
+            each_part(out, s, |SinkCounts { ledger, .. }| {
+                let lost = ledger.lost.total();
+                [("delivered", ledger.delivered), ("partly", ledger.partly), ("lost", lost)]
+            });
         },
     ),
     counter(
@@ -392,11 +391,10 @@ pub const TABLE: &[Metric] = &[
         "Files whose debug info a server may want, as often as a sink has dealt with one, by whether the server has it now.",
         &[SINK, UPLOAD],
         |s, out| {
-            for (name, SinkCounts { uploads, .. }) in &s.delivery.sinks {
-                out.each(&[name, "held"], uploads.held);
-                out.each(&[name, "nothing"], uploads.nothing);
-                out.each(&[name, "postponed"], uploads.postponed);
-            }
+            each_part(out, s, |SinkCounts { uploads, .. }| {
+                let Uploads { held, nothing, postponed } = *uploads;
+                [("held", held), ("nothing", nothing), ("postponed", postponed)]
+            });
         },
     ),
     gauge(
@@ -565,6 +563,17 @@ fn failures(out: &mut Out<'_>, snapshot: &Snapshot, counts: fn(&SinkCounts) -> &
 
 fn each<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&SinkCounts) -> N) {
     snapshot.delivery.sinks.iter().for_each(|(name, sink)| out.each(&[name], value(sink)));
+}
+
+/// Each sink's count by what is said beside its name.
+fn each_part<const N: usize>(
+    out: &mut Out<'_>,
+    snapshot: &Snapshot,
+    parts: fn(&SinkCounts) -> [(&'static str, u64); N],
+) {
+    for (name, sink) in &snapshot.delivery.sinks {
+        parts(sink).iter().for_each(|(part, count)| out.each(&[name, part], *count));
+    }
 }
 
 fn processes<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&Part) -> N) {

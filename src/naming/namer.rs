@@ -149,23 +149,22 @@ impl Namer {
         self.forget_gone();
         let mut oldest = self.window.saturating_sub(UNUSED_WINDOWS);
         if self.window.is_multiple_of(LOOK_WINDOWS) {
-            self.forget_unused(oldest);
+            self.keep(|_, known| known.used >= oldest);
         }
         while self.bytes > self.bytes_max && oldest <= self.window {
-            self.forget_unused(oldest);
+            self.keep(|_, known| known.used >= oldest);
             oldest += (self.window - oldest).div_ceil(2).max(1);
         }
         self.failed.retain(|_, (_, window)| self.window < *window + FAILED_WINDOWS);
         if self.window.is_multiple_of(RENEW_WINDOWS) {
             self.symbolizer.renew();
-            self.known.retain(|(id, _), _| *id != ExecutableId::KERNEL);
-            self.bytes = self.known.values().map(Known::bytes).sum();
+            self.keep(|id, _| id != ExecutableId::KERNEL);
         }
     }
 
-    /// Forgets the names that were of no use since that window.
-    fn forget_unused(&mut self, oldest: u64) {
-        self.known.retain(|_, known| known.used >= oldest);
+    /// Forgets all names but these.
+    fn keep(&mut self, is_kept: impl Fn(ExecutableId, &Known) -> bool) {
+        self.known.retain(|(id, _), known| is_kept(*id, known));
         self.bytes = self.known.values().map(Known::bytes).sum();
     }
 

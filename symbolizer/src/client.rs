@@ -74,9 +74,7 @@ impl Symbolizer {
         path: &str,
         addresses: &[FileAddr],
     ) -> Result<Vec<Symbol>, Failure> {
-        let addresses: Vec<u64> = addresses.iter().map(|address| address.0).collect();
-        let mut request =
-            Request { path: path.to_owned(), file: key, addresses, ..Request::default() };
+        let mut request = Request { path: path.to_owned(), file: key, ..Request::about(addresses) };
         match self.ask(&request) {
             Err(Failure::Died | Failure::TooSlow) => {
                 request.symbols_only = true;
@@ -91,8 +89,7 @@ impl Symbolizer {
     /// # Errors
     /// [`Failure`] when none of them can have a name.
     pub fn kernel(&mut self, addresses: &[FileAddr]) -> Result<Vec<Symbol>, Failure> {
-        let addresses = addresses.iter().map(|address| address.0).collect();
-        self.ask(&Request { addresses, ..Request::default() })
+        self.ask(&Request::about(addresses))
     }
 
     /// Lets the worker forget files, so that nothing of them is held open.
@@ -136,6 +133,13 @@ impl Symbolizer {
         let mut all: Vec<Symbol> = response.symbols.into_iter().map(symbol).collect();
         all.resize(request.addresses.len(), Symbol::default());
         Ok(all)
+    }
+}
+
+impl Request {
+    fn about(addresses: &[FileAddr]) -> Self {
+        let addresses = addresses.iter().map(|address| address.0).collect();
+        Self { addresses, ..Self::default() }
     }
 }
 

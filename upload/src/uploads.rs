@@ -196,11 +196,10 @@ impl<D: Dialogue> Worker<D> {
 
     async fn upload(&mut self, build_id: &str) -> Outcome {
         let had = lock(&self.known).had(build_id);
-        let found = best(self.source.clone(), build_id.to_owned()).await;
-        let Found::Best(file) = found else {
-            // A file that is not at hand may be in another window.
-            let is_there = matches!(found, Found::Unfit);
-            return if is_there { Outcome::Nothing } else { Outcome::Later(RETRY_AFTER) };
+        let file = match best(self.source.clone(), build_id.to_owned()).await {
+            Found::Best(file) => file,
+            Found::Unfit => return Outcome::Nothing,
+            Found::Away => return Outcome::Later(RETRY_AFTER), // it may be in another window
         };
         if had.is_some_and(|had| file.quality() <= had) {
             return Outcome::Nothing;
