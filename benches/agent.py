@@ -34,7 +34,6 @@ import urllib.request
 import chain
 import cost
 import scale
-import storm
 
 EVERYTICK = scale.EVERYTICK
 # Seconds after which a profiler has loaded what it loads.
@@ -148,32 +147,6 @@ def metrics(work, name):
     return values
 
 
-@contextlib.contextmanager
-def statistics_of_bpf():
-    with open(scale.STATISTICS) as file:
-        were = file.read()
-    scale.set_statistics("1")
-    try:
-        yield
-    finally:
-        scale.set_statistics(were)
-
-
-@contextlib.contextmanager
-def load(work, processes, busy):
-    """So many sleeping processes of 50 programs, beside these busy commands."""
-    sleepers = [storm.compile_c(scale.SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(scale.PROGRAMS)]
-    spawner = storm.compile_c(scale.SPAWNER, f"{work}/spawner")
-    first = subprocess.Popen([spawner, str(processes), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    running = [first]
-    try:
-        assert first.stdout.readline() == "ready\n", "the processes could not be started"
-        running += [subprocess.Popen(command, start_new_session=True, **cost.QUIET) for command in busy]
-        yield
-    finally:
-        cost.stop_load(running)
-
-
 def watch(watched, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -192,9 +165,9 @@ def main():
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
     print("| Hz | profiler | CPU, all % | CPU, later % | of it BPF % | us/tick | RSS MiB | peak MiB | maps MiB | MB per CPU and hour |")
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
-    with statistics_of_bpf(), tempfile.TemporaryDirectory() as work:
+    with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work:
         busy = [[chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)] for depth in (30, 150)]
-        with load(work, arguments.processes, busy):
+        with scale.load(work, arguments.processes, busy):
             compare(arguments.hz or [19, 99], arguments.minutes, receiver.server_port, work)
 
 

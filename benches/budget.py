@@ -21,6 +21,7 @@ import time
 
 import agent
 import cost
+import scale
 
 LIMIT = 64 << 20
 # Where memory cgroups are: in a hierarchy of their own (v1), or in the one of all (v2); and the name of the limit there.
@@ -59,7 +60,7 @@ def main():
     minutes = parser.parse_args().minutes
     place = cgroup()
     try:
-        with agent.statistics_of_bpf(), tempfile.TemporaryDirectory() as work, agent.load(work, 500, builds(work)):
+        with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work, scale.load(work, 500, builds(work)):
             watch(minutes, place, work)
     finally:
         time.sleep(1)

@@ -14,14 +14,15 @@ So many processes of 50 distinct programs sleep beside two busy ones. The whole 
 Needs root.
 """
 import argparse
+import contextlib
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
 
 import chain
+import cost
 import storm
 
 HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -101,13 +102,8 @@ def main():
     arguments = parser.parse_args()
     counts = arguments.processes or [100, 10000]
     found = []
-    with open(STATISTICS) as file:
-        were = file.read()
-    set_statistics("1")
-    try:
+    with statistics_of_bpf():
         compare(counts, arguments, found)
-    finally:
-        set_statistics(were)
     if len(found) > 1:
         (few, small), (many, large) = found[0], found[-1]
         print(f"{(large - small) / (many - few) / 1024:.2f} KiB for each process")
@@ -118,24 +114,41 @@ def set_statistics(value):
         file.write(value)
 
 
+@contextlib.contextmanager
+def statistics_of_bpf():
+    with open(STATISTICS) as file:
+        were = file.read()
+    set_statistics("1")
+    try:
+        yield
+    finally:
+        set_statistics(were)
+
+
+@contextlib.contextmanager
+def load(work, processes, busy):
+    """So many sleeping processes of 50 programs, beside these busy commands."""
+    sleepers = [storm.compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
+    spawner = storm.compile_c(SPAWNER, f"{work}/spawner")
+    first = subprocess.Popen([spawner, str(processes), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    running = [first]
+    try:
+        assert first.stdout.readline() == "ready\n", "the processes could not be started"
+        running += [subprocess.Popen(command, start_new_session=True, **cost.QUIET) for command in busy]
+        yield
+    finally:
+        cost.stop_load(running)
+
+
 def compare(counts, arguments, found):
     """Measures each number of processes; adds the number and the agent's memory to `found`."""
     with tempfile.TemporaryDirectory() as work:
-        sleepers = [storm.compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
-        spawner = storm.compile_c(SPAWNER, f"{work}/spawner")
         busy = chain.compile(f"{work}/chain30", 30, frame_pointers=False)
         print("| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |")
         print("|---:|---:|---:|---:|---:|---:|")
         for count in counts:
-            running = [subprocess.Popen([spawner, str(count), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)]
-            assert running[0].stdout.readline() == "ready\n", "the processes could not be started"
-            running += [subprocess.Popen([busy], start_new_session=True) for _ in range(2)]
-            try:
+            with load(work, count, [[busy]] * 2):
                 start_up, rss, maps, agent, sampler, told = measure(arguments.seconds, arguments.hz, work)
-            finally:
-                for process in running:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
             found.append((count, rss))
             print(f"| {count:,} | {start_up * 1e3:.0f} | {rss / 2**20:.1f} | {maps:.1f} | {agent:.2f} | {sampler:.2f} |", flush=True)
             if arguments.verbose:
