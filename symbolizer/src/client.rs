@@ -161,6 +161,7 @@ impl Worker {
     fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
+            .env("MALLOC_TRIM_THRESHOLD_", "131072") // what it forgets goes back to the kernel
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null()) // a panic over a crafted file is no news for the user

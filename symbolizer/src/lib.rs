@@ -1,6 +1,6 @@
 //! Addresses become names.
 //!
-//! Symbol tables, DWARF and kallsyms are read by blazesym in a process of its own: the
+//! Symbol tables and DWARF are read by blazesym in a process of its own: the
 //! files belong to anybody, and a crafted one can make any parser take all memory, panic
 //! or be killed by the kernel when the file shrinks under it. Then that worker dies, the
 //! one file it worked on has no names, with the reason, and the next file gets a new worker.
@@ -12,6 +12,7 @@ use std::ops::Range;
 
 mod client;
 mod demangle;
+mod kernel;
 mod protocol;
 mod usage;
 pub mod worker;

@@ -2,26 +2,27 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 
-use blazesym::MaybeDefault;
-use blazesym::symbolize::source::{Elf, Kernel, Source};
+use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::Usage;
 use crate::demangle::demangle;
+use crate::kernel::Functions;
 use crate::protocol::{Line, Request, Response, Symbol, receive, send};
 use crate::usage::anonymous_kib;
 
 /// The part of its memory that the worker may have taken before it forgets what it has read.
-const KEPT_PART: u64 = 4;
+const KEPT_PART: u64 = 2;
 
 /// Answers requests until their sender closes the stream. `memory_max`: bytes of its own that the worker may have; mapped
 /// files do not count.
 ///
 /// What a file made the parser keep serves the next requests about it, until it is to be forgotten, or until all that is kept is
-/// more than a quarter of that memory.
+/// more than half of that memory: then what was not asked about for longest goes first.
 ///
 /// # Errors
 /// When a stream breaks or a message makes no sense.
@@ -38,53 +39,72 @@ pub fn serve(
         request.forget.iter().for_each(|key| drop(parsers.files.remove(key)));
         match parsers.name(&request) {
             Ok(symbols) => response.symbols = symbols,
-            Err(error) => response.error = format!("{error:#}"),
+            Err(error) => response.error = error,
         }
         let Usage { cpu, peak_rss_kib } = Usage::own();
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
-        if anonymous_kib() > memory_max / KEPT_PART / 1024 {
-            parsers = Parsers::default();
-        }
+        while anonymous_kib() > memory_max / KEPT_PART / 1024 && parsers.forget_oldest() {}
     }
     Ok(())
 }
 
-/// A parser of each file, so that one is forgotten alone; and one of the kernel.
+/// A parser of each file, so that one is forgotten alone; and the kernel's functions.
 #[derive(Default)]
 struct Parsers {
-    files: HashMap<u64, Symbolizer>,
-    kernel: Option<Symbolizer>,
+    /// Each with the number of the request that it was of use for last.
+    files: HashMap<u64, (u64, Symbolizer)>,
+    kernel: Option<Functions>,
+    requests: u64,
 }
 
 impl Parsers {
-    fn name(&mut self, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
+    fn name(&mut self, request: &Request) -> Result<Vec<Symbol>, String> {
+        self.requests += 1;
         if request.addresses.is_empty() {
-            return Ok(Vec::new());
-        }
-        let new = || Symbolizer::builder().enable_demangling(false).build();
-        let (parser, source, input) = if request.path.is_empty() {
-            let parser = self.kernel.get_or_insert_with(new);
-            (parser, kernel(), Input::AbsAddr(request.addresses.as_slice()))
+            Ok(Vec::new())
+        } else if request.path.is_empty() {
+            self.name_in_kernel(&request.addresses).map_err(|error| error.to_string())
         } else {
-            let mut file = Elf::new(PathBuf::from(&request.path));
-            file.debug_syms = !request.symbols_only;
-            let parser = self.files.entry(request.file).or_insert_with(new);
-            (parser, Source::Elf(file), Input::VirtOffset(request.addresses.as_slice()))
+            self.name_in_file(request).map_err(|error| format!("{error:#}"))
+        }
+    }
+
+    fn name_in_kernel(&mut self, addresses: &[u64]) -> io::Result<Vec<Symbol>> {
+        let functions = match self.kernel.take() {
+            Some(functions) => functions,
+            None => Functions::of_running_kernel()?,
         };
-        let found = parser.symbolize(&source, input)?;
+        let functions = self.kernel.insert(functions);
+        let symbol = |address: &u64| match functions.find(*address) {
+            Some((name, Range { start, end })) => {
+                Symbol { lines: vec![line(name, None)], start, end }
+            }
+            None => Symbol::default(),
+        };
+        Ok(addresses.iter().map(symbol).collect())
+    }
+
+    fn name_in_file(&mut self, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
+        let mut file = Elf::new(PathBuf::from(&request.path));
+        file.debug_syms = !request.symbols_only;
+        let new = || (0, Symbolizer::builder().enable_demangling(false).build());
+        let (used, parser) = self.files.entry(request.file).or_insert_with(new);
+        *used = self.requests;
+        let found = parser.symbolize(&Source::Elf(file), Input::VirtOffset(&request.addresses))?;
         Ok(found.into_iter().map(symbol).collect())
+    }
+
+    /// Forgets the file that was of no use for longest; says whether there was one.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.files.remove(&key).is_some())
     }
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
 fn limit(resource: Resource, value: u64) {
     let _ = setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
-}
-
-/// The kernel's own list of symbols: it has modules and BPF programs too.
-fn kernel() -> Source<'static> {
-    Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() })
 }
 
 /// blazesym gives the function first and what is inlined in it from there inwards; each has
