@@ -140,3 +140,35 @@ fn a_change_of_pace_begins_a_window_and_each_has_one_period() {
     let (all, named) = samples_of(&name(&windows[4]), "chain");
     assert!(named * 100 >= all * 95 && all > 300, "{named} of {all} after the pause");
 }
+
+#[test]
+fn in_a_pause_nobody_tells_of_processes_and_after_it_they_are_known() {
+    let _alone = alone();
+    let place = directory();
+    let before = compile("chain.c", place.path(), "before");
+    let late = compile("chain.c", place.path(), "late");
+    let _before = Running::start(&before);
+    let mut session = start();
+    pause(500);
+    let sampled = session.cut_to(Pace { period: None, user_frames: 0 }).unwrap();
+    let sleeping: Vec<_> =
+        (0..20).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
+    let _late = Running::start(&late);
+    pause(500);
+    let paused = session.cut_to(Pace::of(HZ)).unwrap();
+    pause(700);
+    let resumed = session.finish().unwrap().last;
+    for mut sleeping in sleeping {
+        sleeping.kill().unwrap();
+        sleeping.wait().unwrap();
+    }
+
+    let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);
+    assert!(known[1] <= known[0] + 5, "{known:?}: so many processes were told of in the pause");
+    assert_eq!(paused.ledger.ticks(), 0);
+    assert_eq!(resumed.counts.side_band_lost, 0);
+    for comm in ["before", "late"] {
+        let (all, named) = samples_of(&name(&resumed), comm);
+        assert!(named * 100 >= all * 95 && all > 150, "{named} of {all} of {comm} after the pause");
+    }
+}

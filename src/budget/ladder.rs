@@ -75,6 +75,8 @@ const DEPTHS: [u32; 2] = [64, 16];
 const CREDIT: Duration = Duration::from_secs(10);
 /// The same at the start, when the tables of all that runs are read once.
 const CREDIT_AT_START: Duration = Duration::from_secs(60);
+/// Time whose budget is owed at most: a burst, such as reading large tables at the start, is paid for, and not for hours.
+const DEBT_MAX: Duration = Duration::from_secs(600);
 /// Going up is tried after so many windows with room, and after twice as many each time that it was in vain.
 const PATIENCE: u32 = 3;
 const PATIENCE_MAX: u32 = 96;
@@ -132,7 +134,8 @@ impl Ladder {
         let used = spent.cpu.as_secs_f64();
         // What is left of the credit of the start is used up, and not filled again.
         let credit = (-self.debt).max(allowed * CREDIT.as_secs_f64());
-        self.debt = (self.debt + used - allowed * seconds).max(-credit);
+        let owed_max = allowed * DEBT_MAX.as_secs_f64();
+        self.debt = (self.debt + used - allowed * seconds).clamp(-credit, owed_max);
         let share = used / seconds / allowed;
         let before = self.at;
         let memory = spent.memory as f64 / self.limits.memory as f64;
@@ -236,6 +239,16 @@ mod tests {
             assert!(mean <= limit * 1.1, "{mean} of {limit}: {steps:?}");
             assert!(mean >= limit * 0.2, "{mean} of {limit} leaves too much unused: {steps:?}");
         }
+    }
+
+    #[test]
+    fn one_burst_is_not_paid_for_by_hours() {
+        let mut ladder = ladder(0.05);
+        let burst = Spent { cpu: Duration::from_secs(10), memory: 1 << 20 };
+        ladder.judge(&burst, WINDOW);
+        let (_, steps) = run(&mut ladder, 0.001, 1e-6, 100);
+        let paying = steps.iter().take_while(|step| **step == steps[0]).count();
+        assert!(steps[0] > 5 && (60..80).contains(&paying), "{steps:?}");
     }
 
     #[test]

@@ -117,7 +117,13 @@ fn run(
                         ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
                     let batch = Batch { drained, ..current.take() };
-                    patience = if batch.events.iter().any(is_pressing) { SOON } else { period };
+                    patience = if batch.events.is_empty() {
+                        PERIOD_MAX // nothing happens at all
+                    } else if batch.events.iter().any(is_pressing) {
+                        SOON
+                    } else {
+                        period
+                    };
                     if batches.send(batch).is_err() || is_last {
                         return Ok(());
                     }

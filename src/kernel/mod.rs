@@ -26,7 +26,7 @@ pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
 pub use perf_samples::PerfSamples;
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
 pub use settings::{Filters, Pace, Settings};
-pub use side_band::{SIDE_BAND_BYTES, SideBand};
+pub use side_band::{SIDE_BAND_BYTES, SideBand, SideBandSwitch};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;
 pub use walker::{Walker, has_ring_buffer};

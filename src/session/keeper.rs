@@ -42,9 +42,16 @@ pub(super) struct Keeper {
 struct Cut {
     /// The keeper says that it takes no sample until it knows where to cut.
     ready: SyncSender<()>,
-    /// The number of each CPU's next sample.
-    emitted: Receiver<Vec<u64>>,
+    seam: Receiver<Seam>,
     closed: SyncSender<Closed>,
+}
+
+/// Where one window ends and the next begins.
+pub(super) struct Seam {
+    /// The number of each CPU's next sample.
+    pub emitted: Vec<u64>,
+    /// Nobody told of process events up to then, nanoseconds of CLOCK_MONOTONIC.
+    pub untold_until: Option<u64>,
 }
 
 /// What the keeper knows in the end.
@@ -84,18 +91,18 @@ impl Keeper {
         Ok(Self { thread, scanned, cuts })
     }
 
-    /// Ends the window and begins the next; waits until the old one is complete. `emitted` tells the number of each CPU's
-    /// next sample, and is called while no sample is taken.
+    /// Ends the window and begins the next; waits until the old one is complete. `seam` tells where, and is called while no
+    /// sample is taken.
     ///
     /// # Errors
-    /// Those of `emitted`, after which the window goes on; when the keeper has died.
-    pub fn cut(&self, emitted: impl FnOnce() -> io::Result<Vec<u64>>) -> io::Result<Closed> {
+    /// Those of `seam`, after which the window goes on; when the keeper has died.
+    pub fn cut(&self, seam: impl FnOnce() -> io::Result<Seam>) -> io::Result<Closed> {
         let died = || io::Error::other("the keeper died");
         let ((ready, is_ready), (closed, window)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
         let (tell, told) = mpsc::sync_channel(1);
-        self.cuts.send(Cut { ready, emitted: told, closed }).map_err(|_| died())?;
+        self.cuts.send(Cut { ready, seam: told, closed }).map_err(|_| died())?;
         is_ready.recv().map_err(|_| died())?;
-        tell.send(emitted()?).map_err(|_| died())?;
+        tell.send(seam()?).map_err(|_| died())?;
         window.recv().map_err(|_| died())
     }
 
@@ -199,8 +206,7 @@ impl State {
     fn take(&mut self, batch: Batch) {
         if batch.side_band_lost > 0 {
             self.side_band_lost += batch.side_band_lost;
-            self.processes.lose(batch.drained);
-            self.tables.distrust();
+            self.doubt(batch.drained);
         }
         self.windows.malformed(batch.malformed);
         if let Some(witness) = &mut self.witness {
@@ -232,11 +238,18 @@ impl State {
     }
 
     /// Begins a new window, unless nobody can say where.
-    fn cut(&mut self, Cut { ready, emitted, closed }: Cut) {
-        let emitted = ready.send(()).ok().and_then(|()| emitted.recv().ok());
-        if let Some(emitted) = emitted {
-            self.windows.cut(emitted, now(), closed);
+    fn cut(&mut self, Cut { ready, seam, closed }: Cut) {
+        let Some(seam) = ready.send(()).ok().and_then(|()| seam.recv().ok()) else { return };
+        self.windows.cut(seam.emitted, now(), closed);
+        if let Some(until) = seam.untold_until {
+            self.doubt(until);
         }
+    }
+
+    /// Learns that process events up to this time may be missing.
+    fn doubt(&mut self, until: u64) {
+        self.processes.lose(until);
+        self.tables.distrust();
     }
 
     /// Hands out the window before once it is complete.
@@ -267,6 +280,7 @@ impl State {
         mapped.extend(waiting.map(|mapping| mapping.executable));
         let gone = self.processes.executables.forget(&mapped, self.windows.oldest());
         self.tables.forget_executables(&gone);
+        self.tables.end_waits();
         let used = cpu_time().saturating_sub(begin);
         self.next_tidying = Instant::now() + TIDY_EVERY.max(used * TIDY_PART);
     }

@@ -22,15 +22,16 @@ use std::time::{Duration, Instant};
 use profile::{CaptureLedger, Pid, TickOutcome, Window};
 use symbolizer::Usage;
 
+use crate::events;
 use crate::events::{Reader, Rings, spawn_reader};
-use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, online_cpus};
+use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, SideBandSwitch, online_cpus};
 use crate::labels::Root;
 use crate::naming::Period;
 use crate::processes::{Executables, LabelCounts, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 pub use edge::unix_ns;
-use keeper::{Keeper, Kept};
+use keeper::{Keeper, Kept, Seam};
 pub use time::SamplerTime;
 use windows::{Closed, Windows};
 pub use witness::{Witness, World};
@@ -70,6 +71,8 @@ pub enum Scan {
 /// A running recording.
 pub struct Session {
     sampler: Sampler,
+    /// Of each CPU. Off while nothing is sampled.
+    side_bands: Vec<SideBandSwitch>,
     reader: Reader,
     keeper: Keeper,
     progress: Arc<Progress>,
@@ -158,10 +161,11 @@ impl Session {
         let map_bytes = map_bytes(); // there is no slab yet
         sampler.watch_memory()?;
         let open = |cpu| SideBand::open(cpu, side_band_bytes);
-        let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<_, _>>()?;
+        let rings = online_cpus()?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let side_bands = rings.iter().map(SideBand::switch).collect();
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let perf_samples = sampler.open_clocks()?;
-        let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
+        let rings = Rings { samples: sampler.reader()?, side_bands: rings, perf_samples };
         let tick = Duration::from_secs(1) / frequency.max(1);
         let reader = spawn_reader(rings, tick, sender)?;
         let progress = Arc::new(Progress::default());
@@ -182,7 +186,7 @@ impl Session {
         keeper.wait_for_scan();
         let (started, begin) = (Instant::now(), Edge::start());
         sampler.start()?;
-        Ok(Self { sampler, reader, keeper, progress, pace, started, begin, map_bytes })
+        Ok(Self { sampler, side_bands, reader, keeper, progress, pace, started, begin, map_bytes })
     }
 
     /// Runs `spawn`; the process that it starts is followed with all its children.
@@ -223,19 +227,19 @@ impl Session {
     /// When a counter cannot be read; the window goes on then.
     pub fn cut(&mut self) -> io::Result<ClosedWindow> {
         let pace = self.pace;
-        self.cut_at(|sampler| Edge::now(sampler), pace)
+        self.cut_at(|session| Ok((Edge::now(&session.sampler)?, None)), pace)
     }
 
     /// Ends the window likewise; the next is sampled at another pace. The clocks stand still for as long as the change
-    /// takes, 50 ms at most.
+    /// takes, 50 ms at most. While nothing is sampled nothing is told of processes either: what is known of them is in doubt
+    /// afterwards, and looked up when they are sampled.
     ///
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the pace; the window goes on then, at its own pace.
     pub fn cut_to(&mut self, pace: Pace) -> io::Result<ClosedWindow> {
-        let own = self.pace;
-        let change = |sampler: &mut Sampler| {
-            turn(sampler, pace).or_else(|error| {
-                sampler.resume(own)?;
+        let change = |session: &mut Turning<'_>| {
+            session.turn(pace).or_else(|error| {
+                session.sampler.resume(session.pace)?;
                 Err(error)
             })
         };
@@ -246,12 +250,16 @@ impl Session {
 
     fn cut_at(
         &mut self,
-        edge: impl FnOnce(&mut Sampler) -> io::Result<Edge>,
+        edge: impl FnOnce(&mut Turning<'_>) -> io::Result<(Edge, Option<u64>)>,
         next: Pace,
     ) -> io::Result<ClosedWindow> {
         let mut end = None;
-        let sampler = &mut self.sampler;
-        let closed = self.keeper.cut(|| Ok(end.insert(edge(sampler)?).emitted()))?;
+        let Self { sampler, side_bands, pace, .. } = self;
+        let mut turning = Turning { sampler, side_bands, pace: *pace };
+        let closed = self.keeper.cut(|| {
+            let (edge, untold_until) = edge(&mut turning)?;
+            Ok(Seam { emitted: end.insert(edge).emitted(), untold_until })
+        })?;
         let mut end = end.ok_or_else(|| io::Error::other("the window has no end"))?;
         let closed = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
         (self.begin, self.pace) = (end, next);
@@ -276,12 +284,31 @@ impl Session {
     }
 }
 
-/// Stops the clocks, and starts them at another pace; gives what was counted in between.
-fn turn(sampler: &mut Sampler, pace: Pace) -> io::Result<Edge> {
-    sampler.stop()?;
-    let edge = Edge::now(sampler)?;
-    sampler.resume(pace)?;
-    Ok(edge)
+/// What goes from one pace to another.
+struct Turning<'a> {
+    sampler: &'a mut Sampler,
+    side_bands: &'a [SideBandSwitch],
+    /// The pace so far.
+    pace: Pace,
+}
+
+impl Turning<'_> {
+    /// Stops the clocks, and starts them at another pace. Gives what was counted in between, and until when nobody told of
+    /// process events.
+    fn turn(&mut self, pace: Pace) -> io::Result<(Edge, Option<u64>)> {
+        self.sampler.stop()?;
+        let edge = Edge::now(self.sampler)?;
+        let mut untold_until = None;
+        if self.pace.period.is_none() {
+            self.side_bands.iter().try_for_each(SideBandSwitch::on)?;
+            untold_until = Some(events::now());
+        }
+        self.sampler.resume(pace)?;
+        if pace.period.is_none() {
+            self.side_bands.iter().try_for_each(SideBandSwitch::off)?;
+        }
+        Ok((edge, untold_until))
+    }
 }
 
 /// Adds to a window what only the sampler knows.
