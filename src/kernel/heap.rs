@@ -3,11 +3,18 @@
 //! Each thread would have a heap of its own, and keep what it once needed: the table of one large executable takes 25 MiB for a
 //! tenth of a second.
 
-/// Lets all threads share one heap. To be called while there is only one.
+/// Bytes from which on memory is asked of the kernel, and given back when it is free. The C library would raise this bound to
+/// the largest piece that it has ever seen.
+const LARGE: i32 = 256 << 10;
+
+/// Lets all threads share one heap, without what is large. To be called while there is only one.
 pub fn share_heap() {
-    // SAFETY: it sets a number, and there is no other thread yet.
+    // SAFETY: it sets numbers, and there is no other thread yet.
     #[cfg(target_env = "gnu")]
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    let _ = unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE)
+    };
 }
 
 /// Gives the free pages of the heap back to the kernel. Other threads wait for memory meanwhile, for about a millisecond.

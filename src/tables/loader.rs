@@ -38,8 +38,8 @@ pub(super) struct Loaded {
 pub(super) enum What {
     /// Blocks that are needed first, by their numbers, of a table whose text begins there.
     Blocks(u64, Vec<(u32, Block)>),
-    /// All of its call frames, `None` when there was no reading it.
-    Whole(Option<Result<CallFrames, Error>>),
+    /// All of its call frames, `None` when there was no reading it; and the CPU time that it took.
+    Whole(Option<Result<CallFrames, Error>>, Duration),
 }
 
 /// Blocks of a file that are needed now; a file that is heard of for the first time is then read as a whole, too.
@@ -74,11 +74,11 @@ impl Loader {
             let mut priority = Priority::new();
             while let Some(Unread { executable, file, content }) = work.next() {
                 priority.adapt();
-                let notes = Notes::default();
+                let (notes, begin) = (Notes::default(), cpu_time());
                 let frames = read(&file, &notes, &mut || work.serve());
                 work.open.retain(|(open, _)| *open != executable);
                 let kept = content.zip(work.worth_keeping(&frames));
-                work.give(executable, What::Whole(frames));
+                work.give(executable, What::Whole(frames, cpu_time().saturating_sub(begin)));
                 work.keep(kept, notes, &file);
             }
         })?;
@@ -104,7 +104,7 @@ impl Loader {
             return None;
         }
         let loaded = self.loaded.recv_timeout(patience).ok()?;
-        self.waiting -= usize::from(matches!(loaded.what, What::Whole(_)));
+        self.waiting -= usize::from(matches!(loaded.what, What::Whole(..)));
         Some(loaded)
     }
 }
@@ -148,9 +148,11 @@ impl Work {
     }
 
     fn take(&mut self, Wanted { executable, file, content, blocks, is_new }: Wanted) {
+        let begin = cpu_time();
         let cached = content.filter(|_| is_new).and_then(|content| self.cached(&content, &file));
         if let Some(frames) = cached {
-            return self.give(executable, What::Whole(Some(Ok(frames))));
+            let cost = cpu_time().saturating_sub(begin);
+            return self.give(executable, What::Whole(Some(Ok(frames)), cost));
         }
         if !blocks.is_empty() {
             self.read_blocks(executable, &file, &blocks);

@@ -14,11 +14,13 @@ mod places;
 mod published;
 mod rows;
 mod slabs;
+mod waits;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, VirtAddr};
 use unwind::Rule;
@@ -30,6 +32,7 @@ use loader::Loader;
 use places::Places;
 use published::Published;
 use slabs::Slabs;
+use waits::Waits;
 pub use walk::Walked;
 
 /// The first numbers stay empty blocks: mappings without rows point there, the largest with all of them.
@@ -74,6 +77,10 @@ struct Entry {
     state: State,
     /// When a frame of it was last delivered, by our own clock of samples.
     used: u64,
+    /// What its file held when it was opened.
+    content: Option<waits::Hash>,
+    /// When its rows came, and the CPU time that reading them took.
+    read: Option<(Instant, Duration)>,
 }
 
 #[derive(Debug)]
@@ -86,7 +93,7 @@ enum State {
     Ready(Vec<Range<u32>>, u64),
     /// It has no rows.
     Empty,
-    /// There is no room for it.
+    /// There is no room for it, or it has to wait.
     Refused,
 }
 
@@ -112,6 +119,7 @@ pub struct Tables {
     /// Wanted processes whose mappings there are not the latest.
     stale: HashSet<Pid>,
     loader: Loader,
+    waits: Waits,
     clock: u64,
     counts: TableCounts,
 }
@@ -144,6 +152,7 @@ impl Tables {
             wanted: HashSet::new(),
             stale: HashSet::new(),
             loader: Loader::spawn(cache, open_bytes_max)?,
+            waits: Waits::default(),
             clock: 0,
             counts: TableCounts::default(),
         })

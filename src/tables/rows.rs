@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, VirtAddr};
 use unwind::{
@@ -10,6 +10,7 @@ use unwind::{
 };
 
 use super::loader::{Wanted, What};
+use super::waits::Hash;
 use super::{EMPTY_BLOCKS, EMPTY_SHIFT, EVICTED_PART, Entry, Found, REFUSED_BLOCKS, State, Tables};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Memory};
@@ -17,21 +18,29 @@ use crate::processes::{Executables, Memory};
 impl Tables {
     /// Gives the entry of an executable; numbers its blocks when it is new.
     pub(super) fn entry(&mut self, id: ExecutableId, executables: &Executables) -> &mut Entry {
-        let (numbers, counts) = (&mut self.numbers, &mut self.counts);
+        let (numbers, counts, waits) = (&mut self.numbers, &mut self.counts, &self.waits);
+        let maps = &self.slabs.maps;
         self.entries.entry(id).or_insert_with(|| {
             let executable = executables.get(id);
             let text = executable.file().and_then(|_| executable.text());
             let text = text.filter(|text| text.end - text.start <= TEXT_MAX);
             let start = text.as_ref().map_or(0, |text| table_start(text.start));
             let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
+            let content = executable.content.map(|content| content.hash);
+            let waits = content.is_some_and(|hash| waits.has_to_wait(&hash, Instant::now()));
             let (numbers, block_shift, state) = match (blocks, numbers.take(blocks as u32)) {
                 (0, _) => (EMPTY_BLOCKS, EMPTY_SHIFT, State::Empty),
+                (_, Some(numbers)) if waits => {
+                    set_blocks(maps, &numbers, abi::BLOCK_REFUSED);
+                    (numbers, BLOCK_SHIFT_MAX, State::Refused)
+                }
                 (_, Some(numbers)) => (numbers, BLOCK_SHIFT_MAX, State::Unread),
                 (_, None) => (REFUSED_BLOCKS, EMPTY_SHIFT, State::Refused),
             };
             counts.refused += u64::from(matches!(state, State::Refused));
             let start = if block_shift == EMPTY_SHIFT { 0 } else { start };
-            Entry { start, block_shift, numbers, numbers_before: 0..0, state, used: 0 }
+            let (numbers_before, used, read) = (0..0, 0, None);
+            Entry { start, block_shift, numbers, numbers_before, state, used, content, read }
         })
     }
 
@@ -95,7 +104,7 @@ impl Tables {
         let id = loaded.executable;
         match loaded.what {
             What::Blocks(start, blocks) => self.take_blocks(id, start, &blocks),
-            What::Whole(frames) => self.take_whole(id, frames),
+            What::Whole(frames, cost) => self.take_whole(id, frames, cost),
         }
         Some(id)
     }
@@ -120,7 +129,12 @@ impl Tables {
     }
 
     /// Takes all of a file's rows, in place of the blocks that there were.
-    fn take_whole(&mut self, id: ExecutableId, frames: Option<Result<CallFrames, Error>>) {
+    fn take_whole(
+        &mut self,
+        id: ExecutableId,
+        frames: Option<Result<CallFrames, Error>>,
+        cost: Duration,
+    ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let numbers = entry.numbers.clone();
         let pieces = match std::mem::replace(&mut entry.state, State::Unread) {
@@ -128,7 +142,7 @@ impl Tables {
             _ => HashMap::new(),
         };
         match frames {
-            Some(Ok(frames)) => self.take_frames(id, &frames),
+            Some(Ok(frames)) => self.take_frames(id, &frames, cost),
             Some(Err(Error::NoCallFrames)) => self.set_empty(id),
             _ => {
                 self.counts.unreadable += 1;
@@ -144,11 +158,14 @@ impl Tables {
         }
     }
 
-    fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames) {
+    fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames, cost: Duration) {
         let table = &frames.table;
         self.counts.left_out += frames.left_out.total();
         if !self.fit_numbers(id, table) {
             return self.set_empty(id);
+        }
+        if table.bytes() as u64 > self.slabs.bytes_max() {
+            return self.refuse(id); // and pushes nobody out for nothing
         }
         let mut places = Vec::with_capacity(table.blocks.len());
         for block in &table.blocks {
@@ -156,8 +173,7 @@ impl Tables {
                 Some(place) => places.push(place),
                 None => {
                     self.slabs.retire_all(places);
-                    self.counts.refused += 1;
-                    return self.set_all_blocks(id, abi::BLOCK_REFUSED, State::Refused);
+                    return self.refuse(id);
                 }
             }
         }
@@ -166,6 +182,7 @@ impl Tables {
             set_block(&self.slabs.maps, &entry.numbers, number, place);
         }
         entry.used = self.clock;
+        entry.read = Some((Instant::now(), cost));
         entry.state = State::Ready(places, table.rows);
     }
 
@@ -186,6 +203,32 @@ impl Tables {
 
     fn set_empty(&mut self, id: ExecutableId) {
         self.set_all_blocks(id, abi::BLOCK_EMPTY, State::Empty);
+    }
+
+    /// Has no room for an executable's rows, until some time later.
+    fn refuse(&mut self, id: ExecutableId) {
+        self.counts.refused += 1;
+        if let Some(hash) = self.entries.get(&id).and_then(|entry| entry.content) {
+            self.waits.refused(&hash, Instant::now());
+        }
+        self.set_all_blocks(id, abi::BLOCK_REFUSED, State::Refused);
+    }
+
+    /// Lets those that have waited long enough be asked for again.
+    pub fn end_waits(&mut self) {
+        let now = Instant::now();
+        self.waits.tidy(now);
+        for entry in self.entries.values_mut() {
+            let has_waited = |hash: &Hash| !self.waits.has_to_wait(hash, now);
+            let is_refused = matches!(entry.state, State::Refused);
+            if is_refused
+                && entry.numbers != REFUSED_BLOCKS
+                && entry.content.is_some_and(|hash| has_waited(&hash))
+            {
+                set_blocks(&self.slabs.maps, &entry.numbers, 0);
+                entry.state = State::Unread;
+            }
+        }
     }
 
     /// Makes all blocks of an executable say the same.
@@ -240,11 +283,18 @@ impl Tables {
             .collect();
         oldest.sort_unstable();
         let enough = self.slabs.units_max() / EVICTED_PART;
-        let (mut freed, mut is_any) = (0, false);
+        let (mut freed, mut is_any, now) = (0, false, Instant::now());
         for (_, id) in oldest {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            set_blocks(&self.slabs.maps, &entry.numbers, 0);
-            if let State::Ready(places, _) = std::mem::replace(&mut entry.state, State::Unread) {
+            // Before the first sample nobody knows what is of use.
+            let known = entry.content.zip(entry.read).filter(|_| self.clock > 0);
+            let waits = known.is_some_and(|(hash, (since, cost))| {
+                self.waits.pushed_out(&hash, cost, since, now)
+            });
+            let (place, state) =
+                if waits { (abi::BLOCK_REFUSED, State::Refused) } else { (0, State::Unread) };
+            set_blocks(&self.slabs.maps, &entry.numbers, place);
+            if let State::Ready(places, _) = std::mem::replace(&mut entry.state, state) {
                 freed += places.iter().map(|place| u64::from(place.end - place.start)).sum::<u64>();
                 self.slabs.retire_all(places);
             }

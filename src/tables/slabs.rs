@@ -29,6 +29,11 @@ impl Slabs {
         u64::from(self.slabs_max) * u64::from(SLAB_UNITS)
     }
 
+    /// Bytes that the budget allows for.
+    pub fn bytes_max(&self) -> u64 {
+        self.units_max() * UNIT as u64
+    }
+
     /// Bytes that slabs take in the kernel.
     pub fn bytes(&self) -> u64 {
         u64::from(self.maps.slabs()) * abi::SLAB_BYTES as u64

@@ -27,9 +27,9 @@ impl Usage {
     }
 }
 
-/// Memory of the calling process that is not mapped from files, in KiB.
-pub(crate) fn anonymous_kib() -> u64 {
-    own_kib("RssAnon:")
+/// Memory of the calling process, in KiB.
+pub(crate) fn resident_kib() -> u64 {
+    own_kib("VmRSS:")
 }
 
 /// Reads a line of proc_pid_status(5), which counts in KiB; 0 when it is not there.

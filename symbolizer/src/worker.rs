@@ -13,7 +13,7 @@ use crate::Usage;
 use crate::demangle::demangle;
 use crate::kernel::Functions;
 use crate::protocol::{Line, Request, Response, Symbol, receive, send};
-use crate::usage::anonymous_kib;
+use crate::usage::resident_kib;
 
 /// The part of its memory that the worker may have taken before it forgets what it has read.
 const KEPT_PART: u64 = 2;
@@ -21,8 +21,8 @@ const KEPT_PART: u64 = 2;
 /// Answers requests until their sender closes the stream. `memory_max`: bytes of its own that the worker may have; mapped
 /// files do not count.
 ///
-/// What a file made the parser keep serves the next requests about it, until it is to be forgotten, or until all that is kept is
-/// more than half of that memory: then what was not asked about for longest goes first.
+/// What a file made the parser keep serves the next requests about it, until it is to be forgotten, or until all that is kept,
+/// mapped files included, is more than half of that memory: then what was not asked about for longest goes first.
 ///
 /// # Errors
 /// When a stream breaks or a message makes no sense.
@@ -33,6 +33,7 @@ pub fn serve(
 ) -> io::Result<()> {
     limit(Resource::Data, memory_max);
     limit(Resource::Core, 0);
+    let kept_kib = resident_kib() + memory_max / KEPT_PART / 1024;
     let mut parsers = Parsers::default();
     while let Some(request) = receive::<Request>(requests)? {
         let mut response = Response::default();
@@ -44,7 +45,7 @@ pub fn serve(
         let Usage { cpu, peak_rss_kib } = Usage::own();
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
-        while anonymous_kib() > memory_max / KEPT_PART / 1024 && parsers.forget_oldest() {}
+        while resident_kib() > kept_kib && parsers.forget_oldest() {}
     }
     Ok(())
 }
