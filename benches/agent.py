@@ -15,10 +15,11 @@ load, each watches the others too, and each is looked at from outside:
   maps        memory of its BPF maps at the end
   bytes       what it sent or wrote, for each CPU and hour
 
-Needs root.
+Then the last five minutes of its store are exported, and the same windows added up by Go. Needs root.
 """
 import argparse
 import contextlib
+import datetime
 import http.server
 import os
 import re
@@ -147,6 +148,25 @@ def metrics(work, name):
     return values
 
 
+def export(work, name, seconds=3600):
+    """Exports the last so many seconds of an agent's store, without its last window, and adds up the same windows by another tool."""
+    store, out = f"{work}/{name}/store", f"{work}/{name}.pb.gz"
+    windows = sorted(file for file in os.listdir(store) if file.endswith(".pb.gz"))
+    begun = [datetime.datetime.strptime(file, "%Y%m%dT%H%M%S.%fZ.pb.gz").replace(tzinfo=datetime.UTC) for file in windows]
+    first = next(at for at in begun if at > begun[-1] - datetime.timedelta(seconds=seconds))
+    between = f"{first.isoformat()}..{begun[-1].isoformat()}".replace("+00:00", "Z")
+    subprocess.run([EVERYTICK, "agent", "--config", f"{work}/{name}/everytick.toml", "--export", between, "-o", out], check=True, capture_output=True)
+    inside = [f"{store}/{file}" for file, at in zip(windows, begun) if first <= at < begun[-1]]
+    print(f"\nThe export of {name}: {added_up([out])}\nIts {len(inside)} windows as Go adds them up: {added_up(inside)}", flush=True)
+
+
+def added_up(profiles):
+    """What `go tool pprof` says of profiles together."""
+    top = ["go", "tool", "pprof", "-top", "-nodecount=1", "-sample_index=cpu", *profiles]
+    told = subprocess.run(top, capture_output=True, text=True, check=True).stdout
+    return next(line for line in told.splitlines() if line.startswith("Duration"))
+
+
 def watch(watched, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -192,6 +212,7 @@ def compare(rates, minutes, port, work):
             report(hz, profiler, watched, sent.get(profiler))
         for hz in rates:
             of_itself(hz, running[hz, "everytick agent"], work)
+            export(work, f"everytick{hz}", 300)
     finally:
         for watched in running.values():
             watched.stop()

@@ -15,7 +15,6 @@ while they were filled, whatever the pace. Needs root.
 import argparse
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 
@@ -84,18 +83,7 @@ def watch(minutes, place, work):
     finally:
         for watched in agents.values():
             watched.stop()
-    out, store = f"{work}/all.pb.gz", f"{work}/cpu/store"
-    export = [agent.EVERYTICK, "agent", "--config", f"{work}/cpu/everytick.toml", "--export", "-1h..now", "-o", out]
-    subprocess.run(export, check=True, capture_output=True)
-    windows = sorted(f"{store}/{name}" for name in os.listdir(store) if name.endswith(".pb.gz"))
-    print(f"the export: {added_up([out])}\nits {len(windows)} windows as Go adds them up: {added_up(windows)}")
-
-
-def added_up(profiles):
-    """What `go tool pprof` says of profiles together."""
-    top = ["go", "tool", "pprof", "-top", "-nodecount=1", "-sample_index=cpu", *profiles]
-    told = subprocess.run(top, capture_output=True, text=True, check=True).stdout
-    return next(line for line in told.splitlines() if line.startswith("Duration"))
+    agent.export(work, "cpu")
 
 
 def row(minute, name, watched, told):
