@@ -157,7 +157,9 @@ def export(work, name, seconds=3600):
     between = f"{first.isoformat()}..{begun[-1].isoformat()}".replace("+00:00", "Z")
     subprocess.run([EVERYTICK, "agent", "--config", f"{work}/{name}/everytick.toml", "--export", between, "-o", out], check=True, capture_output=True)
     inside = [f"{store}/{file}" for file, at in zip(windows, begun) if first <= at < begun[-1]]
-    print(f"\nThe export of {name}: {added_up([out])}\nIts {len(inside)} windows as Go adds them up: {added_up(inside)}", flush=True)
+    ours, gos = added_up([out]), added_up(inside)
+    assert ours == gos, f"the export says {ours}, and Go of its windows {gos}"
+    print(f"\nThe export of {name} says, as Go does of its {len(inside)} windows together: {ours}", flush=True)
 
 
 def added_up(profiles):
@@ -212,6 +214,7 @@ def compare(rates, minutes, port, work):
             report(hz, profiler, watched, sent.get(profiler))
         for hz in rates:
             of_itself(hz, running[hz, "everytick agent"], work)
+        for hz in rates:
             export(work, f"everytick{hz}", 300)
     finally:
         for watched in running.values():

@@ -75,8 +75,8 @@ const DEPTHS: [u32; 2] = [64, 16];
 const CREDIT: Duration = Duration::from_secs(10);
 /// The same at the start, when the tables of all that runs are read once.
 const CREDIT_AT_START: Duration = Duration::from_secs(60);
-/// Time whose budget is owed at most: a burst, such as reading large tables at the start, is paid for, and not for hours.
-const DEBT_MAX: Duration = Duration::from_secs(600);
+/// Time within which no more is owed than its budget: what reading large tables at the start takes is not paid for by hours.
+const START: Duration = Duration::from_secs(600);
 /// Going up is tried after so many windows with room, and after twice as many each time that it was in vain.
 const PATIENCE: u32 = 3;
 const PATIENCE_MAX: u32 = 96;
@@ -94,6 +94,8 @@ pub struct Ladder {
     cpus: u32,
     /// CPU time taken on top of what was allowed, in seconds; below 0 when there is some left.
     debt: f64,
+    /// How long it has judged windows.
+    age: Duration,
     /// Windows with room, one after the other.
     calm: u32,
     patience: u32,
@@ -107,7 +109,8 @@ impl Ladder {
         let steps = steps(frequency);
         let (calm, patience, since_up) = (0, PATIENCE, PATIENCE_MAX);
         let debt = -limits.cpu_percent / 100.0 * f64::from(cpus) * CREDIT_AT_START.as_secs_f64();
-        Self { limits, steps, at: 0, cpus, debt, calm, patience, since_up }
+        let age = Duration::ZERO;
+        Self { limits, steps, at: 0, cpus, debt, age, calm, patience, since_up }
     }
 
     /// The step that is in force.
@@ -134,8 +137,11 @@ impl Ladder {
         let used = spent.cpu.as_secs_f64();
         // What is left of the credit of the start is used up, and not filled again.
         let credit = (-self.debt).max(allowed * CREDIT.as_secs_f64());
-        let owed_max = allowed * DEBT_MAX.as_secs_f64();
-        self.debt = (self.debt + used - allowed * seconds).clamp(-credit, owed_max);
+        self.debt = (self.debt + used - allowed * seconds).max(-credit);
+        self.age = self.age.saturating_add(wall);
+        if self.age <= START {
+            self.debt = self.debt.min(allowed * START.as_secs_f64());
+        }
         let share = used / seconds / allowed;
         let before = self.at;
         let memory = spent.memory as f64 / self.limits.memory as f64;
@@ -242,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn one_burst_is_not_paid_for_by_hours() {
+    fn what_starting_takes_is_not_paid_for_by_hours() {
         let mut ladder = ladder(0.05);
         let burst = Spent { cpu: Duration::from_secs(10), memory: 1 << 20 };
         ladder.judge(&burst, WINDOW);

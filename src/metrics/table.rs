@@ -255,6 +255,12 @@ pub const TABLE: &[Metric] = &[
         &[],
         |s, out| out.one(s.session.tables.refused),
     ),
+    gauge(
+        "everytick_unwind_tables_waiting",
+        "Unwind tables that are not to be read now: there is no room, or others pushed them out over and over. Their stacks are cut.",
+        &[],
+        |s, out| out.one(s.session.tables.waiting),
+    ),
     counter(
         "everytick_unwind_files_unreadable_total",
         "Executables whose call frames could not be read.",

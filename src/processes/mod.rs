@@ -34,8 +34,9 @@ const EXITED_KEPT_NS: u64 = 1_000_000_000;
 const EXITED_MAX: usize = 4096;
 /// Processes known at once. What comes on top is not known, and its frames have no place.
 const PROCESSES_MAX: usize = 1 << 18;
-/// Processes that are asked in one round whether they are there at all.
+/// Processes that are asked in one round whether they are there at all, and those of which /proc is read again in it.
 const ASKED_AT_ONCE: usize = 64;
+const READ_AT_ONCE: usize = 8;
 
 /// All processes and what they have mapped. Fed with events, it knows one moment in time.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ impl Processes {
             return self.learn(&scanned);
         }
         if let Some(process) = self.by_pid.get_mut(&pid).filter(|process| process.since > 0) {
-            process.memory = Memory::default();
+            *process = Process { threads: process.threads, ..Process::default() };
             self.changed.insert(pid);
         }
     }
@@ -147,6 +148,11 @@ impl Processes {
     /// Says whether all of a process is known for sure.
     pub fn knows(&self, pid: Pid) -> bool {
         self.by_pid.get(&pid).is_some_and(|process| process.since > self.lost_until)
+    }
+
+    /// Says whether what is known of a process may be wrong.
+    pub fn doubts(&self, pid: Pid) -> bool {
+        self.by_pid.get(&pid).is_some_and(|process| (1..=self.lost_until).contains(&process.since))
     }
 
     /// Says whether anything is known of a process.
@@ -190,12 +196,16 @@ impl Processes {
     }
 
     /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost. Who is gone has
-    /// exited by `now`, and is kept as long as others: samples of it may still wait for their turn.
+    /// exited by `now`, and is kept as long as others: samples of it may still wait for their turn. Some of those that are there and
+    /// in doubt are looked up: what they had mapped is held for nothing.
     pub fn find_missing(&mut self, now: u64) {
         let after = (Bound::Excluded(self.asked), Bound::Unbounded);
         let asked: Vec<Pid> =
             self.by_pid.range(after).take(ASKED_AT_ONCE).map(|(pid, _)| *pid).collect();
         self.asked = asked.last().copied().unwrap_or(Pid(0));
+        let doubted: Vec<Pid> =
+            asked.iter().copied().filter(|pid| self.doubts(*pid)).take(READ_AT_ONCE).collect();
+        doubted.into_iter().for_each(|pid| self.look_up(pid));
         for pid in asked {
             let number = rustix::process::Pid::from_raw(pid.0 as i32);
             let answer = number.map(rustix::process::test_kill_process);

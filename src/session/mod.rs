@@ -9,6 +9,7 @@
 
 mod edge;
 mod keeper;
+mod state;
 mod time;
 mod windows;
 mod witness;
@@ -22,8 +23,7 @@ use std::time::{Duration, Instant};
 use profile::{CaptureLedger, Pid, TickOutcome, Window};
 use symbolizer::Usage;
 
-use crate::events;
-use crate::events::{Reader, Rings, spawn_reader};
+use crate::events::{self, Reader, Rings, spawn_reader};
 use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, SideBandSwitch, online_cpus};
 use crate::labels::Root;
 use crate::naming::Period;
@@ -31,7 +31,8 @@ use crate::processes::{Executables, LabelCounts, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 pub use edge::unix_ns;
-use keeper::{Keeper, Kept, Seam};
+use keeper::{Keeper, Seam};
+use state::{Kept, State};
 pub use time::SamplerTime;
 use windows::{Closed, Windows};
 pub use witness::{Witness, World};
@@ -49,13 +50,16 @@ pub struct Limits {
     pub unwind: u64,
     /// Call frames of files that are being read.
     pub reading: usize,
+    /// Copied stacks that wait for tables.
+    pub waiting: usize,
     /// Read labels of the processes that are sampled: some system calls for each.
     pub labels: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 64 << 20, unwind: 128 << 20, reading: 24 << 20, labels: false }
+        let (window, unwind) = (64 << 20, 128 << 20);
+        Self { window, unwind, reading: 24 << 20, waiting: 16 << 20, labels: false }
     }
 }
 
@@ -174,15 +178,8 @@ impl Session {
             processes.read_labels(Root::find());
         }
         let windows = Windows::new(limits.window);
-        let keeper = Keeper::spawn(
-            batches,
-            scan,
-            processes,
-            tables,
-            windows,
-            Arc::clone(&progress),
-            witness,
-        )?;
+        let state = State::new(processes, tables, windows, limits.waiting, witness);
+        let keeper = Keeper::spawn(batches, scan, state, Arc::clone(&progress))?;
         keeper.wait_for_scan();
         let (started, begin) = (Instant::now(), Edge::start());
         sampler.start()?;
@@ -227,7 +224,7 @@ impl Session {
     /// When a counter cannot be read; the window goes on then.
     pub fn cut(&mut self) -> io::Result<ClosedWindow> {
         let pace = self.pace;
-        self.cut_at(|session| Ok((Edge::now(&session.sampler)?, None)), pace)
+        self.cut_at(|turning| Ok((Edge::now(turning.sampler)?, None)), pace)
     }
 
     /// Ends the window likewise; the next is sampled at another pace. The clocks stand still for as long as the change
@@ -237,9 +234,9 @@ impl Session {
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the pace; the window goes on then, at its own pace.
     pub fn cut_to(&mut self, pace: Pace) -> io::Result<ClosedWindow> {
-        let change = |session: &mut Turning<'_>| {
-            session.turn(pace).or_else(|error| {
-                session.sampler.resume(session.pace)?;
+        let change = |turning: &mut Turning<'_>| {
+            turning.turn(pace).or_else(|error| {
+                turning.turn_back()?;
                 Err(error)
             })
         };
@@ -303,11 +300,24 @@ impl Turning<'_> {
             self.side_bands.iter().try_for_each(SideBandSwitch::on)?;
             untold_until = Some(events::now());
         }
+        self.go_on(pace)?;
+        Ok((edge, untold_until))
+    }
+
+    /// Goes on as before, when another pace was refused half-way.
+    fn turn_back(&mut self) -> io::Result<()> {
+        self.sampler.stop()?;
+        self.go_on(self.pace)
+    }
+
+    /// Starts the clocks, or lets the side bands stand still, too.
+    fn go_on(&mut self, pace: Pace) -> io::Result<()> {
         self.sampler.resume(pace)?;
         if pace.period.is_none() {
-            self.side_bands.iter().try_for_each(SideBandSwitch::off)?;
+            // One that stays on costs time, and no more.
+            self.side_bands.iter().for_each(|side_band| drop(side_band.off()));
         }
-        Ok((edge, untold_until))
+        Ok(())
     }
 }
 

@@ -70,15 +70,16 @@ impl Loader {
         let (results, loaded) = mpsc::channel();
         thread::Builder::new().name("tables".into()).spawn(move || {
             let (files, open) = (VecDeque::new(), Vec::new());
-            let mut work = Work { requests, results, files, open, open_bytes_max, cache };
+            let aside = Duration::ZERO;
+            let mut work = Work { requests, results, files, open, open_bytes_max, cache, aside };
             let mut priority = Priority::new();
             while let Some(Unread { executable, file, content }) = work.next() {
                 priority.adapt();
-                let (notes, begin) = (Notes::default(), cpu_time());
+                let (notes, begin) = (Notes::default(), work.time());
                 let frames = read(&file, &notes, &mut || work.serve());
                 work.open.retain(|(open, _)| *open != executable);
                 let kept = content.zip(work.worth_keeping(&frames));
-                work.give(executable, What::Whole(frames, cpu_time().saturating_sub(begin)));
+                work.give(executable, What::Whole(frames, work.time().saturating_sub(begin)));
                 work.keep(kept, notes, &file);
             }
         })?;
@@ -120,6 +121,8 @@ struct Work {
     /// Bytes that may be held of them.
     open_bytes_max: usize,
     cache: Option<Cache>,
+    /// CPU time that went to others while a file was read as a whole.
+    aside: Duration,
 }
 
 /// A file to be read as a whole.
@@ -143,8 +146,15 @@ impl Work {
     /// Reads what has been asked for meanwhile.
     fn serve(&mut self) {
         while let Ok(wanted) = self.requests.try_recv() {
+            let begin = cpu_time();
             self.take(wanted);
+            self.aside += cpu_time().saturating_sub(begin);
         }
+    }
+
+    /// CPU time of this thread so far that did not go to others.
+    fn time(&self) -> Duration {
+        cpu_time().saturating_sub(self.aside)
     }
 
     fn take(&mut self, Wanted { executable, file, content, blocks, is_new }: Wanted) {

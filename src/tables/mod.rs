@@ -58,6 +58,8 @@ pub struct TableCounts {
     pub evicted: u64,
     /// Tables that found no room.
     pub refused: u64,
+    /// Executables whose rows are not to be read now: there is no room, or others pushed them out over and over.
+    pub waiting: u64,
     /// Files that could not be read.
     pub unreadable: u64,
     /// What came of the cache, if there is one.
@@ -102,7 +104,7 @@ enum Found {
     Rule(Rule),
     /// The rows of this block of an executable's text are not there yet.
     Missing(ExecutableId, u32),
-    /// There is no room for the rows.
+    /// There is no room for the rows, or they have to wait.
     Refused,
     NoMapping,
 }
@@ -163,9 +165,13 @@ impl Tables {
         let (slab_bytes, cache) = (self.slabs.bytes(), self.loader.cached());
         let mut counts = TableCounts { slab_bytes, cache, ..self.counts };
         for entry in self.entries.values() {
-            if let State::Ready(_, rows) = &entry.state {
-                counts.tables += 1;
-                counts.rows += rows;
+            match &entry.state {
+                State::Ready(_, rows) => {
+                    counts.tables += 1;
+                    counts.rows += rows;
+                }
+                State::Refused => counts.waiting += 1,
+                _ => {}
             }
         }
         counts

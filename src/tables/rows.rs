@@ -10,7 +10,7 @@ use unwind::{
 };
 
 use super::loader::{Wanted, What};
-use super::waits::Hash;
+use super::waits::{Hash, Waits};
 use super::{EMPTY_BLOCKS, EMPTY_SHIFT, EVICTED_PART, Entry, Found, REFUSED_BLOCKS, State, Tables};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Memory};
@@ -27,17 +27,17 @@ impl Tables {
             let start = text.as_ref().map_or(0, |text| table_start(text.start));
             let blocks = text.map_or(0, |text| (text.end - start).div_ceil(1 << BLOCK_SHIFT_MAX));
             let content = executable.content.map(|content| content.hash);
-            let waits = content.is_some_and(|hash| waits.has_to_wait(&hash, Instant::now()));
+            let has_to_wait = content.is_some_and(|hash| waits.has_to_wait(&hash, Instant::now()));
             let (numbers, block_shift, state) = match (blocks, numbers.take(blocks as u32)) {
                 (0, _) => (EMPTY_BLOCKS, EMPTY_SHIFT, State::Empty),
-                (_, Some(numbers)) if waits => {
+                (_, Some(numbers)) if has_to_wait => {
                     set_blocks(maps, &numbers, abi::BLOCK_REFUSED);
                     (numbers, BLOCK_SHIFT_MAX, State::Refused)
                 }
                 (_, Some(numbers)) => (numbers, BLOCK_SHIFT_MAX, State::Unread),
                 (_, None) => (REFUSED_BLOCKS, EMPTY_SHIFT, State::Refused),
             };
-            counts.refused += u64::from(matches!(state, State::Refused));
+            counts.refused += u64::from(numbers == REFUSED_BLOCKS);
             let start = if block_shift == EMPTY_SHIFT { 0 } else { start };
             let (numbers_before, used, read) = (0..0, 0, None);
             Entry { start, block_shift, numbers, numbers_before, state, used, content, read }
@@ -68,18 +68,18 @@ impl Tables {
         Found::Rule(rule.unwrap_or(Rule::NO_ROW))
     }
 
-    /// Asks for the rows of an executable, and for some blocks before the others, once each.
-    pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) {
+    /// Asks for the rows of an executable, and for some blocks before the others, once each. Says whether they are being read.
+    pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) -> bool {
         let entry = self.entry(id, executables);
         let is_new = matches!(entry.state, State::Unread);
         if is_new {
             entry.state = State::Reading(HashMap::new());
         }
-        let State::Reading(asked) = &mut entry.state else { return };
+        let State::Reading(asked) = &mut entry.state else { return false };
         let is_unasked = |block: &u32| !asked.contains_key(block);
         let blocks: Vec<u32> = blocks.iter().copied().filter(is_unasked).collect();
         if blocks.is_empty() && !is_new {
-            return;
+            return true;
         }
         match executables.get(id).file().and_then(|file| file.try_clone().ok()) {
             Some(file) => {
@@ -87,9 +87,13 @@ impl Tables {
                 let content = executables.get(id).content;
                 self.loader.request(Wanted { executable: id, file, content, blocks, is_new });
             }
-            None if is_new => self.set_empty(id),
+            None if is_new => {
+                self.set_empty(id);
+                return false;
+            }
             None => {}
         }
+        true
     }
 
     /// Whether rows are being read.
@@ -164,8 +168,8 @@ impl Tables {
         if !self.fit_numbers(id, table) {
             return self.set_empty(id);
         }
-        if table.bytes() as u64 > self.slabs.bytes_max() {
-            return self.refuse(id); // and pushes nobody out for nothing
+        if table.bytes() as u64 > self.slabs.bytes_max() / 4 * 3 {
+            return self.refuse(id, Waits::too_large); // and pushes nobody out for nothing
         }
         let mut places = Vec::with_capacity(table.blocks.len());
         for block in &table.blocks {
@@ -173,7 +177,7 @@ impl Tables {
                 Some(place) => places.push(place),
                 None => {
                     self.slabs.retire_all(places);
-                    return self.refuse(id);
+                    return self.refuse(id, Waits::refused);
                 }
             }
         }
@@ -205,11 +209,11 @@ impl Tables {
         self.set_all_blocks(id, abi::BLOCK_EMPTY, State::Empty);
     }
 
-    /// Has no room for an executable's rows, until some time later.
-    fn refuse(&mut self, id: ExecutableId) {
+    /// Has no room for an executable's rows. `wait`: tells for how long.
+    fn refuse(&mut self, id: ExecutableId, wait: fn(&mut Waits, &Hash, Instant)) {
         self.counts.refused += 1;
         if let Some(hash) = self.entries.get(&id).and_then(|entry| entry.content) {
-            self.waits.refused(&hash, Instant::now());
+            wait(&mut self.waits, &hash, Instant::now());
         }
         self.set_all_blocks(id, abi::BLOCK_REFUSED, State::Refused);
     }

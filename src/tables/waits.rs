@@ -16,8 +16,10 @@ const FREE: u32 = 1;
 /// The first wait, as a multiple of the CPU time that reading takes. Each of the next ones is twice as long.
 const FIRST_WAIT: u32 = 100;
 const WAIT_MAX: Duration = Duration::from_secs(600);
-/// How long one waits that there is no room for at all.
+/// How long one waits that there was no room for.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// How long one waits that is larger than all the room there is.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Tables that are remembered; what comes on top need not wait.
 const REMEMBERED_MAX: usize = 4096;
 
@@ -47,14 +49,19 @@ impl Waits {
             return false;
         }
         self.add(hash, now, |in_vain| match in_vain.checked_sub(FREE + 1) {
-            Some(more) => (cost * FIRST_WAIT).saturating_mul(1 << more.min(16)),
+            Some(more) => (cost * FIRST_WAIT).saturating_mul(1 << more.min(16)).min(WAIT_MAX),
             None => Duration::ZERO,
         })
     }
 
     /// Learns that there was no room for a table.
     pub fn refused(&mut self, hash: &Hash, now: Instant) {
-        self.add(hash, now, |in_vain| REFUSED_WAIT.saturating_mul(in_vain));
+        self.add(hash, now, |in_vain| REFUSED_WAIT.saturating_mul(in_vain).min(WAIT_MAX));
+    }
+
+    /// Learns that there will never be room for a table.
+    pub fn too_large(&mut self, hash: &Hash, now: Instant) {
+        self.add(hash, now, |_| FOR_EVER);
     }
 
     /// Whether a table has to wait.
@@ -73,7 +80,7 @@ impl Waits {
         }
         let known = self.0.entry(*hash).or_insert(Wait { in_vain: 0, until: now });
         known.in_vain += 1;
-        known.until = now + wait(known.in_vain).min(WAIT_MAX);
+        known.until = now + wait(known.in_vain);
         known.until > now
     }
 }
@@ -128,5 +135,8 @@ mod tests {
         assert_eq!(waits.0.len(), REMEMBERED_MAX);
         waits.tidy(now + 2 * WAIT_MAX);
         assert!(waits.0.is_empty());
+        waits.too_large(&HASH, now);
+        waits.tidy(now + 2 * WAIT_MAX);
+        assert!(waits.has_to_wait(&HASH, now + 2 * WAIT_MAX));
     }
 }

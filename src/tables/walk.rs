@@ -21,12 +21,12 @@ const WORDS_MAX: usize = 1024;
 pub enum Walked {
     /// All frames that can be found, and why they end.
     Done(Box<[UserFrame]>, StackEnd),
-    /// The rows of this executable are needed first, these blocks of them most.
-    Needs(ExecutableId, Vec<u32>),
+    /// The rows of this executable are needed first, and are being read.
+    Waits(ExecutableId),
 }
 
 impl Tables {
-    /// Goes on with a walk. `frames`: those that it has, the last of which `rest` tells.
+    /// Goes on with a walk, and asks for the rows that it lacks. `frames`: those that it has, the last of which `rest` tells.
     /// `memory`: what was mapped when the stack was copied.
     pub fn walk(
         &mut self,
@@ -50,7 +50,10 @@ impl Tables {
                 Found::Rule(rule) => rule,
                 Found::Missing(id, block) => {
                     let blocks = self.blocks_ahead(&rest.stack, memory, executables, id);
-                    return Walked::Needs(id, [vec![block], blocks].concat());
+                    if self.request(id, &[vec![block], blocks].concat(), executables) {
+                        return Walked::Waits(id);
+                    }
+                    continue; // now it is known that there are none
                 }
                 Found::Refused => break StackEnd::NoTable,
                 Found::NoMapping => break StackEnd::NoMapping,

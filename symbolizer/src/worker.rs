@@ -33,7 +33,7 @@ pub fn serve(
 ) -> io::Result<()> {
     limit(Resource::Data, memory_max);
     limit(Resource::Core, 0);
-    let kept_kib = resident_kib() + memory_max / KEPT_PART / 1024;
+    let kept_kib = base_kib() + memory_max / KEPT_PART / 1024;
     let mut parsers = Parsers::default();
     while let Some(request) = receive::<Request>(requests)? {
         let mut response = Response::default();
@@ -45,7 +45,8 @@ pub fn serve(
         let Usage { cpu, peak_rss_kib } = Usage::own();
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
-        while resident_kib() > kept_kib && parsers.forget_oldest() {}
+        let is_too_much = |parsers: &Parsers| resident_kib() > kept_kib + parsers.kernel_kib();
+        while is_too_much(&parsers) && parsers.forget_oldest() {}
     }
     Ok(())
 }
@@ -96,11 +97,21 @@ impl Parsers {
         Ok(found.into_iter().map(symbol).collect())
     }
 
+    /// Memory that the kernel's functions take: they stay.
+    fn kernel_kib(&self) -> u64 {
+        self.kernel.as_ref().map_or(0, |functions| functions.bytes() as u64 / 1024)
+    }
+
     /// Forgets the file that was of no use for longest; says whether there was one.
     fn forget_oldest(&mut self) -> bool {
         let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
         oldest.is_some_and(|key| self.files.remove(&key).is_some())
     }
+}
+
+/// Memory that the process takes before it has read anything, with all of its own code.
+fn base_kib() -> u64 {
+    resident_kib() + std::fs::metadata("/proc/self/exe").map_or(0, |exe| exe.len()) / 1024
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.

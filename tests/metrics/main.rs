@@ -89,6 +89,7 @@ fn session() -> Counts {
         left_out: 208,
         evicted: 209,
         refused: 210,
+        waiting: 217,
         unreadable: 211,
         cache,
     };
