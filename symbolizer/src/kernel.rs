@@ -95,11 +95,6 @@ impl Functions {
         let (_, name) = text(&self.names, at)?;
         Some((name, if address < end { start..end } else { address..address }))
     }
-
-    /// Bytes that they take.
-    pub fn bytes(&self) -> usize {
-        self.names.capacity() + self.starts.capacity() * size_of::<(u64, u32)>()
-    }
 }
 
 /// Gives kind and name of a function.
@@ -188,7 +183,9 @@ no line at all
             count += 1;
         }
         assert!(count > 10, "{count} functions of the file system");
-        let least = functions.names.len() + 16 * functions.starts.len();
-        assert!(functions.bytes() <= least + 2 * STEP, "{} for {least} bytes", functions.bytes());
+        let Functions { names, starts } = &functions;
+        assert!(
+            names.capacity() <= names.len() + STEP && starts.capacity() <= starts.len() + STEP / 16
+        );
     }
 }

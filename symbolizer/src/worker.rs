@@ -45,8 +45,7 @@ pub fn serve(
         let Usage { cpu, peak_rss_kib } = Usage::own();
         (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
         send(responses, &response)?;
-        let is_too_much = |parsers: &Parsers| resident_kib() > kept_kib + parsers.kernel_kib();
-        while is_too_much(&parsers) && parsers.forget_oldest() {}
+        while resident_kib() > kept_kib && parsers.forget_oldest() {}
     }
     Ok(())
 }
@@ -97,11 +96,6 @@ impl Parsers {
         Ok(found.into_iter().map(symbol).collect())
     }
 
-    /// Memory that the kernel's functions take: they stay.
-    fn kernel_kib(&self) -> u64 {
-        self.kernel.as_ref().map_or(0, |functions| functions.bytes() as u64 / 1024)
-    }
-
     /// Forgets the file that was of no use for longest; says whether there was one.
     fn forget_oldest(&mut self) -> bool {
         let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
@@ -109,9 +103,9 @@ impl Parsers {
     }
 }
 
-/// Memory that the process takes before it has read anything, with all of its own code.
+/// Memory that the process takes when it has read nothing, with the code that it will come to: about half of its file.
 fn base_kib() -> u64 {
-    resident_kib() + std::fs::metadata("/proc/self/exe").map_or(0, |exe| exe.len()) / 1024
+    resident_kib() + std::fs::metadata("/proc/self/exe").map_or(0, |exe| exe.len()) / 2048
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
