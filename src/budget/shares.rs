@@ -3,10 +3,11 @@
 use crate::naming::NameLimits;
 use crate::session::Limits;
 
-/// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks.
-const FIXED: u64 = 26 << 20;
+/// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks; and pages of a
+/// large file while its symbols are looked at, which the kernel can take back.
+const FIXED: u64 = 34 << 20;
 /// What tables in the kernel and the worker that finds names take at least, in bytes.
-const UNWIND_LEAST: u64 = 4 << 20;
+const UNWIND_LEAST: u64 = 3 << 20;
 const WORKER_LEAST: u64 = 8 << 20;
 /// Who may take how much, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Shares {
 
 impl Shares {
     /// The least that is worth running with, in bytes.
-    pub const LEAST: u64 = 48 << 20;
+    pub const LEAST: u64 = 56 << 20;
 
     /// Divides `memory` bytes; `None` when that is too little to run with. `cpus`: of the machine.
     pub fn of(memory: u64, cpus: u32) -> Option<Self> {
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn shares_stay_below_the_whole() {
-        for mib in [48, 64, 100, 256, 1024, 8192] {
+        for mib in [56, 64, 100, 256, 1024, 8192] {
             for cpus in [1, 2, 64, 512] {
                 let shares = Shares::of(mib << 20, cpus).expect("enough");
                 let Shares { session, names, ring, side_band } = shares;
