@@ -151,18 +151,13 @@ fn in_a_pause_nobody_tells_of_processes_and_after_it_they_are_known() {
     let mut session = start();
     pause(500);
     let sampled = session.cut_to(Pace { period: None, user_frames: 0 }).unwrap();
-    let sleeping: Vec<_> =
-        (0..20).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
+    let sleep = || Running::start_with("sleep".as_ref(), &["60".into()]);
+    let _sleeping: Vec<_> = (0..20).map(|_| sleep()).collect();
     let _late = Running::start(&late);
     pause(500);
     let paused = session.cut_to(Pace::of(HZ)).unwrap();
     pause(700);
     let resumed = session.finish().unwrap().last;
-    for mut sleeping in sleeping {
-        sleeping.kill().unwrap();
-        sleeping.wait().unwrap();
-    }
-
     let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);
     assert!(known[1] <= known[0] + 5, "{known:?}: so many processes were told of in the pause");
     assert_eq!(paused.ledger.ticks(), 0);

@@ -76,7 +76,7 @@ mod tests {
                     + names.known as u64
                     + names.worker
                     + u64::from(ring)
-                    + if cpus <= 16 { u64::from(side_band) * u64::from(cpus) } else { 0 };
+                    + if cpus <= 64 { u64::from(side_band) * u64::from(cpus) } else { 0 };
                 assert!(sum <= mib << 20, "{sum} of {mib} MiB on {cpus} CPUs: {shares:?}");
                 assert!(ring.is_power_of_two() && side_band.is_power_of_two());
             }

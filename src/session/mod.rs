@@ -58,8 +58,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let (window, unwind) = (64 << 20, 128 << 20);
-        Self { window, unwind, reading: 24 << 20, waiting: 16 << 20, labels: false }
+        Self {
+            window: 64 << 20,
+            unwind: 128 << 20,
+            reading: 24 << 20,
+            waiting: 16 << 20,
+            labels: false,
+        }
     }
 }
 

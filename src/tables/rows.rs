@@ -223,12 +223,9 @@ impl Tables {
         let now = Instant::now();
         self.waits.tidy(now);
         for entry in self.entries.values_mut() {
-            let has_waited = |hash: &Hash| !self.waits.has_to_wait(hash, now);
+            let has_waited = entry.content.is_some_and(|hash| !self.waits.has_to_wait(&hash, now));
             let is_refused = matches!(entry.state, State::Refused);
-            if is_refused
-                && entry.numbers != REFUSED_BLOCKS
-                && entry.content.is_some_and(|hash| has_waited(&hash))
-            {
+            if is_refused && has_waited && entry.numbers != REFUSED_BLOCKS {
                 set_blocks(&self.slabs.maps, &entry.numbers, 0);
                 entry.state = State::Unread;
             }

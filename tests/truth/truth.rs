@@ -156,12 +156,12 @@ impl Truth<'_> {
 }
 
 /// Says whether programs that were profiled together keep the promise: 99.9 % of their samples are true, each
-/// has enough of them, and a tenth of those reach the end of a chain: how many do depends on the CPU. One program alone has too few samples to
+/// has enough of them, and a fifth of those reach the end of a chain. One program alone has too few samples to
 /// tell one in a thousand.
 pub fn are_kept(shares: &[Share]) -> bool {
     let all: u64 = shares.iter().map(|share| share.all).sum();
     let good: u64 = shares.iter().map(|share| share.good).sum();
-    let are_seen = shares.iter().all(|share| share.all > LEAST && share.whole * 10 >= share.all);
+    let are_seen = shares.iter().all(|share| share.all > LEAST && share.whole * 5 >= share.all);
     are_seen && (all - good) * ONE_OF <= all
 }
 
