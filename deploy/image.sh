@@ -6,7 +6,7 @@
 #
 #   -o FILE   where to; by default target/everytick-image.tar, in the format of `docker save`
 #   -t TAG    its name; by default localhost/everytick:VERSION
-#   BINARY    by default target/release/everytick
+#   BINARY    by default target/release/everytick; with a TAG any other program
 #
 # To load it on a node: `ctr -n k8s.io images import FILE`, `podman load -i FILE` or `docker load -i FILE`.
 set -euo pipefail
@@ -24,8 +24,11 @@ done
 shift $((OPTIND - 1))
 binary=${1:-$HERE/target/release/everytick}
 [ -x "$binary" ] || fail "there is no $binary; build it with \`cargo build --release\`, or name another"
-version=$("$binary" --version) || fail "$binary does not run here"
-tag=${tag:-localhost/everytick:${version##* }}
+program=$(basename "$binary")
+if [ -z "$tag" ]; then
+	version=$("$binary" --version) || fail "$binary does not run here"
+	tag=localhost/$program:${version##* }
+fi
 case $(uname -m) in
 x86_64) architecture=amd64 ;;
 aarch64) architecture=arm64 ;;
@@ -37,7 +40,7 @@ trap 'rm -rf "$place"' EXIT
 root=$place/root
 
 # What is in it: the binary, the loader and the libraries where the loader looks for them, and whom to trust by TLS.
-install -D -m 755 "$binary" "$root/everytick"
+install -D -m 755 "$binary" "$root/$program"
 libraries() { ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }'; }
 if missing=$(ldd "$binary" | grep 'not found'); then fail "a library is missing: $missing"; fi
 for library in $(libraries); do install -D -m 755 "$library" "$root$library"; done
@@ -55,7 +58,7 @@ layer=$(sum "$place/layer.tar")
 mkdir "$place/image/$layer"
 mv "$place/layer.tar" "$place/image/$layer/layer.tar"
 cat >"$place/config.json" <<JSON
-{"architecture":"$architecture","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["/everytick"],"Cmd":["agent"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"deploy/image.sh"}]}
+{"architecture":"$architecture","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["/$program"],"Cmd":["agent"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"deploy/image.sh"}]}
 JSON
 config=$(sum "$place/config.json")
 mv "$place/config.json" "$place/image/$config.json"

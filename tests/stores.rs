@@ -10,8 +10,12 @@
 #[path = "stores/collector.rs"]
 mod collector;
 mod common;
+#[path = "stores/daemonset.rs"]
+mod daemonset;
 #[path = "../upload/tests/made_up/mod.rs"]
 mod made_up;
+#[path = "stores/node.rs"]
+mod node;
 #[path = "stores/parca.rs"]
 mod parca;
 #[path = "stores/sampled.rs"]
@@ -236,7 +240,7 @@ fn busy_window(node: &str, start_unix_ns: u64) -> Parcel {
 fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
-    let program = compile(directory.path());
+    let program = compile("split", directory.path());
     let bytes = std::fs::read(&program).unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let build_id = hex(file.build_id().unwrap().unwrap());
@@ -283,10 +287,11 @@ impl DebugInfo for OneFile {
     }
 }
 
-/// Builds the program with the known functions.
-fn compile(directory: &Path) -> PathBuf {
-    let out = directory.join("split");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/split.c");
+/// Builds one of the programs: `split` has the known functions.
+fn compile(name: &str, directory: &Path) -> PathBuf {
+    let out = directory.join(name);
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores").join(format!("{name}.c"));
     let mut command = std::process::Command::new("gcc");
     command.args(["-O1", "-g", "-fno-inline", "-Wl,--build-id"]).arg("-o").arg(&out).arg(source);
     assert!(command.status().unwrap().success());

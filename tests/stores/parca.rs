@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use profile::pprof::message as pb;
 use serde_json::Value;
 
+use super::common::agent::text;
 use super::made_up::PERIOD;
 use super::servers::Server;
 
@@ -77,12 +78,12 @@ pub fn series(
         by.concat()
     );
     let answer = json(server, &path).unwrap();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let string = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let one = |series: &Value| {
         let labels = items(&series["labelset"]["labels"]);
-        let labels = labels.iter().map(|l| (text(&l["name"]), text(&l["value"]))).collect();
-        let times = items(&series["samples"]).iter().map(|s| text(&s["timestamp"])).collect();
+        let labels = labels.iter().map(|l| (string(&l["name"]), string(&l["value"]))).collect();
+        let times = items(&series["samples"]).iter().map(|s| string(&s["timestamp"])).collect();
         (labels, times)
     };
     items(&answer["series"]).iter().map(one).collect()
@@ -95,6 +96,11 @@ fn json(server: &Server, path: &str) -> Result<Value, String> {
 /// Nanoseconds of CPU in a profile that Parca gave: it multiplies counts of samples by their period.
 pub fn total(profile: &pb::Profile) -> i64 {
     profile.sample.iter().map(|sample| sample.value[0]).sum()
+}
+
+/// The names of its functions.
+pub fn functions(profile: &pb::Profile) -> Vec<&str> {
+    profile.function.iter().map(|function| text(profile, function.name)).collect()
 }
 
 /// Two hours around now, as parameters.

@@ -26,11 +26,11 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
          [sinks.collector]\ntype = \"otlp\"\nprotocol = \"grpc\"\nurl = \"http://{}\"\n",
         named.address, unnamed.address, collector.address
     ));
-    let program = compile(agent.place.path());
+    let program = compile("split", agent.place.path());
     let running = Running::start(&program);
     agent.wait_for_windows(WINDOWS);
     // The uploads look at the program's file while it is sampled, and have ended when the server can name it.
-    let has_hot = |profile: &pb::Profile| names(profile).contains(&"hot");
+    let has_hot = |profile: &pb::Profile| parca::functions(profile).contains(&"hot");
     parca::merged_when(&unnamed, r#"{comm="split"}"#, has_hot);
     let held = "everytick_debuginfo_files_total{sink=\"unnamed\",result=\"held\"} ";
     let (_, metrics) = agent.page("/metrics");
@@ -78,10 +78,6 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
 fn of_program(profile: &pb::Profile, value: usize) -> i64 {
     let is_ours = |at: &usize| labels(profile, *at)["comm"] == "split";
     (0..profile.sample.len()).filter(is_ours).map(|at| profile.sample[at].value[value]).sum()
-}
-
-fn names(profile: &pb::Profile) -> Vec<&str> {
-    profile.function.iter().map(|function| text(profile, function.name)).collect()
 }
 
 /// The share of each of the functions, in per cent of everything in the profile, interrupts that came meanwhile included.

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// Where only this machine can reach a server.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Longest wait for a server to be ready. It takes two seconds on an idle machine.
 const READY: Duration = Duration::from_secs(60);
@@ -17,13 +19,18 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     directory: TempDir,
-    /// `127.0.0.1:PORT` of what it is asked through.
+    /// `IP:PORT` of what it is asked through.
     pub address: String,
 }
 
 impl Server {
     /// Parca with an empty store on disk, that asks nobody else for debug info.
     pub fn parca() -> Self {
+        Self::parca_at(LOCAL)
+    }
+
+    /// One that is reached by an address of the machine.
+    pub fn parca_at(ip: IpAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bucket = directory.path().join("bucket");
         let config = directory.path().join("parca.yaml");
@@ -32,8 +39,8 @@ impl Server {
             bucket.display()
         );
         fs::write(&config, text).unwrap();
-        let address = free_address();
-        let mut command = Command::new(built().join("parca"));
+        let address = free_address(ip);
+        let mut command = Command::new(built("parca").join("parca"));
         command
             .arg(format!("--config-path={}", config.display()))
             .arg(format!("--http-address={address}"))
@@ -49,7 +56,7 @@ impl Server {
     pub fn collector() -> (Self, String) {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("collector.yaml");
-        let (grpc, http) = (free_address(), free_address());
+        let (grpc, http) = (free_address(LOCAL), free_address(LOCAL));
         let text = format!(
             "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '{grpc}'}}\n      http: {{endpoint: '{http}'}}\n\
              exporters:\n  file: {{path: '{}', format: json, flush_interval: 100ms}}\n\
@@ -58,7 +65,7 @@ impl Server {
             directory.path().join("received.json").display()
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new(built().join("collector"));
+        let mut command = Command::new(built("collector").join("collector"));
         command
             .arg(format!("--config=file:{}", config.display()))
             .arg("--feature-gates=service.profilesSupport");
@@ -121,18 +128,15 @@ impl Drop for Server {
     }
 }
 
-/// Where the servers are, built when they are not.
-fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/build.sh");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "tests/stores/build.sh failed");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
+/// Where the programs of a server are, built when they are not.
+pub fn built(name: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/build.sh");
+    let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "tests/stores/build.sh {name} failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// An address that nobody listened at a moment ago.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+fn free_address(ip: IpAddr) -> String {
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().to_string()
 }
