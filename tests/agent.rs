@@ -104,7 +104,7 @@ fn what_it_does_is_told_over_http() {
 #[test]
 fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right() {
     let _alone = alone();
-    let mut agent = Agent::start("frequency = 999\nmax_cpu = 0.3");
+    let mut agent = Agent::start("frequency = 999\nmax_cpu = 0.3\nnode = \"n1\"");
     let program = compile("chain.c", agent.place.path(), "chain");
     let _running = [Running::start(&program), Running::start(&program)];
     agent.wait_for("a lower step", || (agent.metric("everytick_budget_step") > 0.0).then_some(()));
@@ -118,7 +118,9 @@ fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right(
     for profile in &profiles {
         let nanoseconds: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
         assert_eq!(nanoseconds, samples(profile) * profile.period);
-        assert!(comments(profile).iter().any(|line| line.starts_with("budget: step ")));
+        for start in ["host n1, Linux ", "budget: step "] {
+            assert!(comments(profile).iter().any(|line| line.starts_with(start)), "{start}");
+        }
         // Two programs are busy on at least two CPUs, whatever the pace: their time is the window's, twice at most.
         let cpus =
             fs::read_to_string("/proc/cpuinfo").unwrap().matches("processor\t").count() as i64;

@@ -22,6 +22,8 @@ mod parca;
 mod sampled;
 #[path = "stores/servers.rs"]
 mod servers;
+#[path = "stores/split.rs"]
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -36,6 +38,7 @@ use object::{Object, ObjectSymbol};
 use profile::pprof::message as pb;
 use serde_json::{Value, json};
 use servers::Server;
+use split::{assert_split, count, split};
 use upload::delivery::{Counts, Delivery, NamedSink, Settings};
 use upload::{DebugInfo, Parcel, spool};
 
@@ -84,32 +87,6 @@ fn window(node: &str, start_unix_ns: u64, samples: i64) -> Parcel {
     }
     window.call(&[("node", node), ("comm", "idler")], "wait", 1);
     window.close()
-}
-
-/// The share of each function that was running, in per cent.
-fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
-    let total = parca::total(profile) as f64;
-    let mut shares = BTreeMap::new();
-    for sample in &profile.sample {
-        *shares.entry(leaf(profile, sample)).or_default() += 100.0 * sample.value[0] as f64 / total;
-    }
-    shares
-}
-
-fn leaf(profile: &pb::Profile, sample: &pb::Sample) -> String {
-    let location = profile.location.iter().find(|l| l.id == sample.location_id[0]).unwrap();
-    let Some(line) = location.line.first() else { return format!("{:#x}", location.address) };
-    let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
-    text(profile, function.name).to_owned()
-}
-
-/// 60, 30 and 10 per cent, within two points.
-fn assert_split(shares: &BTreeMap<String, f64>) {
-    let names: Vec<&str> = shares.keys().map(String::as_str).collect();
-    assert_eq!(names, ["cold", "hot", "warm"]);
-    for (name, expected) in [("hot", 60.0), ("warm", 30.0), ("cold", 10.0)] {
-        assert!((shares[name] - expected).abs() <= 2.0, "{shares:?}");
-    }
 }
 
 #[test]
@@ -163,8 +140,7 @@ fn check_collector(server: &Server, sink: Value) {
     let mut shares = BTreeMap::new();
     let mut times = BTreeSet::new();
     for sample in &shop {
-        *shares.entry(sample.stack[0].clone()).or_default() +=
-            100.0 * sample.value as f64 / total as f64;
+        count(&mut shares, sample.stack.iter().map(String::as_str), sample.value, total);
         times.insert(sample.time_unix_ns);
         assert_eq!(sample.stack[1..], ["main"]);
         assert_eq!(sample.sample_type, ("samples".into(), "count".into()));

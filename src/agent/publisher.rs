@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
+use profile::labels::NODE;
 use profile::pprof::{Detail, to_message};
 use profile::{Labels, Merged, Profile};
 use upload::Parcel;
@@ -136,7 +137,7 @@ fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published
     }
     labels::complete(&mut profile, &labels);
     let merged = profile.bound_series(series_max, &labels);
-    profile.comments = naming::comments(&profile, &pace);
+    profile.comments = naming::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
     profile.comments.push(format!("budget: {verdict}"));
     let published = count(&profile, merged);
     let parcel = Parcel { profile: to_message(&profile, Detail::Series) };

@@ -169,7 +169,8 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     let mut namer = Namer::new(OURSELVES, NameLimits::default());
     let executables = &recording.processes.executables;
     let (mut profile, unnamed) = naming::name(window, ledger.clone(), *period, sampled, &mut namer);
-    profile.comments = naming::comments(&profile, &format!("{} Hz", arguments.frequency));
+    profile.comments =
+        naming::comments(&profile, &naming::host(), &format!("{} Hz", arguments.frequency));
     let written = outputs.write(&profile);
     if !arguments.quiet {
         let cost = Cost { counts: *counts, symbolizer: namer.usage() };

@@ -84,9 +84,7 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let text = Text::read(flags.config.as_deref())?;
-        let uname = rustix::system::uname();
-        let host = uname.nodename().to_string_lossy();
-        Self::of(text.as_ref(), flags, environment, &host)
+        Self::of(text.as_ref(), flags, environment, &crate::naming::host())
     }
 
     /// As [`Self::load`], from what is in the file named `path`, on a machine named `host`.

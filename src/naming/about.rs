@@ -2,8 +2,6 @@
 
 use profile::{CaptureLedger, Profile, StackEnd, thousands};
 
-use crate::processes::proc::read_text;
-
 /// Says of user and kernel stacks how they ended, in per cent of those that there were.
 pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
     let mut lines = Vec::new();
@@ -40,13 +38,18 @@ pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
     lines
 }
 
-/// The lines that a pprof file carries beside its ledger. `pace`: how it was sampled, in words.
-pub fn comments(profile: &Profile, pace: &str) -> Vec<String> {
-    let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let host = read_text("/proc/sys/kernel/hostname").unwrap_or_default();
+/// What this machine is called; in a container that has a name of its own, that name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The lines that a pprof file carries beside its ledger. `host`: the machine's name; `pace`: how it was sampled, in words.
+pub fn comments(profile: &Profile, host: &str, pace: &str) -> Vec<String> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
     let mut lines = vec![
         format!("everytick {}", env!("CARGO_PKG_VERSION")),
-        format!("host {}, Linux {}", host.trim(), release.trim()),
+        format!("host {host}, Linux {release}"),
         format!("cpu-clock at {pace} on {} CPUs", profile.ledger.cpus.len()),
     ];
     lines.extend(quality(&profile.ledger));

@@ -16,7 +16,7 @@ use profile::{
 use symbolizer::{Failure, Name};
 
 use crate::processes::{Executable, Sampled};
-pub use about::{comments, quality};
+pub use about::{comments, host, quality};
 pub use namer::{NameLimits, Namer};
 
 /// When and how a window was taken.

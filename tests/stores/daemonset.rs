@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -53,10 +54,13 @@ fn the_daemonset_profiles_another_pod_and_leaves_nothing_in_the_kernel() {
     let found: Vec<_> = series.iter().map(|(labels, _)| labels).collect();
     assert_eq!(found, [&expected]);
 
-    let logs = ["logs", "--follow", "--namespace=everytick", "daemonset/everytick"];
-    let logs = node.start_kubectl(&logs);
+    let follow = ["logs", "--follow", "--namespace=everytick", "daemonset/everytick"];
+    let mut kubectl = node.start_kubectl(&follow);
+    let mut lines = BufReader::new(kubectl.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut log = lines.next().unwrap(); // it follows
     node.kubectl(&["delete", "-f", &agent, "--timeout=60s"]);
-    let log = String::from_utf8(logs.wait_with_output().unwrap().stdout).unwrap();
+    log.extend(lines.flat_map(|line| ["\n".into(), line]));
+    kubectl.wait().unwrap();
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(
         (&last["fields"]["message"], &last["fields"]["lost"]),

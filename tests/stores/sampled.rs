@@ -7,9 +7,8 @@ use profile::pprof::message as pb;
 use crate::common::agent::{Agent, labels};
 use crate::common::{Running, alone};
 use crate::servers::Server;
-use crate::{assert_split, collector, compile, parca, text};
-
-const FUNCTIONS: [&str; 3] = ["hot", "warm", "cold"];
+use crate::split::{assert_split, count, split};
+use crate::{collector, compile, parca, text};
 
 /// Windows of a second. The split of twelve times 997 samples is within half a point of the truth, two times in three.
 const WINDOWS: usize = 12;
@@ -78,33 +77,4 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
 fn of_program(profile: &pb::Profile, value: usize) -> i64 {
     let is_ours = |at: &usize| labels(profile, *at)["comm"] == "split";
     (0..profile.sample.len()).filter(is_ours).map(|at| profile.sample[at].value[value]).sum()
-}
-
-/// The share of each of the functions, in per cent of everything in the profile, interrupts that came meanwhile included.
-fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
-    let names: BTreeMap<u64, &str> =
-        profile.function.iter().map(|f| (f.id, text(profile, f.name))).collect();
-    let frames: BTreeMap<u64, Vec<&str>> = profile
-        .location
-        .iter()
-        .map(|l| (l.id, l.line.iter().map(|line| names[&line.function_id]).collect()))
-        .collect();
-    let mut shares = BTreeMap::new();
-    for sample in &profile.sample {
-        let stack = sample.location_id.iter().flat_map(|id| frames[id].iter().copied());
-        count(&mut shares, stack, sample.value[0], parca::total(profile));
-    }
-    shares
-}
-
-/// Adds a stack to the share of the function that it goes through.
-fn count<'a>(
-    shares: &mut BTreeMap<String, f64>,
-    mut stack: impl Iterator<Item = &'a str>,
-    value: i64,
-    total: i64,
-) {
-    if let Some(function) = stack.find(|name| FUNCTIONS.contains(name)) {
-        *shares.entry(function.to_owned()).or_default() += 100.0 * value as f64 / total as f64;
-    }
 }

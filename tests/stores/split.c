@@ -1,28 +1,40 @@
-/* A program whose three functions have 60, 30 and 10 hundredths of its time, in turns of less than a millisecond: all of them
- * spend it in the same loop. */
+/* A program whose three functions have 60, 30 and 10 hundredths of its time. Each turn is as long as any other and spent in the
+ * same loop; whose it is, is drawn by lot, so that no clock ticks in step with them. */
 volatile unsigned long work;
 
-__attribute__((noinline)) void spin(int turns) {
-	for (int i = 0; i < turns * 1000; i++)
+__attribute__((noinline)) void spin(void) {
+	for (int i = 0; i < 10000; i++)
 		work += i;
 }
 
 __attribute__((noinline)) void hot(void) {
-	spin(60);
+	spin();
 }
 
 __attribute__((noinline)) void warm(void) {
-	spin(30);
+	spin();
 }
 
 __attribute__((noinline)) void cold(void) {
-	spin(10);
+	spin();
 }
 
 int main(void) {
+	unsigned lot = 1;
+
 	for (;;) {
-		hot();
-		warm();
-		cold();
+		lot = lot * 1103515245 + 12345;
+		switch (lot / 65536 % 10) {
+		case 0:
+			cold();
+			break;
+		case 1:
+		case 2:
+		case 3:
+			warm();
+			break;
+		default:
+			hot();
+		}
 	}
 }

@@ -1,0 +1,47 @@
+//! The known split of `split.c` and of windows that are made up, as a server has it.
+
+use std::collections::BTreeMap;
+
+use profile::pprof::message as pb;
+
+use crate::{parca, text};
+
+const FUNCTIONS: [&str; 3] = ["hot", "warm", "cold"];
+
+/// 60, 30 and 10 per cent, within two points.
+pub fn assert_split(shares: &BTreeMap<String, f64>) {
+    let names: Vec<&str> = shares.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cold", "hot", "warm"]);
+    for (name, expected) in [("hot", 60.0), ("warm", 30.0), ("cold", 10.0)] {
+        assert!((shares[name] - expected).abs() <= 2.0, "{shares:?}");
+    }
+}
+
+/// The share of each of the functions, in per cent of everything in the profile, interrupts that came meanwhile included.
+pub fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
+    let names: BTreeMap<u64, &str> =
+        profile.function.iter().map(|f| (f.id, text(profile, f.name))).collect();
+    let frames: BTreeMap<u64, Vec<&str>> = profile
+        .location
+        .iter()
+        .map(|l| (l.id, l.line.iter().map(|line| names[&line.function_id]).collect()))
+        .collect();
+    let mut shares = BTreeMap::new();
+    for sample in &profile.sample {
+        let stack = sample.location_id.iter().flat_map(|id| frames[id].iter().copied());
+        count(&mut shares, stack, sample.value[0], parca::total(profile));
+    }
+    shares
+}
+
+/// Adds a stack to the share of the function that it goes through.
+pub fn count<'a>(
+    shares: &mut BTreeMap<String, f64>,
+    mut stack: impl Iterator<Item = &'a str>,
+    value: i64,
+    total: i64,
+) {
+    if let Some(function) = stack.find(|name| FUNCTIONS.contains(name)) {
+        *shares.entry(function.to_owned()).or_default() += 100.0 * value as f64 / total as f64;
+    }
+}
