@@ -86,6 +86,29 @@ fn a_program_that_is_replaced_while_it_runs_keeps_its_own_names() {
 }
 
 #[test]
+fn a_copy_that_is_overwritten_has_the_names_of_what_is_in_it_now() {
+    let _alone = alone();
+    let place = directory();
+    let program = compile("chain.c", place.path(), "program");
+    let copy = place.path().join("copy");
+    std::fs::copy(&program, &copy).unwrap();
+    let output = directory();
+    let child = start_record(output.path(), &["-F", "499", "-d", "11"]);
+    let _program = Running::start(&program); // it is what is held open
+    pause(2000);
+    drop(Running::start(&copy));
+    pause(1000);
+    let other = compile("threads.c", place.path(), "other");
+    std::fs::write(&copy, std::fs::read(other).unwrap()).unwrap(); // the same inode
+    pause(5000);
+    let _copy = Running::start(&copy);
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    let named = recorded.samples_through(&["copy", "late_work"]);
+    assert!(named > 50, "{named}: {:#?}", recorded.folded());
+    assert_eq!(recorded.samples_through(&["copy", "spin"]), 0);
+}
+
+#[test]
 fn a_process_in_another_mount_namespace_has_the_files_that_it_sees() {
     let _alone = alone();
     let place = directory();
@@ -127,4 +150,26 @@ fn a_file_system_that_never_answers_delays_no_other_file() {
     assert!(recorded.samples_through(&["program"]) > 200, "{}", recorded.stderr);
     assert!(recorded.stderr.contains(note), "{}", recorded.stderr);
     drop((stuck, served));
+}
+
+#[test]
+fn a_file_system_that_answers_again_gives_its_files_their_names() {
+    let _alone = alone();
+    let (place, silent) = (directory(), directory());
+    let program = compile("chain.c", place.path(), "chain");
+    let served = fuse::serve(silent.path(), std::fs::read(&program).unwrap());
+    let program = silent.path().join("program");
+    let _running = Running::start(&program);
+    pause(500); // it runs, with all of its pages in memory
+    served.fall_silent();
+    let output = directory();
+    let child = start_record(output.path(), &["-F", "499", "-d", "18"]);
+    pause(3000);
+    served.answer_again();
+    pause(11_000); // a device that was silent is left alone for ten seconds
+    drop(Running::start(&program)); // somebody else maps a file of it
+    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    let named = recorded.samples_through(&["program", "_start", "main", "a", "b", "c", "spin"]);
+    assert!(named > 500, "{named}\n{}", recorded.stderr);
+    drop(served);
 }

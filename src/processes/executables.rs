@@ -100,6 +100,15 @@ fn key_of(mapped: &Mapped) -> Key {
     (mapped.file, mapped.path.clone(), owner)
 }
 
+/// What a key stands for.
+#[derive(Clone, Copy, Debug)]
+struct Meant {
+    id: ExecutableId,
+    /// The round of [`Executables::forget`] in which that was found out, if no open file would tell of a change: it could not be
+    /// opened, or is a copy of one that is. That is believed until the end of the next round.
+    unwatched: Option<u64>,
+}
+
 /// The executables that a window has frames in: as they were and open, however long it takes to name it.
 #[derive(Debug)]
 pub struct Sampled(HashMap<ExecutableId, Arc<Executable>>);
@@ -138,7 +147,7 @@ pub struct Executables {
     all: HashMap<ExecutableId, Known>,
     next: u32,
     round: u64,
-    by_key: HashMap<Key, ExecutableId>,
+    by_key: HashMap<Key, Meant>,
     by_content: HashMap<Content, ExecutableId>,
     opener: Opener,
     open: usize,
@@ -206,6 +215,11 @@ impl Executables {
         self.unopened
     }
 
+    /// Whether a file system answers again that had not: files of it may be taken for unopened that can be opened.
+    pub fn take_recovered(&mut self) -> bool {
+        self.opener.take_recovered()
+    }
+
     /// Those among them whose file system did not answer.
     pub fn unanswered(&self) -> u64 {
         self.unanswered
@@ -228,6 +242,7 @@ impl Executables {
     pub fn forget(&mut self, mapped: &HashSet<ExecutableId>, oldest: u64) -> Vec<ExecutableId> {
         let round = self.round;
         self.round += 1;
+        self.by_key.retain(|_, meant| meant.unwatched.is_none_or(|found| found >= round));
         let is_unused = |id: &ExecutableId, known: &Known| {
             let is_lasting = [ExecutableId::KERNEL, ExecutableId::UNKNOWN].contains(id);
             let is_sampled = known.sampled.is_some_and(|window| window >= oldest);
@@ -241,7 +256,7 @@ impl Executables {
         for known in unused.iter().filter_map(|id| self.all.remove(id)) {
             self.open -= usize::from(matches!(known.executable.origin, Origin::File(_)));
         }
-        self.by_key.retain(|_, id| !unused.contains(id));
+        self.by_key.retain(|_, meant| !unused.contains(&meant.id));
         self.by_content.retain(|_, id| !unused.contains(id));
         unused.into_iter().collect()
     }
@@ -249,7 +264,7 @@ impl Executables {
     /// Gives the executable behind a mapping that has been opened when it was first heard of.
     pub(super) fn find(&mut self, mapped: &Mapped) -> ExecutableId {
         match self.by_key.get(&key_of(mapped)) {
-            Some(id) => *id,
+            Some(meant) => meant.id,
             None => self.find_or_open(mapped),
         }
     }
@@ -257,8 +272,9 @@ impl Executables {
     /// Gives the executable behind a mapping; meets it if it is new.
     pub(super) fn find_or_open(&mut self, mapped: &Mapped) -> ExecutableId {
         let key = key_of(mapped);
-        let id = match self.by_key.get(&key).copied().filter(|id| self.is_as_it_was(*id)) {
-            Some(id) => id,
+        let is_right = |meant: &Meant| meant.unwatched.is_some() || self.is_as_it_was(meant.id);
+        let id = match self.by_key.get(&key).copied().filter(is_right) {
+            Some(meant) => meant.id,
             None => self.meet(key, mapped),
         };
         if let Some(known) = self.all.get_mut(&id) {
@@ -277,16 +293,18 @@ impl Executables {
     }
 
     fn meet(&mut self, key: Key, mapped: &Mapped) -> ExecutableId {
-        let id = if self.by_key.len() >= EXECUTABLES_MAX {
+        if self.by_key.len() >= EXECUTABLES_MAX {
             return ExecutableId::UNKNOWN;
-        } else if &*mapped.path == VDSO {
-            self.store(vdso())
+        }
+        let (id, is_watched) = if &*mapped.path == VDSO {
+            (self.store(vdso()), true)
         } else if is_memory(&mapped.path) {
-            self.store(memory(memory_name(&mapped.path)))
+            (self.store(memory(memory_name(&mapped.path))), true)
         } else {
             self.meet_file(mapped)
         };
-        self.by_key.insert(key, id);
+        let unwatched = (!is_watched).then_some(self.round);
+        self.by_key.insert(key, Meant { id, unwatched });
         id
     }
 
@@ -297,7 +315,8 @@ impl Executables {
         id
     }
 
-    fn meet_file(&mut self, mapped: &Mapped) -> ExecutableId {
+    /// Gives the executable behind a file, and whether it is this very file that is held open.
+    fn meet_file(&mut self, mapped: &Mapped) -> (ExecutableId, bool) {
         let name = path_name(&mapped.path);
         let found = if self.open < self.open_max {
             self.opener.open(mapped)
@@ -309,11 +328,12 @@ impl Executables {
             Err(error) => {
                 self.unopened += 1;
                 self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
-                return self.store(Executable { origin: Origin::Unopened, ..memory(&name) });
+                let unopened = Executable { origin: Origin::Unopened, ..memory(&name) };
+                return (self.store(unopened), false);
             }
         };
-        if let Some(id) = self.by_content.get(&content) {
-            return *id; // the same file under another name
+        if let Some(id) = self.by_content.get(&content).filter(|id| self.is_as_it_was(**id)) {
+            return (*id, false); // a copy, or the same file under another name
         }
         self.open += 1;
         // What is no ELF file is code of a JIT compiler, which writes on in it.
@@ -322,7 +342,7 @@ impl Executables {
         let (origin, named) = (Origin::File(file), memory(&name));
         let id = self.store(Executable { build_id, origin, content: known, segments, ..named });
         self.by_content.insert(content, id);
-        id
+        (id, true)
     }
 }
 

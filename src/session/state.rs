@@ -137,6 +137,9 @@ impl State {
         if let Some(witness) = &mut self.witness {
             witness.lost(batch.perf_samples_lost);
         }
+        if self.processes.executables.take_recovered() {
+            self.processes.lose(batch.drained);
+        }
         for timed in &batch.events {
             match &timed.event {
                 Event::Mapped(mapped) => self.processes.prepare(mapped),

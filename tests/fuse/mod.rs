@@ -63,6 +63,11 @@ impl Served {
     pub fn fall_silent(&self) {
         self.is_silent.store(true, Ordering::SeqCst);
     }
+
+    /// From now on everybody gets an answer, also who has asked meanwhile.
+    pub fn answer_again(&self) {
+        self.is_silent.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Served {
@@ -71,19 +76,20 @@ impl Drop for Served {
     }
 }
 
-/// Answers until it is unmounted or told to be silent. From then on requests are taken and not answered: the kernel does
-/// not let a process end that waits for such an answer.
+/// Answers until it is unmounted. While it is silent, requests are taken and not answered: the kernel does not let a process
+/// end that waits for such an answer.
 fn answer_all(mut device: &File, program: &[u8], is_silent: &AtomicBool) {
     let mut request = vec![0; 1 << 20];
+    let mut asked: Vec<Vec<u8>> = Vec::new();
     loop {
         thread::sleep(TURN);
-        match device.read(&mut request) {
-            Ok(_) if is_silent.load(Ordering::SeqCst) => {}
-            Ok(len) => {
-                if let Some(answer) = answer(&request[..len], program) {
-                    let _ = device.write(&answer); // who asked may be gone
-                }
+        if !is_silent.load(Ordering::SeqCst) {
+            for answer in asked.drain(..).filter_map(|request| answer(&request, program)) {
+                let _ = device.write(&answer); // who asked may be gone
             }
+        }
+        match device.read(&mut request) {
+            Ok(len) => asked.push(request[..len].to_vec()),
             // Nobody asks, or it is not mounted yet.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::PermissionDenied].contains(&error.kind()) => {

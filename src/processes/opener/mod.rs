@@ -7,7 +7,7 @@
 mod protocol;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use profile::BuildId;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::time::Timespec;
 use symbolizer::Usage;
@@ -55,6 +55,10 @@ pub(super) struct Opener {
     worker: Option<Worker>,
     /// Devices that have not answered: until when they are left alone, and who waits there.
     silent: HashMap<Device, (Instant, Child)>,
+    /// Devices of which files were not opened, because they were silent.
+    missed: HashSet<Device>,
+    /// One of these has answered since.
+    has_recovered: bool,
     /// What workers used that are gone.
     past: Usage,
 }
@@ -70,8 +74,14 @@ impl Opener {
     /// `program` with one argument, `opener-worker`, is to run [`serve`] on its standard input. It is started when first
     /// needed.
     pub fn new(program: &str) -> Self {
-        let (program, silent) = (program.into(), HashMap::new());
-        Self { program, worker: None, silent, past: Usage::default() }
+        Self {
+            program: program.into(),
+            worker: None,
+            silent: HashMap::new(),
+            missed: HashSet::new(),
+            has_recovered: false,
+            past: Usage::default(),
+        }
     }
 
     /// Opens the file of a mapping and reads its headers.
@@ -96,9 +106,17 @@ impl Opener {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.past = self.past.and(worker.end());
             }
-            _ => self.worker = Some(worker),
+            _ => {
+                self.worker = Some(worker);
+                self.has_recovered |= self.missed.remove(&device);
+            }
         }
         opened
+    }
+
+    /// Whether a device has answered since this was last asked, of which files were not opened because it had not.
+    pub fn take_recovered(&mut self) -> bool {
+        std::mem::take(&mut self.has_recovered)
     }
 
     /// What the workers have used so far.
@@ -110,6 +128,9 @@ impl Opener {
     fn leave(&mut self, device: Device, Worker { mut child, usage, .. }: Worker) {
         self.past = self.past.and(usage);
         let _ = child.kill(); // it dies when its file system lets it
+        if self.missed.len() < SILENT_MAX {
+            self.missed.insert(device);
+        }
         if self.silent.len() < SILENT_MAX {
             self.silent.insert(device, (Instant::now() + LEFT_ALONE, child));
         }
@@ -156,7 +177,7 @@ impl Worker {
 
     fn receive(&mut self, patience: &Timespec) -> io::Result<(Found, Option<OwnedFd>)> {
         let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
-        if poll(&mut waiting, Some(patience))? == 0 {
+        if retry_on_intr(|| poll(&mut waiting, Some(patience)))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let answer = receive::<Found>(self.socket.as_fd()).map_err(broken)?;

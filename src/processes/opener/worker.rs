@@ -5,10 +5,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use symbolizer::Usage;
 
@@ -58,30 +57,40 @@ fn open(wanted: &Wanted) -> io::Result<(File, Found)> {
 
 fn open_mapping(wanted: &Wanted) -> io::Result<File> {
     let Wanted { tid, start, end, .. } = *wanted;
-    let file = open_regular(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
+    let place = find(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
     // The process may have mapped another file there since. Where one file system lies over another, the file does not
     // say of itself what the mapping says of it.
-    if identity(&file)? == asked(wanted) || file_mapped_at(tid, start, end) == Some(asked(wanted)) {
-        return Ok(file);
+    if identity(&place)? == asked(wanted) || file_mapped_at(tid, start, end) == Some(asked(wanted))
+    {
+        return open_regular(&place);
     }
     Err(io::ErrorKind::NotFound.into())
 }
 
 fn open_checked(path: &str, wanted: &Wanted) -> io::Result<File> {
-    let file = open_regular(path)?;
-    if identity(&file)? == asked(wanted) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+    let place = find(path)?;
+    if identity(&place)? == asked(wanted) {
+        open_regular(&place)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 fn asked(wanted: &Wanted) -> FileIdentity {
     FileIdentity { major: wanted.major, minor: wanted.minor, inode: wanted.inode }
 }
 
-/// Opens a regular file and nothing else: opening a pipe or a device can block or do something.
-fn open_regular(path: &str) -> io::Result<File> {
-    let harmless = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(harmless.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::from_raw_os_error(Errno::INVAL.raw_os_error()));
+/// Finds what is at a path, and opens it for no more than to ask what it is.
+fn find(path: &str) -> io::Result<File> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Opens what was found if it is a regular file: opening a pipe or a device can block or do something. Others chose the path.
+fn open_regular(place: &File) -> io::Result<File> {
+    if !place.metadata()?.is_file() {
+        return Err(Errno::INVAL.into());
     }
-    Ok(file)
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
