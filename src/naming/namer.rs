@@ -196,7 +196,8 @@ impl Namer {
             Origin::Kernel => self.symbolizer.kernel(addresses),
             Origin::File(file) | Origin::Vdso(file) => {
                 let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                self.symbolizer.file(id.0.into(), &path, addresses)
+                let build_id = executable.build_id.as_ref();
+                self.symbolizer.file(id.0.into(), &path, build_id, addresses)
             }
             Origin::Memory => Ok(Vec::new()), // nothing to remember
             Origin::Unopened => {

@@ -1,12 +1,13 @@
 //! The agent's side: starts workers, asks them, and does not wait for ever.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use profile::FileAddr;
+use profile::{BuildId, FileAddr};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::protocol::{self, Line, Request, Response, receive, send};
@@ -40,6 +41,8 @@ pub struct Symbolizer {
     program: String,
     arguments: Vec<String>,
     worker: Option<Worker>,
+    /// Files whose DWARF was too much.
+    too_much: HashSet<u64>,
     past: Usage,
 }
 
@@ -58,13 +61,14 @@ impl Symbolizer {
             program: program.into(),
             arguments: arguments.into_iter().collect(),
             worker: None,
+            too_much: HashSet::new(),
             past: Usage::default(),
         }
     }
 
     /// Names addresses of a file; gives as many as were asked for. The worker keeps what it has read of it under `key` until it
-    /// is to [`Self::forget`] it. Where DWARF takes the worker too much memory or
-    /// time, symbols alone are taken.
+    /// is to [`Self::forget`] it. Where DWARF takes the worker too much memory or time, symbols alone are taken, then and until
+    /// it is renewed.
     ///
     /// # Errors
     /// [`Failure`] when none of them can have a name.
@@ -72,11 +76,19 @@ impl Symbolizer {
         &mut self,
         key: u64,
         path: &str,
+        build_id: Option<&BuildId>,
         addresses: &[FileAddr],
     ) -> Result<Vec<Symbol>, Failure> {
-        let mut request = Request { path: path.to_owned(), file: key, ..Request::about(addresses) };
+        let mut request = Request {
+            path: path.to_owned(),
+            file: key,
+            build_id: build_id.map(ToString::to_string).unwrap_or_default(),
+            symbols_only: self.too_much.contains(&key),
+            ..Request::about(addresses)
+        };
         match self.ask(&request) {
-            Err(Failure::Died | Failure::TooSlow) => {
+            Err(Failure::Died | Failure::TooSlow) if !request.symbols_only => {
+                self.too_much.insert(key);
                 request.symbols_only = true;
                 self.ask(&request)
             }
@@ -94,6 +106,7 @@ impl Symbolizer {
 
     /// Lets the worker forget files, so that nothing of them is held open.
     pub fn forget(&mut self, keys: Vec<u64>) {
+        self.too_much.retain(|key| !keys.contains(key));
         if self.worker.is_some() && !keys.is_empty() {
             // Without a worker there is nothing to forget either.
             let _ = self.ask(&Request { forget: keys, ..Request::default() });
@@ -106,8 +119,13 @@ impl Symbolizer {
         self.past.and(now)
     }
 
-    /// Ends the worker, with all that it remembers; the next question starts another.
+    /// Ends the worker, with all that is remembered; the next question starts another.
     pub fn renew(&mut self) {
+        self.too_much.clear();
+        self.end_worker();
+    }
+
+    fn end_worker(&mut self) {
         self.past = self.usage();
         self.worker = None; // it is killed when dropped
     }
@@ -123,7 +141,7 @@ impl Symbolizer {
         let response = match worker.ask(request) {
             Ok(response) => response,
             Err(failure) => {
-                self.renew();
+                self.end_worker();
                 return Err(failure);
             }
         };

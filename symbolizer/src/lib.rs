@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 mod client;
+mod debug;
 mod demangle;
 mod kernel;
 mod protocol;

@@ -25,6 +25,9 @@ pub(crate) struct Request {
     /// Files that nobody will ask about again.
     #[prost(uint64, repeated, tag = "5")]
     pub forget: Vec<u64>,
+    /// Build id of the file in hexadecimal; empty when it has none.
+    #[prost(string, tag = "6")]
+    pub build_id: String,
 }
 
 /// Answers a request.

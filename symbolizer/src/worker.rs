@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::Path;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::Usage;
+use crate::debug::Debug;
 use crate::demangle::demangle;
 use crate::kernel::Functions;
 use crate::protocol::{Line, Request, Response, Symbol, receive, send};
@@ -50,11 +51,18 @@ pub fn serve(
     Ok(())
 }
 
+/// What is kept of a file.
+struct Parser {
+    /// The number of the request that it was of use for last.
+    used: u64,
+    debug: Debug,
+    parser: Symbolizer,
+}
+
 /// A parser of each file, so that one is forgotten alone; and the kernel's functions.
 #[derive(Default)]
 struct Parsers {
-    /// Each with the number of the request that it was of use for last.
-    files: HashMap<u64, (u64, Symbolizer)>,
+    files: HashMap<u64, Parser>,
     kernel: Option<Functions>,
     requests: u64,
 }
@@ -87,18 +95,54 @@ impl Parsers {
     }
 
     fn name_in_file(&mut self, request: &Request) -> Result<Vec<Symbol>, blazesym::Error> {
-        let mut file = Elf::new(PathBuf::from(&request.path));
-        file.debug_syms = !request.symbols_only;
-        let new = || (0, Symbolizer::builder().enable_demangling(false).build());
-        let (used, parser) = self.files.entry(request.file).or_insert_with(new);
+        let Request { path, addresses, .. } = request;
+        let own = Path::new(path);
+        let new = || Parser {
+            used: 0,
+            debug: if request.symbols_only {
+                Debug::Symbols
+            } else {
+                Debug::of(own, &request.build_id)
+            },
+            parser: Symbolizer::builder().enable_demangling(false).build(),
+        };
+        let Parser { used, debug, parser } = self.files.entry(request.file).or_insert_with(new);
         *used = self.requests;
-        let found = parser.symbolize(&Source::Elf(file), Input::VirtOffset(&request.addresses))?;
-        Ok(found.into_iter().map(symbol).collect())
+        let names = |file: &Path, debug_syms, addresses: &[u64]| {
+            let file = Elf { debug_syms, ..Elf::new(file.to_owned()) };
+            let found = parser.symbolize(&Source::Elf(file), Input::VirtOffset(addresses))?;
+            Ok::<_, blazesym::Error>(found.into_iter().map(symbol).collect::<Vec<_>>())
+        };
+        let by_debug_info = match &*debug {
+            Debug::Own => names(own, true, addresses),
+            Debug::Separate(file) => names(file, true, addresses),
+            Debug::Symbols => return names(own, false, addresses),
+        };
+        match by_debug_info {
+            // What has no name in one file may have one in the other's symbols.
+            Ok(mut symbols) if matches!(debug, Debug::Separate(_)) => {
+                let nameless = |(_, symbol): &(usize, &Symbol)| symbol.lines.is_empty();
+                let places = symbols.iter().enumerate().filter(nameless);
+                let places: Vec<usize> = places.map(|(place, _)| place).collect();
+                let rest: Vec<u64> = places.iter().map(|place| addresses[*place]).collect();
+                if !rest.is_empty()
+                    && let Ok(more) = names(own, false, &rest)
+                {
+                    places.into_iter().zip(more).for_each(|(place, found)| symbols[place] = found);
+                }
+                Ok(symbols)
+            }
+            Ok(symbols) => Ok(symbols),
+            Err(_) => {
+                *debug = Debug::Symbols; // it makes no sense
+                names(own, false, addresses)
+            }
+        }
     }
 
     /// Forgets the file that was of no use for longest; says whether there was one.
     fn forget_oldest(&mut self) -> bool {
-        let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
+        let oldest = self.files.iter().min_by_key(|(_, file)| file.used).map(|(key, _)| *key);
         oldest.is_some_and(|key| self.files.remove(&key).is_some())
     }
 }

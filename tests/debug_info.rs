@@ -1,0 +1,109 @@
+//! Lines of stripped programs come from the debug info that distributions put beside them, and from nowhere that a file names.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::{Recorded, Running, alone, compile_with, directory, pause, record};
+use object::Object;
+use rustix::fs::{Mode, OFlags};
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// A program with a build id and all of its debug info.
+fn program(directory: &Path) -> PathBuf {
+    compile_with("chain.c", directory, "program", &["-Wl,--build-id"])
+}
+
+/// The place of separate debug info, which goes with the story.
+struct Separate(PathBuf);
+
+impl Separate {
+    /// Moves the debug info and the symbols of a program to where a package would have put them.
+    fn of(program: &Path) -> Self {
+        let bytes = fs::read(program).unwrap();
+        let id = object::File::parse(&*bytes).unwrap().build_id().unwrap().unwrap().to_vec();
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let directory = Path::new("/usr/lib/debug/.build-id").join(&id[..2]);
+        fs::create_dir_all(&directory).unwrap();
+        let separate = Self(directory.join(format!("{}.debug", &id[2..])));
+        run(Command::new("objcopy").arg("--only-keep-debug").arg(program).arg(&separate.0));
+        run(Command::new("strip").arg(program));
+        separate
+    }
+}
+
+impl Drop for Separate {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_dir(self.0.parent().unwrap()); // if nothing else is in it
+    }
+}
+
+fn recorded(program: &Path) -> Recorded {
+    let running = Running::start(program);
+    record(&["-F", "199", "-d", "1", "-p", &running.pid()]).succeeded()
+}
+
+/// Samples in `spin`, of which the place is known.
+fn with_lines(recorded: &Recorded) -> u64 {
+    let traces = recorded.traces();
+    let has_line = |frame: &String| frame.starts_with("spin ") && frame.contains("chain.c:");
+    traces.iter().filter(|trace| trace.frames.iter().any(has_line)).map(|trace| trace.count).sum()
+}
+
+#[test]
+fn a_stripped_program_has_lines_from_the_debug_info_of_its_build_id() {
+    let _alone = alone();
+    let place = directory();
+    let program = program(place.path());
+    let _separate = Separate::of(&program);
+    let recorded = recorded(&program);
+    let lines = with_lines(&recorded);
+    assert!(lines > 50, "{lines}: {:#?}", recorded.traces());
+    assert!(recorded.samples_through(&["main", "a", "b", "c", "spin"]) > 50);
+}
+
+#[test]
+fn a_link_to_debug_info_is_not_followed_wherever_it_leads() {
+    let _alone = alone();
+    let place = directory();
+    let program = program(place.path());
+    let pipe = place.path().join("pipe");
+    run(Command::new("mkfifo").arg(&pipe));
+    let link = place.path().join("link");
+    let mut bytes = pipe.to_str().unwrap().as_bytes().to_vec();
+    bytes.resize((bytes.len() + 4) & !3, 0); // ends with a zero at least, and is aligned
+    bytes.extend([1, 2, 3, 4]); // a checksum
+    fs::write(&link, bytes).unwrap();
+    let section = format!(".gnu_debuglink={}", link.display());
+    run(Command::new("objcopy").arg("--add-section").arg(section).arg(&program));
+
+    let (is_over, was_opened) = (AtomicBool::new(false), AtomicBool::new(false));
+    let recorded = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                // This succeeds once somebody reads.
+                let writing =
+                    rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+                if let Ok(writer) = writing {
+                    was_opened.store(true, Ordering::SeqCst);
+                    drop(File::from(writer));
+                }
+                pause(1);
+            }
+        });
+        let recorded = recorded(&program);
+        is_over.store(true, Ordering::SeqCst);
+        recorded
+    });
+    assert!(!was_opened.load(Ordering::SeqCst), "the pipe was opened");
+    assert!(recorded.samples_through(&["main", "a", "b", "c", "spin"]) > 50, "{}", recorded.stderr);
+}
