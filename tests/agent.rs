@@ -149,6 +149,37 @@ fn hang_up_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn what_is_read_again_is_taken_whole_or_not_at_all_and_what_needs_a_restart_waits_for_it() {
+    let _alone = alone();
+    let mut agent = Agent::start("frequency = 19\nmax_cpu = 100");
+    let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
+    agent.wait_for_windows(1);
+    let sink = "[sinks.s]\ntype = \"otlp\"\nurl = \"https://127.0.0.1:1\"\nbearer_token_file = \"/nonexistent/token\"";
+    agent.configure(&format!("frequency = 97\nmax_cpu = 100\n{sink}"));
+    agent.signal(Signal::HUP);
+    let is_refused = || agent.log().contains("nothing of the new configuration is taken over");
+    agent.wait_for("the refusal", || is_refused().then_some(()));
+    assert!(agent.log().contains("/nonexistent/token"), "{}", agent.log());
+    assert_eq!(agent.metric("everytick_config_stale"), 1.0);
+
+    agent.configure("frequency = 199\nmax_cpu = 100");
+    let text = fs::read_to_string(agent.config()).unwrap();
+    let moved = text.replace("/store\"", "/other\"").replace("/spool\"", "/elsewhere\"");
+    assert_ne!(moved, text);
+    fs::write(agent.config(), moved).unwrap();
+    agent.signal(Signal::HUP);
+    let is_new = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
+    agent.wait_for("the new frequency", || agent.profiles().iter().any(is_new).then_some(()));
+    assert_eq!(agent.metric("everytick_config_stale"), 0.0);
+    agent.stop();
+    for key in ["store.directory", "spool.directory"] {
+        assert!(agent.log().contains(key), "{}", agent.log());
+    }
+    let between = |profile: &Profile| (9_000_000..12_000_000).contains(&profile.period);
+    assert!(!agent.profiles().iter().any(between), "the frequency of what was refused");
+}
+
+#[test]
 fn killed_it_loses_the_window_that_was_filled_and_no_more() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 99\nmax_cpu = 100");

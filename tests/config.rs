@@ -398,16 +398,17 @@ fn opentelemetrys_variables_give_what_a_sink_for_it_does_not_set() {
 #[test]
 fn what_cannot_change_while_it_runs_is_named() {
     let old = good(SINK);
-    let changes = |text: &str| old.changes_needing_restart(&good(text));
+    let changes = |text: &str| good(text).keep_until_restart(&old);
     assert!(changes(SINK).is_empty());
     let live = "[agent]\nfrequency = 99\nwindow = \"1m\"\nmax_cpu = 0.5\nlabels = { a = \"b\" }\n\
                 [store]\nenabled = true\nmax_age = \"1d\"\n[log]\nlevel = \"debug\"\n";
     assert!(changes(live).is_empty(), "{:?}", changes(live));
-    let fixed = "[agent]\nlisten = \"off\"\ncache_dir = \"off\"\nkernel_stacks = false\n\
+    let fixed = "[agent]\nmax_memory = \"1GiB\"\nlisten = \"off\"\ncache_dir = \"off\"\nkernel_stacks = false\n\
                  [store]\ndirectory = \"/s\"\n[spool]\ndirectory = \"/p\"\n[log]\nformat = \"json\"\n";
     assert_eq!(
         changes(fixed),
         [
+            "agent.max_memory",
             "agent.kernel_stacks",
             "agent.listen",
             "agent.cache_dir",

@@ -34,8 +34,10 @@ use status::Status;
 
 /// How long the last windows may take to be delivered once the agent is told to stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// What of that is left for cutting the last window and naming it.
-const LAST_WINDOW: Duration = Duration::from_secs(2);
+/// What of that is left for delivering what the last windows became.
+const LAST_DELIVERY: Duration = Duration::from_secs(2);
+/// How long the last window may be given names.
+const LAST_NAMING: Duration = Duration::from_secs(1);
 
 /// How the agent is to run. The first part can change while it does.
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ pub struct Settings {
     pub frequency: u32,
     /// Length of a window.
     pub window: Duration,
-    /// What it may cost. Memory is divided at the start, so that another limit counts for what is measured only.
+    /// What it may cost. Of these, memory is divided at the start.
     pub limits: budget::Limits,
     /// Labels that all series have.
     pub labels: Arc<Labels>,
@@ -84,15 +86,18 @@ pub enum AgentError {
     Io(#[from] io::Error),
 }
 
+/// Takes settings that were read anew; an error says why it goes on by those that it had.
+pub type Take<'a> = dyn FnMut(Settings) -> Result<(), StartError> + 'a;
+
 /// Runs until SIGTERM or Ctrl-C. `program`: everytick itself, which is also its own workers. `reload`: reads the
-/// settings anew, on SIGHUP; it says itself why there are none.
+/// settings anew, on SIGHUP, and has them taken; it tells itself why that was not possible, and says whether it was.
 ///
 /// # Errors
 /// [`AgentError`] when it cannot start. Once it runs, what fails is counted.
 pub fn run(
     program: &str,
     settings: Settings,
-    reload: &mut dyn FnMut() -> Option<Settings>,
+    reload: &mut dyn FnMut(&mut Take<'_>) -> bool,
 ) -> Result<(), AgentError> {
     let signals = Signals::watch()?;
     let mut agent = Agent::start(program, settings)?;
@@ -101,12 +106,9 @@ pub fn run(
         match signals.wait(next) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => {
-                let new = reload();
-                agent.status.reloaded(new.is_some());
-                if let Some(new) = new {
-                    agent.change(new);
-                    next = next.min(Instant::now() + agent.settings.window);
-                }
+                let is_done = reload(&mut |new| agent.change(new));
+                agent.status.reloaded(is_done);
+                next = next.min(Instant::now() + agent.settings.window);
             }
             None => {
                 next = (next + agent.settings.window).max(Instant::now());
@@ -238,38 +240,39 @@ impl Agent {
         }
     }
 
-    /// Goes by other settings from the next window on.
-    fn change(&mut self, new: Settings) {
+    /// Goes by other settings from the next window on, or by none of them.
+    fn change(&mut self, new: Settings) -> Result<(), StartError> {
+        self.delivery.reload(&new.delivery)?;
         self.ladder.change(new.limits, new.frequency);
-        if let Err(error) = self.delivery.reload(&new.delivery) {
-            tracing::error!("sinks stay as they were: {error}");
-        }
         self.status.changed(new.limits, new.window);
         self.settings = new;
-        tracing::info!("the configuration was read again");
+        Ok(())
     }
 
     /// Publishes the last window and delivers what can be delivered in time; the rest stays in the spool.
     fn stop(self) {
-        let deadline = Instant::now() + STOP_MAX - LAST_WINDOW;
+        let deadline = Instant::now() + STOP_MAX - LAST_DELIVERY;
         tracing::info!("stopping");
         let Self { session, publisher, delivery, status, pages, verdict, settings, .. } = self;
         status.stopping();
-        match session.finish() {
+        let last = match session.finish() {
             Ok(recording) => {
-                let closed = recording.last;
-                status.closed(&closed, &verdict, verdict.step);
-                if !publisher.give(job(closed, verdict, &settings)) {
-                    status.lost_dead();
-                }
+                status.closed(&recording.last, &verdict, verdict.step);
+                Some(Job { naming: LAST_NAMING, ..job(recording.last, verdict, &settings) })
             }
-            Err(error) => tracing::error!("the last window is lost: {error}"),
+            Err(error) => {
+                tracing::error!("the last window is lost: {error}");
+                None
+            }
+        };
+        if !publisher.finish(last, deadline) {
+            tracing::error!("what could not be named or written in time is lost");
+            status.lost_late();
         }
-        publisher.finish();
         let (closed, accepted, lost) = status.windows();
         drop(pages); // they hold the status, and that holds the delivery
         drop(status);
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DELIVERY / 2);
         if let Some(delivery) = Arc::into_inner(delivery) {
             delivery.stop(left);
         }
@@ -285,6 +288,7 @@ fn job(closed: ClosedWindow, verdict: Verdict, settings: &Settings) -> Job {
         verdict,
         series_max: settings.series_max,
         labels: Arc::clone(&settings.labels),
+        naming: settings.window,
     }
 }
 

@@ -4,10 +4,12 @@
 //! window waits at most; while one does, the next is not cut and goes on being filled, up to its bound of memory.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use profile::labels::NODE;
 use profile::pprof::{Detail, to_message};
@@ -16,12 +18,15 @@ use upload::Parcel;
 use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
-use super::status::{DEFECT, Fate, Status};
+use super::status::{DEAD, DEFECT, Fate, Status};
 use crate::budget::Verdict;
 use crate::kernel::trim_heap;
 use crate::labels;
 use crate::naming::{self, NameLimits, Namer};
 use crate::session::ClosedWindow;
+
+/// How often it is looked for whether the thread has ended.
+const TURN: Duration = Duration::from_millis(5);
 
 /// A window to be published.
 pub(super) struct Job {
@@ -34,6 +39,8 @@ pub(super) struct Job {
     pub series_max: usize,
     /// Labels that all series have.
     pub labels: Arc<Labels>,
+    /// How long its names may take.
+    pub naming: Duration,
 }
 
 /// The thread that publishes windows.
@@ -54,12 +61,12 @@ impl Publisher {
         status: Arc<Status>,
     ) -> io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(1);
-        let namer = Namer::new(program, names);
+        let program = program.to_owned();
         let is_waiting = Arc::new(AtomicBool::new(false));
         let waits = Arc::clone(&is_waiting);
         let publish = move || {
             let _told = Told(Arc::clone(&status));
-            work(&queue, &waits, namer, &delivery, &files, &status);
+            work(&queue, &waits, || Namer::new(&program, names), &delivery, &files, &status);
         };
         let thread = thread::Builder::new().name("publisher".into()).spawn(publish)?;
         Ok(Self { jobs, is_waiting, thread })
@@ -73,13 +80,25 @@ impl Publisher {
     /// Takes a window, and waits for room if one waits already; says no if it has died.
     pub fn give(&self, job: Job) -> bool {
         self.is_waiting.store(true, Ordering::Release);
-        self.jobs.send(job).is_ok()
+        let is_given = self.jobs.send(job).is_ok();
+        if !is_given {
+            self.is_waiting.store(false, Ordering::Release);
+        }
+        is_given
     }
 
-    /// Waits until every window is published.
-    pub fn finish(self) {
+    /// Takes the last window and waits until every one is published; says whether all were in time.
+    pub fn finish(self, last: Option<Job>, until: Instant) -> bool {
+        let wait = |is_over: &dyn Fn() -> bool| {
+            while !is_over() && Instant::now() < until {
+                thread::sleep(TURN);
+            }
+            is_over()
+        };
+        let has_room = wait(&|| !self.is_busy());
+        let is_given = last.is_none_or(|job| has_room && self.give(job));
         drop(self.jobs);
-        let _ = self.thread.join(); // the status knows
+        wait(&|| self.thread.is_finished()) && is_given
     }
 }
 
@@ -95,16 +114,22 @@ impl Drop for Told {
 fn work(
     queue: &Receiver<Job>,
     is_waiting: &AtomicBool,
-    mut namer: Namer,
+    new_namer: impl Fn() -> Namer,
     delivery: &Delivery,
     files: &DebugFiles,
     status: &Status,
 ) {
+    let mut namer = new_namer();
     for job in queue {
         is_waiting.store(false, Ordering::Release);
         let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
         files.learn(&job.closed.executables);
-        let (fate, published) = publish(job, &mut namer, delivery);
+        let done = catch_unwind(AssertUnwindSafe(|| publish(job, &mut namer, delivery)));
+        let (fate, published) = done.unwrap_or_else(|_| {
+            tracing::error!("a window made the publisher panic; please report this with its log");
+            namer = new_namer();
+            (Fate::Lost(DEAD), Published::default())
+        });
         status.published(fate, published, end, namer.usage());
         trim_heap();
     }
@@ -124,12 +149,13 @@ pub(super) struct Published {
 }
 
 fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published) {
-    let Job { closed, verdict, pace, series_max, labels } = job;
+    let Job { closed, verdict, pace, series_max, labels, naming } = job;
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
         return (Fate::Lost(DEFECT), Published::default());
     }
+    namer.finish_within(naming);
     let (mut profile, _) = naming::name(&window, ledger, period, &executables, namer);
     drop((window, executables));
     if profile.samples.is_empty() {

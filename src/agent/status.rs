@@ -26,7 +26,8 @@ pub(super) enum Fate {
 }
 
 /// Reasons for which windows are lost before delivery sees them.
-const DEAD: &str = "publisher died";
+pub(super) const DEAD: &str = "publisher died";
+const LATE: &str = "not named before the end";
 pub(super) const DEFECT: &str = "ledger does not close";
 
 /// The agent's own figures.
@@ -48,7 +49,7 @@ impl Status {
     pub fn new(delivery: Arc<Delivery>, limits: Limits, period: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
-        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0)]);
+        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0), (LATE, 0)]);
         let (started, sampling, window) = (Instant::now(), None, None);
         let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
         let this = Self { kept: Mutex::new(kept), delivery };
@@ -106,6 +107,14 @@ impl Status {
     /// Learns that a window found no publisher.
     pub fn lost_dead(&self) {
         *self.kept().snapshot.windows.lost.entry(DEAD).or_default() += 1;
+    }
+
+    /// Learns that what is on its way to be published never will be.
+    pub fn lost_late(&self) {
+        let refused = self.delivery.counts().refused.total();
+        let windows = &mut self.kept().snapshot.windows;
+        let ended = windows.accepted + windows.empty + windows.lost.values().sum::<u64>() + refused;
+        *windows.lost.entry(LATE).or_default() += windows.closed.saturating_sub(ended);
     }
 
     /// Learns that the publisher has ended.

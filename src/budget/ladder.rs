@@ -127,7 +127,10 @@ impl Ladder {
         let last = self.steps.len() - 1;
         self.at =
             if self.at == 0 { 0 } else { self.steps.iter().position(is_no_more).unwrap_or(last) };
-        (self.limits, self.debt, self.patience) = (limits, 0.0, PATIENCE);
+        if limits.cpu_percent != self.limits.cpu_percent {
+            self.debt = 0.0;
+        }
+        (self.limits, self.patience) = (limits, PATIENCE);
     }
 
     /// Learns what a window took, and says at which step the next is sampled. `wall`: its length.
@@ -255,6 +258,17 @@ mod tests {
         let (_, steps) = run(&mut ladder, 0.001, 1e-6, 100);
         let paying = steps.iter().take_while(|step| **step == steps[0]).count();
         assert!(steps[0] > 5 && (60..80).contains(&paying), "{steps:?}");
+    }
+
+    #[test]
+    fn the_same_limits_again_forgive_nothing() {
+        let mut ladder = ladder(0.05);
+        ladder.judge(&Spent { cpu: Duration::from_secs(10), memory: 1 << 20 }, WINDOW);
+        let owed = ladder.debt;
+        ladder.change(ladder.limits, 19);
+        assert_eq!(ladder.debt, owed);
+        ladder.change(Limits { cpu_percent: 1.0, ..ladder.limits }, 19);
+        assert_eq!(ladder.debt, 0.0);
     }
 
     #[test]

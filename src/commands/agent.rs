@@ -33,35 +33,36 @@ pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     kernel::share_heap();
-    let mut current = load()?;
+    let started = load()?;
     if let Some(range) = &arguments.export {
-        return export(arguments, range, &current.store);
+        return export(arguments, range, &started.store);
     }
-    let level = start_log(&current.log);
-    let first = settings(&current)?;
-    let mut reload = || {
-        let new = load().and_then(|new| Ok((settings(&new)?, new)));
-        match new {
-            Ok((settings, new)) => {
-                for key in current.changes_needing_restart(&new) {
+    let level = start_log(&started.log);
+    let mut reload = |take: &mut agent::Take<'_>| {
+        let taken = load().and_then(|mut new| {
+            let waiting = new.keep_until_restart(&started);
+            take(settings(&new)?)?;
+            Ok((new, waiting))
+        });
+        match taken {
+            Ok((new, waiting)) => {
+                let _ = level.reload(new.log.level); // it is there for as long as we run
+                for key in waiting {
                     tracing::warn!(
                         key,
                         "was changed; that takes effect when the agent is started again"
                     );
                 }
-                let _ = level.reload(new.log.level); // it is there for as long as we run
-                current = new;
-                Some(settings)
+                tracing::info!("the configuration was read again");
+                true
             }
             Err(error) => {
-                tracing::error!(
-                    "the configuration was not read again, and the one before stays: {error}"
-                );
-                None
+                tracing::error!("nothing of the new configuration is taken over: {error}");
+                false
             }
         }
     };
-    agent::run(OURSELVES, first, &mut reload).map_err(explain)?;
+    agent::run(OURSELVES, settings(&started)?, &mut reload).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -146,15 +146,19 @@ impl Config {
         report::in_force(&self.settled)
     }
 
-    /// Names keys, such as `agent.listen`, whose values differ in `new` and which are not taken over
-    /// while the agent runs.
-    pub fn changes_needing_restart(&self, new: &Self) -> Vec<&'static str> {
+    /// Goes by what the agent was `started` with where that cannot change while it runs. Names the keys, such as
+    /// `agent.listen`, that say otherwise now.
+    pub fn keep_until_restart(&mut self, started: &Self) -> Vec<&'static str> {
         let value = |config: &Self, key: &schema::Key| {
             let section = config.settled.iter().find(|section| section.name == key.section());
             section.and_then(|section| section.get(key.name())).map(|setting| setting.value.clone())
         };
-        let differs = |key: &&schema::Key| key.restart && value(self, key) != value(new, key);
-        schema::keys().filter(differs).map(|key| key.path).collect()
+        let differs = |key: &&schema::Key| key.restart && value(self, key) != value(started, key);
+        let waiting = schema::keys().filter(differs).map(|key| key.path).collect();
+        self.agent.max_memory = started.agent.max_memory;
+        self.spool.directory.clone_from(&started.spool.directory);
+        self.store.directory.clone_from(&started.store.directory);
+        waiting
     }
 }
 

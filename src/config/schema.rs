@@ -221,7 +221,8 @@ static AGENT: [Key; 11] = [
         Kind::Bytes { from: Shares::LEAST, to: TIB },
         Unset::Is("256MiB"),
         "memory that everytick may take, that in the kernel included",
-    ),
+    )
+    .needs_restart(),
     Key::new(
         "agent.kernel_stacks",
         Kind::Switch,

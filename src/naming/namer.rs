@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, FileAddr};
 use symbolizer::{Failure, Name, Symbol, Symbolizer, Usage};
@@ -36,6 +37,8 @@ pub struct Namer {
     /// Executables that the worker failed on, and in which window.
     failed: HashMap<ExecutableId, (Failure, u64)>,
     window: u64,
+    /// When the worker is asked no more for this window.
+    until: Option<Instant>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -82,6 +85,7 @@ impl Namer {
             met: HashMap::new(),
             failed: HashMap::new(),
             window: 0,
+            until: None,
             bytes: 0,
             bytes_max: limits.known,
         }
@@ -90,6 +94,11 @@ impl Namer {
     /// What the workers have used so far.
     pub fn usage(&self) -> Usage {
         self.symbolizer.usage()
+    }
+
+    /// Gives the next window so long; the executables that it has not come to by then have only the names that are known.
+    pub fn finish_within(&mut self, time: Duration) {
+        self.until = Some(Instant::now() + time);
     }
 
     /// Learns the names of addresses, those that are not known yet.
@@ -111,6 +120,9 @@ impl Namer {
             && self.window < window + FAILED_WINDOWS
         {
             return Err(failure.clone());
+        }
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            return Err(Failure::NoTime);
         }
         self.met.entry(id).or_insert_with(|| Arc::downgrade(executable));
         match self.ask(id, executable, &unknown) {
@@ -146,6 +158,7 @@ impl Namer {
     /// too much memory.
     pub fn end_window(&mut self) {
         self.window += 1;
+        self.until = None;
         self.forget_gone();
         let mut oldest = self.window.saturating_sub(UNUSED_WINDOWS);
         if self.window.is_multiple_of(LOOK_WINDOWS) {
@@ -323,6 +336,20 @@ mod tests {
         (0..FAILED_WINDOWS).for_each(|_| namer.end_window());
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(1)]), Ok(()));
     }
+
+    #[test]
+    fn a_window_whose_time_is_over_has_the_names_that_are_known_and_the_next_asks_again() {
+        let mut namer = namer(1 << 20);
+        let executable = Arc::new(Executable::unknown());
+        namer.remember(ONE, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
+        namer.finish_within(Duration::ZERO);
+        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
+        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Err(Failure::NoTime));
+        assert_eq!(called(&mut namer, ONE, 0x110), "function");
+        namer.end_window();
+        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Ok(()));
+    }
+
     #[test]
     fn of_an_executable_that_is_gone_nothing_is_remembered() {
         let mut namer = namer(1 << 20);

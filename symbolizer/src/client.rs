@@ -31,6 +31,9 @@ pub enum Failure {
     /// It took too long.
     #[error("it took longer than {} s", TIME_MAX.as_secs())]
     TooSlow,
+    /// Other files of the window have taken all the time that there was.
+    #[error("the time for naming a window was over")]
+    NoTime,
     /// No worker could be started.
     #[error("no symbolizer could be started: {0}")]
     NotStarted(String),

@@ -36,7 +36,7 @@ impl Agent {
         fs::write(self.config(), text).unwrap();
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.place.path().join("everytick.toml")
     }
 
