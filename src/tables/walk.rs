@@ -9,7 +9,7 @@ use unwind::{Registers, Step, frame_pointer, step};
 use super::{Found, Tables};
 use crate::events::{RestOfStack, UserFrame};
 use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT, USER_FRAMES_MAX};
-use crate::processes::{Executables, Mapping, Memory};
+use crate::processes::{Executables, Memory};
 
 /// Blocks that are asked for at once beside the one that is needed.
 const BLOCKS_AHEAD: usize = 63;
@@ -85,13 +85,11 @@ impl Tables {
         executables: &Executables,
         id: ExecutableId,
     ) -> Vec<u32> {
-        let is_its = |mapping: &&Mapping| mapping.executable == id;
-        let mapped: Vec<_> = memory.iter().filter(is_its).map(|at| at.start..at.end).collect();
         let words = stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
-        let code = words.map(u64::from_ne_bytes).filter(|at| mapped.iter().any(|m| m.contains(at)));
-        let blocks: BTreeSet<u32> = code
-            .filter_map(|at| match self.find(memory, executables, VirtAddr(at)) {
-                Found::Missing(_, block) => Some(block),
+        let blocks: BTreeSet<u32> = words
+            .map(|word| VirtAddr(u64::from_ne_bytes(word)))
+            .filter_map(|at| match self.find(memory, executables, at) {
+                Found::Missing(of, block) if of == id => Some(block),
                 _ => None,
             })
             .take(WORDS_MAX)
