@@ -55,6 +55,11 @@ impl Aggregator {
         self.ledger.received == self.ledger.aggregated + lost
     }
 
+    /// Whether there are samples that have not come, out of those below the numbers that each CPU gives next.
+    pub fn misses(&self, emitted: &[u64]) -> bool {
+        self.sequences.missing(emitted) > self.ledger.lost(Loss::Malformed)
+    }
+
     /// Counts a sample. `process`: what is known of its process. `memory`: what was mapped when it
     /// was taken.
     ///

@@ -10,7 +10,8 @@ use crate::aggregate::Aggregator;
 use crate::events::RawSample;
 use crate::processes::{Executables, Sampled};
 
-/// How long samples are waited for that wait for a table.
+/// How long samples are waited for: those that wait for a table, and those that have not come. A CPU that is stopped in the middle of
+/// writing one hides all behind it in the ring; what there was no room for never comes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A window that is complete. Its ledger and counts lack what only the sampler knows.
@@ -95,7 +96,7 @@ impl Windows {
 
     /// Whether the window before has had all its samples told of, and some of them have waited for too long.
     pub fn is_overdue(&self, known: u64) -> bool {
-        let is_late = |closing: &Closing| known >= closing.cut && Instant::now() >= closing.until;
+        let is_late = |closing: &Closing| known >= closing.cut && closing.is_late();
         self.closing.as_ref().is_some_and(is_late)
     }
 
@@ -111,8 +112,11 @@ impl Windows {
         executables: &Executables,
         counts: impl FnOnce() -> Counts,
     ) {
-        let is_complete =
-            |closing: &mut Closing| known >= closing.cut && closing.aggregator.is_settled();
+        let is_complete = |closing: &mut Closing| {
+            let is_all = closing.aggregator.is_settled()
+                && (!closing.aggregator.misses(&closing.emitted) || closing.is_late());
+            known >= closing.cut && is_all
+        };
         let Some(closing) = self.closing.take_if(is_complete) else { return };
         let Closing { aggregator, emitted, closed, .. } = closing;
         let (window, ledger) = aggregator.finish(&emitted);
@@ -128,9 +132,32 @@ impl Windows {
 }
 
 impl Closing {
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     fn has(&self, sample: &RawSample) -> bool {
         let Cpu(cpu) = sample.cpu;
         // A CPU that the cut says nothing of had no sample before it.
         self.emitted.get(cpu as usize).is_some_and(|emitted| sample.sequence < *emitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn a_window_waits_for_what_was_taken_before_its_cut_and_has_not_come() {
+        let mut windows = Windows::new(1 << 20);
+        let executables = Executables::new(0, "");
+        let (closed, window) = sync_channel(1);
+        windows.cut(vec![1], 10, closed);
+        windows.close(20, &executables, Counts::default);
+        assert!(window.try_recv().is_err(), "a sample is on its way");
+        windows.malformed(1); // it has come
+        windows.close(20, &executables, Counts::default);
+        assert_eq!(window.try_recv().expect("the window").ledger.gaps, 0);
     }
 }
