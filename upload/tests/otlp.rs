@@ -338,3 +338,24 @@ async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
     assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await);
     assert_eq!(server.seen()[0].path, "/tenant/a/own/profiles");
 }
+
+#[tokio::test]
+async fn a_secret_longer_than_what_is_kept_of_an_answer_is_not_shown_in_part() {
+    let token: String = (0..200).map(|number| format!("{number:03}.")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, &token).unwrap();
+    let said: &'static str = format!("who is {token}?").leak();
+    let acts =
+        [Act::Grpc(16, said, None, vec![]), Act::Http(403, vec![], said.into()), partial(1, said)];
+    for act in acts {
+        let server = Server::with(vec![], None, move |_| act.clone()).await;
+        for protocol in BOTH {
+            let mut settings = settings(&server, protocol);
+            settings.connection.bearer_token_file = Some(file.clone());
+            settings.connection.insecure = true;
+            let answer = Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await;
+            assert!(!format!("{answer:?}").contains("001.002."), "{answer:?}");
+        }
+    }
+}
