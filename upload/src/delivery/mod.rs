@@ -12,7 +12,7 @@
 //! - A parcel is *accepted* when its file and the names of it are on the disk. From then on
 //!   a crash or a power loss does not lose it.
 //! - A sink gets its parcels oldest first. What cannot be delivered now is tried again, with
-//!   waits from half a second to five minutes, or as the server asks. What a sink refuses for
+//!   waits from half a second to five minutes, or longer if the server asks. What a sink refuses for
 //!   good is counted and dropped.
 //! - When the spool has reached its bound, the oldest parcel is dropped and counted, for each
 //!   sink that still waits for it.

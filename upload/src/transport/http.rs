@@ -290,7 +290,7 @@ pub(super) fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let after = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        // A date that has passed means now.
+        // A date that has passed asks for nothing.
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(after.min(AFTER_MAX))
