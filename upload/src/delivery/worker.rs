@@ -25,6 +25,10 @@ use crate::spool::{Name, Unreadable};
 /// Threads for calls that block, of each sink: look-ups of names, opened files.
 const BLOCKING_MAX: usize = 8;
 
+/// Times that the disk does not give a file after which the file is believed to be damaged. Until then it
+/// may be the disk that is away: with the waits between them that is some minutes.
+const READS_MAX: u32 = 10;
+
 /// What a worker is told; the latest counts. Anything new also ends a wait.
 #[derive(Clone, Debug)]
 pub struct Orders {
@@ -64,6 +68,8 @@ struct Worker {
     complaints: Complaints,
     /// To wait before the first parcel.
     first_wait: Duration,
+    /// What the disk did not give when it was last read, and how often in a row.
+    unread: Option<(Name, u32)>,
 }
 
 /// What comes after a parcel.
@@ -136,7 +142,7 @@ impl Worker {
     fn new(parts: Parts, sink: Sink, orders: watch::Receiver<Orders>, wake: Arc<Notify>) -> Self {
         let back_off = BackOff::new(parts.pace, fastrand::Rng::new());
         let (complaints, first_wait) = (Complaints::default(), Duration::ZERO);
-        Self { parts, sink, orders, wake, back_off, complaints, first_wait }
+        Self { parts, sink, orders, wake, back_off, complaints, first_wait, unread: None }
     }
 
     /// Delivers until it is told to stop. A panic costs the parcel that caused it.
@@ -225,6 +231,7 @@ impl Worker {
             Ok(parcel) => parcel,
             Err(unreadable) => return self.unreadable(name, unreadable),
         };
+        self.unread = None;
         match self.send_in_time(&parcel).await {
             Some(answer) => self.follow(name, answer),
             None => {
@@ -288,14 +295,27 @@ impl Worker {
 
     fn unreadable(&mut self, name: Name, unreadable: Unreadable) -> Step {
         let text = format!("{name} in the spool cannot be read: {unreadable}");
-        match unreadable {
+        let rest = match unreadable {
             Unreadable::Disk(error) => return self.again(Failure::of_disk(&error), None, &text),
-            Unreadable::Damaged(_) => self.set_aside(name),
-            Unreadable::Gone => {}
-        }
+            Unreadable::Device(error) if self.is_read_again(name) => {
+                return self.again(Failure::of_disk(&error), None, &text);
+            }
+            Unreadable::Device(_) | Unreadable::Damaged(_) => {
+                self.set_aside(name);
+                self.parts.pace.rest(0)
+            }
+            Unreadable::Gone => Duration::ZERO,
+        };
         self.complain("a window is lost", Failure::Damaged, &text);
         self.leave(name, End::Lost(Failure::Damaged, text));
-        Step::Next(Duration::ZERO)
+        Step::Next(rest)
+    }
+
+    /// Counts that the disk did not give a file. Says whether it is to be read again.
+    fn is_read_again(&mut self, name: Name) -> bool {
+        let before = self.unread.filter(|(of, _)| *of == name).map_or(0, |(_, times)| times);
+        self.unread = Some((name, before + 1));
+        before + 1 < READS_MAX
     }
 
     fn set_aside(&mut self, name: Name) {
