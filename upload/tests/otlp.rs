@@ -161,6 +161,31 @@ async fn a_server_that_takes_less_gets_halves() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothing_once_it_is_well()
+{
+    for protocol in BOTH {
+        let server = Server::with(vec![], None, |_| http(413)).await;
+        let (mut asked, parcel) = (sink(&server, protocol), window(0, 3, 50));
+        for _ in 0..9 {
+            let answer = short(&asked.send(&parcel).await);
+            assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
+        }
+        assert_eq!(short(&asked.send(&parcel).await), ("refused", Some(Failure::TooLarge), None));
+        assert_eq!(server.seen().len(), 10);
+
+        let server = Server::start(vec![http(413); 5]).await;
+        let mut sink = sink(&server, protocol);
+        for _ in 0..5 {
+            assert_eq!(short(&sink.send(&parcel).await).0, "later");
+        }
+        assert_delivered(&sink.send(&parcel).await);
+        let good = &server.seen()[5..];
+        let taken: Vec<Taken> = good.iter().flat_map(|seen| read(&seen.body)).collect();
+        assert_whole(&taken, 3, 50);
+    }
+}
+
 /// `google.rpc.Status` with a RetryInfo of so many seconds and milliseconds.
 fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
     #[derive(Clone, PartialEq, prost::Message)]

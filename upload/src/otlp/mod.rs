@@ -177,7 +177,7 @@ impl Sink {
             Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
             Outcome::Not(Verdict::TooLarge { text }) => {
                 self.limit = smaller(self.limit, length);
-                self.parts.halve(parcel, &text);
+                return self.parts.too_large(parcel, length, &text);
             }
             Outcome::Not(Verdict::Never { reason, text }) => {
                 self.parts.refuse(parcel, reason, &text);
