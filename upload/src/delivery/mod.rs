@@ -140,7 +140,7 @@ impl Delivery {
         };
         for sink in &settings.sinks {
             let handle = delivery.start_worker(sink)?;
-            delivery.add_sink(sink.name.as_str().into(), handle);
+            delivery.add_sink(handle);
         }
         delivery.open();
         Ok(delivery)
@@ -156,14 +156,14 @@ impl Delivery {
     }
 
     fn start_worker(&self, sink: &NamedSink) -> Result<Handle, StartError> {
-        let name: SinkName = sink.name.as_str().into();
+        let life = self.shared.queues().new_life(sink.name.as_str().into());
         let counted = |files: &Arc<dyn DebugInfo>| {
-            let (files, sink, shared) = (files.clone(), name.clone(), self.shared.clone());
-            Arc::new(Counted { files, sink, shared }) as Arc<dyn DebugInfo>
+            let (files, life, shared) = (files.clone(), life.clone(), self.shared.clone());
+            Arc::new(Counted { files, life, shared }) as Arc<dyn DebugInfo>
         };
         let debug_info = self.debug_info.as_ref().map(counted);
         worker::start(Parts {
-            name,
+            life,
             settings: Arc::new(sink.settings.clone()),
             debug_info,
             shared: self.shared.clone(),
@@ -171,9 +171,9 @@ impl Delivery {
         })
     }
 
-    fn add_sink(&self, name: SinkName, handle: Handle) {
-        self.shared.queues().add_sink(name.clone());
-        lock(&self.workers).insert(name, handle);
+    fn add_sink(&self, handle: Handle) {
+        self.shared.queues().add_sink(&handle.life);
+        lock(&self.workers).insert(handle.life.sink.clone(), handle);
     }
 
     /// Counts as of this moment.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Shared;
 use super::complaints::{Complaints, one_line};
 use super::pace::{BackOff, Pace};
-use super::queues::{End, SinkName};
+use super::queues::{End, Life};
 use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
@@ -42,6 +42,8 @@ pub struct Orders {
 /// A worker, as the delivery holds it. It stops at once when this is dropped.
 #[derive(Debug)]
 pub struct Handle {
+    /// Whose it is.
+    pub life: Life,
     /// Its orders.
     pub orders: watch::Sender<Orders>,
     /// Told when a parcel has come.
@@ -52,7 +54,7 @@ pub struct Handle {
 
 /// What a worker is made of.
 pub struct Parts {
-    pub name: SinkName,
+    pub life: Life,
     pub settings: Arc<SinkSettings>,
     pub debug_info: Option<Arc<dyn DebugInfo>>,
     pub shared: Arc<Shared>,
@@ -88,7 +90,8 @@ enum Step {
 /// # Errors
 /// [`StartError`] of the sink or for want of a thread.
 pub fn start(parts: Parts) -> Result<Handle, StartError> {
-    let name = parts.name.clone();
+    let life = parts.life.clone();
+    let name = life.sink.clone();
     let no_thread = |source| StartError::Thread { name: name.to_string(), source };
     let runtime = runtime().map_err(no_thread)?;
     let wake = Arc::new(Notify::new());
@@ -112,7 +115,7 @@ pub fn start(parts: Parts) -> Result<Handle, StartError> {
     let died =
         || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
     told.recv().unwrap_or_else(|_| Err(died()))?;
-    Ok(Handle { orders, wake, thread })
+    Ok(Handle { life, orders, wake, thread })
 }
 
 /// Makes a sink and drops it: for its errors.
@@ -181,7 +184,7 @@ impl Worker {
             if self.orders.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
                 return None;
             }
-            if let Some(name) = self.parts.shared.queues().next(&self.parts.name) {
+            if let Some(name) = self.parts.shared.queues().next(&self.parts.life) {
                 return Some(name);
             }
             if self.is_stopping() {
@@ -227,7 +230,7 @@ impl Worker {
     }
 
     async fn deliver(&mut self, name: Name) -> Step {
-        let parcel = match self.parts.shared.spool.read(&self.parts.name, name) {
+        let parcel = match self.parts.shared.spool.read(&self.parts.life.sink, name) {
             Ok(parcel) => parcel,
             Err(unreadable) => return self.unreadable(name, unreadable),
         };
@@ -235,7 +238,7 @@ impl Worker {
         match self.send_in_time(&parcel).await {
             Some(answer) => self.follow(name, answer),
             None => {
-                self.parts.shared.queues().again(&self.parts.name, None);
+                self.parts.shared.queues().again(&self.parts.life, None);
                 Step::Stop
             }
         }
@@ -280,17 +283,20 @@ impl Worker {
 
     fn again(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> Step {
         self.complain("windows wait in the spool", reason, text);
-        self.parts.shared.queues().again(&self.parts.name, Some((reason, text.to_owned())));
+        self.parts.shared.queues().again(&self.parts.life, Some((reason, text.to_owned())));
         Step::Again { wait: self.back_off.next(after), asked: after.is_some() }
     }
 
-    /// Takes a parcel out of the spool, first its file, then its name.
+    /// Takes a parcel out of the spool, first its file, then its name. After a reload both may be another worker's.
     fn leave(&mut self, name: Name, end: End) {
-        if let Err(error) = self.parts.shared.spool.remove(&self.parts.name, name) {
+        if self.parts.shared.queues().is_over(&self.parts.life) {
+            return;
+        }
+        if let Err(error) = self.parts.shared.spool.remove(&self.parts.life.sink, name) {
             let what = "a window that has left the spool cannot be removed, and may come twice";
             self.complain(what, Failure::of_disk(&error), &error.to_string());
         }
-        self.parts.shared.queues().ended(&self.parts.name, end);
+        self.parts.shared.queues().ended(&self.parts.life, end);
     }
 
     fn unreadable(&mut self, name: Name, unreadable: Unreadable) -> Step {
@@ -319,8 +325,11 @@ impl Worker {
     }
 
     fn set_aside(&mut self, name: Name) {
-        match self.parts.shared.spool.set_aside(&self.parts.name, name) {
-            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.name),
+        if self.parts.shared.queues().is_over(&self.parts.life) {
+            return;
+        }
+        match self.parts.shared.spool.set_aside(&self.parts.life.sink, name) {
+            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.life),
             Err(error) => {
                 let what = "a damaged file of the spool cannot be set aside";
                 self.complain(what, Failure::of_disk(&error), &error.to_string());
@@ -330,7 +339,7 @@ impl Worker {
 
     /// Gives up the parcel that made the sink panic; its file is kept for a report.
     fn panicked(&mut self) {
-        let sending = self.parts.shared.queues().sending(&self.parts.name);
+        let sending = self.parts.shared.queues().sending(&self.parts.life);
         if let Some(name) = sending {
             self.set_aside(name);
             let text = format!("the sink panicked with {name}");
@@ -342,15 +351,15 @@ impl Worker {
 
     /// Tells that the sink takes windows, if it was told that it does not.
     fn over(&mut self) {
-        let Parts { name, shared, .. } = &self.parts;
+        let Parts { life, shared, .. } = &self.parts;
         self.complaints.over(|| {
-            let waiting = shared.queues().waiting(name);
-            format!("the sink `{name}` takes windows again; {waiting} more wait")
+            let waiting = shared.queues().waiting(&life.sink);
+            format!("the sink `{}` takes windows again; {waiting} more wait", life.sink)
         });
     }
 
     fn who(&self) -> String {
-        format!("the sink `{}`", self.parts.name)
+        format!("the sink `{}`", self.parts.life.sink)
     }
 
     fn complain(&mut self, what: &str, reason: Failure, text: &str) {
