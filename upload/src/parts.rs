@@ -12,11 +12,13 @@ use crate::StartError;
 use crate::answer::{Answer, Failure};
 use crate::parcel::Parcel;
 
-/// Attempts at one part after which a server that fails inside each time is believed to fail because of it.
+/// Attempts at one part after which a server that fails inside each time is believed to fail because of it. As
+/// many at a parcel of which a server takes nothing, because all of it is too large.
 const DOUBTS_MAX: u32 = 10;
 
-/// Least bound for requests: a deep stack with long names and its labels.
-const REQUEST_BYTES_MIN: usize = 64 << 10;
+/// Least bound for requests: a deep stack with long names and its labels. A server that takes nothing
+/// finds smaller ones too large for another reason than their size.
+pub(crate) const REQUEST_BYTES_MIN: usize = 64 << 10;
 
 /// Checks the largest size of a request that is asked for.
 pub(crate) fn request_limit(asked: usize, most: usize) -> Result<usize, StartError> {
@@ -31,7 +33,10 @@ pub(crate) fn request_limit(asked: usize, most: usize) -> Result<usize, StartErr
 /// The largest size of requests from now on, when one of `length` bytes was too large for the server. It stays
 /// until the agent starts anew.
 pub(crate) fn smaller(limit: usize, length: usize) -> usize {
-    limit.min((length / 2).max(REQUEST_BYTES_MIN))
+    match length > REQUEST_BYTES_MIN {
+        true => limit.min((length / 2).max(REQUEST_BYTES_MIN)),
+        false => limit,
+    }
 }
 
 /// Those of the samples that count for something.
@@ -63,6 +68,8 @@ pub(crate) struct Parts {
     /// The first thing that went wrong for good.
     first: Option<(Failure, String)>,
     doubts: u32,
+    /// Something was taken since a single stack was found too large: the server does not say so to all.
+    is_taking: bool,
 }
 
 impl Parts {
@@ -85,6 +92,7 @@ impl Parts {
     pub fn took(&mut self, parcel: &Parcel, bytes: u64, rejected: u64, text: &str) {
         self.bytes += bytes;
         self.taken += self.leave(parcel);
+        self.is_taking = true;
         if rejected > 0 {
             self.refused += rejected;
             self.first.get_or_insert_with(|| (Failure::Rejected, text.to_owned()));
@@ -109,6 +117,35 @@ impl Parts {
             }
             None => self.refuse(parcel, Failure::TooLarge, text),
         }
+    }
+
+    /// The server finds the part in front, a request of `length` bytes, too large. Halves it, or gives the
+    /// answer for now.
+    ///
+    /// There are proxies that say so to everything. So below [`REQUEST_BYTES_MIN`] it is believed only of a
+    /// server that takes other parts: those come first in the next attempt. When that does not help, all
+    /// that is left is refused.
+    pub fn too_large(&mut self, parcel: &Parcel, length: usize, text: &str) -> Option<Answer> {
+        let is_single = self.waiting.front().is_some_and(|part| halves(part).is_none());
+        if length > REQUEST_BYTES_MIN || self.is_taking {
+            self.is_taking &= !is_single;
+            self.halve(parcel, text);
+            return None;
+        }
+        let doubts = self.doubts + 1;
+        if doubts >= DOUBTS_MAX {
+            let text = format!("the server found all of it too large {DOUBTS_MAX} times: {text}");
+            while self.front().is_some() {
+                self.refuse(parcel, Failure::TooLarge, &text);
+            }
+            return None;
+        }
+        if !is_single {
+            self.halve(parcel, text);
+        }
+        self.doubts = doubts;
+        self.waiting.rotate_left(1);
+        Some(Answer::Later { reason: Failure::TooLarge, after: None, text: text.to_owned() })
     }
 
     /// The server failed at the part in front. Gives the answer for now, or refuses the part when
@@ -240,6 +277,49 @@ mod tests {
             parts.took(&parcel, 1, 0, "");
         }
         assert_eq!(parts.answer(), Answer::Partly { bytes: 2, rejected: 1, text: "413".into() });
+    }
+
+    #[test]
+    fn who_finds_everything_too_large_is_believed_after_ten_times() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        for attempt in 1..=DOUBTS_MAX {
+            parts.begin(&parcel, || pieces(&[4]));
+            let answer = parts.too_large(&parcel, 1_000, "413");
+            let is_later = matches!(answer, Some(Answer::Later { reason: Failure::TooLarge, .. }));
+            assert_eq!(is_later, attempt < DOUBTS_MAX);
+        }
+        let Answer::Refused { reason, text } = parts.answer() else { panic!("not refused") };
+        assert_eq!(reason, Failure::TooLarge);
+        assert!(text.contains("10 times"), "{text}");
+    }
+
+    #[test]
+    fn who_takes_another_part_is_believed_that_one_is_too_large() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        parts.begin(&parcel, || pieces(&[4]));
+        assert!(parts.too_large(&parcel, 1_000, "413").is_some());
+        assert_eq!(parts.front().unwrap()[0].samples, [2, 3], "the other half goes first");
+        parts.took(&parcel, 1, 0, "");
+        for samples in [vec![0, 1], vec![0]] {
+            assert_eq!(parts.front().unwrap()[0].samples, samples);
+            assert_eq!(parts.too_large(&parcel, 1_000, "413"), None);
+        }
+        assert!(parts.too_large(&parcel, 1_000, "413").is_some(), "nothing was taken since");
+        parts.took(&parcel, 1, 0, "");
+        assert_eq!(parts.answer(), Answer::Partly { bytes: 2, rejected: 1, text: "413".into() });
+    }
+
+    #[test]
+    fn a_large_request_is_halved_at_once() {
+        let parcel = four();
+        let mut parts = Parts::default();
+        parts.begin(&parcel, || pieces(&[4]));
+        assert_eq!(parts.too_large(&parcel, REQUEST_BYTES_MIN + 1, "413"), None);
+        assert_eq!(smaller(9 << 20, 2 << 20), 1 << 20);
+        assert_eq!(smaller(9 << 20, 70_000), REQUEST_BYTES_MIN);
+        assert_eq!(smaller(9 << 20, 1_000), 9 << 20, "that says nothing of the size");
     }
 
     #[test]

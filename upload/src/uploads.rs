@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -38,6 +38,10 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 const PIECE_BYTES: usize = 1 << 20;
 /// Pieces that are read ahead.
 const PIECES_AHEAD: usize = 4;
+/// How long to wait for files to be found and opened: a large one is hashed, and a file system may never answer.
+const LOOK_TIME: Duration = Duration::from_secs(120);
+/// Threads that look for files, of one server, those left behind because nothing answers among them.
+const LOOKING_MAX: usize = 8;
 /// Where distributions put debug info, by build id.
 const SEPARATE: &str = "/usr/lib/debug/.build-id";
 
@@ -137,8 +141,10 @@ impl Uploads {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let waiting = Arc::new(AsyncMutex::new(waiting));
         let known = Arc::new(Mutex::new(Known::default()));
+        let places = Arc::new(Semaphore::new(LOOKING_MAX));
         let start = |dialogue| {
-            let worker = Worker { dialogue, source: source.clone(), known: known.clone() };
+            let (source, known, places) = (source.clone(), known.clone(), places.clone());
+            let worker = Worker { dialogue, source, known, places };
             tokio::spawn(worker.run(waiting.clone())).abort_handle()
         };
         let workers = dialogues.into_iter().map(start).collect();
@@ -180,6 +186,8 @@ struct Worker<D> {
     dialogue: D,
     source: Arc<dyn DebugInfo>,
     known: Arc<Mutex<Known>>,
+    /// One for each thread that may look for files.
+    places: Arc<Semaphore>,
 }
 
 impl<D: Dialogue> Worker<D> {
@@ -196,7 +204,7 @@ impl<D: Dialogue> Worker<D> {
 
     async fn upload(&mut self, build_id: &str) -> Outcome {
         let had = lock(&self.known).had(build_id);
-        let file = match best(self.source.clone(), build_id.to_owned()).await {
+        let file = match best(self.source.clone(), build_id.to_owned(), &self.places).await {
             Found::Best(file) => file,
             Found::Unfit => return Outcome::Nothing,
             Found::Away => return Outcome::Later(RETRY_AFTER), // it may be in another window
@@ -208,10 +216,13 @@ impl<D: Dialogue> Worker<D> {
     }
 }
 
-/// Finds the best debug info for a build id, on a thread of its own that may hang without harm.
-async fn best(source: Arc<dyn DebugInfo>, build_id: String) -> Found {
+/// Finds the best debug info for a build id, on a thread of its own that may hang without harm: it is left behind,
+/// and as long as it hangs there is one thread less for others.
+async fn best(source: Arc<dyn DebugInfo>, build_id: String, places: &Arc<Semaphore>) -> Found {
+    let Ok(place) = places.clone().try_acquire_owned() else { return Found::Away };
     let (give, found) = oneshot::channel();
     let look = move || {
+        let _place = place;
         let executable = source.open(&build_id);
         let separate = File::open(separate_path(Path::new(SEPARATE), &build_id)).ok();
         let none = if executable.is_some() { Found::Unfit } else { Found::Away };
@@ -228,7 +239,10 @@ async fn best(source: Arc<dyn DebugInfo>, build_id: String) -> Found {
         let _ = give.send(best.map_or(none, Found::Best));
     };
     match std::thread::Builder::new().name("debuginfo".into()).spawn(look) {
-        Ok(_) => found.await.unwrap_or(Found::Away),
+        Ok(_) => match tokio::time::timeout(LOOK_TIME, found).await {
+            Ok(found) => found.unwrap_or(Found::Away),
+            Err(_) => Found::Away,
+        },
         Err(_) => Found::Away,
     }
 }
@@ -292,6 +306,30 @@ mod tests {
         assert!(known.take_up("abcd", Instant::now() + LOOK_AGAIN));
         known.settle("abcd", Outcome::Done(Quality::Dwarf));
         assert!(!known.take_up("abcd", Instant::now() + 100 * LOOK_AGAIN), "nothing is better");
+    }
+
+    /// A file system that never answers, until the sender is dropped.
+    struct Hangs(Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl DebugInfo for Hangs {
+        fn open(&self, _: &str) -> Option<File> {
+            let _ = self.0.lock().map(|never| never.recv());
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_never_opens_is_left_and_the_threads_left_behind_are_few() {
+        let (end, never) = std::sync::mpsc::channel();
+        let source: Arc<dyn DebugInfo> = Arc::new(Hangs(Mutex::new(never)));
+        let places = Arc::new(Semaphore::new(2));
+        for left in [1, 0, 0] {
+            let found = best(source.clone(), "abcd".into(), &places);
+            let found = tokio::time::timeout(2 * LOOK_TIME, found).await;
+            assert!(matches!(found, Ok(Found::Away)), "it is tried later");
+            assert_eq!(places.available_permits(), left);
+        }
+        drop(end);
     }
 
     #[test]

@@ -161,6 +161,31 @@ async fn a_server_that_takes_less_gets_halves() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothing_once_it_is_well()
+{
+    for protocol in BOTH {
+        let server = Server::with(vec![], None, |_| http(413)).await;
+        let (mut asked, parcel) = (sink(&server, protocol), window(0, 3, 50));
+        for _ in 0..9 {
+            let answer = short(&asked.send(&parcel).await);
+            assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
+        }
+        assert_eq!(short(&asked.send(&parcel).await), ("refused", Some(Failure::TooLarge), None));
+        assert_eq!(server.seen().len(), 10);
+
+        let server = Server::start(vec![http(413); 5]).await;
+        let mut sink = sink(&server, protocol);
+        for _ in 0..5 {
+            assert_eq!(short(&sink.send(&parcel).await).0, "later");
+        }
+        assert_delivered(&sink.send(&parcel).await);
+        let good = &server.seen()[5..];
+        let taken: Vec<Taken> = good.iter().flat_map(|seen| read(&seen.body)).collect();
+        assert_whole(&taken, 3, 50);
+    }
+}
+
 /// `google.rpc.Status` with a RetryInfo of so many seconds and milliseconds.
 fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
     #[derive(Clone, PartialEq, prost::Message)]
@@ -337,4 +362,25 @@ async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
     settings.path = "own/profiles".into();
     assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await);
     assert_eq!(server.seen()[0].path, "/tenant/a/own/profiles");
+}
+
+#[tokio::test]
+async fn a_secret_longer_than_what_is_kept_of_an_answer_is_not_shown_in_part() {
+    let token: String = (0..200).map(|number| format!("{number:03}.")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, &token).unwrap();
+    let said: &'static str = format!("who is {token}?").leak();
+    let acts =
+        [Act::Grpc(16, said, None, vec![]), Act::Http(403, vec![], said.into()), partial(1, said)];
+    for act in acts {
+        let server = Server::with(vec![], None, move |_| act.clone()).await;
+        for protocol in BOTH {
+            let mut settings = settings(&server, protocol);
+            settings.connection.bearer_token_file = Some(file.clone());
+            settings.connection.insecure = true;
+            let answer = Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await;
+            assert!(!format!("{answer:?}").contains("001.002."), "{answer:?}");
+        }
+    }
 }

@@ -147,7 +147,10 @@ async fn a_single_stack_that_is_too_large_is_refused_and_the_rest_arrives() {
     sample.location_id = (0..2_000).map(|i| 1 + i % 5).collect();
     let mut settings = settings(&server);
     settings.connection.compression = Compression::None;
-    let answer = Sink::new(&settings, None).unwrap().send(&parcel).await;
+    let mut sink = Sink::new(&settings, None).unwrap();
+    let answer = sink.send(&parcel).await;
+    assert_eq!(short(&answer), ("later", Some(Failure::TooLarge), None), "nothing is taken yet");
+    let answer = sink.send(&parcel).await;
     let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };
     assert_eq!(*rejected, 1, "the stack was seen once");
     assert!(text.contains("larger than max"), "{text}");

@@ -328,21 +328,48 @@ async fn what_breaks_the_connection_is_tried_again() {
     assert_whole(&server, 2);
 }
 
+fn too_large() -> Fault {
+    Fault::Answer(413, Vec::new(), "<html>too large</html>")
+}
+
 #[tokio::test]
 async fn a_proxy_that_takes_less_gets_smaller_profiles() {
     let server = Server::start();
-    let too_large = || Fault::Answer(413, Vec::new(), "<html>too large</html>");
     server.misbehave([too_large()]);
-    let parcel = window(1);
-    assert_delivered(&sink(&server).send(&parcel).await);
+    let mut window = Window::new(now());
+    for function in 0..10 {
+        let name = format!("{function}{}", "x".repeat(10_000));
+        window.call(&[("executable", "app")], &name, 10);
+    }
+    assert_delivered(&sink(&server).send(&window.close()).await);
     assert_eq!(server.taken().len(), 2, "one series in two halves");
     let total: i64 = server.cpu_by_function().values().sum();
     assert_eq!(total, 100 * PERIOD);
+}
+
+#[tokio::test]
+async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothing_once_it_is_well()
+{
+    let server = Server::start();
+    // All at once, then the first alone, in each attempt.
+    server.misbehave((0..18).map(|_| too_large()));
+    let (mut sink, parcel) = (sink(&server), window(20));
+    for _ in 0..9 {
+        let answer = sink.send(&parcel).await;
+        assert!(matches!(answer, Answer::Later { reason: Failure::TooLarge, .. }), "{answer:?}");
+    }
+    assert_eq!(server.seen().len(), 18);
+    assert_delivered(&sink.send(&parcel).await);
+    assert_whole(&server, 20);
 
     let server = Server::start();
-    server.misbehave((0..9).map(|_| too_large()));
-    let answer = sink(&server).send(&parcel).await;
-    assert_eq!(reason(&answer), Some(Failure::Rejected), "{answer:?}");
+    server.misbehave((0..100).map(|_| too_large()));
+    let mut sink = Sink::new(&settings(&server), None).unwrap();
+    for _ in 0..9 {
+        assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
+    }
+    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Rejected));
+    assert_eq!(server.seen().len(), 20);
 }
 
 #[tokio::test]

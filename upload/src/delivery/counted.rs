@@ -4,13 +4,13 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::Shared;
-use super::queues::SinkName;
+use super::queues::Life;
 use crate::debuginfo::{DebugInfo, UploadEnd};
 
 /// The agent's executables, for one sink.
 pub struct Counted {
     pub files: Arc<dyn DebugInfo>,
-    pub sink: SinkName,
+    pub life: Life,
     pub shared: Arc<Shared>,
 }
 
@@ -21,6 +21,6 @@ impl DebugInfo for Counted {
 
     fn dealt_with(&self, end: UploadEnd) {
         self.files.dealt_with(end);
-        self.shared.queues().dealt_with(&self.sink, end);
+        self.shared.queues().dealt_with(&self.life, end);
     }
 }

@@ -12,7 +12,7 @@
 //! - A parcel is *accepted* when its file and the names of it are on the disk. From then on
 //!   a crash or a power loss does not lose it.
 //! - A sink gets its parcels oldest first. What cannot be delivered now is tried again, with
-//!   waits from half a second to five minutes, or as the server asks. What a sink refuses for
+//!   waits from half a second to five minutes, or longer if the server asks. What a sink refuses for
 //!   good is counted and dropped.
 //! - When the spool has reached its bound, the oldest parcel is dropped and counted, for each
 //!   sink that still waits for it.
@@ -140,7 +140,7 @@ impl Delivery {
         };
         for sink in &settings.sinks {
             let handle = delivery.start_worker(sink)?;
-            delivery.add_sink(sink.name.as_str().into(), handle);
+            delivery.add_sink(handle);
         }
         delivery.open();
         Ok(delivery)
@@ -156,14 +156,14 @@ impl Delivery {
     }
 
     fn start_worker(&self, sink: &NamedSink) -> Result<Handle, StartError> {
-        let name: SinkName = sink.name.as_str().into();
+        let life = self.shared.queues().new_life(sink.name.as_str().into());
         let counted = |files: &Arc<dyn DebugInfo>| {
-            let (files, sink, shared) = (files.clone(), name.clone(), self.shared.clone());
-            Arc::new(Counted { files, sink, shared }) as Arc<dyn DebugInfo>
+            let (files, life, shared) = (files.clone(), life.clone(), self.shared.clone());
+            Arc::new(Counted { files, life, shared }) as Arc<dyn DebugInfo>
         };
         let debug_info = self.debug_info.as_ref().map(counted);
         worker::start(Parts {
-            name,
+            life,
             settings: Arc::new(sink.settings.clone()),
             debug_info,
             shared: self.shared.clone(),
@@ -171,9 +171,9 @@ impl Delivery {
         })
     }
 
-    fn add_sink(&self, name: SinkName, handle: Handle) {
-        self.shared.queues().add_sink(name.clone());
-        lock(&self.workers).insert(name, handle);
+    fn add_sink(&self, handle: Handle) {
+        self.shared.queues().add_sink(&handle.life);
+        lock(&self.workers).insert(handle.life.sink.clone(), handle);
     }
 
     /// Counts as of this moment.

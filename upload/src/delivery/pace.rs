@@ -62,16 +62,16 @@ impl BackOff {
     /// How long to wait after another failure.
     ///
     /// Doubles each time, at random between the half and the whole, so that a fleet does not
-    /// come back all at once. `asked`: what the server asked for, which counts instead
-    /// within bounds, and at random up to a fifth more.
+    /// come back all at once. `asked`: what the server asked for, which counts within bounds,
+    /// and at random up to a fifth more, if that is longer: one that always asks for nothing, or
+    /// whose date has passed, is not asked twice a second for ever.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         let Pace { wait_min, wait_max, asked_max, .. } = self.pace;
         self.failures = self.failures.saturating_add(1);
-        if let Some(asked) = asked {
-            return asked.clamp(wait_min, asked_max).mul_f64(1.0 + self.random.f64() / 5.0);
-        }
         let doubled = wait_min.saturating_mul(1 << self.failures.min(30));
-        doubled.min(wait_max).mul_f64(1.0 - self.random.f64() / 2.0).max(wait_min)
+        let own = doubled.min(wait_max).mul_f64(1.0 - self.random.f64() / 2.0).max(wait_min);
+        let asked = asked.unwrap_or_default().min(asked_max);
+        own.max(asked.mul_f64(1.0 + self.random.f64() / 5.0))
     }
 }
 
@@ -107,9 +107,23 @@ mod tests {
 
     #[test]
     fn what_a_server_asks_for_counts_within_bounds() {
-        for (asked, least) in [(0, 0.5), (1, 1.0), (90, 90.0), (900, 900.0), (86_400, 900.0)] {
+        for (asked, least) in [(1, 1.0), (90, 90.0), (900, 900.0), (86_400, 900.0)] {
             let wait = back_off(asked).next(Some(Duration::from_secs(asked))).as_secs_f64();
             assert!(wait >= least && wait <= 1.2 * least, "{wait} of {asked}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_always_asks_for_little_is_left_alone_for_longer_and_longer() {
+        for asked in [Duration::ZERO, Duration::from_millis(1), SECOND] {
+            let mut back_off = back_off(1);
+            let first = back_off.next(Some(asked));
+            assert!(first <= SECOND.mul_f64(1.2), "{first:?}");
+            for _ in 0..8 {
+                back_off.next(Some(asked));
+            }
+            let tenth = back_off.next(Some(asked));
+            assert!(tenth >= 150 * SECOND, "{tenth:?}");
         }
     }
 

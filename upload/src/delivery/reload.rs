@@ -34,7 +34,7 @@ impl Delivery {
         known.iter().for_each(|sink| self.tell_worker(sink));
         for (sink, handle) in new.iter().zip(started) {
             let wake = handle.wake.clone();
-            self.add_sink(sink.name.as_str().into(), handle);
+            self.add_sink(handle);
             if door.is_open {
                 let found = self.find(door, &sink.name);
                 self.shared.queues().found(&sink.name, found);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Shared;
 use super::complaints::{Complaints, one_line};
 use super::pace::{BackOff, Pace};
-use super::queues::{End, SinkName};
+use super::queues::{End, Life};
 use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
@@ -24,6 +24,10 @@ use crate::spool::{Name, Unreadable};
 
 /// Threads for calls that block, of each sink: look-ups of names, opened files.
 const BLOCKING_MAX: usize = 8;
+
+/// Times that the disk does not give a file after which the file is believed to be damaged. Until then it
+/// may be the disk that is away: with the waits between them that is some minutes.
+const READS_MAX: u32 = 10;
 
 /// What a worker is told; the latest counts. Anything new also ends a wait.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct Orders {
 /// A worker, as the delivery holds it. It stops at once when this is dropped.
 #[derive(Debug)]
 pub struct Handle {
+    /// Whose it is.
+    pub life: Life,
     /// Its orders.
     pub orders: watch::Sender<Orders>,
     /// Told when a parcel has come.
@@ -48,7 +54,7 @@ pub struct Handle {
 
 /// What a worker is made of.
 pub struct Parts {
-    pub name: SinkName,
+    pub life: Life,
     pub settings: Arc<SinkSettings>,
     pub debug_info: Option<Arc<dyn DebugInfo>>,
     pub shared: Arc<Shared>,
@@ -64,6 +70,8 @@ struct Worker {
     complaints: Complaints,
     /// To wait before the first parcel.
     first_wait: Duration,
+    /// What the disk did not give when it was last read, and how often in a row.
+    unread: Option<(Name, u32)>,
 }
 
 /// What comes after a parcel.
@@ -82,7 +90,8 @@ enum Step {
 /// # Errors
 /// [`StartError`] of the sink or for want of a thread.
 pub fn start(parts: Parts) -> Result<Handle, StartError> {
-    let name = parts.name.clone();
+    let life = parts.life.clone();
+    let name = life.sink.clone();
     let no_thread = |source| StartError::Thread { name: name.to_string(), source };
     let runtime = runtime().map_err(no_thread)?;
     let wake = Arc::new(Notify::new());
@@ -106,7 +115,7 @@ pub fn start(parts: Parts) -> Result<Handle, StartError> {
     let died =
         || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
     told.recv().unwrap_or_else(|_| Err(died()))?;
-    Ok(Handle { orders, wake, thread })
+    Ok(Handle { life, orders, wake, thread })
 }
 
 /// Makes a sink and drops it: for its errors.
@@ -136,7 +145,7 @@ impl Worker {
     fn new(parts: Parts, sink: Sink, orders: watch::Receiver<Orders>, wake: Arc<Notify>) -> Self {
         let back_off = BackOff::new(parts.pace, fastrand::Rng::new());
         let (complaints, first_wait) = (Complaints::default(), Duration::ZERO);
-        Self { parts, sink, orders, wake, back_off, complaints, first_wait }
+        Self { parts, sink, orders, wake, back_off, complaints, first_wait, unread: None }
     }
 
     /// Delivers until it is told to stop. A panic costs the parcel that caused it.
@@ -175,7 +184,7 @@ impl Worker {
             if self.orders.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
                 return None;
             }
-            if let Some(name) = self.parts.shared.queues().next(&self.parts.name) {
+            if let Some(name) = self.parts.shared.queues().next(&self.parts.life) {
                 return Some(name);
             }
             if self.is_stopping() {
@@ -221,14 +230,15 @@ impl Worker {
     }
 
     async fn deliver(&mut self, name: Name) -> Step {
-        let parcel = match self.parts.shared.spool.read(&self.parts.name, name) {
+        let parcel = match self.parts.shared.spool.read(&self.parts.life.sink, name) {
             Ok(parcel) => parcel,
             Err(unreadable) => return self.unreadable(name, unreadable),
         };
+        self.unread = None;
         match self.send_in_time(&parcel).await {
             Some(answer) => self.follow(name, answer),
             None => {
-                self.parts.shared.queues().again(&self.parts.name, None);
+                self.parts.shared.queues().again(&self.parts.life, None);
                 Step::Stop
             }
         }
@@ -273,34 +283,53 @@ impl Worker {
 
     fn again(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> Step {
         self.complain("windows wait in the spool", reason, text);
-        self.parts.shared.queues().again(&self.parts.name, Some((reason, text.to_owned())));
+        self.parts.shared.queues().again(&self.parts.life, Some((reason, text.to_owned())));
         Step::Again { wait: self.back_off.next(after), asked: after.is_some() }
     }
 
-    /// Takes a parcel out of the spool, first its file, then its name.
+    /// Takes a parcel out of the spool, first its file, then its name. After a reload both may be another worker's.
     fn leave(&mut self, name: Name, end: End) {
-        if let Err(error) = self.parts.shared.spool.remove(&self.parts.name, name) {
+        if self.parts.shared.queues().is_over(&self.parts.life) {
+            return;
+        }
+        if let Err(error) = self.parts.shared.spool.remove(&self.parts.life.sink, name) {
             let what = "a window that has left the spool cannot be removed, and may come twice";
             self.complain(what, Failure::of_disk(&error), &error.to_string());
         }
-        self.parts.shared.queues().ended(&self.parts.name, end);
+        self.parts.shared.queues().ended(&self.parts.life, end);
     }
 
     fn unreadable(&mut self, name: Name, unreadable: Unreadable) -> Step {
         let text = format!("{name} in the spool cannot be read: {unreadable}");
-        match unreadable {
+        let rest = match unreadable {
             Unreadable::Disk(error) => return self.again(Failure::of_disk(&error), None, &text),
-            Unreadable::Damaged(_) => self.set_aside(name),
-            Unreadable::Gone => {}
-        }
+            Unreadable::Device(error) if self.is_read_again(name) => {
+                return self.again(Failure::of_disk(&error), None, &text);
+            }
+            Unreadable::Device(_) | Unreadable::Damaged(_) => {
+                self.set_aside(name);
+                self.parts.pace.rest(0)
+            }
+            Unreadable::Gone => Duration::ZERO,
+        };
         self.complain("a window is lost", Failure::Damaged, &text);
         self.leave(name, End::Lost(Failure::Damaged, text));
-        Step::Next(Duration::ZERO)
+        Step::Next(rest)
+    }
+
+    /// Counts that the disk did not give a file. Says whether it is to be read again.
+    fn is_read_again(&mut self, name: Name) -> bool {
+        let before = self.unread.filter(|(of, _)| *of == name).map_or(0, |(_, times)| times);
+        self.unread = Some((name, before + 1));
+        before + 1 < READS_MAX
     }
 
     fn set_aside(&mut self, name: Name) {
-        match self.parts.shared.spool.set_aside(&self.parts.name, name) {
-            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.name),
+        if self.parts.shared.queues().is_over(&self.parts.life) {
+            return;
+        }
+        match self.parts.shared.spool.set_aside(&self.parts.life.sink, name) {
+            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.life),
             Err(error) => {
                 let what = "a damaged file of the spool cannot be set aside";
                 self.complain(what, Failure::of_disk(&error), &error.to_string());
@@ -310,7 +339,7 @@ impl Worker {
 
     /// Gives up the parcel that made the sink panic; its file is kept for a report.
     fn panicked(&mut self) {
-        let sending = self.parts.shared.queues().sending(&self.parts.name);
+        let sending = self.parts.shared.queues().sending(&self.parts.life);
         if let Some(name) = sending {
             self.set_aside(name);
             let text = format!("the sink panicked with {name}");
@@ -322,15 +351,15 @@ impl Worker {
 
     /// Tells that the sink takes windows, if it was told that it does not.
     fn over(&mut self) {
-        let Parts { name, shared, .. } = &self.parts;
+        let Parts { life, shared, .. } = &self.parts;
         self.complaints.over(|| {
-            let waiting = shared.queues().waiting(name);
-            format!("the sink `{name}` takes windows again; {waiting} more wait")
+            let waiting = shared.queues().waiting(&life.sink);
+            format!("the sink `{}` takes windows again; {waiting} more wait", life.sink)
         });
     }
 
     fn who(&self) -> String {
-        format!("the sink `{}`", self.parts.name)
+        format!("the sink `{}`", self.parts.life.sink)
     }
 
     fn complain(&mut self, what: &str, reason: Failure, text: &str) {

@@ -13,6 +13,9 @@ const BLOCK: u64 = 4096;
 /// Most names looked at in one directory, whatever they are.
 pub const NAMES_MAX: usize = 1_000_000;
 
+/// Most files that go for their age at once: a clock that leaps ahead makes all of them old.
+const AGED_MAX: usize = 10;
+
 /// Bytes that a file of this length takes on the disk.
 pub fn on_disk(length: u64) -> u64 {
     length.max(1).next_multiple_of(BLOCK)
@@ -72,19 +75,20 @@ impl Kept {
         self.lengths.last_key_value().map_or(0, |(stamp, _)| stamp.unix_ms)
     }
 
-    /// Those that have to go, oldest first, so that at most `bytes_max` are left and none
-    /// that began before `oldest_unix_ms`. `spared`: the one that is being written.
+    /// Those that have to go, oldest first: all until at most `bytes_max` are left, then
+    /// [`AGED_MAX`] that began before `oldest_unix_ms`. `spared`: the one that is being written.
     pub fn beyond(&self, bytes_max: u64, oldest_unix_ms: u64, spared: Stamp) -> Vec<Stamp> {
-        let mut left = self.bytes;
+        let (mut left, mut aged) = (self.bytes, 0);
         let mut gone = Vec::new();
-        for (stamp, length) in &self.lengths {
-            if left <= bytes_max && stamp.unix_ms >= oldest_unix_ms {
-                break;
+        for (stamp, length) in self.lengths.iter().filter(|(stamp, _)| **stamp != spared) {
+            if left <= bytes_max {
+                if stamp.unix_ms >= oldest_unix_ms || aged == AGED_MAX {
+                    break;
+                }
+                aged += 1;
             }
-            if *stamp != spared {
-                left -= on_disk(*length);
-                gone.push(*stamp);
-            }
+            left -= on_disk(*length);
+            gone.push(*stamp);
         }
         gone
     }
@@ -116,6 +120,16 @@ mod tests {
     #[test]
     fn what_is_too_old_goes_although_it_would_fit() {
         assert_eq!(kept().beyond(u64::MAX, 3, stamp(5)), [stamp(1), stamp(2)]);
+    }
+
+    #[test]
+    fn few_go_for_their_age_at_once_and_all_that_must_for_their_size() {
+        let mut kept = Kept::default();
+        (1..=100).for_each(|unix_ms| kept.insert(stamp(unix_ms), 1));
+        let first = |number| (1..=number).map(stamp).collect::<Vec<_>>();
+        assert_eq!(kept.beyond(u64::MAX, 1_000, stamp(100)), first(10));
+        assert_eq!(kept.beyond(50 * BLOCK, 1_000, stamp(100)), first(60));
+        assert_eq!(kept.beyond(50 * BLOCK, 0, stamp(100)), first(50));
     }
 
     #[test]

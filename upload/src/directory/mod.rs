@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The name tells when the window began, in UTC. The directory is bounded by size and by
-//! age; the oldest windows go first. A window appears whole or not at all, and is on the
+//! age; the oldest windows go first, and for their age only a few with each new one. A window appears whole or not at all, and is on the
 //! disk, name and content, when it is called delivered. One that comes again takes the
 //! place of its earlier copy. `go tool pprof` opens each file; [`windows_in`] finds those of
 //! a range of time. Other files in the directory are left alone.
@@ -167,7 +167,7 @@ impl Sink {
     }
 
     /// What began before this is too old. As of the newest window or of now, whichever is
-    /// earlier: a clock that leaps ahead for a moment removes nothing.
+    /// earlier: a clock that leaps ahead removes nothing before a window bears its time.
     fn oldest_unix_ms(&self, kept: &Kept) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let newest = Duration::from_millis(kept.newest_unix_ms());

@@ -164,7 +164,7 @@ impl Sink {
             Outcome::Taken { sent_bytes, response } => {
                 let partial = response.partial_success.unwrap_or_default();
                 let rejected = u64::try_from(partial.rejected_profiles).unwrap_or(0);
-                let text = shorten(&partial.error_message);
+                let text = shorten(&self.way.hide(partial.error_message));
                 if rejected == 0 && !text.is_empty() {
                     self.warn(&text);
                 }
@@ -177,7 +177,7 @@ impl Sink {
             Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
             Outcome::Not(Verdict::TooLarge { text }) => {
                 self.limit = smaller(self.limit, length);
-                self.parts.halve(parcel, &text);
+                return self.parts.too_large(parcel, length, &text);
             }
             Outcome::Not(Verdict::Never { reason, text }) => {
                 self.parts.refuse(parcel, reason, &text);
@@ -215,6 +215,13 @@ impl Way {
                     Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
                 }
             }
+        }
+    }
+
+    fn hide(&self, text: String) -> String {
+        match self {
+            Self::Grpc(grpc) => grpc.hide(text),
+            Self::Http(http, _) => http.hide(text),
         }
     }
 }

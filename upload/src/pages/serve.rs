@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time;
 
 use super::{Answering, Page};
@@ -29,7 +31,7 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections at once. Those beyond are closed.
+    /// Connections at once. For one beyond, that which waits longest for a head is closed, or itself if none does.
     pub connections: usize,
     /// Until the head of the request is there.
     pub head_time: Duration,
@@ -44,6 +46,13 @@ impl Default for Bounds {
     }
 }
 
+/// A connection that is served.
+struct Seat {
+    task: AbortHandle,
+    /// The head of its request is there.
+    has_head: Arc<AtomicBool>,
+}
+
 /// Takes connections until `stopped` is heard of.
 pub(super) async fn serve(
     listener: TcpListener,
@@ -51,7 +60,7 @@ pub(super) async fn serve(
     bounds: Bounds,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let seats = Arc::new(Semaphore::new(bounds.connections));
+    let mut seats = Vec::new();
     let mut said = None;
     loop {
         let accepted = tokio::select! {
@@ -62,8 +71,10 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 // Without a seat it is dropped, which closes it.
-                if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
-                    tokio::spawn(connection(stream, Arc::clone(&answer), bounds, seat));
+                if has_room(&mut seats, bounds.connections) {
+                    let has_head = Arc::new(AtomicBool::new(false));
+                    let served = connection(stream, answer.clone(), bounds, has_head.clone());
+                    seats.push(Seat { task: tokio::spawn(served).abort_handle(), has_head });
                 }
             }
             Err(error) => {
@@ -72,6 +83,20 @@ pub(super) async fn serve(
             }
         }
     }
+}
+
+/// Looks for a free seat. When there is none, that goes which waits longest for the head of its request: who
+/// connects and says nothing keeps no probe out.
+fn has_room(seats: &mut Vec<Seat>, most: usize) -> bool {
+    seats.retain(|seat| !seat.task.is_finished());
+    if seats.len() < most {
+        return true;
+    }
+    let idle = seats.iter().position(|seat| !seat.has_head.load(Ordering::Relaxed));
+    if let Some(place) = idle {
+        seats.remove(place).task.abort();
+    }
+    idle.is_some()
 }
 
 fn say(error: &io::Error, said: &mut Option<Instant>) {
@@ -86,9 +111,10 @@ async fn connection(
     stream: TcpStream,
     answer: Arc<Answering>,
     bounds: Bounds,
-    _seat: OwnedSemaphorePermit,
+    has_head: Arc<AtomicBool>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
+        has_head.store(true, Ordering::Relaxed);
         let response = respond(&request, &*answer);
         async move { Ok::<_, Infallible>(response) }
     });

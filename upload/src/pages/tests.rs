@@ -211,12 +211,31 @@ fn a_client_that_does_not_take_its_answer_loses_its_seat() {
 #[test]
 fn connections_beyond_the_bound_are_closed_at_once() {
     let pages = start(Bounds { connections: 3, ..PATIENT });
-    let seated: Vec<TcpStream> = (0..3).map(|_| connect(&pages)).collect();
+    let seated: Vec<TcpStream> = (0..3).map(|_| lazy(&pages)).collect();
     for _ in 0..100 {
         assert_eq!(rest(&mut connect(&pages)), "");
     }
     drop(seated);
     until_served(&pages);
+}
+
+#[test]
+fn who_says_nothing_keeps_nobody_out() {
+    let pages = start(Bounds { connections: 3, ..PATIENT });
+    let _lazy = lazy(&pages);
+    let mut silent: Vec<TcpStream> = (0..2).map(|_| connect(&pages)).collect();
+    assert_eq!(body(&get(&pages, "/")), "hello\n");
+    assert_eq!(rest(&mut silent[0]), "", "it has waited longest");
+    silent[1].write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    assert_eq!(body(&rest(&mut silent[1])), "hello\n");
+}
+
+/// A client that keeps its seat: it has begun to take a large answer, and takes no more.
+fn lazy(pages: &Pages) -> TcpStream {
+    let mut stream = connect(pages);
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    stream.read_exact(&mut [0]).expect("it begins");
+    stream
 }
 
 /// Asks until there is a seat.

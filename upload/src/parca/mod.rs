@@ -137,8 +137,7 @@ impl Sink {
             Verdict::InDoubt { text } => self.parts.doubt(parcel, text),
             Verdict::TooLarge { text } => {
                 self.limit = smaller(self.limit, length);
-                self.parts.halve(parcel, &text);
-                None
+                self.parts.too_large(parcel, length, &text)
             }
             Verdict::Never { reason, text } => {
                 self.parts.refuse(parcel, reason, &text);

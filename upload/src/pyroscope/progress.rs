@@ -7,7 +7,8 @@ use crate::answer::{Answer, Failure};
 use crate::parcel::Parcel;
 use crate::transport::shorten;
 
-/// How often the server may stumble over a piece, while it takes others of the same parcel.
+/// How often the server may stumble over a piece, while it takes others of the same parcel. As often it may find
+/// small pieces too large while it takes none.
 const BREAKS_MAX: u32 = 10;
 
 /// What became of the pieces of the parcel that was given last.
@@ -26,6 +27,10 @@ pub(super) struct Progress {
     text: Option<String>,
     /// It is not known how much of a request is there: from now on each goes alone, so that it will be.
     pub alone: bool,
+    /// Something was taken since a single stack was found too large: the server does not say so to all.
+    pub is_taking: bool,
+    /// How often it was doubted that a piece is too large.
+    doubts: u32,
 }
 
 impl Progress {
@@ -46,6 +51,8 @@ impl Progress {
     pub(super) fn take(&mut self, piece: &Piece) {
         if self.settled.insert(piece.id.clone()) {
             self.taken += piece.samples;
+            self.is_taking = true;
+            self.doubts = 0;
         }
     }
 
@@ -62,6 +69,14 @@ impl Progress {
         let times = self.broken.entry(piece.id.clone()).or_default();
         *times += 1;
         *times < BREAKS_MAX || self.taken == 0
+    }
+
+    /// A server that takes nothing finds a small piece too large: says whether to come again with it, after all
+    /// others.
+    pub(super) fn doubts(&mut self, piece: &Piece) -> bool {
+        self.broken.entry(piece.id.clone()).or_default();
+        self.doubts += 1;
+        self.doubts < BREAKS_MAX
     }
 
     /// Whether the server stumbled over a piece before.

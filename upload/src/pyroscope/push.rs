@@ -9,11 +9,12 @@ use super::encode::{Piece, Pieces, With};
 use super::message::{PushRequest, RawProfileSeries, RawSample};
 use super::pace::Pace;
 use super::progress::Progress;
-use super::verdict::{Verdict, is_outside_window, judge};
+use super::verdict::{Verdict, is_outside_window, judge, names_its_limit};
 use super::{Limits, Settings, debuginfo};
 use crate::answer::{Answer, Failure};
 use crate::debuginfo::DebugInfo;
 use crate::parcel::Parcel;
+use crate::parts::REQUEST_BYTES_MIN;
 use crate::sinks::StartError;
 use crate::transport::{Http, Reply};
 use crate::uploads::Uploads;
@@ -181,8 +182,12 @@ impl Sink {
             }
             Verdict::TooLarge(text) => {
                 for piece in &batch {
+                    if self.is_in_doubt(piece, &text) {
+                        return Some(self.doubt(piece, text, queue, parcel));
+                    }
                     if !queue.pieces.halve(piece) {
                         self.progress.refuse(piece, &text);
+                        self.progress.is_taking = false;
                     }
                 }
             }
@@ -197,6 +202,22 @@ impl Sink {
         }
         batch.iter().for_each(|piece| self.progress.refuse(piece, &text));
         None
+    }
+
+    /// Whether it may be another reason than its size for which a piece is called too large: there are proxies that
+    /// say so to everything.
+    fn is_in_doubt(&self, piece: &Piece, text: &str) -> bool {
+        let is_small = piece.bytes() <= REQUEST_BYTES_MIN;
+        is_small && !self.progress.is_taking && !names_its_limit(text)
+    }
+
+    /// Comes again, with other pieces first, or gives the rest of the parcel up when that does not help.
+    fn doubt(&mut self, piece: &Piece, text: String, queue: &Queue, parcel: &Parcel) -> Answer {
+        if self.progress.doubts(piece) {
+            return Answer::Later { reason: Failure::TooLarge, after: None, text };
+        }
+        self.progress.refuse_rest(parcel, &text);
+        self.progress.answer(&queue.pieces)
     }
 
     /// Takes what is not named as failed for delivered; the rest goes alone. Names that were not sent make all

@@ -68,7 +68,7 @@ pub(super) fn judge(
     }
     let code = error.as_ref().map_or("", |error| error.code.as_str());
     let text = shorten(&format!("{status} {code} {message}"));
-    if status == 413 || message.contains("larger than configured max") {
+    if status == 413 || names_its_limit(&message) {
         return Verdict::TooLarge(text);
     }
     if profiles == 1 && matches!(code, "unknown" | "internal") {
@@ -83,6 +83,11 @@ pub(super) fn judge(
 /// Whether the server says that a profile is too old or too new for it.
 pub(super) fn is_outside_window(text: &str) -> bool {
     text.contains("outside of ingestion window") || text.contains("not_in_ingestion_window")
+}
+
+/// Whether it is Pyroscope itself that finds a profile too large.
+pub(super) fn names_its_limit(text: &str) -> bool {
+    text.contains("larger than configured max")
 }
 
 /// Why to come again; `None` when there is no use.

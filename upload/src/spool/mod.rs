@@ -42,7 +42,7 @@ const FILE_MODE: u32 = 0o600;
 /// Most files looked at in the directory of one sink.
 const FILES_MAX: usize = 1_000_000;
 
-/// Linux's number for a disk that cannot read a block.
+/// Linux's number for a disk that gives no answer, or not for this block.
 const EIO: i32 = 5;
 
 /// Where parcels wait, and how many.
@@ -91,6 +91,9 @@ pub(crate) enum Unreadable {
     /// Its file is damaged.
     #[error(transparent)]
     Damaged(#[from] stored::Damage),
+    /// The disk does not give it: a block of it is bad, or the whole disk is away.
+    #[error(transparent)]
+    Device(io::Error),
     /// Not now, as the system answers.
     #[error(transparent)]
     Disk(io::Error),
@@ -199,7 +202,7 @@ impl Spool {
         let path = self.path_of(sink, name);
         let bytes = read_bounded(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Gone,
-            _ if error.raw_os_error() == Some(EIO) => stored::Damage::Content(error).into(),
+            _ if error.raw_os_error() == Some(EIO) => Unreadable::Device(error),
             _ => Unreadable::Disk(error),
         })?;
         Ok(stored::decode(&bytes, name)?)

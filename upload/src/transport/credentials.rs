@@ -21,6 +21,8 @@ use crate::answer::Failure;
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Texts shorter than this are in every text.
 const SHORTEST_HIDDEN: usize = 4;
+/// What stands in the place of a secret.
+const HIDDEN: &str = "***";
 /// Headers that the transport itself writes.
 const RESERVED: [&str; 9] = [
     "connection",
@@ -119,19 +121,36 @@ impl Credentials {
     }
 
     /// Takes our secrets out of what a server says: some repeat what they do not like.
-    pub fn hide(&self, text: String) -> String {
+    ///
+    /// To be called before the text is cut, because only whole secrets are found, and the beginning of one
+    /// where the text ends.
+    pub fn hide(&self, mut text: String) -> String {
         let fixed = self.fixed.iter().filter(|(name, _)| is_secret(name.as_str()));
         let read = self.from_files.iter().filter_map(|header| header.read.as_ref());
-        let secrets = fixed.map(|(_, value)| value).chain(read.map(|(_, value)| value));
-        secrets.filter_map(|value| value.to_str().ok()).fold(text, |text, secret| {
-            // With the scheme or without: `Bearer abc`, `abc`.
-            let bare = secret.rsplit_once(' ').map_or(secret, |(_, bare)| bare);
-            match bare.len() >= SHORTEST_HIDDEN && text.contains(bare) {
-                true => text.replace(bare, "***"),
-                false => text,
+        let values = fixed.map(|(_, value)| value).chain(read.map(|(_, value)| value));
+        let mut secrets: Vec<&str> =
+            values.filter_map(|value| value.to_str().ok()).flat_map(forms).collect();
+        // One may be part of another.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            if text.contains(secret) {
+                text = text.replace(secret, HIDDEN);
             }
-        })
+            let mut begun = (SHORTEST_HIDDEN..secret.len()).rev().filter_map(|l| secret.get(..l));
+            if let Some(begun) = begun.find(|begun| text.ends_with(begun)) {
+                text.truncate(text.len() - begun.len());
+                text.push_str(HIDDEN);
+            }
+        }
+        text
     }
+}
+
+/// A header's text, what follows its first word, and its last word: `Bearer a b`, `a b`, `b`.
+fn forms(secret: &str) -> impl Iterator<Item = &str> {
+    let rest = secret.split_once(' ').map(|(_, rest)| rest.trim_start());
+    let last = secret.rsplit_once(' ').map(|(_, last)| last);
+    [Some(secret), rest, last].into_iter().flatten().filter(|form| form.len() >= SHORTEST_HIDDEN)
 }
 
 fn from_files(connection: &Connection) -> Result<Vec<SecretHeader>, StartError> {
@@ -328,7 +347,24 @@ mod tests {
         };
         let credentials = Credentials::new(&connection).unwrap();
         let text = credentials.hide("no: Bearer hunter2, swordfish, blue".into());
-        assert_eq!(text, "no: Bearer ***, ***, blue");
+        assert_eq!(text, "no: ***, ***, blue");
+    }
+
+    #[test]
+    fn a_secret_of_several_words_is_hidden_whole_and_where_the_text_ends_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, "ApiKey open sesame").unwrap();
+        let connection = Connection {
+            header_files: [("x-key".to_owned(), path)].into(),
+            ..Connection::default()
+        };
+        let credentials = Credentials::new(&connection).unwrap();
+        let hidden = |text: &str| credentials.hide(text.to_owned());
+        assert_eq!(hidden("ApiKey open sesame, open sesame, sesame!"), "***, ***, ***!");
+        assert_eq!(hidden("who is ApiKey open ses"), "who is ***");
+        assert_eq!(hidden("who is sesa"), "who is ***");
+        assert_eq!(hidden("Open says me"), "Open says me");
     }
 
     #[test]

@@ -157,6 +157,11 @@ impl Grpc {
         self.call(path, Received(messages), limit).await
     }
 
+    /// Takes our secrets out of what the server says. Before it is shortened: part of one is not found.
+    pub fn hide(&self, text: String) -> String {
+        self.credentials.hide(text)
+    }
+
     fn may_help_to_repeat(&mut self, error: &CallError) -> bool {
         let CallError::Status { code, text, .. } = error else { return false };
         match code {
@@ -229,13 +234,13 @@ impl Grpc {
 
     fn error_of(&mut self, status: &Status, noted: &Noted) -> CallError {
         if let Some(Foreign { status, after, text }) = noted.foreign.get().cloned() {
-            return CallError::Foreign { status, after, text: self.credentials.hide(text) };
+            return CallError::Foreign { status, after, text: shorten(&self.hide(text)) };
         }
         if let Some(source) = std::error::Error::source(status) {
             self.reconnect();
             return TransportError::of(&self.shown, source).into();
         }
-        let text = self.credentials.hide(shorten(status.message()));
+        let text = shorten(&self.hide(status.message().to_owned()));
         if status.code() == Code::Unknown && text.contains("missing grpc-status trailer") {
             self.reconnect();
             let text = format!("{} ended its answer in the middle", self.shown);

@@ -162,12 +162,17 @@ impl Http {
         let mut reply = answer(request, &self.shown, length, limit).await?;
         if !(200..300).contains(&reply.status) {
             let text = String::from_utf8_lossy(&reply.body);
-            let hidden = self.credentials.hide(text.to_string());
+            let hidden = self.hide(text.to_string());
             if hidden != text {
                 reply.body = hidden.into();
             }
         }
         Ok(reply)
+    }
+
+    /// Takes our secrets out of what the server says.
+    pub fn hide(&self, text: String) -> String {
+        self.credentials.hide(text)
     }
 
     /// Puts a body to an address that the server has given us. It bears its own permission, so that nothing of
@@ -285,7 +290,7 @@ pub(super) fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let after = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        // A date that has passed means now.
+        // A date that has passed asks for nothing.
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
     Some(after.min(AFTER_MAX))

@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use super::connector::Connector;
 use super::http::retry_after;
-use super::verdict::{retry_info, shorten};
+use super::verdict::retry_info;
 
 /// Where the details of a status are kept from the library, which panics at those that are damaged.
 const DETAILS: HeaderName = HeaderName::from_static("kept-details-bin");
@@ -41,7 +41,7 @@ pub(super) struct Foreign {
     pub status: u16,
     /// How long it asks to be left alone.
     pub after: Option<Duration>,
-    /// First words of the body.
+    /// First words of the body, as they are: with secrets of ours, and long.
     pub text: String,
 }
 
@@ -94,7 +94,7 @@ impl Foreign {
         let status = response.status().as_u16();
         let first = response.into_body().frame().await.and_then(Result::ok);
         let words = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
-        Self { status, after, text: shorten(&String::from_utf8_lossy(&words)) }
+        Self { status, after, text: String::from_utf8_lossy(&words).into_owned() }
     }
 }
 

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | gRPC CANCELLED, DEADLINE_EXCEEDED, ABORTED, UNAVAILABLE | later | later |
 //! | OUT_OF_RANGE, DATA_LOSS | later | never; in doubt |
-//! | RESOURCE_EXHAUSTED that speaks of a size | smaller | smaller |
 //! | RESOURCE_EXHAUSTED with RetryInfo | later | later |
+//! | RESOURCE_EXHAUSTED that speaks of a size | smaller | smaller |
 //! | RESOURCE_EXHAUSTED without | never | later |
 //! | UNKNOWN, INTERNAL | never | in doubt |
 //! | UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED | later | later |
@@ -84,7 +84,9 @@ pub(crate) fn of_call(error: CallError, rules: Rules) -> Verdict {
         CallError::Foreign { status, after, text } => return of_foreign(status, after, &text),
         CallError::Status { code, after, text } => (code, after, text),
     };
-    let is_too_large = is_about_size(code, &text);
+    // Who says when to come again does not mean the size.
+    let is_told_when = code == Code::ResourceExhausted && after.is_some();
+    let is_too_large = !is_told_when && is_about_size(code, &text);
     let text = shorten(&format!("{} {text}", name_of(code)));
     if is_too_large {
         return Verdict::TooLarge { text };
@@ -297,6 +299,7 @@ mod tests {
         let text = "RESOURCE_EXHAUSTED slow".to_owned();
         let later = Verdict::Later { reason: Failure::Throttled, after, text };
         assert_eq!(of("slow", after), later);
+        assert_eq!(word(&of(sizes[0], after)), "later");
         assert_eq!(word(&of("slow", None)), "never");
     }
 

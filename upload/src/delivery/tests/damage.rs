@@ -29,6 +29,63 @@ fn damaged_files_are_set_aside_and_counted_and_the_others_arrive() {
 }
 
 #[test]
+fn after_a_damaged_file_there_is_a_rest() {
+    let a = Script::always(Act::Hang);
+    let mut story = Story::of([&a]);
+    left(&story, &a);
+    story.files("a").iter().take(2).for_each(|file| damage(file));
+    story.pace = SLOW;
+    let delivery = story.start();
+    let lost = |counts: &Counts| of(counts, "a").ledger.lost.total();
+    wait_until(&delivery, |counts| lost(counts) == 1);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(lost(&delivery.counts()), 1, "the next is not looked at at once");
+}
+
+/// A story without waits by itself, with windows 1 to 3, of which the disk does not give the first. Gives what is
+/// in its place.
+fn unread(a: &Script) -> (Story, Delivery, PathBuf) {
+    let story = Story { pace: Pace { between: Duration::ZERO, ..SLOW }, ..Story::of([a]) };
+    let delivery = story.start();
+    accept_all(&delivery, 1..=3);
+    wait_until(&delivery, |counts| of(counts, "a").attempts.later.total() == 1);
+    let file = story.files("a").remove(0);
+    std::fs::rename(&file, story.root.path().join("kept")).expect("moved");
+    // Its first page is not there, and reading that is EIO.
+    std::os::unix::fs::symlink("/proc/self/mem", &file).expect("made");
+    (story, delivery, file)
+}
+
+#[test]
+fn a_disk_that_is_away_for_a_while_costs_no_window() {
+    let a = Script::of([later(Failure::Unreachable)]);
+    let (story, delivery, file) = unread(&a);
+    delivery.reload(&story.settings).expect("it can be followed");
+    wait_until(&delivery, |counts| of(counts, "a").attempts.later.count(Failure::Disk) == 1);
+    std::fs::rename(story.root.path().join("kept"), file).expect("moved");
+    delivery.reload(&story.settings).expect("it can be followed");
+    let counts = wait_until_nothing_waits(&delivery);
+    assert_eq!((a.delivered(), of(&counts, "a").ledger.lost.total()), (vec![1, 2, 3], 0));
+}
+
+#[test]
+fn a_file_that_the_disk_never_gives_holds_up_the_others_for_ten_times() {
+    let a = Script::of([later(Failure::Unreachable)]);
+    let (story, delivery, _) = unread(&a);
+    for times in 1..10 {
+        delivery.reload(&story.settings).expect("it can be followed");
+        wait_until(&delivery, |counts| {
+            of(counts, "a").attempts.later.count(Failure::Disk) == times
+        });
+    }
+    assert_eq!(of(&delivery.counts(), "a").ledger.lost.total(), 0);
+    delivery.reload(&story.settings).expect("it can be followed");
+    let counts = wait_until_nothing_waits(&delivery);
+    assert_eq!((a.delivered(), of(&counts, "a").set_aside), (vec![2, 3], 1));
+    assert_eq!(of(&counts, "a").ledger.lost.count(Failure::Damaged), 1);
+}
+
+#[test]
 fn a_file_that_goes_while_we_wait_is_counted() {
     let a = Script::of([later(Failure::Unreachable)]);
     let story = Story { pace: SLOW, ..Story::of([&a]) };

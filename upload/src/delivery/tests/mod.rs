@@ -48,6 +48,8 @@ pub enum Act {
     Say(Answer),
     /// Never answers.
     Hang,
+    /// Blocks its thread until this is free, then delivers.
+    Block(Arc<Mutex<()>>),
     /// Dies of a defect.
     Panic,
 }
@@ -125,6 +127,10 @@ impl Script {
         match self.act(parcel.start_unix_ns()) {
             Act::Say(answer) => answer,
             Act::Hang => std::future::pending().await,
+            Act::Block(gate) => {
+                drop(lock(&gate));
+                Answer::Delivered { bytes: 100 }
+            }
             Act::Panic => panic!("as the script says"),
         }
     }

@@ -32,6 +32,31 @@ fn a_sink_that_has_gone_leaves_its_windows_and_gets_them_when_it_is_back() {
 }
 
 #[test]
+fn a_worker_that_hung_while_its_sink_went_and_came_back_changes_nothing() {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = lock(&gate);
+    let (old, new) = (Script::of([Act::Block(gate.clone())]), Script::always(Act::Hang));
+    let b = Script::default();
+    let story = Story::of([&old, &b]);
+    let delivery = story.start();
+    accept_all(&delivery, [1]);
+    wait_until(&delivery, |_| old.came() == [1]);
+    let settings = |sinks| Settings { sinks, ..story.settings.clone() };
+    delivery.reload(&settings(vec![named("b", &b)])).expect("it can be followed");
+    let both = settings(vec![named("a", &new), named("b", &b)]);
+    delivery.reload(&both).expect("it can be followed");
+    wait_until(&delivery, |_| new.came() == [1]);
+    drop(closed);
+    // All that is left are that of this test and that of its settings.
+    wait_until(&delivery, |_| Arc::strong_count(&old.0) == 2);
+    let counts = delivery.counts();
+    counts.check().expect("the ledger closes");
+    let ledger = of(&counts, "a").ledger.to_string();
+    assert_eq!(ledger, "found 1 + closed 0 = delivered 0 + pending 1 + lost 0");
+    assert_eq!(story.files("a").len(), 1);
+}
+
+#[test]
 fn a_sink_whose_settings_change_goes_on_where_it_was() {
     let (a, other) = (Script::always(later(Failure::Unauthenticated)), Script::default());
     let mut story = Story { pace: SLOW, ..Story::of([&a]) };

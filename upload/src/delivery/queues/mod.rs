@@ -3,6 +3,9 @@
 //! All in memory and under one lock, so that the ledger closes at every moment. The files
 //! are moved by whoever asks, before or after.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,6 +27,16 @@ pub fn on_disk(length: u64) -> u64 {
 /// The name of a sink.
 pub type SinkName = Arc<str>;
 
+/// One life of a sink. One that is taken out of the configuration and put back has another, and what a worker of the
+/// earlier does, that hung in the meantime, changes nothing in its books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Whose.
+    pub sink: SinkName,
+    /// No other life has it.
+    number: u64,
+}
+
 /// What waits for whom.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -32,6 +45,8 @@ pub struct Queues {
     bytes: u64,
     files: BTreeMap<Name, Held>,
     sinks: BTreeMap<SinkName, Queue>,
+    /// How many lives of sinks there were.
+    lives: u64,
     accepted: u64,
     refused: Reasons,
 }
@@ -48,6 +63,8 @@ struct Held {
 /// What waits for one sink.
 #[derive(Debug, Default)]
 struct Queue {
+    /// The number of the life that it is for.
+    life: u64,
     waiting: BTreeSet<Name>,
     /// The one of those that is on its way.
     sending: Option<Name>,
@@ -93,9 +110,26 @@ impl Queues {
         self.sinks.keys().cloned().collect()
     }
 
+    /// Gives a life for a sink that is about to be added.
+    pub fn new_life(&mut self, sink: SinkName) -> Life {
+        self.lives += 1;
+        Life { sink, number: self.lives }
+    }
+
     /// Adds a sink for which nothing waits.
-    pub fn add_sink(&mut self, sink: SinkName) {
-        self.sinks.entry(sink).or_default();
+    pub fn add_sink(&mut self, life: &Life) {
+        let queue = Queue { life: life.number, ..Queue::default() };
+        self.sinks.insert(life.sink.clone(), queue);
+    }
+
+    /// Whether the sink has another life by now.
+    pub fn is_over(&self, life: &Life) -> bool {
+        self.sinks.get(&life.sink).is_some_and(|queue| queue.life != life.number)
+    }
+
+    /// The queue for a life, as long as it is not over.
+    fn of_life(&mut self, life: &Life) -> Option<&mut Queue> {
+        self.sinks.get_mut(&life.sink).filter(|queue| queue.life == life.number)
     }
 
     /// Forgets a sink and what waits for it.
@@ -174,21 +208,21 @@ impl Queues {
     }
 
     /// Gives the oldest parcel that waits for a sink, which is then on its way.
-    pub fn next(&mut self, sink: &str) -> Option<Name> {
-        let queue = self.sinks.get_mut(sink)?;
+    pub fn next(&mut self, life: &Life) -> Option<Name> {
+        let queue = self.of_life(life)?;
         queue.sending = queue.waiting.first().copied();
         queue.sending
     }
 
     /// The parcel on its way to a sink.
-    pub fn sending(&self, sink: &str) -> Option<Name> {
-        self.sinks.get(sink)?.sending
+    pub fn sending(&mut self, life: &Life) -> Option<Name> {
+        self.of_life(life)?.sending
     }
 
     /// Notes that the parcel on its way was not delivered and waits again. `failed`: why,
     /// when the sink was asked.
-    pub fn again(&mut self, sink: &str, failed: Option<(Failure, String)>) {
-        let Some(queue) = self.sinks.get_mut(sink) else { return };
+    pub fn again(&mut self, life: &Life, failed: Option<(Failure, String)>) {
+        let Some(queue) = self.of_life(life) else { return };
         queue.sending = None;
         if let Some((reason, text)) = failed {
             queue.counts.attempts.later.add(reason);
@@ -197,8 +231,8 @@ impl Queues {
     }
 
     /// Notes how the parcel on its way has left.
-    pub fn ended(&mut self, sink: &str, end: End) {
-        let Some(queue) = self.sinks.get_mut(sink) else { return };
+    pub fn ended(&mut self, life: &Life, end: End) {
+        let Some(queue) = self.of_life(life) else { return };
         let Some(name) = queue.sending.take() else { return };
         queue.waiting.remove(&name);
         queue.counts.note(end);
@@ -206,8 +240,8 @@ impl Queues {
     }
 
     /// Notes that a damaged file was moved out of the way.
-    pub fn set_aside(&mut self, sink: &str) {
-        if let Some(queue) = self.sinks.get_mut(sink) {
+    pub fn set_aside(&mut self, life: &Life) {
+        if let Some(queue) = self.of_life(life) {
             queue.counts.set_aside += 1;
         }
     }
@@ -236,8 +270,8 @@ impl Queues {
     }
 
     /// Counts a file whose debug info a sink has dealt with.
-    pub fn dealt_with(&mut self, sink: &str, end: UploadEnd) {
-        if let Some(queue) = self.sinks.get_mut(sink) {
+    pub fn dealt_with(&mut self, life: &Life, end: UploadEnd) {
+        if let Some(queue) = self.of_life(life) {
             queue.counts.uploads.add(end);
         }
     }
@@ -293,150 +327,4 @@ fn hold(files: &mut BTreeMap<Name, Held>, bytes: &mut u64, name: Name, length: u
 fn age(unix_ns: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_nanos(unix_ns))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(start_unix_ns: u64) -> Name {
-        Name { start_unix_ns, number: 0 }
-    }
-
-    /// Queues for sinks `a` and `b` with room for three parcels of one block.
-    fn queues() -> Queues {
-        let mut queues = Queues::new(3 * BLOCK);
-        queues.add_sink("a".into());
-        queues.add_sink("b".into());
-        queues
-    }
-
-    /// Has the spool accept a parcel for all sinks and gives the files that it dropped.
-    fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
-        let dropped = queues.make_room(BLOCK).expect("there is room");
-        let name = queues.free_name(start_unix_ns);
-        let sinks: Vec<_> = queues.sinks().into_iter().map(|sink| (sink, Ok(()))).collect();
-        queues.closed(name, 1, &sinks);
-        queues.counts().check().expect("the ledger closes");
-        dropped.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns)).collect()
-    }
-
-    fn deliver(queues: &mut Queues, sink: &str) -> Option<u64> {
-        let name = queues.next(sink)?;
-        queues.ended(sink, End::Delivered(10));
-        queues.counts().check().expect("the ledger closes");
-        Some(name.start_unix_ns)
-    }
-
-    #[test]
-    fn each_sink_gets_all_parcels_oldest_first() {
-        let mut queues = queues();
-        for start in [3, 1, 2] {
-            assert!(accept(&mut queues, start).is_empty());
-        }
-        for sink in ["a", "b"] {
-            let all: Vec<_> = std::iter::from_fn(|| deliver(&mut queues, sink)).collect();
-            assert_eq!(all, [1, 2, 3]);
-        }
-        let counts = queues.counts();
-        assert_eq!((counts.spool_bytes, counts.accepted, counts.pending()), (0, 3, 0));
-        assert_eq!(counts.sinks["a"].bytes_sent, 30);
-    }
-
-    #[test]
-    fn beyond_the_bound_the_oldest_is_lost_to_those_that_still_wait_for_it() {
-        let mut queues = queues();
-        for start in 1..=3 {
-            accept(&mut queues, start);
-        }
-        deliver(&mut queues, "b");
-        assert_eq!(accept(&mut queues, 4), ["a1"]);
-        assert_eq!(accept(&mut queues, 5), ["a2", "b2"]);
-        let counts = queues.counts();
-        assert_eq!(counts.sinks["a"].ledger.lost.count(Failure::SpoolFull), 2);
-        assert_eq!(counts.sinks["b"].ledger.lost.count(Failure::SpoolFull), 1);
-        assert_eq!(counts.spool_bytes, counts.spool_bytes_max);
-    }
-
-    #[test]
-    fn a_quick_sink_does_not_make_room_for_a_slow_one() {
-        let mut queues = queues();
-        for start in 1..=3 {
-            accept(&mut queues, start);
-            deliver(&mut queues, "b");
-        }
-        assert_eq!(queues.counts().spool_bytes, 3 * BLOCK);
-        assert_eq!(accept(&mut queues, 4), ["a1"]);
-    }
-
-    #[test]
-    fn what_is_on_its_way_is_not_dropped() {
-        let mut queues = queues();
-        for start in 1..=3 {
-            accept(&mut queues, start);
-        }
-        assert_eq!(queues.next("a"), Some(name(1)));
-        assert_eq!(accept(&mut queues, 4), ["a2", "b2"]);
-        queues.again("a", Some((Failure::Timeout, "slow".into())));
-        assert_eq!(accept(&mut queues, 5), ["a1", "b1"]);
-        let counts = queues.counts();
-        assert_eq!(counts.sinks["a"].attempts.later.count(Failure::Timeout), 1);
-        assert_eq!(counts.sinks["a"].last_error.as_deref(), Some("slow"));
-    }
-
-    #[test]
-    fn a_parcel_for_which_no_room_can_be_made_drops_nothing() {
-        let mut queues = queues();
-        for start in 1..=3 {
-            accept(&mut queues, start);
-        }
-        queues.next("a");
-        assert_eq!(queues.make_room(3 * BLOCK), None);
-        assert_eq!(queues.counts().pending(), 6);
-    }
-
-    #[test]
-    fn windows_of_one_moment_have_names_of_their_own() {
-        let mut queues = queues();
-        accept(&mut queues, 7);
-        accept(&mut queues, 7);
-        assert_eq!(queues.free_name(7).number, 2);
-        assert_eq!(queues.counts().pending(), 4);
-    }
-
-    #[test]
-    fn a_sink_that_goes_lets_go_of_its_parcels() {
-        let mut queues = queues();
-        accept(&mut queues, 1);
-        deliver(&mut queues, "b");
-        queues.next("a");
-        queues.remove_sink("a");
-        assert_eq!(queues.counts().spool_bytes, 0);
-        queues.ended("a", End::Delivered(1)); // too late to count
-        queues.counts().check().expect("the ledger closes");
-    }
-
-    #[test]
-    fn what_an_earlier_life_left_counts_once_for_each_sink() {
-        let mut queues = queues();
-        queues.found("a", vec![(name(1), 5_000), (name(2), 1)]);
-        queues.found("b", vec![(name(2), 1)]);
-        let counts = queues.counts();
-        counts.check().expect("the ledger closes");
-        assert_eq!((counts.spool_bytes, counts.pending()), (3 * BLOCK, 3));
-        assert_eq!(counts.sinks["a"].spool_bytes, 3 * BLOCK);
-        assert_eq!(accept(&mut queues, 3), ["a1"]);
-    }
-
-    #[test]
-    fn a_window_that_one_sink_lost_is_refused_and_the_others_have_it() {
-        let mut queues = queues();
-        let sinks = [("a".into(), Err(Failure::DiskFull)), ("b".into(), Ok(()))];
-        queues.closed(name(1), 1, &sinks);
-        let counts = queues.counts();
-        counts.check().expect("the ledger closes");
-        assert_eq!(counts.refused.count(Failure::DiskFull), 1);
-        assert_eq!(counts.sinks["a"].ledger.lost.total(), 1);
-        assert_eq!(counts.sinks["b"].ledger.pending, 1);
-    }
 }
