@@ -74,6 +74,17 @@ fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
     assert!(reads.sum::<u64>() >= 80, "system calls have no kernel frames: {stacks:#?}");
 }
 
+/// Checks what an agent has of a program on a CPU that was away for a second.
+fn check_cpu_that_comes_back(guest: &Guest) {
+    let log = guest.text("agent");
+    assert!(log.contains("CPUs have come online: sampling begins anew cpus=[1]"), "{log}");
+    guest.text("agent_export");
+    let stacks = guest.folded("folded_agent");
+    let is_its = |stack: &[String]| stack[0] == "chain" && stack.last().unwrap() == "spin";
+    let its = stacks.iter().filter(|(stack, _)| is_its(stack)).map(|(_, count)| count);
+    assert!(its.sum::<u64>() >= 100, "{stacks:#?}");
+}
+
 /// Checks the recording with every filter, of a command from its first instruction on.
 fn check_filters(guest: &Guest) {
     guest.text("record_with_filters");
@@ -93,6 +104,7 @@ fn linux_5_10_walks_by_tail_calls_and_says_when_512_frames_are_not_enough() {
     check_doctor(&guest, 512);
     check_stacks(&guest, is_cut_after_512);
     check_filters(&guest);
+    check_cpu_that_comes_back(&guest);
     // Memory is charged to RLIMIT_MEMLOCK here, which everytick may not raise: that matters only when it is low.
     guest.text("limited");
     let (text, status) = guest.answer("too_limited");
@@ -106,5 +118,6 @@ fn linux_6_1_walks_900_frames() {
     check_doctor(&guest, 1024);
     check_stacks(&guest, |stack| is_recursion(stack, 900));
     check_filters(&guest);
+    check_cpu_that_comes_back(&guest);
     guest.text("too_limited"); // memory is charged to the cgroup
 }

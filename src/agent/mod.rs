@@ -8,6 +8,7 @@
 mod debug_files;
 mod pace;
 mod publisher;
+mod sampling;
 mod signals;
 mod status;
 
@@ -15,20 +16,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use profile::Labels;
+use profile::{Cpu, Labels};
 use upload::delivery::{self, Delivery};
 use upload::pages::{Pages, PagesError};
 use upload::{DebugInfo, StartError};
 
 use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
 use crate::kernel::{self, LoadError, online_cpus};
-use crate::session::{ClosedWindow, Scan, Session};
-use crate::tables::{Cache, CacheError};
+use crate::session::ClosedWindow;
+use crate::tables::CacheError;
 use debug_files::DebugFiles;
 use pace::Pacer;
 use publisher::{Job, Publisher};
+use sampling::{How, Sampling};
 use signals::{Signal, Signals};
 use status::Status;
 
@@ -46,7 +49,7 @@ pub struct Settings {
     pub frequency: u32,
     /// Length of a window.
     pub window: Duration,
-    /// What it may cost. Of these, memory is divided at the start.
+    /// What it may cost. Memory is divided at the start.
     pub limits: budget::Limits,
     /// Labels that all series have.
     pub labels: Arc<Labels>,
@@ -112,7 +115,10 @@ pub fn run(
             }
             None => {
                 next = (next + agent.settings.window).max(Instant::now());
-                agent.end_window();
+                if let Err(error) = agent.end_window() {
+                    agent.stop();
+                    return Err(error);
+                }
             }
         }
     }
@@ -122,7 +128,7 @@ pub fn run(
 
 struct Agent {
     settings: Settings,
-    session: Session,
+    sampling: Sampling,
     delivery: Arc<Delivery>,
     publisher: Publisher,
     pages: Option<Pages>,
@@ -134,6 +140,8 @@ struct Agent {
     verdict: Verdict,
     begun: Instant,
     map_bytes: u64,
+    /// Names of windows before the last can wait no longer.
+    hurry: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -141,7 +149,6 @@ impl Agent {
         let cpus = online_cpus()?.len() as u32;
         let memory = settings.limits.memory;
         let shares = Shares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
-        let cache = settings.cache.as_deref().map(Cache::open).transpose()?;
         let files = Arc::new(DebugFiles::default());
         let debug_info: Arc<dyn DebugInfo> = files.clone();
         let delivery = Arc::new(Delivery::start(&settings.delivery, Some(debug_info))?);
@@ -153,13 +160,12 @@ impl Agent {
         if let Some(pages) = &pages {
             tracing::info!(address = %pages.address(), "serving health and metrics");
         }
-        let sampler = kernel::Settings {
-            frequency: settings.frequency,
-            ring_bytes: shares.ring,
-            side_band_bytes: shares.side_band,
-            ..settings.sampler.clone()
-        };
-        let session = Session::start(program, sampler, Scan::All, shares.session, cache, None)?;
+        let sampling = Sampling::start(How {
+            program: program.into(),
+            sampler: kernel::Settings { frequency: settings.frequency, ..settings.sampler.clone() },
+            memory,
+            cache: settings.cache.clone(),
+        })?;
         let publisher = Publisher::spawn(
             program,
             shares.names,
@@ -182,7 +188,7 @@ impl Agent {
         );
         Ok(Self {
             settings,
-            session,
+            sampling,
             delivery,
             publisher,
             pages,
@@ -193,29 +199,31 @@ impl Agent {
             verdict,
             begun,
             map_bytes,
+            hurry: Arc::default(),
         })
     }
 
     /// Judges the window that is filled, ends it, and gives it away.
-    fn end_window(&mut self) {
+    ///
+    /// # Errors
+    /// [`AgentError`] when CPUs have come online and sampling cannot be begun anew.
+    fn end_window(&mut self) -> Result<(), AgentError> {
         if self.publisher.is_busy() {
-            return tracing::warn!(
-                "the window goes on: the one before waits to be named or written"
-            );
+            tracing::warn!("the window goes on: the one before waits to be named or written");
+            return Ok(());
         }
         let wall = self.begun.elapsed();
-        let sampler = self.session.lost_and_cost().map(|(_, cost)| cost.total).unwrap_or_default();
-        let spent = self.meter.measure(sampler, self.map_bytes);
+        let spent = self.meter.measure(self.sampling.cost(), self.map_bytes);
         let verdict = self.ladder.judge(&spent, wall);
         if verdict.has_changed {
             tell(&verdict, &self.settings.limits);
         }
+        let without_clock = self.sampling.without_clock();
+        if !without_clock.is_empty() {
+            return self.begin_anew(&without_clock, verdict);
+        }
         let next = self.pacer.next(verdict.step, wall.as_nanos() as u64);
-        let closed = match next {
-            Some(pace) => self.session.cut_to(pace),
-            None => self.session.cut(),
-        };
-        match closed {
+        match self.sampling.cut(next) {
             Ok(closed) => {
                 if next.is_some() {
                     self.pacer.taken(verdict.step);
@@ -226,6 +234,24 @@ impl Agent {
                 tracing::error!("the window goes on, because it could not be cut: {error}")
             }
         }
+        Ok(())
+    }
+
+    /// Ends the window and goes on with all CPUs: at the full pace, until the next window is judged.
+    fn begin_anew(&mut self, without_clock: &[Cpu], verdict: Verdict) -> Result<(), AgentError> {
+        let cpus: Vec<u32> = without_clock.iter().map(|cpu| cpu.0).collect();
+        tracing::warn!(?cpus, "CPUs have come online: sampling begins anew");
+        let (last, begun) = self.sampling.begin_anew();
+        let full = Verdict { step: self.ladder.full(), ..verdict };
+        match last {
+            Ok(closed) => self.publish(closed, full),
+            Err(error) => tracing::error!("a window is lost: {error}"),
+        }
+        self.pacer = Pacer::new(full.step);
+        self.ladder.resize(online_cpus()?.len() as u32);
+        begun?;
+        self.status.started(full.step);
+        Ok(())
     }
 
     fn publish(&mut self, closed: ClosedWindow, verdict: Verdict) {
@@ -235,7 +261,8 @@ impl Agent {
         // What was measured belongs to the window that has ended, the step to the next.
         let of_window = Verdict { step: before.step, ..verdict };
         self.status.closed(&closed, &of_window, verdict.step);
-        if !self.publisher.give(job(closed, of_window, &self.settings)) {
+        let job = Job { hurry: self.hurry.clone(), ..job(closed, of_window, &self.settings) };
+        if !self.publisher.give(job) {
             self.status.lost_dead();
         }
     }
@@ -244,6 +271,7 @@ impl Agent {
     fn change(&mut self, new: Settings) -> Result<(), StartError> {
         self.delivery.reload(&new.delivery)?;
         self.ladder.change(new.limits, new.frequency);
+        self.sampling.change(new.frequency);
         self.status.changed(new.limits, new.window);
         self.settings = new;
         Ok(())
@@ -253,12 +281,13 @@ impl Agent {
     fn stop(self) {
         let deadline = Instant::now() + STOP_MAX - LAST_DELIVERY;
         tracing::info!("stopping");
-        let Self { session, publisher, delivery, status, pages, verdict, settings, .. } = self;
+        self.hurry.store(true, Ordering::Relaxed);
+        let Self { mut sampling, publisher, delivery, status, pages, verdict, settings, .. } = self;
         status.stopping();
-        let last = match session.finish() {
-            Ok(recording) => {
-                status.closed(&recording.last, &verdict, verdict.step);
-                Some(Job { naming: LAST_NAMING, ..job(recording.last, verdict, &settings) })
+        let last = match sampling.finish() {
+            Ok(closed) => {
+                status.closed(&closed, &verdict, verdict.step);
+                Some(Job { naming: LAST_NAMING, ..job(closed, verdict, &settings) })
             }
             Err(error) => {
                 tracing::error!("the last window is lost: {error}");
@@ -289,6 +318,7 @@ fn job(closed: ClosedWindow, verdict: Verdict, settings: &Settings) -> Job {
         series_max: settings.series_max,
         labels: Arc::clone(&settings.labels),
         naming: settings.window,
+        hurry: Arc::default(),
     }
 }
 

@@ -39,8 +39,9 @@ pub(super) struct Job {
     pub series_max: usize,
     /// Labels that all series have.
     pub labels: Arc<Labels>,
-    /// How long its names may take.
+    /// How long its names may take, and what may end that before.
     pub naming: Duration,
+    pub hurry: Arc<AtomicBool>,
 }
 
 /// The thread that publishes windows.
@@ -149,13 +150,13 @@ pub(super) struct Published {
 }
 
 fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published) {
-    let Job { closed, verdict, pace, series_max, labels, naming } = job;
+    let Job { closed, verdict, pace, series_max, labels, naming, hurry } = job;
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
         return (Fate::Lost(DEFECT), Published::default());
     }
-    namer.finish_within(naming);
+    namer.finish_within(naming, hurry);
     let (mut profile, _) = naming::name(&window, ledger, period, &executables, namer);
     drop((window, executables));
     if profile.samples.is_empty() {

@@ -65,6 +65,7 @@ impl Status {
     pub fn started(&self, step: Step) {
         let mut kept = self.kept();
         kept.sampling = Some(Instant::now());
+        kept.snapshot.starts += 1;
         set_step(&mut kept.snapshot.budget, step);
     }
 

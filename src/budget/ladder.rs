@@ -118,6 +118,16 @@ impl Ladder {
         self.steps[self.at]
     }
 
+    /// The full pace.
+    pub fn full(&self) -> Step {
+        self.steps[0]
+    }
+
+    /// Goes by another number of CPUs of the machine from now on.
+    pub fn resize(&mut self, cpus: u32) {
+        self.cpus = cpus;
+    }
+
     /// Goes by other limits and another full pace from now on, at a step of about the same frequency.
     pub fn change(&mut self, limits: Limits, frequency: u32) {
         let now = self.step();

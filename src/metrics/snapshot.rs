@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub started_unix_ns: u64,
     /// What health and readiness go by.
     pub state: State,
+    /// Times that sampling has begun.
+    pub starts: u64,
     /// Ledgers of all windows.
     pub totals: Totals,
     /// What the session has come to: processes, tables, the sampler's own time.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,8 @@ pub struct Namer {
     /// Executables that the worker failed on, and in which window.
     failed: HashMap<ExecutableId, (Failure, u64)>,
     window: u64,
-    /// When the worker is asked no more for this window.
-    until: Option<Instant>,
+    /// When the worker is asked no more for this window, and what may end that before.
+    until: Option<(Instant, Arc<AtomicBool>)>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -96,9 +97,17 @@ impl Namer {
         self.symbolizer.usage()
     }
 
-    /// Gives the next window so long; the executables that it has not come to by then have only the names that are known.
-    pub fn finish_within(&mut self, time: Duration) {
-        self.until = Some(Instant::now() + time);
+    /// Gives the next window so long, or until there is a `hurry`; the executables that it has not come to by then have only the
+    /// names that are known.
+    pub fn finish_within(&mut self, time: Duration, hurry: Arc<AtomicBool>) {
+        self.until = Some((Instant::now() + time, hurry));
+    }
+
+    fn is_late(&self) -> bool {
+        let over = |(until, hurry): &(Instant, Arc<AtomicBool>)| {
+            *until <= Instant::now() || hurry.load(Ordering::Relaxed)
+        };
+        self.until.as_ref().is_some_and(over)
     }
 
     /// Learns the names of addresses, those that are not known yet.
@@ -121,7 +130,7 @@ impl Namer {
         {
             return Err(failure.clone());
         }
-        if self.until.is_some_and(|until| until <= Instant::now()) {
+        if self.is_late() {
             return Err(Failure::NoTime);
         }
         self.met.entry(id).or_insert_with(|| Arc::downgrade(executable));
@@ -342,7 +351,7 @@ mod tests {
         let mut namer = namer(1 << 20);
         let executable = Arc::new(Executable::unknown());
         namer.remember(ONE, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
-        namer.finish_within(Duration::ZERO);
+        namer.finish_within(Duration::from_secs(60), Arc::new(true.into()));
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Err(Failure::NoTime));
         assert_eq!(called(&mut namer, ONE, 0x110), "function");

@@ -31,6 +31,7 @@ const SECOND: u64 = 1_000_000_000;
 fn snapshot() -> Snapshot {
     Snapshot {
         started_unix_ns: 1_700_000_000 * SECOND,
+        starts: 3,
         state: State {
             period: Duration::from_secs(10),
             since_sampling: Some(Duration::from_secs(100)),

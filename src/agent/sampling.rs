@@ -1,0 +1,142 @@
+//! The session that samples. It is begun anew when CPUs have come online: each has a clock and a ring of its own, which the
+//! kernel takes down with it and does not put back.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use profile::Cpu;
+
+use super::AgentError;
+use crate::budget::Shares;
+use crate::kernel::{self, Pace, online_cpus};
+use crate::session::{ClosedWindow, Scan, Session};
+use crate::tables::Cache;
+
+/// Shortest time from one beginning to the next: where a clock cannot be had, this is not tried all the time.
+const ANEW_EVERY: Duration = Duration::from_secs(300);
+/// A clock that ran in a window of so many periods has ticked.
+const PERIODS: u64 = 3;
+
+/// How sessions are begun.
+#[derive(Clone, Debug)]
+pub(super) struct How {
+    /// Everytick itself, which is also its own workers.
+    pub program: Box<str>,
+    /// What is sampled. How much memory its rings take, the budget says.
+    pub sampler: kernel::Settings,
+    /// The budget of memory, in bytes.
+    pub memory: u64,
+    /// Where tables of earlier runs are.
+    pub cache: Option<PathBuf>,
+}
+
+/// The session, and those before it.
+pub(super) struct Sampling {
+    how: How,
+    /// None: no other could be begun.
+    session: Option<Session>,
+    /// CPUs whose clock ran in the last window that can tell.
+    clocks: BTreeSet<Cpu>,
+    /// What the samplers before have cost.
+    past: Duration,
+    /// When a session was last begun anew.
+    anew: Option<Instant>,
+}
+
+impl Sampling {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the kernel refuses, or the budget is too small.
+    pub fn start(how: How) -> Result<Self, AgentError> {
+        let session = Some(how.session()?);
+        let clocks = online_cpus()?.into_iter().collect();
+        Ok(Self { how, session, clocks, past: Duration::ZERO, anew: None })
+    }
+
+    /// Learns of another full pace: that at which a session begins.
+    pub fn change(&mut self, frequency: u32) {
+        self.how.sampler.frequency = frequency;
+    }
+
+    /// What all samplers have cost so far.
+    pub fn cost(&self) -> Duration {
+        let now = self.session.as_ref().and_then(|session| session.lost_and_cost().ok());
+        self.past + now.map(|(_, cost)| cost.total).unwrap_or_default()
+    }
+
+    /// Ends the window that is filled and begins the next, at another `pace` if there is one.
+    ///
+    /// # Errors
+    /// As [`Session::cut`] and [`Session::cut_to`].
+    pub fn cut(&mut self, pace: Option<Pace>) -> io::Result<ClosedWindow> {
+        let session = self.session.as_mut().ok_or_else(ended)?;
+        let closed = match pace {
+            Some(pace) => session.cut_to(pace),
+            None => session.cut(),
+        }?;
+        self.learn(&closed);
+        Ok(closed)
+    }
+
+    /// Learns which clocks run, from a window that was sampled for long enough.
+    fn learn(&mut self, closed: &ClosedWindow) {
+        let period = &closed.period;
+        if period.sample_ns > 0 && period.duration_ns >= PERIODS * period.sample_ns {
+            let ran = closed.ledger.cpus.iter().filter(|clock| clock.due > 0);
+            self.clocks = ran.map(|clock| clock.cpu).collect();
+        }
+    }
+
+    /// CPUs that are online and have no clock, if it is time to do something about that.
+    pub fn without_clock(&self) -> Vec<Cpu> {
+        if self.anew.is_some_and(|anew| anew.elapsed() < ANEW_EVERY) {
+            return Vec::new();
+        }
+        let online = online_cpus().unwrap_or_default();
+        online.into_iter().filter(|cpu| !self.clocks.contains(cpu)).collect()
+    }
+
+    /// Ends the session and begins another, at the full pace. Gives the last window of the one that has ended.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; nothing is sampled any more then.
+    pub fn begin_anew(&mut self) -> (io::Result<ClosedWindow>, Result<(), AgentError>) {
+        self.past = self.cost();
+        let last = self.finish();
+        self.anew = Some(Instant::now());
+        let begun = self.how.session().map(|session| self.session = Some(session));
+        self.clocks = online_cpus().unwrap_or_default().into_iter().collect();
+        (last, begun)
+    }
+
+    /// Ends the session; gives its last window.
+    ///
+    /// # Errors
+    /// As [`Session::finish`].
+    pub fn finish(&mut self) -> io::Result<ClosedWindow> {
+        let session = self.session.take().ok_or_else(ended)?;
+        Ok(session.finish()?.last)
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("nothing is sampled any more")
+}
+
+impl How {
+    fn session(&self) -> Result<Session, AgentError> {
+        let cpus = online_cpus()?.len() as u32;
+        let too_small = AgentError::Memory(self.memory >> 20);
+        let shares = Shares::of(self.memory, cpus).ok_or(too_small)?;
+        let cache = self.cache.as_deref().map(Cache::open).transpose()?;
+        let sampler = kernel::Settings {
+            ring_bytes: shares.ring,
+            side_band_bytes: shares.side_band,
+            ..self.sampler.clone()
+        };
+        Ok(Session::start(&self.program, sampler, Scan::All, shares.session, cache, None)?)
+    }
+}
