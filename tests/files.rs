@@ -105,7 +105,8 @@ fn a_copy_that_is_overwritten_has_the_names_of_what_is_in_it_now() {
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     let named = recorded.samples_through(&["copy", "late_work"]);
     assert!(named > 50, "{named}: {:#?}", recorded.folded());
-    assert_eq!(recorded.samples_through(&["copy", "spin"]), 0);
+    let before = recorded.samples_through(&["copy", "spin"]); // a tick or two of its first moment
+    assert!(before < 5, "{before}: {:#?}", recorded.folded());
 }
 
 #[test]

@@ -241,15 +241,18 @@ impl Agent {
     fn begin_anew(&mut self, without_clock: &[Cpu], verdict: Verdict) -> Result<(), AgentError> {
         let cpus: Vec<u32> = without_clock.iter().map(|cpu| cpu.0).collect();
         tracing::warn!(?cpus, "CPUs have come online: sampling begins anew");
-        let (last, begun) = self.sampling.begin_anew();
         let full = Verdict { step: self.ladder.full(), ..verdict };
-        match last {
+        match self.sampling.finish() {
             Ok(closed) => self.publish(closed, full),
-            Err(error) => tracing::error!("a window is lost: {error}"),
+            Err(error) => {
+                tracing::error!("a window is lost: {error}");
+                self.status.lost_uncut();
+            }
         }
-        self.pacer = Pacer::new(full.step);
+        self.sampling.begin_anew()?;
         self.ladder.resize(online_cpus()?.len() as u32);
-        begun?;
+        (self.pacer, self.verdict) = (Pacer::new(full.step), full);
+        self.begun = Instant::now();
         self.status.started(full.step);
         Ok(())
     }
@@ -261,8 +264,9 @@ impl Agent {
         // What was measured belongs to the window that has ended, the step to the next.
         let of_window = Verdict { step: before.step, ..verdict };
         self.status.closed(&closed, &of_window, verdict.step);
-        let job = Job { hurry: self.hurry.clone(), ..job(closed, of_window, &self.settings) };
-        if !self.publisher.give(job) {
+        let session = self.sampling.number();
+        let job = job(closed, of_window, session, &self.settings);
+        if !self.publisher.give(Job { hurry: self.hurry.clone(), ..job }) {
             self.status.lost_dead();
         }
     }
@@ -287,7 +291,9 @@ impl Agent {
         let last = match sampling.finish() {
             Ok(closed) => {
                 status.closed(&closed, &verdict, verdict.step);
-                Some(Job { naming: LAST_NAMING, ..job(closed, verdict, &settings) })
+                let last = job(closed, verdict, sampling.number(), &settings);
+                let left = deadline.saturating_duration_since(Instant::now());
+                Some(Job { naming: LAST_NAMING.min(left / 2), ..last })
             }
             Err(error) => {
                 tracing::error!("the last window is lost: {error}");
@@ -310,8 +316,9 @@ impl Agent {
 }
 
 /// What there is to publish of a window. `verdict`: with the step that it was sampled at.
-fn job(closed: ClosedWindow, verdict: Verdict, settings: &Settings) -> Job {
+fn job(closed: ClosedWindow, verdict: Verdict, session: u64, settings: &Settings) -> Job {
     Job {
+        session,
         pace: words_of_pace(&closed, verdict.step),
         closed,
         verdict,

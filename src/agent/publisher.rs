@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use profile::labels::NODE;
 use profile::pprof::{Detail, to_message};
 use profile::{Labels, Merged, Profile};
+use symbolizer::Limit;
 use upload::Parcel;
 use upload::delivery::Delivery;
 
@@ -30,6 +31,8 @@ const TURN: Duration = Duration::from_millis(5);
 
 /// A window to be published.
 pub(super) struct Job {
+    /// The number of its session: in another one, ids stand for other executables.
+    pub session: u64,
     pub closed: ClosedWindow,
     /// What the budget says of it.
     pub verdict: Verdict,
@@ -39,8 +42,9 @@ pub(super) struct Job {
     pub series_max: usize,
     /// Labels that all series have.
     pub labels: Arc<Labels>,
-    /// How long its names may take, and what may end that before.
+    /// How long its names may take.
     pub naming: Duration,
+    /// Ends that before.
     pub hurry: Arc<AtomicBool>,
 }
 
@@ -120,9 +124,12 @@ fn work(
     files: &DebugFiles,
     status: &Status,
 ) {
-    let mut namer = new_namer();
+    let (mut namer, mut session) = (new_namer(), 0);
     for job in queue {
         is_waiting.store(false, Ordering::Release);
+        if std::mem::replace(&mut session, job.session) != job.session {
+            namer = new_namer();
+        }
         let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
         files.learn(&job.closed.executables);
         let done = catch_unwind(AssertUnwindSafe(|| publish(job, &mut namer, delivery)));
@@ -150,13 +157,13 @@ pub(super) struct Published {
 }
 
 fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published) {
-    let Job { closed, verdict, pace, series_max, labels, naming, hurry } = job;
+    let Job { closed, verdict, pace, series_max, labels, naming, hurry, .. } = job;
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
         return (Fate::Lost(DEFECT), Published::default());
     }
-    namer.finish_within(naming, hurry);
+    namer.bound(Limit { until: Instant::now() + naming, hurry });
     let (mut profile, _) = naming::name(&window, ledger, period, &executables, namer);
     drop((window, executables));
     if profile.samples.is_empty() {

@@ -37,6 +37,7 @@ pub(super) struct Sampling {
     how: How,
     /// None: no other could be begun.
     session: Option<Session>,
+    number: u64,
     /// CPUs whose clock ran in the last window that can tell.
     clocks: BTreeSet<Cpu>,
     /// What the samplers before have cost.
@@ -53,7 +54,7 @@ impl Sampling {
     pub fn start(how: How) -> Result<Self, AgentError> {
         let session = Some(how.session()?);
         let clocks = online_cpus()?.into_iter().collect();
-        Ok(Self { how, session, clocks, past: Duration::ZERO, anew: None })
+        Ok(Self { how, session, number: 0, clocks, past: Duration::ZERO, anew: None })
     }
 
     /// Learns of another full pace: that at which a session begins.
@@ -99,26 +100,31 @@ impl Sampling {
         online.into_iter().filter(|cpu| !self.clocks.contains(cpu)).collect()
     }
 
-    /// Ends the session and begins another, at the full pace. Gives the last window of the one that has ended.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; nothing is sampled any more then.
-    pub fn begin_anew(&mut self) -> (io::Result<ClosedWindow>, Result<(), AgentError>) {
-        self.past = self.cost();
-        let last = self.finish();
-        self.anew = Some(Instant::now());
-        let begun = self.how.session().map(|session| self.session = Some(session));
-        self.clocks = online_cpus().unwrap_or_default().into_iter().collect();
-        (last, begun)
-    }
-
     /// Ends the session; gives its last window.
     ///
     /// # Errors
     /// As [`Session::finish`].
     pub fn finish(&mut self) -> io::Result<ClosedWindow> {
+        self.past = self.cost();
         let session = self.session.take().ok_or_else(ended)?;
         Ok(session.finish()?.last)
+    }
+
+    /// Begins another session, at the full pace.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; nothing is sampled any more then.
+    pub fn begin_anew(&mut self) -> Result<(), AgentError> {
+        self.anew = Some(Instant::now());
+        self.number += 1;
+        self.session = Some(self.how.session()?);
+        self.clocks = online_cpus()?.into_iter().collect();
+        Ok(())
+    }
+
+    /// The number of the session. Ids of executables mean something within one.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) enum Fate {
 /// Reasons for which windows are lost before delivery sees them.
 pub(super) const DEAD: &str = "publisher died";
 const LATE: &str = "not named before the end";
+const UNCUT: &str = "counters could not be read";
 pub(super) const DEFECT: &str = "ledger does not close";
 
 /// The agent's own figures.
@@ -49,7 +50,7 @@ impl Status {
     pub fn new(delivery: Arc<Delivery>, limits: Limits, period: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
-        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0), (LATE, 0)]);
+        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0), (LATE, 0), (UNCUT, 0)]);
         let (started, sampling, window) = (Instant::now(), None, None);
         let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
         let this = Self { kept: Mutex::new(kept), delivery };
@@ -108,6 +109,13 @@ impl Status {
     /// Learns that a window found no publisher.
     pub fn lost_dead(&self) {
         *self.kept().snapshot.windows.lost.entry(DEAD).or_default() += 1;
+    }
+
+    /// Learns that a window ended without what the sampler knows of it.
+    pub fn lost_uncut(&self) {
+        let windows = &mut self.kept().snapshot.windows;
+        windows.closed += 1;
+        *windows.lost.entry(UNCUT).or_default() += 1;
     }
 
     /// Learns that what is on its way to be published never will be.

@@ -293,7 +293,7 @@ static STORE: [Key; 4] = [
         "store.max_age",
         Kind::Duration { from: SECOND, to: Duration::from_secs(3660 * DAY.as_secs()) },
         Unset::Is("7d"),
-        "windows that are older go",
+        "windows that are older go, ten with each new one",
     ),
 ];
 

@@ -77,7 +77,7 @@ pub struct Store {
     pub directory: PathBuf,
     /// Bytes at most.
     pub max_bytes: u64,
-    /// Windows that are older go.
+    /// Windows that are older go, ten with each new one.
     #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
 }

@@ -329,7 +329,7 @@ static FILE: [Key; 3] = [
         "max_age",
         Kind::Duration { from: Duration::from_secs(1), to: Duration::from_secs(3660 * 86_400) },
         Unset::Is("7d"),
-        "windows that are older go",
+        "windows that are older go, ten with each new one",
     )
     .in_seconds("max_age_seconds"),
 ];

@@ -139,12 +139,9 @@ pub const TABLE: &[Metric] = &[
         out.one(s.state.readiness().is_ok());
     }),
     // Capture.
-    counter(
-        "everytick_sampling_starts_total",
-        "Times that sampling has begun: at the start, and anew when CPUs have come online.",
-        &[],
-        |s, out| out.one(s.starts),
-    ),
+    counter("everytick_sampling_starts_total", "Times that sampling has begun.", &[], |s, out| {
+        out.one(s.starts);
+    }),
     counter(
         "everytick_ticks_due_total",
         "Ticks that the sampling clocks of all CPUs owed. due = ticks of all outcomes + missed.",

@@ -6,12 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, FileAddr};
-use symbolizer::{Failure, Name, Symbol, Symbolizer, Usage};
+use symbolizer::{Failure, Limit, Name, Symbol, Symbolizer, Usage};
 
 use crate::processes::{Executable, Origin};
 
@@ -38,8 +36,6 @@ pub struct Namer {
     /// Executables that the worker failed on, and in which window.
     failed: HashMap<ExecutableId, (Failure, u64)>,
     window: u64,
-    /// When the worker is asked no more for this window, and what may end that before.
-    until: Option<(Instant, Arc<AtomicBool>)>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -86,7 +82,6 @@ impl Namer {
             met: HashMap::new(),
             failed: HashMap::new(),
             window: 0,
-            until: None,
             bytes: 0,
             bytes_max: limits.known,
         }
@@ -97,17 +92,9 @@ impl Namer {
         self.symbolizer.usage()
     }
 
-    /// Gives the next window so long, or until there is a `hurry`; the executables that it has not come to by then have only the
-    /// names that are known.
-    pub fn finish_within(&mut self, time: Duration, hurry: Arc<AtomicBool>) {
-        self.until = Some((Instant::now() + time, hurry));
-    }
-
-    fn is_late(&self) -> bool {
-        let over = |(until, hurry): &(Instant, Arc<AtomicBool>)| {
-            *until <= Instant::now() || hurry.load(Ordering::Relaxed)
-        };
-        self.until.as_ref().is_some_and(over)
+    /// Bounds the next window: the executables that it has not come to by then have only the names that are known.
+    pub fn bound(&mut self, limit: Limit) {
+        self.symbolizer.bound(Some(limit));
     }
 
     /// Learns the names of addresses, those that are not known yet.
@@ -130,9 +117,6 @@ impl Namer {
         {
             return Err(failure.clone());
         }
-        if self.is_late() {
-            return Err(Failure::NoTime);
-        }
         self.met.entry(id).or_insert_with(|| Arc::downgrade(executable));
         match self.ask(id, executable, &unknown) {
             Ok(symbols) => {
@@ -143,7 +127,7 @@ impl Namer {
                 Ok(())
             }
             Err(failure) => {
-                if self.failed.len() < FAILED_MAX {
+                if failure != Failure::NoTime && self.failed.len() < FAILED_MAX {
                     self.failed.insert(id, (failure.clone(), self.window));
                 }
                 Err(failure)
@@ -167,7 +151,7 @@ impl Namer {
     /// too much memory.
     pub fn end_window(&mut self) {
         self.window += 1;
-        self.until = None;
+        self.symbolizer.bound(None);
         self.forget_gone();
         let mut oldest = self.window.saturating_sub(UNUSED_WINDOWS);
         if self.window.is_multiple_of(LOOK_WINDOWS) {
@@ -256,6 +240,8 @@ impl Namer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     const ONE: ExecutableId = ExecutableId(7);
@@ -349,14 +335,18 @@ mod tests {
     #[test]
     fn a_window_whose_time_is_over_has_the_names_that_are_known_and_the_next_asks_again() {
         let mut namer = namer(1 << 20);
-        let executable = Arc::new(Executable::unknown());
+        let mut kernel = Executable::unknown();
+        kernel.origin = Origin::Kernel;
+        let executable = Arc::new(kernel);
         namer.remember(ONE, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
-        namer.finish_within(Duration::from_secs(60), Arc::new(true.into()));
+        let until = Instant::now() + Duration::from_secs(60);
+        namer.bound(Limit { until, hurry: Arc::new(true.into()) });
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
         assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Err(Failure::NoTime));
         assert_eq!(called(&mut namer, ONE, 0x110), "function");
         namer.end_window();
-        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Ok(()));
+        let asked = namer.learn(ONE, &executable, &[FileAddr(0x300)]);
+        assert!(matches!(asked, Err(Failure::NotStarted(_))), "{asked:?}");
     }
 
     #[test]

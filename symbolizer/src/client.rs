@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use profile::{BuildId, FileAddr};
@@ -18,6 +20,25 @@ const TIME_MAX: Duration = Duration::from_secs(20);
 /// How long one that was killed is waited for, and how often it is looked for.
 const DYING_MAX: Duration = Duration::from_millis(200);
 const DYING_TURN: Duration = Duration::from_millis(1);
+
+/// How often it is looked for whether there is a hurry.
+const LOOK_EACH: Duration = Duration::from_millis(50);
+
+/// What bounds several requests together.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// When they have to be over.
+    pub until: Instant,
+    /// Ends them before that.
+    pub hurry: Arc<AtomicBool>,
+}
+
+impl Limit {
+    /// Whether it is reached.
+    pub fn is_over(&self) -> bool {
+        self.until <= Instant::now() || self.hurry.load(Ordering::Relaxed)
+    }
+}
 
 /// Why the addresses of a file have no names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +67,7 @@ pub struct Symbolizer {
     worker: Option<Worker>,
     /// Files whose DWARF was too much.
     too_much: HashSet<u64>,
+    limit: Option<Limit>,
     past: Usage,
 }
 
@@ -65,8 +87,14 @@ impl Symbolizer {
             arguments: arguments.into_iter().collect(),
             worker: None,
             too_much: HashSet::new(),
+            limit: None,
             past: Usage::default(),
         }
+    }
+
+    /// Bounds the requests from now on, each of which has its own time besides.
+    pub fn bound(&mut self, limit: Option<Limit>) {
+        self.limit = limit;
     }
 
     /// Names addresses of a file; gives as many as were asked for. The worker keeps what it has read of it under `key` until it
@@ -134,6 +162,11 @@ impl Symbolizer {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Vec<Symbol>, Failure> {
+        let limit = self.limit.clone();
+        let is_over = || limit.as_ref().is_some_and(Limit::is_over);
+        if is_over() {
+            return Err(Failure::NoTime);
+        }
         let worker = match &mut self.worker {
             Some(worker) => worker,
             None => {
@@ -141,11 +174,11 @@ impl Symbolizer {
                 self.worker.insert(started.map_err(|error| Failure::NotStarted(error.to_string()))?)
             }
         };
-        let response = match worker.ask(request) {
+        let response = match worker.ask(request, &is_over) {
             Ok(response) => response,
             Err(failure) => {
                 self.end_worker();
-                return Err(failure);
+                return Err(if is_over() { Failure::NoTime } else { failure });
             }
         };
         if !response.error.is_empty() {
@@ -193,9 +226,10 @@ impl Worker {
         Ok(Self { child, requests: streams.0, responses: streams.1, usage: Usage::default() })
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Response, Failure> {
+    fn ask(&mut self, request: &Request, is_over: &dyn Fn() -> bool) -> Result<Response, Failure> {
         send(&mut self.requests, request).map_err(|_| Failure::Died)?;
-        let mut answer = Deadline { from: &mut self.responses, until: Instant::now() + TIME_MAX };
+        let until = Instant::now() + TIME_MAX;
+        let mut answer = Deadline { from: &mut self.responses, until, is_over };
         let response: Response = match receive(&mut answer) {
             Ok(Some(response)) => response,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::TooSlow),
@@ -218,23 +252,26 @@ impl Drop for Worker {
     }
 }
 
-/// Reads from a pipe until a moment.
+/// Reads from a pipe until a moment, or until it is over.
 struct Deadline<'a> {
     from: &'a mut ChildStdout,
     until: Instant,
+    is_over: &'a dyn Fn() -> bool,
 }
 
 impl Read for Deadline<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let left = rustix::time::Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let mut waiting = [PollFd::from_borrowed_fd(self.from.as_fd(), PollFlags::IN)];
-        match poll(&mut waiting, Some(&left))? {
-            0 => Err(io::ErrorKind::TimedOut.into()),
-            _ => self.from.read(bytes),
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now()).min(LOOK_EACH);
+            let turn =
+                rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            let mut waiting = [PollFd::from_borrowed_fd(self.from.as_fd(), PollFlags::IN)];
+            if poll(&mut waiting, Some(&turn))? > 0 {
+                return self.from.read(bytes);
+            }
+            if left.is_zero() || (self.is_over)() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
     }
 }

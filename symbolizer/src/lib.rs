@@ -18,7 +18,7 @@ mod protocol;
 mod usage;
 pub mod worker;
 
-pub use client::{Failure, Symbolizer};
+pub use client::{Failure, Limit, Symbolizer};
 pub use usage::Usage;
 
 /// What is known about one address: the innermost inlined function first, the function

@@ -8,7 +8,8 @@ use expect_test::expect_file;
 const OPENING: &str = "\
 # Metrics
 
-What `everytick agent` tells at `/metrics`, in the Prometheus text format. Counters begin at 0 when the agent is started.
+What `everytick agent` tells at `/metrics`, in the Prometheus text format. Counters begin at 0 when the agent is started, and those of sampling again
+when it begins anew, because CPUs have come online (`everytick_sampling_starts_total`).
 This page is made from the table in `src/metrics/table.rs`; after a change there, `UPDATE_EXPECT=1 cargo test --test metrics` renews it.
 
 Beside it:
