@@ -1,8 +1,8 @@
 //! A real node of Kubernetes with all that it takes: etcd, containerd, the API server, the controllers, the scheduler
 //! and the kubelet, for one story and gone with it.
 //!
-//! All of them are in a network and a mount namespace of their own, and pods in a cgroup of their own, so that nothing on the
-//! machine changes. Pods see the machine's processes if they ask to, as on any node. The story reaches the node by a pair of
+//! All of them are in a network and a mount namespace of their own, and pods in a cgroup of their own, so that nothing stays on
+//! the machine. Pods see the machine's processes if they ask to, as on any node. The story reaches the node by a pair of
 //! virtual Ethernet devices: what listens on [`OUTSIDE`] is what pods can send to.
 
 use std::fs;
@@ -24,6 +24,25 @@ pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 77, 1));
 const INSIDE: &str = "198.18.77.2";
 const PODS: &str = "198.18.78.0/24";
 
+/// Where its servers keep what they do not keep in the node's directory: nothing of it is to stay.
+const COVERED: [&str; 6] = [
+    "/run/netns",
+    "/run/containerd",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log",
+    "/usr/libexec",
+];
+
+/// Settings of the kernel that the kubelet changes.
+const CHANGED: [&str; 5] = [
+    "vm/overcommit_memory",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+];
+
 /// The cgroup of all pods, in each hierarchy.
 const CGROUP: &str = "everytick-node";
 
@@ -37,13 +56,25 @@ pub struct Node {
     programs: PathBuf,
     /// Who holds the namespaces, and then the servers in the order in which they were started.
     children: Vec<Child>,
+    /// Its mount namespace.
+    namespace: PathBuf,
+    /// What the kernel's settings were, by their files.
+    before: Vec<(PathBuf, String)>,
 }
 
 impl Node {
     /// Starts a node and waits until it takes pods.
     pub fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
-        let mut node = Self { place, programs: built("kubernetes"), children: Vec::new() };
+        let file = |name: &&str| Path::new("/proc/sys").join(name);
+        let setting = |path: PathBuf| Some((path.clone(), fs::read_to_string(path).ok()?));
+        let mut node = Self {
+            place,
+            programs: built("kubernetes"),
+            children: Vec::new(),
+            namespace: PathBuf::new(),
+            before: CHANGED.iter().map(file).filter_map(setting).collect(),
+        };
         node.enclose();
         node.configure();
         node.serve(
@@ -101,11 +132,20 @@ impl Node {
 
     /// Makes the namespaces, and the network between them and the machine.
     fn enclose(&mut self) {
-        fs::create_dir_all("/run/netns").unwrap();
-        let inside = "mount -t tmpfs none /run/netns && ip link set lo up && echo ready && exec sleep infinity";
+        // A test that was killed has left its pods and its device.
+        self.processes().into_iter().for_each(kill);
+        let _ = Command::new("ip").args(["link", "del", "everytick0"]).output();
+        for covered in COVERED {
+            fs::create_dir_all(covered).unwrap();
+        }
+        let inside = format!(
+            "for covered in {}; do mount -t tmpfs none $covered; done
+             ip link set lo up; echo ready; exec sleep infinity",
+            COVERED.join(" ")
+        );
         let ready = self.place.path().join("ready");
-        let mut holder = Command::new("unshare");
-        holder.args(["--mount", "--net", "--propagation=private", "sh", "-c", inside]);
+        let mut holder = mortal("unshare");
+        holder.args(["--mount", "--net", "--propagation=private", "sh", "-e", "-c", &inside]);
         self.children.push(holder.stdout(fs::File::create(&ready).unwrap()).spawn().unwrap());
         let start = Instant::now();
         while fs::read_to_string(&ready).unwrap().is_empty() {
@@ -113,6 +153,7 @@ impl Node {
             std::thread::sleep(Duration::from_millis(20));
         }
         let holder = self.children[0].id();
+        self.namespace = fs::read_link(format!("/proc/{holder}/ns/mnt")).unwrap();
         succeed(&mut shell(&format!(
             "ip link add everytick0 type veth peer name outside netns {holder}
              ip addr add {OUTSIDE}/30 dev everytick0
@@ -168,7 +209,7 @@ impl Node {
 
     /// A program that runs in the node's namespaces, and finds the node's programs.
     fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = mortal("nsenter");
         command.arg(format!("--target={}", self.children[0].id())).args(["--mount", "--net"]);
         let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap());
         command.arg(program).env("PATH", path).stdin(Stdio::null());
@@ -181,7 +222,7 @@ impl Node {
         let mut command = self.inside(program);
         command.args(arguments.iter().map(|argument| self.fill(argument)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        self.children.push(command.process_group(0).spawn().unwrap());
+        self.children.push(command.spawn().unwrap());
     }
 
     fn log(&self, program: &str) -> PathBuf {
@@ -229,19 +270,19 @@ impl Node {
         }
     }
 
-    /// All processes of the node but who holds its namespaces: servers are in one of these, and pods in the cgroup.
+    /// All processes of the node: servers are in its mount namespace, and pods in its cgroup.
     fn processes(&self) -> Vec<u32> {
-        let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let holder = self.children[0].id();
-        let ours = namespace(holder);
+        let is_server = |pid: u32| {
+            let namespace = fs::read_link(format!("/proc/{pid}/ns/mnt"));
+            namespace.is_ok_and(|namespace| namespace == self.namespace)
+        };
         let is_pod = |pid: u32| {
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             cgroups.contains(&format!(":/{CGROUP}/"))
         };
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let others = pids.filter(|pid| *pid != holder);
-        others.filter(|pid| namespace(*pid) == ours || is_pod(*pid)).collect()
+        pids.filter(|pid| is_server(*pid) || is_pod(*pid)).collect()
     }
 }
 
@@ -254,10 +295,6 @@ impl Drop for Node {
                 eprintln!("{program}:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
             }
         }
-        let kill = |pid: u32| {
-            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        };
         // Namespaces, mounts and devices go with the last process that is in them.
         let start = Instant::now();
         loop {
@@ -266,11 +303,12 @@ impl Drop for Node {
                 break;
             }
             processes.into_iter().for_each(kill);
-            self.children[1..].iter_mut().for_each(|child| drop(child.try_wait()));
+            self.children.iter_mut().for_each(|child| drop(child.try_wait()));
             std::thread::sleep(Duration::from_millis(50));
         }
-        let _ = self.children[0].kill();
-        let _ = self.children[0].wait();
+        self.children.iter_mut().for_each(|child| drop(child.kill()));
+        self.children.iter_mut().for_each(|child| drop(child.wait()));
+        self.before.iter().for_each(|(path, setting)| drop(fs::write(path, setting)));
         hierarchies().iter().for_each(|hierarchy| remove_cgroup(&hierarchy.join(CGROUP)));
     }
 }
@@ -291,6 +329,18 @@ fn remove_cgroup(cgroup: &Path) {
         }
     }
     let _ = fs::remove_dir(cgroup);
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// A program that ends with the test, and of which Ctrl-C is none of its business.
+fn mortal(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig=KILL", program]).process_group(0);
+    command
 }
 
 fn shell(script: &str) -> Command {
