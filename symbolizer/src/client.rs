@@ -27,16 +27,19 @@ const LOOK_EACH: Duration = Duration::from_millis(50);
 /// What bounds several requests together.
 #[derive(Clone, Debug)]
 pub struct Limit {
-    /// When they have to be over.
+    /// When none is begun any more. One that has begun has its own time: what it has read serves the next.
     pub until: Instant,
-    /// Ends them before that.
+    /// Ends also the one that has begun.
     pub hurry: Arc<AtomicBool>,
 }
 
 impl Limit {
-    /// Whether it is reached.
-    pub fn is_over(&self) -> bool {
-        self.until <= Instant::now() || self.hurry.load(Ordering::Relaxed)
+    fn is_over(&self) -> bool {
+        self.until <= Instant::now() || self.is_hurried()
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurry.load(Ordering::Relaxed)
     }
 }
 
@@ -163,10 +166,10 @@ impl Symbolizer {
 
     fn ask(&mut self, request: &Request) -> Result<Vec<Symbol>, Failure> {
         let limit = self.limit.clone();
-        let is_over = || limit.as_ref().is_some_and(Limit::is_over);
-        if is_over() {
+        if limit.as_ref().is_some_and(Limit::is_over) {
             return Err(Failure::NoTime);
         }
+        let is_hurried = || limit.as_ref().is_some_and(Limit::is_hurried);
         let worker = match &mut self.worker {
             Some(worker) => worker,
             None => {
@@ -174,11 +177,11 @@ impl Symbolizer {
                 self.worker.insert(started.map_err(|error| Failure::NotStarted(error.to_string()))?)
             }
         };
-        let response = match worker.ask(request, &is_over) {
+        let response = match worker.ask(request, &is_hurried) {
             Ok(response) => response,
             Err(failure) => {
                 self.end_worker();
-                return Err(if is_over() { Failure::NoTime } else { failure });
+                return Err(if is_hurried() { Failure::NoTime } else { failure });
             }
         };
         if !response.error.is_empty() {
@@ -226,10 +229,14 @@ impl Worker {
         Ok(Self { child, requests: streams.0, responses: streams.1, usage: Usage::default() })
     }
 
-    fn ask(&mut self, request: &Request, is_over: &dyn Fn() -> bool) -> Result<Response, Failure> {
+    fn ask(
+        &mut self,
+        request: &Request,
+        is_hurried: &dyn Fn() -> bool,
+    ) -> Result<Response, Failure> {
         send(&mut self.requests, request).map_err(|_| Failure::Died)?;
         let until = Instant::now() + TIME_MAX;
-        let mut answer = Deadline { from: &mut self.responses, until, is_over };
+        let mut answer = Deadline { from: &mut self.responses, until, is_hurried };
         let response: Response = match receive(&mut answer) {
             Ok(Some(response)) => response,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::TooSlow),
@@ -252,11 +259,11 @@ impl Drop for Worker {
     }
 }
 
-/// Reads from a pipe until a moment, or until it is over.
+/// Reads from a pipe until a moment, or until there is a hurry.
 struct Deadline<'a> {
     from: &'a mut ChildStdout,
     until: Instant,
-    is_over: &'a dyn Fn() -> bool,
+    is_hurried: &'a dyn Fn() -> bool,
 }
 
 impl Read for Deadline<'_> {
@@ -269,7 +276,7 @@ impl Read for Deadline<'_> {
             if poll(&mut waiting, Some(&turn))? > 0 {
                 return self.from.read(bytes);
             }
-            if left.is_zero() || (self.is_over)() {
+            if left.is_zero() || (self.is_hurried)() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
