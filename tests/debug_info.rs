@@ -8,14 +8,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use common::{Recorded, Running, alone, compile_with, directory, pause, record};
+use common::{Recorded, Running, alone, compile_with, directory, pause, record, succeed};
 use object::Object;
 use rustix::fs::{Mode, OFlags};
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
 
 /// A program with a build id and all of its debug info.
 fn program(directory: &Path) -> PathBuf {
@@ -34,8 +29,8 @@ impl Separate {
         let directory = Path::new("/usr/lib/debug/.build-id").join(&id[..2]);
         fs::create_dir_all(&directory).unwrap();
         let separate = Self(directory.join(format!("{}.debug", &id[2..])));
-        run(Command::new("objcopy").arg("--only-keep-debug").arg(program).arg(&separate.0));
-        run(Command::new("strip").arg(program));
+        succeed(Command::new("objcopy").arg("--only-keep-debug").arg(program).arg(&separate.0));
+        succeed(Command::new("strip").arg(program));
         separate
     }
 }
@@ -77,14 +72,14 @@ fn a_link_to_debug_info_is_not_followed_wherever_it_leads() {
     let place = directory();
     let program = program(place.path());
     let pipe = place.path().join("pipe");
-    run(Command::new("mkfifo").arg(&pipe));
+    succeed(Command::new("mkfifo").arg(&pipe));
     let link = place.path().join("link");
     let mut bytes = pipe.to_str().unwrap().as_bytes().to_vec();
     bytes.resize((bytes.len() + 4) & !3, 0); // ends with a zero at least, and is aligned
     bytes.extend([1, 2, 3, 4]); // a checksum
     fs::write(&link, bytes).unwrap();
     let section = format!(".gnu_debuglink={}", link.display());
-    run(Command::new("objcopy").arg("--add-section").arg(section).arg(&program));
+    succeed(Command::new("objcopy").arg("--add-section").arg(section).arg(&program));
 
     let (is_over, was_opened) = (AtomicBool::new(false), AtomicBool::new(false));
     let recorded = thread::scope(|scope| {

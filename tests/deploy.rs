@@ -6,13 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::directory;
-
-fn succeeded(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use common::{directory, succeed};
 
 /// Makes an image of the program under test.
 fn image(place: &Path, name: &str) -> PathBuf {
@@ -20,14 +14,14 @@ fn image(place: &Path, name: &str) -> PathBuf {
     let out = place.join(name);
     let mut command = Command::new(script);
     command.arg("-o").arg(&out).args(["-t", "localhost/everytick:test"]);
-    let said = succeeded(command.arg(env!("CARGO_BIN_EXE_everytick")));
+    let said = succeed(command.arg(env!("CARGO_BIN_EXE_everytick")));
     assert!(said.contains("localhost/everytick:test"), "{said}");
     out
 }
 
 fn unpack(archive: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    succeeded(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(to));
+    succeed(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(to));
 }
 
 #[test]
@@ -45,14 +39,14 @@ fn the_image_is_the_same_each_time_and_holds_all_that_the_program_needs() {
     let config = fs::read(part(&manifest[0]["Config"])).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let layer = part(&manifest[0]["Layers"][0]);
-    let sum = succeeded(Command::new("sha256sum").arg(&layer));
+    let sum = succeed(Command::new("sha256sum").arg(&layer));
     let expected = format!("sha256:{}", sum.split(' ').next().unwrap());
     assert_eq!(config["rootfs"]["diff_ids"][0], *expected);
 
     let root = place.path().join("root");
     unpack(&layer, &root);
     let entry = config["config"]["Entrypoint"][0].as_str().unwrap();
-    let version = succeeded(Command::new("chroot").arg(&root).args([entry, "--version"]));
+    let version = succeed(Command::new("chroot").arg(&root).args([entry, "--version"]));
     assert_eq!(version, format!("everytick {}\n", env!("CARGO_PKG_VERSION")));
 }
 
@@ -75,6 +69,6 @@ fn the_manifests_configuration_is_right_also_with_its_example_of_a_sink() {
         let file = place.path().join("everytick.toml");
         fs::write(&file, text).unwrap();
         let mut agent = Command::new(env!("CARGO_BIN_EXE_everytick"));
-        succeeded(agent.args(["agent", "--check-config", "--config"]).arg(&file));
+        succeed(agent.args(["agent", "--check-config", "--config"]).arg(&file));
     }
 }

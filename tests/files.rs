@@ -7,11 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use common::agent::Agent;
-use common::{Running, alone, compile, directory, pause, record, recorded, start_record};
+use common::{Running, alone, compile, directory, pause, record, recorded, start_record, succeed};
 
 fn run(command: &str, arguments: &[&str]) {
-    let output = Command::new(command).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{command} {arguments:?}: {output:?}");
+    succeed(Command::new(command).args(arguments));
 }
 
 /// A file system in memory of its own, unmounted for certain at the end.

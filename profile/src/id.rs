@@ -1,6 +1,7 @@
 //! Names for the things that have a number.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// A process's number in the agent's pid namespace (the kernel's `tgid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +67,13 @@ impl BuildId {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Where distributions put the debug info of what has it.
+    pub fn debug_file(&self) -> PathBuf {
+        let text = self.to_string();
+        let (first, rest) = text.split_at(2);
+        Path::new("/usr/lib/debug/.build-id").join(first).join(format!("{rest}.debug"))
+    }
 }
 
 impl fmt::Display for BuildId {
@@ -83,6 +91,12 @@ impl fmt::Debug for BuildId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_info_lies_at_a_path_made_of_the_build_id() {
+        let id = BuildId::from_hex("abcdef").expect("three bytes");
+        assert_eq!(id.debug_file(), Path::new("/usr/lib/debug/.build-id/ab/cdef.debug"));
+    }
 
     #[test]
     fn a_build_id_is_read_as_it_is_shown() {

@@ -249,8 +249,8 @@ impl Agent {
                 self.status.lost_uncut();
             }
         }
-        self.sampling.begin_anew()?;
-        self.ladder.resize(online_cpus()?.len() as u32);
+        let cpus = self.sampling.begin_anew()?;
+        self.ladder.resize(cpus);
         (self.pacer, self.verdict) = (Pacer::new(full.step), full);
         self.begun = Instant::now();
         self.status.started(full.step);

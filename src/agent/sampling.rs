@@ -52,9 +52,17 @@ impl Sampling {
     /// # Errors
     /// [`AgentError`] when the kernel refuses, or the budget is too small.
     pub fn start(how: How) -> Result<Self, AgentError> {
-        let session = Some(how.session()?);
-        let clocks = online_cpus()?.into_iter().collect();
-        Ok(Self { how, session, number: 0, clocks, past: Duration::ZERO, anew: None })
+        let (clocks, past) = (BTreeSet::new(), Duration::ZERO);
+        let mut this = Self { how, session: None, number: 0, clocks, past, anew: None };
+        this.begin()?;
+        Ok(this)
+    }
+
+    /// Gives the number of CPUs.
+    fn begin(&mut self) -> Result<u32, AgentError> {
+        self.session = Some(self.how.session()?);
+        self.clocks = online_cpus()?.into_iter().collect();
+        Ok(self.clocks.len() as u32)
     }
 
     /// Learns of another full pace: that at which a session begins.
@@ -110,16 +118,14 @@ impl Sampling {
         Ok(session.finish()?.last)
     }
 
-    /// Begins another session, at the full pace.
+    /// Begins another session, at the full pace. Gives the number of CPUs.
     ///
     /// # Errors
     /// As [`Self::start`]; nothing is sampled any more then.
-    pub fn begin_anew(&mut self) -> Result<(), AgentError> {
+    pub fn begin_anew(&mut self) -> Result<u32, AgentError> {
         self.anew = Some(Instant::now());
         self.number += 1;
-        self.session = Some(self.how.session()?);
-        self.clocks = online_cpus()?.into_iter().collect();
-        Ok(())
+        self.begin()
     }
 
     /// The number of the session. Ids of executables mean something within one.

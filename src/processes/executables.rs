@@ -242,7 +242,6 @@ impl Executables {
     pub fn forget(&mut self, mapped: &HashSet<ExecutableId>, oldest: u64) -> Vec<ExecutableId> {
         let round = self.round;
         self.round += 1;
-        self.by_key.retain(|_, meant| meant.unwatched.is_none_or(|found| found >= round));
         let is_unused = |id: &ExecutableId, known: &Known| {
             let is_lasting = [ExecutableId::KERNEL, ExecutableId::UNKNOWN].contains(id);
             let is_sampled = known.sampled.is_some_and(|window| window >= oldest);
@@ -250,13 +249,14 @@ impl Executables {
         };
         let unused: HashSet<ExecutableId> =
             self.all.iter().filter(|(id, at)| is_unused(id, at)).map(|(id, _)| *id).collect();
+        let is_believed = |meant: &Meant| meant.unwatched.is_none_or(|found| found >= round);
+        self.by_key.retain(|_, meant| is_believed(meant) && !unused.contains(&meant.id));
         if unused.is_empty() {
             return Vec::new();
         }
         for known in unused.iter().filter_map(|id| self.all.remove(id)) {
             self.open -= usize::from(matches!(known.executable.origin, Origin::File(_)));
         }
-        self.by_key.retain(|_, meant| !unused.contains(&meant.id));
         self.by_content.retain(|_, id| !unused.contains(id));
         unused.into_iter().collect()
     }

@@ -116,7 +116,7 @@ impl Symbolizer {
         let mut request = Request {
             path: path.to_owned(),
             file: key,
-            build_id: build_id.map(ToString::to_string).unwrap_or_default(),
+            build_id: build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
             symbols_only: self.too_much.contains(&key),
             ..Request::about(addresses)
         };

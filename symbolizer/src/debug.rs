@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use object::read::elf::{ElfFile32, ElfFile64, FileHeader};
 use object::{Endianness, FileKind, Object, ObjectSection, ReadCache, ReadRef};
+use profile::BuildId;
 
-/// Where distributions put debug info, by build id.
-const SEPARATE: &str = "/usr/lib/debug/.build-id";
 /// Sections that name another file, which the parser would open.
 const LINKS: [&str; 3] = [".gnu_debuglink", ".gnu_debugaltlink", ".debug_sup"];
 
@@ -26,9 +25,10 @@ pub(crate) enum Debug {
 }
 
 impl Debug {
-    /// Finds out about a file. `build_id`: in hexadecimal; empty when it has none.
-    pub fn of(path: &Path, build_id: &str) -> Self {
-        if let Some(separate) = separate(build_id) {
+    /// Finds out about a file.
+    pub fn of(path: &Path, build_id: Option<&BuildId>) -> Self {
+        let separate = build_id.map(BuildId::debug_file).filter(|file| file.is_file());
+        if let Some(separate) = separate {
             Self::Separate(separate)
         } else if has_links(path) {
             Self::Symbols
@@ -36,12 +36,6 @@ impl Debug {
             Self::Own
         }
     }
-}
-
-fn separate(build_id: &str) -> Option<PathBuf> {
-    let (first, rest) = build_id.split_at_checked(2)?;
-    let path = Path::new(SEPARATE).join(first).join(format!("{rest}.debug"));
-    path.metadata().ok().filter(|found| found.is_file()).map(|_| path)
 }
 
 /// Whether a file names others. One that cannot be read has nothing to name.

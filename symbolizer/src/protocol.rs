@@ -25,9 +25,9 @@ pub(crate) struct Request {
     /// Files that nobody will ask about again.
     #[prost(uint64, repeated, tag = "5")]
     pub forget: Vec<u64>,
-    /// Build id of the file in hexadecimal; empty when it has none.
-    #[prost(string, tag = "6")]
-    pub build_id: String,
+    /// Build id of the file; empty when it has none.
+    #[prost(bytes = "vec", tag = "6")]
+    pub build_id: Vec<u8>,
 }
 
 /// Answers a request.

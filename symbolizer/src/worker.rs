@@ -7,6 +7,7 @@ use std::path::Path;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use profile::BuildId;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::Usage;
@@ -102,7 +103,7 @@ impl Parsers {
             debug: if request.symbols_only {
                 Debug::Symbols
             } else {
-                Debug::of(own, &request.build_id)
+                Debug::of(own, BuildId::new(&request.build_id).as_ref())
             },
             parser: Symbolizer::builder().enable_demangling(false).build(),
         };
@@ -118,26 +119,20 @@ impl Parsers {
             Debug::Separate(file) => names(file, true, addresses),
             Debug::Symbols => return names(own, false, addresses),
         };
-        match by_debug_info {
-            // What has no name in one file may have one in the other's symbols.
-            Ok(mut symbols) if matches!(debug, Debug::Separate(_)) => {
-                let nameless = |(_, symbol): &(usize, &Symbol)| symbol.lines.is_empty();
-                let places = symbols.iter().enumerate().filter(nameless);
-                let places: Vec<usize> = places.map(|(place, _)| place).collect();
-                let rest: Vec<u64> = places.iter().map(|place| addresses[*place]).collect();
-                if !rest.is_empty()
-                    && let Ok(more) = names(own, false, &rest)
-                {
-                    places.into_iter().zip(more).for_each(|(place, found)| symbols[place] = found);
-                }
-                Ok(symbols)
-            }
-            Ok(symbols) => Ok(symbols),
-            Err(_) => {
-                *debug = Debug::Symbols; // it makes no sense
-                names(own, false, addresses)
-            }
+        let Ok(mut symbols) = by_debug_info else {
+            *debug = Debug::Symbols; // the other makes no sense
+            return names(own, false, addresses);
+        };
+        if matches!(debug, Debug::Separate(_)) {
+            // What has no name there may have one in the file's own symbols.
+            let is_nameless = |place: &usize| symbols[*place].lines.is_empty();
+            let nameless: Vec<usize> = (0..symbols.len()).filter(is_nameless).collect();
+            let rest: Vec<u64> = nameless.iter().map(|place| addresses[*place]).collect();
+            let found = if rest.is_empty() { Ok(Vec::new()) } else { names(own, false, &rest) };
+            let found = found.unwrap_or_default();
+            nameless.into_iter().zip(found).for_each(|(place, symbol)| symbols[place] = symbol);
         }
+        Ok(symbols)
     }
 
     /// Forgets the file that was of no use for longest; says whether there was one.

@@ -40,6 +40,13 @@ pub fn installed_files() -> Vec<PathBuf> {
     paths.filter(|path| path.symlink_metadata().unwrap().is_file()).collect()
 }
 
+/// Runs a command that has to succeed; gives its output.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// An empty directory that goes with the story.
 pub fn directory() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::common::succeed;
 use crate::compile;
 use crate::servers::built;
 
@@ -347,9 +348,4 @@ fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-e", "-c", script]);
     command
-}
-
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

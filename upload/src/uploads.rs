@@ -9,11 +9,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use profile::BuildId;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -42,8 +42,6 @@ const PIECES_AHEAD: usize = 4;
 const LOOK_TIME: Duration = Duration::from_secs(120);
 /// Threads that look for files, of one server, those left behind because nothing answers among them.
 const LOOKING_MAX: usize = 8;
-/// Where distributions put debug info, by build id.
-const SEPARATE: &str = "/usr/lib/debug/.build-id";
 
 /// What is said about one file after the other.
 pub(crate) trait Dialogue: Send + 'static {
@@ -224,7 +222,8 @@ async fn best(source: Arc<dyn DebugInfo>, build_id: String, places: &Arc<Semapho
     let look = move || {
         let _place = place;
         let executable = source.open(&build_id);
-        let separate = File::open(separate_path(Path::new(SEPARATE), &build_id)).ok();
+        let separate = BuildId::from_hex(&build_id);
+        let separate = separate.and_then(|id| File::open(id.debug_file()).ok());
         let none = if executable.is_some() { Found::Unfit } else { Found::Away };
         let files = [executable, separate].into_iter().flatten();
         let fit = |file| match DebugFile::of(file) {
@@ -258,11 +257,6 @@ enum Found {
 }
 
 /// `ab/cdef.debug` below a directory.
-fn separate_path(directory: &Path, build_id: &str) -> PathBuf {
-    let (first, rest) = build_id.split_at_checked(2).unwrap_or((build_id, ""));
-    directory.join(first).join(format!("{rest}.debug"))
-}
-
 /// Reads a file on a thread of its own, a few pieces ahead. A file that cannot be read to its end gives fewer
 /// bytes than it should, which is noticed where they are counted.
 pub(crate) fn read_ahead(
@@ -349,7 +343,5 @@ mod tests {
         for text in ["", "ab", "../../etc", "0x12", "abc/d"] {
             assert!(!is_build_id(text), "{text}");
         }
-        let path = separate_path(Path::new("/d"), "abcdef");
-        assert_eq!(path, Path::new("/d/ab/cdef.debug"));
     }
 }
