@@ -10,7 +10,7 @@
 //! tables      executables and mappings -> what walks in the kernel go by
 //! aggregate   samples -> a window of counted stacks
 //! naming      a window -> a profile
-//! deliver     a profile -> files
+//! output      a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
 //! budget      what the agent may cost, and how it samples less
@@ -28,7 +28,7 @@ pub mod aggregate;
 pub mod budget;
 pub mod commands;
 pub mod config;
-pub mod deliver;
+pub mod output;
 pub mod events;
 pub mod kernel;
 pub mod labels;

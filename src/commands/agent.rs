@@ -14,7 +14,7 @@ use upload::{SinkSettings, directory, spool};
 
 use super::cli::AgentArguments;
 use super::export::{self, Export};
-use super::{OURSELVES, filters, record, refusal, terminal};
+use super::{OURSELVES, filters, record, load_diagnostics, terminal};
 use crate::agent::{self, AgentError, Settings};
 use crate::budget::Limits;
 use crate::config::{self, Config, Log, LogFormat, Store, TimeRange};
@@ -83,7 +83,7 @@ fn export(arguments: &AgentArguments, range: &TimeRange, store: &Store) -> Resul
 
 fn explain(error: AgentError) -> anyhow::Error {
     match error {
-        AgentError::Load(error) => refusal::explain(error),
+        AgentError::Load(error) => load_diagnostics::explain(error),
         error => anyhow!(error),
     }
 }

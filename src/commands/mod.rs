@@ -9,7 +9,7 @@ pub mod export;
 mod filters;
 mod meter;
 mod record;
-mod refusal;
+mod load_diagnostics;
 mod summary;
 mod terminal;
 mod unwind;

@@ -12,8 +12,8 @@ use super::cli::RecordArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::summary::{Cost, Trouble, summary};
-use super::{child, filters, refusal, terminal};
-use crate::deliver::Outputs;
+use super::{child, filters, load_diagnostics, terminal};
+use crate::output::Outputs;
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{Settings, online_cpus};
 use crate::naming::{self, NameLimits, Namer};
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let unwind = u64::from(arguments.unwind_memory) << 20;
     let limits = Limits { window: WINDOW_BYTES, unwind, ..Limits::default() };
     let mut session =
-        Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(refusal::explain)?;
+        Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {
@@ -139,7 +139,7 @@ pub(super) fn launch(
     if command.is_empty() {
         return Ok(None);
     }
-    let child = session.launch(|| child::spawn(command)).map_err(refusal::explain)??;
+    let child = session.launch(|| child::spawn(command)).map_err(load_diagnostics::explain)??;
     let pid = child.id();
     ends.watch_command(child)?;
     Ok(Some(pid))

@@ -10,7 +10,7 @@ use super::OURSELVES;
 use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
-use super::{child, filters, record, refusal, terminal, verify_report};
+use super::{child, filters, record, load_diagnostics, terminal, verify_report};
 use crate::kernel::{Filters, Settings};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         None,
         Some(Box::new(judge)),
     )
-    .map_err(refusal::explain)?;
+    .map_err(load_diagnostics::explain)?;
     let command = record::launch(&mut session, &arguments.command, &ends)?;
     announce(arguments);
     let deadline =

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `src/` from the ground up: each names only those before it.
-const FLOORS: [&str; 15] = [
+const LAYERS: [&str; 15] = [
     "kernel",
     "events",
     "labels",
@@ -15,7 +15,7 @@ const FLOORS: [&str; 15] = [
     "naming",
     "session",
     "verify",
-    "deliver",
+    "output",
     "budget",
     "metrics",
     "agent",
@@ -59,14 +59,14 @@ fn code(text: &str) -> String {
 }
 
 #[test]
-fn modules_name_only_lower_floors() {
-    for (floor, module) in FLOORS.iter().enumerate() {
+fn modules_name_only_lower_layers() {
+    for (layer, module) in LAYERS.iter().enumerate() {
         for (path, text) in files(&format!("src/{module}"), &[".rs"]) {
-            for above in &FLOORS[floor + 1..] {
+            for above in &LAYERS[layer + 1..] {
                 let named = code(&text).contains(&format!("crate::{above}"));
                 assert!(
                     !named,
-                    "{} is on a lower floor than `{above}`, which it names",
+                    "{} is on a lower layer than `{above}`, which it names",
                     path.display()
                 );
             }
@@ -75,17 +75,17 @@ fn modules_name_only_lower_floors() {
 }
 
 #[test]
-fn every_module_has_its_floor() {
+fn every_module_has_its_layer() {
     for entry in fs::read_dir(root().join("src")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let is_known =
-            FLOORS.contains(&name.as_str()) || ["lib.rs", "main.rs"].contains(&name.as_str());
-        assert!(is_known, "src/{name} has no floor: give it one in {}", file!());
+            LAYERS.contains(&name.as_str()) || ["lib.rs", "main.rs"].contains(&name.as_str());
+        assert!(is_known, "src/{name} has no layer: give it one in {}", file!());
     }
 }
 
 #[test]
-fn crates_name_only_lower_floors() {
+fn crates_name_only_lower_layers() {
     for (name, allowed) in CRATES {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
         for (other, _) in CRATES {
