@@ -14,7 +14,7 @@ use upload::{SinkSettings, directory, spool};
 
 use super::cli::AgentArguments;
 use super::export::{self, Export};
-use super::{OURSELVES, filters, record, load_diagnostics, terminal};
+use super::{OURSELVES, filters, load_diagnostics, record, terminal};
 use crate::agent::{self, AgentError, Settings};
 use crate::budget::Limits;
 use crate::config::{self, Config, Log, LogFormat, Store, TimeRange};

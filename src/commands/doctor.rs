@@ -12,8 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::OURSELVES;
 use super::filters::pid_namespace;
-use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
 use super::load_diagnostics::{Capabilities, explain};
+use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
 use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Limits, Scan, Session};

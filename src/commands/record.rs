@@ -13,10 +13,10 @@ use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::summary::{Cost, Trouble, summary};
 use super::{child, filters, load_diagnostics, terminal};
-use crate::output::Outputs;
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{Settings, online_cpus};
 use crate::naming::{self, NameLimits, Namer};
+use crate::output::Outputs;
 use crate::processes::proc::read_text;
 use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
 use crate::tables::Cache;
@@ -36,8 +36,8 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let scan = scan(&arguments, &settings);
     let unwind = u64::from(arguments.unwind_memory) << 20;
     let limits = Limits { window: WINDOW_BYTES, unwind, ..Limits::default() };
-    let mut session =
-        Session::start(OURSELVES, settings, scan, limits, cache, None).map_err(load_diagnostics::explain)?;
+    let mut session = Session::start(OURSELVES, settings, scan, limits, cache, None)
+        .map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
     let mut meter = Meter::new(arguments.quiet);
     if !arguments.quiet {

@@ -10,7 +10,7 @@ use super::OURSELVES;
 use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
-use super::{child, filters, record, load_diagnostics, terminal, verify_report};
+use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::kernel::{Filters, Settings};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
