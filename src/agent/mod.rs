@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use profile::{Cpu, Labels};
 use upload::delivery::{self, Delivery};
-use upload::pages::{Pages, PagesError};
 use upload::{DebugInfo, StartError};
 
 use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
 use crate::kernel::{self, LoadError, online_cpus};
+use crate::metrics::server::{Server, ServerError};
 use crate::session::ClosedWindow;
 use crate::tables::CacheError;
 use debug_files::DebugFiles;
@@ -80,7 +80,7 @@ pub enum AgentError {
     Delivery(#[from] StartError),
     /// The address cannot be served.
     #[error(transparent)]
-    Pages(#[from] PagesError),
+    Server(#[from] ServerError),
     /// The budget is too small.
     #[error("a memory budget of {0} MiB is too small; give at least {least} MiB", least = Shares::LEAST >> 20)]
     Memory(u64),
@@ -131,7 +131,7 @@ struct Agent {
     sampling: Sampling,
     delivery: Arc<Delivery>,
     publisher: Publisher,
-    pages: Option<Pages>,
+    pages: Option<Server>,
     status: Arc<Status>,
     meter: Meter,
     ladder: Ladder,
@@ -154,7 +154,7 @@ impl Agent {
         let delivery = Arc::new(Delivery::start(&settings.delivery, Some(debug_info))?);
         let status = Arc::new(Status::new(Arc::clone(&delivery), settings.limits, settings.window));
         let pages = match settings.listen {
-            Some(address) => Some(Pages::start(address, status::answer(&status))?),
+            Some(address) => Some(Server::start(address, status::answer(&status))?),
             None => None,
         };
         if let Some(pages) = &pages {

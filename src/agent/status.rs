@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use symbolizer::Usage;
 use upload::delivery::Delivery;
-use upload::pages::{Answering, Page};
 
 use super::publisher::Published;
 use crate::budget::{Limits, Step, Verdict, resident};
+use crate::metrics::server::{Handler, Page};
 use crate::metrics::{self, Budget, Names, Part, Snapshot, frames};
 use crate::session::{ClosedWindow, unix_ns};
 
@@ -191,7 +191,7 @@ fn set_step(budget: &mut Budget, step: Step) {
 }
 
 /// Answers those who ask over HTTP.
-pub(super) fn answer(status: &Arc<Status>) -> Arc<Answering> {
+pub(super) fn answer(status: &Arc<Status>) -> Arc<Handler> {
     let status = Arc::clone(status);
     Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
 }

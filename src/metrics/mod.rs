@@ -5,12 +5,13 @@
 //! pure function, so that what is said can be tested without an agent.
 
 mod health;
+pub mod server;
 mod snapshot;
 mod table;
 mod text;
 mod totals;
 
-use upload::pages::Page;
+use server::Page;
 
 pub use health::State;
 pub use snapshot::{Budget, Names, Own, Part, Reloads, Series, Snapshot, Windows};

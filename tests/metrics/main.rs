@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everytick::kernel::abi::Counters;
+use everytick::metrics::server::Server;
 use everytick::metrics::{
     Budget, Kind, Metric, Names, Own, Part, Reloads, Series, Snapshot, State, TABLE, Totals,
     Values, Windows, page, render,
@@ -22,7 +23,6 @@ use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
 use upload::Failure;
 use upload::delivery::{self, Attempts, Ledger, SinkCounts, Uploads};
-use upload::pages::Pages;
 use zerocopy::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;
@@ -192,7 +192,7 @@ fn prometheus_can_read_it_all() {
 #[test]
 fn prometheus_gets_it_over_http() {
     let answer = |path: &str| page(path, snapshot);
-    let pages = Pages::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(answer)).unwrap();
+    let pages = Server::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(answer)).unwrap();
     let mut stream = TcpStream::connect(pages.address()).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let mut response = String::new();

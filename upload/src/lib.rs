@@ -6,8 +6,6 @@
 //! - [`spool`]: where parcels wait on the disk.
 //! - [`directory`]: the sink `file`, a directory with a file for each window.
 //! - [`parca`], [`pyroscope`], [`otlp`]: sinks over the network; [`transport`] is how their servers are reached.
-//!
-//! Beside them [`pages`]: what can be asked of this program over HTTP.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -18,7 +16,6 @@ pub mod directory;
 mod disk;
 pub mod file;
 pub mod otlp;
-pub mod pages;
 pub mod parca;
 mod parcel;
 mod parts;

@@ -1,0 +1,141 @@
+//! A small HTTP/1.1 server for the agent's own pages: metrics, health, readiness.
+//!
+//! Any client that reaches the port may be slow, broken or hostile, so every resource is bounded:
+//! concurrent connections, bytes of a request head, time to receive the head, time to finish the
+//! connection. A connection serves one request, because a client that may keep its connection alive
+//! may also hold its slot. Everything runs on one thread, and handlers run on it too: pages are
+//! built from memory, without blocking.
+//!
+//! The server answers GET and HEAD only. Access control and TLS are left to a proxy in front of
+//! the port.
+
+mod accept;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use accept::Limits;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// HTTP status.
+    pub status: u16,
+    /// Value of the `Content-Type` header.
+    pub content_type: &'static str,
+    /// Bytes after the head.
+    pub body: Vec<u8>,
+}
+
+impl Page {
+    /// Returns a page of plain text in UTF-8.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        let body = body.into().into_bytes();
+        Self { status, content_type: "text/plain; charset=utf-8", body }
+    }
+}
+
+/// Builds the page at a path, or returns `None` if the path is unknown.
+///
+/// The path begins with `/` and has no query. The handler runs on the server's only thread and must
+/// not block. A panic in it ends that one connection.
+pub type Handler = dyn Fn(&str) -> Option<Page> + Send + Sync;
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is in use, not local, or not permitted.
+    #[error("cannot listen on {address}: {source}; choose another address or port")]
+    Listen {
+        /// Requested address.
+        address: SocketAddr,
+        /// Error of the system call.
+        source: io::Error,
+    },
+    /// The system provides no thread, or no descriptor for the event loop.
+    #[error(
+        "cannot start the thread that serves {address}: {source}; check the limits of threads and \
+         open files"
+    )]
+    Start {
+        /// Requested address.
+        address: SocketAddr,
+        /// Error of the system call.
+        source: io::Error,
+    },
+}
+
+/// A running server. It ends when it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on `address` (port 0 selects any free port) and serves from its own thread.
+    ///
+    /// # Errors
+    /// [`ServerError`], with the next step.
+    pub fn start(address: SocketAddr, handler: Arc<Handler>) -> Result<Self, ServerError> {
+        Self::start_with_limits(address, handler, Limits::default())
+    }
+
+    fn start_with_limits(
+        address: SocketAddr,
+        handler: Arc<Handler>,
+        limits: Limits,
+    ) -> Result<Self, ServerError> {
+        let listen_error = |source| ServerError::Listen { address, source };
+        let start_error = |source| ServerError::Start { address, source };
+        let listener = TcpListener::bind(address).map_err(listen_error)?;
+        let local_address = listener.local_addr().map_err(listen_error)?;
+        listener.set_nonblocking(true).map_err(listen_error)?;
+        let runtime = new_runtime().map_err(start_error)?;
+        let listener = {
+            let _guard = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(start_error)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        // Open connections end with the runtime, and the runtime ends with the thread.
+        let run = move || runtime.block_on(accept::run(listener, handler, limits, stopped));
+        let thread = thread::Builder::new().name("metrics-server".into());
+        let thread = thread.spawn(run).map_err(start_error)?;
+        Ok(Self { address: local_address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Returns the local address, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops at once: open connections are cut and the port is free again.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic was reported by the panic hook already
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn new_runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_io().enable_time().build()
+}
