@@ -107,7 +107,7 @@ impl Aggregator {
     ) -> (StackEnd, bool) {
         let mut guessed = false;
         for (depth, frame) in sample.user.iter().enumerate() {
-            match executables.resolve(memory, frame.place()) {
+            match executables.resolve(memory, frame.lookup_address()) {
                 Some(frame) => self.stack.push(frame),
                 // Code ran there, whatever it is.
                 None if depth == 0 => {

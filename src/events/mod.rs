@@ -145,9 +145,9 @@ pub struct UserFrame {
 }
 
 impl UserFrame {
-    /// The address whose function and line this frame is in: a return address may be behind the end of
-    /// its function.
-    pub fn place(&self) -> VirtAddr {
+    /// Returns the address to look up in mappings, rows and symbols: one byte less for a return
+    /// address, which may lie past the end of the calling function.
+    pub fn lookup_address(&self) -> VirtAddr {
         VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
     }
 }

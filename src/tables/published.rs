@@ -89,7 +89,7 @@ pub(super) fn sure_frames(
     }
     let lies_in = |(mapping, offset): (Mapping, FileOffset)| (mapping.executable, offset);
     let is_same = |at: VirtAddr| walked_by.find(at).map(lies_in) == memory.find(at).map(lies_in);
-    let sure = sample.user.iter().position(|frame| !is_same(frame.place()))? + 1;
+    let sure = sample.user.iter().position(|frame| !is_same(frame.lookup_address()))? + 1;
     // A walk that stands at this frame has not gone by its row yet.
     let is_untouched = sample.rest.is_some() && sure == sample.user.len();
     (!is_untouched).then_some(sure)

@@ -46,7 +46,7 @@ impl Tables {
             if frames.len() >= USER_FRAMES_MAX as usize {
                 break StackEnd::Depth;
             }
-            let rule = match self.find(memory, executables, VirtAddr(at.place())) {
+            let rule = match self.find(memory, executables, VirtAddr(at.lookup_address())) {
                 Found::Rule(rule) => rule,
                 Found::Missing(id, block) => {
                     let blocks = self.blocks_ahead(&rest.stack, memory, executables, id);
@@ -61,7 +61,7 @@ impl Tables {
             let (caller, is_guessed) = match step(&at, &rule, read) {
                 Step::Caller(caller) => (caller, false),
                 Step::NoRow => match frame_pointer::step(&at, read) {
-                    Ok(caller) if memory.find(VirtAddr(caller.place())).is_some() => (caller, true),
+                    Ok(caller) if memory.find(VirtAddr(caller.lookup_address())).is_some() => (caller, true),
                     Err(frame_pointer::End::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },

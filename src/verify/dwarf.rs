@@ -106,7 +106,7 @@ impl Dwarf {
         };
         let mut registers = sample.copy.registers;
         for (depth, frame) in agreed.iter().enumerate() {
-            let at = executables.resolve(memory, frame.place())?;
+            let at = executables.resolve(memory, frame.lookup_address())?;
             let reference = self.reference(at.executable, executables)?;
             let caller = match reference.caller(at.address.0, &registers, &read) {
                 Answer::Caller(caller) => caller,

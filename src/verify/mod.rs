@@ -68,7 +68,7 @@ impl Judge {
             Some(resolve(memory, world, place))
         };
         let Some(at) = frame(&our_stack, last) else { return };
-        let rule_at = sample.user.get(last).map(|frame| frame.place());
+        let rule_at = sample.user.get(last).map(|frame| frame.lookup_address());
         let difference = || Difference {
             comm: sample.comm.clone(),
             pid: sample.pid,
@@ -104,7 +104,7 @@ fn lock(findings: &Mutex<Findings>) -> MutexGuard<'_, Findings> {
 
 /// Takes our frames up to the first caller that is in no executable mapping, as `aggregate` does.
 fn our_stack(sample: &RawSample, memory: &Memory) -> Stack {
-    let is_code = |depth: usize| depth == 0 || memory.find(sample.user[depth].place()).is_some();
+    let is_code = |depth: usize| depth == 0 || memory.find(sample.user[depth].lookup_address()).is_some();
     let kept = (0..sample.user.len()).take_while(|depth| is_code(*depth)).count();
     let end = if kept < sample.user.len() { StackEnd::NoMapping } else { sample.user_end };
     let frames = sample.user[..kept].iter().map(|frame| frame.address.0).collect();

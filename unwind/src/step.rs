@@ -46,8 +46,9 @@ impl Registers {
         Self { ip, is_return: false, sp, fp, base, all: Some(all) }
     }
 
-    /// The address whose rule is in force: a return address may be behind its function's end.
-    pub fn place(&self) -> u64 {
+    /// Returns the address whose rule is in force: one byte less for a return address, which may
+    /// lie past the end of the calling function.
+    pub fn lookup_address(&self) -> u64 {
         self.ip.wrapping_sub(self.is_return.into())
     }
 
@@ -70,7 +71,7 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
         Cfa::Signal => return signal(at.sp, read),
         Cfa::FramePointer => return Step::NoRow,
         Cfa::Plt { pushed } => {
-            let has_pushed = at.place() & 15 >= pushed.into();
+            let has_pushed = at.lookup_address() & 15 >= pushed.into();
             at.sp.wrapping_add(if has_pushed { 16 } else { 8 })
         }
         Cfa::Register(register, offset) => match at.get(register) {
@@ -173,7 +174,7 @@ mod tests {
             panic!("there is a caller")
         };
         assert_eq!((caller.ip, caller.sp, caller.fp), (0x5_5555, STACK + 40, Some(0x44)));
-        assert_eq!((caller.place(), caller.base, caller.all), (0x5_5554, None, None));
+        assert_eq!((caller.lookup_address(), caller.base, caller.all), (0x5_5554, None, None));
     }
 
     #[test]
