@@ -6,7 +6,7 @@ use std::fs;
 
 use common::agent::{Agent, comments, labels, read, samples};
 use common::{Running, alone, compile, parse_folded};
-use profile::pprof::message::Profile;
+use profile::pprof::proto::Profile;
 use rustix::process::Signal;
 
 #[test]

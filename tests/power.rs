@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use common::{TempDir, directory};
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
 use upload::{Parcel, spool};
 

@@ -35,7 +35,7 @@ use common::agent::text;
 use common::alone;
 use made_up::{PERIOD, Window, now};
 use object::{Object, ObjectSymbol};
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use serde_json::{Value, json};
 use servers::Server;
 use split::{assert_split, count, split};

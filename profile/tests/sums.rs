@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto;
 use profile::pprof::{
     Detail, MergeError, Weight, compress, decode, from_message, merge, to_message,
 };
@@ -127,7 +127,7 @@ fn ledger(aggregated: u64) -> CaptureLedger {
 /// A stack and its labels in words, and what its samples add up to.
 type Totals = BTreeMap<(Vec<String>, Vec<String>), Vec<i64>>;
 
-fn totals<'a>(messages: impl IntoIterator<Item = &'a pb::Profile>) -> Totals {
+fn totals<'a>(messages: impl IntoIterator<Item = &'a proto::Profile>) -> Totals {
     let mut totals = Totals::new();
     for message in messages {
         for sample in &message.sample {
@@ -142,15 +142,15 @@ fn totals<'a>(messages: impl IntoIterator<Item = &'a pb::Profile>) -> Totals {
     totals
 }
 
-fn text(message: &pb::Profile, place: i64) -> &str {
+fn text(message: &proto::Profile, place: i64) -> &str {
     &message.string_table[place as usize]
 }
 
-fn label_in_words(message: &pb::Profile, label: &pb::Label) -> String {
+fn label_in_words(message: &proto::Profile, label: &proto::Label) -> String {
     format!("{}={}{}", text(message, label.key), text(message, label.str), label.num)
 }
 
-fn frame_in_words(message: &pb::Profile, id: u64) -> String {
+fn frame_in_words(message: &proto::Profile, id: u64) -> String {
     let location = message.location.iter().find(|location| location.id == id).unwrap();
     let mapping = message.mapping.iter().find(|m| m.id == location.mapping_id).unwrap();
     let (file, build_id) = (text(message, mapping.filename), text(message, mapping.build_id));
@@ -164,7 +164,7 @@ fn frame_in_words(message: &pb::Profile, id: u64) -> String {
 }
 
 /// What stores ask of a message: ids in order, everything once, flags that are true.
-fn check(message: &pb::Profile) {
+fn check(message: &proto::Profile) {
     assert_eq!(&decode(&compress(message), 1 << 24).unwrap(), message);
     let in_order = |ids: Vec<u64>| assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
     in_order(message.mapping.iter().map(|m| m.id).collect());
@@ -177,15 +177,15 @@ fn check(message: &pb::Profile) {
         let mapping = &message.mapping[location.mapping_id as usize - 1];
         assert_eq!(mapping.has_functions, !location.line.is_empty());
         let has_file =
-            |line: &pb::Line| message.function[line.function_id as usize - 1].filename > 0;
+            |line: &proto::Line| message.function[line.function_id as usize - 1].filename > 0;
         assert!(!mapping.has_filenames || location.line.iter().all(has_file));
         assert!(!mapping.has_line_numbers || location.line.iter().all(|line| line.line > 0));
     }
-    let is_kernel = |m: &pb::Mapping| text(message, m.filename) == "[kernel.kallsyms]";
+    let is_kernel = |m: &proto::Mapping| text(message, m.filename) == "[kernel.kallsyms]";
     assert!(message.mapping.iter().map(is_kernel).is_sorted(), "the kernel comes last");
 }
 
-fn series(profiles: &[Profile]) -> Vec<pb::Profile> {
+fn series(profiles: &[Profile]) -> Vec<proto::Profile> {
     profiles.iter().map(|profile| to_message(profile, Detail::Series)).collect()
 }
 
@@ -194,7 +194,7 @@ proptest! {
     fn a_message_has_the_series_labels_and_no_sample_twice(profile in profiles(PERIOD_NS)) {
         let message = to_message(&profile, Detail::Series);
         check(&message);
-        let count = |message: &pb::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
+        let count = |message: &proto::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
         let threads = to_message(&profile, Detail::Threads);
         prop_assert_eq!(count(&message), count(&threads));
         let keys: HashSet<&str> = message.sample.iter().flat_map(|sample| &sample.label)

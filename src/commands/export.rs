@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use profile::pprof::{MergeError, Merger};
 use profile::{counted, thousands};
 use upload::directory::{self, Listing, ReadError};

@@ -61,7 +61,9 @@ impl Tables {
             let (caller, is_guessed) = match step(&at, &rule, read) {
                 Step::Caller(caller) => (caller, false),
                 Step::NoRow => match frame_pointer::step(&at, read) {
-                    Ok(caller) if memory.find(VirtAddr(caller.lookup_address())).is_some() => (caller, true),
+                    Ok(caller) if memory.find(VirtAddr(caller.lookup_address())).is_some() => {
+                        (caller, true)
+                    }
                     Err(frame_pointer::End::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },

@@ -104,7 +104,8 @@ fn lock(findings: &Mutex<Findings>) -> MutexGuard<'_, Findings> {
 
 /// Takes our frames up to the first caller that is in no executable mapping, as `aggregate` does.
 fn our_stack(sample: &RawSample, memory: &Memory) -> Stack {
-    let is_code = |depth: usize| depth == 0 || memory.find(sample.user[depth].lookup_address()).is_some();
+    let is_code =
+        |depth: usize| depth == 0 || memory.find(sample.user[depth].lookup_address()).is_some();
     let kept = (0..sample.user.len()).take_while(|depth| is_code(*depth)).count();
     let end = if kept < sample.user.len() { StackEnd::NoMapping } else { sample.user_end };
     let frames = sample.user[..kept].iter().map(|frame| frame.address.0).collect();

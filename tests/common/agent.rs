@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use profile::pprof::message::Profile;
+use profile::pprof::proto::Profile;
 use rustix::process::Signal;
 
 use super::{TempDir, directory, everytick, pause, signal};

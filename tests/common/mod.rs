@@ -172,7 +172,7 @@ impl Recorded {
         self.directory.path().join("out.pb.gz")
     }
 
-    pub fn pprof(&self) -> profile::pprof::message::Profile {
+    pub fn pprof(&self) -> profile::pprof::proto::Profile {
         let bytes = std::fs::read(self.pprof_path()).unwrap();
         profile::pprof::decode(&bytes, 1 << 30).unwrap()
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use serde_json::Value;
 
 use super::common::agent::text;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 
 use crate::common::agent::{Agent, labels};
 use crate::common::{Running, alone};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use profile::pprof::message::{Profile, Sample};
+use profile::pprof::proto::{Profile, Sample};
 
 /// Of so many samples of the programs of a story one may be wrong.
 const ONE_OF: u64 = 1000;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use profile::{Labels, NOT_SERIES};
 
 /// Largest message of a parcel in bytes, uncompressed. What a server takes is less: 64 MiB

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 
 use crate::parcel::{is_of_series, text_at};
 

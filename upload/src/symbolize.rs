@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use serde::Deserialize;
 
 use crate::parcel::text_at;

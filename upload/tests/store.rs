@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
 use upload::directory::{self, Listing, windows_in};
 use upload::{Parcel, SinkSettings, spool};

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use proptest::prelude::*;
 use upload::{Parcel, subset};
 

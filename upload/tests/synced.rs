@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
 use upload::{Parcel, SinkSettings, directory, spool};
 

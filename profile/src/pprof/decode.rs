@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::MultiGzDecoder;
 use prost::Message;
 
-use super::message as pb;
+use super::proto;
 
 /// Why bytes are no pprof profile.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// [`DecodeError`] for anything that is not such a profile.
-pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<pb::Profile, DecodeError> {
+pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<proto::Profile, DecodeError> {
     let mut plain = Vec::new();
     let limit = bytes_max as u64 + 1;
     if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -45,13 +45,13 @@ pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<pb::Profile, DecodeError
     if plain.len() > bytes_max {
         return Err(DecodeError::TooLarge(bytes_max));
     }
-    let profile = pb::Profile::decode(plain.as_slice())?;
+    let profile = proto::Profile::decode(plain.as_slice())?;
     check(&profile)?;
     Ok(profile)
 }
 
 /// Checks that every place lies inside its table, every id exists, and every sample has all its values.
-pub(super) fn check(profile: &pb::Profile) -> Result<(), DecodeError> {
+pub(super) fn check(profile: &proto::Profile) -> Result<(), DecodeError> {
     check_texts(profile)?;
     check_ids(profile)?;
     let types = profile.sample_type.len();
@@ -62,7 +62,7 @@ pub(super) fn check(profile: &pb::Profile) -> Result<(), DecodeError> {
     }
 }
 
-fn check_texts(profile: &pb::Profile) -> Result<(), DecodeError> {
+fn check_texts(profile: &proto::Profile) -> Result<(), DecodeError> {
     let texts = profile.string_table.len().max(1);
     let mut places = vec![profile.default_sample_type];
     places.extend(&profile.comment);
@@ -77,7 +77,7 @@ fn check_texts(profile: &pb::Profile) -> Result<(), DecodeError> {
     if places.iter().all(inside) { Ok(()) } else { Err(DecodeError::Dangling("text")) }
 }
 
-fn check_ids(profile: &pb::Profile) -> Result<(), DecodeError> {
+fn check_ids(profile: &proto::Profile) -> Result<(), DecodeError> {
     use std::collections::HashSet;
     let mappings: HashSet<u64> = profile.mapping.iter().map(|m| m.id).collect();
     let functions: HashSet<u64> = profile.function.iter().map(|f| f.id).collect();

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
-use super::message as pb;
+use super::proto;
 use super::samples::{Detail, samples};
 use super::texts::Texts;
 use crate::{NamedFrame, Profile};
@@ -17,7 +17,7 @@ pub fn encode(profile: &Profile) -> Vec<u8> {
 }
 
 /// Writes a message as gzip-compressed pprof.
-pub fn compress(message: &pb::Profile) -> Vec<u8> {
+pub fn compress(message: &proto::Profile) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let bytes = message.encode_to_vec();
     gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("memory takes every write")
@@ -31,10 +31,10 @@ pub fn compress(message: &pb::Profile) -> Vec<u8> {
 ///
 /// Sources: `proto/profile.proto` of pprof; Parca's `pkg/normalizer`, which wants ids in
 /// order; Pyroscope's `pkg/pprof`, which drops addresses of a mapping with `has_functions`.
-pub fn to_message(profile: &Profile, detail: Detail) -> pb::Profile {
+pub fn to_message(profile: &Profile, detail: Detail) -> proto::Profile {
     let mut texts = Texts::new();
     let halves = halves_of(profile);
-    let mut message = pb::Profile {
+    let mut message = proto::Profile {
         sample_type: vec![
             texts.value_type("samples", "count"),
             texts.value_type("cpu", "nanoseconds"),
@@ -44,7 +44,7 @@ pub fn to_message(profile: &Profile, detail: Detail) -> pb::Profile {
         period_type: Some(texts.value_type("cpu", "nanoseconds")),
         period: profile.period_ns as i64,
         default_sample_type: texts.place("cpu"),
-        ..pb::Profile::default()
+        ..proto::Profile::default()
     };
     message.mapping = mappings(profile, &halves, &mut texts);
     message.location = locations(profile, &halves);
@@ -90,13 +90,13 @@ fn is_named(frame: &NamedFrame) -> bool {
     !frame.lines.is_empty()
 }
 
-fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<pb::Mapping> {
+fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<proto::Mapping> {
     let mut out = Vec::new();
     for (mapping, halves) in profile.mappings.iter().zip(halves) {
         let build_id = mapping.build_id.as_ref().map(ToString::to_string);
         for (has_functions, half) in [false, true].into_iter().zip(halves) {
             let Some(half) = half else { continue };
-            out.push(pb::Mapping {
+            out.push(proto::Mapping {
                 id: half.id,
                 filename: texts.place(&mapping.name),
                 build_id: texts.place(build_id.as_deref().unwrap_or_default()),
@@ -104,15 +104,15 @@ fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<pb::
                 has_filenames: has_functions && half.has_files,
                 has_line_numbers: has_functions && half.has_lines,
                 has_inline_frames: has_functions && half.has_lines,
-                ..pb::Mapping::default()
+                ..proto::Mapping::default()
             });
         }
     }
     out
 }
 
-fn locations(profile: &Profile, halves: &[Halves]) -> Vec<pb::Location> {
-    let one = |(index, frame): (usize, &NamedFrame)| pb::Location {
+fn locations(profile: &Profile, halves: &[Halves]) -> Vec<proto::Location> {
+    let one = |(index, frame): (usize, &NamedFrame)| proto::Location {
         id: index as u64 + 1,
         mapping_id: halves[frame.mapping as usize][usize::from(is_named(frame))]
             .expect("the half of each frame was made")
@@ -121,16 +121,19 @@ fn locations(profile: &Profile, halves: &[Halves]) -> Vec<pb::Location> {
         line: frame
             .lines
             .iter()
-            .map(|l| pb::Line { function_id: u64::from(l.function) + 1, line: i64::from(l.line) })
+            .map(|l| proto::Line {
+                function_id: u64::from(l.function) + 1,
+                line: i64::from(l.line),
+            })
             .collect(),
     };
     profile.frames.iter().enumerate().map(one).collect()
 }
 
-fn functions(profile: &Profile, texts: &mut Texts) -> Vec<pb::Function> {
+fn functions(profile: &Profile, texts: &mut Texts) -> Vec<proto::Function> {
     let mut out = Vec::with_capacity(profile.functions.len());
     for (index, function) in profile.functions.iter().enumerate() {
-        out.push(pb::Function {
+        out.push(proto::Function {
             id: index as u64 + 1,
             name: texts.place(&function.name),
             system_name: texts.place(&function.system_name),

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use indexmap::{IndexMap, IndexSet};
 
 use super::decode::{DecodeError, check};
-use super::message as pb;
+use super::proto;
 use super::read::split_ledger;
 use super::texts::Texts;
 use crate::CaptureLedger;
@@ -62,8 +62,8 @@ pub struct Merger {
 /// # Errors
 /// [`MergeError`] of the first that cannot be added.
 pub fn merge<'a>(
-    messages: impl IntoIterator<Item = &'a pb::Profile>,
-) -> Result<pb::Profile, MergeError> {
+    messages: impl IntoIterator<Item = &'a proto::Profile>,
+) -> Result<proto::Profile, MergeError> {
     let mut merger = Merger::default();
     messages.into_iter().try_for_each(|message| merger.add(message))?;
     Ok(merger.finish())
@@ -74,7 +74,7 @@ impl Merger {
     ///
     /// # Errors
     /// [`MergeError`]; then nothing of it is in the sum.
-    pub fn add(&mut self, message: &pb::Profile) -> Result<(), MergeError> {
+    pub fn add(&mut self, message: &proto::Profile) -> Result<(), MergeError> {
         check(message)?;
         let types = Types::of(message);
         match &self.types {
@@ -98,12 +98,12 @@ impl Merger {
     }
 
     /// Gives the sum.
-    pub fn finish(self) -> pb::Profile {
+    pub fn finish(self) -> proto::Profile {
         let comments = self.comments();
         let Self { tables, samples, types, start, end, duration, periods, .. } = self;
         let Types { sample, period, default } = types.unwrap_or_default();
         let Tables { mut texts, mappings, functions, locations } = tables;
-        let mut out = pb::Profile {
+        let mut out = proto::Profile {
             mapping: mappings.into_values().collect(),
             function: functions.into_iter().zip(1..).map(function).collect(),
             location: locations.into_iter().zip(1..).map(location).collect(),
@@ -111,7 +111,7 @@ impl Merger {
             time_nanos: start.unwrap_or(0),
             duration_nanos: duration.min(end.saturating_sub(start.unwrap_or(0))),
             period: if periods.len() == 1 { periods.first().copied().unwrap_or(0) } else { 0 },
-            ..pb::Profile::default()
+            ..proto::Profile::default()
         };
         sort_mappings(&mut out, &texts);
         let mut value_type = |(name, unit): &(String, String)| texts.value_type(name, unit);
@@ -123,7 +123,7 @@ impl Merger {
         out
     }
 
-    fn add_samples(&mut self, message: &pb::Profile) {
+    fn add_samples(&mut self, message: &proto::Profile) {
         let text_of: Vec<i64> =
             message.string_table.iter().map(|text| self.tables.texts.place(text)).collect();
         // A message without texts has nothing but the empty one.
@@ -142,7 +142,7 @@ impl Merger {
         }
     }
 
-    fn add_time(&mut self, message: &pb::Profile) {
+    fn add_time(&mut self, message: &proto::Profile) {
         let (start, duration) = (message.time_nanos, message.duration_nanos.max(0));
         self.start = Some(self.start.map_or(start, |earliest| earliest.min(start)));
         self.end = self.end.max(start.saturating_add(duration));
@@ -152,7 +152,7 @@ impl Merger {
         }
     }
 
-    fn add_comments(&mut self, message: &pb::Profile) {
+    fn add_comments(&mut self, message: &proto::Profile) {
         let text = |place: &i64| message.string_table.get(*place as usize).map(String::as_str);
         let texts: Vec<&str> = message.comment.iter().filter_map(text).collect();
         let (ledger, others) = split_ledger(&texts);
@@ -195,10 +195,10 @@ struct Types {
 }
 
 impl Types {
-    fn of(message: &pb::Profile) -> Self {
+    fn of(message: &proto::Profile) -> Self {
         let text = |place: i64| message.string_table.get(place as usize).cloned();
         let text = |place: i64| text(place).unwrap_or_default();
-        let words = |of: &pb::ValueType| (text(of.r#type), text(of.unit));
+        let words = |of: &proto::ValueType| (text(of.r#type), text(of.unit));
         Self {
             sample: message.sample_type.iter().map(words).collect(),
             period: message.period_type.as_ref().map(words),
@@ -226,7 +226,7 @@ type LocationKey = (u64, u64, Box<[(u64, i64)]>);
 /// What samples speak of, each once; ids are places, from 1.
 struct Tables {
     texts: Texts,
-    mappings: IndexMap<MappingKey, pb::Mapping>,
+    mappings: IndexMap<MappingKey, proto::Mapping>,
     functions: IndexSet<FunctionKey>,
     locations: IndexSet<LocationKey>,
 }
@@ -244,7 +244,11 @@ impl Default for Tables {
 
 impl Tables {
     /// Takes in the tables of a message; tells which of its locations is which here.
-    fn add(&mut self, message: &pb::Profile, text_of: &impl Fn(i64) -> i64) -> HashMap<u64, u64> {
+    fn add(
+        &mut self,
+        message: &proto::Profile,
+        text_of: &impl Fn(i64) -> i64,
+    ) -> HashMap<u64, u64> {
         let mut mapping_of = HashMap::from([(0, 0)]);
         for mapping in &message.mapping {
             mapping_of.insert(mapping.id, self.add_mapping(mapping, text_of));
@@ -263,14 +267,15 @@ impl Tables {
         location_of
     }
 
-    fn add_mapping(&mut self, mapping: &pb::Mapping, text_of: &impl Fn(i64) -> i64) -> u64 {
+    fn add_mapping(&mut self, mapping: &proto::Mapping, text_of: &impl Fn(i64) -> i64) -> u64 {
         let (filename, build_id) = (text_of(mapping.filename), text_of(mapping.build_id));
-        let pb::Mapping { memory_start, memory_limit, file_offset, has_functions, .. } = *mapping;
+        let proto::Mapping { memory_start, memory_limit, file_offset, has_functions, .. } =
+            *mapping;
         let key = (memory_start, memory_limit, file_offset, filename, build_id, has_functions);
         let entry = self.mappings.entry(key);
         let id = entry.index() as u64 + 1;
         // What is said of all locations must be true of those of all messages.
-        let ours = entry.or_insert(pb::Mapping { id, filename, build_id, ..*mapping });
+        let ours = entry.or_insert(proto::Mapping { id, filename, build_id, ..*mapping });
         ours.has_filenames &= mapping.has_filenames;
         ours.has_line_numbers &= mapping.has_line_numbers;
         ours.has_inline_frames &= mapping.has_inline_frames;
@@ -278,28 +283,28 @@ impl Tables {
     }
 }
 
-fn label_key(label: &pb::Label, text_of: &impl Fn(i64) -> i64) -> Label {
+fn label_key(label: &proto::Label, text_of: &impl Fn(i64) -> i64) -> Label {
     (text_of(label.key), text_of(label.str), label.num, text_of(label.num_unit))
 }
 
-fn function(((name, system_name, filename), id): (FunctionKey, u64)) -> pb::Function {
-    pb::Function { id, name, system_name, filename }
+fn function(((name, system_name, filename), id): (FunctionKey, u64)) -> proto::Function {
+    proto::Function { id, name, system_name, filename }
 }
 
-fn location(((mapping_id, address, lines), id): (LocationKey, u64)) -> pb::Location {
+fn location(((mapping_id, address, lines), id): (LocationKey, u64)) -> proto::Location {
     let line =
-        |(function_id, line): &(u64, i64)| pb::Line { function_id: *function_id, line: *line };
-    pb::Location { id, mapping_id, address, line: lines.iter().map(line).collect() }
+        |(function_id, line): &(u64, i64)| proto::Line { function_id: *function_id, line: *line };
+    proto::Location { id, mapping_id, address, line: lines.iter().map(line).collect() }
 }
 
-fn sample_of(((stack, labels), value): (SampleKey, Vec<i64>)) -> pb::Sample {
-    let label = |&(key, str, num, num_unit): &Label| pb::Label { key, str, num, num_unit };
+fn sample_of(((stack, labels), value): (SampleKey, Vec<i64>)) -> proto::Sample {
+    let label = |&(key, str, num, num_unit): &Label| proto::Label { key, str, num, num_unit };
     let label = labels.iter().map(label).collect();
-    pb::Sample { location_id: stack.into_vec(), value, label }
+    proto::Sample { location_id: stack.into_vec(), value, label }
 }
 
 /// Puts mappings into the order that readers expect: those with most samples at their leaf first, the kernel last.
-fn sort_mappings(profile: &mut pb::Profile, texts: &Texts) {
+fn sort_mappings(profile: &mut proto::Profile, texts: &Texts) {
     let mut samples = vec![0i64; profile.mapping.len() + 1];
     for sample in &profile.sample {
         let Some(leaf) = sample.location_id.first() else { continue };

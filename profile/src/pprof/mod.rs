@@ -1,7 +1,7 @@
 //! pprof: the profile format that other tools read.
 //!
 //! [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept; [`decode()`]
-//! reads any file of the format within a bound of memory. In between is a [`message`]:
+//! reads any file of the format within a bound of memory. In between is a [`proto`] message:
 //! [`to_message`] makes one of a profile and [`from_message`] a profile of one; a [`Merger`] adds several up.
 //!
 //! Addresses are those of the ELF file and mappings have no range: the one
@@ -12,7 +12,7 @@
 mod decode;
 mod encode;
 mod merge;
-pub mod message;
+pub mod proto;
 mod read;
 mod samples;
 mod texts;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 
 use super::decode::{DecodeError, check};
-use super::message as pb;
+use super::proto;
 use super::samples::read_cut;
 use crate::labels::{COMM, CUT, GUESSED, MERGED, THREAD, is_series};
 use crate::{
@@ -25,7 +25,7 @@ pub enum Weight {
 
 impl Weight {
     /// Gives the one under which the stacks of a message compare.
-    pub fn of(message: &pb::Profile) -> Self {
+    pub fn of(message: &proto::Profile) -> Self {
         if message.period > 0 { Self::Samples } else { Self::Microseconds }
     }
 
@@ -45,7 +45,7 @@ impl Weight {
 ///
 /// # Errors
 /// [`DecodeError`] for a message whose places or ids lead nowhere.
-pub fn from_message(message: &pb::Profile, weight: Weight) -> Result<Profile, DecodeError> {
+pub fn from_message(message: &proto::Profile, weight: Weight) -> Result<Profile, DecodeError> {
     check(message)?;
     let reader = Reader { message };
     let (comments, ledger) = reader.comments();
@@ -74,7 +74,7 @@ const UNKNOWN: &str = "[unknown]";
 
 /// A message whose places and ids are checked.
 struct Reader<'a> {
-    message: &'a pb::Profile,
+    message: &'a proto::Profile,
 }
 
 impl Reader<'_> {
@@ -104,7 +104,7 @@ impl Reader<'_> {
     }
 
     fn functions(&self) -> Vec<Function> {
-        let one = |function: &pb::Function| Function {
+        let one = |function: &proto::Function| Function {
             name: self.text(function.name).to_owned(),
             system_name: self.text(function.system_name).to_owned(),
             file: self.text(function.filename).to_owned(),
@@ -116,11 +116,11 @@ impl Reader<'_> {
     fn frames(&self, mapping_of: &HashMap<u64, u32>) -> (Vec<NamedFrame>, HashMap<u64, u32>) {
         let functions = self.message.function.iter().zip(0..);
         let functions: HashMap<u64, u32> = functions.map(|(f, place)| (f.id, place)).collect();
-        let line = |line: &pb::Line| Line {
+        let line = |line: &proto::Line| Line {
             function: functions[&line.function_id],
             line: u32::try_from(line.line).unwrap_or(0),
         };
-        let frame = |location: &pb::Location| NamedFrame {
+        let frame = |location: &proto::Location| NamedFrame {
             mapping: mapping_of[&location.mapping_id],
             address: FileAddr(location.address),
             lines: location.line.iter().map(line).collect(),
@@ -150,7 +150,7 @@ impl Reader<'_> {
     }
 
     /// Reads who ran, why the parts of the stack end, and whether some of it is guessed.
-    fn labels(&self, labels: &[pb::Label]) -> (Task, (StackEnd, StackEnd), bool) {
+    fn labels(&self, labels: &[proto::Label]) -> (Task, (StackEnd, StackEnd), bool) {
         let (mut series, mut thread) = (Labels::default(), "");
         let (mut ends, mut guessed) = ((StackEnd::Bottom, StackEnd::Bottom), false);
         let (mut pid, mut tid, mut cgroup_id) = (0, 0, 0);

@@ -2,7 +2,7 @@
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::message as pb;
+use super::proto;
 use super::texts::Texts;
 use crate::labels::{COMM, CUT, GUESSED, THREAD};
 use crate::{Labels, NamedSample, Profile, StackEnd};
@@ -22,14 +22,14 @@ pub enum Detail {
 }
 
 /// Gives the samples with their labels; stacks by locations whose ids are those of frames, from 1.
-pub(super) fn samples(profile: &Profile, detail: Detail, texts: &mut Texts) -> Vec<pb::Sample> {
+pub(super) fn samples(profile: &Profile, detail: Detail, texts: &mut Texts) -> Vec<proto::Sample> {
     match detail {
         Detail::Threads => by_thread(profile, texts),
         Detail::Series => by_series(profile, texts),
     }
 }
 
-fn by_thread(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
+fn by_thread(profile: &Profile, texts: &mut Texts) -> Vec<proto::Sample> {
     let one = |sample: &NamedSample| {
         let labels = labels_of_thread(profile, sample, texts);
         sample_of(profile, sample.key.stack.0, sample.count, labels)
@@ -37,7 +37,7 @@ fn by_thread(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
     profile.samples.iter().map(one).collect()
 }
 
-fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
+fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<proto::Sample> {
     let mut distinct: IndexSet<&Labels> = IndexSet::new();
     let series: Vec<usize> =
         profile.tasks.iter().map(|task| distinct.insert_full(&task.labels).0).collect();
@@ -49,7 +49,7 @@ fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
     }
     let mut out = Vec::with_capacity(counts.len());
     for ((series, stack, cut, guessed), count) in counts {
-        let mut labels: Vec<pb::Label> =
+        let mut labels: Vec<proto::Label> =
             distinct[series].iter().map(|(key, value)| text(texts, key, value)).collect();
         labels.extend(quality(cut.as_deref(), guessed, texts));
         out.push(sample_of(profile, stack, count, labels));
@@ -57,16 +57,20 @@ fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<pb::Sample> {
     out
 }
 
-fn sample_of(profile: &Profile, stack: u32, count: u64, label: Vec<pb::Label>) -> pb::Sample {
+fn sample_of(profile: &Profile, stack: u32, count: u64, label: Vec<proto::Label>) -> proto::Sample {
     let stack = &profile.stacks[stack as usize];
-    pb::Sample {
+    proto::Sample {
         location_id: stack.iter().map(|frame| u64::from(*frame) + 1).collect(),
         value: vec![count as i64, count.saturating_mul(profile.period_ns) as i64],
         label,
     }
 }
 
-fn labels_of_thread(profile: &Profile, sample: &NamedSample, texts: &mut Texts) -> Vec<pb::Label> {
+fn labels_of_thread(
+    profile: &Profile,
+    sample: &NamedSample,
+    texts: &mut Texts,
+) -> Vec<proto::Label> {
     let task = profile.task_of(sample);
     let mut out = vec![
         number(texts, "pid", task.pid.0.into()),
@@ -81,18 +85,18 @@ fn labels_of_thread(profile: &Profile, sample: &NamedSample, texts: &mut Texts) 
 }
 
 /// The labels that say how good a stack is.
-fn quality(cut: Option<&str>, guessed: bool, texts: &mut Texts) -> Vec<pb::Label> {
+fn quality(cut: Option<&str>, guessed: bool, texts: &mut Texts) -> Vec<proto::Label> {
     let guessed = guessed.then_some((GUESSED, BY_FRAME_POINTERS));
     let labels = cut.map(|cut| (CUT, cut)).into_iter().chain(guessed);
     labels.map(|(key, value)| text(texts, key, value)).collect()
 }
 
-fn number(texts: &mut Texts, key: &str, num: u64) -> pb::Label {
-    pb::Label { key: texts.place(key), num: num as i64, ..pb::Label::default() }
+fn number(texts: &mut Texts, key: &str, num: u64) -> proto::Label {
+    proto::Label { key: texts.place(key), num: num as i64, ..proto::Label::default() }
 }
 
-fn text(texts: &mut Texts, key: &str, value: &str) -> pb::Label {
-    pb::Label { key: texts.place(key), str: texts.place(value), ..pb::Label::default() }
+fn text(texts: &mut Texts, key: &str, value: &str) -> proto::Label {
+    proto::Label { key: texts.place(key), str: texts.place(value), ..proto::Label::default() }
 }
 
 /// Says what of a stack is missing; `None` when nothing is.

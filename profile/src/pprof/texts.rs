@@ -2,7 +2,7 @@
 
 use indexmap::IndexSet;
 
-use super::message as pb;
+use super::proto;
 
 /// Longest text written, in bytes: Pyroscope's limit.
 const TEXT_MAX: usize = 65_535;
@@ -29,8 +29,8 @@ impl Texts {
         self.0.get_index(place as usize).map_or("", String::as_str)
     }
 
-    pub fn value_type(&mut self, r#type: &str, unit: &str) -> pb::ValueType {
-        pb::ValueType { r#type: self.place(r#type), unit: self.place(unit) }
+    pub fn value_type(&mut self, r#type: &str, unit: &str) -> proto::ValueType {
+        proto::ValueType { r#type: self.place(r#type), unit: self.place(unit) }
     }
 
     pub fn into_table(self) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use profile::pprof::{self, DecodeError, message as pb};
+use profile::pprof::{self, DecodeError, proto as pb};
 
 use super::header;
 use super::kept::Kept;

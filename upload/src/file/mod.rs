@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use profile::pprof::{self, DecodeError, Weight};
-use profile::{Profile, pprof::message as pb};
+use profile::{Profile, pprof::proto as pb};
 use tempfile::NamedTempFile;
 
 use crate::disk::without_path;

@@ -21,7 +21,7 @@ use std::hash::Hash;
 use indexmap::IndexSet;
 use profile::Labels;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE, POD_UID};
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use sha2::{Digest, Sha256};
 
 use super::message::{

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use profile::Labels;
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use prost::Message;
 
 use super::message::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};

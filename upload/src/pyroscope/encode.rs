@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use profile::labels::{CUT, GUESSED};
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use prost::Message;
 
 use super::Limits;

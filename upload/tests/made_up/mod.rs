@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use upload::Parcel;
 
 /// Nanoseconds between samples at 19 Hz.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use prost::Message;
 
 use super::wire::{Pair, gunzip};

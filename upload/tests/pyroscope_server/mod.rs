@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use prost::Message;
 use serde_json::json;
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use profile::pprof::{self, message as pb};
+use profile::pprof::{self, proto as pb};
 use prost::Message;
 
 /// The method.

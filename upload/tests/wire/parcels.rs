@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use profile::pprof::message as pb;
+use profile::pprof::proto as pb;
 use upload::Parcel;
 
 /// When windows begin, in nanoseconds since 1970.
