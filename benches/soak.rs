@@ -42,7 +42,7 @@ fn soak(
             "{} samples, {} lost, {} complete, {} stacks, {} executables without names",
             ledger.aggregated,
             ledger.lost_total(),
-            ledger.user_ends[StackEnd::Bottom as usize],
+            ledger.user_ends[StackEnd::Complete as usize],
             profile.stacks.len(),
             unnamed.len(),
         );

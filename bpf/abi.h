@@ -84,7 +84,7 @@ enum outcome {
 /* Why a kernel or user stack ends where it ends. */
 enum stack_end {
 	STACK_END_ABSENT,		/* there is no such stack, or it was not asked for */
-	STACK_END_BOTTOM,		/* complete */
+	STACK_END_COMPLETE,		/* complete */
 	STACK_END_DEPTH,		/* more frames than the limit */
 	STACK_END_NO_ROW,		/* no row for an address, and no frame pointer that leads on */
 	STACK_END_RETURN_ADDRESS,	/* what should be a return address is not a user address */

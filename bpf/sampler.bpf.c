@@ -82,7 +82,7 @@ static inline void take_kernel_stack(void *ctx, struct scratch *out)
 	}
 	u32 count = (u32)bytes / sizeof(u64);
 	out->sample.kernel_frames = count;
-	out->sample.kernel_end = count >= limit ? STACK_END_DEPTH : STACK_END_BOTTOM;
+	out->sample.kernel_end = count >= limit ? STACK_END_DEPTH : STACK_END_COMPLETE;
 }
 
 /* Gives the place of what the agent knows of a process, 0 when that is nothing or of an earlier life. */

@@ -250,7 +250,7 @@ static inline u8 end_of(enum step step)
 {
 	switch (step) {
 	case STEP_BOTTOM:
-		return STACK_END_BOTTOM;
+		return STACK_END_COMPLETE;
 	case STEP_NOT_EXPRESSIBLE:
 		return STACK_END_NOT_EXPRESSIBLE;
 	case STEP_UNREADABLE:

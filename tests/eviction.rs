@@ -117,7 +117,7 @@ fn what_was_sampled_longest_ago_makes_room_and_comes_back_when_it_is_sampled_aga
         send(running, Signal::STOP);
         let ClosedWindow { ledger, .. } = session.cut().unwrap();
         ledger.check().unwrap();
-        (ledger.aggregated, ledger.user_ends[StackEnd::Bottom as usize])
+        (ledger.aggregated, ledger.user_ends[StackEnd::Complete as usize])
     };
     let (before, pushed, after) = (window_of(first), window_of(others), window_of(first));
     // What was pushed out over and over has to wait; these have room together, and then stay.

@@ -90,7 +90,7 @@ fn both_take_the_same_stack_of_300_frames() {
     let by_loop = only_callers(&record(running.0.id(), Walker::Loop));
     let by_calls = only_callers(&record(running.0.id(), Walker::Chain));
     // descend 300 times, main and the three before it
-    assert_eq!((by_loop.0.len(), by_loop.1), (304, StackEnd::Bottom));
+    assert_eq!((by_loop.0.len(), by_loop.1), (304, StackEnd::Complete));
     assert!(by_loop == by_calls, "by loop {by_loop:?}, by tail calls {by_calls:?}");
 }
 
@@ -101,7 +101,7 @@ fn a_stack_of_900_frames_is_complete_by_loop_and_cut_after_512_by_tail_calls() {
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
     let running = start_deep(&program, 900);
     let (by_loop, end) = only_callers(&record(running.0.id(), Walker::Loop));
-    assert_eq!((by_loop.len(), end), (904, StackEnd::Bottom));
+    assert_eq!((by_loop.len(), end), (904, StackEnd::Complete));
     let (by_calls, end) = only_callers(&record(running.0.id(), Walker::Chain));
     assert_eq!((by_calls.len(), end), (511, StackEnd::Depth));
     assert!(by_loop.starts_with(&by_calls), "{by_calls:?} is not where {by_loop:?} begins");

@@ -130,7 +130,7 @@ mod tests {
             ledger.outcomes[TickOutcome::LostRingFull as usize] = full;
             ledger.outcomes[TickOutcome::Delivered as usize] = emitted - full;
             (ledger.received, ledger.gaps) = (emitted - full, full);
-            ledger.user_ends[StackEnd::Bottom as usize] = aggregated;
+            ledger.user_ends[StackEnd::Complete as usize] = aggregated;
             ledger.kernel_ends[StackEnd::Absent as usize] = aggregated;
             let ticks = emitted + ledger.skipped();
             ledger.cpus = vec![CpuTicks { cpu: Cpu(0), due: ticks + missed, ticks }];

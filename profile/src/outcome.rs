@@ -66,7 +66,7 @@ closed_list! {
         /// There is no such stack, or it was not asked for.
         Absent = "no such stack",
         /// The stack is complete.
-        Bottom = "complete",
+        Complete = "complete",
         /// It has more frames than the limit.
         Depth = "depth limit",
         /// There is no unwind row for an address, and no frame pointer that leads on.
@@ -95,7 +95,7 @@ closed_list! {
 impl StackEnd {
     /// Tells a stack that misses its outer frames from one that is complete or not there.
     pub fn is_cut(self) -> bool {
-        !matches!(self, Self::Absent | Self::Bottom)
+        !matches!(self, Self::Absent | Self::Complete)
     }
 }
 

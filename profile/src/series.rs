@@ -83,7 +83,7 @@ mod tests {
                 task: TaskId(place as u32),
                 stack: StackId(0),
                 kernel_end: StackEnd::Absent,
-                user_end: StackEnd::Bottom,
+                user_end: StackEnd::Complete,
                 guessed: false,
             };
             profile.samples.push(NamedSample { key, count: *count });

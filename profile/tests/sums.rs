@@ -267,8 +267,8 @@ fn one_sample(period_ns: u64, count: u64) -> Profile {
     let key = SampleKey {
         task: TaskId(0),
         stack: StackId(0),
-        kernel_end: StackEnd::Bottom,
-        user_end: StackEnd::Bottom,
+        kernel_end: StackEnd::Complete,
+        user_end: StackEnd::Complete,
         guessed: false,
     };
     Profile {

@@ -167,7 +167,7 @@ mod tests {
             cgroup_id: 1,
             kernel: addresses(kernel),
             user: user.iter().enumerate().map(|(depth, a)| frame(depth, *a)).collect(),
-            kernel_end: StackEnd::Bottom,
+            kernel_end: StackEnd::Complete,
             user_end: StackEnd::NoRow,
             rest: None,
         }

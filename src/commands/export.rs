@@ -170,7 +170,7 @@ mod tests {
     fn window(start: u64, period_ns: u64, count: u64) -> pb::Profile {
         let labels = Labels::from([("comm", "app"), ("node", "n")]);
         let (task, stack) = (TaskId(0), StackId(0));
-        let (kernel_end, user_end) = (StackEnd::Absent, StackEnd::Bottom);
+        let (kernel_end, user_end) = (StackEnd::Absent, StackEnd::Complete);
         let key = SampleKey { task, stack, kernel_end, user_end, guessed: false };
         let profile = Profile {
             start_unix_ns: start * SECOND,

@@ -91,7 +91,7 @@ mod tests {
             cpu: 5,
             kernel_frames,
             user_frames,
-            kernel_end: StackEnd::Bottom as u8,
+            kernel_end: StackEnd::Complete as u8,
             user_end: StackEnd::NoRow as u8,
             flags: 0,
             reserved: [0; 5],

@@ -258,7 +258,7 @@ same_values!(TickOutcome = outcome {
 
 same_values!(StackEnd = stack_end {
     Absent = STACK_END_ABSENT,
-    Bottom = STACK_END_BOTTOM,
+    Complete = STACK_END_COMPLETE,
     Depth = STACK_END_DEPTH,
     NoRow = STACK_END_NO_ROW,
     ReturnAddress = STACK_END_RETURN_ADDRESS,

@@ -74,7 +74,7 @@ mod tests {
         ledger.outcomes[TickOutcome::SkippedIdle as usize] = 7 * count;
         ledger.lost[Loss::RingFull as usize] = 2 * count;
         ledger.lost[Loss::WindowFull as usize] = count;
-        ledger.user_ends[StackEnd::Bottom as usize] = 9 * count;
+        ledger.user_ends[StackEnd::Complete as usize] = 9 * count;
         ledger.kernel_ends[StackEnd::Absent as usize] = 9 * count;
         ledger.check().expect("closes");
         ledger
@@ -106,7 +106,7 @@ mod tests {
             labels: Default::default(),
         };
         let frame = |address| Frame { executable: ExecutableId(1), address: FileAddr(address) };
-        let ends = (StackEnd::Absent, StackEnd::Bottom);
+        let ends = (StackEnd::Absent, StackEnd::Complete);
         for stack in
             [&[frame(1), frame(2), frame(3)][..], &[frame(1), frame(2), frame(3)], &[frame(1)], &[]]
         {

@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_true_stack_is_equal_whichever_half_comes_first() {
         for is_late in [false, true] {
-            let findings = judge(&TRUTH, StackEnd::Bottom, is_late);
+            let findings = judge(&TRUTH, StackEnd::Complete, is_late);
             assert_eq!(
                 (findings.seen, findings.total),
                 (1, Counts { equal: 1, ..Counts::default() })
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_wrong_frame_is_different_and_told_by_its_place() {
-        let findings = judge(&[0x1100, 0x1234, 0x1300], StackEnd::Bottom, false);
+        let findings = judge(&[0x1100, 0x1234, 0x1300], StackEnd::Complete, false);
         let expected = Counts { different: 1, dwarf_nothing: 1, ..Counts::default() };
         assert_eq!(findings.total, expected);
         let (kind, place) = findings.places.iter().next().expect("a place");
@@ -250,19 +250,19 @@ mod tests {
     fn a_stack_that_stops_early_is_shorter_and_one_that_goes_on_is_longer() {
         let shorter = judge(&TRUTH[..2], StackEnd::NoRow, false);
         assert_eq!(shorter.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
-        let longer = judge(&[0x1100, 0x1200, 0x1300, 0x1400], StackEnd::Bottom, false);
+        let longer = judge(&[0x1100, 0x1200, 0x1300, 0x1400], StackEnd::Complete, false);
         assert_eq!(longer.total, Counts { longer: 1, dwarf_nothing: 1, ..Counts::default() });
     }
 
     #[test]
     fn a_frame_outside_code_is_none() {
-        let findings = judge(&[0x1100, 0x1200, 0x9999], StackEnd::Bottom, false);
+        let findings = judge(&[0x1100, 0x1200, 0x9999], StackEnd::Complete, false);
         assert_eq!(findings.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
     }
 
     #[test]
     fn a_record_of_another_instant_judges_nothing() {
-        let findings = judge(&[0x1104, 0x1200, 0x1300], StackEnd::Bottom, false);
+        let findings = judge(&[0x1104, 0x1200, 0x1300], StackEnd::Complete, false);
         let without: Vec<_> = findings.reasons().filter(|(_, count)| *count > 0).collect();
         assert_eq!((findings.total.judged(), without), (0, vec![(Reason::NoRecord, 1)]));
     }

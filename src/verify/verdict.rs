@@ -16,7 +16,7 @@ pub enum End {
 impl From<StackEnd> for End {
     fn from(end: StackEnd) -> Self {
         match end {
-            StackEnd::Bottom => Self::Complete,
+            StackEnd::Complete => Self::Complete,
             StackEnd::Depth => Self::Limit(Reason::OurDepth),
             StackEnd::WorkLimit => Self::Limit(Reason::OurTime),
             StackEnd::NoTable => Self::Limit(Reason::OurTable),

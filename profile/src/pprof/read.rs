@@ -152,7 +152,7 @@ impl Reader<'_> {
     /// Reads who ran, why the parts of the stack end, and whether some of it is guessed.
     fn labels(&self, labels: &[proto::Label]) -> (Task, (StackEnd, StackEnd), bool) {
         let (mut series, mut thread) = (Labels::default(), "");
-        let (mut ends, mut guessed) = ((StackEnd::Bottom, StackEnd::Bottom), false);
+        let (mut ends, mut guessed) = ((StackEnd::Complete, StackEnd::Complete), false);
         let (mut pid, mut tid, mut cgroup_id) = (0, 0, 0);
         for label in labels {
             match (self.text(label.key), self.text(label.str)) {

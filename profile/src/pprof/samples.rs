@@ -112,7 +112,7 @@ fn cut_text(kernel_end: StackEnd, user_end: StackEnd) -> Option<String> {
 /// Reads why the kernel and the user part of a stack end. What is cut for a reason that nobody knows here has no row: it
 /// must not pass for complete.
 pub(super) fn read_cut(text: &str) -> (StackEnd, StackEnd) {
-    let mut ends = (StackEnd::Bottom, StackEnd::Bottom);
+    let mut ends = (StackEnd::Complete, StackEnd::Complete);
     for part in text.split(AND) {
         let (name, reason) = part.split_once(": ").unwrap_or(("user", part));
         let known = StackEnd::ALL.iter().find(|end| end.is_cut() && end.text() == reason);
@@ -130,11 +130,11 @@ mod tests {
     fn why_a_stack_is_cut_is_read_back() {
         for kernel in StackEnd::ALL {
             for user in StackEnd::ALL {
-                let whole = |end: StackEnd| if end.is_cut() { end } else { StackEnd::Bottom };
+                let whole = |end: StackEnd| if end.is_cut() { end } else { StackEnd::Complete };
                 let Some(text) = cut_text(*kernel, *user) else { continue };
                 assert_eq!(read_cut(&text), (whole(*kernel), whole(*user)), "{text}");
             }
         }
-        assert_eq!(read_cut("of a later version"), (StackEnd::Bottom, StackEnd::NoRow));
+        assert_eq!(read_cut("of a later version"), (StackEnd::Complete, StackEnd::NoRow));
     }
 }

@@ -111,7 +111,7 @@ pub(super) mod tests {
             address: FileAddr(address),
         };
         let (kernel, user, caller) = (frame(0, 1), frame(1, 2), frame(1, 3));
-        let whole = (StackEnd::Bottom, StackEnd::Bottom);
+        let whole = (StackEnd::Complete, StackEnd::Complete);
         window.add(task.clone(), &[kernel, user, caller], whole, false).expect("room");
         let cut = (StackEnd::Absent, StackEnd::NoRow);
         window.add(task, &[caller], cut, false).expect("room");
