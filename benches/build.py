@@ -10,7 +10,7 @@ interval of the mean ratio is narrower than the half width on either side, or th
   wall        time with over time without, mean of the pairs' ratios less one, and its 95 % confidence interval
   CPU         the same for user and system time of the build itself: what interrupts and cold caches add
   agent       CPU of everytick with its workers, and of its BPF programs, in per cent of the machine while the build ran
-  complete    user stacks of the profile that reach the bottom
+  complete    user stacks of the profile that reach the root of the stack
 
 Needs root, and a machine that does nothing else.
 """

@@ -127,7 +127,7 @@ def report(seen, early, seconds, work):
         lines = file.readlines()
     counts = [[int(number) for number in re.findall(r"\d+", line)] for line in lines]
     samples, lost, complete = (sum(line[at] for line in counts) for at in range(3))
-    print(f"\n{len(lines)} windows, {samples:,} samples, {lost} lost, {100 * complete / max(samples, 1):.2f} % complete to the bottom of user code")
+    print(f"\n{len(lines)} windows, {samples:,} samples, {lost} lost, {100 * complete / max(samples, 1):.2f} % complete to the root of user code")
 
 
 if __name__ == "__main__":

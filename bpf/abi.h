@@ -55,7 +55,7 @@
 
 /* struct rule: what its operation is. See unwind/src/rule.rs. */
 #define RULE_OP_GAP 0
-#define RULE_OP_BOTTOM 1
+#define RULE_OP_ROOT 1
 #define RULE_OP_REGISTER 2
 #define RULE_OP_AT_REGISTER 3
 #define RULE_OP_PLT 4

@@ -16,7 +16,7 @@
 
 enum step {
 	STEP_CALLER,
-	STEP_BOTTOM,
+	STEP_ROOT,
 	STEP_NO_ROW,
 	STEP_NOT_EXPRESSIBLE,
 	STEP_UNREADABLE,
@@ -129,8 +129,8 @@ static inline enum step find_cfa(const struct registers *r, struct stack *stack,
 	case RULE_OP_PLT:
 		*cfa = r->sp + (((r->ip - r->is_return) & 15) >= (u32)offset ? 16 : 8);
 		return STEP_CALLER;
-	case RULE_OP_BOTTOM:
-		return STEP_BOTTOM;
+	case RULE_OP_ROOT:
+		return STEP_ROOT;
 	case RULE_OP_GAP:
 		return offset == RULE_GAP_NO_ROW ? STEP_NO_ROW : STEP_NOT_EXPRESSIBLE;
 	case RULE_OP_FRAME_POINTER:

@@ -249,7 +249,7 @@ static inline bool guess(struct walk *walk)
 static inline u8 end_of(enum step step)
 {
 	switch (step) {
-	case STEP_BOTTOM:
+	case STEP_ROOT:
 		return STACK_END_COMPLETE;
 	case STEP_NOT_EXPRESSIBLE:
 		return STACK_END_NOT_EXPRESSIBLE;

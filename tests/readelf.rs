@@ -41,7 +41,7 @@ fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
     let cell = |column: Option<usize>| column.and_then(|column| cells.get(column)).copied();
     let (cfa, fp, ra) = (*cells.get(1)?, cell(columns.fp), cell(columns.ra)?);
     if ra == "u" {
-        return Some(rule.cfa == Cfa::Bottom);
+        return Some(rule.cfa == Cfa::Root);
     }
     if cfa == "exp" || ra == "exp" || fp == Some("exp") {
         return None; // an expression, which it does not print here

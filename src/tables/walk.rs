@@ -67,7 +67,7 @@ impl Tables {
                     Err(frame_pointer::End::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },
-                Step::Bottom => break StackEnd::Complete,
+                Step::Root => break StackEnd::Complete,
                 Step::NotExpressible => break StackEnd::NotExpressible,
                 Step::Unreadable => break self.unread(rest),
                 Step::ReturnAddress => break StackEnd::ReturnAddress,

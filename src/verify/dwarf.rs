@@ -55,7 +55,7 @@ pub(super) struct Dwarf {
 enum Caller {
     At(u64),
     /// It is the outermost frame.
-    Bottom,
+    Root,
     /// What should be a return address is outside code, 0 perhaps.
     Nowhere,
 }
@@ -75,7 +75,7 @@ impl Dwarf {
         };
         let says_it = |stack: &Stack| match (caller, stack.frames.get(agreed.len())) {
             (Caller::At(address), Some(frame)) => *frame == address,
-            (Caller::Bottom, None) => stack.end == End::Complete,
+            (Caller::Root, None) => stack.end == End::Complete,
             (Caller::Nowhere, None) => true,
             _ => false,
         };
@@ -110,8 +110,8 @@ impl Dwarf {
             let reference = self.reference(at.executable, executables)?;
             let caller = match reference.caller(at.address.0, &registers, &read) {
                 Answer::Caller(caller) => caller,
-                Answer::Bottom if depth + 1 == agreed.len() => return Some(Caller::Bottom),
-                Answer::Bottom | Answer::Nothing | Answer::Failed => return None,
+                Answer::Root if depth + 1 == agreed.len() => return Some(Caller::Root),
+                Answer::Root | Answer::Nothing | Answer::Failed => return None,
             };
             if is_missing.get() {
                 return None;

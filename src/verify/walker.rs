@@ -71,7 +71,7 @@ impl Walker {
                 _ if stack.missing.get().is_some() => break stack.end(),
                 Ok(Some(caller)) if is_code(memory, caller) => at = caller,
                 Ok(Some(_)) => break End::Stopped("address outside code"),
-                Ok(None) if process.is_bottom(at, before, &stack) => break End::Complete,
+                Ok(None) if process.is_root(at, before, &stack) => break End::Complete,
                 Ok(None) => break End::Stopped("frame pointer 0 where it has no row"),
                 Err(error) => break End::Stopped(text(error)),
             }
@@ -143,7 +143,7 @@ impl Process {
 
     /// Says whether a frame is the outermost one by its call frames: where framehop has none, it goes by the
     /// frame pointer and takes 0 for the end. Then it would not end with another frame pointer.
-    fn is_bottom(
+    fn is_root(
         &mut self,
         at: FrameAddress,
         mut registers: UnwindRegsX86_64,

@@ -359,7 +359,7 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
     left_out: &mut LeftOut,
 ) -> Rule {
     let ra = match row.register(Column(RA)) {
-        Some(RegisterRule::Undefined) => return Rule::BOTTOM,
+        Some(RegisterRule::Undefined) => return Rule::ROOT,
         rule => rule,
     };
     if let Some(rule) = jump(row) {

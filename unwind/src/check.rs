@@ -89,7 +89,7 @@ impl Checked {
 fn same(ours: &Step, theirs: &Answer) -> Option<bool> {
     Some(match (ours, theirs) {
         (Step::NotExpressible, _) => return None,
-        (Step::Bottom, Answer::Bottom) | (Step::NoRow, Answer::Nothing) => true,
+        (Step::Root, Answer::Root) | (Step::NoRow, Answer::Nothing) => true,
         (Step::Caller(caller), Answer::Caller(answer)) => {
             let theirs = |register: Register| answer.registers[usize::from(register.number())];
             let sp = theirs(SP) == Some(caller.sp);

@@ -58,7 +58,7 @@ impl<'a> KnownCode<'a> {
         found.clear();
         if stretch.contains(&self.entry) && self.entry != 0 {
             let end = stretch.end.min(self.entry.saturating_add(ENTRY_LEN));
-            found.push_back((self.entry..end, Rule::BOTTOM));
+            found.push_back((self.entry..end, Rule::ROOT));
         }
         let shortest = self.known.iter().map(|known| known.len).min().unwrap_or(0);
         if stretch.end.saturating_sub(stretch.start) < shortest || room == 0 {
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_entry_point_is_the_outermost_frame() {
         let known = search(&[0x90; 256], 0x1020, 0x1010..0x1030);
-        assert_eq!(known, [(0x1020..0x1030, Rule::BOTTOM)]);
+        assert_eq!(known, [(0x1020..0x1030, Rule::ROOT)]);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         text[32..45].copy_from_slice(WRONGLY_TOLD[0].bytes);
         for from in [0x1000, 0x1010] {
             let known = found(&text, from..0x1080, |read| KnownCode::wrongly_told(read, true));
-            assert_eq!(known, [(0x101f..0x103a, Rule::BOTTOM)]);
+            assert_eq!(known, [(0x101f..0x103a, Rule::ROOT)]);
         }
         assert_eq!(found(&text, 0x1000..0x1080, |read| KnownCode::wrongly_told(read, false)), []);
     }

@@ -126,9 +126,9 @@ mod tests {
     fn a_lower_layer_speaks_only_where_the_upper_ones_are_silent() {
         let mut upper = ranges(vec![(0x100..0x180, Rule::SIGNAL)]);
         let mut lower = ranges(vec![
-            (0x40..0x120, Rule::BOTTOM),
-            (0x140..0x160, Rule::BOTTOM),
-            (0x200..0x210, Rule::BOTTOM),
+            (0x40..0x120, Rule::ROOT),
+            (0x140..0x160, Rule::ROOT),
+            (0x200..0x210, Rule::ROOT),
         ]);
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
         let mut given = Vec::new();
@@ -137,10 +137,10 @@ mod tests {
         assert_eq!(given, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
         let rows: Vec<_> = table.finish().iter().collect();
         let expected = [
-            (0x40, Rule::BOTTOM),
+            (0x40, Rule::ROOT),
             (0x100, Rule::SIGNAL),
             (0x180, Rule::NO_ROW),
-            (0x200, Rule::BOTTOM),
+            (0x200, Rule::ROOT),
             (0x210, Rule::NO_ROW),
         ];
         assert_eq!(rows, expected);

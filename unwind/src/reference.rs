@@ -24,7 +24,7 @@ pub enum Answer {
     /// There is one.
     Caller(Box<Caller>),
     /// The return address is undefined: this is the outermost frame.
-    Bottom,
+    Root,
     /// No function is known here.
     Nothing,
     /// Something could not be computed.
@@ -186,7 +186,7 @@ impl Frame<'_> {
         };
         let Some(ra) = value(Column(RA), None)? else {
             return Some(match row.register(Column(RA)) {
-                Some(RegisterRule::Undefined) => Answer::Bottom,
+                Some(RegisterRule::Undefined) => Answer::Root,
                 _ => Answer::Failed,
             });
         };

@@ -27,7 +27,7 @@ pub enum Cfa {
     /// There is no rule here, and why.
     Gap(Gap),
     /// There is no caller: the return address is undefined.
-    Bottom,
+    Root,
     /// `cfa = register + offset`
     Register(Register, i32),
     /// `cfa = *(register + at) + offset`
@@ -77,7 +77,7 @@ pub enum Saved {
 }
 
 const OP_GAP: u8 = 0;
-const OP_BOTTOM: u8 = 1;
+const OP_ROOT: u8 = 1;
 const OP_REGISTER: u8 = 2;
 const OP_AT_REGISTER: u8 = 3;
 const OP_PLT: u8 = 4;
@@ -124,7 +124,7 @@ impl Rule {
     /// There is a rule, but no way to follow it.
     pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
     /// The outermost frame.
-    pub const BOTTOM: Self = Self::bare(Cfa::Bottom);
+    pub const ROOT: Self = Self::bare(Cfa::Root);
     /// Frame pointers alone.
     pub const FRAME_POINTER: Self = Self::bare(Cfa::FramePointer);
     /// A frame that holds every register.
@@ -147,7 +147,7 @@ impl Rule {
             |low: i16, high: i16| (u32::from(low as u16) | u32::from(high as u16) << 16) as i32;
         let (op, register, offset) = match self.cfa {
             Cfa::Gap(gap) => (OP_GAP, 0, gap as i32),
-            Cfa::Bottom => (OP_BOTTOM, 0, 0),
+            Cfa::Root => (OP_ROOT, 0, 0),
             Cfa::Register(register, offset) => (OP_REGISTER, register.number(), offset),
             Cfa::AtRegister { register, at, offset } => {
                 (OP_AT_REGISTER, register.number(), both(at, offset))
@@ -166,7 +166,7 @@ impl Rule {
         let offset = i32::from_le_bytes([a, b, c, d]);
         let register = Register::from_number(op >> 4);
         let cfa = match op & 15 {
-            OP_BOTTOM => Cfa::Bottom,
+            OP_ROOT => Cfa::Root,
             OP_REGISTER => Cfa::Register(register, offset),
             OP_AT_REGISTER => {
                 Cfa::AtRegister { register, at: offset as i16, offset: (offset >> 16) as i16 }
@@ -186,7 +186,7 @@ impl fmt::Display for Rule {
         match self.cfa {
             Cfa::Gap(Gap::NoRow) => return f.write_str("no row"),
             Cfa::Gap(Gap::NotExpressible) => return f.write_str("not expressible"),
-            Cfa::Bottom => return f.write_str("bottom"),
+            Cfa::Root => return f.write_str("root"),
             Cfa::Signal => return f.write_str("signal frame"),
             Cfa::FramePointer => return f.write_str("frame pointer"),
             Cfa::Register(register, offset) => write!(f, "cfa = {}{offset:+}", register.name())?,
@@ -231,7 +231,7 @@ mod tests {
         prop_oneof![
             Just(Cfa::Gap(Gap::NoRow)),
             Just(Cfa::Gap(Gap::NotExpressible)),
-            Just(Cfa::Bottom),
+            Just(Cfa::Root),
             Just(Cfa::Signal),
             Just(Cfa::FramePointer),
             (9u8..12).prop_map(|pushed| Cfa::Plt { pushed }),

@@ -27,7 +27,7 @@ pub enum Step {
     /// There is a caller.
     Caller(Registers),
     /// This was the outermost frame.
-    Bottom,
+    Root,
     /// There is no rule to go by.
     NoRow,
     /// The rule cannot be followed: it has no form here, or needs a register that is not known.
@@ -67,7 +67,7 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
     let cfa = match rule.cfa {
         Cfa::Gap(Gap::NoRow) => return Step::NoRow,
         Cfa::Gap(Gap::NotExpressible) => return Step::NotExpressible,
-        Cfa::Bottom => return Step::Bottom,
+        Cfa::Root => return Step::Root,
         Cfa::Signal => return signal(at.sp, read),
         Cfa::FramePointer => return Step::NoRow,
         Cfa::Plt { pushed } => {

@@ -44,7 +44,7 @@ pub fn step(at: &Registers, rule: &Rule, read: Read<'_>) -> Step {
     let step = unsafe { host_step(&mut registers, rule, read_word, from.cast()) };
     match step {
         0 => Step::Caller(from_kernel(&registers)),
-        1 => Step::Bottom,
+        1 => Step::Root,
         2 => Step::NoRow,
         3 => Step::NotExpressible,
         4 => Step::Unreadable,

@@ -101,19 +101,19 @@ pub(crate) const KNOWN_CODE: &[KnownBytes] = &[
     KnownBytes::new(
         &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05],
         false,
-        Rule::BOTTOM,
+        Rule::ROOT,
     ),
     // mov 8(%rbx), %rdi; call *(%rbx); mov %rax, %rdi; call: what that calls, where it calls the thread's function.
     KnownBytes::new(
         &[0x48, 0x8b, 0x7b, 0x08, 0xff, 0x13, 0x48, 0x89, 0xc7, 0xe8],
         false,
-        Rule::BOTTOM,
+        Rule::ROOT,
     ),
     // mov %ebp, %edi; mov %r13, %rdx; mov %r12, %rsi; call *%rbx; mov %eax, %edi; call: where musl calls main.
     KnownBytes::new(
         &[0x89, 0xef, 0x4c, 0x89, 0xea, 0x4c, 0x89, 0xe6, 0xff, 0xd3, 0x89, 0xc7, 0xe8],
         false,
-        Rule::BOTTOM,
+        Rule::ROOT,
     ),
 ];
 
@@ -125,7 +125,7 @@ pub(crate) const WRONGLY_TOLD: &[KnownBytes] = &[
         bytes: &[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff, 0x74, 0x08, 0xe8],
         len: 26,
         is_returned_to: true,
-        rule: Rule::BOTTOM,
+        rule: Rule::ROOT,
     },
 ];
 

@@ -4,7 +4,7 @@
 //! stacks by the function table, which is always there. A function's `pcsp` entry gives sp's distance from the
 //! return address, so `cfa = sp + distance + 8`. Functions that switch stacks write to sp; from Go 1.21 on these
 //! keep a frame pointer that leads back to the stack they left, so `cfa = fp + 16` inside of them.
-//! The runtime itself stops at functions that it has marked as the top of a stack: those are bottoms.
+//! The runtime itself stops at functions that it has marked as the top of a stack: those are roots.
 //!
 //! Source: the Go source tree, `runtime/symtab.go`, `runtime/runtime2.go` (`_func`), `internal/abi/symtab.go`,
 //! `runtime/traceback.go`. Tables of Go 1.16 and newer.
@@ -87,7 +87,7 @@ impl Layer for GoLayer<'_> {
         };
         let root = root_from(&function, &range, text);
         if root == Some(range.start) {
-            return push(range.start, Rule::BOTTOM);
+            return push(range.start, Rule::ROOT);
         }
         let mut at = range.start;
         let mut frame = Frame::default();
@@ -103,7 +103,7 @@ impl Layer for GoLayer<'_> {
             at = stretch.end;
         }
         match root {
-            Some(root) => push(root, Rule::BOTTOM),
+            Some(root) => push(root, Rule::ROOT),
             None if at < range.end => push(at, Rule::NO_ROW), // padding, or a table that ends early
             None => {}
         }

@@ -123,20 +123,20 @@ fn one_that_keeps_no_fp_is_not_guessed_behind_the_switch() {
 }
 
 #[test]
-fn the_top_of_a_stack_is_its_bottom_frame() {
-    assert_eq!(rows(made("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::BOTTOM)]);
+fn the_top_of_a_go_stack_is_its_root() {
+    assert_eq!(rows(made("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::ROOT)]);
     let found = rows(made("runtime.sigtramp", &[], &[(64, 0)], 1));
     assert_eq!(found, [(0, by_sp(8, Saved::Same))]);
 }
 
 #[test]
-fn a_switch_to_the_scheduler_is_a_bottom_once_it_has_happened() {
+fn a_switch_to_the_scheduler_is_a_root_once_it_has_happened() {
     let code = [0x55, 0x48, 0x89, 0xe5, 0x49, 0x8b, 0x66, 0x38]; // ...; mov 56(%r14), %rsp
     let found = rows(made("runtime.mcall", &code, PUSHED, 2));
     assert_eq!(found[0], (0, by_sp(8, Saved::Same)));
-    assert_eq!(found.last(), Some(&(4, Rule::BOTTOM)));
+    assert_eq!(found.last(), Some(&(4, Rule::ROOT)));
     let other = rows(made("runtime.mcall2", &PUSHES, PUSHED, 0));
-    assert!(other.iter().all(|(_, rule)| *rule != Rule::BOTTOM));
+    assert!(other.iter().all(|(_, rule)| *rule != Rule::ROOT));
 }
 
 #[test]
