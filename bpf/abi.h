@@ -25,9 +25,9 @@
 #define TIME_CLASSES 128
 
 /* Bytes of stack that a tick takes along when its tables are not there yet: whole pages. */
-#define STACK_COPY_MAX 65536
+#define STACK_SNAPSHOT_MAX 65536
 /* The same where there is no more, or not the room for it. */
-#define STACK_COPY_SHORT 16384
+#define STACK_SNAPSHOT_SHORT 16384
 #define PAGE_BYTES 4096
 #define REGISTERS 16
 
@@ -94,8 +94,8 @@ enum stack_end {
 	STACK_END_NO_MAPPING,		/* an address in no executable mapping */
 	STACK_END_NOT_EXPRESSIBLE,	/* a rule that cannot be followed */
 	STACK_END_WORK_LIMIT,		/* the tick took too long */
-	STACK_END_NO_TABLE,		/* the rows of an executable were not there yet, and no stack was copied */
-	STACK_END_COPY_END,		/* agent only: the copied piece of stack ended */
+	STACK_END_NO_TABLE,		/* the rows of an executable were not there yet, and there is no stack snapshot */
+	STACK_END_SNAPSHOT_END,		/* agent only: the stack snapshot ended */
 	STACK_ENDS,
 };
 
@@ -148,7 +148,7 @@ struct unfinished {
 	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames, of which those count that the sample tells */
 	struct registers at;		/* the frame taken last */
 	u64 bytes;			/* of the stack, from the beginning of the page that its red zone begins in */
-	u8 stack[STACK_COPY_MAX];	/* or STACK_COPY_SHORT */
+	u8 stack[STACK_SNAPSHOT_MAX];	/* or STACK_SNAPSHOT_SHORT */
 };
 
 /* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */
@@ -201,7 +201,7 @@ struct settings {
 	u32 pid_namespace;	/* inode number of the agent's pid namespace, 0 when it is the first */
 	u32 launcher;		/* the agent's own pid in that namespace: its child is the COMMAND */
 	u32 ring_wakeup_bytes;	/* wake the reader once this much is unread */
-	u32 ring_copy_bytes;	/* take no stacks along once this much is unread */
+	u32 ring_snapshot_bytes;	/* take no stacks along once this much is unread */
 	u32 tick_limit;		/* nanoseconds after which a stack is cut */
 	u32 user_frames_limit;	/* at most USER_FRAMES_MAX */
 };

@@ -180,13 +180,13 @@ static __always_inline bool deliver_with_stack(struct scratch *out, const u32 mo
 
 static inline bool deliver_unfinished(struct scratch *out)
 {
-	u64 word, behind = stack_page(&out->walk) + STACK_COPY_SHORT;
+	u64 word, behind = stack_page(&out->walk) + STACK_SNAPSHOT_SHORT;
 	u64 unread = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
-	if (unread < settings.ring_copy_bytes && read_user(&word, sizeof(word), behind))
-		return deliver_with_stack(out, STACK_COPY_MAX);
+	if (unread < settings.ring_snapshot_bytes && read_user(&word, sizeof(word), behind))
+		return deliver_with_stack(out, STACK_SNAPSHOT_MAX);
 	/* What the reader has not come to yet must leave room for samples without stacks. */
-	return unread < settings.ring_copy_bytes * 3ULL / 2 && deliver_with_stack(out, STACK_COPY_SHORT);
+	return unread < settings.ring_snapshot_bytes * 3ULL / 2 && deliver_with_stack(out, STACK_SNAPSHOT_SHORT);
 }
 
 static inline enum outcome deliver(struct scratch *out)

@@ -17,7 +17,7 @@ use guest::Guest;
 const CHAIN: [&str; 5] = ["main", "a", "b", "c", "spin"];
 
 /// What stacks may say in the first seconds: an emulated CPU takes long to read call frames.
-const TOO_EARLY: [&str; 2] = ["[cut: no unwind table]", "[cut: end of the copied stack]"];
+const TOO_EARLY: [&str; 2] = ["[cut: no unwind table]", "[cut: end of the stack snapshot]"];
 
 /// Checks that of a program's samples, at least `least` of them, 99 % are true.
 fn check(stacks: &Folded, program: &str, least: u64, is_true: impl Fn(&[String]) -> bool) {

@@ -87,8 +87,8 @@ closed_list! {
         WorkLimit = "time limit of the tick",
         /// The unwind rows of an executable were not there yet, or had no room.
         NoTable = "no unwind table",
-        /// The copied piece of the stack ended.
-        CopyEnd = "end of the copied stack",
+        /// The stack snapshot ended before the stack did.
+        SnapshotEnd = "end of the stack snapshot",
     }
 }
 

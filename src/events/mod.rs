@@ -163,7 +163,7 @@ pub struct RestOfStack {
 
 /// Registers and stack of a thread as they were at a tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StackCopy {
+pub struct StackSnapshot {
     /// The interrupted instruction.
     pub ip: u64,
     /// General registers by DWARF number.
@@ -180,7 +180,7 @@ pub struct PerfSample {
     /// The thread.
     pub tid: Tid,
     /// Its registers, and its stack from the stack pointer on.
-    pub copy: StackCopy,
+    pub snapshot: StackSnapshot,
     /// Whether the stack goes on behind what was copied.
     pub is_cut: bool,
 }

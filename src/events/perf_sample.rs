@@ -4,7 +4,7 @@ use linux_perf_event_reader::RecordType;
 use profile::{Cpu, Tid};
 use unwind::arch::{PERF_REGISTERS, REGISTERS};
 
-use super::{Event, PerfSample, StackCopy, Timed};
+use super::{Event, PerfSample, StackSnapshot, Timed};
 use crate::kernel::PERF_STACK_BYTES;
 
 /// `struct perf_event_header`: u32 type, u16 misc, u16 size.
@@ -53,10 +53,10 @@ fn sample(words: &mut Words<'_>) -> Option<Timed> {
     let size = usize::try_from(words.next()?).ok()?;
     let stack = words.bytes(size)?;
     let copied = if size == 0 { 0 } else { usize::try_from(words.next()?).ok()? };
-    let copy = StackCopy { ip, registers, stack: stack.get(..copied)?.into() };
+    let snapshot = StackSnapshot { ip, registers, stack: stack.get(..copied)?.into() };
     // What the kernel cannot read ends the copy early; a full one ends in the middle of the stack.
     let is_cut = copied > 0 && (copied == size || copied >= PERF_STACK_BYTES as usize);
-    let sample = PerfSample { cpu: Cpu(cpu), tid: Tid(tid), copy, is_cut };
+    let sample = PerfSample { cpu: Cpu(cpu), tid: Tid(tid), snapshot, is_cut };
     Some(Timed { time, event: Event::PerfSample(Box::new(sample)) })
 }
 
@@ -115,16 +115,16 @@ mod tests {
     #[test]
     fn registers_come_by_their_dwarf_numbers() {
         let sample = parsed(&record(2, 32)).expect("a sample");
-        assert_eq!((sample.cpu, sample.tid, sample.copy.ip), (Cpu(3), Tid(8), 108));
+        assert_eq!((sample.cpu, sample.tid, sample.snapshot.ip), (Cpu(3), Tid(8), 108));
         let expected =
             [100, 103, 102, 101, 104, 105, 106, 107, 109, 110, 111, 112, 113, 114, 115, 116];
-        assert_eq!(sample.copy.registers, expected);
+        assert_eq!(sample.snapshot.registers, expected);
     }
 
     #[test]
     fn only_what_was_copied_is_stack() {
         let sample = parsed(&record(2, 16)).expect("a sample");
-        assert_eq!((sample.copy.stack.len(), sample.is_cut), (16, false));
+        assert_eq!((sample.snapshot.stack.len(), sample.is_cut), (16, false));
         assert!(parsed(&record(2, 32)).expect("a sample").is_cut);
     }
 

@@ -37,9 +37,9 @@ pub const KNOWN_BASE: u32 = 2;
 /// ...all registers are.
 pub const KNOWN_ALL: u32 = 4;
 /// Bytes of stack that a tick takes along: whole pages.
-pub const STACK_COPY_MAX: usize = 65536;
+pub const STACK_SNAPSHOT_MAX: usize = 65536;
 /// The same where there is no more, or not the room for it.
-pub const STACK_COPY_SHORT: usize = 16384;
+pub const STACK_SNAPSHOT_SHORT: usize = 16384;
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a slab.
@@ -269,5 +269,5 @@ same_values!(StackEnd = stack_end {
     NotExpressible = STACK_END_NOT_EXPRESSIBLE,
     WorkLimit = STACK_END_WORK_LIMIT,
     NoTable = STACK_END_NO_TABLE,
-    CopyEnd = STACK_END_COPY_END,
+    SnapshotEnd = STACK_END_SNAPSHOT_END,
 } STACK_ENDS);

@@ -341,7 +341,7 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.user_frames_limit = settings.user_frames_limit.clamp(1, settings.walker.frames_max());
     told.tick_limit = settings.tick_limit;
     told.ring_wakeup_bytes = settings.ring_bytes / 4;
-    told.ring_copy_bytes = settings.ring_bytes / 2;
+    told.ring_snapshot_bytes = settings.ring_bytes / 2;
     Ok(skeleton)
 }
 

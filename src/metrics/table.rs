@@ -192,7 +192,7 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_stacks_finished_total",
-        "User stacks that the agent finished from a copy, because the kernel did not have the tables yet.",
+        "User stacks that the agent finished from a stack snapshot, because the kernel did not have the tables yet.",
         &[],
         |s, out| out.one(s.session.finished),
     ),

@@ -128,7 +128,7 @@ pub struct Counts {
     pub side_band_lost: u64,
     /// What is known of unwinding, now.
     pub tables: TableCounts,
-    /// Stacks that the agent finished from a copy.
+    /// Stacks that the agent finished from a stack snapshot.
     pub finished: u64,
     /// Processes that are known now.
     pub processes: u64,

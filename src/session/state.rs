@@ -64,7 +64,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Knows no process yet. `waiting_bytes_max`: of copied stacks that wait for tables; what comes on top is counted with the
+    /// Knows no process yet. `waiting_bytes_max`: of stack snapshots that wait for tables; what comes on top is counted with the
     /// frames it has.
     pub fn new(
         processes: Processes,
@@ -217,7 +217,7 @@ impl State {
         self.next_tidying = Instant::now() + TIDY_EVERY.max(used * TIDY_PART);
     }
 
-    /// Asks for what a copied stack lacks before its turn has come: the next ticks of its process find it. Reads about
+    /// Asks for what a stack snapshot lacks before its turn has come: the next ticks of its process find it. Reads about
     /// processes and looks up what is not known of them while they are there.
     fn prepare(&mut self, time: u64, sample: &RawSample) {
         if self.is_cut_scan || self.processes.doubts(sample.pid) {
@@ -270,16 +270,16 @@ impl State {
         }
     }
 
-    /// Walks a copied stack, or keeps it until the rows that it needs are there.
+    /// Walks a stack snapshot, or keeps it until the rows that it needs are there.
     fn walk(&mut self, mut unfinished: Unfinished) {
         let executables = &self.processes.executables;
         let Unfinished { sample, memory, .. } = &mut unfinished;
         let Some(rest) = sample.rest.take() else { return self.count(&unfinished) };
         match self.tables.walk(&sample.user, &rest, memory, executables) {
             Walked::Done(frames, end) => {
-                // A copy that is too short does not lead to the rows that the kernel misses, and without them it
-                // would take such copies for ever.
-                if matches!(end, StackEnd::CopyEnd | StackEnd::Unreadable) {
+                // A snapshot that is too short does not lead to the rows that the kernel misses, and without them it
+                // would take such snapshots for ever.
+                if matches!(end, StackEnd::SnapshotEnd | StackEnd::Unreadable) {
                     self.load_mapped(&unfinished.memory);
                 }
                 (unfinished.sample.user, unfinished.sample.user_end) = (frames, end);

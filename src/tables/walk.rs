@@ -1,4 +1,4 @@
-//! Walks a copied stack here, by the rows that the kernel has: twin of `bpf/walk.h`.
+//! Walks a stack snapshot here, by the rows that the kernel has: twin of `bpf/walk.h`.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
 use crate::events::{RestOfStack, UserFrame};
-use crate::kernel::abi::{PAGE_BYTES, STACK_COPY_MAX, STACK_COPY_SHORT, USER_FRAMES_MAX};
+use crate::kernel::abi::{PAGE_BYTES, STACK_SNAPSHOT_MAX, STACK_SNAPSHOT_SHORT, USER_FRAMES_MAX};
 use crate::processes::{Executables, Memory};
 
 /// Blocks that are asked for at once beside the one that is needed.
@@ -99,12 +99,12 @@ impl Tables {
         blocks.into_iter().take(BLOCKS_AHEAD).collect()
     }
 
-    /// Why a read failed: most likely the stack goes on behind the copy.
+    /// Why a read failed: most likely the stack goes on behind the snapshot.
     fn unread(&self, rest: &RestOfStack) -> StackEnd {
         let lowest = rest.at.sp.wrapping_sub(RED_ZONE);
         let bytes = lowest % PAGE_BYTES + rest.stack.len() as u64;
-        let is_full = [STACK_COPY_SHORT, STACK_COPY_MAX].contains(&(bytes as usize));
-        if is_full { StackEnd::CopyEnd } else { StackEnd::Unreadable }
+        let is_full = [STACK_SNAPSHOT_SHORT, STACK_SNAPSHOT_MAX].contains(&(bytes as usize));
+        if is_full { StackEnd::SnapshotEnd } else { StackEnd::Unreadable }
     }
 }
 

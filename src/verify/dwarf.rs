@@ -95,16 +95,16 @@ impl Dwarf {
         executables: &Executables,
         sample: &PerfSample,
     ) -> Option<Caller> {
-        let start = sample.copy.registers[usize::from(SP.number())];
+        let start = sample.snapshot.registers[usize::from(SP.number())];
         let is_missing = Cell::new(false);
         let read = |address: u64| {
-            let word = word(&sample.copy.stack, address.wrapping_sub(start));
+            let word = word(&sample.snapshot.stack, address.wrapping_sub(start));
             word.unwrap_or_else(|| {
                 is_missing.set(true);
                 0
             })
         };
-        let mut registers = sample.copy.registers;
+        let mut registers = sample.snapshot.registers;
         for (depth, frame) in agreed.iter().enumerate() {
             let at = executables.resolve(memory, frame.lookup_address())?;
             let reference = self.reference(at.executable, executables)?;

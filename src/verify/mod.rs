@@ -1,7 +1,7 @@
 //! Judges unwinding: another unwinder walks the very ticks that we walk, and the two are compared.
 //!
 //! The sampling clock has perf record registers and stack of each tick that becomes a sample. [`Judge`] sees
-//! both in the keeper, when mappings are those of the tick; [`framehop`] walks the copied stack by the call
+//! both in the keeper, when mappings are those of the tick; [`framehop`] walks the stack snapshot by the call
 //! frames of the same files, read from them anew. What comes of it are [`Findings`].
 //!
 //! framehop knows ip, sp and fp, no other register, and goes on by frame pointer without saying so where
@@ -132,7 +132,7 @@ impl Witness for Judge {
     }
 
     fn perf_sample(&mut self, time: u64, sample: PerfSample, world: &World<'_>) {
-        let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: sample.copy.ip, time };
+        let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: sample.snapshot.ip, time };
         if let Some((ours, theirs)) = self.pairs.right(tick, sample) {
             self.judge(&ours, &theirs, world);
         }
@@ -146,7 +146,7 @@ impl Witness for Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, StackCopy, Timed, UserFrame};
+    use crate::events::{Event, FileIdentity, Mapped, StackSnapshot, Timed, UserFrame};
     use crate::processes::{Executables, Processes};
     use profile::{Cpu, Pid, Tid};
     use unwind::Rule;
@@ -200,8 +200,8 @@ mod tests {
         registers[usize::from(SP.number())] = STACK;
         registers[usize::from(FP.number())] = STACK;
         let stack = WORDS.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let copy = StackCopy { ip: TRUTH[0], registers, stack };
-        PerfSample { cpu: Cpu(0), tid: Tid(8), copy, is_cut: false }
+        let snapshot = StackSnapshot { ip: TRUTH[0], registers, stack };
+        PerfSample { cpu: Cpu(0), tid: Tid(8), snapshot, is_cut: false }
     }
 
     /// Judges one tick in which this is our stack, shown before or after perf's record.

@@ -20,7 +20,7 @@ impl From<StackEnd> for End {
             StackEnd::Depth => Self::Limit(Reason::OurDepth),
             StackEnd::WorkLimit => Self::Limit(Reason::OurTime),
             StackEnd::NoTable => Self::Limit(Reason::OurTable),
-            StackEnd::CopyEnd => Self::Limit(Reason::OurCopyEnded),
+            StackEnd::SnapshotEnd => Self::Limit(Reason::OurCopyEnded),
             StackEnd::ThirtyTwoBit => Self::Limit(Reason::ThirtyTwoBit),
             StackEnd::Absent
             | StackEnd::NoRow

@@ -1,4 +1,4 @@
-//! Walks a copied stack with framehop, by the call frames of the files that were mapped.
+//! Walks a stack snapshot with framehop, by the call frames of the files that were mapped.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -54,11 +54,11 @@ impl Walker {
     ) -> Stack {
         let mut process = self.process(pid, memory, executables);
         let register = |register: unwind::arch::Register| {
-            sample.copy.registers[usize::from(register.number())]
+            sample.snapshot.registers[usize::from(register.number())]
         };
         let stack = CopiedStack { sample, start: register(SP), missing: Cell::new(None) };
-        let mut registers = UnwindRegsX86_64::new(sample.copy.ip, register(SP), register(FP));
-        let mut at = FrameAddress::from_instruction_pointer(sample.copy.ip);
+        let mut registers = UnwindRegsX86_64::new(sample.snapshot.ip, register(SP), register(FP));
+        let mut at = FrameAddress::from_instruction_pointer(sample.snapshot.ip);
         let mut frames = Vec::new();
         let end = loop {
             if frames.len() > USER_FRAMES_MAX as usize {
@@ -179,7 +179,7 @@ struct CopiedStack<'a> {
 
 impl CopiedStack<'_> {
     fn read(&self, address: u64) -> Option<u64> {
-        let stack = &self.sample.copy.stack;
+        let stack = &self.sample.snapshot.stack;
         let into = usize::try_from(address.checked_sub(self.start)?).ok()?;
         let word = into.checked_add(8).and_then(|end| stack.get(into..end));
         if word.is_none() && into < STACK_MAX {
