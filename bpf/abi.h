@@ -17,7 +17,7 @@
 /* User frames walked before a stack is cut with STACK_END_DEPTH. */
 #define USER_FRAMES_MAX 1024
 /* The same where the walk goes on by tail calls. */
-#define CHAIN_FRAMES_MAX 512
+#define TAIL_CALL_FRAMES_MAX 512
 #define COMM_LEN 16
 
 /* The sampler's time in one tick, log-linear: 4 classes to each power of two of nanoseconds. */

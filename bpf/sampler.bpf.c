@@ -15,7 +15,7 @@
 #include "namespace.h"
 #include "filters.h"
 #include "walk.h"
-#include "chain.h"
+#include "tail_call_unwinder.h"
 #include "arch/x86_64.h"
 
 /* BTF keeps only what a global names; the agent compares its mirrors with these. */
@@ -326,28 +326,28 @@ int sample(struct bpf_perf_event_data *ctx)
 }
 
 /*
- * The same where the kernel has no bpf_loop: the walk goes on in walk_chain, which calls itself. A tail call
+ * The same where the kernel has no bpf_loop: the walk goes on in unwind_tailcall, which calls itself. A tail call
  * does not return, unless there were too many of them; then the stack counts as cut.
  */
 SEC("perf_event")
-int sample_chain(struct bpf_perf_event_data *ctx)
+int sample_tailcall(struct bpf_perf_event_data *ctx)
 {
 	struct tick tick = begin_tick(ctx);
 
 	if (tick.walks)
-		bpf_tail_call(ctx, &chain, 0);
+		bpf_tail_call(ctx, &tail_calls, 0);
 	return end_tick(tick);
 }
 
 SEC("perf_event")
-int walk_chain(struct bpf_perf_event_data *ctx)
+int unwind_tailcall(struct bpf_perf_event_data *ctx)
 {
 	bool is_walked = false;
 
 	for (u32 depth = 0; depth < FRAMES_PER_LINK && !is_walked; depth++)
 		is_walked = walk_frame(depth);
 	if (!is_walked)
-		bpf_tail_call(ctx, &chain, 0);
+		bpf_tail_call(ctx, &tail_calls, 0);
 	return end_tick(current_tick());
 }
 

@@ -15,7 +15,7 @@
 #include "maps.h"
 #include "frame_pointer.h"
 
-/* Looking at the clock costs as much as a frame: once for so many frames. A link of chain.h has as many. */
+/* Looking at the clock costs as much as a frame: once for so many frames. A link of tail_call_unwinder.h has as many. */
 #define FRAMES_PER_LOOK 16
 
 /* Bisection of 8,000 mappings, and of a bucket's 256 rows. */

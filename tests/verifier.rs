@@ -6,7 +6,7 @@
 mod common;
 
 use everytick::kernel::abi::CgroupKey;
-use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Walker, verifier_costs};
+use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Unwinder, verifier_costs};
 use expect_test::expect_file;
 
 /// Everything that can be switched on, so that no code is dead.
@@ -26,7 +26,7 @@ fn settings() -> Settings {
         pid_namespace: Some(1),
         own_pid: 1,
         kernel_frames_limit: 127,
-        walker: Walker::Loop,
+        unwinder: Unwinder::Loop,
         user_frames_limit: 1024,
         tick_limit: 150_000,
         ring_bytes: 1 << 20,
@@ -44,14 +44,14 @@ fn the_cost_of_each_program_is_the_committed_one() {
         pid_namespace: None,
         ..settings()
     };
-    let mut table = String::from("program      instructions   states  stack\n");
-    let chain = Settings { walker: Walker::Chain, ..plain.clone() };
-    let chain_with_all = Settings { walker: Walker::Chain, ..settings() };
+    let mut table = String::from("program         instructions   states  stack\n");
+    let tail_calls = Settings { unwinder: Unwinder::TailCalls, ..plain.clone() };
+    let tail_calls_with_all = Settings { unwinder: Unwinder::TailCalls, ..settings() };
     let variants = [
         ("as usual", plain),
         ("with every filter", settings()),
-        ("as usual, by tail calls", chain),
-        ("with every filter, by tail calls", chain_with_all),
+        ("as usual, by tail calls", tail_calls),
+        ("with every filter, by tail calls", tail_calls_with_all),
     ];
     for (title, settings) in variants {
         table.push_str(&format!("# {title}\n"));

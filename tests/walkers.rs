@@ -1,4 +1,4 @@
-//! Both walkers, by loop and by tail calls, take the same stacks, on a kernel that can run either.
+//! Both unwinders, by loop and by tail calls, take the same stacks, on a kernel that can run either.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Running, alone, compile_with, directory, pause};
-use everytick::kernel::{Filters, Settings, Walker};
+use everytick::kernel::{Filters, Settings, Unwinder};
 use everytick::session::{Limits, Recording, Scan, Session};
 use profile::{FileAddr, Pid, StackEnd};
 
@@ -17,12 +17,12 @@ const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
-fn settings(pid: u32, walker: Walker) -> Settings {
+fn settings(pid: u32, unwinder: Unwinder) -> Settings {
     Settings {
         kernel_stacks: false,
         filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
-        walker,
-        user_frames_limit: walker.frames_max(),
+        unwinder,
+        user_frames_limit: unwinder.frames_max(),
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
         ..Settings::machine(499)
     }
@@ -32,11 +32,11 @@ fn start_ticks(pid: u32) -> u64 {
     everytick::processes::proc::start_ticks(pid).unwrap()
 }
 
-/// Records a process for a second by one walker. The ledger closes, or this dies.
-fn record(pid: u32, walker: Walker) -> Recording {
+/// Records a process for a second by one unwinder. The ledger closes, or this dies.
+fn record(pid: u32, unwinder: Unwinder) -> Recording {
     let scan = Scan::Only(vec![Pid(pid)]);
     let session =
-        Session::start(PROGRAM, settings(pid, walker), scan, Limits::default(), None, None)
+        Session::start(PROGRAM, settings(pid, unwinder), scan, Limits::default(), None, None)
             .unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
@@ -87,8 +87,8 @@ fn both_take_the_same_stack_of_300_frames() {
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
     let running = start_deep(&program, 300);
-    let by_loop = only_callers(&record(running.0.id(), Walker::Loop));
-    let by_calls = only_callers(&record(running.0.id(), Walker::Chain));
+    let by_loop = only_callers(&record(running.0.id(), Unwinder::Loop));
+    let by_calls = only_callers(&record(running.0.id(), Unwinder::TailCalls));
     // descend 300 times, main and the three before it
     assert_eq!((by_loop.0.len(), by_loop.1), (304, StackEnd::Complete));
     assert!(by_loop == by_calls, "by loop {by_loop:?}, by tail calls {by_calls:?}");
@@ -100,9 +100,9 @@ fn a_stack_of_900_frames_is_complete_by_loop_and_cut_after_512_by_tail_calls() {
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
     let running = start_deep(&program, 900);
-    let (by_loop, end) = only_callers(&record(running.0.id(), Walker::Loop));
+    let (by_loop, end) = only_callers(&record(running.0.id(), Unwinder::Loop));
     assert_eq!((by_loop.len(), end), (904, StackEnd::Complete));
-    let (by_calls, end) = only_callers(&record(running.0.id(), Walker::Chain));
+    let (by_calls, end) = only_callers(&record(running.0.id(), Unwinder::TailCalls));
     assert_eq!((by_calls.len(), end), (511, StackEnd::Depth));
     assert!(by_loop.starts_with(&by_calls), "{by_calls:?} is not where {by_loop:?} begins");
 }
@@ -113,6 +113,6 @@ fn a_tail_call_that_fails_costs_frames_but_no_tick() {
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
     let running = start_deep(&program, 300);
-    let (callers, end) = only_callers(&record(running.0.id(), Walker::BrokenChain));
+    let (callers, end) = only_callers(&record(running.0.id(), Unwinder::BrokenTailCalls));
     assert_eq!((callers.len(), end), (0, StackEnd::Depth));
 }

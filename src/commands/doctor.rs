@@ -14,7 +14,7 @@ use super::OURSELVES;
 use super::filters::pid_namespace;
 use super::load_diagnostics::{Capabilities, explain};
 use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
-use crate::kernel::{Filters, Settings, Walker, cpu_clock_opens, has_ring_buffer, online_cpus};
+use crate::kernel::{Filters, Settings, Unwinder, cpu_clock_opens, has_ring_buffer, online_cpus};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Limits, Scan, Session};
 
@@ -100,7 +100,7 @@ fn kernel() -> Finding {
             )
         }
         _ => {
-            let frames = Walker::of_this_kernel().frames_max();
+            let frames = Unwinder::of_this_kernel().frames_max();
             Finding::Good(format!("Linux {release}: user stacks of up to {frames} frames"))
         }
     }

@@ -22,7 +22,7 @@ pub const KERNEL_FRAMES_MAX: u32 = 127;
 /// User frames walked at most.
 pub const USER_FRAMES_MAX: u32 = 1024;
 /// The same where the walk goes on by tail calls.
-pub const CHAIN_FRAMES_MAX: u32 = 512;
+pub const TAIL_CALL_FRAMES_MAX: u32 = 512;
 /// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, the
 /// [`Registers`] of the last one, and its stack follow.
 pub const SAMPLE_UNFINISHED: u8 = 1;

@@ -19,7 +19,7 @@ mod side_band;
 mod skeleton;
 mod verifier;
 mod walk_maps;
-mod walker;
+mod unwinder;
 
 pub use heap::{share_heap, trim_heap};
 pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
@@ -29,4 +29,4 @@ pub use settings::{Filters, Pace, Settings};
 pub use side_band::{SIDE_BAND_BYTES, SideBand, SideBandSwitch};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;
-pub use walker::{Walker, has_ring_buffer};
+pub use unwinder::{Unwinder, has_ring_buffer};

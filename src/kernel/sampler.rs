@@ -15,7 +15,7 @@ use super::abi::{Counters, KERNEL_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
 use super::perf_samples::PerfSamples;
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
-use super::{Pace, Settings, WalkMaps, Walker, log};
+use super::{Pace, Settings, WalkMaps, Unwinder, log};
 
 /// Starting all clocks takes no longer than this.
 const STAGGER_MAX: Duration = Duration::from_millis(50);
@@ -92,8 +92,8 @@ impl Sampler {
         let (loaded, log) = log::listening(PrintLevel::Warn, || {
             open(&settings)?.load().and_then(|mut skeleton| {
                 fill_filters(&mut skeleton, &settings)?;
-                if settings.walker == Walker::Chain {
-                    close_chain(&skeleton)?;
+                if settings.unwinder == Unwinder::TailCalls {
+                    install_tail_call(&skeleton)?;
                 }
                 Ok(skeleton)
             })
@@ -170,9 +170,9 @@ impl Sampler {
             }
             // libbpf closes the descriptor it is given; ours stays to read and stop the clock.
             let given = clock.duplicate()?.into_raw_fd();
-            let program = match self.settings.walker {
-                Walker::Loop => &mut self.skeleton.progs.sample,
-                Walker::Chain | Walker::BrokenChain => &mut self.skeleton.progs.sample_chain,
+            let program = match self.settings.unwinder {
+                Unwinder::Loop => &mut self.skeleton.progs.sample,
+                Unwinder::TailCalls | Unwinder::BrokenTailCalls => &mut self.skeleton.progs.sample_tailcall,
             };
             let link = program.attach_perf_event(given).map_err(refused)?;
             self.links.push(link);
@@ -313,7 +313,7 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
 
     skeleton.progs.follow_fork.set_autoload(settings.command);
     skeleton.progs.follow_free.set_autoload(settings.command);
-    choose_walker(&mut skeleton, settings.walker)?;
+    choose_unwinder(&mut skeleton, settings.unwinder)?;
     skeleton.maps.ring.set_max_entries(settings.ring_bytes)?;
     let filters = &settings.filters;
     let filter_processes = settings.command || !filters.processes.is_empty();
@@ -338,29 +338,29 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     told.kernel_frames_limit = settings.kernel_frames_limit.min(KERNEL_FRAMES_MAX);
     told.pid_namespace = settings.pid_namespace.unwrap_or_default();
     told.launcher = settings.own_pid;
-    told.user_frames_limit = settings.user_frames_limit.clamp(1, settings.walker.frames_max());
+    told.user_frames_limit = settings.user_frames_limit.clamp(1, settings.unwinder.frames_max());
     told.tick_limit = settings.tick_limit;
     told.ring_wakeup_bytes = settings.ring_bytes / 4;
     told.ring_snapshot_bytes = settings.ring_bytes / 2;
     Ok(skeleton)
 }
 
-/// Leaves out what the other walker needs: a kernel without `bpf_loop` would refuse it.
-fn choose_walker(
+/// Leaves out what the other unwinder needs: a kernel without `bpf_loop` would refuse it.
+fn choose_unwinder(
     skeleton: &mut OpenEverytickSkel<'static>,
-    walker: Walker,
+    unwinder: Unwinder,
 ) -> libbpf_rs::Result<()> {
-    let is_chain = walker != Walker::Loop;
-    skeleton.progs.sample.set_autoload(!is_chain);
-    skeleton.progs.sample_chain.set_autoload(is_chain);
-    skeleton.progs.walk_chain.set_autoload(is_chain);
-    skeleton.maps.chain.set_autocreate(is_chain)
+    let by_tail_calls = unwinder != Unwinder::Loop;
+    skeleton.progs.sample.set_autoload(!by_tail_calls);
+    skeleton.progs.sample_tailcall.set_autoload(by_tail_calls);
+    skeleton.progs.unwind_tailcall.set_autoload(by_tail_calls);
+    skeleton.maps.tail_calls.set_autocreate(by_tail_calls)
 }
 
 /// Lets the link of the chain follow itself.
-fn close_chain(skeleton: &EverytickSkel<'static>) -> libbpf_rs::Result<()> {
-    let link = skeleton.progs.walk_chain.as_fd().as_raw_fd();
-    skeleton.maps.chain.update(&0u32.to_ne_bytes(), &link.to_ne_bytes(), MapFlags::ANY)
+fn install_tail_call(skeleton: &EverytickSkel<'static>) -> libbpf_rs::Result<()> {
+    let link = skeleton.progs.unwind_tailcall.as_fd().as_raw_fd();
+    skeleton.maps.tail_calls.update(&0u32.to_ne_bytes(), &link.to_ne_bytes(), MapFlags::ANY)
 }
 
 /// Makes a filter's map as large as its entries: an empty one costs next to nothing.

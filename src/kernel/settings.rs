@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
-use super::{SIDE_BAND_BYTES, Walker};
+use super::{SIDE_BAND_BYTES, Unwinder};
 
 /// After this time a tick cuts its stack.
 const TICK_LIMIT_NS: u32 = 150_000;
@@ -34,8 +34,8 @@ pub struct Settings {
     /// Frames of a kernel stack at which it counts as cut, at most 127.
     pub kernel_frames_limit: u32,
     /// How user stacks are walked.
-    pub walker: Walker,
-    /// Frames of a user stack, at most [`Walker::frames_max`].
+    pub unwinder: Unwinder,
+    /// Frames of a user stack, at most [`Unwinder::frames_max`].
     pub user_frames_limit: u32,
     /// Nanoseconds after which a tick cuts its stack.
     pub tick_limit: u32,
@@ -48,7 +48,7 @@ pub struct Settings {
 impl Settings {
     /// Kernel and user stacks of the whole machine, as this kernel can walk them.
     pub fn machine(frequency: u32) -> Self {
-        let walker = Walker::of_this_kernel();
+        let unwinder = Unwinder::of_this_kernel();
         Self {
             frequency,
             kernel_stacks: true,
@@ -60,8 +60,8 @@ impl Settings {
             pid_namespace: None,
             own_pid: std::process::id(),
             kernel_frames_limit: KERNEL_FRAMES_MAX,
-            walker,
-            user_frames_limit: walker.frames_max(),
+            unwinder,
+            user_frames_limit: unwinder.frames_max(),
             tick_limit: TICK_LIMIT_NS,
             ring_bytes: RING_BYTES,
             side_band_bytes: SIDE_BAND_BYTES,

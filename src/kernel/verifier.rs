@@ -24,7 +24,7 @@ pub struct VerifierCost {
 impl fmt::Display for VerifierCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { program, instructions, states, stack } = self;
-        write!(f, "{program:<12} {instructions:>12} {states:>8}  {stack}")
+        write!(f, "{program:<15} {instructions:>12} {states:>8}  {stack}")
     }
 }
 
@@ -37,8 +37,8 @@ pub fn verifier_costs(settings: &Settings) -> Result<Vec<VerifierCost>, LoadErro
     let (loaded, log) = log::listening(PrintLevel::Debug, || {
         let mut skeleton = open(settings)?;
         skeleton.progs.sample.set_log_level(STATISTICS);
-        skeleton.progs.sample_chain.set_log_level(STATISTICS);
-        skeleton.progs.walk_chain.set_log_level(STATISTICS);
+        skeleton.progs.sample_tailcall.set_log_level(STATISTICS);
+        skeleton.progs.unwind_tailcall.set_log_level(STATISTICS);
         skeleton.progs.follow_fork.set_log_level(STATISTICS);
         skeleton.progs.follow_free.set_log_level(STATISTICS);
         skeleton.progs.memory_fork.set_log_level(STATISTICS);

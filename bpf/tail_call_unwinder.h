@@ -4,8 +4,8 @@
  * frames and calls itself by tail call. All that a link needs to know lies in this CPU's
  * scratch, where nobody else comes before the tick ends: interrupts are off.
  */
-#ifndef EVERYTICK_CHAIN_H
-#define EVERYTICK_CHAIN_H
+#ifndef EVERYTICK_TAIL_CALL_UNWINDER_H
+#define EVERYTICK_TAIL_CALL_UNWINDER_H
 
 #include <bpf/bpf_helpers.h>
 #include "walk.h"
@@ -14,7 +14,7 @@
 #define TAIL_CALLS_MAX 33
 #define FRAMES_PER_LINK FRAMES_PER_LOOK
 
-_Static_assert(TAIL_CALLS_MAX * FRAMES_PER_LINK >= CHAIN_FRAMES_MAX, "the calls end before the frames do");
+_Static_assert(TAIL_CALLS_MAX * FRAMES_PER_LINK >= TAIL_CALL_FRAMES_MAX, "the calls end before the frames do");
 
 /* The program that goes on with a walk. The agent puts it here. */
 struct {
@@ -22,7 +22,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, u32);
-} chain SEC(".maps");
+} tail_calls SEC(".maps");
 
 /*
  * Walks one frame of the tick that this CPU is in; nonzero when that was the last. Global, so that the

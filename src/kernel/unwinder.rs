@@ -1,32 +1,32 @@
-//! Which of the two walkers a kernel can run, found by asking it.
+//! Which of the two unwinders a kernel can run, found by asking it.
 
 use libbpf_rs::{ProgramType, libbpf_sys};
 
-use super::abi::{CHAIN_FRAMES_MAX, USER_FRAMES_MAX};
+use super::abi::{TAIL_CALL_FRAMES_MAX, USER_FRAMES_MAX};
 
 /// How the kernel walks a user stack. The step from frame to frame is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::manual_non_exhaustive)] // the hidden one is made, by tests
-pub enum Walker {
+pub enum Unwinder {
     /// In a `bpf_loop` (Linux 5.17).
     Loop,
-    /// By tail calls: see `bpf/chain.h`.
-    Chain,
+    /// By tail calls: see `bpf/tail_call_unwinder.h`.
+    TailCalls,
     /// By tail calls that all fail: for tests.
-    BrokenChain,
+    BrokenTailCalls,
 }
 
-impl Walker {
+impl Unwinder {
     /// Gives the better one of those that this kernel can run.
     pub fn of_this_kernel() -> Self {
-        if is_supported(libbpf_sys::BPF_FUNC_loop) { Self::Loop } else { Self::Chain }
+        if is_supported(libbpf_sys::BPF_FUNC_loop) { Self::Loop } else { Self::TailCalls }
     }
 
     /// User frames after which a stack is cut.
     pub fn frames_max(self) -> u32 {
         match self {
             Self::Loop => USER_FRAMES_MAX,
-            Self::Chain | Self::BrokenChain => CHAIN_FRAMES_MAX,
+            Self::TailCalls | Self::BrokenTailCalls => TAIL_CALL_FRAMES_MAX,
         }
     }
 }
