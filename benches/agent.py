@@ -79,7 +79,7 @@ class Watched:
         ours = [p for p in cost.bpftool("prog") if p["id"] in self.programs]
         ticks = sum(p.get("run_cnt", 0) for p in ours if p["type"] == "perf_event")
         bpf = sum(p.get("run_time_ns", 0) for p in ours) / 1e9
-        processes = [family_part(pid) for pid in cost.family(self.process.pid)]
+        processes = [process_tree_part(pid) for pid in cost.process_tree(self.process.pid)]
         cpu, rss = sum(part[0] for part in processes), sum(part[1] for part in processes)
         self.looks.append((time.monotonic() - self.begun, cpu, bpf, ticks, rss))
 
@@ -115,7 +115,7 @@ def ids(kind):
     return {one["id"] for one in cost.bpftool(kind)}
 
 
-def family_part(pid):
+def process_tree_part(pid):
     """CPU time of a process and its children that have ended, in seconds; and resident memory in bytes."""
     try:
         with open(f"/proc/{pid}/stat") as file:

@@ -92,7 +92,7 @@ def bpftool(kind):
     return json.loads(shown.stdout or "[]")
 
 
-def family(pid):
+def process_tree(pid):
     """The process and all below it."""
     todo, found = [pid], []
     while todo:
@@ -109,7 +109,7 @@ def family(pid):
 
 def peak_rss_kib(pid):
     total = 0
-    for one in family(pid):
+    for one in process_tree(pid):
         try:
             with open(f"/proc/{one}/status") as file:
                 total += sum(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))

@@ -183,7 +183,7 @@ struct counters {
 	u64 time_total;				/* nanoseconds spent in ticks */
 	u64 time_max;				/* nanoseconds of the longest tick */
 	u64 time_classes[TIME_CLASSES];		/* ticks by their time */
-	u64 family_full;			/* child processes that could not be followed */
+	u64 descendants_missed;			/* child processes that could not be followed */
 	u64 copies;				/* ticks that took a copy of their stack along */
 };
 
@@ -192,7 +192,7 @@ struct settings {
 	u8 kernel_stacks;
 	u8 user_stacks;
 	u8 idle;
-	u8 filter_processes;	/* only `pids` and `family` */
+	u8 filter_processes;	/* only `pids` and `descendants` */
 	u8 filter_cgroups;	/* only at or below `cgroups` */
 	u8 filter_comms;	/* only `comms` */
 	u8 perf_samples;	/* have perf write its own record of each tick with a user stack */

@@ -42,7 +42,7 @@ static inline bool process_wanted(const struct task_struct *task, u32 tgid, u32 
 	u64 *ticks = bpf_map_lookup_elem(&pids, &visible);
 	if (ticks && *ticks == start / NANOSECONDS_PER_CLOCK_TICK)
 		return true;
-	u64 *followed = bpf_map_lookup_elem(&family, &tgid);
+	u64 *followed = bpf_map_lookup_elem(&descendants, &tgid);
 	return followed && *followed == start;
 }
 

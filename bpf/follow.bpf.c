@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Keeps `family`: COMMAND and all that it starts. Raw tracepoints, so a child is a
+ * Keeps `descendants`: COMMAND and all that it starts. Raw tracepoints, so a child is a
  * member before it runs its first instruction.
  *
  * The agent sets `launching` around the spawn of COMMAND. Until it clears it, what
@@ -17,7 +17,7 @@ bool launching;
 
 static inline bool is_member(const struct task_struct *task, u32 tgid)
 {
-	u64 *start = bpf_map_lookup_elem(&family, &tgid);
+	u64 *start = bpf_map_lookup_elem(&descendants, &tgid);
 	return start && *start == BPF_CORE_READ(task, group_leader, start_boottime);
 }
 
@@ -41,11 +41,11 @@ int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 
 	u64 start = BPF_CORE_READ(child, start_boottime);
-	if (bpf_map_update_elem(&family, &child_tgid, &start, BPF_ANY)) {
+	if (bpf_map_update_elem(&descendants, &child_tgid, &start, BPF_ANY)) {
 		u32 zero = 0;
 		struct counters *counted = bpf_map_lookup_elem(&counters, &zero);
 		if (counted)
-			counted->family_full++;
+			counted->descendants_missed++;
 	}
 	return 0;
 }
@@ -59,9 +59,9 @@ int follow_free(struct bpf_raw_tracepoint_args *ctx)
 
 	if (BPF_CORE_READ(task, pid) != tgid)
 		return 0;
-	u64 *start = bpf_map_lookup_elem(&family, &tgid);
+	u64 *start = bpf_map_lookup_elem(&descendants, &tgid);
 	if (start && *start == BPF_CORE_READ(task, start_boottime))
-		bpf_map_delete_elem(&family, &tgid);
+		bpf_map_delete_elem(&descendants, &tgid);
 	return 0;
 }
 

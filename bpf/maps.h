@@ -19,7 +19,7 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, u32);
 	__type(value, u64);
-} family __weak SEC(".maps");
+} descendants __weak SEC(".maps");
 
 /* One element per CPU; only the CPU itself writes it. */
 struct {

@@ -168,7 +168,7 @@ pub struct Counters {
     /// Ticks by their time: below 4 ns the time itself, then 4 classes to each power of two.
     pub time_classes: [u64; TIME_CLASSES],
     /// Child processes of COMMAND that could not be followed.
-    pub family_full: u64,
+    pub descendants_missed: u64,
     /// Ticks that took a copy of their stack along.
     pub copies: u64,
 }
@@ -229,7 +229,7 @@ mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
 mirror!(
     Counters =
-        counters { ticks, outcomes, time_total, time_max, time_classes, family_full, copies }
+        counters { ticks, outcomes, time_total, time_max, time_classes, descendants_missed, copies }
 );
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });

@@ -321,7 +321,7 @@ pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'
     shrink(&mut skeleton.maps.cgroups, filters.cgroups.len())?;
     shrink(&mut skeleton.maps.comms, filters.comms.len())?;
     if !settings.command {
-        shrink(&mut skeleton.maps.family, 0)?;
+        shrink(&mut skeleton.maps.descendants, 0)?;
     }
 
     let rodata = skeleton.maps.rodata_data.as_deref_mut();

@@ -332,7 +332,7 @@ fn close(closed: Closed, begin: &Edge, end: &mut Edge, pace: Pace, map_bytes: u6
     end.close(begin, pace, &mut ledger);
     let counts = Counts {
         sampler: SamplerTime::of(&end.counters),
-        not_followed: end.counters.iter().map(|cpu| cpu.family_full).sum(),
+        not_followed: end.counters.iter().map(|cpu| cpu.descendants_missed).sum(),
         map_bytes: map_bytes + counts.tables.slab_bytes,
         ..counts
     };
