@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everytick::kernel::{Settings, share_heap, trim_heap};
+use everytick::kernel::{SamplerConfig, share_heap, trim_heap};
 use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::StackEnd;
@@ -23,7 +23,7 @@ fn soak(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut session = Session::start(
         PROGRAM,
-        Settings::machine(frequency),
+        SamplerConfig::machine(frequency),
         Scan::All,
         Limits::default(),
         None,

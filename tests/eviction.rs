@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{Running, alone, compile_with, directory, pause, record, signal};
-use everytick::kernel::{Filters, Settings};
+use everytick::kernel::{Filters, SamplerConfig};
 use everytick::processes::proc::start_ticks;
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::{Pid, StackEnd};
@@ -100,11 +100,11 @@ fn what_was_sampled_longest_ago_makes_room_and_comes_back_when_it_is_sampled_aga
     let pids: Vec<u32> = programs.iter().map(|program| program.0.id()).collect();
     let with_start = |pid: &u32| (*pid, start_ticks(*pid).unwrap());
     let processes = pids.iter().map(with_start).collect();
-    let settings = Settings {
+    let settings = SamplerConfig {
         filters: Filters { processes, ..Filters::default() },
         kernel_stacks: false,
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
-        ..Settings::machine(997)
+        ..SamplerConfig::machine(997)
     };
     let scan = Scan::Only(pids.into_iter().map(Pid).collect());
     let limits = Limits { unwind: 1 << 20, ..Limits::default() };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use common::{Running, alone, compile, directory, pause};
-use everytick::kernel::Settings;
+use everytick::kernel::SamplerConfig;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
 use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
@@ -59,7 +59,7 @@ fn container(id: char) -> String {
 }
 
 fn start() -> Session {
-    let settings = Settings { tick_limit: 100_000_000, ..Settings::machine(499) };
+    let settings = SamplerConfig { tick_limit: 100_000_000, ..SamplerConfig::machine(499) };
     let limits = Limits { labels: true, ..Limits::default() };
     Session::start(PROGRAM, settings, Scan::All, limits, None, None).unwrap()
 }

@@ -6,12 +6,12 @@
 mod common;
 
 use everytick::kernel::abi::CgroupKey;
-use everytick::kernel::{Filters, SIDE_BAND_BYTES, Settings, Unwinder, verifier_costs};
+use everytick::kernel::{Filters, SIDE_BAND_BYTES, SamplerConfig, Unwinder, verifier_costs};
 use expect_test::expect_file;
 
 /// Everything that can be switched on, so that no code is dead.
-fn settings() -> Settings {
-    Settings {
+fn settings() -> SamplerConfig {
+    SamplerConfig {
         frequency: 99,
         kernel_stacks: true,
         user_stacks: true,
@@ -37,7 +37,7 @@ fn settings() -> Settings {
 #[test]
 fn the_cost_of_each_program_is_the_committed_one() {
     let _alone = common::alone();
-    let plain = Settings {
+    let plain = SamplerConfig {
         command: false,
         perf_samples: false,
         filters: Filters::default(),
@@ -45,8 +45,8 @@ fn the_cost_of_each_program_is_the_committed_one() {
         ..settings()
     };
     let mut table = String::from("program         instructions   states  stack\n");
-    let tail_calls = Settings { unwinder: Unwinder::TailCalls, ..plain.clone() };
-    let tail_calls_with_all = Settings { unwinder: Unwinder::TailCalls, ..settings() };
+    let tail_calls = SamplerConfig { unwinder: Unwinder::TailCalls, ..plain.clone() };
+    let tail_calls_with_all = SamplerConfig { unwinder: Unwinder::TailCalls, ..settings() };
     let variants = [
         ("as usual", plain),
         ("with every filter", settings()),

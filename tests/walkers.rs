@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Running, alone, compile_with, directory, pause};
-use everytick::kernel::{Filters, Settings, Unwinder};
+use everytick::kernel::{Filters, SamplerConfig, Unwinder};
 use everytick::session::{Limits, Recording, Scan, Session};
 use profile::{FileAddr, Pid, StackEnd};
 
@@ -17,14 +17,14 @@ const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
-fn settings(pid: u32, unwinder: Unwinder) -> Settings {
-    Settings {
+fn settings(pid: u32, unwinder: Unwinder) -> SamplerConfig {
+    SamplerConfig {
         kernel_stacks: false,
         filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
         unwinder,
         user_frames_limit: unwinder.frames_max(),
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
-        ..Settings::machine(499)
+        ..SamplerConfig::machine(499)
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Running, alone, compile, directory, pause};
-use everytick::kernel::{Pace, Settings, online_cpus};
+use everytick::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
 use profile::{Profile, StackEnd, TickOutcome};
@@ -14,9 +14,9 @@ const HZ: u32 = 997;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
 fn start() -> Session {
-    let settings = Settings {
+    let settings = SamplerConfig {
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
-        ..Settings::machine(HZ)
+        ..SamplerConfig::machine(HZ)
     };
     Session::start(PROGRAM, settings, Scan::All, Limits::default(), None, None).unwrap()
 }
@@ -111,8 +111,13 @@ fn a_change_of_pace_begins_a_window_and_each_has_one_period() {
     let _running: Vec<_> =
         online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
     let mut session = start();
-    let shallow = Pace { user_frames: 3, ..Pace::of(499) };
-    let paces = [Pace::of(199), shallow, Pace { period: None, user_frames: 0 }, Pace::of(HZ)];
+    let shallow = SamplingRate { user_frames: 3, ..SamplingRate::from_hz(499) };
+    let paces = [
+        SamplingRate::from_hz(199),
+        shallow,
+        SamplingRate { period: None, user_frames: 0 },
+        SamplingRate::from_hz(HZ),
+    ];
     let mut windows = Vec::new();
     for pace in paces {
         pause(700);
@@ -150,12 +155,12 @@ fn in_a_pause_nobody_tells_of_processes_and_after_it_they_are_known() {
     let _before = Running::start(&before);
     let mut session = start();
     pause(500);
-    let sampled = session.cut_to(Pace { period: None, user_frames: 0 }).unwrap();
+    let sampled = session.cut_to(SamplingRate { period: None, user_frames: 0 }).unwrap();
     let sleep = || Running::start_with("sleep".as_ref(), &["60".into()]);
     let _sleeping: Vec<_> = (0..20).map(|_| sleep()).collect();
     let _late = Running::start(&late);
     pause(500);
-    let paused = session.cut_to(Pace::of(HZ)).unwrap();
+    let paused = session.cut_to(SamplingRate::from_hz(HZ)).unwrap();
     pause(700);
     let resumed = session.finish().unwrap().last;
     let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);

@@ -59,7 +59,7 @@ pub struct Settings {
     pub delivery: delivery::Settings,
 
     /// What is sampled. How much memory its rings take, the budget says.
-    pub sampler: kernel::Settings,
+    pub sampler: kernel::SamplerConfig,
     /// Where tables of earlier runs are.
     pub cache: Option<PathBuf>,
     /// Where health and metrics are served.
@@ -162,7 +162,10 @@ impl Agent {
         }
         let sampling = Sampling::start(How {
             program: program.into(),
-            sampler: kernel::Settings { frequency: settings.frequency, ..settings.sampler.clone() },
+            sampler: kernel::SamplerConfig {
+                frequency: settings.frequency,
+                ..settings.sampler.clone()
+            },
             memory,
             cache: settings.cache.clone(),
         })?;

@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 
 use crate::budget::Step;
-use crate::kernel::Pace;
+use crate::kernel::SamplingRate;
 
 /// The period is changed by up to this part, up or down.
 const JITTER_PARTS: u64 = 10;
@@ -29,7 +29,7 @@ impl Pacer {
     }
 
     /// Gives the pace of the next window if it is another, until that is [`Self::taken`]. `window_ns`: how long the last one took.
-    pub fn next(&mut self, step: Step, window_ns: u64) -> Option<Pace> {
+    pub fn next(&mut self, step: Step, window_ns: u64) -> Option<SamplingRate> {
         self.age += window_ns;
         let is_old = self.age >= SAME_SECONDS * 1_000_000_000 && step.frequency > 0;
         if step == self.step && !is_old {
@@ -44,12 +44,12 @@ impl Pacer {
     }
 }
 
-fn jittered(pace: Pace) -> Pace {
+fn jittered(pace: SamplingRate) -> SamplingRate {
     let jitter = |period: NonZeroU64| {
         let most = period.get() / JITTER_PARTS;
         NonZeroU64::new(period.get() - most + fastrand::u64(0..=2 * most)).unwrap_or(period)
     };
-    Pace { period: pace.period.map(jitter), ..pace }
+    SamplingRate { period: pace.period.map(jitter), ..pace }
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     }
 
     /// A window later, which is sampled as is proposed.
-    fn after(pacer: &mut Pacer, step: Step, window_ns: u64) -> Option<Pace> {
+    fn after(pacer: &mut Pacer, step: Step, window_ns: u64) -> Option<SamplingRate> {
         let pace = pacer.next(step, window_ns)?;
         pacer.taken(step);
         Some(pace)

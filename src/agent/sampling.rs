@@ -10,7 +10,7 @@ use profile::Cpu;
 
 use super::AgentError;
 use crate::budget::Shares;
-use crate::kernel::{self, Pace, online_cpus};
+use crate::kernel::{self, SamplingRate, online_cpus};
 use crate::session::{ClosedWindow, Scan, Session};
 use crate::tables::Cache;
 
@@ -25,7 +25,7 @@ pub(super) struct How {
     /// Everytick itself, which is also its own workers.
     pub program: Box<str>,
     /// What is sampled. How much memory its rings take, the budget says.
-    pub sampler: kernel::Settings,
+    pub sampler: kernel::SamplerConfig,
     /// The budget of memory, in bytes.
     pub memory: u64,
     /// Where tables of earlier runs are.
@@ -80,7 +80,7 @@ impl Sampling {
     ///
     /// # Errors
     /// As [`Session::cut`] and [`Session::cut_to`].
-    pub fn cut(&mut self, pace: Option<Pace>) -> io::Result<ClosedWindow> {
+    pub fn cut(&mut self, pace: Option<SamplingRate>) -> io::Result<ClosedWindow> {
         let session = self.session.as_mut().ok_or_else(ended)?;
         let closed = match pace {
             Some(pace) => session.cut_to(pace),
@@ -144,7 +144,7 @@ impl How {
         let too_small = AgentError::Memory(self.memory >> 20);
         let shares = Shares::of(self.memory, cpus).ok_or(too_small)?;
         let cache = self.cache.as_deref().map(Cache::open).transpose()?;
-        let sampler = kernel::Settings {
+        let sampler = kernel::SamplerConfig {
             ring_bytes: shares.ring,
             side_band_bytes: shares.side_band,
             ..self.sampler.clone()

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::kernel::Pace;
+use crate::kernel::SamplingRate;
 
 use super::Spent;
 
@@ -32,10 +32,12 @@ pub struct Step {
 
 impl Step {
     /// The pace of the sampler at this step.
-    pub fn pace(&self) -> Pace {
+    pub fn pace(&self) -> SamplingRate {
         match self.frequency {
-            0 => Pace { period: None, user_frames: self.user_frames },
-            frequency => Pace { user_frames: self.user_frames, ..Pace::of(frequency) },
+            0 => SamplingRate { period: None, user_frames: self.user_frames },
+            frequency => {
+                SamplingRate { user_frames: self.user_frames, ..SamplingRate::from_hz(frequency) }
+            }
         }
     }
 }

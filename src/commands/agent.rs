@@ -106,12 +106,12 @@ fn settings(config: &Config) -> Result<Settings> {
             },
             sinks,
         },
-        sampler: kernel::Settings {
+        sampler: kernel::SamplerConfig {
             kernel_stacks: sampling.kernel_stacks,
             user_stacks: sampling.user_stacks,
             pid_namespace: filters::pid_namespace()?,
             kernel_frames_limit: record::kernel_frames_limit(),
-            ..kernel::Settings::machine(sampling.frequency)
+            ..kernel::SamplerConfig::machine(sampling.frequency)
         },
         cache: sampling.cache_dir.clone(),
         listen: sampling.listen,

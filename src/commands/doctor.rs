@@ -14,7 +14,9 @@ use super::OURSELVES;
 use super::filters::pid_namespace;
 use super::load_diagnostics::{Capabilities, explain};
 use super::record::{kernel_frames_limit, max_sample_rate, ring_bytes};
-use crate::kernel::{Filters, Settings, Unwinder, cpu_clock_opens, has_ring_buffer, online_cpus};
+use crate::kernel::{
+    Filters, SamplerConfig, Unwinder, cpu_clock_opens, has_ring_buffer, online_cpus,
+};
 use crate::processes::proc::{read_text, start_ticks};
 use crate::session::{Limits, Scan, Session};
 
@@ -253,13 +255,13 @@ fn trial() -> Finding {
 fn try_record() -> Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show ourselves")?;
-    let settings = Settings {
+    let settings = SamplerConfig {
         command: true,
         filters: Filters { processes: vec![(own_pid, start)], ..Filters::default() },
         pid_namespace: pid_namespace()?,
         kernel_frames_limit: kernel_frames_limit(),
         ring_bytes: ring_bytes(TRIAL_HZ),
-        ..Settings::machine(TRIAL_HZ.min(max_sample_rate()))
+        ..SamplerConfig::machine(TRIAL_HZ.min(max_sample_rate()))
     };
     let mut session =
         Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None, None)

@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::summary::{Cost, Trouble, summary};
 use super::{child, filters, load_diagnostics, terminal};
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
-use crate::kernel::{Settings, online_cpus};
+use crate::kernel::{SamplerConfig, online_cpus};
 use crate::naming::{self, NameLimits, Namer};
 use crate::output::Outputs;
 use crate::processes::proc::read_text;
@@ -61,11 +61,11 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     Ok(if written { ExitCode::from(code) } else { ExitCode::FAILURE })
 }
 
-fn settings(arguments: &RecordArguments) -> Result<Settings> {
+fn settings(arguments: &RecordArguments) -> Result<SamplerConfig> {
     check_frequency(arguments.frequency)?;
-    let machine = Settings::machine(arguments.frequency);
+    let machine = SamplerConfig::machine(arguments.frequency);
     let in_ns = |microseconds| microseconds * 1000;
-    Ok(Settings {
+    Ok(SamplerConfig {
         kernel_stacks: !arguments.no_kernel,
         user_stacks: !arguments.no_user,
         idle: arguments.idle,
@@ -123,7 +123,7 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 }
 
 /// Only processes that can be sampled need be looked up. Those of COMMAND are told by the side band.
-fn scan(arguments: &RecordArguments, settings: &Settings) -> Scan {
+fn scan(arguments: &RecordArguments, settings: &SamplerConfig) -> Scan {
     if settings.command || !arguments.pids.is_empty() {
         return Scan::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
     }

@@ -11,7 +11,7 @@ use super::cli::VerifyArguments;
 use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::{child, filters, load_diagnostics, record, terminal, verify_report};
-use crate::kernel::{Filters, Settings};
+use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
 use upload::file;
@@ -60,10 +60,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn settings(arguments: &VerifyArguments) -> Result<Settings> {
+fn settings(arguments: &VerifyArguments) -> Result<SamplerConfig> {
     record::check_frequency(arguments.frequency)?;
     let processes = filters::processes(&arguments.pids)?;
-    Ok(Settings {
+    Ok(SamplerConfig {
         kernel_stacks: false,
         command: !arguments.command.is_empty(),
         perf_samples: true,
@@ -71,7 +71,7 @@ fn settings(arguments: &VerifyArguments) -> Result<Settings> {
         pid_namespace: filters::pid_namespace()?,
         kernel_frames_limit: record::kernel_frames_limit(),
         ring_bytes: record::ring_bytes(arguments.frequency),
-        ..Settings::machine(arguments.frequency)
+        ..SamplerConfig::machine(arguments.frequency)
     })
 }
 

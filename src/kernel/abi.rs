@@ -228,8 +228,15 @@ mirror!(Process = process { pid, count, stamp });
 mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
 mirror!(
-    Counters =
-        counters { ticks, outcomes, time_total, time_max, time_classes, descendants_missed, copies }
+    Counters = counters {
+        ticks,
+        outcomes,
+        time_total,
+        time_max,
+        time_classes,
+        descendants_missed,
+        copies
+    }
 );
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });

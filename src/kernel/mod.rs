@@ -8,25 +8,25 @@
 #![allow(unsafe_code)]
 
 pub mod abi;
+mod config;
 mod heap;
 mod log;
 mod perf;
 mod perf_ring;
 mod perf_samples;
 mod sampler;
-mod settings;
 mod side_band;
 mod skeleton;
+mod unwinder;
 mod verifier;
 mod walk_maps;
-mod unwinder;
 
+pub use config::{Filters, SamplerConfig, SamplingRate};
 pub use heap::{share_heap, trim_heap};
 pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
 pub use perf_samples::PerfSamples;
 pub use sampler::{Answer, LoadError, SampleReader, Sampler};
-pub use settings::{Filters, Pace, Settings};
 pub use side_band::{SIDE_BAND_BYTES, SideBand, SideBandSwitch};
+pub use unwinder::{Unwinder, has_ring_buffer};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;
-pub use unwinder::{Unwinder, has_ring_buffer};

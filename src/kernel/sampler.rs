@@ -15,7 +15,7 @@ use super::abi::{Counters, KERNEL_FRAMES_MAX};
 use super::perf::{PerfError, PerfEvent, online_cpus};
 use super::perf_samples::PerfSamples;
 use super::skeleton::{EverytickSkel, EverytickSkelBuilder, OpenEverytickSkel};
-use super::{Pace, Settings, WalkMaps, Unwinder, log};
+use super::{SamplerConfig, SamplingRate, Unwinder, WalkMaps, log};
 
 /// Starting all clocks takes no longer than this.
 const STAGGER_MAX: Duration = Duration::from_millis(50);
@@ -78,7 +78,7 @@ impl LoadError {
 /// The loaded programs. Nothing of them is left in the kernel when it is dropped.
 pub struct Sampler {
     skeleton: EverytickSkel<'static>,
-    settings: Settings,
+    settings: SamplerConfig,
     clocks: Vec<(Cpu, PerfEvent)>,
     links: Vec<Link>,
 }
@@ -88,7 +88,7 @@ impl Sampler {
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses them.
-    pub fn load(settings: Settings) -> Result<Self, LoadError> {
+    pub fn load(settings: SamplerConfig) -> Result<Self, LoadError> {
         let (loaded, log) = log::listening(PrintLevel::Warn, || {
             open(&settings)?.load().and_then(|mut skeleton| {
                 fill_filters(&mut skeleton, &settings)?;
@@ -172,7 +172,9 @@ impl Sampler {
             let given = clock.duplicate()?.into_raw_fd();
             let program = match self.settings.unwinder {
                 Unwinder::Loop => &mut self.skeleton.progs.sample,
-                Unwinder::TailCalls | Unwinder::BrokenTailCalls => &mut self.skeleton.progs.sample_tailcall,
+                Unwinder::TailCalls | Unwinder::BrokenTailCalls => {
+                    &mut self.skeleton.progs.sample_tailcall
+                }
             };
             let link = program.attach_perf_event(given).map_err(refused)?;
             self.links.push(link);
@@ -184,7 +186,7 @@ impl Sampler {
     ///
     /// # Errors
     /// When the kernel refuses; some clocks may be on then.
-    pub fn resume(&mut self, pace: Pace) -> io::Result<()> {
+    pub fn resume(&mut self, pace: SamplingRate) -> io::Result<()> {
         if let Some(data) = self.skeleton.maps.bss_data.as_mut() {
             // SAFETY: as in `set_launching`; four aligned bytes are written at once.
             unsafe { std::ptr::write_volatile(&raw mut data.user_frames_now, pace.user_frames) };
@@ -305,7 +307,7 @@ impl SampleReader {
 }
 
 /// Opens the skeleton with the settings in it.
-pub(super) fn open(settings: &Settings) -> libbpf_rs::Result<OpenEverytickSkel<'static>> {
+pub(super) fn open(settings: &SamplerConfig) -> libbpf_rs::Result<OpenEverytickSkel<'static>> {
     // The skeleton borrows the place of its object. A place of a few bytes, leaked once for
     // each sampler, keeps `Sampler` free of that lifetime; dropping the skeleton frees the object.
     let place = Box::leak(Box::new(MaybeUninit::uninit()));
@@ -370,7 +372,7 @@ fn shrink(map: &mut libbpf_rs::OpenMapMut<'_>, entries: usize) -> libbpf_rs::Res
 
 fn fill_filters(
     skeleton: &mut EverytickSkel<'static>,
-    settings: &Settings,
+    settings: &SamplerConfig,
 ) -> libbpf_rs::Result<()> {
     let (maps, filters) = (&skeleton.maps, &settings.filters);
     for (pid, start) in &filters.processes {

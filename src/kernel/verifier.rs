@@ -6,7 +6,7 @@ use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::OpenSkel;
 
 use super::sampler::open;
-use super::{LoadError, Settings, log};
+use super::{LoadError, SamplerConfig, log};
 
 /// The verifier's figures for one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl fmt::Display for VerifierCost {
 ///
 /// # Errors
 /// [`LoadError`] when the kernel refuses them.
-pub fn verifier_costs(settings: &Settings) -> Result<Vec<VerifierCost>, LoadError> {
+pub fn verifier_costs(settings: &SamplerConfig) -> Result<Vec<VerifierCost>, LoadError> {
     const STATISTICS: u32 = 4;
     let (loaded, log) = log::listening(PrintLevel::Debug, || {
         let mut skeleton = open(settings)?;

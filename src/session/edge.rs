@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, TickOutcome};
 
-use crate::kernel::{Pace, Sampler, abi::Counters};
+use crate::kernel::{Sampler, SamplingRate, abi::Counters};
 use crate::naming::Period;
 
 /// What the sampler has counted up to a moment.
@@ -56,7 +56,7 @@ impl Edge {
     }
 
     /// Adds to the ledger of the window from `begin` to here what only the sampler knows. `pace`: of that window.
-    pub fn close(&mut self, begin: &Self, pace: Pace, ledger: &mut CaptureLedger) {
+    pub fn close(&mut self, begin: &Self, pace: SamplingRate, ledger: &mut CaptureLedger) {
         for outcome in TickOutcome::ALL {
             let count = |edge: &Self| -> u64 {
                 edge.counters.iter().map(|cpu| cpu.outcomes[*outcome as usize]).sum()
@@ -81,7 +81,7 @@ impl Edge {
     }
 
     /// When and how the window from `begin` to here was taken.
-    pub fn period(&self, begin: &Self, pace: Pace) -> Period {
+    pub fn period(&self, begin: &Self, pace: SamplingRate) -> Period {
         Period {
             start_unix_ns: begin.unix_ns,
             duration_ns: (self.at - begin.at).as_nanos() as u64,

@@ -24,7 +24,9 @@ use profile::{CaptureLedger, Pid, TickOutcome, Window};
 use symbolizer::Usage;
 
 use crate::events::{self, Reader, Rings, spawn_reader};
-use crate::kernel::{LoadError, Pace, Sampler, Settings, SideBand, SideBandSwitch, online_cpus};
+use crate::kernel::{
+    LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, SideBandSwitch, online_cpus,
+};
 use crate::labels::Root;
 use crate::naming::Period;
 use crate::processes::{Executables, LabelCounts, Processes, Sampled};
@@ -85,7 +87,7 @@ pub struct Session {
     reader: Reader,
     keeper: Keeper,
     progress: Arc<Progress>,
-    pace: Pace,
+    pace: SamplingRate,
     started: Instant,
     /// Where the window begins that is filled.
     begin: Edge,
@@ -154,13 +156,13 @@ impl Session {
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
     pub fn start(
         program: &str,
-        settings: Settings,
+        settings: SamplerConfig,
         scan: Scan,
         limits: Limits,
         cache: Option<Cache>,
         witness: Option<Box<dyn Witness>>,
     ) -> Result<Self, LoadError> {
-        let (frequency, pace) = (settings.frequency, Pace::of(settings.frequency));
+        let (frequency, pace) = (settings.frequency, SamplingRate::from_hz(settings.frequency));
         if !settings.command {
             raise_open_files();
         }
@@ -238,7 +240,7 @@ impl Session {
     ///
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the pace; the window goes on then, at its own pace.
-    pub fn cut_to(&mut self, pace: Pace) -> io::Result<ClosedWindow> {
+    pub fn cut_to(&mut self, pace: SamplingRate) -> io::Result<ClosedWindow> {
         let change = |turning: &mut Turning<'_>| {
             turning.turn(pace).or_else(|error| {
                 turning.turn_back()?;
@@ -253,7 +255,7 @@ impl Session {
     fn cut_at(
         &mut self,
         edge: impl FnOnce(&mut Turning<'_>) -> io::Result<(Edge, Option<u64>)>,
-        next: Pace,
+        next: SamplingRate,
     ) -> io::Result<ClosedWindow> {
         let mut end = None;
         let Self { sampler, side_bands, pace, .. } = self;
@@ -291,13 +293,13 @@ struct Turning<'a> {
     sampler: &'a mut Sampler,
     side_bands: &'a [SideBandSwitch],
     /// The pace so far.
-    pace: Pace,
+    pace: SamplingRate,
 }
 
 impl Turning<'_> {
     /// Stops the clocks, and starts them at another pace. Gives what was counted in between, and until when nobody told of
     /// process events.
-    fn turn(&mut self, pace: Pace) -> io::Result<(Edge, Option<u64>)> {
+    fn turn(&mut self, pace: SamplingRate) -> io::Result<(Edge, Option<u64>)> {
         self.sampler.stop()?;
         let edge = Edge::now(self.sampler)?;
         let mut untold_until = None;
@@ -316,7 +318,7 @@ impl Turning<'_> {
     }
 
     /// Starts the clocks, or lets the side bands stand still, too.
-    fn go_on(&mut self, pace: Pace) -> io::Result<()> {
+    fn go_on(&mut self, pace: SamplingRate) -> io::Result<()> {
         self.sampler.resume(pace)?;
         if pace.period.is_none() {
             // One that stays on costs time, and no more.
@@ -327,7 +329,13 @@ impl Turning<'_> {
 }
 
 /// Adds to a window what only the sampler knows.
-fn close(closed: Closed, begin: &Edge, end: &mut Edge, pace: Pace, map_bytes: u64) -> ClosedWindow {
+fn close(
+    closed: Closed,
+    begin: &Edge,
+    end: &mut Edge,
+    pace: SamplingRate,
+    map_bytes: u64,
+) -> ClosedWindow {
     let Closed { window, mut ledger, executables, counts } = closed;
     end.close(begin, pace, &mut ledger);
     let counts = Counts {

@@ -12,7 +12,7 @@ const RING_BYTES: u32 = 4 << 20;
 
 /// How to sample. Fixed once the programs are loaded.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SamplerConfig {
     /// Ticks a second on each CPU.
     pub frequency: u32,
     /// Take kernel stacks.
@@ -45,7 +45,7 @@ pub struct Settings {
     pub side_band_bytes: u32,
 }
 
-impl Settings {
+impl SamplerConfig {
     /// Kernel and user stacks of the whole machine, as this kernel can walk them.
     pub fn machine(frequency: u32) -> Self {
         let unwinder = Unwinder::of_this_kernel();
@@ -71,16 +71,16 @@ impl Settings {
 
 /// How much is sampled, which can change while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct SamplingRate {
     /// Nanoseconds of a CPU's time between its ticks; `None` while nothing is sampled.
     pub period: Option<NonZeroU64>,
     /// Frames of a user stack, where that is less than the settings allow; 0 for as many as they allow.
     pub user_frames: u32,
 }
 
-impl Pace {
+impl SamplingRate {
     /// So many ticks a second on each CPU, at least one, and stacks as deep as the settings allow.
-    pub fn of(frequency: u32) -> Self {
+    pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         Self { period: NonZeroU64::new(period), user_frames: 0 }
     }
