@@ -41,7 +41,7 @@ fn read(file: &[u8]) -> bool {
     };
     // Blocks that are read alone may say something else, but no more harm comes of them.
     for number in [0, 1, u32::MAX] {
-        unwind::Pieces::of(&at).and_then(|pieces| pieces.block(number));
+        unwind::BlockReader::open(&at).and_then(|pieces| pieces.block(number));
     }
     let Ok(frames) = unwind::read(&at) else { return false };
     for address in [0, frames.table.start, frames.table.start.wrapping_add(0x1ff), u64::MAX] {

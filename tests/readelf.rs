@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use common::installed_files;
 use unwind::arch::{REGISTERS, Register};
-use unwind::{CallFrames, Cfa, Rule, Saved};
+use unwind::{CallFrames, Cfa, RegisterRule, Rule};
 
 const FILES: usize = 20;
 
@@ -49,7 +49,9 @@ fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
     let cfa_is_same = rule.cfa == Cfa::Register(register(cfa)?, offset(cfa)?);
     let ra_is_same = saved(ra).is_some_and(|saved| saved == rule.ra);
     let fp_is_same = match fp {
-        None | Some("u" | "s") => matches!(rule.fp, Saved::Same | Saved::Unknown),
+        None | Some("u" | "s") => {
+            matches!(rule.fp, RegisterRule::SameValue | RegisterRule::Undefined)
+        }
         Some(text) => saved(text).is_some_and(|saved| saved == rule.fp),
     };
     Some(cfa_is_same && ra_is_same && fp_is_same)
@@ -68,11 +70,11 @@ fn offset(text: &str) -> Option<i32> {
 }
 
 /// `c-16` is in memory, `r12` or `rdi` in a register.
-fn saved(text: &str) -> Option<Saved> {
+fn saved(text: &str) -> Option<RegisterRule> {
     if text.starts_with("c+") || text.starts_with("c-") {
-        return Saved::at_cfa(offset(text)?.into());
+        return RegisterRule::at_cfa(offset(text)?.into());
     }
-    register(text).map(Saved::In)
+    register(text).map(RegisterRule::Register)
 }
 
 /// What a comparison of one file came to.
@@ -106,7 +108,7 @@ fn compare(path: &Path, frames: &CallFrames) -> Sums {
             let of = |name: &str| cells.iter().position(|cell| *cell == name);
             columns = Columns { fp: of("rbp"), ra: of("ra") };
         } else if let (true, Some(address)) = (is_fde, row_address(&cells)) {
-            let is_ours = frames.beyond.iter().any(|range| range.contains(&address));
+            let is_ours = frames.non_dwarf.iter().any(|range| range.contains(&address));
             if address >= end || is_ours {
                 continue; // the end of the function, or what its file tells wrongly
             }

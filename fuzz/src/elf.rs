@@ -9,7 +9,7 @@ fuzz_target!(|file: &[u8]| {
         let found = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
         found.map(|found| bytes.copy_from_slice(found)).is_some()
     };
-    if let Some(pieces) = unwind::Pieces::of(&at) {
+    if let Some(pieces) = unwind::BlockReader::open(&at) {
         pieces.block(0);
     }
     let Ok(frames) = unwind::read(&at) else { return };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ::unwind::{CallFrames, Checked, Error, LeftOut, check, read};
+use ::unwind::{CallFrames, CheckReport, Error, Omissions, check, read};
 use anyhow::{Context, Result};
 use profile::thousands;
 
@@ -73,7 +73,7 @@ fn show(
     total: &mut Total,
     out: &mut impl Write,
 ) -> io::Result<Result<()>> {
-    let read_file = || -> Result<(CallFrames, Option<Checked>, Duration)> {
+    let read_file = || -> Result<(CallFrames, Option<CheckReport>, Duration)> {
         let file = File::open(path).context("cannot open it")?;
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         anyhow::ensure!(is_file, "it is no regular file; give an ELF file");
@@ -97,13 +97,13 @@ fn show(
         bytes: frames.table.bytes(),
         rules: frames.table.rules,
         time,
-        left_out: frames.left_out.total(),
+        left_out: frames.omissions.total(),
         checked: checked.as_ref().map_or(0, |checked| checked.addresses),
-        unknown: checked.as_ref().map_or(0, |checked| checked.left_out),
+        unknown: checked.as_ref().map_or(0, |checked| checked.omitted),
         differences: checked.as_ref().map_or(0, |checked| checked.disagreements.len() as u64),
         failed: false,
     };
-    print_line(out, &one, &format!("{}{}", path.display(), reasons(&frames.left_out)))?;
+    print_line(out, &one, &format!("{}{}", path.display(), reasons(&frames.omissions)))?;
     for found in checked.iter().flat_map(|checked| &checked.disagreements) {
         writeln!(out, "  {:#x}: {}", found.address, found.rule)?;
         writeln!(out, "    ours   {:x?}", found.ours)?;
@@ -126,8 +126,8 @@ fn with_next_step(error: Error) -> anyhow::Error {
     }
 }
 
-fn reasons(left_out: &LeftOut) -> String {
-    let present = left_out.by_reason().into_iter().filter(|(_, count)| *count > 0);
+fn reasons(omissions: &Omissions) -> String {
+    let present = omissions.by_reason().into_iter().filter(|(_, count)| *count > 0);
     let texts: Vec<String> =
         present.map(|(reason, count)| format!("{reason}: {}", thousands(count))).collect();
     if texts.is_empty() { String::new() } else { format!(" ({})", texts.join(", ")) }

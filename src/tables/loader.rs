@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
-use unwind::{Block, CallFrames, Error, Pieces, ReadAt};
+use unwind::{Block, BlockReader, CallFrames, Error, ReadAt};
 
 use super::cache::{Cache, CacheCounts, Counts, Kept, Notes};
 use crate::events::cpu_time;
@@ -117,7 +117,7 @@ struct Work {
     /// Files to be read as a whole.
     files: VecDeque<Unread>,
     /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
-    open: Vec<(ExecutableId, Option<Pieces>)>,
+    open: Vec<(ExecutableId, Option<BlockReader>)>,
     /// Bytes that may be held of them.
     open_bytes_max: usize,
     cache: Option<Cache>,
@@ -195,25 +195,25 @@ impl Work {
 
     /// Reads blocks of a file's table, if they are to be had alone. Here, too, a panic costs no more than this file.
     fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
-        let pieces = match self.open.iter().position(|(open, _)| *open == executable) {
+        let reader = match self.open.iter().position(|(open, _)| *open == executable) {
             Some(at) => self.open.remove(at).1,
-            None => guarded(file, &Notes::default(), |at| Pieces::of(at)).flatten(),
+            None => guarded(file, &Notes::default(), |at| BlockReader::open(at)).flatten(),
         };
-        if let Some(pieces) = &pieces {
+        if let Some(reader) = &reader {
             let read = || {
-                blocks.iter().filter_map(|block| Some((*block, pieces.block(*block)?))).collect()
+                blocks.iter().filter_map(|block| Some((*block, reader.block(*block)?))).collect()
             };
             let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-            self.give(executable, What::Blocks(pieces.start(), found));
+            self.give(executable, What::Blocks(reader.start(), found));
         }
-        self.open.push((executable, pieces));
+        self.open.push((executable, reader));
         while self.open_bytes() > self.open_bytes_max {
             self.open.remove(0);
         }
     }
 
     fn open_bytes(&self) -> usize {
-        self.open.iter().filter_map(|(_, pieces)| pieces.as_ref()).map(Pieces::bytes).sum()
+        self.open.iter().filter_map(|(_, reader)| reader.as_ref()).map(BlockReader::bytes).sum()
     }
 
     fn give(&self, executable: ExecutableId, what: What) {
@@ -250,7 +250,7 @@ fn read(
     notes: &Notes,
     between: &mut dyn FnMut(),
 ) -> Option<Result<CallFrames, Error>> {
-    guarded(file, notes, |at| unwind::read_between(at, between))
+    guarded(file, notes, |at| unwind::read_with_progress(at, between))
 }
 
 /// Has a parser read a file. One that panics after all costs this file its table and no more.

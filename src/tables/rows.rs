@@ -164,7 +164,7 @@ impl Tables {
 
     fn take_frames(&mut self, id: ExecutableId, frames: &CallFrames, cost: Duration) {
         let table = &frames.table;
-        self.counts.left_out += frames.left_out.total();
+        self.counts.left_out += frames.omissions.total();
         if !self.fit_numbers(id, table) {
             return self.set_empty(id);
         }

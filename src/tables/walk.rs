@@ -64,7 +64,7 @@ impl Tables {
                     Ok(caller) if memory.find(VirtAddr(caller.lookup_address())).is_some() => {
                         (caller, true)
                     }
-                    Err(frame_pointer::End::Unreadable) => break self.unread(rest),
+                    Err(frame_pointer::FramePointerEnd::Unreadable) => break self.unread(rest),
                     _ => break StackEnd::NoRow,
                 },
                 Step::Root => break StackEnd::Complete,

@@ -1,7 +1,7 @@
 //! The third opinion, asked where the two walks part: DWARF as the file has it, with every register.
 //!
 //! Slow and plain: gimli evaluates each frame's row and expressions from the registers and the stack that
-//! perf copied ([`unwind::reference`]); neither our rows nor a frame pointer are used.
+//! perf copied ([`unwind::dwarf`]); neither our rows nor a frame pointer are used.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use profile::{ExecutableId, VirtAddr};
 use unwind::arch::SP;
-use unwind::reference::{Answer, Reference};
+use unwind::dwarf::{DwarfStep, DwarfUnwinder};
 
 use super::verdict::{End, Stack};
 use crate::events::{PerfSample, UserFrame};
@@ -47,7 +47,7 @@ impl Opinion {
 /// Reads DWARF, and keeps what it has read.
 #[derive(Default)]
 pub(super) struct Dwarf {
-    files: HashMap<ExecutableId, Option<Reference>>,
+    files: HashMap<ExecutableId, Option<DwarfUnwinder>>,
 }
 
 /// What DWARF says of a caller.
@@ -109,9 +109,9 @@ impl Dwarf {
             let at = executables.resolve(memory, frame.lookup_address())?;
             let reference = self.reference(at.executable, executables)?;
             let caller = match reference.caller(at.address.0, &registers, &read) {
-                Answer::Caller(caller) => caller,
-                Answer::Root if depth + 1 == agreed.len() => return Some(Caller::Root),
-                Answer::Root | Answer::Nothing | Answer::Failed => return None,
+                DwarfStep::Caller(caller) => caller,
+                DwarfStep::Root if depth + 1 == agreed.len() => return Some(Caller::Root),
+                DwarfStep::Root | DwarfStep::NoFunction | DwarfStep::Failed => return None,
             };
             if is_missing.get() {
                 return None;
@@ -129,7 +129,7 @@ impl Dwarf {
         None
     }
 
-    fn reference(&mut self, id: ExecutableId, executables: &Executables) -> Option<&Reference> {
+    fn reference(&mut self, id: ExecutableId, executables: &Executables) -> Option<&DwarfUnwinder> {
         if self.files.len() >= FILES_MAX && !self.files.contains_key(&id) {
             self.files.clear();
         }
@@ -138,9 +138,9 @@ impl Dwarf {
     }
 }
 
-fn read(file: &File) -> Option<Reference> {
+fn read(file: &File) -> Option<DwarfUnwinder> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    Reference::read(&at).ok()
+    DwarfUnwinder::read(&at).ok()
 }
 
 fn word(stack: &[u8], into: u64) -> Option<u64> {

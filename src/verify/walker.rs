@@ -197,8 +197,8 @@ impl CopiedStack<'_> {
 /// Reads what framehop wants to know of an ELF file. It goes by `.eh_frame` alone if there is one.
 fn read(file: &File) -> Option<Sections> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-    let unwind::Sections { eh_frame, eh_frame_hdr, debug_frame, text, got } =
-        unwind::Sections::read(&at).ok()?;
+    let unwind::UnwindSections { eh_frame, eh_frame_hdr, debug_frame, text, got } =
+        unwind::UnwindSections::read(&at).ok()?;
     let start = |section: &Option<(u64, Vec<u8>)>| section.as_ref().map(|(start, _)| *start);
     let data = |section: Option<(u64, Vec<u8>)>| section.map(|(_, bytes)| Bytes::from(bytes));
     // Of a range only the start is looked at.

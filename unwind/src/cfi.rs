@@ -11,14 +11,14 @@ use std::ops::Range;
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, FrameDescriptionEntry, LittleEndian,
-    Register as Column, RegisterRule, UnwindContext, UnwindExpression, UnwindOffset, UnwindSection,
+    Register as Column, UnwindContext, UnwindExpression, UnwindOffset, UnwindSection,
     UnwindTableRow,
 };
 
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
 use crate::expression;
-use crate::layers::{Layer, Seen};
-use crate::rule::{Cfa, Rule, Saved};
+use crate::layers::{Layer, LayerStats};
+use crate::rule::{Cfa, RegisterRule, Rule};
 
 pub(crate) type Slice<'a> = gimli::EndianSlice<'a, LittleEndian>;
 type Row = UnwindTableRow<usize>;
@@ -34,7 +34,7 @@ const WORK_MAX: usize = 32;
 /// What of a file is not in its table, by reason, in rows; for functions that could not be
 /// read at all, one each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct Omissions {
     /// FDEs or CIEs that make no sense.
     pub malformed: u64,
     /// The CFA needs an expression that is not known.
@@ -46,12 +46,12 @@ pub struct LeftOut {
     /// The frame pointer is where no rule can say.
     pub frame_pointer: u64,
     /// More rows or rules in one place than fit.
-    pub crowded_out: u64,
+    pub block_full: u64,
     /// The section is larger or takes more work than is allowed.
     pub limit: u64,
 }
 
-impl LeftOut {
+impl Omissions {
     /// Each reason and its count.
     pub fn by_reason(&self) -> [(&'static str, u64); 7] {
         [
@@ -60,7 +60,7 @@ impl LeftOut {
             ("CFA offset", self.cfa_offset),
             ("return address", self.return_address),
             ("frame pointer", self.frame_pointer),
-            ("crowded out", self.crowded_out),
+            ("block full", self.block_full),
             ("limit", self.limit),
         ]
     }
@@ -71,7 +71,7 @@ impl LeftOut {
         self.cfa_offset += other.cfa_offset;
         self.return_address += other.return_address;
         self.frame_pointer += other.frame_pointer;
-        self.crowded_out += other.crowded_out;
+        self.block_full += other.block_full;
         self.limit += other.limit;
     }
 
@@ -108,7 +108,7 @@ where
     with_base: bool,
     /// Whether some CFA is kept in [`BASE`].
     pub needs_base: bool,
-    seen: Seen,
+    seen: LayerStats,
 }
 
 impl<'s, 'a, S> CallFrameLayer<'s, 'a, S>
@@ -126,14 +126,14 @@ where
         with_base: bool,
     ) -> Self {
         let mut cies = Cies::new(section, bases);
-        let mut left_out = LeftOut::default();
-        let mut functions = functions(&mut cies, &text, &mut left_out);
+        let mut omissions = Omissions::default();
+        let mut functions = functions(&mut cies, &text, &mut omissions);
         if !functions.is_sorted_by_key(|function| function.start) {
             functions.sort_by_key(|function| function.start);
         }
         let work = section.section().len().saturating_mul(WORK_MAX);
         let mut layer = Self::of(section, bases, functions, work, with_base);
-        (layer.cies, layer.seen.left_out) = (cies, left_out);
+        (layer.cies, layer.seen.omissions) = (cies, omissions);
         layer
     }
 
@@ -156,7 +156,7 @@ where
             work,
             with_base,
             needs_base: false,
-            seen: Seen::default(),
+            seen: LayerStats::default(),
         }
     }
 }
@@ -189,21 +189,21 @@ where
             if start < last.end {
                 at = start;
                 seen.rows += 1;
-                let (rule, base) = rule_of(row, *section, *with_base, &mut seen.left_out);
+                let (rule, base) = rule_of(row, *section, *with_base, &mut seen.omissions);
                 *needs_base |= base;
                 push(start, rule);
             }
         });
         if let Err(reason) = done {
             match reason {
-                Failure::Malformed => seen.left_out.malformed += 1,
-                Failure::Limit => seen.left_out.limit += 1,
+                Failure::Malformed => seen.omissions.malformed += 1,
+                Failure::Limit => seen.omissions.limit += 1,
             }
             push(at, Rule::NOT_EXPRESSIBLE); // how far the last row goes is not known
         }
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> LayerStats {
         self.seen
     }
 }
@@ -307,7 +307,7 @@ fn function_of<'a, O: UnwindOffset<usize>>(
 fn functions<'a, S>(
     cies: &mut Cies<'_, 'a, S>,
     text: &Range<u64>,
-    left_out: &mut LeftOut,
+    omissions: &mut Omissions,
 ) -> Vec<Function<S::Offset>>
 where
     S: UnwindSection<Slice<'a>>,
@@ -323,16 +323,16 @@ where
                 let at = S::Offset::from(partial.offset());
                 match partial.parse(|_, _, at| cies.get(at)) {
                     Ok(fde) => functions.extend(function_of(&fde, at, text)),
-                    Err(_) => left_out.malformed += 1,
+                    Err(_) => omissions.malformed += 1,
                 }
             }
             Err(_) => {
-                left_out.malformed += 1; // where the next entry begins is not known
+                omissions.malformed += 1; // where the next entry begins is not known
                 break;
             }
         }
         if functions.len() == FUNCTIONS_MAX {
-            left_out.limit += 1;
+            omissions.limit += 1;
             break;
         }
     }
@@ -344,9 +344,9 @@ fn rule_of<'a, S: UnwindSection<Slice<'a>>>(
     row: &Row,
     section: &S,
     with_base: bool,
-    left_out: &mut LeftOut,
+    omissions: &mut Omissions,
 ) -> (Rule, bool) {
-    let rule = try_rule_of(row, section, with_base, left_out);
+    let rule = try_rule_of(row, section, with_base, omissions);
     let is_base =
         matches!(rule.cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. });
     (rule, is_base)
@@ -356,10 +356,10 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
     row: &Row,
     section: &S,
     with_base: bool,
-    left_out: &mut LeftOut,
+    omissions: &mut Omissions,
 ) -> Rule {
     let ra = match row.register(Column(RA)) {
-        Some(RegisterRule::Undefined) => return Rule::ROOT,
+        Some(gimli::RegisterRule::Undefined) => return Rule::ROOT,
         rule => rule,
     };
     if let Some(rule) = jump(row) {
@@ -370,7 +370,7 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
             match Register::from_dwarf(register.0).zip(i32::try_from(*offset).ok()) {
                 Some((register, offset)) => Cfa::Register(register, offset),
                 None => {
-                    left_out.cfa_offset += 1;
+                    omissions.cfa_offset += 1;
                     return Rule::NOT_EXPRESSIBLE;
                 }
             }
@@ -378,7 +378,7 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
         CfaRule::Expression(bytes) => match bytes.get(section).ok().and_then(expression::cfa) {
             Some(cfa) => cfa,
             None => {
-                left_out.cfa_expression += 1;
+                omissions.cfa_expression += 1;
                 return Rule::NOT_EXPRESSIBLE;
             }
         },
@@ -388,30 +388,32 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
         return if is_usual(ra) {
             Rule::SIGNAL
         } else {
-            left_out.return_address += 1;
+            omissions.return_address += 1;
             Rule::NOT_EXPRESSIBLE
         };
     }
     let sp_is_cfa = row.register(Column(SP.number().into())).is_none_or(|rule| {
         matches!(
             rule,
-            RegisterRule::SameValue | RegisterRule::Undefined | RegisterRule::ValOffset(0)
+            gimli::RegisterRule::SameValue
+                | gimli::RegisterRule::Undefined
+                | gimli::RegisterRule::ValOffset(0)
         )
     });
-    let (Some(ra @ (Saved::AtCfa(_) | Saved::In(_))), true) = (saved(ra, section), sp_is_cfa)
+    let (Some(ra @ (RegisterRule::AtCfa(_) | RegisterRule::Register(_))), true) =
+        (saved(ra, section), sp_is_cfa)
     else {
-        left_out.return_address += 1;
+        omissions.return_address += 1;
         return Rule::NOT_EXPRESSIBLE;
     };
     let Some(fp) = saved(row.register(Column(FP.number().into())), section) else {
-        left_out.frame_pointer += 1;
+        omissions.frame_pointer += 1;
         return Rule::NOT_EXPRESSIBLE;
     };
     let base = match with_base {
-        true => {
-            saved(row.register(Column(BASE.number().into())), section).unwrap_or(Saved::Unknown)
-        }
-        false => Saved::Unknown,
+        true => saved(row.register(Column(BASE.number().into())), section)
+            .unwrap_or(RegisterRule::Undefined),
+        false => RegisterRule::Undefined,
     };
     Rule { cfa, fp, base, ra }
 }
@@ -420,30 +422,32 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
 /// registers, and the CFA is where the rest is loaded from.
 fn jump(row: &Row) -> Option<Rule> {
     let of = |register: u16| match row.register(Column(register)) {
-        Some(RegisterRule::Register(column)) => Register::from_dwarf(column.0),
+        Some(gimli::RegisterRule::Register(column)) => Register::from_dwarf(column.0),
         _ => None,
     };
     let (sp, fp, ra) = (of(SP.number().into())?, of(FP.number().into())?, of(RA)?);
     Some(Rule {
         cfa: Cfa::Register(sp, 0),
-        fp: Saved::In(fp),
-        base: Saved::Unknown,
-        ra: Saved::In(ra),
+        fp: RegisterRule::Register(fp),
+        base: RegisterRule::Undefined,
+        ra: RegisterRule::Register(ra),
     })
 }
 
 /// Says where a register is; `None` when there is no word for it.
 fn saved<'a, S: UnwindSection<Slice<'a>>>(
-    rule: Option<RegisterRule<usize>>,
+    rule: Option<gimli::RegisterRule<usize>>,
     section: &S,
-) -> Option<Saved> {
+) -> Option<RegisterRule> {
     match rule {
-        None | Some(RegisterRule::SameValue) => Some(Saved::Same),
-        Some(RegisterRule::Undefined) => Some(Saved::Unknown),
-        Some(RegisterRule::Offset(bytes)) => Saved::at_cfa(bytes),
-        Some(RegisterRule::Register(column)) => Register::from_dwarf(column.0).map(Saved::In),
-        Some(RegisterRule::Expression(_)) => match address_in(rule, section) {
-            Some((FP, 0)) => Some(Saved::AtFp),
+        None | Some(gimli::RegisterRule::SameValue) => Some(RegisterRule::SameValue),
+        Some(gimli::RegisterRule::Undefined) => Some(RegisterRule::Undefined),
+        Some(gimli::RegisterRule::Offset(bytes)) => RegisterRule::at_cfa(bytes),
+        Some(gimli::RegisterRule::Register(column)) => {
+            Register::from_dwarf(column.0).map(RegisterRule::Register)
+        }
+        Some(gimli::RegisterRule::Expression(_)) => match address_in(rule, section) {
+            Some((FP, 0)) => Some(RegisterRule::AtFp),
             _ => None,
         },
         _ => None,
@@ -452,10 +456,10 @@ fn saved<'a, S: UnwindSection<Slice<'a>>>(
 
 /// Gives the address at which a register is saved when it is told as `register + offset`.
 fn address_in<'a, S: UnwindSection<Slice<'a>>>(
-    rule: Option<RegisterRule<usize>>,
+    rule: Option<gimli::RegisterRule<usize>>,
     section: &S,
 ) -> Option<(Register, i64)> {
-    let Some(RegisterRule::Expression(bytes)) = rule else { return None };
+    let Some(gimli::RegisterRule::Expression(bytes)) = rule else { return None };
     let bytes: UnwindExpression<usize> = bytes;
     expression::address(bytes.get(section).ok()?)
 }

@@ -2,16 +2,16 @@
 //! must come to the same caller.
 
 use crate::arch::{BASE, FP, REGISTERS, Register, SP};
-use crate::reference::{Answer, Reference};
+use crate::dwarf::{DwarfStep, DwarfUnwinder};
 use crate::{CallFrames, Error, ReadAt, Registers, Rule, Step, step};
 
 /// What a comparison came to.
 #[derive(Clone, Debug, Default)]
-pub struct Checked {
+pub struct CheckReport {
     /// Addresses compared.
     pub addresses: u64,
     /// Of these, those where the table says that it left something out.
-    pub left_out: u64,
+    pub omitted: u64,
     /// Where the two differ.
     pub disagreements: Vec<Disagreement>,
 }
@@ -26,7 +26,7 @@ pub struct Disagreement {
     /// What comes of it.
     pub ours: Step,
     /// What the file says.
-    pub theirs: Answer,
+    pub theirs: DwarfStep,
 }
 
 /// Compares at `count` random addresses of known functions, or at every row where there are fewer.
@@ -39,9 +39,9 @@ pub fn check(
     frames: &CallFrames,
     count: u64,
     seed: u64,
-) -> Result<Checked, Error> {
-    let reference = Reference::read(file)?;
-    let mut checked = Checked::default();
+) -> Result<CheckReport, Error> {
+    let reference = DwarfUnwinder::read(file)?;
+    let mut checked = CheckReport::default();
     if frames.table.rows <= count {
         for (address, _) in frames.table.iter() {
             checked.compare(frames, &reference, address);
@@ -64,10 +64,10 @@ pub fn check(
     Ok(checked)
 }
 
-impl Checked {
-    fn compare(&mut self, frames: &CallFrames, reference: &Reference, address: u64) {
-        let behind = frames.beyond.partition_point(|range| range.start <= address);
-        if behind > 0 && frames.beyond[behind - 1].contains(&address) {
+impl CheckReport {
+    fn compare(&mut self, frames: &CallFrames, reference: &DwarfUnwinder, address: u64) {
+        let behind = frames.non_dwarf.partition_point(|range| range.start <= address);
+        if behind > 0 && frames.non_dwarf[behind - 1].contains(&address) {
             return; // DWARF says nothing about it, or nothing that we go by
         }
         self.addresses += 1;
@@ -80,17 +80,17 @@ impl Checked {
             Some(false) => {
                 self.disagreements.push(Disagreement { address, rule, ours, theirs });
             }
-            None => self.left_out += 1,
+            None => self.omitted += 1,
         }
     }
 }
 
 /// Says whether both come to the same caller; `None` when the table says that it cannot tell.
-fn same(ours: &Step, theirs: &Answer) -> Option<bool> {
+fn same(ours: &Step, theirs: &DwarfStep) -> Option<bool> {
     Some(match (ours, theirs) {
         (Step::NotExpressible, _) => return None,
-        (Step::Root, Answer::Root) | (Step::NoRow, Answer::Nothing) => true,
-        (Step::Caller(caller), Answer::Caller(answer)) => {
+        (Step::Root, DwarfStep::Root) | (Step::NoRow, DwarfStep::NoFunction) => true,
+        (Step::Caller(caller), DwarfStep::Caller(answer)) => {
             let theirs = |register: Register| answer.registers[usize::from(register.number())];
             let sp = theirs(SP) == Some(caller.sp);
             let base = caller.base.is_none() || caller.base == theirs(BASE);

@@ -16,7 +16,7 @@ pub const FRAME_BYTES_MAX: u64 = 8 << 20;
 
 /// Why a walk ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum FramePointerEnd {
     /// fp cannot be a frame: not aligned, below the stack pointer, or no user address.
     FramePointer,
     /// Memory at fp cannot be read.
@@ -29,17 +29,20 @@ pub enum End {
 ///
 /// # Errors
 /// The reason when there is no caller to be found.
-pub fn step(at: &Registers, read: impl Fn(u64) -> Option<u64>) -> Result<Registers, End> {
+pub fn step(
+    at: &Registers,
+    read: impl Fn(u64) -> Option<u64>,
+) -> Result<Registers, FramePointerEnd> {
     let user = USER_ADDRESS_MIN..USER_ADDRESS_MAX;
-    let fp = at.fp.ok_or(End::FramePointer)?;
+    let fp = at.fp.ok_or(FramePointerEnd::FramePointer)?;
     let is_near = fp >= at.sp && fp - at.sp < FRAME_BYTES_MAX;
     if !fp.is_multiple_of(8) || !is_near || !user.contains(&fp) {
-        return Err(End::FramePointer);
+        return Err(FramePointerEnd::FramePointer);
     }
     let words = read(fp).zip(read(fp + 8));
-    let (saved, ip) = words.ok_or(End::Unreadable)?;
+    let (saved, ip) = words.ok_or(FramePointerEnd::Unreadable)?;
     if !user.contains(&ip) {
-        return Err(End::ReturnAddress);
+        return Err(FramePointerEnd::ReturnAddress);
     }
     Ok(Registers { ip, is_return: true, sp: fp + 16, fp: Some(saved), base: None, all: None })
 }
@@ -65,17 +68,20 @@ mod tests {
         assert_eq!((a.ip, a.sp, a.fp, a.is_return), (0x4444, 0x7010, Some(0x7010), true));
         let main = step(&a, read).expect("main has a caller");
         assert_eq!((main.ip, main.fp, main.base), (0x5555, Some(1), None));
-        assert_eq!(step(&main, read), Err(End::FramePointer));
+        assert_eq!(step(&main, read), Err(FramePointerEnd::FramePointer));
     }
 
     #[test]
     fn a_frame_below_the_stack_pointer_or_far_above_is_none() {
-        assert_eq!(step(&at(0x7008, 0x7000), read), Err(End::FramePointer));
-        assert_eq!(step(&at(0x7000, 0x7000 + FRAME_BYTES_MAX), read), Err(End::FramePointer));
+        assert_eq!(step(&at(0x7008, 0x7000), read), Err(FramePointerEnd::FramePointer));
+        assert_eq!(
+            step(&at(0x7000, 0x7000 + FRAME_BYTES_MAX), read),
+            Err(FramePointerEnd::FramePointer)
+        );
     }
 
     #[test]
     fn memory_that_is_not_there_ends_the_walk() {
-        assert_eq!(step(&at(0x7000, 0x7018), read), Err(End::Unreadable));
+        assert_eq!(step(&at(0x7000, 0x7018), read), Err(FramePointerEnd::Unreadable));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::cfi::LeftOut;
+use crate::cfi::Omissions;
 use crate::rule::Rule;
 use crate::table::TableBuilder;
 
@@ -15,13 +15,13 @@ const ALIGNMENT_MAX: u64 = 64;
 
 /// What a layer has seen and left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct LayerStats {
     /// Functions with rows.
     pub functions: u64,
     /// Rows as the file has them, before equal neighbours are merged.
     pub rows: u64,
     /// What is missing.
-    pub left_out: LeftOut,
+    pub omissions: Omissions,
 }
 
 /// A source of rows.
@@ -35,19 +35,19 @@ pub(crate) trait Layer {
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule));
 
     /// What it has seen so far.
-    fn seen(&self) -> Seen;
+    fn seen(&self) -> LayerStats;
 }
 
 /// Ranges of addresses with one rule each, given one after the other: what the simpler layers are made of.
 #[derive(Clone, Default)]
-pub(crate) struct Ranges {
+pub(crate) struct RangeLayer {
     /// What was not given yet, in the order of addresses.
     pub waiting: VecDeque<(Range<u64>, Rule)>,
     last: Option<(u64, Rule)>,
-    seen: Seen,
+    seen: LayerStats,
 }
 
-impl Layer for Ranges {
+impl Layer for RangeLayer {
     /// Gives the next one, as far as it lies in the stretch and up to a byte before.
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
         while self.waiting.front()?.0.end <= stretch.start {
@@ -70,7 +70,7 @@ impl Layer for Ranges {
         }
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> LayerStats {
         self.seen
     }
 }
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::table::BLOCK_SHIFT_MAX;
 
-    fn ranges(all: Vec<(Range<u64>, Rule)>) -> Ranges {
-        Ranges { waiting: all.into(), ..Ranges::default() }
+    fn ranges(all: Vec<(Range<u64>, Rule)>) -> RangeLayer {
+        RangeLayer { waiting: all.into(), ..RangeLayer::default() }
     }
 
     #[test]

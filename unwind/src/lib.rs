@@ -9,34 +9,34 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod block_reader;
 mod cfi;
 mod check;
+mod code_patterns;
+mod code_reader;
+pub mod dwarf;
 mod elf;
 mod expression;
 pub mod frame_pointer;
 mod go;
-mod known_code;
 mod layers;
 mod linker_code;
-mod pieces;
-pub mod reference;
 mod rule;
 mod sections;
 mod step;
 mod stored;
 mod table;
-mod text;
 
 use std::ops::Range;
 
 use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian};
 
-pub use cfi::LeftOut;
-pub use check::{Checked, Disagreement, check};
+pub use block_reader::BlockReader;
+pub use cfi::Omissions;
+pub use check::{CheckReport, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
-pub use pieces::Pieces;
-pub use rule::{Cfa, Gap, Rule, Saved};
-pub use sections::Sections;
+pub use rule::{Cfa, Gap, RegisterRule, Rule};
+pub use sections::UnwindSections;
 pub use step::{Registers, Step, step};
 pub use stored::STORED_VERSION;
 pub use table::{
@@ -45,9 +45,9 @@ pub use table::{
 };
 
 use cfi::{CallFrameLayer, Slice};
+use code_patterns::CodePatternLayer;
 use elf::{Elf, Section};
 use go::{FunctionTable, GoLayer};
-use known_code::KnownCode;
 use layers::{Layer, fill};
 
 /// What a file says about its call frames.
@@ -60,9 +60,9 @@ pub struct CallFrames {
     /// Rows as the file has them, before equal neighbours are merged.
     pub file_rows: u64,
     /// Addresses whose rows come from Go's function table or from known code, not from DWARF, in their order.
-    pub beyond: Vec<Range<u64>>,
+    pub non_dwarf: Vec<Range<u64>>,
     /// What is missing.
-    pub left_out: LeftOut,
+    pub omissions: Omissions,
 }
 
 /// Reads the call frames of a file: `.eh_frame` or what PT_GNU_EH_FRAME leads to; for functions that are not
@@ -71,19 +71,22 @@ pub struct CallFrames {
 /// # Errors
 /// [`Error`] when there is no table to be had at all. One bad function never fails the file.
 pub fn read(file: ReadAt<'_>) -> Result<CallFrames, Error> {
-    read_between(file, &mut || {})
+    read_with_progress(file, &mut || {})
 }
 
 /// The same, which says after each function that something else could be done now.
 ///
 /// # Errors
 /// As [`read()`].
-pub fn read_between(file: ReadAt<'_>, between: &mut dyn FnMut()) -> Result<CallFrames, Error> {
+pub fn read_with_progress(
+    file: ReadAt<'_>,
+    between: &mut dyn FnMut(),
+) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
     let text = text(&elf)?;
     let loaded = |range| elf.loaded(range);
     let go = FunctionTable::read(&elf, &loaded);
-    let dwarf = Dwarf::read(&elf, go.is_none())?;
+    let dwarf = CfiSections::read(&elf, go.is_none())?;
     match read_layers(&elf, &dwarf, go.as_ref(), text, between) {
         frames if frames.table.rows == 0 && dwarf.is_empty() => Err(Error::NoCallFrames),
         frames => Ok(frames),
@@ -98,14 +101,14 @@ fn text(elf: &Elf<'_>) -> Result<Range<u64>, Error> {
 
 /// The sections of call-frame information of a file; empty by default.
 #[derive(Default)]
-struct Dwarf {
+struct CfiSections {
     eh_frame: Section,
     debug_frame: Section,
     /// What their pointers are relative to.
     bases: BaseAddresses,
 }
 
-impl Dwarf {
+impl CfiSections {
     /// Reads the sections. Those for debuggers count if `with_debug_frame` is said, or if there is nothing else.
     fn read(elf: &Elf<'_>, with_debug_frame: bool) -> Result<Self, Error> {
         let eh_frame = eh_frame(elf)?.unwrap_or_default();
@@ -155,7 +158,7 @@ fn eh_frame(elf: &Elf<'_>) -> Result<Option<Section>, Error> {
 
 fn read_layers(
     elf: &Elf<'_>,
-    dwarf: &Dwarf,
+    dwarf: &CfiSections,
     go: Option<&FunctionTable>,
     text: Range<u64>,
     between: &mut dyn FnMut(),
@@ -168,7 +171,7 @@ fn read_layers(
             read_once(elf, dwarf, go, &text, (with_base, block_shift), between);
         if needs_base && !with_base {
             with_base = true;
-        } else if frames.table.crowded_out > 0 && block_shift > BLOCK_SHIFT_MIN {
+        } else if frames.table.rows_omitted > 0 && block_shift > BLOCK_SHIFT_MIN {
             block_shift -= 2;
         } else {
             return frames;
@@ -179,7 +182,7 @@ fn read_layers(
 /// Reads a file's layers into a table; says too whether some CFA is kept in the base register.
 fn read_once(
     elf: &Elf<'_>,
-    dwarf: &Dwarf,
+    dwarf: &CfiSections,
     go: Option<&FunctionTable>,
     text: &Range<u64>,
     (with_base, block_shift): (bool, u32),
@@ -191,8 +194,8 @@ fn read_once(
     let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
     let mut linker = linker_code::of(elf);
-    let mut known = KnownCode::new(&loaded, elf.entry, elf.has_runtime());
-    let mut wrong = KnownCode::wrongly_told(&loaded, elf.has_contexts());
+    let mut known = CodePatternLayer::new(&loaded, elf.entry, elf.has_runtime());
+    let mut wrong = CodePatternLayer::misdescribed(&loaded, elf.has_contexts());
 
     let mut layers: Vec<&mut dyn Layer> = vec![&mut wrong, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
@@ -203,17 +206,17 @@ fn read_once(
     let mut builder = TableBuilder::new(text.start, text.end, block_shift);
     fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
         if !dwarf.contains(&below) {
-            add(&mut frames.beyond, function);
+            add(&mut frames.non_dwarf, function);
         }
         between();
     });
     for seen in layers.iter().map(|layer| layer.seen()) {
         frames.functions += seen.functions;
         frames.file_rows += seen.rows;
-        frames.left_out.add(&seen.left_out);
+        frames.omissions.add(&seen.omissions);
     }
     frames.table = builder.finish();
-    frames.left_out.crowded_out = frames.table.crowded_out;
+    frames.omissions.block_full = frames.table.rows_omitted;
     (frames, eh.needs_base || debug.needs_base)
 }
 

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use crate::arch::{self, SAVED_RA, SP};
 use crate::elf::Elf;
-use crate::layers::Ranges;
-use crate::rule::{Cfa, Rule, Saved};
+use crate::layers::RangeLayer;
+use crate::rule::{Cfa, RegisterRule, Rule};
 
 /// Bytes of a stub of a linkage table.
 const STUB: u64 = 16;
@@ -19,7 +19,7 @@ const FUNCTION_MAX: u64 = 48;
 type Known = (Range<u64>, Rule);
 
 /// Looks at the sections of a file: gives the layer of code that linkers put in.
-pub(crate) fn of(elf: &Elf<'_>) -> Ranges {
+pub(crate) fn of(elf: &Elf<'_>) -> RangeLayer {
     let mut known = Vec::new();
     if let Some(table) = elf.range_of(".plt") {
         known.extend(linkage_table(elf, table));
@@ -32,14 +32,19 @@ pub(crate) fn of(elf: &Elf<'_>) -> Ranges {
         known.extend(aligning_function(elf, function));
     }
     known.sort_by_key(|(range, _)| range.start);
-    let mut layer = Ranges::default();
+    let mut layer = RangeLayer::default();
     layer.waiting.extend(known);
     layer
 }
 
 /// A frame that has moved sp so far from the CFA and saved nothing.
 fn by_sp(offset: i32) -> Rule {
-    Rule { cfa: Cfa::Register(SP, offset), fp: Saved::Same, base: Saved::Unknown, ra: SAVED_RA }
+    Rule {
+        cfa: Cfa::Register(SP, offset),
+        fp: RegisterRule::SameValue,
+        base: RegisterRule::Undefined,
+        ra: SAVED_RA,
+    }
 }
 
 /// A table whose stubs push a number and jump to its first one, which pushes another word and jumps on.

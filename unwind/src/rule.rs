@@ -14,11 +14,11 @@ pub struct Rule {
     /// Where the CFA is.
     pub cfa: Cfa,
     /// The caller's frame pointer.
-    pub fp: Saved,
+    pub fp: RegisterRule,
     /// The caller's base register, in files that have rules with a CFA in it.
-    pub base: Saved,
+    pub base: RegisterRule,
     /// The return address.
-    pub ra: Saved,
+    pub ra: RegisterRule,
 }
 
 /// How to find the CFA.
@@ -63,17 +63,17 @@ pub enum Gap {
 
 /// Where the caller's value of a register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Saved {
+pub enum RegisterRule {
     /// Still in the register.
-    Same,
+    SameValue,
     /// In memory, so many words of 8 bytes from the CFA, -63 to 63 without 0.
     AtCfa(i8),
     /// In the memory that fp points to.
     AtFp,
     /// In another register.
-    In(Register),
+    Register(Register),
     /// Nowhere.
-    Unknown,
+    Undefined,
 }
 
 const OP_GAP: u8 = 0;
@@ -88,7 +88,7 @@ const SAVED_IN: i8 = 64;
 const SAVED_UNKNOWN: i8 = 126;
 const SAVED_AT_FP: i8 = 127;
 
-impl Saved {
+impl RegisterRule {
     /// Gives the place at so many bytes from the CFA, if it can be told.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
         let words = bytes / 8;
@@ -98,10 +98,10 @@ impl Saved {
 
     fn encode(self) -> u8 {
         let value = match self {
-            Self::Same => 0,
+            Self::SameValue => 0,
             Self::AtCfa(words) => words,
-            Self::In(register) => SAVED_IN + register.number() as i8,
-            Self::Unknown => SAVED_UNKNOWN,
+            Self::Register(register) => SAVED_IN + register.number() as i8,
+            Self::Undefined => SAVED_UNKNOWN,
             Self::AtFp => SAVED_AT_FP,
         };
         value as u8
@@ -109,10 +109,10 @@ impl Saved {
 
     fn decode(byte: u8) -> Self {
         match byte as i8 {
-            0 => Self::Same,
-            SAVED_UNKNOWN => Self::Unknown,
+            0 => Self::SameValue,
+            SAVED_UNKNOWN => Self::Undefined,
             SAVED_AT_FP => Self::AtFp,
-            value if value >= SAVED_IN => Self::In(Register::from_number(value as u8 & 15)),
+            value if value >= SAVED_IN => Self::Register(Register::from_number(value as u8 & 15)),
             value => Self::AtCfa(value),
         }
     }
@@ -132,7 +132,7 @@ impl Rule {
 
     /// A rule whose CFA says it all.
     const fn bare(cfa: Cfa) -> Self {
-        Self { cfa, fp: Saved::Same, base: Saved::Same, ra: SAVED_RA }
+        Self { cfa, fp: RegisterRule::SameValue, base: RegisterRule::SameValue, ra: SAVED_RA }
     }
 
     /// Says whether there is none.
@@ -177,7 +177,12 @@ impl Rule {
             OP_GAP if offset == Gap::NoRow as i32 => Cfa::Gap(Gap::NoRow),
             _ => Cfa::Gap(Gap::NotExpressible),
         };
-        Self { cfa, fp: Saved::decode(fp), base: Saved::decode(base), ra: Saved::decode(ra) }
+        Self {
+            cfa,
+            fp: RegisterRule::decode(fp),
+            base: RegisterRule::decode(base),
+            ra: RegisterRule::decode(ra),
+        }
     }
 }
 
@@ -199,10 +204,12 @@ impl fmt::Display for Rule {
         }
         for (name, saved) in [("fp", self.fp), ("base", self.base), ("ra", self.ra)] {
             match saved {
-                Saved::Same | Saved::Unknown => {}
-                Saved::AtCfa(words) => write!(f, ", {name} at cfa{:+}", 8 * i32::from(words))?,
-                Saved::AtFp => write!(f, ", {name} at fp")?,
-                Saved::In(register) => write!(f, ", {name} in {}", register.name())?,
+                RegisterRule::SameValue | RegisterRule::Undefined => {}
+                RegisterRule::AtCfa(words) => {
+                    write!(f, ", {name} at cfa{:+}", 8 * i32::from(words))?
+                }
+                RegisterRule::AtFp => write!(f, ", {name} at fp")?,
+                RegisterRule::Register(register) => write!(f, ", {name} in {}", register.name())?,
             }
         }
         Ok(())
@@ -215,14 +222,14 @@ mod tests {
     use crate::arch::{BASE, FP, SP};
     use proptest::prelude::*;
 
-    fn saved() -> impl Strategy<Value = Saved> {
+    fn saved() -> impl Strategy<Value = RegisterRule> {
         prop_oneof![
-            Just(Saved::Same),
-            Just(Saved::AtFp),
-            Just(Saved::Unknown),
-            (1i8..64).prop_map(Saved::AtCfa),
-            (-63i8..0).prop_map(Saved::AtCfa),
-            (0u8..16).prop_map(|number| Saved::In(Register::from_number(number))),
+            Just(RegisterRule::SameValue),
+            Just(RegisterRule::AtFp),
+            Just(RegisterRule::Undefined),
+            (1i8..64).prop_map(RegisterRule::AtCfa),
+            (-63i8..0).prop_map(RegisterRule::AtCfa),
+            (0u8..16).prop_map(|number| RegisterRule::Register(Register::from_number(number))),
         ]
     }
 

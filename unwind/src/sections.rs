@@ -5,7 +5,7 @@ use crate::{Error, ReadAt, eh_frame};
 
 /// The sections that say how to unwind a file, decompressed, each with its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sections {
+pub struct UnwindSections {
     /// `.eh_frame`, or what PT_GNU_EH_FRAME leads to.
     pub eh_frame: Option<(u64, Vec<u8>)>,
     /// Its index, `.eh_frame_hdr`.
@@ -18,7 +18,7 @@ pub struct Sections {
     pub got: Option<u64>,
 }
 
-impl Sections {
+impl UnwindSections {
     /// Reads them.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ mod tests {
             let from = whole.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
             from.map(|from| bytes.copy_from_slice(from)).is_some()
         };
-        let sections = Sections::read(&at).expect("it is ELF");
+        let sections = UnwindSections::read(&at).expect("it is ELF");
         let (address, bytes) = sections.eh_frame.expect("rustc writes it");
         assert!(bytes.len() > 1000 && address > 0);
         let (_, index) = sections.eh_frame_hdr.expect("the linker makes it");

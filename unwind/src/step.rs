@@ -2,7 +2,7 @@
 
 use crate::arch::{BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP};
 use crate::frame_pointer::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
-use crate::rule::{Cfa, Gap, Rule, Saved};
+use crate::rule::{Cfa, Gap, RegisterRule, Rule};
 
 /// Where a thread stands in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,22 +106,22 @@ struct Unread;
 /// Gives the caller's value of a register, `None` when it is not known. `same`: its value here.
 fn saved(
     at: &Registers,
-    saved: Saved,
+    saved: RegisterRule,
     cfa: u64,
     same: Option<u64>,
     read: impl Fn(u64) -> Option<u64>,
 ) -> Result<Option<u64>, Unread> {
     match saved {
-        Saved::Same => Ok(same),
-        Saved::AtCfa(words) => {
+        RegisterRule::SameValue => Ok(same),
+        RegisterRule::AtCfa(words) => {
             read(cfa.wrapping_add_signed(8 * i64::from(words))).map(Some).ok_or(Unread)
         }
-        Saved::AtFp => match at.fp {
+        RegisterRule::AtFp => match at.fp {
             Some(fp) => read(fp).map(Some).ok_or(Unread),
             None => Ok(None),
         },
-        Saved::In(register) => Ok(at.get(register)),
-        Saved::Unknown => Ok(None),
+        RegisterRule::Register(register) => Ok(at.get(register)),
+        RegisterRule::Undefined => Ok(None),
     }
 }
 
@@ -162,14 +162,14 @@ mod tests {
         Registers::interrupted(0x40_0000, all)
     }
 
-    fn rule(cfa: Cfa, fp: Saved) -> Rule {
-        Rule { cfa, fp, base: Saved::Unknown, ra: SAVED_RA }
+    fn rule(cfa: Cfa, fp: RegisterRule) -> Rule {
+        Rule { cfa, fp, base: RegisterRule::Undefined, ra: SAVED_RA }
     }
 
     #[test]
     fn a_function_that_has_pushed_two_registers() {
         let Step::Caller(caller) =
-            step(&at(), &rule(Cfa::Register(SP, 40), Saved::AtCfa(-2)), read)
+            step(&at(), &rule(Cfa::Register(SP, 40), RegisterRule::AtCfa(-2)), read)
         else {
             panic!("there is a caller")
         };
@@ -181,13 +181,13 @@ mod tests {
     fn a_rule_that_needs_a_register_of_an_outer_frame_is_not_followed() {
         let outer = Registers { all: None, ..at() };
         let r10 = Register::from_number(10);
-        let rule = rule(Cfa::Register(r10, 0), Saved::Same);
+        let rule = rule(Cfa::Register(r10, 0), RegisterRule::SameValue);
         assert_eq!(step(&outer, &rule, read), Step::NotExpressible);
     }
 
     #[test]
     fn a_stack_that_does_not_rise_ends() {
-        let rule = |offset| rule(Cfa::Register(SP, offset), Saved::Same);
+        let rule = |offset| rule(Cfa::Register(SP, offset), RegisterRule::SameValue);
         let read = |_| Some(0x5_5555);
         assert_eq!(step(&at(), &rule(-8), read), Step::ReturnAddress);
         let outer = Registers { is_return: true, ..at() };
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_frame_that_has_switched_stacks_leads_back_to_one_that_lies_lower() {
         let switched = Registers { fp: Some(STACK - 0x1000), is_return: true, ..at() };
-        let by_fp = rule(Cfa::Register(FP, 16), Saved::AtCfa(-2));
+        let by_fp = rule(Cfa::Register(FP, 16), RegisterRule::AtCfa(-2));
         match step(&switched, &by_fp, |_| Some(0x5_5555)) {
             Step::Caller(caller) => assert_eq!(caller.sp, STACK - 0x1000 + 16),
             other => panic!("{other:?}"),
@@ -210,7 +210,10 @@ mod tests {
 
     #[test]
     fn memory_that_cannot_be_read_ends_a_stack() {
-        assert_eq!(step(&at(), &rule(Cfa::Register(SP, 800), Saved::Same), read), Step::Unreadable);
+        assert_eq!(
+            step(&at(), &rule(Cfa::Register(SP, 800), RegisterRule::SameValue), read),
+            Step::Unreadable
+        );
     }
 
     #[test]

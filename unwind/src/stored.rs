@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! u64 start, u32 block shift, u32 blocks, u64 functions, u64 rows in the file
-//! u64 left out[7]                 by reason, in the order in which [`LeftOut`] has them
-//! u64 ranges, u64 start and end   of each range beyond call frames
+//! u64 left out[7]                 by reason, in the order in which [`Omissions`] has them
+//! u64 ranges, u64 start and end   of each range non_dwarf call frames
 //! u32 bytes                       of each block
 //! blocks
 //! ```
@@ -19,7 +19,7 @@ use crate::table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, HEADER, RULES_MAX, TEXT_MAX, Table,
     u16_at,
 };
-use crate::{CallFrames, LeftOut};
+use crate::{CallFrames, Omissions};
 
 /// The number of what these bytes mean. It changes with them, and with whatever makes other tables of the same file: the
 /// shape of blocks, the encoding of rules, what is read of call frames and known of code.
@@ -28,15 +28,15 @@ pub const STORED_VERSION: u32 = 1;
 impl CallFrames {
     /// Gives the bytes to keep.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { table, functions, file_rows, beyond, left_out } = self;
+        let Self { table, functions, file_rows, non_dwarf, omissions } = self;
         let mut bytes = Vec::with_capacity(table.bytes() + 4 * table.blocks.len() + 256);
         put(&mut bytes, [table.start]);
         bytes.extend(table.block_shift.to_le_bytes());
         bytes.extend((table.blocks.len() as u32).to_le_bytes());
         put(&mut bytes, [*functions, *file_rows]);
-        put(&mut bytes, reasons(left_out));
-        put(&mut bytes, [beyond.len() as u64]);
-        put(&mut bytes, beyond.iter().flat_map(|range| [range.start, range.end]));
+        put(&mut bytes, reasons(omissions));
+        put(&mut bytes, [non_dwarf.len() as u64]);
+        put(&mut bytes, non_dwarf.iter().flat_map(|range| [range.start, range.end]));
         bytes.extend(table.blocks.iter().flat_map(|block| (block.len() as u32).to_le_bytes()));
         table.blocks.iter().for_each(|block| bytes.extend(block));
         bytes
@@ -48,13 +48,13 @@ impl CallFrames {
         let start = rest.u64()?;
         let (block_shift, count) = (rest.u32()?, rest.u32()?);
         let (functions, file_rows) = (rest.u64()?, rest.u64()?);
-        let left_out = left_out([(); 7].map(|()| rest.u64()))?;
-        let beyond = rest.ranges()?;
+        let omissions = omissions([(); 7].map(|()| rest.u64()))?;
+        let non_dwarf = rest.ranges()?;
         check_extent(start, block_shift, count)?;
 
         let lengths = rest.take(count as usize * 4)?.chunks_exact(4);
         let mut table = Table { start, block_shift, ..Table::default() };
-        table.crowded_out = left_out.crowded_out;
+        table.rows_omitted = omissions.block_full;
         table.blocks.reserve_exact(count as usize);
         let full = (table.block_text() / BUCKET_TEXT) as usize;
         for (number, length) in (1..).zip(lengths) {
@@ -69,7 +69,7 @@ impl CallFrames {
             }
             table.blocks.push(Block::from(block));
         }
-        rest.0.is_empty().then_some(Self { table, functions, file_rows, beyond, left_out })
+        rest.0.is_empty().then_some(Self { table, functions, file_rows, non_dwarf, omissions })
     }
 }
 
@@ -77,29 +77,29 @@ fn put(bytes: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>) {
     bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
 }
 
-fn reasons(left_out: &LeftOut) -> [u64; 7] {
-    let LeftOut {
+fn reasons(omissions: &Omissions) -> [u64; 7] {
+    let Omissions {
         malformed,
         cfa_expression,
         cfa_offset,
         return_address,
         frame_pointer,
-        crowded_out,
+        block_full,
         limit,
-    } = *left_out;
-    [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, crowded_out, limit]
+    } = *omissions;
+    [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, block_full, limit]
 }
 
-fn left_out(reasons: [Option<u64>; 7]) -> Option<LeftOut> {
-    let [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, crowded_out, limit] =
+fn omissions(reasons: [Option<u64>; 7]) -> Option<Omissions> {
+    let [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, block_full, limit] =
         reasons;
-    Some(LeftOut {
+    Some(Omissions {
         malformed: malformed?,
         cfa_expression: cfa_expression?,
         cfa_offset: cfa_offset?,
         return_address: return_address?,
         frame_pointer: frame_pointer?,
-        crowded_out: crowded_out?,
+        block_full: block_full?,
         limit: limit?,
     })
 }
@@ -186,13 +186,13 @@ impl<'a> Rest<'a> {
 mod tests {
     use super::*;
     use crate::arch::{SAVED_RA, SP};
-    use crate::rule::{Cfa, Saved};
+    use crate::rule::{Cfa, RegisterRule};
     use crate::{TableBuilder, rule_in};
     use proptest::prelude::*;
 
     fn rule(offset: i32) -> Rule {
         let cfa = Cfa::Register(SP, offset);
-        Rule { cfa, fp: Saved::Same, base: Saved::Unknown, ra: SAVED_RA }
+        Rule { cfa, fp: RegisterRule::SameValue, base: RegisterRule::Undefined, ra: SAVED_RA }
     }
 
     fn frames(start: u64, text: u64, shift: u32, steps: &[(u64, i32)]) -> CallFrames {
@@ -203,9 +203,10 @@ mod tests {
             builder.push(address, rule(*offset));
         }
         let table = builder.finish();
-        let left_out = LeftOut { crowded_out: table.crowded_out, limit: 3, ..LeftOut::default() };
-        let beyond = vec![start..start + 4, start + 8..start + 9];
-        CallFrames { table, functions: 7, file_rows: 9, beyond, left_out }
+        let omissions =
+            Omissions { block_full: table.rows_omitted, limit: 3, ..Omissions::default() };
+        let non_dwarf = vec![start..start + 4, start + 8..start + 9];
+        CallFrames { table, functions: 7, file_rows: 9, non_dwarf, omissions }
     }
 
     fn any_frames() -> impl Strategy<Value = CallFrames> {

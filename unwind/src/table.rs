@@ -47,7 +47,7 @@ pub struct Table {
     /// Rules in all blocks.
     pub rules: u64,
     /// Rows that found no room in their block: more than any compiler makes.
-    pub crowded_out: u64,
+    pub rows_omitted: u64,
 }
 
 impl Table {
@@ -192,7 +192,7 @@ impl TableBuilder {
     fn end_block(&mut self, text: u64) {
         let next = BlockBuilder::new(self.in_force);
         let block = std::mem::replace(&mut self.block, next);
-        self.table.crowded_out += block.crowded_out;
+        self.table.rows_omitted += block.rows_omitted;
         if block.is_empty() {
             self.table.blocks.push(Block::default());
             return;
@@ -242,14 +242,14 @@ struct BlockBuilder {
     /// Of each bucket begun so far, its first row.
     first: Vec<u16>,
     rules: RuleNumbers,
-    crowded_out: u64,
+    rows_omitted: u64,
 }
 
 impl BlockBuilder {
     fn new(in_force: Encoded) -> Self {
         let mut rules = RuleNumbers { rules: Vec::new(), slots: [0; 2 * RULES_MAX] };
         let row = u16::from(rules.number_of(in_force).unwrap_or(0));
-        Self { rows: vec![row], last: 0, first: Vec::new(), rules, crowded_out: 0 }
+        Self { rows: vec![row], last: 0, first: Vec::new(), rules, rows_omitted: 0 }
     }
 
     /// Whether all that it has is the row in force where it begins.
@@ -272,7 +272,7 @@ impl BlockBuilder {
         let rule = match self.rules.number_of(rule) {
             Some(number) if self.rows.len() < ROWS_MAX - 1 => number,
             _ => {
-                self.crowded_out += 1;
+                self.rows_omitted += 1;
                 match self.rules.number_of(encoded(Rule::NOT_EXPRESSIBLE)) {
                     Some(number) if self.rows.len() < ROWS_MAX => number,
                     _ => return,
@@ -318,12 +318,12 @@ impl BlockBuilder {
 mod tests {
     use super::*;
     use crate::arch::{SAVED_RA, SP};
-    use crate::rule::{Cfa, Saved};
+    use crate::rule::{Cfa, RegisterRule};
     use proptest::prelude::*;
 
     fn rule(offset: i32) -> Rule {
         let cfa = Cfa::Register(SP, offset);
-        Rule { cfa, fp: Saved::Same, base: Saved::Unknown, ra: SAVED_RA }
+        Rule { cfa, fp: RegisterRule::SameValue, base: RegisterRule::Undefined, ra: SAVED_RA }
     }
 
     /// What a table must answer: the last row at or before the address.
@@ -375,7 +375,7 @@ mod tests {
             found != *rule && found != Rule::NOT_EXPRESSIBLE
         };
         assert_eq!(rows.iter().find(wrong), None);
-        assert_eq!(table.crowded_out, 400 - 254);
+        assert_eq!(table.rows_omitted, 400 - 254);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 
 use unwind::arch::{BASE, FP, REGISTERS, SP};
-use unwind::frame_pointer::End;
+use unwind::frame_pointer::FramePointerEnd;
 use unwind::{Registers, Rule, Step};
 
 const KNOWN_FP: u32 = 1;
@@ -62,17 +62,18 @@ unsafe extern "C" fn read_word(from: *const c_void, address: u64, word: *mut u64
 ///
 /// # Errors
 /// The reason when there is no caller to be found.
-pub fn frame_pointer_step(at: &Registers, read: Read<'_>) -> Result<Registers, End> {
+pub fn frame_pointer_step(at: &Registers, read: Read<'_>) -> Result<Registers, FramePointerEnd> {
     let mut registers = to_kernel(at);
     // SAFETY: the function reads the structure that it is given and nothing else.
     if !unsafe { host_frame_pointer_ready(&registers) } {
-        return Err(End::FramePointer);
+        return Err(FramePointerEnd::FramePointer);
     }
     let fp = registers.fp;
-    let (saved_fp, return_address) = read(fp).zip(read(fp + 8)).ok_or(End::Unreadable)?;
+    let (saved_fp, return_address) =
+        read(fp).zip(read(fp + 8)).ok_or(FramePointerEnd::Unreadable)?;
     // SAFETY: the function writes the structure that it is given and nothing else.
     if !unsafe { host_frame_pointer_step(&mut registers, saved_fp, return_address) } {
-        return Err(End::ReturnAddress);
+        return Err(FramePointerEnd::ReturnAddress);
     }
     Ok(from_kernel(&registers))
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: System V ABI, AMD64 supplement, figure 3.36.
 
-use crate::rule::{Rule, Saved};
+use crate::rule::{RegisterRule, Rule};
 
 /// A general register, 0 to 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ pub const RED_ZONE: u64 = 128;
 /// The column of the return address.
 pub const RA: u16 = 16;
 /// Where a call leaves the return address.
-pub const SAVED_RA: Saved = Saved::AtCfa(-1);
+pub const SAVED_RA: RegisterRule = RegisterRule::AtCfa(-1);
 /// In a signal frame: the interrupted frame's sp, from sp.
 pub const SIGNAL_SP: i64 = 160;
 /// In a signal frame: the interrupted instruction, from sp.
@@ -68,7 +68,7 @@ impl Register {
 pub(crate) const ENTRY_LEN: u64 = 80;
 
 /// Code that is known by its bytes.
-pub(crate) struct KnownBytes {
+pub(crate) struct CodePattern {
     /// What it begins with.
     pub bytes: &'static [u8],
     /// How long it is.
@@ -80,7 +80,7 @@ pub(crate) struct KnownBytes {
     pub rule: Rule,
 }
 
-impl KnownBytes {
+impl CodePattern {
     const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
         let len = match bytes {
             [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is behind the instruction
@@ -91,26 +91,26 @@ impl KnownBytes {
 }
 
 /// Known code that nothing says anything about.
-pub(crate) const KNOWN_CODE: &[KnownBytes] = &[
+pub(crate) const UNDESCRIBED_CODE: &[CodePattern] = &[
     // mov $15, %rax; syscall: the return from a signal, of musl and Go.
-    KnownBytes::new(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
+    CodePattern::new(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // mov $15, %eax; syscall
-    KnownBytes::new(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
+    CodePattern::new(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // xor %ebp, %ebp; pop %rdi; call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall:
     // what a thread of musl runs first.
-    KnownBytes::new(
+    CodePattern::new(
         &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05],
         false,
         Rule::ROOT,
     ),
     // mov 8(%rbx), %rdi; call *(%rbx); mov %rax, %rdi; call: what that calls, where it calls the thread's function.
-    KnownBytes::new(
+    CodePattern::new(
         &[0x48, 0x8b, 0x7b, 0x08, 0xff, 0x13, 0x48, 0x89, 0xc7, 0xe8],
         false,
         Rule::ROOT,
     ),
     // mov %ebp, %edi; mov %r13, %rdx; mov %r12, %rsi; call *%rbx; mov %eax, %edi; call: where musl calls main.
-    KnownBytes::new(
+    CodePattern::new(
         &[0x89, 0xef, 0x4c, 0x89, 0xea, 0x4c, 0x89, 0xe6, 0xff, 0xd3, 0x89, 0xc7, 0xe8],
         false,
         Rule::ROOT,
@@ -118,10 +118,10 @@ pub(crate) const KNOWN_CODE: &[KnownBytes] = &[
 ];
 
 /// Known code whose call frames are told wrongly.
-pub(crate) const WRONGLY_TOLD: &[KnownBytes] = &[
+pub(crate) const MISDESCRIBED_CODE: &[CodePattern] = &[
     // mov %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi; je 1f; call setcontext; mov %rax, %rdi; 1: call exit; hlt:
     // what the function of a context of makecontext returns to, in glibc. It says that it was called.
-    KnownBytes {
+    CodePattern {
         bytes: &[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff, 0x74, 0x08, 0xe8],
         len: 26,
         is_returned_to: true,

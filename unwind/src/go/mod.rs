@@ -15,9 +15,9 @@ mod table;
 use std::ops::Range;
 
 use crate::arch::{FP, SAVED_RA, SP};
-use crate::layers::{Layer, Seen};
-use crate::rule::{Cfa, Rule, Saved};
-use crate::text::{ReadText, Text};
+use crate::code_reader::{CodeReader, ReadCode};
+use crate::layers::{Layer, LayerStats};
+use crate::rule::{Cfa, RegisterRule, Rule};
 use prologue::Prologue;
 use table::Function;
 pub(crate) use table::FunctionTable;
@@ -36,21 +36,21 @@ const SIGNAL_HANDLERS: &[u8] = b"runtime.sigtramp";
 /// The layer of Go's function table.
 pub(crate) struct GoLayer<'a> {
     table: &'a FunctionTable,
-    text: Text<'a>,
+    text: CodeReader<'a>,
     /// Number of the function after that which was given last.
     next: usize,
     last: Option<(Function, Range<u64>)>,
     /// Entries of all functions that may still be read.
     work: usize,
-    seen: Seen,
+    seen: LayerStats,
 }
 
 impl<'a> GoLayer<'a> {
     /// Has read no function yet.
-    pub fn new(table: &'a FunctionTable, read: ReadText<'a>) -> Self {
-        let text = Text::new(read, TEXT_READ_MAX);
+    pub fn new(table: &'a FunctionTable, read: ReadCode<'a>) -> Self {
+        let text = CodeReader::new(read, TEXT_READ_MAX);
         let (next, last, work) = (0, None, table.work_max());
-        Self { table, text, next, last, work, seen: Seen::default() }
+        Self { table, text, next, last, work, seen: LayerStats::default() }
     }
 }
 
@@ -64,7 +64,7 @@ impl Layer for GoLayer<'_> {
             return None;
         }
         if range.is_empty() {
-            self.seen.left_out.malformed += 1; // not sorted: what comes behind is not believed
+            self.seen.omissions.malformed += 1; // not sorted: what comes behind is not believed
             return None;
         }
         let function = self.table.function(self.next);
@@ -72,7 +72,7 @@ impl Layer for GoLayer<'_> {
         let range = range.start..range.end.min(stretch.end);
         self.last = function.map(|function| (function, range.clone()));
         if self.last.is_none() {
-            self.seen.left_out.malformed += 1;
+            self.seen.omissions.malformed += 1;
         }
         self.seen.functions += 1;
         Some(range)
@@ -109,13 +109,13 @@ impl Layer for GoLayer<'_> {
         }
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> LayerStats {
         self.seen
     }
 }
 
 /// Gives the address from which a function is the outermost frame of its stack.
-fn root_from(function: &Function, range: &Range<u64>, text: &mut Text<'_>) -> Option<u64> {
+fn root_from(function: &Function, range: &Range<u64>, text: &mut CodeReader<'_>) -> Option<u64> {
     if function.is_top && !function.name.starts_with(SIGNAL_HANDLERS) {
         return Some(range.start);
     }
@@ -130,14 +130,14 @@ fn is_name(rest: &[u8]) -> bool {
     rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
-fn stack_switch(range: &Range<u64>, text: &mut Text<'_>) -> Option<u64> {
+fn stack_switch(range: &Range<u64>, text: &mut CodeReader<'_>) -> Option<u64> {
     let end = range.end.min(range.start.saturating_add(SWITCH_SEARCHED));
     let at = prologue::stack_switch(text.get(range.start..end))?;
     Some(range.start + at as u64)
 }
 
 /// Reads what a function does where sp has moved.
-fn read_prologue(at: u64, text: &mut Text<'_>) -> Prologue {
+fn read_prologue(at: u64, text: &mut CodeReader<'_>) -> Prologue {
     prologue::read(text.get(at.saturating_sub(1)..at.saturating_add(prologue::LEN_MAX)))
 }
 
@@ -154,7 +154,11 @@ struct Frame {
 
 impl Frame {
     /// Knows of a function that sets sp; `first_move`: where sp first moves as the table tells.
-    fn of_switching(range: &Range<u64>, first_move: Option<u64>, text: &mut Text<'_>) -> Self {
+    fn of_switching(
+        range: &Range<u64>,
+        first_move: Option<u64>,
+        text: &mut CodeReader<'_>,
+    ) -> Self {
         let prologue = first_move.map(|at| read_prologue(at, text));
         let by_fp = matches!(prologue, Some(Prologue::SavesFp { set_after: Some(_), .. }));
         let switch = stack_switch(range, text).unwrap_or(range.start);
@@ -166,31 +170,31 @@ impl Frame {
         &mut self,
         stretch: &Range<u64>,
         distance: Option<i32>,
-        text: &mut Text<'_>,
+        text: &mut CodeReader<'_>,
         push: &mut impl FnMut(u64, Rule),
     ) {
         let Some(distance) = distance else { return push(stretch.start, Rule::NOT_EXPRESSIBLE) };
         let by_sp = |fp| Rule {
             cfa: Cfa::Register(SP, distance.saturating_add(8)),
             fp,
-            base: Saved::Unknown,
+            base: RegisterRule::Undefined,
             ra: SAVED_RA,
         };
         if distance <= 0 {
-            push(stretch.start, by_sp(Saved::Same));
+            push(stretch.start, by_sp(RegisterRule::SameValue));
             return self.without_frame_pointer(stretch, push);
         }
         let is_first = self.prologue.is_none();
         let prologue = *self.prologue.get_or_insert_with(|| read_prologue(stretch.start, text));
         let Prologue::SavesFp { saved_after, set_after } = prologue else {
-            push(stretch.start, by_sp(Saved::Unknown));
+            push(stretch.start, by_sp(RegisterRule::Undefined));
             return self.without_frame_pointer(stretch, push);
         };
         let behind = |len: u64| stretch.start.saturating_add(if is_first { len } else { 0 });
         if behind(saved_after) > stretch.start {
-            push(stretch.start, by_sp(Saved::Same));
+            push(stretch.start, by_sp(RegisterRule::SameValue));
         }
-        push(behind(saved_after), by_sp(Saved::AtCfa(-2)));
+        push(behind(saved_after), by_sp(RegisterRule::AtCfa(-2)));
         match set_after {
             Some(set_after) if self.by_fp => push(behind(set_after), BY_FP),
             _ => self.without_frame_pointer(stretch, push),
@@ -206,8 +210,12 @@ impl Frame {
 }
 
 /// The caller by a frame pointer that is set up.
-const BY_FP: Rule =
-    Rule { cfa: Cfa::Register(FP, 16), fp: Saved::AtCfa(-2), base: Saved::Unknown, ra: SAVED_RA };
+const BY_FP: Rule = Rule {
+    cfa: Cfa::Register(FP, 16),
+    fp: RegisterRule::AtCfa(-2),
+    base: RegisterRule::Undefined,
+    ra: SAVED_RA,
+};
 
 #[cfg(test)]
 mod tests;

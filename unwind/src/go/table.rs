@@ -1,8 +1,8 @@
 //! Reads `.gopclntab`. Nothing in it is believed before it is checked against its own size.
 
 use super::prologue::{self, Prologue};
+use crate::code_reader::{CodeReader, ReadCode};
 use crate::elf::Elf;
-use crate::text::{ReadText, Text};
 
 const MAGIC_1_16: u32 = 0xffff_fffa;
 const MAGIC_1_18: u32 = 0xffff_fff0;
@@ -65,13 +65,13 @@ pub(super) struct Function {
 
 impl FunctionTable {
     /// Reads the table of a file; `None` when it has none that is understood.
-    pub fn read(elf: &Elf<'_>, read: ReadText<'_>) -> Option<Self> {
+    pub fn read(elf: &Elf<'_>, read: ReadCode<'_>) -> Option<Self> {
         let section = SECTIONS.iter().find_map(|name| elf.section(name).ok().flatten())?;
         Self::of_section(section.bytes, elf.address_of(".text")?, read)
     }
 
     /// Reads a table. `text`: where the file's code begins.
-    pub(super) fn of_section(bytes: Vec<u8>, text: u64, read: ReadText<'_>) -> Option<Self> {
+    pub(super) fn of_section(bytes: Vec<u8>, text: u64, read: ReadCode<'_>) -> Option<Self> {
         let mut table = Self::parse(bytes)?;
         if table.layout.entry == 8 {
             table.text_start = table.find_text(text, read)?;
@@ -108,11 +108,11 @@ impl FunctionTable {
 
     /// Finds the address that entries count from: the first at which functions begin as Go's do. The
     /// header does not tell since 1.26, nor before in files that can be loaded anywhere.
-    fn find_text(&mut self, text: u64, read: ReadText<'_>) -> Option<u64> {
+    fn find_text(&mut self, text: u64, read: ReadCode<'_>) -> Option<u64> {
         let told = u64_at(&self.bytes, 24)?;
         let first = text.checked_next_multiple_of(TEXT_ALIGNMENT)?;
         let near = (first..text.checked_add(BEFORE_TEXT_MAX)?).step_by(TEXT_ALIGNMENT as usize);
-        let mut code = Text::new(read, BEFORE_TEXT_MAX + (64 << 20));
+        let mut code = CodeReader::new(read, BEFORE_TEXT_MAX + (64 << 20));
         let moves = self.first_moves();
         [told]
             .into_iter()
@@ -194,7 +194,7 @@ impl FunctionTable {
 }
 
 /// Says whether functions begin as Go's do when the text starts here.
-fn begins(moves: &[u64], start: u64, code: &mut Text<'_>) -> bool {
+fn begins(moves: &[u64], start: u64, code: &mut CodeReader<'_>) -> bool {
     let mut known = 0;
     for (probed, at) in moves.iter().enumerate() {
         let Some(at) = start.checked_add(*at) else { return false };

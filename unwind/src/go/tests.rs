@@ -77,19 +77,19 @@ fn rows(first: Made) -> Vec<(u64, Rule)> {
 const PUSHES: [u8; 8] = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x18];
 const PUSHED: &[(u32, i32)] = &[(1, 0), (7, 8), (52, 32), (2, 8), (2, 0)];
 
-fn by_sp(offset: i32, fp: Saved) -> Rule {
-    Rule { cfa: Cfa::Register(SP, offset), fp, base: Saved::Unknown, ra: SAVED_RA }
+fn by_sp(offset: i32, fp: RegisterRule) -> Rule {
+    Rule { cfa: Cfa::Register(SP, offset), fp, base: RegisterRule::Undefined, ra: SAVED_RA }
 }
 
 #[test]
 fn an_ordinary_function_is_left_by_sp() {
-    let saved = Saved::AtCfa(-2);
+    let saved = RegisterRule::AtCfa(-2);
     let expected = [
-        (0, by_sp(8, Saved::Same)),
+        (0, by_sp(8, RegisterRule::SameValue)),
         (1, by_sp(16, saved)),
         (8, by_sp(40, saved)),
         (60, by_sp(16, saved)),
-        (62, by_sp(8, Saved::Same)),
+        (62, by_sp(8, RegisterRule::SameValue)),
     ];
     assert_eq!(rows(made("main.main", &PUSHES, PUSHED, 0)), expected);
 }
@@ -99,10 +99,10 @@ fn before_1_21_fp_is_stored_after_sp_has_moved() {
     let code = [0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x6c, 0x24, 0x10]; // sub $24, %rsp; mov %rbp, 16(%rsp)
     let found = rows(made("main.main", &code, &[(4, 0), (56, 24), (4, 0)], 0));
     let expected = [
-        (0, by_sp(8, Saved::Same)),
-        (4, by_sp(32, Saved::Same)),
-        (9, by_sp(32, Saved::AtCfa(-2))),
-        (60, by_sp(8, Saved::Same)),
+        (0, by_sp(8, RegisterRule::SameValue)),
+        (4, by_sp(32, RegisterRule::SameValue)),
+        (9, by_sp(32, RegisterRule::AtCfa(-2))),
+        (60, by_sp(8, RegisterRule::SameValue)),
     ];
     assert_eq!(found, expected);
 }
@@ -110,30 +110,30 @@ fn before_1_21_fp_is_stored_after_sp_has_moved() {
 #[test]
 fn a_function_that_switches_stacks_is_left_by_fp() {
     let found = rows(made("runtime.asmcgocall", &PUSHES, PUSHED, 2));
-    assert_eq!(found[1], (1, by_sp(16, Saved::AtCfa(-2))));
+    assert_eq!(found[1], (1, by_sp(16, RegisterRule::AtCfa(-2))));
     assert_eq!(found[2], (4, BY_FP));
-    assert_eq!(found.last(), Some(&(62, by_sp(8, Saved::Same))));
+    assert_eq!(found.last(), Some(&(62, by_sp(8, RegisterRule::SameValue))));
 }
 
 #[test]
 fn one_that_keeps_no_fp_is_not_guessed_behind_the_switch() {
     let code = [0x90, 0x90, 0x48, 0x8b, 0x63, 0x38]; // mov 56(%rbx), %rsp
     let found = rows(made("runtime.gogo", &code, &[(64, 0)], 2));
-    assert_eq!(found, [(0, by_sp(8, Saved::Same)), (2, Rule::NOT_EXPRESSIBLE)]);
+    assert_eq!(found, [(0, by_sp(8, RegisterRule::SameValue)), (2, Rule::NOT_EXPRESSIBLE)]);
 }
 
 #[test]
 fn the_top_of_a_go_stack_is_its_root() {
     assert_eq!(rows(made("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::ROOT)]);
     let found = rows(made("runtime.sigtramp", &[], &[(64, 0)], 1));
-    assert_eq!(found, [(0, by_sp(8, Saved::Same))]);
+    assert_eq!(found, [(0, by_sp(8, RegisterRule::SameValue))]);
 }
 
 #[test]
 fn a_switch_to_the_scheduler_is_a_root_once_it_has_happened() {
     let code = [0x55, 0x48, 0x89, 0xe5, 0x49, 0x8b, 0x66, 0x38]; // ...; mov 56(%r14), %rsp
     let found = rows(made("runtime.mcall", &code, PUSHED, 2));
-    assert_eq!(found[0], (0, by_sp(8, Saved::Same)));
+    assert_eq!(found[0], (0, by_sp(8, RegisterRule::SameValue)));
     assert_eq!(found.last(), Some(&(4, Rule::ROOT)));
     let other = rows(made("runtime.mcall2", &PUSHES, PUSHED, 0));
     assert!(other.iter().all(|(_, rule)| *rule != Rule::ROOT));

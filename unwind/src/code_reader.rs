@@ -6,20 +6,20 @@ use std::ops::Range;
 const READ: u64 = 64 << 10;
 
 /// Gives the bytes of a file at these addresses.
-pub(crate) type ReadText<'a> = &'a dyn Fn(Range<u64>) -> Option<Vec<u8>>;
+pub(crate) type ReadCode<'a> = &'a dyn Fn(Range<u64>) -> Option<Vec<u8>>;
 
 /// A window on the code of a file, within a bound of bytes that are read.
-pub(crate) struct Text<'a> {
-    read: ReadText<'a>,
+pub(crate) struct CodeReader<'a> {
+    read: ReadCode<'a>,
     /// Bytes that may still be read.
     left: u64,
     /// Where the window begins, and what it shows.
     window: (u64, Vec<u8>),
 }
 
-impl<'a> Text<'a> {
+impl<'a> CodeReader<'a> {
     /// Has read nothing yet. `most`: bytes that may be read.
-    pub fn new(read: ReadText<'a>, most: u64) -> Self {
+    pub fn new(read: ReadCode<'a>, most: u64) -> Self {
         Self { read, left: most, window: (0, Vec::new()) }
     }
 

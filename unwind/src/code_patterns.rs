@@ -11,10 +11,10 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::arch::{ENTRY_LEN, KNOWN_CODE, KnownBytes, WRONGLY_TOLD, is_call_before};
-use crate::layers::{Layer, Ranges, Seen};
+use crate::arch::{CodePattern, ENTRY_LEN, MISDESCRIBED_CODE, UNDESCRIBED_CODE, is_call_before};
+use crate::code_reader::{CodeReader, ReadCode};
+use crate::layers::{Layer, LayerStats, RangeLayer};
 use crate::rule::Rule;
-use crate::text::{ReadText, Text};
 
 /// Bytes that are searched in one file.
 const SEARCHED_MAX: u64 = 16 << 20;
@@ -26,30 +26,38 @@ const CORRECTED_MAX: u64 = 4 << 20;
 const BEFORE: u64 = 8;
 
 /// The layer of known code.
-pub(crate) struct KnownCode<'a> {
-    known: &'static [KnownBytes],
-    text: Text<'a>,
+pub(crate) struct CodePatternLayer<'a> {
+    known: &'static [CodePattern],
+    text: CodeReader<'a>,
     entry: u64,
     /// The stretch that was searched last, and what of it was not given yet.
     searched: Range<u64>,
-    found: Ranges,
+    found: RangeLayer,
 }
 
-impl<'a> KnownCode<'a> {
+impl<'a> CodePatternLayer<'a> {
     /// Code that nothing speaks of. `entry`: the file's entry point, 0 when it has none. `has_runtime`: it may
     /// hold such assembly, as static executables and dynamic linkers do.
-    pub fn new(read: ReadText<'a>, entry: u64, has_runtime: bool) -> Self {
-        Self::of(KNOWN_CODE, Text::new(read, if has_runtime { SEARCHED_MAX } else { 0 }), entry)
+    pub fn new(read: ReadCode<'a>, entry: u64, has_runtime: bool) -> Self {
+        Self::of(
+            UNDESCRIBED_CODE,
+            CodeReader::new(read, if has_runtime { SEARCHED_MAX } else { 0 }),
+            entry,
+        )
     }
 
     /// Code whose call frames are told wrongly. `has_contexts`: it may hold glibc's functions for contexts.
-    pub fn wrongly_told(read: ReadText<'a>, has_contexts: bool) -> Self {
-        Self::of(WRONGLY_TOLD, Text::new(read, if has_contexts { CORRECTED_MAX } else { 0 }), 0)
+    pub fn misdescribed(read: ReadCode<'a>, has_contexts: bool) -> Self {
+        Self::of(
+            MISDESCRIBED_CODE,
+            CodeReader::new(read, if has_contexts { CORRECTED_MAX } else { 0 }),
+            0,
+        )
     }
 
     /// Has searched nothing yet.
-    fn of(known: &'static [KnownBytes], text: Text<'a>, entry: u64) -> Self {
-        Self { known, text, entry, searched: 0..0, found: Ranges::default() }
+    fn of(known: &'static [CodePattern], text: CodeReader<'a>, entry: u64) -> Self {
+        Self { known, text, entry, searched: 0..0, found: RangeLayer::default() }
     }
 
     fn search(&mut self, stretch: Range<u64>) {
@@ -84,7 +92,7 @@ impl<'a> KnownCode<'a> {
     }
 }
 
-impl Layer for KnownCode<'_> {
+impl Layer for CodePatternLayer<'_> {
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
         let is_searched = self.searched.start <= stretch.start && self.searched.end == stretch.end;
         if !is_searched {
@@ -98,7 +106,7 @@ impl Layer for KnownCode<'_> {
         self.found.rows(push);
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> LayerStats {
         self.found.seen()
     }
 }
@@ -110,13 +118,13 @@ mod tests {
     const SIGNAL_RETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05];
 
     fn search(text: &[u8], entry: u64, stretch: Range<u64>) -> Vec<(Range<u64>, Rule)> {
-        found(text, stretch, |read| KnownCode::new(read, entry, true))
+        found(text, stretch, |read| CodePatternLayer::new(read, entry, true))
     }
 
     fn found(
         text: &[u8],
         stretch: Range<u64>,
-        layer: impl for<'a> FnOnce(ReadText<'a>) -> KnownCode<'a>,
+        layer: impl for<'a> FnOnce(ReadCode<'a>) -> CodePatternLayer<'a>,
     ) -> Vec<(Range<u64>, Rule)> {
         let read = |range: Range<u64>| {
             let end = text.len().min(range.end as usize - 0x1000);
@@ -157,12 +165,16 @@ mod tests {
     #[test]
     fn a_context_of_glibc_begins_with_what_its_function_returns_to() {
         let mut text = vec![0x90; 256];
-        text[32..45].copy_from_slice(WRONGLY_TOLD[0].bytes);
+        text[32..45].copy_from_slice(MISDESCRIBED_CODE[0].bytes);
         for from in [0x1000, 0x1010] {
-            let known = found(&text, from..0x1080, |read| KnownCode::wrongly_told(read, true));
+            let known =
+                found(&text, from..0x1080, |read| CodePatternLayer::misdescribed(read, true));
             assert_eq!(known, [(0x101f..0x103a, Rule::ROOT)]);
         }
-        assert_eq!(found(&text, 0x1000..0x1080, |read| KnownCode::wrongly_told(read, false)), []);
+        assert_eq!(
+            found(&text, 0x1000..0x1080, |read| CodePatternLayer::misdescribed(read, false)),
+            []
+        );
     }
 
     #[test]

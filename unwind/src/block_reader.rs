@@ -10,12 +10,12 @@ use std::ops::Range;
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian};
 
 use crate::cfi::{CallFrameLayer, Function, Slice, function_at};
+use crate::code_patterns::CodePatternLayer;
 use crate::elf::{Elf, Section};
 use crate::go::FunctionTable;
-use crate::known_code::KnownCode;
-use crate::layers::{Layer, Ranges, fill};
+use crate::layers::{Layer, RangeLayer, fill};
 use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start};
-use crate::{Dwarf, ReadAt, linker_code, text};
+use crate::{CfiSections, ReadAt, linker_code, text};
 
 /// Bytes of an `.eh_frame` of which pieces are read: it is in memory beside that of a whole reading.
 const EH_FRAME_MAX: u64 = 16 << 20;
@@ -27,18 +27,18 @@ const SKIPPED_MAX: usize = 64;
 const WORK_MAX: usize = 1 << 20;
 
 /// A file of which blocks are read alone. It holds the file's `.eh_frame` and the places of its functions.
-pub struct Pieces {
+pub struct BlockReader {
     section: Section,
     bases: BaseAddresses,
     text: Range<u64>,
     functions: Vec<(u64, EhFrameOffset)>,
-    linker: Ranges,
+    linker: RangeLayer,
     entry: u64,
 }
 
-impl Pieces {
+impl BlockReader {
     /// Looks at a file. `None`: it has to be read as a whole.
-    pub fn of(file: ReadAt<'_>) -> Option<Self> {
+    pub fn open(file: ReadAt<'_>) -> Option<Self> {
         let elf = Elf::read(file).ok()?;
         let text = text(&elf).ok()?;
         let has_other_rows = elf.address_of(".debug_frame").is_some()
@@ -53,7 +53,7 @@ impl Pieces {
         };
         let (index, eh_frame) =
             (small(".eh_frame_hdr", INDEX_MAX)?, small(".eh_frame", EH_FRAME_MAX)?);
-        let Dwarf { eh_frame: section, bases, .. } = Dwarf::of_eh_frame(&elf, eh_frame);
+        let CfiSections { eh_frame: section, bases, .. } = CfiSections::of_eh_frame(&elf, eh_frame);
         let functions = listed(&index, &bases)?;
         let linker = linker_code::of(&elf);
         Some(Self { section, bases, text, functions, linker, entry: elf.entry })
@@ -111,12 +111,12 @@ impl Pieces {
         let section = self.eh_frame();
         let mut eh = CallFrameLayer::of(&section, &self.bases, functions, WORK_MAX, true);
         let mut linker = self.linker.clone();
-        let mut known = KnownCode::new(&|_| None, self.entry, false);
+        let mut known = CodePatternLayer::new(&|_| None, self.entry, false);
         let layers: &mut [&mut dyn Layer] = &mut [&mut eh, &mut linker, &mut known];
         let mut builder = TableBuilder::new(block.start, block.end, BLOCK_SHIFT_MAX);
         fill(layers, stretch, &mut builder, &mut |_, _| {});
         let mut table = builder.finish();
-        let is_whole = table.crowded_out == 0 && eh.seen().left_out.limit == 0;
+        let is_whole = table.rows_omitted == 0 && eh.seen().omissions.limit == 0;
         is_whole.then(|| table.blocks.pop()).flatten()
     }
 }

@@ -5,14 +5,13 @@
 
 use gimli::{
     BaseAddresses, CfaRule, Encoding, EvaluationResult, Expression, Format, Location,
-    Register as Column, RegisterRule, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow,
-    Value,
+    Register as Column, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow, Value,
 };
 
 use crate::arch::{RA, REGISTERS};
 use crate::cfi::Slice;
 use crate::elf::Elf;
-use crate::{Dwarf, Error, text};
+use crate::{CfiSections, Error, text};
 
 /// Operations that one expression may take.
 const ITERATIONS_MAX: u32 = 1000;
@@ -20,20 +19,20 @@ const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, 
 
 /// What DWARF says of a frame's caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum DwarfStep {
     /// There is one.
-    Caller(Box<Caller>),
+    Caller(Box<DwarfCaller>),
     /// The return address is undefined: this is the outermost frame.
     Root,
     /// No function is known here.
-    Nothing,
+    NoFunction,
     /// Something could not be computed.
     Failed,
 }
 
 /// A frame's caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct DwarfCaller {
     /// The canonical frame address of the frame that is left.
     pub cfa: u64,
     /// Where it goes on.
@@ -46,15 +45,15 @@ pub struct Caller {
 type Function = (u64, u64, usize);
 
 /// A file's call frames, for asking.
-pub struct Reference {
-    dwarf: Dwarf,
+pub struct DwarfUnwinder {
+    dwarf: CfiSections,
     /// Functions of `.eh_frame`, sorted by start.
     eh_frame: Vec<Function>,
     /// Functions of `.debug_frame`, likewise: asked where the others say nothing.
     debug_frame: Vec<Function>,
 }
 
-impl Reference {
+impl DwarfUnwinder {
     /// Reads the sections and finds their functions.
     ///
     /// # Errors
@@ -62,7 +61,7 @@ impl Reference {
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
         let text = text(&elf)?;
-        let dwarf = Dwarf::read(&elf, true)?;
+        let dwarf = CfiSections::read(&elf, true)?;
         let sorted = |mut functions: Vec<Function>| {
             functions.retain(|(start, end, _)| text.contains(start) && end > start);
             functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
@@ -85,25 +84,25 @@ impl Reference {
         place: u64,
         registers: &[u64; REGISTERS],
         read: &dyn Fn(u64) -> u64,
-    ) -> Answer {
+    ) -> DwarfStep {
         let frame = Frame { place, registers, read };
         match self.ask(&self.dwarf.eh_frame(), &self.eh_frame, &frame) {
-            Answer::Nothing => self.ask(&self.dwarf.debug_frame(), &self.debug_frame, &frame),
+            DwarfStep::NoFunction => self.ask(&self.dwarf.debug_frame(), &self.debug_frame, &frame),
             answer => answer,
         }
     }
 
-    fn ask<'a, S>(&self, section: &S, functions: &[Function], frame: &Frame<'_>) -> Answer
+    fn ask<'a, S>(&self, section: &S, functions: &[Function], frame: &Frame<'_>) -> DwarfStep
     where
         S: UnwindSection<Slice<'a>>,
         S::Offset: UnwindOffset<usize>,
     {
         let after = functions.partition_point(|(start, ..)| *start <= frame.place);
         let Some((_, end, at)) = after.checked_sub(1).map(|at| functions[at]) else {
-            return Answer::Nothing;
+            return DwarfStep::NoFunction;
         };
         if frame.place >= end {
-            return Answer::Nothing;
+            return DwarfStep::NoFunction;
         }
         let mut context = UnwindContext::new();
         let row = section
@@ -118,8 +117,8 @@ impl Reference {
                 Ok(row.clone())
             });
         match row {
-            Ok(row) => frame.caller(section, &row).unwrap_or(Answer::Failed),
-            Err(_) => Answer::Failed,
+            Ok(row) => frame.caller(section, &row).unwrap_or(DwarfStep::Failed),
+            Err(_) => DwarfStep::Failed,
         }
     }
 }
@@ -160,7 +159,7 @@ impl Frame<'_> {
         &self,
         section: &S,
         row: &UnwindTableRow<usize>,
-    ) -> Option<Answer> {
+    ) -> Option<DwarfStep> {
         let cfa = match row.cfa() {
             CfaRule::RegisterAndOffset { register, offset } => {
                 self.register(*register)?.wrapping_add_signed(*offset)
@@ -170,15 +169,17 @@ impl Frame<'_> {
         let value = |column: Column, unsaid: Option<u64>| -> Option<Option<u64>> {
             Some(match row.register(column) {
                 None => unsaid,
-                Some(RegisterRule::Undefined) => None,
-                Some(RegisterRule::SameValue) => self.register(column),
-                Some(RegisterRule::Offset(at)) => Some((self.read)(cfa.wrapping_add_signed(at))),
-                Some(RegisterRule::ValOffset(at)) => Some(cfa.wrapping_add_signed(at)),
-                Some(RegisterRule::Register(other)) => self.register(other),
-                Some(RegisterRule::Expression(bytes)) => {
+                Some(gimli::RegisterRule::Undefined) => None,
+                Some(gimli::RegisterRule::SameValue) => self.register(column),
+                Some(gimli::RegisterRule::Offset(at)) => {
+                    Some((self.read)(cfa.wrapping_add_signed(at)))
+                }
+                Some(gimli::RegisterRule::ValOffset(at)) => Some(cfa.wrapping_add_signed(at)),
+                Some(gimli::RegisterRule::Register(other)) => self.register(other),
+                Some(gimli::RegisterRule::Expression(bytes)) => {
                     Some((self.read)(self.evaluate(bytes.get(section).ok()?, Some(cfa))?))
                 }
-                Some(RegisterRule::ValExpression(bytes)) => {
+                Some(gimli::RegisterRule::ValExpression(bytes)) => {
                     Some(self.evaluate(bytes.get(section).ok()?, Some(cfa))?)
                 }
                 Some(_) => return None,
@@ -186,8 +187,8 @@ impl Frame<'_> {
         };
         let Some(ra) = value(Column(RA), None)? else {
             return Some(match row.register(Column(RA)) {
-                Some(RegisterRule::Undefined) => Answer::Root,
-                _ => Answer::Failed,
+                Some(gimli::RegisterRule::Undefined) => DwarfStep::Root,
+                _ => DwarfStep::Failed,
             });
         };
         let mut registers = [None; REGISTERS];
@@ -199,7 +200,7 @@ impl Frame<'_> {
             };
             *register = value(Column(number), unsaid)?;
         }
-        Some(Answer::Caller(Box::new(Caller { cfa, ra, registers })))
+        Some(DwarfStep::Caller(Box::new(DwarfCaller { cfa, ra, registers })))
     }
 
     /// Evaluates an expression to an address.

@@ -8,19 +8,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use common::installed_files;
-use unwind::{BLOCK_SHIFT_MAX, Pieces, Rule, Saved, Table, rule_in};
+use unwind::{BLOCK_SHIFT_MAX, BlockReader, RegisterRule, Rule, Table, rule_in};
 
 /// Addresses that are asked in each block of the larger files.
 const STEP: usize = 7;
 
 /// The pieces also say where the base register is, which a whole table without need of it leaves out.
 fn same(piece: Rule, whole: Rule) -> bool {
-    piece == whole || Rule { base: Saved::Unknown, ..piece } == whole
+    piece == whole || Rule { base: RegisterRule::Undefined, ..piece } == whole
 }
 
 /// Compares every block with that of the whole table; gives how many there were.
 fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
-    let Some(pieces) = Pieces::of(read) else { return 0 };
+    let Some(pieces) = BlockReader::open(read) else { return 0 };
     assert_eq!(pieces.start(), whole.start, "{}", path.display());
     let numbers = 0..whole.blocks.len() as u32;
     let blocks: Vec<_> = numbers.filter_map(|n| Some((n, pieces.block(n)?))).collect();
