@@ -12,7 +12,7 @@ use everytick::kernel::SamplerConfig;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
 use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, Limits, Scan, Session};
-use profile::pprof::{Detail, to_message};
+use profile::pprof::{SampleGrouping, to_message};
 use profile::{Labels, Profile};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
@@ -109,7 +109,7 @@ fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
 
     assert_eq!(profile.tasks.iter().filter(|task| &*task.comm == "app").count(), 2);
     complete(&mut profile, &of_machine("node-1", &Labels::from([("team", "web")])));
-    let message = to_message(&profile, Detail::Series);
+    let message = to_message(&profile, SampleGrouping::BySeries);
     let text = |place: i64| message.string_table[place as usize].as_str();
     let mut series: BTreeMap<Labels, i64> = BTreeMap::new();
     for sample in &message.sample {

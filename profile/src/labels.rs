@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub struct Labels(pub BTreeMap<String, String>);
 
 /// Text labels of samples that make no series.
-pub const NOT_SERIES: [&str; 3] = [CUT, GUESSED, THREAD];
+pub const NON_SERIES: [&str; 3] = [CUT, GUESSED, THREAD];
 
 /// Longest text of a label, in bytes. Pyroscope takes 2,048; a container's cgroup has about 250.
 pub const LABEL_BYTES_MAX: usize = 1024;
@@ -38,7 +38,7 @@ pub const THREAD: &str = "thread";
 
 /// Who writes a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
+pub enum WrittenBy {
     /// `everytick agent`.
     Agent,
     /// `everytick record`.
@@ -49,7 +49,7 @@ pub enum Writer {
 
 /// A label and what there is to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Documented {
+pub struct LabelDefinition {
     /// Its name.
     pub name: &'static str,
     /// What its text or number says.
@@ -59,18 +59,18 @@ pub struct Documented {
     /// Whether samples that differ in it are different series. Numbers never are.
     pub is_series: bool,
     /// Who writes it.
-    pub writer: Writer,
+    pub written_by: WrittenBy,
 }
 
 /// All labels but the static ones, whose names the configuration chooses.
-pub const DOCUMENTED: [Documented; 13] = [
+pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     series(
         NODE,
         "name of the machine",
         "`node` of the configuration, else `$NODE_NAME`, else the host's name",
     ),
-    Documented {
-        writer: Writer::Both,
+    LabelDefinition {
+        written_by: WrittenBy::Both,
         ..series(COMM, "name of the process", "its main thread's name at the time of the sample")
     },
     series(
@@ -95,45 +95,50 @@ pub const DOCUMENTED: [Documented; 13] = [
          `node` and the static ones",
         "the bound of series in a window",
     ),
-    no_series(CUT, "why the stack is not complete; not there when it is", "the walk", Writer::Both),
+    no_series(
+        CUT,
+        "why the stack is not complete; not there when it is",
+        "the walk",
+        WrittenBy::Both,
+    ),
     no_series(
         GUESSED,
         "`frame pointers` when a frame was found by them alone",
         "the walk",
-        Writer::Both,
+        WrittenBy::Both,
     ),
-    no_series(THREAD, "name of the thread", "the sample", Writer::Record),
-    no_series("pid", "number of the process", "the sample, a number", Writer::Record),
-    no_series("tid", "number of the thread", "the sample, a number", Writer::Record),
+    no_series(THREAD, "name of the thread", "the sample", WrittenBy::Record),
+    no_series("pid", "number of the process", "the sample, a number", WrittenBy::Record),
+    no_series("tid", "number of the thread", "the sample, a number", WrittenBy::Record),
     no_series(
         "cgroup_id",
         "number of its cgroup in the cgroup v2 hierarchy",
         "the sample, a number",
-        Writer::Record,
+        WrittenBy::Record,
     ),
 ];
 
-const fn series(name: &'static str, what: &'static str, source: &'static str) -> Documented {
-    Documented { name, what, source, is_series: true, writer: Writer::Agent }
+const fn series(name: &'static str, what: &'static str, source: &'static str) -> LabelDefinition {
+    LabelDefinition { name, what, source, is_series: true, written_by: WrittenBy::Agent }
 }
 
 const fn no_series(
     name: &'static str,
     what: &'static str,
     source: &'static str,
-    writer: Writer,
-) -> Documented {
-    Documented { name, what, source, is_series: false, writer }
+    written_by: WrittenBy,
+) -> LabelDefinition {
+    LabelDefinition { name, what, source, is_series: false, written_by }
 }
 
 /// Says whether samples that differ in this text label are different series.
 pub fn is_series(name: &str) -> bool {
-    !NOT_SERIES.contains(&name)
+    !NON_SERIES.contains(&name)
 }
 
 /// Says whether a name is one of the table's, which a static label cannot have.
-pub fn is_documented(name: &str) -> bool {
-    DOCUMENTED.iter().any(|label| label.name == name)
+pub fn is_reserved(name: &str) -> bool {
+    LABEL_DEFINITIONS.iter().any(|label| label.name == name)
 }
 
 impl Labels {
@@ -216,14 +221,14 @@ either, it has none of these labels. Both are counted, in `everytick_process_lab
     fn document() -> String {
         let mut text = OPENING.to_owned();
         text.push_str("| label | what | from | series | written by |\n|---|---|---|---|---|\n");
-        for Documented { name, what, source, is_series, writer } in DOCUMENTED {
+        for LabelDefinition { name, what, source, is_series, written_by } in LABEL_DEFINITIONS {
             let is_series = if is_series { "yes" } else { "no" };
-            let writer = match writer {
-                Writer::Agent => "agent",
-                Writer::Record => "record",
-                Writer::Both => "both",
+            let written_by = match written_by {
+                WrittenBy::Agent => "agent",
+                WrittenBy::Record => "record",
+                WrittenBy::Both => "both",
             };
-            let _ = writeln!(text, "| {name} | {what} | {source} | {is_series} | {writer} |");
+            let _ = writeln!(text, "| {name} | {what} | {source} | {is_series} | {written_by} |");
         }
         text + CLOSING
     }
@@ -236,11 +241,11 @@ either, it has none of these labels. Both are counted, in `everytick_process_lab
 
     #[test]
     fn the_table_and_the_list_of_those_that_make_no_series_agree() {
-        for label in DOCUMENTED {
+        for label in LABEL_DEFINITIONS {
             let is_number = label.source.ends_with("a number");
             assert_eq!(label.is_series, is_series(label.name) && !is_number, "{}", label.name);
         }
-        assert!(is_series("team") && !is_documented("team") && is_documented(CUT));
+        assert!(is_series("team") && !is_reserved("team") && is_reserved(CUT));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct CaptureLedger {
 /// An equation of the ledger that does not hold: a defect of the profiler.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger does not close: {equation}: {left} is not {right}")]
-pub struct Unbalanced {
+pub struct LedgerImbalance {
     /// The equation, as in the documentation of the module.
     pub equation: &'static str,
     /// Its left side.
@@ -104,7 +104,7 @@ impl CaptureLedger {
     ///
     /// # Errors
     /// The first that does not hold.
-    pub fn check(&self) -> Result<(), Unbalanced> {
+    pub fn check(&self) -> Result<(), LedgerImbalance> {
         let equations = [
             ("due = ticks + missed", self.due(), self.ticks() + self.missed()),
             ("ticks = emitted + skipped", self.ticks(), self.emitted() + self.skipped()),
@@ -116,7 +116,7 @@ impl CaptureLedger {
         ];
         for (equation, left, right) in equations {
             if left != right {
-                return Err(Unbalanced { equation, left, right });
+                return Err(LedgerImbalance { equation, left, right });
             }
         }
         Ok(())

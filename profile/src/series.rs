@@ -10,7 +10,7 @@ use crate::{Labels, Profile};
 
 /// What was merged into one series because there were too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Merged {
+pub struct MergedSeries {
     /// How many series that were.
     pub series: u64,
     /// Their samples.
@@ -20,11 +20,11 @@ pub struct Merged {
 impl Profile {
     /// Leaves at most `series_max` series: those with fewest samples become one. It has the labels given here, those that
     /// all series of this machine have, and `merged`. At least that one series is left.
-    pub fn bound_series(&mut self, series_max: usize, labels: &Labels) -> Merged {
+    pub fn bound_series(&mut self, series_max: usize, labels: &Labels) -> MergedSeries {
         let (counts, series_of) = self.count_series();
         let kept = series_max.max(1) - 1;
         if counts.len() <= kept + 1 {
-            return Merged::default();
+            return MergedSeries::default();
         }
         let mut order: Vec<usize> = (0..counts.len()).collect();
         order.sort_by_key(|series| {
@@ -43,7 +43,7 @@ impl Profile {
             }
         }
         let samples = order[kept..].iter().map(|series| counts[*series]).sum();
-        Merged { series: order[kept..].len() as u64, samples }
+        MergedSeries { series: order[kept..].len() as u64, samples }
     }
 
     /// Gives the samples of each series, and the series of each task.
@@ -65,7 +65,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NamedSample, Pid, SampleKey, StackEnd, StackId, Task, TaskId, Tid};
+    use crate::{Pid, SampleCount, SampleKey, StackEnd, StackId, Task, TaskId, Tid};
 
     /// Tasks by the name of their series, with so many samples each.
     fn profile(tasks: &[(&str, u64)]) -> Profile {
@@ -86,12 +86,12 @@ mod tests {
                 user_end: StackEnd::Complete,
                 guessed: false,
             };
-            profile.samples.push(NamedSample { key, count: *count });
+            profile.samples.push(SampleCount { key, count: *count });
         }
         profile
     }
 
-    fn bounded(tasks: &[(&str, u64)], series_max: usize) -> (Vec<String>, Merged) {
+    fn bounded(tasks: &[(&str, u64)], series_max: usize) -> (Vec<String>, MergedSeries) {
         let mut profile = profile(tasks);
         let merged = profile.bound_series(series_max, &Labels::from([("node", "n")]));
         let name = |task: &Task| {
@@ -106,8 +106,8 @@ mod tests {
         let tasks = [("a", 2), ("b", 9), ("c", 3), ("a", 2), ("d", 1)];
         let (names, merged) = bounded(&tasks, 3);
         assert_eq!(names, ["a", "b", "true", "a", "true"]);
-        assert_eq!(merged, Merged { series: 2, samples: 4 });
-        assert_eq!(bounded(&tasks, 1).1, Merged { series: 4, samples: 17 });
+        assert_eq!(merged, MergedSeries { series: 2, samples: 4 });
+        assert_eq!(bounded(&tasks, 1).1, MergedSeries { series: 4, samples: 17 });
     }
 
     #[test]
@@ -115,9 +115,9 @@ mod tests {
         let tasks = [("a", 2), ("b", 9), ("a", 1)];
         assert_eq!(
             bounded(&tasks, 2),
-            (vec!["a".into(), "b".into(), "a".into()], Merged::default())
+            (vec!["a".into(), "b".into(), "a".into()], MergedSeries::default())
         );
-        assert_eq!(bounded(&[], 0), (Vec::new(), Merged::default()));
+        assert_eq!(bounded(&[], 0), (Vec::new(), MergedSeries::default()));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use profile::pprof::proto;
 use profile::pprof::{
-    Detail, MergeError, Weight, compress, decode, from_message, merge, to_message,
+    MergeError, SampleGrouping, SampleUnit, compress, decode, from_message, merge, to_message,
 };
 use profile::{
-    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, NamedFrame,
-    NamedSample, Pid, Profile, SampleKey, StackEnd, StackId, Task, TaskId, Tid,
+    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Pid, Profile,
+    SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 use proptest::prelude::*;
 
@@ -48,9 +48,9 @@ fn functions() -> Vec<Function> {
     vec![function("main", "m.c"), function("inner", "m.c"), function("f", ""), function("idle", "")]
 }
 
-fn frames() -> Vec<NamedFrame> {
+fn frames() -> Vec<SymbolizedFrame> {
     let line = |function: &u32| Line { function: *function, line: function * 7 };
-    let frame = |(mapping, address, functions): &(u32, u64, &[u32])| NamedFrame {
+    let frame = |(mapping, address, functions): &(u32, u64, &[u32])| SymbolizedFrame {
         mapping: *mapping,
         address: FileAddr(*address),
         lines: functions.iter().map(line).collect(),
@@ -83,9 +83,9 @@ prop_compose! {
         user_end in ends(),
         guessed in any::<bool>(),
         count in 1..1000u64,
-    ) -> NamedSample {
+    ) -> SampleCount {
         let (task, stack) = (TaskId(task), StackId(stack));
-        NamedSample { key: SampleKey { task, stack, kernel_end, user_end, guessed }, count }
+        SampleCount { key: SampleKey { task, stack, kernel_end, user_end, guessed }, count }
     }
 }
 
@@ -186,16 +186,16 @@ fn check(message: &proto::Profile) {
 }
 
 fn series(profiles: &[Profile]) -> Vec<proto::Profile> {
-    profiles.iter().map(|profile| to_message(profile, Detail::Series)).collect()
+    profiles.iter().map(|profile| to_message(profile, SampleGrouping::BySeries)).collect()
 }
 
 proptest! {
     #[test]
     fn a_message_has_the_series_labels_and_no_sample_twice(profile in profiles(PERIOD_NS)) {
-        let message = to_message(&profile, Detail::Series);
+        let message = to_message(&profile, SampleGrouping::BySeries);
         check(&message);
         let count = |message: &proto::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
-        let threads = to_message(&profile, Detail::Threads);
+        let threads = to_message(&profile, SampleGrouping::ByThread);
         prop_assert_eq!(count(&message), count(&threads));
         let keys: HashSet<&str> = message.sample.iter().flat_map(|sample| &sample.label)
             .map(|label| text(&message, label.key)).collect();
@@ -234,10 +234,10 @@ proptest! {
 
     #[test]
     fn a_profile_is_read_back_from_its_message(profile in profiles(PERIOD_NS)) {
-        for detail in [Detail::Series, Detail::Threads] {
-            let message = to_message(&profile, detail);
-            let read = from_message(&message, Weight::of(&message)).unwrap();
-            let again = to_message(&read, detail);
+        for grouping in [SampleGrouping::BySeries, SampleGrouping::ByThread] {
+            let message = to_message(&profile, grouping);
+            let read = from_message(&message, SampleUnit::of(&message)).unwrap();
+            let again = to_message(&read, grouping);
             prop_assert_eq!(totals([&again]), totals([&message]));
             prop_assert_eq!(read.ledger.to_string(), profile.ledger.to_string());
             prop_assert_eq!(&read.comments, &profile.comments);
@@ -253,11 +253,11 @@ proptest! {
         byte in any::<u8>(),
     ) {
         use prost::Message;
-        let mut bytes = to_message(&profile, Detail::Series).encode_to_vec();
+        let mut bytes = to_message(&profile, SampleGrouping::BySeries).encode_to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;
         if let Ok(message) = decode(&bytes, 1 << 24) {
-            let _ = from_message(&message, Weight::of(&message));
+            let _ = from_message(&message, SampleUnit::of(&message));
             let _ = merge([&message, &message]);
         }
     }
@@ -280,7 +280,7 @@ fn one_sample(period_ns: u64, count: u64) -> Profile {
         frames: frames(),
         stacks: vec![Box::new([0, 1])],
         tasks: vec![task(1, "app", 0)],
-        samples: vec![NamedSample { key, count }],
+        samples: vec![SampleCount { key, count }],
         ..Profile::default()
     }
 }
@@ -293,9 +293,9 @@ fn windows_with_different_periods_compare_by_time() {
     assert_eq!(merged.period, 0);
     let note = "samples stand for different times (periods of 10000000, 50000000 ns): compare cpu, not samples";
     assert!(merged.comment.iter().any(|place| text(&merged, *place) == note));
-    let weight = Weight::of(&merged);
-    let read = from_message(&merged, weight).unwrap();
-    assert_eq!((weight, read.samples[0].count), (Weight::Microseconds, 80_000));
+    let unit = SampleUnit::of(&merged);
+    let read = from_message(&merged, unit).unwrap();
+    assert_eq!((unit, read.samples[0].count), (SampleUnit::Microseconds, 80_000));
     assert_eq!(read.period_ns * read.samples[0].count, 80_000_000);
 }
 
@@ -312,7 +312,7 @@ fn windows_of_several_machines_cover_their_span_and_not_the_sum() {
 
 #[test]
 fn what_counts_something_else_is_refused_and_changes_nothing() {
-    let ours = to_message(&one_sample(PERIOD_NS, 1), Detail::Series);
+    let ours = to_message(&one_sample(PERIOD_NS, 1), SampleGrouping::BySeries);
     let mut theirs = ours.clone();
     theirs.string_table[1] = "alloc_objects".into();
     let mut merger = profile::pprof::Merger::default();
@@ -348,5 +348,5 @@ fn of_comments_those_are_kept_that_several_windows_have() {
 #[test]
 fn nothing_merged_is_an_empty_profile() {
     let nothing = merge([]).unwrap();
-    assert_eq!(from_message(&nothing, Weight::Samples).unwrap().samples, []);
+    assert_eq!(from_message(&nothing, SampleUnit::Samples).unwrap().samples, []);
 }

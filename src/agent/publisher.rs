@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use profile::labels::NODE;
-use profile::pprof::{Detail, to_message};
-use profile::{Labels, Merged, Profile};
+use profile::pprof::{SampleGrouping, to_message};
+use profile::{Labels, MergedSeries, Profile};
 use symbolizer::Limit;
 use upload::Parcel;
 use upload::delivery::Delivery;
@@ -153,7 +153,7 @@ pub(super) struct Published {
     /// Series of the parcel.
     pub series: u64,
     /// Those that were merged.
-    pub merged: Merged,
+    pub merged: MergedSeries,
 }
 
 fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published) {
@@ -174,7 +174,7 @@ fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published
     profile.comments = naming::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
     profile.comments.push(format!("budget: {verdict}"));
     let published = count(&profile, merged);
-    let parcel = Parcel { profile: to_message(&profile, Detail::Series) };
+    let parcel = Parcel { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);
     match delivery.accept(&parcel) {
         Ok(()) => (Fate::Accepted, published),
@@ -182,7 +182,7 @@ fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published
     }
 }
 
-fn count(profile: &Profile, merged: Merged) -> Published {
+fn count(profile: &Profile, merged: MergedSeries) -> Published {
     let named = profile.frames.iter().filter(|frame| !frame.lines.is_empty()).count() as u64;
     let mut series: Vec<_> = profile.tasks.iter().map(|task| &task.labels).collect();
     series.sort();

@@ -156,10 +156,10 @@ fn extent(directory: &Path) -> String {
 mod tests {
     use std::fs;
 
-    use profile::pprof::{Detail, compress, decode, to_message};
+    use profile::pprof::{SampleGrouping, compress, decode, to_message};
     use profile::{
-        FileAddr, Function, Labels, Line, Mapping, MappingKind, NamedFrame, NamedSample, Pid,
-        Profile, SampleKey, StackEnd, StackId, Task, TaskId, Tid,
+        FileAddr, Function, Labels, Line, Mapping, MappingKind, Pid, Profile, SampleCount,
+        SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
     };
 
     use super::*;
@@ -182,7 +182,7 @@ mod tests {
                 kind: MappingKind::File,
             }],
             functions: vec![Function { name: "main".into(), ..Function::default() }],
-            frames: vec![NamedFrame {
+            frames: vec![SymbolizedFrame {
                 mapping: 0,
                 address: FileAddr(start),
                 lines: vec![Line { function: 0, line: 1 }],
@@ -196,10 +196,10 @@ mod tests {
                 cgroup_id: 1,
                 labels: labels.into(),
             }],
-            samples: vec![NamedSample { key, count }],
+            samples: vec![SampleCount { key, count }],
             ..Profile::default()
         };
-        to_message(&profile, Detail::Series)
+        to_message(&profile, SampleGrouping::BySeries)
     }
 
     /// A store with a window each second from 0 on, with 1, 2, 3... samples.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use profile::{NamedFrame, Profile, counted, thousands};
+use profile::{Profile, SymbolizedFrame, counted, thousands};
 use symbolizer::Usage;
 
 use super::meter::share_of_machine;
@@ -169,7 +169,7 @@ fn top_functions(profile: &Profile) -> String {
     text
 }
 
-fn leaf_name(profile: &Profile, leaf: &NamedFrame) -> String {
+fn leaf_name(profile: &Profile, leaf: &SymbolizedFrame) -> String {
     let file = profile.mapping_of(leaf).name.rsplit('/').next().unwrap_or_default();
     match leaf.lines.first() {
         Some(line) => format!("{} ({file})", profile.functions[line.function as usize].name),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use profile::labels::is_documented;
+use profile::labels::is_reserved;
 use toml::de::DeValue;
 use toml::{Table, Value};
 
@@ -120,6 +120,6 @@ fn label_problem(name: &str) -> Option<(&'static str, String)> {
         let give = "use letters, digits and _, a letter first, as in team_name".into();
         return Some(("no name of a label", give));
     }
-    is_documented(name)
+    is_reserved(name)
         .then(|| ("a label that everytick writes itself", "choose another name".into()))
 }

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use indexmap::IndexSet;
 use profile::{
-    CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, NamedFrame,
-    NamedSample, Profile, Window,
+    CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, Profile,
+    SampleCount, SymbolizedFrame, Window,
 };
 use symbolizer::{Failure, Name};
 
@@ -58,7 +58,7 @@ pub fn name(
         for (place, address) in group.places.iter().zip(&group.addresses) {
             let names = namer.names(group.executable, *address);
             let lines = names.iter().map(|name| naming.line(name)).collect();
-            frames[*place] = Some(NamedFrame { mapping, address: *address, lines });
+            frames[*place] = Some(SymbolizedFrame { mapping, address: *address, lines });
         }
     }
     namer.end_window();
@@ -71,7 +71,7 @@ pub fn name(
         frames: frames.into_iter().flatten().collect(), // every frame is in one group
         stacks: window.stacks().map(|stack| stack.iter().map(|frame| frame.0).collect()).collect(),
         tasks: window.tasks().cloned().collect(),
-        samples: window.samples().map(|(key, count)| NamedSample { key: *key, count }).collect(),
+        samples: window.samples().map(|(key, count)| SampleCount { key: *key, count }).collect(),
         ledger,
         comments: Vec::new(),
     };
@@ -142,7 +142,8 @@ impl Naming {
 
 /// Says what kernel frames lack when the kernel hides its symbols.
 pub fn kernel_is_unnamed(profile: &Profile) -> bool {
-    let of_kernel = |frame: &&NamedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
+    let of_kernel =
+        |frame: &&SymbolizedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
     let mut kernel = profile.frames.iter().filter(of_kernel).peekable();
     kernel.peek().is_some() && kernel.all(|frame| frame.lines.is_empty())
 }

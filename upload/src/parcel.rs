@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use profile::pprof::proto as pb;
-use profile::{Labels, NOT_SERIES};
+use profile::{Labels, NON_SERIES};
 
 /// Largest message of a parcel in bytes, uncompressed. What a server takes is less: 64 MiB
 /// is Parca's bound for a request, and what OTLP tells clients to keep to.
@@ -98,7 +98,7 @@ impl Parcel {
 
 /// Tells the text labels that make a series from those that do not.
 pub(crate) fn is_of_series(key: &str) -> bool {
-    !NOT_SERIES.contains(&key)
+    !NON_SERIES.contains(&key)
 }
 
 /// The text at a place of the table; empty when there is none.

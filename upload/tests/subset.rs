@@ -153,7 +153,7 @@ fn frame(profile: &pb::Profile, id: u64) -> String {
 /// What stays of a sample in a part with these sample types: no label of its series.
 fn kept(mut said: Said, values: &[usize]) -> Said {
     said.values = values.iter().map(|place| said.values[*place].clone()).collect();
-    let is_of_series = |key: &str| !profile::NOT_SERIES.contains(&key);
+    let is_of_series = |key: &str| !profile::NON_SERIES.contains(&key);
     said.labels.retain(|(key, text, _, _)| text.is_empty() || !is_of_series(key));
     said
 }

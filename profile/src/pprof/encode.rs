@@ -7,13 +7,13 @@ use flate2::write::GzEncoder;
 use prost::Message;
 
 use super::proto;
-use super::samples::{Detail, samples};
-use super::texts::Texts;
-use crate::{NamedFrame, Profile};
+use super::samples::{SampleGrouping, samples};
+use super::string_table::StringTable;
+use crate::{Profile, SymbolizedFrame};
 
 /// Writes a profile as gzip-compressed pprof, each thread by itself.
 pub fn encode(profile: &Profile) -> Vec<u8> {
-    compress(&to_message(profile, Detail::Threads))
+    compress(&to_message(profile, SampleGrouping::ByThread))
 }
 
 /// Writes a message as gzip-compressed pprof.
@@ -31,28 +31,28 @@ pub fn compress(message: &proto::Profile) -> Vec<u8> {
 ///
 /// Sources: `proto/profile.proto` of pprof; Parca's `pkg/normalizer`, which wants ids in
 /// order; Pyroscope's `pkg/pprof`, which drops addresses of a mapping with `has_functions`.
-pub fn to_message(profile: &Profile, detail: Detail) -> proto::Profile {
-    let mut texts = Texts::new();
+pub fn to_message(profile: &Profile, grouping: SampleGrouping) -> proto::Profile {
+    let mut strings = StringTable::new();
     let halves = halves_of(profile);
     let mut message = proto::Profile {
         sample_type: vec![
-            texts.value_type("samples", "count"),
-            texts.value_type("cpu", "nanoseconds"),
+            strings.value_type("samples", "count"),
+            strings.value_type("cpu", "nanoseconds"),
         ],
         time_nanos: profile.start_unix_ns as i64,
         duration_nanos: profile.duration_ns as i64,
-        period_type: Some(texts.value_type("cpu", "nanoseconds")),
+        period_type: Some(strings.value_type("cpu", "nanoseconds")),
         period: profile.period_ns as i64,
-        default_sample_type: texts.place("cpu"),
+        default_sample_type: strings.intern("cpu"),
         ..proto::Profile::default()
     };
-    message.mapping = mappings(profile, &halves, &mut texts);
+    message.mapping = mappings(profile, &halves, &mut strings);
     message.location = locations(profile, &halves);
-    message.function = functions(profile, &mut texts);
-    message.sample = samples(profile, detail, &mut texts);
-    message.comment = profile.comments.iter().map(|c| texts.place(c)).collect();
-    message.comment.extend(profile.ledger.to_string().lines().map(|line| texts.place(line)));
-    message.string_table = texts.into_table();
+    message.function = functions(profile, &mut strings);
+    message.sample = samples(profile, grouping, &mut strings);
+    message.comment = profile.comments.iter().map(|c| strings.intern(c)).collect();
+    message.comment.extend(profile.ledger.to_string().lines().map(|line| strings.intern(line)));
+    message.string_table = strings.into_table();
     message
 }
 
@@ -86,11 +86,15 @@ fn halves_of(profile: &Profile) -> Vec<Halves> {
     halves
 }
 
-fn is_named(frame: &NamedFrame) -> bool {
+fn is_named(frame: &SymbolizedFrame) -> bool {
     !frame.lines.is_empty()
 }
 
-fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<proto::Mapping> {
+fn mappings(
+    profile: &Profile,
+    halves: &[Halves],
+    strings: &mut StringTable,
+) -> Vec<proto::Mapping> {
     let mut out = Vec::new();
     for (mapping, halves) in profile.mappings.iter().zip(halves) {
         let build_id = mapping.build_id.as_ref().map(ToString::to_string);
@@ -98,8 +102,8 @@ fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<prot
             let Some(half) = half else { continue };
             out.push(proto::Mapping {
                 id: half.id,
-                filename: texts.place(&mapping.name),
-                build_id: texts.place(build_id.as_deref().unwrap_or_default()),
+                filename: strings.intern(&mapping.name),
+                build_id: strings.intern(build_id.as_deref().unwrap_or_default()),
                 has_functions,
                 has_filenames: has_functions && half.has_files,
                 has_line_numbers: has_functions && half.has_lines,
@@ -112,7 +116,7 @@ fn mappings(profile: &Profile, halves: &[Halves], texts: &mut Texts) -> Vec<prot
 }
 
 fn locations(profile: &Profile, halves: &[Halves]) -> Vec<proto::Location> {
-    let one = |(index, frame): (usize, &NamedFrame)| proto::Location {
+    let one = |(index, frame): (usize, &SymbolizedFrame)| proto::Location {
         id: index as u64 + 1,
         mapping_id: halves[frame.mapping as usize][usize::from(is_named(frame))]
             .expect("the half of each frame was made")
@@ -130,14 +134,14 @@ fn locations(profile: &Profile, halves: &[Halves]) -> Vec<proto::Location> {
     profile.frames.iter().enumerate().map(one).collect()
 }
 
-fn functions(profile: &Profile, texts: &mut Texts) -> Vec<proto::Function> {
+fn functions(profile: &Profile, strings: &mut StringTable) -> Vec<proto::Function> {
     let mut out = Vec::with_capacity(profile.functions.len());
     for (index, function) in profile.functions.iter().enumerate() {
         out.push(proto::Function {
             id: index as u64 + 1,
-            name: texts.place(&function.name),
-            system_name: texts.place(&function.system_name),
-            filename: texts.place(&function.file),
+            name: strings.intern(&function.name),
+            system_name: strings.intern(&function.system_name),
+            filename: strings.intern(&function.file),
         });
     }
     out

@@ -8,7 +8,7 @@ use indexmap::{IndexMap, IndexSet};
 use super::decode::{DecodeError, check};
 use super::proto;
 use super::read::split_ledger;
-use super::texts::Texts;
+use super::string_table::StringTable;
 use crate::CaptureLedger;
 
 /// Comments of the sum.
@@ -102,7 +102,7 @@ impl Merger {
         let comments = self.comments();
         let Self { tables, samples, types, start, end, duration, periods, .. } = self;
         let Types { sample, period, default } = types.unwrap_or_default();
-        let Tables { mut texts, mappings, functions, locations } = tables;
+        let Tables { mut strings, mappings, functions, locations } = tables;
         let mut out = proto::Profile {
             mapping: mappings.into_values().collect(),
             function: functions.into_iter().zip(1..).map(function).collect(),
@@ -113,19 +113,19 @@ impl Merger {
             period: if periods.len() == 1 { periods.first().copied().unwrap_or(0) } else { 0 },
             ..proto::Profile::default()
         };
-        sort_mappings(&mut out, &texts);
-        let mut value_type = |(name, unit): &(String, String)| texts.value_type(name, unit);
+        sort_mappings(&mut out, &strings);
+        let mut value_type = |(name, unit): &(String, String)| strings.value_type(name, unit);
         out.sample_type = sample.iter().map(&mut value_type).collect();
         out.period_type = period.as_ref().map(value_type);
-        out.default_sample_type = texts.place(&default);
-        out.comment = comments.iter().map(|comment| texts.place(comment)).collect();
-        out.string_table = texts.into_table();
+        out.default_sample_type = strings.intern(&default);
+        out.comment = comments.iter().map(|comment| strings.intern(comment)).collect();
+        out.string_table = strings.into_table();
         out
     }
 
     fn add_samples(&mut self, message: &proto::Profile) {
         let text_of: Vec<i64> =
-            message.string_table.iter().map(|text| self.tables.texts.place(text)).collect();
+            message.string_table.iter().map(|text| self.tables.strings.intern(text)).collect();
         // A message without texts has nothing but the empty one.
         let text_of = move |place: i64| text_of.get(place as usize).copied().unwrap_or(0);
         let location_of = self.tables.add(message, &text_of);
@@ -154,8 +154,8 @@ impl Merger {
 
     fn add_comments(&mut self, message: &proto::Profile) {
         let text = |place: &i64| message.string_table.get(*place as usize).map(String::as_str);
-        let texts: Vec<&str> = message.comment.iter().filter_map(text).collect();
-        let (ledger, others) = split_ledger(&texts);
+        let strings: Vec<&str> = message.comment.iter().filter_map(text).collect();
+        let (ledger, others) = split_ledger(&strings);
         if let Some(ledger) = ledger {
             self.ledger.get_or_insert_default().add(&ledger);
         }
@@ -225,7 +225,7 @@ type LocationKey = (u64, u64, Box<[(u64, i64)]>);
 
 /// What samples speak of, each once; ids are places, from 1.
 struct Tables {
-    texts: Texts,
+    strings: StringTable,
     mappings: IndexMap<MappingKey, proto::Mapping>,
     functions: IndexSet<FunctionKey>,
     locations: IndexSet<LocationKey>,
@@ -234,7 +234,7 @@ struct Tables {
 impl Default for Tables {
     fn default() -> Self {
         Self {
-            texts: Texts::new(),
+            strings: StringTable::new(),
             mappings: IndexMap::new(),
             functions: IndexSet::new(),
             locations: IndexSet::new(),
@@ -304,7 +304,7 @@ fn sample_of(((stack, labels), value): (SampleKey, Vec<i64>)) -> proto::Sample {
 }
 
 /// Puts mappings into the order that readers expect: those with most samples at their leaf first, the kernel last.
-fn sort_mappings(profile: &mut proto::Profile, texts: &Texts) {
+fn sort_mappings(profile: &mut proto::Profile, strings: &StringTable) {
     let mut samples = vec![0i64; profile.mapping.len() + 1];
     for sample in &profile.sample {
         let Some(leaf) = sample.location_id.first() else { continue };
@@ -313,7 +313,7 @@ fn sort_mappings(profile: &mut proto::Profile, texts: &Texts) {
         samples[mapping] = samples[mapping].saturating_add(count);
     }
     profile.mapping.sort_by_key(|mapping| {
-        let is_kernel = texts.at(mapping.filename) == "[kernel.kallsyms]";
+        let is_kernel = strings.at(mapping.filename) == "[kernel.kallsyms]";
         (is_kernel, Reverse(samples[mapping.id as usize]), mapping.id)
     });
     let mut id_of = vec![0; samples.len()];

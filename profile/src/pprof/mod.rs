@@ -15,10 +15,10 @@ mod merge;
 pub mod proto;
 mod read;
 mod samples;
-mod texts;
+mod string_table;
 
 pub use decode::{DecodeError, decode};
 pub use encode::{compress, encode, to_message};
 pub use merge::{MergeError, Merger, merge};
-pub use read::{Weight, from_message};
-pub use samples::Detail;
+pub use read::{SampleUnit, from_message};
+pub use samples::SampleGrouping;

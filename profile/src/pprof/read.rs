@@ -10,27 +10,27 @@ use super::proto;
 use super::samples::read_cut;
 use crate::labels::{COMM, CUT, GUESSED, MERGED, THREAD, is_series};
 use crate::{
-    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, NamedFrame,
-    NamedSample, Pid, Profile, SampleKey, StackEnd, StackId, Task, TaskId, Tid,
+    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Pid, Profile,
+    SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 
 /// What a profile's samples are counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum SampleUnit {
     /// Samples. Where all have one period, that is CPU time too.
     Samples,
     /// Microseconds of CPU time: right also for the sum of profiles with different periods.
     Microseconds,
 }
 
-impl Weight {
+impl SampleUnit {
     /// Gives the one under which the stacks of a message compare.
     pub fn of(message: &proto::Profile) -> Self {
         if message.period > 0 { Self::Samples } else { Self::Microseconds }
     }
 
     /// What the counts are of.
-    pub fn unit(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Samples => "samples",
             Self::Microseconds => "microseconds of CPU time",
@@ -45,7 +45,7 @@ impl Weight {
 ///
 /// # Errors
 /// [`DecodeError`] for a message whose places or ids lead nowhere.
-pub fn from_message(message: &proto::Profile, weight: Weight) -> Result<Profile, DecodeError> {
+pub fn from_message(message: &proto::Profile, unit: SampleUnit) -> Result<Profile, DecodeError> {
     check(message)?;
     let reader = Reader { message };
     let (comments, ledger) = reader.comments();
@@ -54,9 +54,9 @@ pub fn from_message(message: &proto::Profile, weight: Weight) -> Result<Profile,
     let mut profile = Profile {
         start_unix_ns: message.time_nanos.max(0) as u64,
         duration_ns: message.duration_nanos.max(0) as u64,
-        period_ns: match weight {
-            Weight::Samples => message.period.max(0) as u64,
-            Weight::Microseconds => 1000,
+        period_ns: match unit {
+            SampleUnit::Samples => message.period.max(0) as u64,
+            SampleUnit::Microseconds => 1000,
         },
         mappings,
         functions: reader.functions(),
@@ -65,7 +65,7 @@ pub fn from_message(message: &proto::Profile, weight: Weight) -> Result<Profile,
         comments,
         ..Profile::default()
     };
-    reader.samples(&mut profile, &frame_of, weight);
+    reader.samples(&mut profile, &frame_of, unit);
     Ok(profile)
 }
 
@@ -113,14 +113,14 @@ impl Reader<'_> {
     }
 
     /// The frames, and which is which by the id of its location.
-    fn frames(&self, mapping_of: &HashMap<u64, u32>) -> (Vec<NamedFrame>, HashMap<u64, u32>) {
+    fn frames(&self, mapping_of: &HashMap<u64, u32>) -> (Vec<SymbolizedFrame>, HashMap<u64, u32>) {
         let functions = self.message.function.iter().zip(0..);
         let functions: HashMap<u64, u32> = functions.map(|(f, place)| (f.id, place)).collect();
         let line = |line: &proto::Line| Line {
             function: functions[&line.function_id],
             line: u32::try_from(line.line).unwrap_or(0),
         };
-        let frame = |location: &proto::Location| NamedFrame {
+        let frame = |location: &proto::Location| SymbolizedFrame {
             mapping: mapping_of[&location.mapping_id],
             address: FileAddr(location.address),
             lines: location.line.iter().map(line).collect(),
@@ -130,7 +130,7 @@ impl Reader<'_> {
         (locations.iter().map(frame).collect(), places.collect())
     }
 
-    fn samples(&self, profile: &mut Profile, frame_of: &HashMap<u64, u32>, weight: Weight) {
+    fn samples(&self, profile: &mut Profile, frame_of: &HashMap<u64, u32>, unit: SampleUnit) {
         let mut stacks: IndexSet<Box<[u32]>> = IndexSet::new();
         let mut tasks: IndexSet<Task> = IndexSet::new();
         for sample in &self.message.sample {
@@ -143,7 +143,7 @@ impl Reader<'_> {
                 user_end,
                 guessed,
             };
-            profile.samples.push(NamedSample { key, count: count(&sample.value, weight) });
+            profile.samples.push(SampleCount { key, count: count(&sample.value, unit) });
         }
         profile.stacks = stacks.into_iter().collect();
         profile.tasks = tasks.into_iter().collect();
@@ -186,10 +186,10 @@ fn mapping((name, build_id): (&str, &str)) -> Mapping {
 /// No sample stands for more: sums of such numbers do not overflow.
 const COUNT_MAX: i64 = 1 << 48;
 
-fn count(values: &[i64], weight: Weight) -> u64 {
-    let value = match weight {
-        Weight::Samples => values.first().copied(),
-        Weight::Microseconds => values.last().map(|nanoseconds| nanoseconds / 1000),
+fn count(values: &[i64], unit: SampleUnit) -> u64 {
+    let value = match unit {
+        SampleUnit::Samples => values.first().copied(),
+        SampleUnit::Microseconds => values.last().map(|nanoseconds| nanoseconds / 1000),
     };
     value.unwrap_or(0).clamp(0, COUNT_MAX) as u64
 }

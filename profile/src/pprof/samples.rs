@@ -3,9 +3,9 @@
 use indexmap::{IndexMap, IndexSet};
 
 use super::proto;
-use super::texts::Texts;
+use super::string_table::StringTable;
 use crate::labels::{COMM, CUT, GUESSED, THREAD};
-use crate::{Labels, NamedSample, Profile, StackEnd};
+use crate::{Labels, Profile, SampleCount, StackEnd};
 
 /// What the label `guessed` says.
 const BY_FRAME_POINTERS: &str = "frame pointers";
@@ -14,35 +14,39 @@ const AND: &str = "; ";
 
 /// Which labels samples get, and so which of them are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
+pub enum SampleGrouping {
     /// Process, thread and cgroup by number, process and thread by name: what `record` writes.
-    Threads,
+    ByThread,
     /// The labels of the task and no other: what the agent sends. Samples that are then equal are one.
-    Series,
+    BySeries,
 }
 
 /// Gives the samples with their labels; stacks by locations whose ids are those of frames, from 1.
-pub(super) fn samples(profile: &Profile, detail: Detail, texts: &mut Texts) -> Vec<proto::Sample> {
-    match detail {
-        Detail::Threads => by_thread(profile, texts),
-        Detail::Series => by_series(profile, texts),
+pub(super) fn samples(
+    profile: &Profile,
+    grouping: SampleGrouping,
+    strings: &mut StringTable,
+) -> Vec<proto::Sample> {
+    match grouping {
+        SampleGrouping::ByThread => by_thread(profile, strings),
+        SampleGrouping::BySeries => by_series(profile, strings),
     }
 }
 
-fn by_thread(profile: &Profile, texts: &mut Texts) -> Vec<proto::Sample> {
-    let one = |sample: &NamedSample| {
-        let labels = labels_of_thread(profile, sample, texts);
+fn by_thread(profile: &Profile, strings: &mut StringTable) -> Vec<proto::Sample> {
+    let one = |sample: &SampleCount| {
+        let labels = labels_of_thread(profile, sample, strings);
         sample_of(profile, sample.key.stack.0, sample.count, labels)
     };
     profile.samples.iter().map(one).collect()
 }
 
-fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<proto::Sample> {
+fn by_series(profile: &Profile, strings: &mut StringTable) -> Vec<proto::Sample> {
     let mut distinct: IndexSet<&Labels> = IndexSet::new();
     let series: Vec<usize> =
         profile.tasks.iter().map(|task| distinct.insert_full(&task.labels).0).collect();
     let mut counts: IndexMap<(usize, u32, Option<String>, bool), u64> = IndexMap::new();
-    for NamedSample { key, count } in &profile.samples {
+    for SampleCount { key, count } in &profile.samples {
         let cut = cut_text(key.kernel_end, key.user_end);
         let alike = (series[key.task.0 as usize], key.stack.0, cut, key.guessed);
         *counts.entry(alike).or_default() += count;
@@ -50,8 +54,8 @@ fn by_series(profile: &Profile, texts: &mut Texts) -> Vec<proto::Sample> {
     let mut out = Vec::with_capacity(counts.len());
     for ((series, stack, cut, guessed), count) in counts {
         let mut labels: Vec<proto::Label> =
-            distinct[series].iter().map(|(key, value)| text(texts, key, value)).collect();
-        labels.extend(quality(cut.as_deref(), guessed, texts));
+            distinct[series].iter().map(|(key, value)| text(strings, key, value)).collect();
+        labels.extend(quality(cut.as_deref(), guessed, strings));
         out.push(sample_of(profile, stack, count, labels));
     }
     out
@@ -68,35 +72,35 @@ fn sample_of(profile: &Profile, stack: u32, count: u64, label: Vec<proto::Label>
 
 fn labels_of_thread(
     profile: &Profile,
-    sample: &NamedSample,
-    texts: &mut Texts,
+    sample: &SampleCount,
+    strings: &mut StringTable,
 ) -> Vec<proto::Label> {
     let task = profile.task_of(sample);
     let mut out = vec![
-        number(texts, "pid", task.pid.0.into()),
-        number(texts, "tid", task.tid.0.into()),
-        number(texts, "cgroup_id", task.cgroup_id),
-        text(texts, COMM, &task.comm),
-        text(texts, THREAD, &task.thread),
+        number(strings, "pid", task.pid.0.into()),
+        number(strings, "tid", task.tid.0.into()),
+        number(strings, "cgroup_id", task.cgroup_id),
+        text(strings, COMM, &task.comm),
+        text(strings, THREAD, &task.thread),
     ];
     let cut = cut_text(sample.key.kernel_end, sample.key.user_end);
-    out.extend(quality(cut.as_deref(), sample.key.guessed, texts));
+    out.extend(quality(cut.as_deref(), sample.key.guessed, strings));
     out
 }
 
 /// The labels that say how good a stack is.
-fn quality(cut: Option<&str>, guessed: bool, texts: &mut Texts) -> Vec<proto::Label> {
+fn quality(cut: Option<&str>, guessed: bool, strings: &mut StringTable) -> Vec<proto::Label> {
     let guessed = guessed.then_some((GUESSED, BY_FRAME_POINTERS));
     let labels = cut.map(|cut| (CUT, cut)).into_iter().chain(guessed);
-    labels.map(|(key, value)| text(texts, key, value)).collect()
+    labels.map(|(key, value)| text(strings, key, value)).collect()
 }
 
-fn number(texts: &mut Texts, key: &str, num: u64) -> proto::Label {
-    proto::Label { key: texts.place(key), num: num as i64, ..proto::Label::default() }
+fn number(strings: &mut StringTable, key: &str, num: u64) -> proto::Label {
+    proto::Label { key: strings.intern(key), num: num as i64, ..proto::Label::default() }
 }
 
-fn text(texts: &mut Texts, key: &str, value: &str) -> proto::Label {
-    proto::Label { key: texts.place(key), str: texts.place(value), ..proto::Label::default() }
+fn text(strings: &mut StringTable, key: &str, value: &str) -> proto::Label {
+    proto::Label { key: strings.intern(key), str: strings.intern(value), ..proto::Label::default() }
 }
 
 /// Says what of a stack is missing; `None` when nothing is.

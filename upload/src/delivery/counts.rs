@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use profile::Unbalanced;
+use profile::LedgerImbalance;
 
 use super::ledger::{Ledger, Reasons};
 use crate::debuginfo::UploadEnd;
@@ -88,10 +88,10 @@ impl Counts {
     ///
     /// # Errors
     /// The first that does not hold: a defect of the delivery.
-    pub fn check(&self) -> Result<(), Unbalanced> {
+    pub fn check(&self) -> Result<(), LedgerImbalance> {
         let (left, right) = (self.closed, self.accepted + self.refused.total());
         if left != right {
-            return Err(Unbalanced { equation: "closed = accepted + refused", left, right });
+            return Err(LedgerImbalance { equation: "closed = accepted + refused", left, right });
         }
         self.sinks.values().try_for_each(|sink| sink.ledger.check())
     }

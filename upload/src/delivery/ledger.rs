@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use profile::Unbalanced;
+use profile::LedgerImbalance;
 
 use crate::answer::Failure;
 
@@ -69,11 +69,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When it does not hold: a defect of the delivery.
-    pub fn check(&self) -> Result<(), Unbalanced> {
+    pub fn check(&self) -> Result<(), LedgerImbalance> {
         let equation = "found + closed = delivered + partly + pending + lost";
         let left = self.found + self.closed;
         let right = self.delivered + self.partly + self.pending + self.lost.total();
-        if left == right { Ok(()) } else { Err(Unbalanced { equation, left, right }) }
+        if left == right { Ok(()) } else { Err(LedgerImbalance { equation, left, right }) }
     }
 }
 

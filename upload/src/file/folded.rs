@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use profile::{MappingKind, NamedFrame, NamedSample, Profile, StackEnd};
+use profile::{MappingKind, Profile, SampleCount, StackEnd, SymbolizedFrame};
 
 /// What a stack starts with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn folded(profile: &Profile, by: By) -> String {
     text
 }
 
-fn line(profile: &Profile, sample: &NamedSample, by: By) -> String {
+fn line(profile: &Profile, sample: &SampleCount, by: By) -> String {
     let task = profile.task_of(sample);
     let mut line = String::new();
     push(&mut line, &task.comm, "");
@@ -56,7 +56,7 @@ fn cut(part: &str, end: StackEnd) -> String {
     }
 }
 
-fn push_frame(line: &mut String, profile: &Profile, frame: &NamedFrame) {
+fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
     let mapping = profile.mapping_of(frame);
     let is_kernel = mapping.kind == MappingKind::Kernel;
     if frame.lines.is_empty() {
@@ -118,8 +118,11 @@ pub(super) mod tests {
 
         let function = |name: &str| Function { name: name.into(), ..Function::default() };
         let line = |function| Line { function, line: 0 };
-        let named =
-            |mapping, address, lines| NamedFrame { mapping, address: FileAddr(address), lines };
+        let named = |mapping, address, lines| SymbolizedFrame {
+            mapping,
+            address: FileAddr(address),
+            lines,
+        };
         let mapping = |name: &str, kind| Mapping { name: name.into(), build_id: None, kind };
         Profile {
             period_ns: 10_101_010,
@@ -137,7 +140,7 @@ pub(super) mod tests {
             tasks: window.tasks().cloned().collect(),
             samples: window
                 .samples()
-                .map(|(key, count)| NamedSample { key: *key, count })
+                .map(|(key, count)| SampleCount { key: *key, count })
                 .collect(),
             ..Profile::default()
         }

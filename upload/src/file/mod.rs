@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use profile::pprof::{self, DecodeError, Weight};
+use profile::pprof::{self, DecodeError, SampleUnit};
 use profile::{Profile, pprof::proto as pb};
 use tempfile::NamedTempFile;
 
@@ -126,7 +126,7 @@ impl FileSink {
     /// # Errors
     /// [`FileError`]; then there is no file, or still the one that was there before.
     pub fn write(&self, profile: &Profile) -> Result<(), FileError> {
-        replace(&self.path, &self.encode(profile, Weight::Samples)?)
+        replace(&self.path, &self.encode(profile, SampleUnit::Samples)?)
     }
 
     /// Writes a message of pprof: as it is, or what is drawn of it.
@@ -137,17 +137,17 @@ impl FileSink {
         if self.format == Format::Pprof {
             return replace(&self.path, &pprof::compress(message));
         }
-        let weight = Weight::of(message);
-        let profile = pprof::from_message(message, weight)
+        let unit = SampleUnit::of(message);
+        let profile = pprof::from_message(message, unit)
             .map_err(|source| FileError::Message { path: self.path.clone(), source })?;
-        replace(&self.path, &self.encode(&profile, weight)?)
+        replace(&self.path, &self.encode(&profile, unit)?)
     }
 
-    fn encode(&self, profile: &Profile, weight: Weight) -> Result<Vec<u8>, FileError> {
+    fn encode(&self, profile: &Profile, unit: SampleUnit) -> Result<Vec<u8>, FileError> {
         match self.format {
             Format::Pprof => Ok(pprof::encode(profile)),
             Format::Folded => Ok(folded(profile, self.by).into_bytes()),
-            Format::Svg => flamegraph::draw(profile, self.by, weight.unit())
+            Format::Svg => flamegraph::draw(profile, self.by, unit.name())
                 .map_err(|source| FileError::Draw { path: self.path.clone(), source }),
         }
     }
@@ -231,7 +231,7 @@ mod tests {
     fn a_message_is_written_as_its_profile_would_be() {
         let dir = tempfile::tempdir().expect("a directory");
         let profile = folded::tests::example();
-        let message = pprof::to_message(&profile, pprof::Detail::Threads);
+        let message = pprof::to_message(&profile, pprof::SampleGrouping::ByThread);
         for name in ["x.folded", "x.svg", "x.pb.gz"] {
             let written = |write: &dyn Fn(&FileSink) -> Result<(), FileError>| {
                 let sink =

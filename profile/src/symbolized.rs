@@ -16,13 +16,13 @@ pub struct Profile {
     /// Functions that frames name.
     pub functions: Vec<Function>,
     /// The distinct frames.
-    pub frames: Vec<NamedFrame>,
+    pub frames: Vec<SymbolizedFrame>,
     /// The distinct stacks as places in `frames`, innermost first.
     pub stacks: Vec<Box<[u32]>>,
     /// The distinct tasks.
     pub tasks: Vec<Task>,
     /// The counted samples.
-    pub samples: Vec<NamedSample>,
+    pub samples: Vec<SampleCount>,
     /// Where every tick went.
     pub ledger: CaptureLedger,
     /// What else the profile should carry about itself, a line each.
@@ -64,7 +64,7 @@ pub struct Function {
 
 /// A frame and what is known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFrame {
+pub struct SymbolizedFrame {
     /// Place of its executable in [`Profile::mappings`].
     pub mapping: u32,
     /// Its address there.
@@ -85,7 +85,7 @@ pub struct Line {
 
 /// Samples that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedSample {
+pub struct SampleCount {
     /// What they have in common.
     pub key: SampleKey,
     /// How many there are.
@@ -94,18 +94,21 @@ pub struct NamedSample {
 
 impl Profile {
     /// Names the mapping of a frame.
-    pub fn mapping_of(&self, frame: &NamedFrame) -> &Mapping {
+    pub fn mapping_of(&self, frame: &SymbolizedFrame) -> &Mapping {
         &self.mappings[frame.mapping as usize]
     }
 
     /// Gives the frames of a sample, innermost first.
-    pub fn frames_of(&self, sample: &NamedSample) -> impl DoubleEndedIterator<Item = &NamedFrame> {
+    pub fn frames_of(
+        &self,
+        sample: &SampleCount,
+    ) -> impl DoubleEndedIterator<Item = &SymbolizedFrame> {
         let stack = &self.stacks[sample.key.stack.0 as usize];
         stack.iter().map(|frame| &self.frames[*frame as usize])
     }
 
     /// Gives the task of a sample.
-    pub fn task_of(&self, sample: &NamedSample) -> &Task {
+    pub fn task_of(&self, sample: &SampleCount) -> &Task {
         &self.tasks[sample.key.task.0 as usize]
     }
 }

@@ -8,15 +8,15 @@ use super::proto;
 const TEXT_MAX: usize = 65_535;
 
 /// Text kept once; the empty one is at 0.
-pub(super) struct Texts(IndexSet<String>);
+pub(super) struct StringTable(IndexSet<String>);
 
-impl Texts {
+impl StringTable {
     pub fn new() -> Self {
         Self(IndexSet::from([String::new()]))
     }
 
     /// Gives the place of a text, which is cut where it is too long.
-    pub fn place(&mut self, text: &str) -> i64 {
+    pub fn intern(&mut self, text: &str) -> i64 {
         let text = &text[..text.floor_char_boundary(TEXT_MAX)];
         match self.0.get_index_of(text) {
             Some(place) => place as i64,
@@ -30,7 +30,7 @@ impl Texts {
     }
 
     pub fn value_type(&mut self, r#type: &str, unit: &str) -> proto::ValueType {
-        proto::ValueType { r#type: self.place(r#type), unit: self.place(unit) }
+        proto::ValueType { r#type: self.intern(r#type), unit: self.intern(unit) }
     }
 
     pub fn into_table(self) -> Vec<String> {
