@@ -195,11 +195,11 @@ fn careless(number: u64) -> PathBuf {
 fn numbers_in(name: &str) -> Vec<u64> {
     let path = Path::new(DISK).join(name);
     fs::create_dir_all(&path).unwrap();
-    let listing = upload::directory::windows_in(&path, 0, u64::MAX).unwrap();
+    let listing = upload::sinks::directory::windows_in(&path, 0, u64::MAX).unwrap();
     assert_eq!((listing.damaged.len(), listing.left_out), (0, 0));
-    let check = |found: upload::directory::StoredWindow| {
+    let check = |found: upload::sinks::directory::StoredWindow| {
         let number = found.start_unix_ns / 1_000_000;
-        let profile = upload::directory::read(&found.path).unwrap();
+        let profile = upload::sinks::directory::read(&found.path).unwrap();
         assert!(profile == window(number).profile, "{} is torn", found.path.display());
         number
     };

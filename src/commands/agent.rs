@@ -10,7 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter::LevelFilter, reload};
 use upload::delivery::{self, NamedSink};
-use upload::{SinkSettings, directory, spool};
+use upload::sinks::directory;
+use upload::{SinkSettings, spool};
 
 use super::cli::AgentArguments;
 use super::export::{self, Export};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use upload::file::By;
+use upload::output::By;
 
 use crate::config::{Flags, RangeError, TimeRange};
 

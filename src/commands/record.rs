@@ -182,7 +182,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
 }
 
 fn report(
-    written: Vec<(PathBuf, Result<(), upload::file::FileError>)>,
+    written: Vec<(PathBuf, Result<(), upload::output::FileError>)>,
     is_quiet: bool,
     profile: &Profile,
 ) -> Result<bool> {

@@ -14,13 +14,13 @@ use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{Limits, Scan, Session};
 use crate::verify::Judge;
-use upload::file;
+use upload::output;
 
 /// Judges until it is over, and says what was found. Fails only when it could not run.
 pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let settings = settings(arguments)?;
     if let Some(path) = &arguments.output {
-        file::check_place(path)?;
+        output::check_place(path)?;
     }
     let ends = Ends::watch()?;
     let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let text = verify_report::text(&findings, executables, seconds, arguments.places);
     terminal::line(text.trim_end());
     if let Some(path) = &arguments.output {
-        file::replace(path, verify_report::json(&findings, executables, seconds).as_bytes())?;
+        output::replace(path, verify_report::json(&findings, executables, seconds).as_bytes())?;
         terminal::line(&format!("  wrote         {}", path.display()));
     }
     if let (false, Some(command)) = (matches!(end, End::Command(_)), command) {

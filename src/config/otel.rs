@@ -1,7 +1,7 @@
 //! What OpenTelemetry's variables give to sinks of type `otlp`: the weakest layer, below the file.
 
 use toml::Value;
-use upload::otlp::{FromEnvironment, Protocol, from_environment};
+use upload::sinks::otlp::{FromEnvironment, Protocol, from_environment};
 use upload::transport::Compression;
 
 use super::error::{Origin, Problem};

@@ -258,7 +258,7 @@ static PARCA: [Key; 3] = [
 ];
 
 const GIB: u64 = 1 << 30;
-/// Source: `upload/src/parts.rs`.
+/// Source: `upload/src/sinks/parts.rs`.
 const REQUEST_BYTES_MIN: u64 = 64 << 10;
 
 /// What servers are made to take at most.

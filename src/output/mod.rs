@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use profile::Profile;
-use upload::file::{By, FileError, FileSink};
+use upload::output::{By, FileError, FileSink};
 
 /// Where a recording goes.
 #[derive(Debug)]

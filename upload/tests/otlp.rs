@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use upload::otlp::{Protocol, Settings, Sink};
+use upload::sinks::otlp::{Protocol, Settings, Sink};
 use upload::{Answer, Failure};
 use wire::otlp_rules::{EXPORT, PATH, Taken, read};
 use wire::parcels::{BUILD_ID, samples, window, with_labels};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use upload::Symbolize;
-use upload::parca::{Settings, Sink};
+use upload::sinks::parca::{Settings, Sink};
 use upload::transport::Compression;
 use upload::{Answer, Failure, Parcel};
 use wire::parca_rules::{Taken, WRITE_RAW, read};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use upload::DebugInfo;
 use upload::Symbolize;
-use upload::parca::{Settings, Sink};
+use upload::sinks::parca::{Settings, Sink};
 use wire::parcels::{BUILD_ID, window};
 use wire::server::{Act, Seen, Server, grpc, http};
 use wire::{assert_delivered, connection};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use made_up::{PERIOD, Window, now};
 use pyroscope_server::{Fault, Limits, Server};
-use upload::pyroscope::{Settings, Sink};
+use upload::sinks::pyroscope::{Settings, Sink};
 use upload::{Answer, DebugInfo, Failure, Parcel, Symbolize};
 
 /// Settings for a server, as a config file would give them.

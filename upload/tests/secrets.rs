@@ -10,8 +10,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::filter::LevelFilter;
-use upload::otlp::{self, Protocol};
-use upload::parca;
+use upload::sinks::otlp::{self, Protocol};
+use upload::sinks::parca;
 use upload::transport::{BasicAuth, Connection, Tls};
 use wire::certificates::{self, Authority};
 use wire::connection;

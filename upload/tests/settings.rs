@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use upload::otlp::Protocol;
+use upload::sinks::otlp::Protocol;
 use upload::transport::Compression;
 use upload::{SinkSettings, Symbolize};
 
@@ -71,9 +71,9 @@ fn each_key_of_otlp_is_read() {
 #[test]
 fn what_is_not_set_has_its_default() {
     let SinkSettings::Parca(parca) = read(json!({ "type": "parca" })).unwrap() else { panic!() };
-    assert_eq!(parca, upload::parca::Settings::default());
+    assert_eq!(parca, upload::sinks::parca::Settings::default());
     let SinkSettings::Otlp(otlp) = read(json!({ "type": "otlp" })).unwrap() else { panic!() };
-    assert_eq!(otlp, upload::otlp::Settings::default());
+    assert_eq!(otlp, upload::sinks::otlp::Settings::default());
     assert_eq!((otlp.connection.timeout_seconds, otlp.request_bytes_max), (10.0, 3_670_016));
 }
 

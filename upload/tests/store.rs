@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
-use upload::directory::{self, Listing, windows_in};
+use upload::sinks::directory::{self, Listing, windows_in};
 use upload::{Parcel, SinkSettings, spool};
 
 const SECOND: u64 = 1_000_000_000;

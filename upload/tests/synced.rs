@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
-use upload::{Parcel, SinkSettings, directory, spool};
+use upload::sinks::directory;
+use upload::{Parcel, SinkSettings, spool};
 
 /// Tells the child where to work.
 const DIRECTORY: &str = "EVERYTICK_TEST_DIRECTORY";

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use tokio::net::TcpListener;
-use upload::otlp::{Protocol, Settings, Sink};
+use upload::sinks::otlp::{Protocol, Settings, Sink};
 use upload::transport::{BasicAuth, Connection, Tls};
 use upload::{Answer, Failure, StartError};
 use wire::certificates::{self, Authority};

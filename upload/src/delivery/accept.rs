@@ -8,8 +8,7 @@ use tempfile::NamedTempFile;
 use super::complaints::Complaints;
 use super::queues::{SinkName, on_disk};
 use super::{Delivery, lock};
-use crate::answer::Failure;
-use crate::parcel::Parcel;
+use crate::batch::{Failure, Parcel};
 use crate::spool::{self, Left, Name, NotTaken};
 
 /// A window that is not in the spool, for some sinks or for all. Each has counted it as lost.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::answer::Failure;
+use crate::batch::Failure;
 
 /// Least time between two lines of one reason.
 const BETWEEN: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::queues::Life;
-use crate::debuginfo::{DebugInfo, UploadEnd};
+use crate::debug_info::{DebugInfo, UploadEnd};
 
 /// The agent's executables, for one sink.
 pub struct Counted {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use profile::LedgerImbalance;
 
 use super::ledger::{Ledger, Reasons};
-use crate::debuginfo::UploadEnd;
+use crate::debug_info::UploadEnd;
 
 /// The delivery at one moment, counted since the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

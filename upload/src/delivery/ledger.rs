@@ -10,7 +10,7 @@ use std::fmt;
 
 use profile::LedgerImbalance;
 
-use crate::answer::Failure;
+use crate::batch::Failure;
 
 /// How often each [`Failure`] occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::debuginfo::DebugInfo;
+use crate::debug_info::DebugInfo;
 use crate::sinks::{SinkSettings, StartError};
 use crate::spool::{self, NotTaken, Spool};
 use accept::Door;

@@ -16,9 +16,8 @@ use super::Shared;
 use super::complaints::{Complaints, one_line};
 use super::pace::{BackOff, Pace};
 use super::queues::{End, Life};
-use crate::answer::{Answer, Failure};
-use crate::debuginfo::DebugInfo;
-use crate::parcel::Parcel;
+use crate::batch::{Answer, Failure, Parcel};
+use crate::debug_info::DebugInfo;
 use crate::sinks::{Sink, SinkSettings, StartError};
 use crate::spool::{Name, Unreadable};
 

@@ -29,8 +29,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
+use crate::batch::{self, Parcel};
 use crate::disk;
-use crate::parcel::{self, Parcel};
 
 pub(crate) use name::Name;
 pub(crate) use stored::{TooLarge, encode};
@@ -253,14 +253,14 @@ fn parcels_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {
 /// which its checksum will show.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(parcel::BYTES_MAX as u64).read_to_end(&mut bytes)?;
+    File::open(path)?.take(batch::BYTES_MAX as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parcel::tests::parcel;
+    use crate::batch::tests::parcel;
 
     const NAME: Name = Name { start_unix_ns: 7, number: 0 };
 

@@ -6,7 +6,7 @@ use profile::pprof;
 use prost::Message;
 
 use super::name::Name;
-use crate::parcel::{self, Parcel};
+use crate::batch::{self, Parcel};
 
 /// zstd's own default: a level where speed matters and size is good.
 const LEVEL: i32 = 3;
@@ -15,7 +15,7 @@ const LEVEL: i32 = 3;
 /// of a reader. The level above takes 21.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// The message is larger than [`parcel::BYTES_MAX`].
+/// The message is larger than [`batch::BYTES_MAX`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
@@ -38,7 +38,7 @@ pub enum Damage {
 /// # Errors
 /// [`TooLarge`].
 pub fn encode(parcel: &Parcel) -> Result<Vec<u8>, TooLarge> {
-    if parcel.profile.encoded_len() > parcel::BYTES_MAX {
+    if parcel.profile.encoded_len() > batch::BYTES_MAX {
         return Err(TooLarge);
     }
     let compressed = || -> io::Result<Vec<u8>> {
@@ -50,13 +50,13 @@ pub fn encode(parcel: &Parcel) -> Result<Vec<u8>, TooLarge> {
     Ok(compressed().expect("memory takes every write"))
 }
 
-/// Reads a parcel and checks it whole. Takes memory for [`parcel::BYTES_MAX`] bytes at most.
+/// Reads a parcel and checks it whole. Takes memory for [`batch::BYTES_MAX`] bytes at most.
 ///
 /// # Errors
 /// [`Damage`] for anything but the parcel of this name.
 pub fn decode(bytes: &[u8], name: Name) -> Result<Parcel, Damage> {
     let plain = decompressed(bytes).map_err(Damage::Content)?;
-    let profile = pprof::decode(&plain, parcel::BYTES_MAX)?;
+    let profile = pprof::decode(&plain, batch::BYTES_MAX)?;
     let parcel = Parcel { profile };
     let is_of_name = !plain.is_empty() && parcel.start_unix_ns() == name.start_unix_ns;
     if is_of_name { Ok(parcel) } else { Err(Damage::OtherWindow) }
@@ -66,14 +66,14 @@ fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut decoder = zstd::Decoder::with_buffer(bytes)?;
     decoder.window_log_max(WINDOW_LOG_MAX)?;
     let mut plain = Vec::new();
-    decoder.take(parcel::BYTES_MAX as u64 + 1).read_to_end(&mut plain)?;
+    decoder.take(batch::BYTES_MAX as u64 + 1).read_to_end(&mut plain)?;
     Ok(plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parcel::tests::parcel;
+    use crate::batch::tests::parcel;
 
     const NAME: Name = Name { start_unix_ns: 7, number: 0 };
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_small_file_that_unpacks_to_much_is_refused() {
-        let zeros = zstd::encode_all(io::repeat(0).take(parcel::BYTES_MAX as u64 + 1), LEVEL);
+        let zeros = zstd::encode_all(io::repeat(0).take(batch::BYTES_MAX as u64 + 1), LEVEL);
         let bomb = zeros.expect("in memory");
         assert!(bomb.len() < 100_000);
         let refused = decode(&bomb, NAME).expect_err("too large");

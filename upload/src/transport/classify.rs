@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
 
-use crate::answer::Failure;
+use crate::batch::Failure;
 
 /// No answer of the server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use http::Uri;
 use http::uri::Scheme;
 use serde::Deserialize;
 
-use crate::StartError;
+use crate::sinks::StartError;
 
 /// How a server is reached.
 ///

@@ -23,7 +23,7 @@ use tower_service::Service;
 use super::classify::TransportError;
 use super::connection::shown;
 use super::proxy::shown_way;
-use crate::answer::Failure;
+use crate::batch::Failure;
 
 /// Opens connections to one server.
 #[derive(Clone)]

@@ -14,8 +14,8 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::classify::TransportError;
 use super::connection::{Connection, is_secret};
-use crate::StartError;
-use crate::answer::Failure;
+use crate::batch::Failure;
+use crate::sinks::StartError;
 
 /// Largest file of a secret, in bytes. Tokens of cloud providers have a few thousand.
 const SECRET_BYTES_MAX: u64 = 64 << 10;

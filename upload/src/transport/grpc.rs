@@ -34,8 +34,8 @@ use super::lane::{Foreign, Lane, Noted, kept_retry_info};
 use super::proxy::{Proxies, shown_way};
 use super::tls::TlsFiles;
 use super::verdict::shorten;
-use crate::StartError;
-use crate::answer::Failure;
+use crate::batch::Failure;
+use crate::sinks::StartError;
 
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 20;

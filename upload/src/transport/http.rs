@@ -20,8 +20,8 @@ use super::connection::{Compression, Connection, shown};
 use super::credentials::Credentials;
 use super::proxy::{Proxies, shown_way};
 use super::tls::{TlsFiles, trust_of_nobody, trust_of_others};
-use crate::StartError;
-use crate::answer::Failure;
+use crate::batch::Failure;
+use crate::sinks::StartError;
 
 /// How we introduce ourselves.
 pub(super) const AGENT: &str = concat!("everytick/", env!("CARGO_PKG_VERSION"));

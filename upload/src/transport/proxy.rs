@@ -4,7 +4,7 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use super::connection::{Connection, shown};
-use crate::StartError;
+use crate::sinks::StartError;
 
 /// Chooses the proxy for an address.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, 
 
 use super::connection::Tls;
 use super::credentials::Stamp;
-use crate::StartError;
+use crate::sinks::StartError;
 
 /// Largest file of certificates, in bytes. The list of a Linux system has about 220 KB.
 const PEM_BYTES_MAX: u64 = 4 << 20;

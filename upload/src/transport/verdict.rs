@@ -29,7 +29,7 @@ use tonic::Code;
 
 use super::grpc::CallError;
 use super::http::{AFTER_MAX, Reply};
-use crate::answer::Failure;
+use crate::batch::Failure;
 
 /// Longest text of a server that is kept, in bytes.
 const TEXT_MAX: usize = 300;

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::counts::{Counts, SinkCounts};
 use super::ledger::Reasons;
-use crate::answer::Failure;
-use crate::debuginfo::UploadEnd;
+use crate::batch::Failure;
+use crate::debug_info::UploadEnd;
 use crate::spool::Name;
 
 /// What a file takes at least: a file system gives room in blocks.

@@ -19,9 +19,9 @@ const LIVES: u64 = 100;
 const WINDOWS: u64 = 10_000;
 
 fn settings(root: &Path) -> Settings {
-    let store = crate::directory::Settings {
+    let store = crate::sinks::directory::Settings {
         directory: root.join("store"),
-        ..crate::directory::Settings::default()
+        ..crate::sinks::directory::Settings::default()
     };
     let waits = SinkSettings::Scripted(Script::always(Act::Hang));
     let sinks = vec![
@@ -74,11 +74,11 @@ fn killed_at_any_moment_no_accepted_window_is_lost() {
 
 /// Each accepted window is in the store, and each window there is whole.
 fn check_store(store: &Path, accepted: &BTreeSet<u64>) {
-    let listing = crate::directory::windows_in(store, 0, u64::MAX).expect("there");
+    let listing = crate::sinks::directory::windows_in(store, 0, u64::MAX).expect("there");
     assert_eq!((listing.damaged.len(), listing.left_out), (0, 0));
     let mut stored = BTreeSet::new();
     for window in listing.windows {
-        let profile = crate::directory::read(&window.path).expect("whole");
+        let profile = crate::sinks::directory::read(&window.path).expect("whole");
         assert!(profile == window_of(window.start_unix_ns).profile, "{}", window.path.display());
         stored.insert(window.start_unix_ns);
     }

@@ -149,9 +149,9 @@ fn one_sink_whose_directory_takes_nothing_does_not_cost_the_others() {
 fn a_full_store_costs_no_window_while_the_spool_has_room() {
     let disk = Disk::new();
     let mut story = Story::of([&Script::default()]);
-    let settings = crate::directory::Settings {
+    let settings = crate::sinks::directory::Settings {
         directory: disk.0.path().join("store"),
-        ..crate::directory::Settings::default()
+        ..crate::sinks::directory::Settings::default()
     };
     story.settings.sinks[0].settings = SinkSettings::File(settings);
     let ballast = disk.0.path().join("ballast");
@@ -162,6 +162,6 @@ fn a_full_store_costs_no_window_while_the_spool_has_room() {
     std::fs::remove_file(ballast).expect("removed");
     let counts = wait_until_nothing_waits(&delivery);
     assert_eq!(of(&counts, "a").ledger.delivered, 3);
-    let listing = crate::directory::windows_in(&disk.0.path().join("store"), 0, u64::MAX);
+    let listing = crate::sinks::directory::windows_in(&disk.0.path().join("store"), 0, u64::MAX);
     assert_eq!(listing.expect("there").windows.len(), 3);
 }

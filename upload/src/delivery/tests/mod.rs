@@ -15,8 +15,7 @@ use tempfile::TempDir;
 
 use super::pace::Pace;
 use super::{Counts, Delivery, NamedSink, Settings, SinkCounts, lock};
-use crate::answer::{Answer, Failure};
-use crate::parcel::{Parcel, tests::parcel};
+use crate::batch::{Answer, Failure, Parcel, tests::parcel};
 use crate::sinks::{SinkSettings, StartError};
 use crate::spool;
 

@@ -21,9 +21,9 @@ fn every_window_reaches_every_sink_in_order() {
 #[test]
 fn what_a_sink_gets_is_what_was_accepted() {
     let root = tempfile::tempdir().expect("a directory");
-    let settings = crate::directory::Settings {
+    let settings = crate::sinks::directory::Settings {
         directory: root.path().join("store"),
-        ..crate::directory::Settings::default()
+        ..crate::sinks::directory::Settings::default()
     };
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
     let spool = spool::Settings { directory: root.path().join("spool"), bytes_max: 1 << 30 };
@@ -32,7 +32,7 @@ fn what_a_sink_gets_is_what_was_accepted() {
     delivery.accept(&parcel).expect("taken");
     wait_until_nothing_waits(&delivery);
     let file = root.path().join("store/20261125T014400.123Z.pb.gz");
-    assert_eq!(crate::directory::read(&file).expect("whole"), parcel.profile);
+    assert_eq!(crate::sinks::directory::read(&file).expect("whole"), parcel.profile);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use profile::pprof::proto as pb;
 use serde::Deserialize;
 
-use crate::parcel::text_at;
+use crate::batch::text_at;
 
 /// Who finds the names of functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

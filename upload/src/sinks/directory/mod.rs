@@ -23,9 +23,8 @@ use flate2::{Compression, GzBuilder};
 use prost::Message;
 use serde::Deserialize;
 
-use crate::answer::{Answer, Failure};
+use crate::batch::{self, Answer, Failure, Parcel};
 use crate::disk;
-use crate::parcel::{self, Parcel};
 use crate::sinks::StartError;
 use kept::Kept;
 use stamp::Stamp;
@@ -191,7 +190,7 @@ fn free_stamp(directory: &Path, kept: &Kept, parcel: &Parcel) -> io::Result<Stam
 }
 
 fn compressed(parcel: &Parcel) -> Result<Vec<u8>, NotStored> {
-    if parcel.profile.encoded_len() > parcel::BYTES_MAX {
+    if parcel.profile.encoded_len() > batch::BYTES_MAX {
         return Err(NotStored::TooLarge);
     }
     let comment = header::comment(parcel.start_unix_ns(), parcel.duration_ns());

@@ -18,17 +18,18 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Code;
 
-use super::message::{
+use super::proto::{
     BUILD_ID_GNU, DEBUGINFO, InitiateUploadRequest, InitiateUploadResponse,
     MarkUploadFinishedRequest, MarkUploadFinishedResponse, STRATEGY_GRPC, STRATEGY_SIGNED_URL,
     ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadData, UploadInfo,
     UploadInstructions, UploadRequest, UploadResponse,
 };
-use crate::StartError;
-use crate::debug_file::DebugFile;
-use crate::debuginfo::DebugInfo;
+use crate::debug_info::uploads::{
+    self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead,
+};
+use crate::debug_info::{DebugFile, DebugInfo};
+use crate::sinks::StartError;
 use crate::transport::{CallError, Connection, Grpc, Http, PutBody, TransportError};
-use crate::uploads::{self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead};
 
 /// How long one upload may take. Source: the server's `--debuginfo-upload-max-duration`.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -109,7 +110,7 @@ impl Dialogue {
         };
         if arrived != length {
             let text = format!("{arrived} of {length} bytes arrived");
-            return Err(TransportError::new(crate::Failure::Unreachable, text).into());
+            return Err(TransportError::new(crate::batch::Failure::Unreachable, text).into());
         }
         self.finished(build_id, &instructions).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
@@ -192,7 +193,7 @@ impl Dialogue {
             200..300 => Ok(length),
             status => {
                 let text = format!("the store of the server answers {status}");
-                Err(TransportError::new(crate::Failure::Unavailable, text).into())
+                Err(TransportError::new(crate::batch::Failure::Unavailable, text).into())
             }
         }
     }
@@ -222,5 +223,5 @@ impl Dialogue {
 
 fn unknown_strategy(strategy: i32) -> CallError {
     let text = format!("the server wants uploads in a way that is not known ({strategy})");
-    TransportError::new(crate::Failure::Protocol, text).into()
+    TransportError::new(crate::batch::Failure::Protocol, text).into()
 }

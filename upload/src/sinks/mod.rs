@@ -7,15 +7,22 @@
 //! time and may be dropped in the middle. It runs on a thread of its own, so that one
 //! that blocks delays nobody else.
 
+pub mod directory;
+pub mod otlp;
+pub mod parca;
+mod parts;
+pub mod pyroscope;
+mod symbolize;
+
+pub use symbolize::Symbolize;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::answer::Answer;
-use crate::debuginfo::DebugInfo;
-use crate::parcel::Parcel;
-use crate::{directory, otlp, parca, pyroscope};
+use crate::batch::{Answer, Parcel};
+use crate::debug_info::DebugInfo;
 
 /// Settings of one sink; `type` says which.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

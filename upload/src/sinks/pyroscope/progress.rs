@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::encode::{Piece, Pieces};
-use crate::answer::{Answer, Failure};
-use crate::parcel::Parcel;
+use crate::batch::{Answer, Failure, Parcel};
 use crate::transport::shorten;
 
 /// How often the server may stumble over a piece, while it takes others of the same parcel. As often it may find

@@ -18,9 +18,9 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::debug_file::{DebugFile, Quality, Unfit};
-use crate::debuginfo::{DebugInfo, UploadEnd};
-use crate::parcel::{Parcel, text_at};
+use super::file::{DebugFile, Quality, Unfit};
+use super::{DebugInfo, UploadEnd};
+use crate::batch::{Parcel, text_at};
 
 /// Files at a time, each with a dialogue of its own.
 pub(crate) const PARALLEL: usize = 2;

@@ -11,7 +11,7 @@
 
 mod encode;
 mod environment;
-mod message;
+mod proto;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,14 +20,13 @@ use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
 
-use crate::StartError;
-use crate::answer::{Answer, Failure};
-use crate::parcel::Parcel;
-use crate::parts::{Parts, Piece, counted, request_limit, smaller};
+use crate::batch::{Answer, Failure, Parcel};
+use crate::sinks::StartError;
+use crate::sinks::parts::{Parts, Piece, counted, request_limit, smaller};
 use crate::transport::{
     Connection, Grpc, Http, Reply, RpcStatus, Rules, Verdict, of_call, of_reply, shorten,
 };
-use message::ExportResponse;
+use proto::ExportResponse;
 
 pub use environment::{FromEnvironment, from_environment};
 
@@ -236,7 +235,7 @@ fn text_of(reply: &Reply) -> String {
 
 /// The series of a parcel.
 fn pieces(parcel: &Parcel) -> Vec<Piece> {
-    let piece = |series: crate::Series| Piece {
+    let piece = |series: crate::batch::Series| Piece {
         labels: Arc::new(series.labels),
         samples: counted(parcel, series.samples),
     };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use profile::pprof::proto as pb;
 
-use crate::parcel::{is_of_series, text_at};
+use crate::batch::{is_of_series, text_at};
 
 /// Makes a message of some samples only.
 ///

@@ -1,5 +1,11 @@
 //! One closed window on its way to the sinks.
 
+mod answer;
+mod subset;
+
+pub use answer::{Answer, Failure};
+pub use subset::subset;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -1,6 +1,11 @@
 //! Where sinks get the executables that a parcel's mappings name, for stores that
 //! find symbols on their own.
 
+mod file;
+pub(crate) mod uploads;
+
+pub(crate) use file::DebugFile;
+
 use std::fs::File;
 
 /// Opens executables by their build id.

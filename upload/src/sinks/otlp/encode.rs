@@ -24,12 +24,12 @@ use profile::labels::{CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE
 use profile::pprof::proto as pb;
 use sha2::{Digest, Sha256};
 
-use super::message::{
+use super::proto::{
     AnyValue, Dictionary, ExportRequest, Function, KeyValue, KeyValueAndUnit, Line, Link, Location,
     Mapping, Profile, Resource, ResourceProfiles, Sample, Scope, ScopeProfiles, Stack, ValueType,
 };
-use crate::parcel::{Parcel, text_at};
-use crate::parts::Piece;
+use crate::batch::{Parcel, text_at};
+use crate::sinks::parts::Piece;
 
 /// The service of samples of which nothing is known. Source: semantic conventions, `service.name`.
 const UNKNOWN_SERVICE: &str = "unknown_service";

@@ -18,10 +18,9 @@ use prost::Message;
 
 use super::Limits;
 use super::labels::{SeriesLabels, choose};
-use super::message::LabelPair;
-use crate::parcel::Parcel;
-use crate::subset::subset;
-use crate::symbolize::{Symbolize, leave_names_to_server};
+use super::proto::LabelPair;
+use crate::batch::{Parcel, subset};
+use crate::sinks::symbolize::{Symbolize, leave_names_to_server};
 
 /// The labels of samples that are worth a series of their own.
 const SAMPLE_LABELS: [&str; 2] = [CUT, GUESSED];

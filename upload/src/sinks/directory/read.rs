@@ -11,13 +11,13 @@ use profile::pprof::{self, DecodeError, proto as pb};
 use super::header;
 use super::kept::Kept;
 use super::stamp::Stamp;
-use crate::parcel;
+use crate::batch;
 
 /// Most windows given at once, more than a week of 10 s: the rest is counted.
 const WINDOWS_MAX: usize = 100_000;
 
 /// Most bytes of a file that are read.
-const FILE_BYTES_MAX: u64 = parcel::BYTES_MAX as u64;
+const FILE_BYTES_MAX: u64 = batch::BYTES_MAX as u64;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -106,7 +106,7 @@ pub fn read(path: &Path) -> Result<pb::Profile, ReadError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    pprof::decode(&bytes, parcel::BYTES_MAX)
+    pprof::decode(&bytes, batch::BYTES_MAX)
         .map_err(|source| ReadError::Damaged { path: path.to_owned(), source })
 }
 

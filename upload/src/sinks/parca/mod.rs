@@ -2,28 +2,27 @@
 //!
 //! A parcel goes in one `WriteRaw` request, or in several where it is larger than the server takes. All its
 //! series bear the same time and duration, from which Parca finds rates. With [`Symbolize::Server`] frames in
-//! files with a build id go without names, and Parca finds these in the debug info that `debuginfo` uploads.
+//! files with a build id go without names, and Parca finds these in the debug info that `debug_info` uploads.
 //!
 //! Needs Parca 0.20 or newer, or what speaks like it. Source: Parca 0.28.
 
-mod debuginfo;
+mod debug_info;
 mod encode;
-mod message;
+mod proto;
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::StartError;
-use crate::answer::{Answer, Failure};
-use crate::debuginfo::DebugInfo;
-use crate::parcel::Parcel;
-use crate::parts::{Parts, request_limit, smaller};
-pub use crate::symbolize::Symbolize;
+use crate::batch::{Answer, Failure, Parcel};
+use crate::debug_info::DebugInfo;
+use crate::debug_info::uploads::Uploads;
+use crate::sinks::StartError;
+use crate::sinks::parts::{Parts, request_limit, smaller};
+pub use crate::sinks::symbolize::Symbolize;
 use crate::transport::{Compression, Connection, Grpc, Rules, Verdict, of_call};
-use crate::uploads::Uploads;
 use encode::Prepared;
-use message::WriteRawResponse;
+use proto::WriteRawResponse;
 
 /// The method that takes profiles.
 const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
@@ -87,7 +86,7 @@ impl Sink {
     ) -> Result<Self, StartError> {
         let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
         let source = debug_info.filter(|_| settings.uploads());
-        let uploads = source.map(|source| debuginfo::start(&settings.connection, source));
+        let uploads = source.map(|source| debug_info::start(&settings.connection, source));
         Ok(Self {
             // The messages in it are compressed.
             grpc: Grpc::new(&settings.connection)?.without_compression(),

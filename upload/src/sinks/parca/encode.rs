@@ -16,11 +16,10 @@ use profile::Labels;
 use profile::pprof::proto as pb;
 use prost::Message;
 
-use super::message::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
-use crate::parcel::{Parcel, text_at};
-use crate::parts::{Piece, counted};
-use crate::subset;
-use crate::symbolize::{Symbolize, leave_names_to_server};
+use super::proto::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
+use crate::batch::{Parcel, subset, text_at};
+use crate::sinks::parts::{Piece, counted};
+use crate::sinks::symbolize::{Symbolize, leave_names_to_server};
 
 /// The name of profiles. Parca's page knows it, and calls them "On-CPU".
 const PROFILE_NAME: &str = "parca_agent";
@@ -168,7 +167,7 @@ mod tests {
     use profile::pprof;
 
     use super::*;
-    use crate::parcel::tests::parcel;
+    use crate::batch::tests::parcel;
 
     fn check(name: &str, expected: &str) {
         assert_eq!(label_name(name), expected, "{name:?}");

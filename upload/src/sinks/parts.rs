@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use profile::Labels;
 
-use crate::StartError;
-use crate::answer::{Answer, Failure};
-use crate::parcel::Parcel;
+use crate::batch::{Answer, Failure, Parcel};
+use crate::sinks::StartError;
 
 /// Attempts at one part after which a server that fails inside each time is believed to fail because of it. As
 /// many at a parcel of which a server takes nothing, because all of it is too large.
@@ -215,7 +214,7 @@ fn halves(part: &[Piece]) -> Option<[Vec<Piece>; 2]> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::parcel::tests::parcel;
+    use crate::batch::tests::parcel;
 
     fn pieces(sizes: &[usize]) -> Vec<Piece> {
         let mut next = 0;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::answer::Failure;
+use crate::batch::Failure;
 use crate::transport::shorten;
 
 /// What the answer says.

@@ -6,7 +6,7 @@
 use profile::Labels;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, EXECUTABLE, MERGED, NODE, POD_UID};
 
-use super::message::LabelPair;
+use super::proto::LabelPair;
 
 /// Longest name, in bytes. Source: `validation.max-length-label-name`.
 const NAME_MAX: usize = 1024;

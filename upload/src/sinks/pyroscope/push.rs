@@ -6,18 +6,17 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::encode::{Piece, Pieces, With};
-use super::message::{PushRequest, RawProfileSeries, RawSample};
 use super::pace::Pace;
 use super::progress::Progress;
+use super::proto::{PushRequest, RawProfileSeries, RawSample};
 use super::verdict::{Verdict, is_outside_window, judge, names_its_limit};
-use super::{Limits, Settings, debuginfo};
-use crate::answer::{Answer, Failure};
-use crate::debuginfo::DebugInfo;
-use crate::parcel::Parcel;
-use crate::parts::REQUEST_BYTES_MIN;
+use super::{Limits, Settings, debug_info};
+use crate::batch::{Answer, Failure, Parcel};
+use crate::debug_info::DebugInfo;
+use crate::debug_info::uploads::Uploads;
 use crate::sinks::StartError;
+use crate::sinks::parts::REQUEST_BYTES_MIN;
 use crate::transport::{Http, Reply};
-use crate::uploads::Uploads;
 
 /// The call of the push service.
 const PATH: &str = "/push.v1.PusherService/Push";
@@ -57,7 +56,7 @@ impl Sink {
         settings.check()?;
         let limits = settings.limits.clone();
         let source = debug_info.filter(|_| settings.uploads());
-        let uploads = source.map(|source| debuginfo::start(&settings.connection, source));
+        let uploads = source.map(|source| debug_info::start(&settings.connection, source));
         Ok(Self {
             http: Http::new(&settings.connection)?,
             with: With { sample_labels: settings.sample_labels, symbolize: settings.symbolize },

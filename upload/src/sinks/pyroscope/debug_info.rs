@@ -16,16 +16,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::message::{
+use super::proto::{
     EXECUTABLE_NO_TEXT, FileMetadata, ShouldInitiateUploadRequest, ShouldInitiateUploadResponse,
     UploadFinishedRequest,
 };
-use crate::StartError;
-use crate::answer::Failure;
-use crate::debug_file::DebugFile;
-use crate::debuginfo::DebugInfo;
+use crate::batch::Failure;
+use crate::debug_info::uploads::{
+    self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead,
+};
+use crate::debug_info::{DebugFile, DebugInfo};
+use crate::sinks::StartError;
 use crate::transport::{Connection, Http, PutBody, Reply, TransportError, shorten};
-use crate::uploads::{self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead};
 
 /// How long one upload may take. Source: the server's `-debug-info.upload-timeout`.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(120);

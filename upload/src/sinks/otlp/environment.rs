@@ -19,7 +19,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::Protocol;
-use crate::StartError;
+use crate::sinks::StartError;
 use crate::transport::{Compression, Tls};
 
 /// What the environment gives; `None` and empty where it gives nothing.

@@ -11,12 +11,12 @@
 //!
 //! Source: `push.v1` of Pyroscope 2.2; the Connect protocol for unary calls.
 
-mod debuginfo;
+mod debug_info;
 mod encode;
 mod labels;
-mod message;
 mod pace;
 mod progress;
+mod proto;
 mod push;
 mod verdict;
 
@@ -24,8 +24,8 @@ pub use push::Sink;
 
 use serde::Deserialize;
 
-use crate::StartError;
-use crate::symbolize::Symbolize;
+use crate::sinks::StartError;
+use crate::sinks::symbolize::Symbolize;
 use crate::transport::Connection;
 
 /// Where and how.
