@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use profile::pprof::proto as pb;
 use profile::pprof::{MergeError, Merger};
 use profile::{counted, thousands};
-use upload::sinks::directory::{self, Listing, ReadError};
 use upload::output::{By, FileError, FileSink};
+use upload::sinks::directory::{self, Listing, ReadError};
 
 /// Damaged windows that are named.
 const NAMED_MAX: usize = 5;
