@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use everytick::kernel::{SamplerConfig, share_heap, trim_heap};
 use everytick::naming::{self, NameLimits, Namer};
-use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use profile::StackEnd;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
@@ -24,8 +24,8 @@ fn soak(
     let mut session = Session::start(
         PROGRAM,
         SamplerConfig::machine(frequency),
-        Scan::All,
-        Limits::default(),
+        ScanScope::All,
+        SessionLimits::default(),
         None,
         None,
     )?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Running, alone, compile_with, directory, pause, record, signal};
 use everytick::kernel::{Filters, SamplerConfig};
 use everytick::processes::proc::start_ticks;
-use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use profile::{Pid, StackEnd};
 use rustix::process::Signal;
 
@@ -106,8 +106,8 @@ fn what_was_sampled_longest_ago_makes_room_and_comes_back_when_it_is_sampled_aga
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
         ..SamplerConfig::machine(997)
     };
-    let scan = Scan::Only(pids.into_iter().map(Pid).collect());
-    let limits = Limits { unwind: 1 << 20, ..Limits::default() };
+    let scan = ScanScope::Only(pids.into_iter().map(Pid).collect());
+    let limits = SessionLimits { unwind: 1 << 20, ..SessionLimits::default() };
     let program = env!("CARGO_BIN_EXE_everytick");
     let mut session = Session::start(program, settings, scan, limits, None, None).unwrap();
 

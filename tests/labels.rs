@@ -11,7 +11,7 @@ use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::SamplerConfig;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
 use everytick::naming::{self, NameLimits, Namer};
-use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use profile::pprof::{SampleGrouping, to_message};
 use profile::{Labels, Profile};
 
@@ -60,8 +60,8 @@ fn container(id: char) -> String {
 
 fn start() -> Session {
     let settings = SamplerConfig { tick_limit: 100_000_000, ..SamplerConfig::machine(499) };
-    let limits = Limits { labels: true, ..Limits::default() };
-    Session::start(PROGRAM, settings, Scan::All, limits, None, None).unwrap()
+    let limits = SessionLimits { labels: true, ..SessionLimits::default() };
+    Session::start(PROGRAM, settings, ScanScope::All, limits, None, None).unwrap()
 }
 
 fn name(closed: &ClosedWindow) -> Profile {

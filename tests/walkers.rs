@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use common::{Running, alone, compile_with, directory, pause};
 use everytick::kernel::{Filters, SamplerConfig, Unwinder};
-use everytick::session::{Limits, Recording, Scan, Session};
+use everytick::session::{Recording, ScanScope, Session, SessionLimits};
 use profile::{FileAddr, Pid, StackEnd};
 
 /// What gcc leaves out when it is not asked for frame pointers, as distributions build.
@@ -34,10 +34,16 @@ fn start_ticks(pid: u32) -> u64 {
 
 /// Records a process for a second by one unwinder. The ledger closes, or this dies.
 fn record(pid: u32, unwinder: Unwinder) -> Recording {
-    let scan = Scan::Only(vec![Pid(pid)]);
-    let session =
-        Session::start(PROGRAM, settings(pid, unwinder), scan, Limits::default(), None, None)
-            .unwrap();
+    let scan = ScanScope::Only(vec![Pid(pid)]);
+    let session = Session::start(
+        PROGRAM,
+        settings(pid, unwinder),
+        scan,
+        SessionLimits::default(),
+        None,
+        None,
+    )
+    .unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.last.ledger.check().unwrap();

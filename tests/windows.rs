@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use everytick::naming::{self, NameLimits, Namer};
-use everytick::session::{ClosedWindow, Limits, Scan, Session};
+use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use profile::{Profile, StackEnd, TickOutcome};
 
 const HZ: u32 = 997;
@@ -18,7 +18,7 @@ fn start() -> Session {
         tick_limit: 100_000_000, // other work on this machine is not to cut stacks
         ..SamplerConfig::machine(HZ)
     };
-    Session::start(PROGRAM, settings, Scan::All, Limits::default(), None, None).unwrap()
+    Session::start(PROGRAM, settings, ScanScope::All, SessionLimits::default(), None, None).unwrap()
 }
 
 fn name(closed: &ClosedWindow) -> Profile {

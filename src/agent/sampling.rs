@@ -11,7 +11,7 @@ use profile::Cpu;
 use super::AgentError;
 use crate::budget::Shares;
 use crate::kernel::{self, SamplingRate, online_cpus};
-use crate::session::{ClosedWindow, Scan, Session};
+use crate::session::{ClosedWindow, ScanScope, Session};
 use crate::tables::Cache;
 
 /// Shortest time from one beginning to the next: where a clock cannot be had, this is not tried all the time.
@@ -149,6 +149,6 @@ impl How {
             side_band_bytes: shares.side_band,
             ..self.sampler.clone()
         };
-        Ok(Session::start(&self.program, sampler, Scan::All, shares.session, cache, None)?)
+        Ok(Session::start(&self.program, sampler, ScanScope::All, shares.session, cache, None)?)
     }
 }

@@ -79,7 +79,7 @@ impl Status {
         snapshot.windows.closed += 1;
         snapshot.windows.last_unix_ns = closed.period.start_unix_ns + closed.period.duration_ns;
         snapshot.session = closed.counts;
-        snapshot.own.opener.cpu = closed.counts.opener.cpu;
+        snapshot.own.opener.cpu = closed.counts.file_helper.cpu;
         let budget = &mut snapshot.budget;
         (budget.cpu_percent, budget.memory) = (verdict.cpu_percent, verdict.memory);
         set_step(budget, next);

@@ -152,7 +152,7 @@ fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, Timed, UserFrame};
+    use crate::events::{Event, FileIdentity, MmapEvent, TimedEvent, UserFrame};
     use crate::processes::Processes;
     use profile::{Cpu, Pid, Tid};
 
@@ -169,7 +169,7 @@ mod tests {
             user: user.iter().enumerate().map(|(depth, a)| frame(depth, *a)).collect(),
             kernel_end: StackEnd::Complete,
             user_end: StackEnd::NoRow,
-            rest: None,
+            snapshot: None,
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
         let mut processes = Processes::new(Executables::new(0, ""));
-        let event = Event::Mapped(Mapped {
+        let event = Event::Mmap(MmapEvent {
             pid: Pid(7),
             tid: Tid(7),
             start: VirtAddr(0x1000),
@@ -188,7 +188,7 @@ mod tests {
             file: FileIdentity::default(),
             path: "//anon".into(),
         });
-        processes.apply(Timed { time: 1, event });
+        processes.apply(TimedEvent { time: 1, event });
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.saw(sample);
         let memory = processes.memory(Pid(7));

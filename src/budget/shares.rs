@@ -1,7 +1,7 @@
 //! One budget of memory, divided before anything starts: the bounds of all parts together stay below it.
 
 use crate::naming::NameLimits;
-use crate::session::Limits;
+use crate::session::SessionLimits;
 
 /// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks; and pages of a
 /// large file while its symbols are looked at, which the kernel can take back.
@@ -13,7 +13,7 @@ const WORKER_LEAST: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Shares {
     /// The session: its window, and its tables and mappings in the kernel.
-    pub session: Limits,
+    pub session: SessionLimits,
     /// Names, and the worker that finds them.
     pub names: NameLimits,
     /// The ring of samples; a power of two.
@@ -44,7 +44,7 @@ impl Shares {
         Some(Self {
             // Three windows at once: one is filled, one waits, one is named. What is in the kernel for unwinding is mapped by the
             // agent, too, so that it counts twice: as memory of BPF maps and of a process.
-            session: Limits {
+            session: SessionLimits {
                 window: part(2) as usize,
                 unwind: UNWIND_LEAST + part(4),
                 reading: part(3) as usize,

@@ -18,7 +18,7 @@ use crate::kernel::{
     Filters, SamplerConfig, Unwinder, cpu_clock_opens, has_ring_buffer, online_cpus,
 };
 use crate::processes::proc::{read_text, start_ticks};
-use crate::session::{Limits, Scan, Session};
+use crate::session::{ScanScope, Session, SessionLimits};
 
 /// Samples a second of the trial, and how long it takes.
 const TRIAL_HZ: u32 = 199;
@@ -263,9 +263,15 @@ fn try_record() -> Result<(u64, f64)> {
         ring_bytes: ring_bytes(TRIAL_HZ),
         ..SamplerConfig::machine(TRIAL_HZ.min(max_sample_rate()))
     };
-    let mut session =
-        Session::start(OURSELVES, settings, Scan::Only(Vec::new()), Limits::default(), None, None)
-            .map_err(explain)?;
+    let mut session = Session::start(
+        OURSELVES,
+        settings,
+        ScanScope::Only(Vec::new()),
+        SessionLimits::default(),
+        None,
+        None,
+    )
+    .map_err(explain)?;
     session.launch(spin).map_err(explain)?;
     let recording = session.finish()?;
     recording.last.ledger.check()?;

@@ -18,7 +18,7 @@ use crate::kernel::{SamplerConfig, online_cpus};
 use crate::naming::{self, NameLimits, Namer};
 use crate::output::Outputs;
 use crate::processes::proc::read_text;
-use crate::session::{ClosedWindow, Limits, Recording, Scan, Session};
+use crate::session::{ClosedWindow, Recording, ScanScope, Session, SessionLimits};
 use crate::tables::Cache;
 
 /// Bytes that a window may take: about a million distinct frames.
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
 
     let scan = scan(&arguments, &settings);
     let unwind = u64::from(arguments.unwind_memory) << 20;
-    let limits = Limits { window: WINDOW_BYTES, unwind, ..Limits::default() };
+    let limits = SessionLimits { window: WINDOW_BYTES, unwind, ..SessionLimits::default() };
     let mut session = Session::start(OURSELVES, settings, scan, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, &ends)?;
@@ -123,11 +123,11 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 }
 
 /// Only processes that can be sampled need be looked up. Those of COMMAND are told by the side band.
-fn scan(arguments: &RecordArguments, settings: &SamplerConfig) -> Scan {
+fn scan(arguments: &RecordArguments, settings: &SamplerConfig) -> ScanScope {
     if settings.command || !arguments.pids.is_empty() {
-        return Scan::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
+        return ScanScope::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
     }
-    Scan::All
+    ScanScope::All
 }
 
 /// Starts the command, if there is one, and gives its process.

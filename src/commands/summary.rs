@@ -10,14 +10,14 @@ use symbolizer::Usage;
 use super::meter::share_of_machine;
 use crate::naming::{Unnamed, kernel_is_unnamed, quality};
 use crate::processes::Executables;
-use crate::session::Counts;
+use crate::session::SessionCounts;
 
 /// Functions listed at the end.
 const TOP: usize = 5;
 
 /// What a recording cost the machine.
 pub(super) struct Cost {
-    pub counts: Counts,
+    pub counts: SessionCounts,
     pub symbolizer: Usage,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
     text
 }
 
-fn troubles(profile: &Profile, trouble: &Trouble<'_>, session: &Counts) -> Vec<String> {
+fn troubles(profile: &Profile, trouble: &Trouble<'_>, session: &SessionCounts) -> Vec<String> {
     let mut lines = Vec::new();
     if kernel_is_unnamed(profile) {
         lines.push(
@@ -89,8 +89,8 @@ fn troubles(profile: &Profile, trouble: &Trouble<'_>, session: &Counts) -> Vec<S
 }
 
 /// Says what unwinding went by, and what there was no room for.
-fn unwinding(session: &Counts) -> String {
-    let Counts { tables, finished, .. } = session;
+fn unwinding(session: &SessionCounts) -> String {
+    let SessionCounts { tables, finished, .. } = session;
     let taken = match tables.cache.taken {
         0 => String::new(),
         taken => format!(", {} from the cache", thousands(taken)),
@@ -119,9 +119,9 @@ fn unwinding(session: &Counts) -> String {
 }
 
 fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
-    let Cost { counts: Counts { sampler, opener, map_bytes, .. }, symbolizer } = cost;
+    let Cost { counts: SessionCounts { sampler, file_helper, map_bytes, .. }, symbolizer } = cost;
     let agent = Usage::own();
-    let cpu = agent.cpu + opener.cpu + sampler.total + symbolizer.cpu;
+    let cpu = agent.cpu + file_helper.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
         "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, opener {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
@@ -130,14 +130,14 @@ fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
         millis(cpu),
         share_of_machine(cpu, elapsed),
         millis(agent.cpu),
-        millis(opener.cpu),
+        millis(file_helper.cpu),
         millis(symbolizer.cpu),
         millis(sampler.total),
         micros(sampler.per_tick()),
         micros(sampler.p999),
         micros(sampler.max),
         mib(agent.peak_rss_kib),
-        mib(opener.peak_rss_kib),
+        mib(file_helper.peak_rss_kib),
         mib(symbolizer.peak_rss_kib),
         mib(map_bytes >> 10),
     )

@@ -12,7 +12,7 @@ use super::ends::{End, Ends};
 use super::meter::Meter;
 use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::kernel::{Filters, SamplerConfig};
-use crate::session::{Limits, Scan, Session};
+use crate::session::{ScanScope, Session, SessionLimits};
 use crate::verify::Judge;
 use upload::output;
 
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         OURSELVES,
         settings,
         scan(arguments),
-        Limits::default(),
+        SessionLimits::default(),
         None,
         Some(Box::new(judge)),
     )
@@ -76,11 +76,11 @@ fn settings(arguments: &VerifyArguments) -> Result<SamplerConfig> {
 }
 
 /// As in `record`: only what can be sampled need be looked up.
-fn scan(arguments: &VerifyArguments) -> Scan {
+fn scan(arguments: &VerifyArguments) -> ScanScope {
     if arguments.command.is_empty() && arguments.pids.is_empty() {
-        return Scan::All;
+        return ScanScope::All;
     }
-    Scan::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect())
+    ScanScope::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect())
 }
 
 fn announce(arguments: &VerifyArguments) {

@@ -1,7 +1,7 @@
 //! Station 1: bytes from the kernel become typed events, in the order of time.
 //!
 //! [`spawn_reader`] runs the one thread that empties the kernel's rings. It parses,
-//! and hands [`Batch`]es on; an [`Orderer`] then merges samples and process events
+//! and hands [`EventBatch`]es on; an [`Orderer`] then merges samples and process events
 //! of all CPUs by time. Nothing here reads /proc.
 
 mod order;
@@ -13,8 +13,8 @@ mod side_band;
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
 
-pub use order::{Orderer, Timed};
-pub use reader::{Batch, Reader, Rings, spawn_reader};
+pub use order::{Orderer, TimedEvent};
+pub use reader::{EventBatch, Reader, Rings, spawn_reader};
 
 /// Gives the time on the clock of events: nanoseconds of CLOCK_MONOTONIC.
 pub fn now() -> u64 {
@@ -32,13 +32,13 @@ pub fn cpu_time() -> std::time::Duration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A process or thread was forked.
-    Started(Started),
+    Fork(ForkEvent),
     /// A thread took a name, perhaps by executing another file.
-    Named(Named),
+    Comm(CommEvent),
     /// A process mapped executable memory.
-    Mapped(Mapped),
+    Mmap(MmapEvent),
     /// A thread ended.
-    Exited(Exited),
+    Exit(ExitEvent),
     /// A tick of the sampling clock.
     Sample(Box<RawSample>),
     /// perf's own record of such a tick.
@@ -47,7 +47,7 @@ pub enum Event {
 
 /// A fork: the child has its parent's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Started {
+pub struct ForkEvent {
     /// The child's process; equal to `parent` when it is a thread.
     pub pid: Pid,
     /// The process that forked.
@@ -56,7 +56,7 @@ pub struct Started {
 
 /// A new name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct CommEvent {
     /// The process.
     pub pid: Pid,
     /// The thread.
@@ -69,7 +69,7 @@ pub struct Named {
 
 /// A range of executable memory and what lies behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapped {
+pub struct MmapEvent {
     /// The process.
     pub pid: Pid,
     /// A thread of it that runs, by which /proc leads to its memory: the main thread may be gone.
@@ -99,7 +99,7 @@ pub struct FileIdentity {
 
 /// The end of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exited {
+pub struct ExitEvent {
     /// Its process.
     pub pid: Pid,
     /// The thread; with the number of the process it is the main thread.
@@ -130,7 +130,7 @@ pub struct RawSample {
     /// Why the user frames end.
     pub user_end: StackEnd,
     /// What it takes to go on from the last of the user frames, if that is still to be done.
-    pub rest: Option<Box<RestOfStack>>,
+    pub snapshot: Option<Box<StackSnapshot>>,
 }
 
 /// One frame of a user stack.
@@ -154,7 +154,7 @@ impl UserFrame {
 
 /// Where a walk stands at a tick, and the stack from there on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestOfStack {
+pub struct StackSnapshot {
     /// The frame.
     pub at: Registers,
     /// Memory around its stack pointer and above.
@@ -163,7 +163,7 @@ pub struct RestOfStack {
 
 /// Registers and stack of a thread as they were at a tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StackSnapshot {
+pub struct PerfStackSnapshot {
     /// The interrupted instruction.
     pub ip: u64,
     /// General registers by DWARF number.
@@ -180,7 +180,7 @@ pub struct PerfSample {
     /// The thread.
     pub tid: Tid,
     /// Its registers, and its stack from the stack pointer on.
-    pub snapshot: StackSnapshot,
+    pub snapshot: PerfStackSnapshot,
     /// Whether the stack goes on behind what was copied.
     pub is_cut: bool,
 }

@@ -4,7 +4,7 @@ use super::Event;
 
 /// An event and when it happened, nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timed {
+pub struct TimedEvent {
     /// When.
     pub time: u64,
     /// What.
@@ -18,7 +18,7 @@ pub struct Timed {
 /// known yet.
 #[derive(Debug, Default)]
 pub struct Orderer {
-    waiting: Vec<Timed>,
+    waiting: Vec<TimedEvent>,
 }
 
 impl Orderer {
@@ -26,22 +26,22 @@ impl Orderer {
     pub const SLACK_NS: u64 = 5_000_000;
 
     /// Takes events in any order.
-    pub fn add(&mut self, events: impl IntoIterator<Item = Timed>) {
+    pub fn add(&mut self, events: impl IntoIterator<Item = TimedEvent>) {
         self.waiting.extend(events);
     }
 
     /// Gives, in order, all that is surely complete when the rings were empty at `drained`.
     /// Process events come before samples of the same time.
-    pub fn ready(&mut self, drained: u64) -> impl Iterator<Item = Timed> + use<> {
+    pub fn ready(&mut self, drained: u64) -> impl Iterator<Item = TimedEvent> + use<> {
         self.take(drained.saturating_sub(Self::SLACK_NS))
     }
 
     /// Gives all that is left, in order.
-    pub fn finish(&mut self) -> impl Iterator<Item = Timed> + use<> {
+    pub fn finish(&mut self) -> impl Iterator<Item = TimedEvent> + use<> {
         self.take(u64::MAX)
     }
 
-    fn take(&mut self, until: u64) -> std::vec::IntoIter<Timed> {
+    fn take(&mut self, until: u64) -> std::vec::IntoIter<TimedEvent> {
         self.waiting.sort_by_key(|timed| (timed.time, matches!(timed.event, Event::Sample(_))));
         let ready = self.waiting.partition_point(|timed| timed.time <= until);
         self.waiting.drain(..ready).collect::<Vec<_>>().into_iter()
@@ -51,12 +51,12 @@ impl Orderer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Started;
+    use crate::events::ForkEvent;
     use profile::Pid;
 
-    fn at(time: u64) -> Timed {
-        let event = Event::Started(Started { pid: Pid(time as u32), parent: Pid(1) });
-        Timed { time, event }
+    fn at(time: u64) -> TimedEvent {
+        let event = Event::Fork(ForkEvent { pid: Pid(time as u32), parent: Pid(1) });
+        TimedEvent { time, event }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use linux_perf_event_reader::RecordType;
 use profile::{Cpu, Tid};
 use unwind::arch::{PERF_REGISTERS, REGISTERS};
 
-use super::{Event, PerfSample, StackSnapshot, Timed};
+use super::{Event, PerfSample, PerfStackSnapshot, TimedEvent};
 use crate::kernel::PERF_STACK_BYTES;
 
 /// `struct perf_event_header`: u32 type, u16 misc, u16 size.
@@ -16,7 +16,7 @@ const REGISTERS_64_BIT: u64 = 2;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     /// Registers and stack at a tick.
-    Sample(Timed),
+    Sample(TimedEvent),
     /// So many records found no room.
     Lost(u64),
     /// No user registers, or nothing understood.
@@ -42,7 +42,7 @@ fn try_parse(record: &[u8]) -> Option<Parsed> {
 }
 
 /// The fields come in the order of their bits in `sample_type`.
-fn sample(words: &mut Words<'_>) -> Option<Timed> {
+fn sample(words: &mut Words<'_>) -> Option<TimedEvent> {
     let (_pid, tid) = words.halves()?;
     let time = words.next()?;
     let (cpu, _) = words.halves()?;
@@ -53,11 +53,11 @@ fn sample(words: &mut Words<'_>) -> Option<Timed> {
     let size = usize::try_from(words.next()?).ok()?;
     let stack = words.bytes(size)?;
     let copied = if size == 0 { 0 } else { usize::try_from(words.next()?).ok()? };
-    let snapshot = StackSnapshot { ip, registers, stack: stack.get(..copied)?.into() };
+    let snapshot = PerfStackSnapshot { ip, registers, stack: stack.get(..copied)?.into() };
     // What the kernel cannot read ends the copy early; a full one ends in the middle of the stack.
     let is_cut = copied > 0 && (copied == size || copied >= PERF_STACK_BYTES as usize);
     let sample = PerfSample { cpu: Cpu(cpu), tid: Tid(tid), snapshot, is_cut };
-    Some(Timed { time, event: Event::PerfSample(Box::new(sample)) })
+    Some(TimedEvent { time, event: Event::PerfSample(Box::new(sample)) })
 }
 
 /// Takes the registers, which come in the order of perf's numbers.
@@ -107,7 +107,9 @@ mod tests {
 
     fn parsed(record: &[u8]) -> Option<PerfSample> {
         match parse(record) {
-            Parsed::Sample(Timed { time: 99, event: Event::PerfSample(sample) }) => Some(*sample),
+            Parsed::Sample(TimedEvent { time: 99, event: Event::PerfSample(sample) }) => {
+                Some(*sample)
+            }
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 
-use super::{Event, Orderer, Timed, now, perf_sample, sample, side_band};
+use super::{Event, Orderer, TimedEvent, now, perf_sample, sample, side_band};
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
 /// Samples wait in the ring for five ticks of their clock, within these bounds, unless it fills up or a process event
@@ -25,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the rings held in one turn.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct EventBatch {
     /// Events in no particular order.
-    pub events: Vec<Timed>,
+    pub events: Vec<TimedEvent>,
     /// Records of the sampler, parsed or not.
     pub received: u64,
     /// Records of the sampler that made no sense.
@@ -76,7 +76,7 @@ pub struct Rings {
 pub fn spawn_reader(
     rings: Rings,
     tick: Duration,
-    batches: SyncSender<Batch>,
+    batches: SyncSender<EventBatch>,
 ) -> io::Result<Reader> {
     let period = (tick * PERIOD_TICKS).clamp(PERIOD_MIN, PERIOD_MAX);
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -92,13 +92,13 @@ const NICE: i32 = -10;
 fn run(
     rings: Rings,
     period: Duration,
-    batches: &SyncSender<Batch>,
+    batches: &SyncSender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
     // Refused, it stays as others are, and the rings have room for two seconds.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     let Rings { samples, mut side_bands, mut perf_samples } = rings;
-    let current = RefCell::new(Batch::default());
+    let current = RefCell::new(EventBatch::default());
     let mut outcome = Ok(());
     samples.read(
         |record| take_sample(&mut current.borrow_mut(), record),
@@ -116,7 +116,7 @@ fn run(
                     for ring in &mut perf_samples {
                         ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
                     }
-                    let batch = Batch { drained, ..current.take() };
+                    let batch = EventBatch { drained, ..current.take() };
                     patience = if batch.events.is_empty() {
                         PERIOD_MAX // nothing happens at all
                     } else if batch.events.iter().any(is_pressing) {
@@ -134,14 +134,14 @@ fn run(
     outcome
 }
 
-fn is_pressing(timed: &Timed) -> bool {
+fn is_pressing(timed: &TimedEvent) -> bool {
     match &timed.event {
-        Event::Sample(sample) => sample.rest.is_some(),
-        event => matches!(event, Event::Mapped(_)),
+        Event::Sample(sample) => sample.snapshot.is_some(),
+        event => matches!(event, Event::Mmap(_)),
     }
 }
 
-fn take_sample(batch: &mut Batch, record: &[u8]) {
+fn take_sample(batch: &mut EventBatch, record: &[u8]) {
     batch.received += 1;
     match sample::parse(record) {
         Some(timed) => batch.events.push(timed),
@@ -149,7 +149,7 @@ fn take_sample(batch: &mut Batch, record: &[u8]) {
     }
 }
 
-fn take_side_band(batch: &mut Batch, record: &[u8]) {
+fn take_side_band(batch: &mut EventBatch, record: &[u8]) {
     match side_band::parse(record) {
         side_band::Parsed::Event(timed) => batch.events.push(timed),
         side_band::Parsed::Lost(count) => batch.side_band_lost += count,
@@ -157,7 +157,7 @@ fn take_side_band(batch: &mut Batch, record: &[u8]) {
     }
 }
 
-fn take_perf_sample(batch: &mut Batch, record: &[u8]) {
+fn take_perf_sample(batch: &mut EventBatch, record: &[u8]) {
     match perf_sample::parse(record) {
         perf_sample::Parsed::Sample(timed) => batch.events.push(timed),
         perf_sample::Parsed::Lost(count) => batch.perf_samples_lost += count,

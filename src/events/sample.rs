@@ -5,14 +5,14 @@ use unwind::Registers;
 use unwind::arch::RED_ZONE;
 use zerocopy::FromBytes;
 
-use super::{Event, RawSample, RestOfStack, Timed, UserFrame};
+use super::{Event, RawSample, StackSnapshot, TimedEvent, UserFrame};
 use crate::kernel::abi;
 
 /// Words that a record has room for when its stack is not walked to its end.
 const FRAMES_ROOM: usize = (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize;
 
 /// Parses a record; `None` when its length or its values make no sense.
-pub(super) fn parse(record: &[u8]) -> Option<Timed> {
+pub(super) fn parse(record: &[u8]) -> Option<TimedEvent> {
     let (head, rest) = abi::Sample::read_from_prefix(record).ok()?;
     let is_unfinished = head.flags & abi::SAMPLE_UNFINISHED != 0;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
@@ -34,9 +34,9 @@ pub(super) fn parse(record: &[u8]) -> Option<Timed> {
         user: user.iter().enumerate().map(|(depth, word)| user_frame(depth, *word)).collect(),
         kernel_end: StackEnd::from_value(head.kernel_end)?,
         user_end: StackEnd::from_value(head.user_end)?,
-        rest,
+        snapshot: rest,
     };
-    Some(Timed { time: head.time, event: Event::Sample(Box::new(sample)) })
+    Some(TimedEvent { time: head.time, event: Event::Sample(Box::new(sample)) })
 }
 
 fn words(bytes: &[u8], count: usize) -> Option<(&[u64], &[u8])> {
@@ -51,7 +51,7 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
     }
 }
 
-fn rest_of_stack(bytes: &[u8]) -> Option<RestOfStack> {
+fn rest_of_stack(bytes: &[u8]) -> Option<StackSnapshot> {
     let (head, stack) = abi::Registers::read_from_prefix(bytes).ok()?;
     let (bytes, stack) = u64::read_from_prefix(stack).ok()?;
     // From the beginning of the page that the red zone begins in.
@@ -67,7 +67,7 @@ fn rest_of_stack(bytes: &[u8]) -> Option<RestOfStack> {
         base: is_known(abi::KNOWN_BASE).then_some(head.base),
         all: is_known(abi::KNOWN_ALL).then_some(head.all),
     };
-    Some(RestOfStack { at, stack: stack.into() })
+    Some(StackSnapshot { at, stack: stack.into() })
 }
 
 /// A task's name as text: up to the NUL; bytes that are no UTF-8 are replaced.
@@ -128,8 +128,8 @@ mod tests {
         // The red zone begins 16 bytes into its page, and 8 bytes behind the stack do not count.
         let (is_return, fp) = (true, Some(8));
         let at = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
-        let expected = RestOfStack { at, stack: [9; 16].into() };
-        assert_eq!(sample.rest.as_deref(), Some(&expected));
+        let expected = StackSnapshot { at, stack: [9; 16].into() };
+        assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
         assert_eq!(parse(&copied(41)), None);
     }

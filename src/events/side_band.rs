@@ -6,7 +6,7 @@ use perf::{CommOrExecRecord, ForkOrExitRecord, LostRecord, Mmap2FileId, Mmap2Rec
 use profile::{Pid, Tid, VirtAddr};
 
 use super::sample::comm;
-use super::{Event, Exited, FileIdentity, Mapped, Named, Started, Timed};
+use super::{CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, MmapEvent, TimedEvent};
 
 /// `struct perf_event_header`: u32 type, u16 misc, u16 size.
 const HEADER_BYTES: usize = 8;
@@ -21,7 +21,7 @@ const MISC_BUILD_ID: u16 = 1 << 14;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     /// Something happened to a process.
-    Event(Timed),
+    Event(TimedEvent),
     /// So many records found no room.
     Lost(u64),
     /// Nothing of interest, or nothing understood.
@@ -55,7 +55,7 @@ fn try_parse(record: &[u8]) -> Option<Parsed> {
         }
         _ => return None,
     };
-    Some(Parsed::Event(Timed { time, event }))
+    Some(Parsed::Event(TimedEvent { time, event }))
 }
 
 /// A number of a task that the agent's pid namespace shows: others come as 0 or -1.
@@ -66,15 +66,15 @@ fn visible(number: i32) -> Option<u32> {
 fn started(fork: &ForkOrExitRecord) -> Option<Event> {
     // A parent outside the namespace has mappings that we do not know: 0 is no process.
     let parent = Pid(visible(fork.ppid).unwrap_or(0));
-    Some(Event::Started(Started { pid: Pid(visible(fork.pid)?), parent }))
+    Some(Event::Fork(ForkEvent { pid: Pid(visible(fork.pid)?), parent }))
 }
 
 fn exited(exit: &ForkOrExitRecord) -> Option<Event> {
-    Some(Event::Exited(Exited { pid: Pid(visible(exit.pid)?), tid: Tid(visible(exit.tid)?) }))
+    Some(Event::Exit(ExitEvent { pid: Pid(visible(exit.pid)?), tid: Tid(visible(exit.tid)?) }))
 }
 
 fn named(record: &CommOrExecRecord<'_>) -> Option<Event> {
-    Some(Event::Named(Named {
+    Some(Event::Comm(CommEvent {
         pid: Pid(visible(record.pid)?),
         tid: Tid(visible(record.tid)?),
         comm: comm(&record.name.as_slice()),
@@ -87,7 +87,7 @@ fn mapped(record: Mmap2Record<'_>) -> Option<Event> {
     let file = FileIdentity { major: id.major, minor: id.minor, inode: id.inode };
     let path = record.path.as_slice();
     let path = &path[..path.len().min(PATH_MAX)];
-    Some(Event::Mapped(Mapped {
+    Some(Event::Mmap(MmapEvent {
         pid: Pid(visible(record.pid)?),
         tid: Tid(visible(record.tid)?),
         start: VirtAddr(record.address),
@@ -122,7 +122,7 @@ mod tests {
 
     fn event(bytes: &[u8]) -> Event {
         match parse(bytes) {
-            Parsed::Event(Timed { time: 99, event }) => event,
+            Parsed::Event(TimedEvent { time: 99, event }) => event,
             other => panic!("{other:?}"),
         }
     }
@@ -131,9 +131,9 @@ mod tests {
     fn an_exec_is_a_name_with_a_flag() {
         let body = [words(&[7, 7]), b"cc1plus\0".to_vec()].concat();
         let expected =
-            |is_exec| Named { pid: Pid(7), tid: Tid(7), comm: "cc1plus".into(), is_exec };
-        assert_eq!(event(&record(3, 1 << 13, &body)), Event::Named(expected(true)));
-        assert_eq!(event(&record(3, 0, &body)), Event::Named(expected(false)));
+            |is_exec| CommEvent { pid: Pid(7), tid: Tid(7), comm: "cc1plus".into(), is_exec };
+        assert_eq!(event(&record(3, 1 << 13, &body)), Event::Comm(expected(true)));
+        assert_eq!(event(&record(3, 0, &body)), Event::Comm(expected(false)));
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         let body = [words(&[8, 0, 8, 0]), vec![0; 8]].concat();
         assert_eq!(
             event(&record(7, 0, &body)),
-            Event::Started(Started { pid: Pid(8), parent: Pid(0) })
+            Event::Fork(ForkEvent { pid: Pid(8), parent: Pid(0) })
         );
     }
 
@@ -152,7 +152,7 @@ mod tests {
         body.extend(words(&[8, 1]));
         body.extend([42u64.to_ne_bytes(), [0; 8]].concat());
         body.extend([words(&[5, 2]), b"/bin/x\0\0".to_vec()].concat());
-        let expected = Event::Mapped(Mapped {
+        let expected = Event::Mmap(MmapEvent {
             pid: Pid(7),
             tid: Tid(7),
             start: VirtAddr(0x1000),

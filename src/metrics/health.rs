@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_dead_thread_is_named() {
-        let state = State { dead: vec!["keeper"], ..running() };
+        let state = State { dead: vec!["processor"], ..running() };
         assert_eq!(
             why(state.health()),
-            "the thread `keeper` has died; please report this with its log"
+            "the thread `processor` has died; please report this with its log"
         );
     }
 

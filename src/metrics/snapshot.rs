@@ -7,7 +7,7 @@ use upload::delivery;
 
 use super::health::State;
 use super::totals::Totals;
-use crate::session::Counts;
+use crate::session::SessionCounts;
 
 /// The agent as of one moment. Counts are since its start unless they say otherwise.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// Ledgers of all windows.
     pub totals: Totals,
     /// What the session has come to: processes, tables, the sampler's own time.
-    pub session: Counts,
+    pub session: SessionCounts,
     /// Names of frames.
     pub names: Names,
     /// Windows.

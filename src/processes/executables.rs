@@ -15,7 +15,7 @@ use super::content::{Content, ContentId};
 use super::elf::{self, Segment};
 use super::mappings::Memory;
 use super::opener::{Opened, Opener};
-use crate::events::{FileIdentity, Mapped};
+use crate::events::{FileIdentity, MmapEvent};
 
 /// An executable: a file, memory without a file, or the kernel.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ const VDSO: &str = "[vdso]";
 /// Memory without a file is its process's own, but for the vDSO, which all share.
 type Key = (FileIdentity, Box<str>, Option<Pid>);
 
-fn key_of(mapped: &Mapped) -> Key {
+fn key_of(mapped: &MmapEvent) -> Key {
     let is_own = is_memory(&mapped.path) && &*mapped.path != VDSO;
     let owner = is_own.then_some(mapped.pid);
     (mapped.file, mapped.path.clone(), owner)
@@ -262,7 +262,7 @@ impl Executables {
     }
 
     /// Gives the executable behind a mapping that has been opened when it was first heard of.
-    pub(super) fn find(&mut self, mapped: &Mapped) -> ExecutableId {
+    pub(super) fn find(&mut self, mapped: &MmapEvent) -> ExecutableId {
         match self.by_key.get(&key_of(mapped)) {
             Some(meant) => meant.id,
             None => self.find_or_open(mapped),
@@ -270,7 +270,7 @@ impl Executables {
     }
 
     /// Gives the executable behind a mapping; meets it if it is new.
-    pub(super) fn find_or_open(&mut self, mapped: &Mapped) -> ExecutableId {
+    pub(super) fn find_or_open(&mut self, mapped: &MmapEvent) -> ExecutableId {
         let key = key_of(mapped);
         let is_right = |meant: &Meant| meant.unwatched.is_some() || self.is_as_it_was(meant.id);
         let id = match self.by_key.get(&key).copied().filter(is_right) {
@@ -292,7 +292,7 @@ impl Executables {
         }
     }
 
-    fn meet(&mut self, key: Key, mapped: &Mapped) -> ExecutableId {
+    fn meet(&mut self, key: Key, mapped: &MmapEvent) -> ExecutableId {
         if self.by_key.len() >= EXECUTABLES_MAX {
             return ExecutableId::UNKNOWN;
         }
@@ -316,7 +316,7 @@ impl Executables {
     }
 
     /// Gives the executable behind a file, and whether it is this very file that is held open.
-    fn meet_file(&mut self, mapped: &Mapped) -> (ExecutableId, bool) {
+    fn meet_file(&mut self, mapped: &MmapEvent) -> (ExecutableId, bool) {
         let name = path_name(&mapped.path);
         let found = if self.open < self.open_max {
             self.opener.open(mapped)

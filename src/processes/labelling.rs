@@ -252,7 +252,7 @@ fn read_executable(pid: Pid) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, Named, Started, Timed};
+    use crate::events::{CommEvent, Event, FileIdentity, ForkEvent, MmapEvent, TimedEvent};
     use crate::processes::Executables;
     use profile::{Tid, VirtAddr};
 
@@ -271,20 +271,20 @@ mod tests {
     }
 
     fn apply(processes: &mut Processes, event: Event) {
-        processes.apply(Timed { time: u64::MAX >> 1, event });
+        processes.apply(TimedEvent { time: u64::MAX >> 1, event });
     }
 
     fn fork(processes: &mut Processes, pid: Pid, parent: Pid) {
-        apply(processes, Event::Started(Started { pid, parent }));
+        apply(processes, Event::Fork(ForkEvent { pid, parent }));
     }
 
     fn exec(processes: &mut Processes, pid: Pid, path: &str) {
         let (tid, comm) = (Tid(pid.0), "renamed".into());
-        apply(processes, Event::Named(Named { pid, tid, comm, is_exec: true }));
+        apply(processes, Event::Comm(CommEvent { pid, tid, comm, is_exec: true }));
         for path in ["[vdso]", path, "/lib/ld.so"] {
             apply(
                 processes,
-                Event::Mapped(Mapped {
+                Event::Mmap(MmapEvent {
                     pid,
                     tid,
                     start: VirtAddr(0x1000),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use profile::{ExecutableId, FileOffset, VirtAddr};
 
-use crate::events::Mapped;
+use crate::events::MmapEvent;
 
 /// Mappings kept for one process; what is mapped beyond that is not known.
 const MAPPINGS_MAX: usize = 1 << 16;
@@ -49,7 +49,7 @@ impl Memory {
     }
 
     /// Maps an executable.
-    pub(super) fn insert(&mut self, mapped: &Mapped, executable: ExecutableId) {
+    pub(super) fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
         Arc::make_mut(&mut self.0).insert(mapped, executable);
     }
 }
@@ -63,7 +63,7 @@ pub(super) struct Mappings {
 
 impl Mappings {
     /// Maps an executable.
-    pub fn insert(&mut self, mapped: &Mapped, executable: ExecutableId) {
+    pub fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
         let (start, end) = (mapped.start.0, mapped.end.0);
         if start >= end {
             return;
@@ -110,7 +110,7 @@ mod tests {
     use profile::{Pid, Tid};
 
     fn insert(mappings: &mut Mappings, start: u64, end: u64, offset: u64, executable: u32) {
-        let mapped = Mapped {
+        let mapped = MmapEvent {
             pid: Pid(1),
             tid: Tid(1),
             start: VirtAddr(start),

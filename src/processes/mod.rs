@@ -19,7 +19,7 @@ use std::ops::Bound;
 
 use profile::{ExecutableId, Pid};
 
-use crate::events::{Event, Exited, Mapped, Named, Started, Timed};
+use crate::events::{CommEvent, Event, ExitEvent, ForkEvent, MmapEvent, TimedEvent};
 pub use content::ContentId;
 pub use executables::{Executable, Executables, Origin, Sampled};
 pub use labelling::{Identity, LabelCounts};
@@ -84,18 +84,18 @@ impl Processes {
 
     /// Opens the file behind a new mapping while its process still lives: before the
     /// event's turn has come.
-    pub fn prepare(&mut self, mapped: &Mapped) {
+    pub fn prepare(&mut self, mapped: &MmapEvent) {
         self.executables.find_or_open(mapped);
     }
 
     /// Learns of an event. Samples are no news, and neither is what /proc has told already.
-    pub fn apply(&mut self, Timed { time, event }: Timed) {
+    pub fn apply(&mut self, TimedEvent { time, event }: TimedEvent) {
         let is_told = |pid| self.by_pid.get(&pid).is_some_and(|process| time < process.since);
         match event {
-            Event::Started(started) if !is_told(started.pid) => self.start(time, started),
-            Event::Named(named) if !is_told(named.pid) => self.name(time, named),
-            Event::Mapped(mapped) if !is_told(mapped.pid) => self.map(&mapped),
-            Event::Exited(exited) if !is_told(exited.pid) => self.exit(time, exited),
+            Event::Fork(started) if !is_told(started.pid) => self.start(time, started),
+            Event::Comm(named) if !is_told(named.pid) => self.name(time, named),
+            Event::Mmap(mapped) if !is_told(mapped.pid) => self.map(&mapped),
+            Event::Exit(exited) if !is_told(exited.pid) => self.exit(time, exited),
             _ => {}
         }
     }
@@ -217,7 +217,7 @@ impl Processes {
         }
     }
 
-    fn start(&mut self, time: u64, started: Started) {
+    fn start(&mut self, time: u64, started: ForkEvent) {
         if started.pid == started.parent {
             if let Some(process) = self.by_pid.get_mut(&started.pid) {
                 process.threads += 1;
@@ -231,7 +231,7 @@ impl Processes {
         self.insert(started.pid, Process { threads: 1, since, labelling, ..parent });
     }
 
-    fn name(&mut self, time: u64, named: Named) {
+    fn name(&mut self, time: u64, named: CommEvent) {
         if !named.is_exec && named.tid.0 != named.pid.0 {
             return; // a thread's own name; its samples bring it
         }
@@ -244,7 +244,7 @@ impl Processes {
         }
     }
 
-    fn map(&mut self, mapped: &Mapped) {
+    fn map(&mut self, mapped: &MmapEvent) {
         let executable = self.executables.find(mapped);
         if let Some(process) = self.entry(mapped.pid) {
             process.memory.insert(mapped, executable);
@@ -252,7 +252,7 @@ impl Processes {
         }
     }
 
-    fn exit(&mut self, time: u64, exited: Exited) {
+    fn exit(&mut self, time: u64, exited: ExitEvent) {
         let Some(process) = self.by_pid.get_mut(&exited.pid) else { return };
         process.threads = process.threads.saturating_sub(1);
         if process.threads == 0 {
@@ -287,12 +287,12 @@ mod tests {
     use crate::events::FileIdentity;
     use profile::{FileAddr, Tid, VirtAddr};
 
-    fn at(time: u64, event: Event) -> Timed {
-        Timed { time, event }
+    fn at(time: u64, event: Event) -> TimedEvent {
+        TimedEvent { time, event }
     }
 
     fn mapped(pid: u32, start: u64, end: u64) -> Event {
-        Event::Mapped(Mapped {
+        Event::Mmap(MmapEvent {
             pid: Pid(pid),
             tid: Tid(pid),
             start: VirtAddr(start),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn named(pid: u32, comm: &str, is_exec: bool) -> Event {
-        Event::Named(Named { pid: Pid(pid), tid: Tid(pid), comm: comm.into(), is_exec })
+        Event::Comm(CommEvent { pid: Pid(pid), tid: Tid(pid), comm: comm.into(), is_exec })
     }
 
     fn known() -> Processes {
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_forked_child_has_its_parents_memory_until_it_execs() {
         let mut processes = known();
-        processes.apply(at(1, Event::Started(Started { pid: Pid(11), parent: Pid(10) })));
+        processes.apply(at(1, Event::Fork(ForkEvent { pid: Pid(11), parent: Pid(10) })));
         assert_eq!(address(&processes, 11, 0x1800), Some(FileAddr(0x1800)));
         assert_eq!(processes.comm(Pid(11)), Some("parent"));
 
@@ -335,21 +335,22 @@ mod tests {
     #[test]
     fn threads_share_the_process() {
         let mut processes = known();
-        processes.apply(at(1, Event::Started(Started { pid: Pid(10), parent: Pid(10) })));
-        let thread = Named { pid: Pid(10), tid: Tid(12), comm: "worker".into(), is_exec: false };
-        processes.apply(at(1, Event::Named(thread)));
+        processes.apply(at(1, Event::Fork(ForkEvent { pid: Pid(10), parent: Pid(10) })));
+        let thread =
+            CommEvent { pid: Pid(10), tid: Tid(12), comm: "worker".into(), is_exec: false };
+        processes.apply(at(1, Event::Comm(thread)));
         assert_eq!(processes.comm(Pid(10)), Some("parent"));
         assert_eq!(address(&processes, 10, 0x1000), Some(FileAddr(0x1000)));
     }
 
     fn exit(pid: u32, tid: u32) -> Event {
-        Event::Exited(Exited { pid: Pid(pid), tid: Tid(tid) })
+        Event::Exit(ExitEvent { pid: Pid(pid), tid: Tid(tid) })
     }
 
     #[test]
     fn a_process_lives_on_when_its_main_thread_has_ended() {
         let mut processes = known();
-        processes.apply(at(2, Event::Started(Started { pid: Pid(10), parent: Pid(10) })));
+        processes.apply(at(2, Event::Fork(ForkEvent { pid: Pid(10), parent: Pid(10) })));
         processes.apply(at(3, exit(10, 10)));
         processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
@@ -383,7 +384,7 @@ mod tests {
     fn a_number_that_is_used_again_is_another_process() {
         let mut processes = known();
         processes.apply(at(2, exit(10, 10)));
-        processes.apply(at(3, Event::Started(Started { pid: Pid(10), parent: Pid(1 << 30) })));
+        processes.apply(at(3, Event::Fork(ForkEvent { pid: Pid(10), parent: Pid(1 << 30) })));
         assert_eq!(address(&processes, 10, 0x1800), None);
         processes.apply(at(3, named(10, "second", true)));
         processes.forget_exited(3 + 2 * EXITED_KEPT_NS);

@@ -5,7 +5,7 @@ use std::fs;
 use profile::{Pid, Tid, VirtAddr};
 
 use super::proc::{Stat, read_text, stat};
-use crate::events::{FileIdentity, Mapped, now};
+use crate::events::{FileIdentity, MmapEvent, now};
 
 /// Ended threads that are passed over in search of one that runs.
 const ZOMBIES_MAX: usize = 64;
@@ -22,7 +22,7 @@ pub struct Scanned {
     /// Threads that run.
     pub threads: u32,
     /// Its executable mappings.
-    pub mappings: Vec<Mapped>,
+    pub mappings: Vec<MmapEvent>,
 }
 
 /// Gives every process that /proc shows, one after the other. Those that are gone by
@@ -52,7 +52,7 @@ fn running_thread(pid: Pid) -> Option<Tid> {
 
 /// Reads a line of `maps` if it is executable:
 /// `55d0-55d4 r-xp 00002000 fd:01 1234   /usr/bin/x y`.
-fn parse_mapping(pid: Pid, tid: Tid, line: &str) -> Option<Mapped> {
+fn parse_mapping(pid: Pid, tid: Tid, line: &str) -> Option<MmapEvent> {
     let (range, rest) = line.split_once(' ')?;
     let (permissions, rest) = rest.split_once(' ')?;
     if permissions.as_bytes().get(2) != Some(&b'x') {
@@ -63,7 +63,7 @@ fn parse_mapping(pid: Pid, tid: Tid, line: &str) -> Option<Mapped> {
     let (inode, path) = rest.split_once(' ').unwrap_or((rest, ""));
     let (major, minor) = device.split_once(':')?;
     let (start, end) = parse_range(range)?;
-    Some(Mapped {
+    Some(MmapEvent {
         pid,
         tid,
         start: VirtAddr(start),
@@ -99,7 +99,7 @@ mod tests {
     fn only_executable_lines_count_and_paths_may_hold_spaces() {
         let line =
             "7f00-7f80 r-xp 00001000 fd:01 42                   /opt/my app/lib.so (deleted)";
-        let expected = Mapped {
+        let expected = MmapEvent {
             pid: Pid(1),
             tid: Tid(1),
             start: VirtAddr(0x7f00),

@@ -1,18 +1,18 @@
 //! One recording from start to end: the threads of stations 1, 2 and 4, and the sampler they serve.
 //!
 //! ```text
-//! reader thread --Batch--> keeper thread: open, order, resolve, count
+//! reader thread --EventBatch--> processor thread: open, order, resolve, count
 //! ```
 //! [`Session::start`] opens the side band first, then passes over /proc, then lets the
 //! clocks tick: what starts in between is told by the side band. [`Session::cut`] ends a window and begins
 //! the next. [`Session::finish`] stops the clocks, reads the rings empty and closes the last.
 
 mod edge;
-mod keeper;
+mod observer;
+mod processor;
 mod state;
 mod time;
 mod windows;
-mod witness;
 
 use std::io;
 use std::sync::Arc;
@@ -33,19 +33,19 @@ use crate::processes::{Executables, LabelCounts, Processes, Sampled};
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 pub use edge::unix_ns;
-use keeper::{Keeper, Seam};
+pub use observer::{SampleContext, SampleObserver};
+use processor::{Processor, Seam};
 use state::{Kept, State};
 pub use time::SamplerTime;
 use windows::{Closed, Windows};
-pub use witness::{Witness, World};
 
-/// Batches on their way to the keeper. When it falls behind, the reader waits, and the
+/// Batches on their way to the processor. When it falls behind, the reader waits, and the
 /// rings, whose losses the kernel counts, fill up.
 const BATCHES_MAX: usize = 256;
 
 /// What a session may take: memory in bytes, and looks into /proc.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SessionLimits {
     /// The window of counted stacks.
     pub window: usize,
     /// Unwind tables and mappings in the kernel; at least one slab.
@@ -58,7 +58,7 @@ pub struct Limits {
     pub labels: bool,
 }
 
-impl Default for Limits {
+impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             window: 64 << 20,
@@ -72,7 +72,7 @@ impl Default for Limits {
 
 /// Which processes are looked up in /proc before the start.
 #[derive(Clone, Debug)]
-pub enum Scan {
+pub enum ScanScope {
     /// All of them.
     All,
     /// These: nothing else is sampled, or the rest is told by the side band.
@@ -85,7 +85,7 @@ pub struct Session {
     /// Of each CPU. Off while nothing is sampled.
     side_bands: Vec<SideBandSwitch>,
     reader: Reader,
-    keeper: Keeper,
+    processor: Processor,
     progress: Arc<Progress>,
     pace: SamplingRate,
     started: Instant,
@@ -106,7 +106,7 @@ pub struct ClosedWindow {
     /// The executables that the window speaks of.
     pub executables: Sampled,
     /// What the session has come to so far.
-    pub counts: Counts,
+    pub counts: SessionCounts,
 }
 
 /// What a recording came to.
@@ -119,7 +119,7 @@ pub struct Recording {
 
 /// What a session has come to since it began.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub struct SessionCounts {
     /// What the sampler itself cost.
     pub sampler: SamplerTime,
     /// Child processes of COMMAND that were too many to follow.
@@ -137,7 +137,7 @@ pub struct Counts {
     /// Executables that are known now.
     pub executables: u64,
     /// What the process has used that opens files.
-    pub opener: Usage,
+    pub file_helper: Usage,
     /// How labels of processes were found.
     pub labels: LabelCounts,
 }
@@ -150,17 +150,17 @@ pub struct Progress {
 
 impl Session {
     /// Loads the programs and starts the clocks. `program`: everytick itself, which is also its own workers. `cache`: where
-    /// tables of earlier runs are. `witness`: is shown what `settings` have perf record.
+    /// tables of earlier runs are. `observer`: is shown what `settings` have perf record.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing is left loaded then.
     pub fn start(
         program: &str,
         settings: SamplerConfig,
-        scan: Scan,
-        limits: Limits,
+        scan: ScanScope,
+        limits: SessionLimits,
         cache: Option<Cache>,
-        witness: Option<Box<dyn Witness>>,
+        observer: Option<Box<dyn SampleObserver>>,
     ) -> Result<Self, LoadError> {
         let (frequency, pace) = (settings.frequency, SamplingRate::from_hz(settings.frequency));
         if !settings.command {
@@ -185,12 +185,22 @@ impl Session {
             processes.read_labels(Root::find());
         }
         let windows = Windows::new(limits.window);
-        let state = State::new(processes, tables, windows, limits.waiting, witness);
-        let keeper = Keeper::spawn(batches, scan, state, Arc::clone(&progress))?;
-        keeper.wait_for_scan();
+        let state = State::new(processes, tables, windows, limits.waiting, observer);
+        let processor = Processor::spawn(batches, scan, state, Arc::clone(&progress))?;
+        processor.wait_for_scan();
         let (started, begin) = (Instant::now(), Edge::start());
         sampler.start()?;
-        Ok(Self { sampler, side_bands, reader, keeper, progress, pace, started, begin, map_bytes })
+        Ok(Self {
+            sampler,
+            side_bands,
+            reader,
+            processor,
+            progress,
+            pace,
+            started,
+            begin,
+            map_bytes,
+        })
     }
 
     /// Runs `spawn`; the process that it starts is followed with all its children.
@@ -260,7 +270,7 @@ impl Session {
         let mut end = None;
         let Self { sampler, side_bands, pace, .. } = self;
         let mut turning = Turning { sampler, side_bands, pace: *pace };
-        let closed = self.keeper.cut(|| {
+        let closed = self.processor.cut(|| {
             let (edge, untold_until) = edge(&mut turning)?;
             Ok(Seam { emitted: end.insert(edge).emitted(), untold_until })
         })?;
@@ -278,7 +288,7 @@ impl Session {
         self.sampler.stop()?;
         let mut end = Edge::now(&self.sampler)?;
         self.reader.finish()?;
-        let Kept { aggregator, processes, counts } = self.keeper.finish()?;
+        let Kept { aggregator, processes, counts } = self.processor.finish()?;
 
         let (window, ledger) = aggregator.finish(&end.emitted());
         let executables = processes.executables.sampled(&window);
@@ -338,7 +348,7 @@ fn close(
 ) -> ClosedWindow {
     let Closed { window, mut ledger, executables, counts } = closed;
     end.close(begin, pace, &mut ledger);
-    let counts = Counts {
+    let counts = SessionCounts {
         sampler: SamplerTime::of(&end.counters),
         not_followed: end.counters.iter().map(|cpu| cpu.descendants_missed).sum(),
         map_bytes: map_bytes + counts.tables.slab_bytes,

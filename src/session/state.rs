@@ -1,4 +1,4 @@
-//! What the keeper knows: processes, tables and windows. It finishes stacks, resolves each sample and counts it.
+//! What the processor knows: processes, tables and windows. It finishes stacks, resolves each sample and counts it.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, StackEnd};
 
-use super::keeper::Seam;
+use super::processor::Seam;
 use super::windows::{Closed, Windows};
-use super::{Counts, Scan, Witness, World};
+use super::{SampleContext, SampleObserver, ScanScope, SessionCounts};
 use crate::aggregate::Aggregator;
-use crate::events::{Batch, Event, Orderer, RawSample, Timed, cpu_time, now};
+use crate::events::{Event, EventBatch, Orderer, RawSample, TimedEvent, cpu_time, now};
 use crate::processes::{Identity, Memory, Processes, scan, scan_process};
-use crate::tables::{Tables, Walked};
+use crate::tables::{Tables, WalkOutcome};
 
 /// How often the loader is looked after while it reads.
 const LOADING_TURN: Duration = Duration::from_millis(2);
@@ -26,12 +26,12 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// The pass over /proc ends after so long; processes that it has not come to are looked up when they are sampled.
 const SCAN_MAX: Duration = Duration::from_secs(1);
 
-/// What the keeper knows in the end.
+/// What the processor knows in the end.
 pub(super) struct Kept {
     pub processes: Processes,
     pub aggregator: Aggregator,
     /// Without what only the sampler knows.
-    pub counts: Counts,
+    pub counts: SessionCounts,
 }
 
 /// A sample whose stack cannot be finished before a table is there.
@@ -60,7 +60,7 @@ pub(super) struct State {
     next_asking: Instant,
     /// The pass over /proc did not come to all processes.
     is_cut_scan: bool,
-    witness: Option<Box<dyn Witness>>,
+    observer: Option<Box<dyn SampleObserver>>,
 }
 
 impl State {
@@ -71,7 +71,7 @@ impl State {
         tables: Tables,
         windows: Windows,
         waiting_bytes_max: usize,
-        witness: Option<Box<dyn Witness>>,
+        observer: Option<Box<dyn SampleObserver>>,
     ) -> Self {
         Self {
             processes,
@@ -86,19 +86,19 @@ impl State {
             next_tidying: Instant::now() + TIDY_EVERY,
             next_asking: Instant::now() + ASK_EVERY,
             is_cut_scan: false,
-            witness,
+            observer,
         }
     }
 
     /// Passes over /proc.
-    pub fn scan(&mut self, scope: Scan) {
+    pub fn scan(&mut self, scope: ScanScope) {
         match scope {
-            Scan::All => {
+            ScanScope::All => {
                 let begin = Instant::now();
                 let mut rest = scan().inspect(|scanned| self.processes.learn(scanned));
                 self.is_cut_scan = rest.any(|_| begin.elapsed() > SCAN_MAX);
             }
-            Scan::Only(pids) => {
+            ScanScope::Only(pids) => {
                 for scanned in pids.into_iter().filter_map(scan_process) {
                     self.processes.learn(&scanned);
                     self.load(scanned.pid);
@@ -116,7 +116,7 @@ impl State {
     }
 
     /// Waits for the next batch; takes what the loader has read meanwhile. `None`: there will be none.
-    pub fn next(&mut self, batches: &Receiver<Batch>) -> Option<Batch> {
+    pub fn next(&mut self, batches: &Receiver<EventBatch>) -> Option<EventBatch> {
         while self.tables.is_loading() {
             match batches.recv_timeout(LOADING_TURN) {
                 Ok(batch) => return Some(batch),
@@ -128,21 +128,21 @@ impl State {
     }
 
     /// Takes what the rings held.
-    pub fn take(&mut self, batch: Batch) {
+    pub fn take(&mut self, batch: EventBatch) {
         if batch.side_band_lost > 0 {
             self.side_band_lost += batch.side_band_lost;
             self.doubt(batch.drained);
         }
         self.windows.malformed(batch.malformed);
-        if let Some(witness) = &mut self.witness {
-            witness.lost(batch.perf_samples_lost);
+        if let Some(observer) = &mut self.observer {
+            observer.count_lost(batch.perf_samples_lost);
         }
         if self.processes.executables.take_recovered() {
             self.processes.lose(batch.drained);
         }
         for timed in &batch.events {
             match &timed.event {
-                Event::Mapped(mapped) => self.processes.prepare(mapped),
+                Event::Mmap(mapped) => self.processes.prepare(mapped),
                 Event::Sample(sample) => self.prepare(timed.time, sample),
                 _ => {}
             }
@@ -224,7 +224,7 @@ impl State {
             self.processes.look_up(sample.pid);
         }
         self.processes.prepare_labels(sample.pid, sample.cgroup_id, time);
-        let Some(rest) = &sample.rest else { return };
+        let Some(rest) = &sample.snapshot else { return };
         self.tables.want(sample.pid);
         let (memory, executables) =
             (self.processes.memory(sample.pid), &self.processes.executables);
@@ -245,13 +245,13 @@ impl State {
         Kept { processes, aggregator: windows.finish(), counts }
     }
 
-    fn apply(&mut self, timed: Timed) {
+    fn apply(&mut self, timed: TimedEvent) {
         match timed.event {
             Event::Sample(sample) => self.take_sample(timed.time, *sample),
-            Event::PerfSample(sample) => self.show(|witness, world| {
-                witness.perf_sample(timed.time, *sample, world);
+            Event::PerfSample(sample) => self.show(|observer, context| {
+                observer.observe_perf_sample(timed.time, *sample, context);
             }),
-            event => self.processes.apply(Timed { time: timed.time, event }),
+            event => self.processes.apply(TimedEvent { time: timed.time, event }),
         }
     }
 
@@ -262,7 +262,7 @@ impl State {
         self.tables.cut_unsure(time, &mut sample, &memory);
         let process = self.processes.identity(sample.pid, sample.cgroup_id, time);
         let unfinished = Unfinished { time, sample, process, memory };
-        if unfinished.sample.rest.is_some() {
+        if unfinished.sample.snapshot.is_some() {
             self.tables.want(unfinished.sample.pid);
             self.walk(unfinished);
         } else {
@@ -274,9 +274,9 @@ impl State {
     fn walk(&mut self, mut unfinished: Unfinished) {
         let executables = &self.processes.executables;
         let Unfinished { sample, memory, .. } = &mut unfinished;
-        let Some(rest) = sample.rest.take() else { return self.count(&unfinished) };
+        let Some(rest) = sample.snapshot.take() else { return self.count(&unfinished) };
         match self.tables.walk(&sample.user, &rest, memory, executables) {
-            Walked::Done(frames, end) => {
+            WalkOutcome::Done(frames, end) => {
                 // A snapshot that is too short does not lead to the rows that the kernel misses, and without them it
                 // would take such snapshots for ever.
                 if matches!(end, StackEnd::SnapshotEnd | StackEnd::Unreadable) {
@@ -286,9 +286,9 @@ impl State {
                 self.finished += 1;
                 self.count(&unfinished);
             }
-            Walked::Waits(executable) => {
+            WalkOutcome::MissingRows(executable) => {
                 self.waiting_bytes += rest.stack.len();
-                unfinished.sample.rest = Some(rest);
+                unfinished.sample.snapshot = Some(rest);
                 if self.waiting_bytes > self.waiting_bytes_max {
                     self.give_up(unfinished);
                 } else {
@@ -307,7 +307,7 @@ impl State {
 
     /// Counts a sample whose stack cannot be walked on with the frames that it has.
     fn give_up(&mut self, mut unfinished: Unfinished) {
-        if let Some(rest) = unfinished.sample.rest.take() {
+        if let Some(rest) = unfinished.sample.snapshot.take() {
             self.waiting_bytes -= rest.stack.len();
             unfinished.sample.user_end = StackEnd::NoTable;
         }
@@ -318,7 +318,7 @@ impl State {
     fn take_tables(&mut self, patience: Duration) {
         while let Some(executable) = self.tables.take_loaded(patience) {
             for unfinished in self.waiting.remove(&executable).unwrap_or_default() {
-                let bytes = unfinished.sample.rest.as_ref().map_or(0, |rest| rest.stack.len());
+                let bytes = unfinished.sample.snapshot.as_ref().map_or(0, |rest| rest.stack.len());
                 self.waiting_bytes -= bytes;
                 self.walk(unfinished);
             }
@@ -334,27 +334,32 @@ impl State {
         if added.is_ok() {
             self.windows.added();
         }
-        self.show(|witness, world| witness.sample(*time, sample, memory, world));
+        self.show(|observer, context| observer.observe(*time, sample, memory, context));
     }
 
-    fn show(&mut self, what: impl FnOnce(&mut dyn Witness, &World<'_>)) {
-        if let Some(witness) = &mut self.witness {
+    fn show(&mut self, what: impl FnOnce(&mut dyn SampleObserver, &SampleContext<'_>)) {
+        if let Some(observer) = &mut self.observer {
             let (executables, tables) = (&self.processes.executables, &self.tables);
             let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
-            what(witness.as_mut(), &World { executables, rule: &rule });
+            what(observer.as_mut(), &SampleContext { executables, rule: &rule });
         }
     }
 }
 
-fn counts(processes: &Processes, tables: &Tables, side_band_lost: u64, finished: u64) -> Counts {
-    Counts {
+fn counts(
+    processes: &Processes,
+    tables: &Tables,
+    side_band_lost: u64,
+    finished: u64,
+) -> SessionCounts {
+    SessionCounts {
         side_band_lost,
         tables: tables.counts(),
         finished,
         processes: processes.count() as u64,
         executables: processes.executables.count() as u64,
-        opener: processes.executables.opener_usage(),
+        file_helper: processes.executables.opener_usage(),
         labels: processes.label_counts(),
-        ..Counts::default()
+        ..SessionCounts::default()
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use profile::{CaptureLedger, Cpu, Window};
 
-use super::Counts;
+use super::SessionCounts;
 use crate::aggregate::Aggregator;
 use crate::events::RawSample;
 use crate::processes::{Executables, Sampled};
@@ -19,7 +19,7 @@ pub(super) struct Closed {
     pub window: Window,
     pub ledger: CaptureLedger,
     pub executables: Sampled,
-    pub counts: Counts,
+    pub counts: SessionCounts,
 }
 
 /// Windows by the samples that belong to them: each CPU numbers its samples, and a cut lies between two of them.
@@ -110,7 +110,7 @@ impl Windows {
         &mut self,
         known: u64,
         executables: &Executables,
-        counts: impl FnOnce() -> Counts,
+        counts: impl FnOnce() -> SessionCounts,
     ) {
         let is_complete = |closing: &mut Closing| {
             let is_all = closing.aggregator.is_settled()
@@ -154,10 +154,10 @@ mod tests {
         let executables = Executables::new(0, "");
         let (closed, window) = sync_channel(1);
         windows.cut(vec![1], 10, closed);
-        windows.close(20, &executables, Counts::default);
+        windows.close(20, &executables, SessionCounts::default);
         assert!(window.try_recv().is_err(), "a sample is on its way");
         windows.malformed(1); // it has come
-        windows.close(20, &executables, Counts::default);
+        windows.close(20, &executables, SessionCounts::default);
         assert_eq!(window.try_recv().expect("the window").ledger.gaps, 0);
     }
 }

@@ -133,7 +133,7 @@ struct Unread {
 }
 
 impl Work {
-    /// Waits for the next file to be read as a whole; `None` when nobody asks any more.
+    /// Backoffs for the next file to be read as a whole; `None` when nobody asks any more.
     fn next(&mut self) -> Option<Unread> {
         while self.files.is_empty() {
             let wanted = self.requests.recv().ok()?;

@@ -82,7 +82,7 @@ impl Tables {
             published.unsettle(now());
             self.stale.insert(sample.pid);
             sample.user = sample.user[..sure].into();
-            (sample.user_end, sample.rest) = (StackEnd::NoTable, None);
+            (sample.user_end, sample.snapshot) = (StackEnd::NoTable, None);
         }
     }
 

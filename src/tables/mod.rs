@@ -7,14 +7,14 @@
 //! Publication: first the bytes, then what points to them. Withdrawal goes the other way round, and a
 //! place is used again only after every tick that may look at it has ended.
 
+mod backoff;
 mod cache;
 mod loader;
 mod mappings;
-mod places;
 mod published;
 mod rows;
 mod slabs;
-mod waits;
+mod slots;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -27,13 +27,13 @@ use unwind::Rule;
 
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Memory};
+use backoff::Backoffs;
 pub use cache::{Cache, CacheCounts, CacheError};
 use loader::Loader;
-use places::Places;
 use published::Published;
 use slabs::Slabs;
-use waits::Waits;
-pub use walk::Walked;
+use slots::SlotAllocator;
+pub use walk::WalkOutcome;
 
 /// The first numbers stay empty blocks: mappings without rows point there, the largest with all of them.
 const EMPTY_BLOCKS: Range<u32> = 1..64;
@@ -80,7 +80,7 @@ struct Entry {
     /// When a frame of it was last delivered, by our own clock of samples.
     used: u64,
     /// What its file held when it was opened.
-    content: Option<waits::Hash>,
+    content: Option<backoff::Hash>,
     /// When its rows came, and the CPU time that reading them took.
     read: Option<(Instant, Duration)>,
 }
@@ -89,7 +89,7 @@ struct Entry {
 enum State {
     /// Nobody asked yet.
     Unread,
-    /// The loader has it. Places of the blocks that were read before, by number; `None`: asked for.
+    /// The loader has it. SlotAllocator of the blocks that were read before, by number; `None`: asked for.
     Reading(HashMap<u32, Option<Range<u32>>>),
     /// In the kernel: place of each block, and rows of all.
     Ready(Vec<Range<u32>>, u64),
@@ -113,7 +113,7 @@ enum Found {
 pub struct Tables {
     slabs: Slabs,
     /// Numbers of blocks that are free.
-    numbers: Places,
+    numbers: SlotAllocator,
     entries: HashMap<ExecutableId, Entry>,
     processes: HashMap<Pid, Published>,
     /// Processes that were sampled: their mappings are kept in the kernel.
@@ -121,7 +121,7 @@ pub struct Tables {
     /// Wanted processes whose mappings there are not the latest.
     stale: HashSet<Pid>,
     loader: Loader,
-    waits: Waits,
+    backoffs: Backoffs,
     clock: u64,
     counts: TableCounts,
 }
@@ -144,7 +144,7 @@ impl Tables {
         for number in REFUSED_BLOCKS {
             maps.set_block(number, abi::BLOCK_REFUSED)?;
         }
-        let mut numbers = Places::new(u32::MAX);
+        let mut numbers = SlotAllocator::new(u32::MAX);
         numbers.give(REFUSED_BLOCKS.end..abi::BLOCKS_MAX);
         Ok(Self {
             slabs: Slabs::new(maps, bytes_max),
@@ -154,7 +154,7 @@ impl Tables {
             wanted: HashSet::new(),
             stale: HashSet::new(),
             loader: Loader::spawn(cache, open_bytes_max)?,
-            waits: Waits::default(),
+            backoffs: Backoffs::default(),
             clock: 0,
             counts: TableCounts::default(),
         })

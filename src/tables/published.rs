@@ -91,6 +91,6 @@ pub(super) fn sure_frames(
     let is_same = |at: VirtAddr| walked_by.find(at).map(lies_in) == memory.find(at).map(lies_in);
     let sure = sample.user.iter().position(|frame| !is_same(frame.lookup_address()))? + 1;
     // A walk that stands at this frame has not gone by its row yet.
-    let is_untouched = sample.rest.is_some() && sure == sample.user.len();
+    let is_untouched = sample.snapshot.is_some() && sure == sample.user.len();
     (!is_untouched).then_some(sure)
 }

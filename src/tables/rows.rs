@@ -9,8 +9,8 @@ use unwind::{
     BLOCK_SHIFT_MAX, Block, CallFrames, Error, Rule, TEXT_MAX, Table, rule_in, table_start,
 };
 
+use super::backoff::{Backoffs, Hash};
 use super::loader::{Wanted, What};
-use super::waits::{Hash, Waits};
 use super::{EMPTY_BLOCKS, EMPTY_SHIFT, EVICTED_PART, Entry, Found, REFUSED_BLOCKS, State, Tables};
 use crate::kernel::{WalkMaps, abi};
 use crate::processes::{Executables, Memory};
@@ -18,7 +18,7 @@ use crate::processes::{Executables, Memory};
 impl Tables {
     /// Gives the entry of an executable; numbers its blocks when it is new.
     pub(super) fn entry(&mut self, id: ExecutableId, executables: &Executables) -> &mut Entry {
-        let (numbers, counts, waits) = (&mut self.numbers, &mut self.counts, &self.waits);
+        let (numbers, counts, waits) = (&mut self.numbers, &mut self.counts, &self.backoffs);
         let maps = &self.slabs.maps;
         self.entries.entry(id).or_insert_with(|| {
             let executable = executables.get(id);
@@ -101,7 +101,7 @@ impl Tables {
         self.loader.waiting > 0
     }
 
-    /// Takes rows that have been read into the kernel. Waits so long if there is something to wait for;
+    /// Takes rows that have been read into the kernel. Backoffs so long if there is something to wait for;
     /// says whose rows they are.
     pub fn take_loaded(&mut self, patience: Duration) -> Option<ExecutableId> {
         let loaded = self.loader.take(patience)?;
@@ -169,7 +169,7 @@ impl Tables {
             return self.set_empty(id);
         }
         if table.bytes() as u64 > self.slabs.bytes_max() / 4 * 3 {
-            return self.refuse(id, Waits::too_large); // and pushes nobody out for nothing
+            return self.refuse(id, Backoffs::too_large); // and pushes nobody out for nothing
         }
         let mut places = Vec::with_capacity(table.blocks.len());
         for block in &table.blocks {
@@ -177,7 +177,7 @@ impl Tables {
                 Some(place) => places.push(place),
                 None => {
                     self.slabs.retire_all(places);
-                    return self.refuse(id, Waits::refused);
+                    return self.refuse(id, Backoffs::refused);
                 }
             }
         }
@@ -210,10 +210,10 @@ impl Tables {
     }
 
     /// Has no room for an executable's rows. `wait`: tells for how long.
-    fn refuse(&mut self, id: ExecutableId, wait: fn(&mut Waits, &Hash, Instant)) {
+    fn refuse(&mut self, id: ExecutableId, wait: fn(&mut Backoffs, &Hash, Instant)) {
         self.counts.refused += 1;
         if let Some(hash) = self.entries.get(&id).and_then(|entry| entry.content) {
-            wait(&mut self.waits, &hash, Instant::now());
+            wait(&mut self.backoffs, &hash, Instant::now());
         }
         self.set_all_blocks(id, abi::BLOCK_REFUSED, State::Refused);
     }
@@ -221,9 +221,10 @@ impl Tables {
     /// Lets those that have waited long enough be asked for again.
     pub fn end_waits(&mut self) {
         let now = Instant::now();
-        self.waits.tidy(now);
+        self.backoffs.tidy(now);
         for entry in self.entries.values_mut() {
-            let has_waited = entry.content.is_some_and(|hash| !self.waits.has_to_wait(&hash, now));
+            let has_waited =
+                entry.content.is_some_and(|hash| !self.backoffs.has_to_wait(&hash, now));
             let is_refused = matches!(entry.state, State::Refused);
             if is_refused && has_waited && entry.numbers != REFUSED_BLOCKS {
                 set_blocks(&self.slabs.maps, &entry.numbers, 0);
@@ -290,7 +291,7 @@ impl Tables {
             // Before the first sample nobody knows what is of use.
             let known = entry.content.zip(entry.read).filter(|_| self.clock > 0);
             let waits = known.is_some_and(|(hash, (since, cost))| {
-                self.waits.pushed_out(&hash, cost, since, now)
+                self.backoffs.pushed_out(&hash, cost, since, now)
             });
             let (place, state) =
                 if waits { (abi::BLOCK_REFUSED, State::Refused) } else { (0, State::Unread) };

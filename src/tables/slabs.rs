@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::places::Places;
+use super::slots::SlotAllocator;
 use crate::kernel::{WalkMaps, abi};
 
 const UNIT: usize = 8;
@@ -11,7 +11,7 @@ const SLAB_UNITS: u32 = (abi::SLAB_BYTES / UNIT) as u32;
 /// Slabs, and which parts of them are free.
 pub(super) struct Slabs {
     pub maps: WalkMaps,
-    places: Places,
+    places: SlotAllocator,
     slabs_max: u32,
     /// What nothing names any more, and ticks may still look at.
     retired: Vec<Range<u32>>,
@@ -21,7 +21,7 @@ impl Slabs {
     /// Has no slab yet. `bytes_max`: what slabs may take.
     pub fn new(maps: WalkMaps, bytes_max: u64) -> Self {
         let slabs_max = (bytes_max / abi::SLAB_BYTES as u64).clamp(1, abi::SLABS_MAX.into()) as u32;
-        Self { maps, places: Places::new(SLAB_UNITS), slabs_max, retired: Vec::new() }
+        Self { maps, places: SlotAllocator::new(SLAB_UNITS), slabs_max, retired: Vec::new() }
     }
 
     /// Units that the budget allows for.

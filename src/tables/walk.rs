@@ -7,7 +7,7 @@ use unwind::arch::RED_ZONE;
 use unwind::{Registers, Step, frame_pointer, step};
 
 use super::{Found, Tables};
-use crate::events::{RestOfStack, UserFrame};
+use crate::events::{StackSnapshot, UserFrame};
 use crate::kernel::abi::{PAGE_BYTES, STACK_SNAPSHOT_MAX, STACK_SNAPSHOT_SHORT, USER_FRAMES_MAX};
 use crate::processes::{Executables, Memory};
 
@@ -18,11 +18,11 @@ const WORDS_MAX: usize = 1024;
 
 /// What came of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Walked {
+pub enum WalkOutcome {
     /// All frames that can be found, and why they end.
     Done(Box<[UserFrame]>, StackEnd),
     /// The rows of this executable are needed first, and are being read.
-    Waits(ExecutableId),
+    MissingRows(ExecutableId),
 }
 
 impl Tables {
@@ -31,10 +31,10 @@ impl Tables {
     pub fn walk(
         &mut self,
         frames: &[UserFrame],
-        rest: &RestOfStack,
+        rest: &StackSnapshot,
         memory: &Memory,
         executables: &Executables,
-    ) -> Walked {
+    ) -> WalkOutcome {
         let mut at = rest.at;
         let lowest = at.sp.wrapping_sub(RED_ZONE);
         let read = |address: u64| {
@@ -51,7 +51,7 @@ impl Tables {
                 Found::Missing(id, block) => {
                     let blocks = self.blocks_ahead(&rest.stack, memory, executables, id);
                     if self.request(id, &[vec![block], blocks].concat(), executables) {
-                        return Walked::Waits(id);
+                        return WalkOutcome::MissingRows(id);
                     }
                     continue; // now it is known that there are none
                 }
@@ -75,7 +75,7 @@ impl Tables {
             at = caller;
             frames.push(frame(&at, is_guessed));
         };
-        Walked::Done(frames.into(), end)
+        WalkOutcome::Done(frames.into(), end)
     }
 
     /// Guesses which blocks of an executable a walk needs that cannot see them before it has the first: all that words
@@ -100,7 +100,7 @@ impl Tables {
     }
 
     /// Why a read failed: most likely the stack goes on behind the snapshot.
-    fn unread(&self, rest: &RestOfStack) -> StackEnd {
+    fn unread(&self, rest: &StackSnapshot) -> StackEnd {
         let lowest = rest.at.sp.wrapping_sub(RED_ZONE);
         let bytes = lowest % PAGE_BYTES + rest.stack.len() as u64;
         let is_full = [STACK_SNAPSHOT_SHORT, STACK_SNAPSHOT_MAX].contains(&(bytes as usize));

@@ -1,7 +1,7 @@
 //! Judges unwinding: another unwinder walks the very ticks that we walk, and the two are compared.
 //!
 //! The sampling clock has perf record registers and stack of each tick that becomes a sample. [`Judge`] sees
-//! both in the keeper, when mappings are those of the tick; [`framehop`] walks the stack snapshot by the call
+//! both in the processor, when mappings are those of the tick; [`framehop`] walks the stack snapshot by the call
 //! frames of the same files, read from them anew. What comes of it are [`Findings`].
 //!
 //! framehop knows ip, sp and fp, no other register, and goes on by frame pointer without saying so where
@@ -20,7 +20,7 @@ use profile::{FileAddr, Frame, StackEnd, VirtAddr};
 
 use crate::events::{PerfSample, RawSample};
 use crate::processes::Memory;
-use crate::session::{Witness, World};
+use crate::session::{SampleContext, SampleObserver};
 use dwarf::Dwarf;
 pub use dwarf::Opinion;
 use findings::Judged;
@@ -54,10 +54,10 @@ impl Judge {
         (Self { pairs, walker, dwarf, findings }, shared)
     }
 
-    fn judge(&mut self, ours: &OurWalk, theirs: &PerfSample, world: &World<'_>) {
+    fn judge(&mut self, ours: &OurWalk, theirs: &PerfSample, context: &SampleContext<'_>) {
         let OurWalk { sample, memory } = ours;
         let our_stack = our_stack(sample, memory);
-        let their_stack = self.walker.walk(sample.pid, memory, world.executables, theirs);
+        let their_stack = self.walker.walk(sample.pid, memory, context.executables, theirs);
         let compared = compare(&our_stack, &their_stack);
 
         let last = compared.agreed - 1; // both start at the same instruction
@@ -65,7 +65,7 @@ impl Judge {
             let address = *stack.frames.get(depth)?;
             let is_exact = depth == 0 || sample.user.get(depth).is_some_and(|frame| frame.is_exact);
             let place = VirtAddr(address.wrapping_sub(u64::from(!is_exact)));
-            Some(resolve(memory, world, place))
+            Some(resolve(memory, context, place))
         };
         let Some(at) = frame(&our_stack, last) else { return };
         let rule_at = sample.user.get(last).map(|frame| frame.lookup_address());
@@ -75,13 +75,13 @@ impl Judge {
             depth: last,
             ours: frame(&our_stack, compared.agreed).ok_or(our_stack.end),
             theirs: frame(&their_stack, compared.agreed).ok_or(their_stack.end),
-            rule: rule_at.and_then(|at| (world.rule)(memory, at)),
+            rule: rule_at.and_then(|at| (context.rule)(memory, at)),
         };
         let opinion =
             matches!(compared.verdict, Ok(verdict) if verdict != Verdict::Equal).then(|| {
                 let agreed = &sample.user[..compared.agreed];
                 let both = (&our_stack, &their_stack);
-                self.dwarf.opinion(both, agreed, memory, world.executables, theirs)
+                self.dwarf.opinion(both, agreed, memory, context.executables, theirs)
             });
         let is_guessed = sample.user.iter().any(|frame| frame.is_guessed);
         lock(&self.findings).add(&compared, Judged { at, opinion, is_guessed }, difference);
@@ -112,13 +112,19 @@ fn our_stack(sample: &RawSample, memory: &Memory) -> Stack {
     Stack { frames, end: end.into() }
 }
 
-fn resolve(memory: &Memory, world: &World<'_>, place: VirtAddr) -> Frame {
+fn resolve(memory: &Memory, context: &SampleContext<'_>, place: VirtAddr) -> Frame {
     let unknown = Frame { executable: profile::ExecutableId::UNKNOWN, address: FileAddr(place.0) };
-    world.executables.resolve(memory, place).unwrap_or(unknown)
+    context.executables.resolve(memory, place).unwrap_or(unknown)
 }
 
-impl Witness for Judge {
-    fn sample(&mut self, time: u64, sample: &RawSample, memory: &Memory, world: &World<'_>) {
+impl SampleObserver for Judge {
+    fn observe(
+        &mut self,
+        time: u64,
+        sample: &RawSample,
+        memory: &Memory,
+        context: &SampleContext<'_>,
+    ) {
         let Some(innermost) = sample.user.first() else { return };
         lock(&self.findings).seen += 1;
         if sample.user_end == StackEnd::ThirtyTwoBit {
@@ -127,18 +133,18 @@ impl Witness for Judge {
         let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: innermost.address.0, time };
         let ours = OurWalk { sample: sample.clone(), memory: memory.clone() };
         if let Some((ours, theirs)) = self.pairs.left(tick, ours) {
-            self.judge(&ours, &theirs, world);
+            self.judge(&ours, &theirs, context);
         }
     }
 
-    fn perf_sample(&mut self, time: u64, sample: PerfSample, world: &World<'_>) {
+    fn observe_perf_sample(&mut self, time: u64, sample: PerfSample, context: &SampleContext<'_>) {
         let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: sample.snapshot.ip, time };
         if let Some((ours, theirs)) = self.pairs.right(tick, sample) {
-            self.judge(&ours, &theirs, world);
+            self.judge(&ours, &theirs, context);
         }
     }
 
-    fn lost(&mut self, perf_samples: u64) {
+    fn count_lost(&mut self, perf_samples: u64) {
         lock(&self.findings).records_lost += perf_samples;
     }
 }
@@ -146,7 +152,7 @@ impl Witness for Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, Mapped, StackSnapshot, Timed, UserFrame};
+    use crate::events::{Event, FileIdentity, MmapEvent, PerfStackSnapshot, TimedEvent, UserFrame};
     use crate::processes::{Executables, Processes};
     use profile::{Cpu, Pid, Tid};
     use unwind::Rule;
@@ -161,7 +167,7 @@ mod tests {
 
     fn processes() -> Processes {
         let mut processes = Processes::new(Executables::new(0, ""));
-        let event = Event::Mapped(Mapped {
+        let event = Event::Mmap(MmapEvent {
             pid: Pid(7),
             tid: Tid(7),
             start: VirtAddr(0x1000),
@@ -170,7 +176,7 @@ mod tests {
             file: FileIdentity::default(),
             path: "//anon".into(),
         });
-        processes.apply(Timed { time: 1, event });
+        processes.apply(TimedEvent { time: 1, event });
         processes
     }
 
@@ -191,7 +197,7 @@ mod tests {
             user: frames.iter().enumerate().map(frame).collect(),
             kernel_end: StackEnd::Absent,
             user_end,
-            rest: None,
+            snapshot: None,
         }
     }
 
@@ -200,7 +206,7 @@ mod tests {
         registers[usize::from(SP.number())] = STACK;
         registers[usize::from(FP.number())] = STACK;
         let stack = WORDS.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let snapshot = StackSnapshot { ip: TRUTH[0], registers, stack };
+        let snapshot = PerfStackSnapshot { ip: TRUTH[0], registers, stack };
         PerfSample { cpu: Cpu(0), tid: Tid(8), snapshot, is_cut: false }
     }
 
@@ -209,14 +215,14 @@ mod tests {
         let processes = processes();
         let memory = processes.memory(Pid(7));
         let rule = |_: &Memory, _| Some(Rule::FRAME_POINTER);
-        let world = World { executables: &processes.executables, rule: &rule };
+        let context = SampleContext { executables: &processes.executables, rule: &rule };
         let (mut judge, shared) = Judge::new(1000);
         if is_late {
-            judge.perf_sample(105, theirs(), &world);
+            judge.observe_perf_sample(105, theirs(), &context);
         }
-        judge.sample(100, &ours(frames, end), &memory, &world);
+        judge.observe(100, &ours(frames, end), &memory, &context);
         if !is_late {
-            judge.perf_sample(105, theirs(), &world);
+            judge.observe_perf_sample(105, theirs(), &context);
         }
         shared.take()
     }

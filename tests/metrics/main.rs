@@ -17,7 +17,7 @@ use everytick::metrics::{
     Budget, Kind, Metric, Names, Own, Part, Reloads, Series, Snapshot, State, TABLE, Totals,
     Values, Windows, page, render,
 };
-use everytick::session::{Counts, SamplerTime};
+use everytick::session::{SamplerTime, SessionCounts};
 use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
@@ -81,7 +81,7 @@ fn totals() -> Totals {
     totals
 }
 
-fn session() -> Counts {
+fn session() -> SessionCounts {
     let cache = CacheCounts { taken: 201, damaged: 202, foreign: 203, unkept: 204, errno: 5 };
     let tables = TableCounts {
         tables: 205,
@@ -94,7 +94,7 @@ fn session() -> Counts {
         unreadable: 211,
         cache,
     };
-    Counts {
+    SessionCounts {
         sampler: sampler(),
         map_bytes: 212,
         side_band_lost: 213,
@@ -102,7 +102,7 @@ fn session() -> Counts {
         finished: 214,
         processes: 215,
         executables: 216,
-        ..Counts::default()
+        ..SessionCounts::default()
     }
 }
 

@@ -24,7 +24,7 @@ use symbolizer::Usage;
 
 use super::content::Content;
 use super::elf::Elf;
-use crate::events::Mapped;
+use crate::events::MmapEvent;
 use protocol::{Found, Wanted, receive, send};
 pub use worker::serve;
 
@@ -88,7 +88,7 @@ impl Opener {
     ///
     /// # Errors
     /// As opening does; `TimedOut` when there was no answer.
-    pub fn open(&mut self, mapped: &Mapped) -> io::Result<Opened> {
+    pub fn open(&mut self, mapped: &MmapEvent) -> io::Result<Opened> {
         let now = Instant::now();
         self.silent
             .retain(|_, (until, child)| *until > now || matches!(child.try_wait(), Ok(None)));
@@ -165,7 +165,7 @@ impl Worker {
         }
     }
 
-    fn ask(&mut self, mapped: &Mapped) -> io::Result<Opened> {
+    fn ask(&mut self, mapped: &MmapEvent) -> io::Result<Opened> {
         send(self.socket.as_fd(), &wanted(mapped), None).map_err(broken)?;
         let (found, file) = self.receive(&PATIENCE)?;
         let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
@@ -200,7 +200,7 @@ fn broken(_: Errno) -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-fn wanted(Mapped { tid, start, end, file, path, .. }: &Mapped) -> Wanted {
+fn wanted(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> Wanted {
     Wanted {
         tid: tid.0,
         start: start.0,

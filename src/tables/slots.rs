@@ -5,13 +5,13 @@ use std::ops::Range;
 
 /// Free units, as ranges that do not touch.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct SlotAllocator {
     free: BTreeMap<u32, u32>,
     /// Units of a slab.
     slab: u32,
 }
 
-impl Places {
+impl SlotAllocator {
     /// Knows no free place yet. `slab`: units of a slab.
     pub fn new(slab: u32) -> Self {
         Self { free: BTreeMap::new(), slab }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_whole_again() {
-        let mut places = Places::new(64);
+        let mut places = SlotAllocator::new(64);
         places.give(1..64);
         let taken: Vec<_> = [10, 20, 33].iter().map(|n| places.take(*n).expect("free")).collect();
         assert_eq!(taken, [1..11, 11..31, 31..64]);
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn nothing_straddles_two_slabs() {
-        let mut places = Places::new(64);
+        let mut places = SlotAllocator::new(64);
         places.give(1..64);
         places.give(64..128);
         assert_eq!(places.take(64), Some(64..128));

@@ -25,7 +25,7 @@ const REMEMBERED_MAX: usize = 4096;
 
 /// Who has to wait, and for how long.
 #[derive(Debug, Default)]
-pub(super) struct Waits(HashMap<Hash, Wait>);
+pub(super) struct Backoffs(HashMap<Hash, Wait>);
 
 #[derive(Debug)]
 struct Wait {
@@ -34,7 +34,7 @@ struct Wait {
     until: Instant,
 }
 
-impl Waits {
+impl Backoffs {
     /// Learns that a table was pushed out, which had taken `cost` of CPU time to read and stayed from `since` to `now`. Says whether
     /// it has to wait.
     pub fn pushed_out(
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_pushed_out_over_and_over_waits_ever_longer() {
-        let (mut waits, mut now, mut reads) = (Waits::default(), Instant::now(), 0u32);
+        let (mut waits, mut now, mut reads) = (Backoffs::default(), Instant::now(), 0u32);
         let end = now + Duration::from_secs(24 * 3600);
         while now < end {
             reads += 1;
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_pushed_out_once_or_stays_long_does_not_wait() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = (Backoffs::default(), Instant::now());
         let soon = now + Duration::from_secs(3);
         assert!(!waits.pushed_out(&HASH, COST, now, soon));
         assert!(waits.pushed_out(&HASH, COST, now, soon));
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_waits_and_memory_is_bounded() {
-        let (mut waits, now) = (Waits::default(), Instant::now());
+        let (mut waits, now) = (Backoffs::default(), Instant::now());
         waits.refused(&HASH, now);
         assert!(waits.has_to_wait(&HASH, now));
         for number in 0..2 * REMEMBERED_MAX as u32 {

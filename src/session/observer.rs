@@ -7,7 +7,7 @@ use crate::events::{PerfSample, RawSample};
 use crate::processes::{Executables, Memory};
 
 /// What is known when something is shown.
-pub struct World<'a> {
+pub struct SampleContext<'a> {
     /// The files behind mappings.
     pub executables: &'a Executables,
     /// Gives the rule that walks go by at an address, if it is there.
@@ -16,13 +16,19 @@ pub struct World<'a> {
 
 /// Sees samples and perf's records; changes nothing. Records of a CPU come in the order of time; a sample
 /// whose stack had to be finished comes when it is.
-pub trait Witness: Send {
+pub trait SampleObserver: Send {
     /// Sees a sample that is counted. `memory`: what was mapped at its `time`.
-    fn sample(&mut self, time: u64, sample: &RawSample, memory: &Memory, world: &World<'_>);
+    fn observe(
+        &mut self,
+        time: u64,
+        sample: &RawSample,
+        memory: &Memory,
+        context: &SampleContext<'_>,
+    );
 
     /// Sees what perf recorded at `time`.
-    fn perf_sample(&mut self, time: u64, sample: PerfSample, world: &World<'_>);
+    fn observe_perf_sample(&mut self, time: u64, sample: PerfSample, context: &SampleContext<'_>);
 
     /// Learns that so many of perf's records found no room.
-    fn lost(&mut self, perf_samples: u64);
+    fn count_lost(&mut self, perf_samples: u64);
 }

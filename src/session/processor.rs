@@ -1,4 +1,4 @@
-//! The keeper: one thread that takes what the reader brings, and is asked to cut windows.
+//! The processor: one thread that takes what the reader brings, and is asked to cut windows.
 
 use std::io;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::thread::{self, JoinHandle};
 
 use super::state::{Kept, State};
 use super::windows::Closed;
-use super::{Progress, Scan};
-use crate::events::Batch;
+use super::{Progress, ScanScope};
+use crate::events::EventBatch;
 
-/// The running keeper.
-pub(super) struct Keeper {
+/// The running processor.
+pub(super) struct Processor {
     thread: JoinHandle<Kept>,
     scanned: Receiver<()>,
     cuts: Sender<Cut>,
@@ -20,7 +20,7 @@ pub(super) struct Keeper {
 
 /// Asks for the end of a window.
 struct Cut {
-    /// The keeper says that it takes no sample until it knows where to cut.
+    /// The processor says that it takes no sample until it knows where to cut.
     ready: SyncSender<()>,
     seam: Receiver<Seam>,
     closed: SyncSender<Closed>,
@@ -43,11 +43,11 @@ pub(super) struct Seam {
     pub untold_until: Option<u64>,
 }
 
-impl Keeper {
-    /// Starts the keeper. It passes over /proc, then takes batches until there are no more.
+impl Processor {
+    /// Starts the processor. It passes over /proc, then takes batches until there are no more.
     pub fn spawn(
-        batches: Receiver<Batch>,
-        scope: Scan,
+        batches: Receiver<EventBatch>,
+        scope: ScanScope,
         mut state: State,
         progress: Arc<Progress>,
     ) -> io::Result<Self> {
@@ -65,7 +65,7 @@ impl Keeper {
             }
             state.finish()
         };
-        let thread = thread::Builder::new().name("keeper".into()).spawn(keep)?;
+        let thread = thread::Builder::new().name("processor".into()).spawn(keep)?;
         Ok(Self { thread, scanned, cuts })
     }
 
@@ -73,9 +73,9 @@ impl Keeper {
     /// sample is taken.
     ///
     /// # Errors
-    /// Those of `seam`, after which the window goes on; when the keeper has died.
+    /// Those of `seam`, after which the window goes on; when the processor has died.
     pub fn cut(&self, seam: impl FnOnce() -> io::Result<Seam>) -> io::Result<Closed> {
-        let died = || io::Error::other("the keeper died");
+        let died = || io::Error::other("the processor died");
         let ((ready, is_ready), (closed, window)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
         let (tell, told) = mpsc::sync_channel(1);
         self.cuts.send(Cut { ready, seam: told, closed }).map_err(|_| died())?;
@@ -86,11 +86,11 @@ impl Keeper {
 
     /// Waits until what ran before is known.
     pub fn wait_for_scan(&self) {
-        let _ = self.scanned.recv(); // an error means that the keeper died: finish() tells
+        let _ = self.scanned.recv(); // an error means that the processor died: finish() tells
     }
 
     /// Waits until every batch is taken.
     pub fn finish(self) -> io::Result<Kept> {
-        self.thread.join().map_err(|_| io::Error::other("the keeper died"))
+        self.thread.join().map_err(|_| io::Error::other("the processor died"))
     }
 }
