@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everytick::kernel::{SamplerConfig, share_heap, trim_heap};
-use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
+use everytick::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use profile::StackEnd;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
@@ -29,14 +29,19 @@ fn soak(
         None,
         None,
     )?;
-    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let mut symbolizer = WindowSymbolizer::new(PROGRAM, SymbolizerMemory::default());
     let end = Instant::now() + length;
     while Instant::now() < end {
         thread::sleep(window);
         let ClosedWindow { window, ledger, period, executables, .. } = session.cut()?;
         ledger.check()?;
-        let (profile, unnamed) =
-            naming::name(&window, ledger.clone(), period, &executables, &mut namer);
+        let (profile, unnamed) = symbolization::symbolize(
+            &window,
+            ledger.clone(),
+            period,
+            &executables,
+            &mut symbolizer,
+        );
         trim_heap();
         println!(
             "{} samples, {} lost, {} complete, {} stacks, {} executables without names",

@@ -9,7 +9,7 @@
 //! processes   lifecycle events and /proc -> processes, mappings, executables
 //! tables      executables and mappings -> what walks in the kernel go by
 //! aggregate   samples -> a window of counted stacks
-//! naming      a window -> a profile
+//! symbolization a window -> a profile
 //! output      a profile -> files
 //! session     the threads that run stations 1 to 4
 //! verify      another unwinder beside ours, on the same ticks
@@ -32,9 +32,9 @@ pub mod events;
 pub mod kernel;
 pub mod labels;
 pub mod metrics;
-pub mod naming;
 pub mod output;
 pub mod processes;
 pub mod session;
+pub mod symbolization;
 pub mod tables;
 pub mod verify;

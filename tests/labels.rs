@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::SamplerConfig;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
-use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
+use everytick::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use profile::pprof::{SampleGrouping, to_message};
 use profile::{Labels, Profile};
 
@@ -65,9 +65,9 @@ fn start() -> Session {
 }
 
 fn name(closed: &ClosedWindow) -> Profile {
-    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let mut symbolizer = WindowSymbolizer::new(PROGRAM, SymbolizerMemory::default());
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
-    naming::name(window, ledger.clone(), *period, executables, &mut namer).0
+    symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer).0
 }
 
 /// Samples by the labels of those that execute this file.

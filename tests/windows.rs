@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::{SamplerConfig, SamplingRate, online_cpus};
-use everytick::naming::{self, NameLimits, Namer};
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
+use everytick::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use profile::{Profile, StackEnd, TickOutcome};
 
 const HZ: u32 = 997;
@@ -22,9 +22,9 @@ fn start() -> Session {
 }
 
 fn name(closed: &ClosedWindow) -> Profile {
-    let mut namer = Namer::new(PROGRAM, NameLimits::default());
+    let mut symbolizer = WindowSymbolizer::new(PROGRAM, SymbolizerMemory::default());
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
-    naming::name(window, ledger.clone(), *period, executables, &mut namer).0
+    symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer).0
 }
 
 /// Counts the samples of a process that runs the chain: all, and those whose stacks show it.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use upload::DebugInfo;
 
-use crate::processes::{Executable, Sampled};
+use crate::processes::{Executable, WindowExecutables};
 
 /// Executables by build id in hexadecimal.
 type ByBuildId = HashMap<String, Arc<Executable>>;
@@ -20,7 +20,7 @@ pub(super) struct DebugFiles(Mutex<ByBuildId>);
 
 impl DebugFiles {
     /// Learns the executables of a window, and forgets those of the one before.
-    pub fn learn(&self, executables: &Sampled) {
+    pub fn learn(&self, executables: &WindowExecutables) {
         let named = |executable: &Arc<Executable>| {
             executable.file()?;
             Some((executable.build_id.as_ref()?.to_string(), Arc::clone(executable)))

@@ -23,8 +23,8 @@ use super::status::{DEAD, DEFECT, Fate, Status};
 use crate::budget::Verdict;
 use crate::kernel::trim_heap;
 use crate::labels;
-use crate::naming::{self, NameLimits, Namer};
 use crate::session::ClosedWindow;
+use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 
 /// How often it is looked for whether the thread has ended.
 const TURN: Duration = Duration::from_millis(5);
@@ -60,7 +60,7 @@ impl Publisher {
     /// Starts it. `program`: everytick itself, which is also the worker that finds names.
     pub fn spawn(
         program: &str,
-        names: NameLimits,
+        names: SymbolizerMemory,
         delivery: Arc<Delivery>,
         files: Arc<DebugFiles>,
         status: Arc<Status>,
@@ -71,7 +71,14 @@ impl Publisher {
         let waits = Arc::clone(&is_waiting);
         let publish = move || {
             let _told = Told(Arc::clone(&status));
-            work(&queue, &waits, || Namer::new(&program, names), &delivery, &files, &status);
+            work(
+                &queue,
+                &waits,
+                || WindowSymbolizer::new(&program, names),
+                &delivery,
+                &files,
+                &status,
+            );
         };
         let thread = thread::Builder::new().name("publisher".into()).spawn(publish)?;
         Ok(Self { jobs, is_waiting, thread })
@@ -119,26 +126,26 @@ impl Drop for Told {
 fn work(
     queue: &Receiver<Job>,
     is_waiting: &AtomicBool,
-    new_namer: impl Fn() -> Namer,
+    new_symbolizer: impl Fn() -> WindowSymbolizer,
     delivery: &Delivery,
     files: &DebugFiles,
     status: &Status,
 ) {
-    let (mut namer, mut session) = (new_namer(), 0);
+    let (mut symbolizer, mut session) = (new_symbolizer(), 0);
     for job in queue {
         is_waiting.store(false, Ordering::Release);
         if std::mem::replace(&mut session, job.session) != job.session {
-            namer = new_namer();
+            symbolizer = new_symbolizer();
         }
         let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
         files.learn(&job.closed.executables);
-        let done = catch_unwind(AssertUnwindSafe(|| publish(job, &mut namer, delivery)));
+        let done = catch_unwind(AssertUnwindSafe(|| publish(job, &mut symbolizer, delivery)));
         let (fate, published) = done.unwrap_or_else(|_| {
             tracing::error!("a window made the publisher panic; please report this with its log");
-            namer = new_namer();
+            symbolizer = new_symbolizer();
             (Fate::Lost(DEAD), Published::default())
         });
-        status.published(fate, published, end, namer.usage());
+        status.published(fate, published, end, symbolizer.usage());
         trim_heap();
     }
 }
@@ -156,22 +163,24 @@ pub(super) struct Published {
     pub merged: MergedSeries,
 }
 
-fn publish(job: Job, namer: &mut Namer, delivery: &Delivery) -> (Fate, Published) {
+fn publish(job: Job, symbolizer: &mut WindowSymbolizer, delivery: &Delivery) -> (Fate, Published) {
     let Job { closed, verdict, pace, series_max, labels, naming, hurry, .. } = job;
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
         return (Fate::Lost(DEFECT), Published::default());
     }
-    namer.bound(Limit { until: Instant::now() + naming, hurry });
-    let (mut profile, _) = naming::name(&window, ledger, period, &executables, namer);
+    symbolizer.bound(Limit { until: Instant::now() + naming, hurry });
+    let (mut profile, _) =
+        symbolization::symbolize(&window, ledger, period, &executables, symbolizer);
     drop((window, executables));
     if profile.samples.is_empty() {
         return (Fate::Empty, Published::default());
     }
     labels::complete(&mut profile, &labels);
     let merged = profile.bound_series(series_max, &labels);
-    profile.comments = naming::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
+    profile.comments =
+        symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
     profile.comments.push(format!("budget: {verdict}"));
     let published = count(&profile, merged);
     let parcel = Parcel { profile: to_message(&profile, SampleGrouping::BySeries) };

@@ -79,7 +79,7 @@ impl Status {
         snapshot.windows.closed += 1;
         snapshot.windows.last_unix_ns = closed.period.start_unix_ns + closed.period.duration_ns;
         snapshot.session = closed.counts;
-        snapshot.own.opener.cpu = closed.counts.file_helper.cpu;
+        snapshot.own.file_helper.cpu = closed.counts.file_helper.cpu;
         let budget = &mut snapshot.budget;
         (budget.cpu_percent, budget.memory) = (verdict.cpu_percent, verdict.memory);
         set_step(budget, next);
@@ -179,7 +179,7 @@ impl Status {
         let own = &mut snapshot.own;
         own.agent = Part { cpu: Usage::own().cpu, resident: resident.own };
         own.symbolizer.resident = resident.of("symbolizer-worker");
-        own.opener.resident = resident.of("opener-worker");
+        own.file_helper.resident = resident.of("file-helper");
         snapshot.delivery = self.delivery.counts();
         snapshot
     }

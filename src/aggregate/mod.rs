@@ -13,7 +13,7 @@ use profile::{
 };
 
 use crate::events::RawSample;
-use crate::processes::{Executables, Identity, Memory};
+use crate::processes::{AddressSpace, Executables, Identity};
 use sequence::Sequences;
 
 /// Counts samples.
@@ -69,7 +69,7 @@ impl Aggregator {
         &mut self,
         sample: &RawSample,
         process: &Identity,
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
     ) -> Result<(), WindowFull> {
         self.stack.clear();
@@ -102,7 +102,7 @@ impl Aggregator {
     fn push_user_frames(
         &mut self,
         sample: &RawSample,
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
     ) -> (StackEnd, bool) {
         let mut guessed = false;
@@ -191,7 +191,7 @@ mod tests {
         processes.apply(TimedEvent { time: 1, event });
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.saw(sample);
-        let memory = processes.memory(Pid(7));
+        let memory = processes.address_space(Pid(7));
         aggregator
             .add(sample, &Identity::default(), &memory, &processes.executables)
             .expect("room");

@@ -1,7 +1,7 @@
 //! One budget of memory, divided before anything starts: the bounds of all parts together stay below it.
 
-use crate::naming::NameLimits;
 use crate::session::SessionLimits;
+use crate::symbolization::SymbolizerMemory;
 
 /// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks; and pages of a
 /// large file while its symbols are looked at, which the kernel can take back.
@@ -15,7 +15,7 @@ pub struct Shares {
     /// The session: its window, and its tables and mappings in the kernel.
     pub session: SessionLimits,
     /// Names, and the worker that finds them.
-    pub names: NameLimits,
+    pub names: SymbolizerMemory,
     /// The ring of samples; a power of two.
     pub ring: u32,
     /// Each CPU's ring of process events; a power of two.
@@ -51,7 +51,7 @@ impl Shares {
                 waiting: part(2) as usize,
                 labels: true,
             },
-            names: NameLimits { known: part(2) as usize, worker: WORKER_LEAST + part(5) },
+            names: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
             ring: power(part(2), 256 << 10, 8 << 20),
             side_band: power(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
         })
@@ -73,7 +73,7 @@ mod tests {
                     + 2 * session.unwind
                     + session.reading as u64
                     + session.waiting as u64
-                    + names.known as u64
+                    + names.cache as u64
                     + names.worker
                     + u64::from(ring)
                     + if cpus <= 64 { u64::from(side_band) * u64::from(cpus) } else { 0 };

@@ -45,7 +45,7 @@ pub(super) enum Command {
     },
     /// Open files for it.
     #[command(hide = true)]
-    OpenerWorker,
+    FileHelper,
 }
 
 /// What `record` is to do.

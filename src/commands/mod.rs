@@ -35,7 +35,7 @@ pub fn run() -> ExitCode {
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::SymbolizerWorker { memory } => symbolizer_worker(memory << 20),
-        Command::OpenerWorker => opener_worker(),
+        Command::FileHelper => file_helper(),
     };
     outcome.unwrap_or_else(|error| {
         terminal::line(&format!("everytick: {error:#}"));
@@ -49,7 +49,7 @@ fn symbolizer_worker(memory_max: u64) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn opener_worker() -> anyhow::Result<ExitCode> {
-    crate::processes::serve_opener(std::io::stdin().as_fd())?;
+fn file_helper() -> anyhow::Result<ExitCode> {
+    crate::processes::serve_file_helper(std::io::stdin().as_fd())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,10 +15,10 @@ use super::summary::{Cost, Trouble, summary};
 use super::{child, filters, load_diagnostics, terminal};
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::{SamplerConfig, online_cpus};
-use crate::naming::{self, NameLimits, Namer};
 use crate::output::Outputs;
 use crate::processes::proc::read_text;
 use crate::session::{ClosedWindow, Recording, ScanScope, Session, SessionLimits};
+use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use crate::tables::Cache;
 
 /// Bytes that a window may take: about a million distinct frames.
@@ -166,16 +166,23 @@ fn announce(arguments: &RecordArguments) {
 fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -> Result<bool> {
     let ClosedWindow { window, ledger, period, executables: sampled, counts } = &recording.last;
     ledger.check().context("please report this")?;
-    let mut namer = Namer::new(OURSELVES, NameLimits::default());
+    let mut symbolizer = WindowSymbolizer::new(OURSELVES, SymbolizerMemory::default());
     let executables = &recording.processes.executables;
-    let (mut profile, unnamed) = naming::name(window, ledger.clone(), *period, sampled, &mut namer);
-    profile.comments =
-        naming::comments(&profile, &naming::host(), &format!("{} Hz", arguments.frequency));
+    let (mut profile, unnamed) =
+        symbolization::symbolize(window, ledger.clone(), *period, sampled, &mut symbolizer);
+    profile.comments = symbolization::comments(
+        &profile,
+        &symbolization::host_name(),
+        &format!("{} Hz", arguments.frequency),
+    );
     let written = outputs.write(&profile);
     if !arguments.quiet {
-        let cost = Cost { counts: *counts, symbolizer: namer.usage() };
-        let trouble =
-            Trouble { unnamed: &unnamed, executables, looked_up: recording.processes.looked_up() };
+        let cost = Cost { counts: *counts, symbolizer: symbolizer.usage() };
+        let trouble = Trouble {
+            unnamed: &unnamed,
+            executables,
+            looked_up: recording.processes.refresh_count(),
+        };
         terminal::line(summary(&profile, &cost, &trouble).trim_end());
     }
     report(written, arguments.quiet, &profile)

@@ -8,9 +8,9 @@ use profile::{Profile, SymbolizedFrame, counted, thousands};
 use symbolizer::Usage;
 
 use super::meter::share_of_machine;
-use crate::naming::{Unnamed, kernel_is_unnamed, quality};
 use crate::processes::Executables;
 use crate::session::SessionCounts;
+use crate::symbolization::{UnsymbolizedExecutable, is_kernel_unsymbolized, quality};
 
 /// Functions listed at the end.
 const TOP: usize = 5;
@@ -23,7 +23,7 @@ pub(super) struct Cost {
 
 /// What went less well than it could have.
 pub(super) struct Trouble<'a> {
-    pub unnamed: &'a [Unnamed],
+    pub unnamed: &'a [UnsymbolizedExecutable],
     pub executables: &'a Executables,
     /// Processes that /proc was asked about after the start.
     pub looked_up: u64,
@@ -58,13 +58,13 @@ pub(super) fn summary(profile: &Profile, cost: &Cost, trouble: &Trouble<'_>) -> 
 
 fn troubles(profile: &Profile, trouble: &Trouble<'_>, session: &SessionCounts) -> Vec<String> {
     let mut lines = Vec::new();
-    if kernel_is_unnamed(profile) {
+    if is_kernel_unsymbolized(profile) {
         lines.push(
             "kernel functions have no names: `sysctl kernel.kptr_restrict=0`, or add CAP_SYSLOG"
                 .into(),
         );
     }
-    for Unnamed { executable, reason } in trouble.unnamed.iter().take(TOP) {
+    for UnsymbolizedExecutable { executable, reason } in trouble.unnamed.iter().take(TOP) {
         lines.push(format!("no names in {executable}: {reason}"));
     }
     let more = trouble.unnamed.len().saturating_sub(TOP);
@@ -124,9 +124,9 @@ fn cost_lines(cost: &Cost, elapsed: Duration) -> String {
     let cpu = agent.cpu + file_helper.cpu + sampler.total + symbolizer.cpu;
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!(
-        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, opener {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
+        "  own CPU       {:.0} ms, {:.2} % of the machine (agent {:.0}, file helper {:.0}, symbolizer {:.0}, sampler {:.1})\n  \
          sampler       {:.1} us a tick, 99.9 % up to {:.0} us, at most {:.0} us\n  \
-         own memory    {:.1} MiB agent, {:.1} MiB opener, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
+         own memory    {:.1} MiB agent, {:.1} MiB file helper, {:.1} MiB symbolizer, {:.1} MiB kernel maps\n",
         millis(cpu),
         share_of_machine(cpu, elapsed),
         millis(agent.cpu),

@@ -84,7 +84,7 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let text = Text::read(flags.config.as_deref())?;
-        Self::of(text.as_ref(), flags, environment, &crate::naming::host())
+        Self::of(text.as_ref(), flags, environment, &crate::symbolization::host_name())
     }
 
     /// As [`Self::load`], from what is in the file named `path`, on a machine named `host`.

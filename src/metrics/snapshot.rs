@@ -84,7 +84,7 @@ pub struct Own {
     /// The processes that find names.
     pub symbolizer: Part,
     /// The processes that open files.
-    pub opener: Part,
+    pub file_helper: Part,
 }
 
 /// What processes have used.

@@ -107,8 +107,8 @@ const WINDOW_LOSS: Label =
 const FAILURE: Label = closed("reason", || texts(Failure::ALL, Failure::text));
 const RESULT: Label = closed("result", || vec!["delivered", "partly", "lost"]);
 const UPLOAD: Label = closed("result", || vec!["held", "nothing", "postponed"]);
-const PART: Label = closed("part", || vec!["agent", "symbolizer", "opener", "sampler"]);
-const PROCESS: Label = closed("part", || vec!["agent", "symbolizer", "opener"]);
+const PART: Label = closed("part", || vec!["agent", "symbolizer", "file_helper", "sampler"]);
+const PROCESS: Label = closed("part", || vec!["agent", "symbolizer", "file_helper"]);
 const RELOAD: Label = closed("result", || vec!["done", "failed"]);
 const VERSION: Label = open("version", "version of everytick");
 const ARCHITECTURE: Label = open("architecture", "CPU that it is built for");
@@ -588,7 +588,7 @@ fn each_part<const N: usize>(
 fn processes<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&Part) -> N) {
     let own = &snapshot.own;
     for (name, part) in
-        [("agent", &own.agent), ("symbolizer", &own.symbolizer), ("opener", &own.opener)]
+        [("agent", &own.agent), ("symbolizer", &own.symbolizer), ("file_helper", &own.file_helper)]
     {
         out.each(&[name], value(part));
     }

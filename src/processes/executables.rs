@@ -13,8 +13,8 @@ use symbolizer::Usage;
 
 use super::content::{Content, ContentId};
 use super::elf::{self, Segment};
-use super::mappings::Memory;
-use super::opener::{Opened, Opener};
+use super::file_helper::{FileHelper, Opened};
+use super::mappings::AddressSpace;
 use crate::events::{FileIdentity, MmapEvent};
 
 /// An executable: a file, memory without a file, or the kernel.
@@ -111,9 +111,9 @@ struct Meant {
 
 /// The executables that a window has frames in: as they were and open, however long it takes to name it.
 #[derive(Debug)]
-pub struct Sampled(HashMap<ExecutableId, Arc<Executable>>);
+pub struct WindowExecutables(HashMap<ExecutableId, Arc<Executable>>);
 
-impl Sampled {
+impl WindowExecutables {
     /// Gives an executable; what is unknown for one that the window has no frames in.
     pub fn get(&self, id: ExecutableId) -> &Arc<Executable> {
         self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
@@ -149,7 +149,7 @@ pub struct Executables {
     round: u64,
     by_key: HashMap<Key, Meant>,
     by_content: HashMap<Content, ExecutableId>,
-    opener: Opener,
+    file_helper: FileHelper,
     open: usize,
     open_max: usize,
     unopened: u64,
@@ -178,7 +178,7 @@ impl Executables {
             round: 0,
             by_key: HashMap::new(),
             by_content: HashMap::new(),
-            opener: Opener::new(program),
+            file_helper: FileHelper::new(program),
             open: 0,
             open_max,
             unopened: 0,
@@ -192,10 +192,10 @@ impl Executables {
     }
 
     /// Keeps those that a window has frames in.
-    pub fn sampled(&self, window: &Window) -> Sampled {
+    pub fn of_window(&self, window: &Window) -> WindowExecutables {
         let ids = window.frames().map(|frame| frame.executable).chain([ExecutableId::UNKNOWN]);
         let known = ids.filter_map(|id| Some((id, Arc::clone(&self.all.get(&id)?.executable))));
-        Sampled(known.collect())
+        WindowExecutables(known.collect())
     }
 
     /// How many are known.
@@ -204,7 +204,7 @@ impl Executables {
     }
 
     /// Finds the instruction at a user address; `None` outside executable mappings.
-    pub fn resolve(&self, memory: &Memory, address: VirtAddr) -> Option<Frame> {
+    pub fn resolve(&self, memory: &AddressSpace, address: VirtAddr) -> Option<Frame> {
         let (mapping, offset) = memory.find(address)?;
         let executable = mapping.executable;
         Some(Frame { executable, address: self.get(executable).address_of(offset, address) })
@@ -217,7 +217,7 @@ impl Executables {
 
     /// Whether a file system answers again that had not: files of it may be taken for unopened that can be opened.
     pub fn take_recovered(&mut self) -> bool {
-        self.opener.take_recovered()
+        self.file_helper.take_recovered()
     }
 
     /// Those among them whose file system did not answer.
@@ -226,8 +226,8 @@ impl Executables {
     }
 
     /// What the process has used so far that opens files.
-    pub fn opener_usage(&self) -> Usage {
-        self.opener.usage()
+    pub fn file_helper_usage(&self) -> Usage {
+        self.file_helper.usage()
     }
 
     /// Keeps an executable until this window is complete: it has frames in it.
@@ -239,7 +239,11 @@ impl Executables {
 
     /// Forgets what is not `mapped`, has no frames in a window from `oldest` on, and was not heard of since the last time
     /// that this was called; closes its files. Gives what is forgotten.
-    pub fn forget(&mut self, mapped: &HashSet<ExecutableId>, oldest: u64) -> Vec<ExecutableId> {
+    pub fn remove_unused(
+        &mut self,
+        mapped: &HashSet<ExecutableId>,
+        oldest: u64,
+    ) -> Vec<ExecutableId> {
         let round = self.round;
         self.round += 1;
         let is_unused = |id: &ExecutableId, known: &Known| {
@@ -319,7 +323,7 @@ impl Executables {
     fn meet_file(&mut self, mapped: &MmapEvent) -> (ExecutableId, bool) {
         let name = path_name(&mapped.path);
         let found = if self.open < self.open_max {
-            self.opener.open(mapped)
+            self.file_helper.open(mapped)
         } else {
             Err(io::Error::other("too many executables are open"))
         };

@@ -159,7 +159,7 @@ impl Labeller {
 
 impl Processes {
     /// From now on reads labels of processes that are sampled. `root`: where paths of cgroups are told from.
-    pub fn read_labels(&mut self, root: Root) {
+    pub fn enable_labels(&mut self, root: Root) {
         self.labeller = Some(Labeller::new(root));
     }
 
@@ -265,8 +265,8 @@ mod tests {
 
     fn processes() -> Processes {
         let mut processes = Processes::new(Executables::new(16, ""));
-        processes.read_labels(Root::default());
-        processes.look_up(us());
+        processes.enable_labels(Root::default());
+        processes.refresh(us());
         processes
     }
 

@@ -25,9 +25,9 @@ pub struct Mapping {
 
 /// A process's mappings at one moment: they stay as they were when it was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mappings>);
+pub struct AddressSpace(Arc<Mappings>);
 
-impl Memory {
+impl AddressSpace {
     /// Finds the mapping that covers an address, and the offset in its file.
     pub fn find(&self, address: VirtAddr) -> Option<(Mapping, FileOffset)> {
         self.0.find(address)

@@ -1,16 +1,16 @@
 //! Station 2: which process had what mapped, at the time of each sample.
 //!
 //! [`Processes`] is fed events in the order of time, after one pass over /proc
-//! ([`scan()`]). It answers where an address lies: in which executable and where in it.
+//! ([`scan_processes`]). It answers where an address lies: in which executable and where in it.
 //! Executables are opened the moment the kernel tells of them, so that what exits or
 //! is deleted later can still be named.
 
 mod content;
 mod elf;
 mod executables;
+mod file_helper;
 mod labelling;
 mod mappings;
-mod opener;
 pub mod proc;
 mod scan;
 
@@ -21,12 +21,12 @@ use profile::{ExecutableId, Pid};
 
 use crate::events::{CommEvent, Event, ExitEvent, ForkEvent, MmapEvent, TimedEvent};
 pub use content::ContentId;
-pub use executables::{Executable, Executables, Origin, Sampled};
+pub use executables::{Executable, Executables, Origin, WindowExecutables};
+pub use file_helper::serve as serve_file_helper;
 pub use labelling::{Identity, LabelCounts};
 use labelling::{Labeller, Labelling};
-pub use mappings::{Mapping, Memory};
-pub use opener::serve as serve_opener;
-pub use scan::{Scanned, scan, scan_process};
+pub use mappings::{AddressSpace, Mapping};
+pub use scan::{ScannedProcess, scan_process, scan_processes};
 
 /// A process that has exited is kept for so many nanoseconds: its exit goes on for a while, and is sampled...
 const EXITED_KEPT_NS: u64 = 1_000_000_000;
@@ -45,8 +45,8 @@ pub struct Processes {
     exited: VecDeque<(u64, Pid)>,
     changed: HashSet<Pid>,
     /// Events may have been lost until then.
-    lost_until: u64,
-    looked_up: u64,
+    missed_until: u64,
+    refresh_count: u64,
     /// The last one that was asked whether it is there.
     asked: Pid,
     /// Reads labels; `None`: nobody wants them.
@@ -58,7 +58,7 @@ pub struct Processes {
 #[derive(Clone, Debug, Default)]
 struct Process {
     comm: Box<str>,
-    memory: Memory,
+    memory: AddressSpace,
     /// Threads that run; none: it has exited.
     threads: u32,
     /// All that happened up to then is in here, and every event since: /proc was read then, or it called exec. Nanoseconds of
@@ -74,8 +74,8 @@ impl Processes {
             by_pid: BTreeMap::new(),
             exited: VecDeque::new(),
             changed: HashSet::new(),
-            lost_until: 0,
-            looked_up: 0,
+            missed_until: 0,
+            refresh_count: 0,
             asked: Pid(0),
             labeller: None,
             executables,
@@ -84,7 +84,7 @@ impl Processes {
 
     /// Opens the file behind a new mapping while its process still lives: before the
     /// event's turn has come.
-    pub fn prepare(&mut self, mapped: &MmapEvent) {
+    pub fn open_mapped_file(&mut self, mapped: &MmapEvent) {
         self.executables.find_or_open(mapped);
     }
 
@@ -102,14 +102,14 @@ impl Processes {
 
     /// Learns that events up to this time may have been lost: what was known is in doubt, process by process, until it
     /// is looked up again.
-    pub fn lose(&mut self, until: u64) {
-        self.lost_until = until;
+    pub fn invalidate_before(&mut self, until: u64) {
+        self.missed_until = until;
     }
 
     /// Learns what /proc told of a process.
-    pub fn learn(&mut self, scanned: &Scanned) {
-        let Scanned { pid, time, comm, threads, mappings } = scanned;
-        let mut memory = Memory::default();
+    pub fn insert_scanned(&mut self, scanned: &ScannedProcess) {
+        let ScannedProcess { pid, time, comm, threads, mappings } = scanned;
+        let mut memory = AddressSpace::default();
         for mapped in mappings {
             let executable = self.executables.find_or_open(mapped);
             memory.insert(mapped, executable);
@@ -121,13 +121,13 @@ impl Processes {
     }
 
     /// Reads in /proc of a process that is not known for sure. If it is gone by now, what may be wrong is forgotten.
-    pub fn look_up(&mut self, pid: Pid) {
-        if pid.0 == 0 || self.knows(pid) {
+    pub fn refresh(&mut self, pid: Pid) {
+        if pid.0 == 0 || self.is_current(pid) {
             return;
         }
         if let Some(scanned) = scan_process(pid) {
-            self.looked_up += 1;
-            return self.learn(&scanned);
+            self.refresh_count += 1;
+            return self.insert_scanned(&scanned);
         }
         if let Some(process) = self.by_pid.get_mut(&pid).filter(|process| process.since > 0) {
             *process = Process { threads: process.threads, ..Process::default() };
@@ -141,22 +141,24 @@ impl Processes {
     }
 
     /// Processes that were looked up in /proc when they were sampled or forked.
-    pub fn looked_up(&self) -> u64 {
-        self.looked_up
+    pub fn refresh_count(&self) -> u64 {
+        self.refresh_count
     }
 
     /// Says whether all of a process is known for sure.
-    pub fn knows(&self, pid: Pid) -> bool {
-        self.by_pid.get(&pid).is_some_and(|process| process.since > self.lost_until)
+    pub fn is_current(&self, pid: Pid) -> bool {
+        self.by_pid.get(&pid).is_some_and(|process| process.since > self.missed_until)
     }
 
     /// Says whether what is known of a process may be wrong.
-    pub fn doubts(&self, pid: Pid) -> bool {
-        self.by_pid.get(&pid).is_some_and(|process| (1..=self.lost_until).contains(&process.since))
+    pub fn is_stale(&self, pid: Pid) -> bool {
+        self.by_pid
+            .get(&pid)
+            .is_some_and(|process| (1..=self.missed_until).contains(&process.since))
     }
 
     /// Says whether anything is known of a process.
-    pub fn has(&self, pid: Pid) -> bool {
+    pub fn contains(&self, pid: Pid) -> bool {
         self.by_pid.contains_key(&pid)
     }
 
@@ -166,14 +168,14 @@ impl Processes {
     }
 
     /// Gives what a process has mapped by now; nothing if it is not known.
-    pub fn memory(&self, pid: Pid) -> Memory {
+    pub fn address_space(&self, pid: Pid) -> AddressSpace {
         self.by_pid.get(&pid).map(|process| process.memory.clone()).unwrap_or_default()
     }
 
     /// Gives the executables that some process has mapped.
-    pub fn mapped(&self) -> HashSet<ExecutableId> {
+    pub fn mapped_executables(&self) -> HashSet<ExecutableId> {
         let memories = self.by_pid.values().map(|process| &process.memory);
-        memories.flat_map(Memory::iter).map(|mapping| mapping.executable).collect()
+        memories.flat_map(AddressSpace::iter).map(|mapping| mapping.executable).collect()
     }
 
     /// Gives the processes whose mappings have changed since this was last asked, the forgotten among them.
@@ -182,7 +184,7 @@ impl Processes {
     }
 
     /// Forgets who exited some time before `now`, up to which all samples have been counted.
-    pub fn forget_exited(&mut self, now: u64) {
+    pub fn remove_exited(&mut self, now: u64) {
         while let Some((time, pid)) = self.exited.front().copied() {
             if time + EXITED_KEPT_NS > now && self.exited.len() <= EXITED_MAX {
                 break;
@@ -198,14 +200,14 @@ impl Processes {
     /// Asks the kernel of some processes whether they are there: the event of their exit may have been lost. Who is gone has
     /// exited by `now`, and is kept as long as others: samples of it may still wait for their turn. Some of those that are there and
     /// in doubt are looked up: what they had mapped is held for nothing.
-    pub fn find_missing(&mut self, now: u64) {
+    pub fn detect_missed_exits(&mut self, now: u64) {
         let after = (Bound::Excluded(self.asked), Bound::Unbounded);
         let asked: Vec<Pid> =
             self.by_pid.range(after).take(ASKED_AT_ONCE).map(|(pid, _)| *pid).collect();
         self.asked = asked.last().copied().unwrap_or(Pid(0));
         let doubted: Vec<Pid> =
-            asked.iter().copied().filter(|pid| self.doubts(*pid)).take(READ_AT_ONCE).collect();
-        doubted.into_iter().for_each(|pid| self.look_up(pid));
+            asked.iter().copied().filter(|pid| self.is_stale(*pid)).take(READ_AT_ONCE).collect();
+        doubted.into_iter().for_each(|pid| self.refresh(pid));
         for pid in asked {
             let number = rustix::process::Pid::from_raw(pid.0 as i32);
             let answer = number.map(rustix::process::test_kill_process);
@@ -224,8 +226,8 @@ impl Processes {
             }
             return;
         }
-        self.look_up(started.parent);
-        let since = if self.knows(started.parent) { time } else { 0 };
+        self.refresh(started.parent);
+        let since = if self.is_current(started.parent) { time } else { 0 };
         let parent = self.by_pid.get(&started.parent).cloned().unwrap_or_default();
         let labelling = parent.labelling.child(started.parent);
         self.insert(started.pid, Process { threads: 1, since, labelling, ..parent });
@@ -238,7 +240,7 @@ impl Processes {
         let Some(process) = self.entry(named.pid) else { return };
         process.comm = named.comm;
         if named.is_exec {
-            process.memory = Memory::default();
+            process.memory = AddressSpace::default();
             (process.threads, process.since) = (1, time);
             process.labelling.exec();
         }
@@ -315,7 +317,7 @@ mod tests {
     }
 
     fn address(processes: &Processes, pid: u32, at: u64) -> Option<FileAddr> {
-        let memory = processes.memory(Pid(pid));
+        let memory = processes.address_space(Pid(pid));
         processes.executables.resolve(&memory, VirtAddr(at)).map(|frame| frame.address)
     }
 
@@ -352,10 +354,10 @@ mod tests {
         let mut processes = known();
         processes.apply(at(2, Event::Fork(ForkEvent { pid: Pid(10), parent: Pid(10) })));
         processes.apply(at(3, exit(10, 10)));
-        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
+        processes.remove_exited(3 + 2 * EXITED_KEPT_NS);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
         processes.apply(at(4 + 2 * EXITED_KEPT_NS, exit(10, 12)));
-        processes.forget_exited(4 + 4 * EXITED_KEPT_NS);
+        processes.remove_exited(4 + 4 * EXITED_KEPT_NS);
         assert_eq!(address(&processes, 10, 0x1fff), None);
     }
 
@@ -363,7 +365,7 @@ mod tests {
     fn samples_that_come_right_after_the_exit_are_resolved() {
         let mut processes = known();
         processes.apply(at(2, exit(10, 10)));
-        processes.forget_exited(3);
+        processes.remove_exited(3);
         assert_eq!(address(&processes, 10, 0x1fff), Some(FileAddr(0x1fff)));
     }
 
@@ -375,9 +377,9 @@ mod tests {
             processes.apply(at(3, named(pid, "short", true)));
             processes.apply(at(3, exit(pid, pid)));
         }
-        processes.forget_exited(3);
-        assert!(!processes.knows(Pid(10)));
-        assert!(processes.knows(Pid(101)));
+        processes.remove_exited(3);
+        assert!(!processes.is_current(Pid(10)));
+        assert!(processes.is_current(Pid(101)));
     }
 
     #[test]
@@ -387,26 +389,26 @@ mod tests {
         processes.apply(at(3, Event::Fork(ForkEvent { pid: Pid(10), parent: Pid(1 << 30) })));
         assert_eq!(address(&processes, 10, 0x1800), None);
         processes.apply(at(3, named(10, "second", true)));
-        processes.forget_exited(3 + 2 * EXITED_KEPT_NS);
+        processes.remove_exited(3 + 2 * EXITED_KEPT_NS);
         assert_eq!(processes.comm(Pid(10)), Some("second"));
     }
 
     #[test]
     fn lost_events_put_all_in_doubt_but_what_calls_exec_later() {
         let mut processes = known();
-        processes.lose(5);
-        assert!(!processes.knows(Pid(10)));
+        processes.invalidate_before(5);
+        assert!(!processes.is_current(Pid(10)));
         processes.apply(at(6, named(10, "again", true)));
-        assert!(processes.knows(Pid(10)));
+        assert!(processes.is_current(Pid(10)));
     }
 
     #[test]
     fn events_that_proc_has_told_already_change_nothing() {
         let mut processes = known();
         let me = Pid(std::process::id());
-        processes.look_up(me);
+        processes.refresh(me);
         let since = crate::events::now();
-        assert!(processes.knows(me));
+        assert!(processes.is_current(me));
         processes.apply(at(1, named(me.0, "before", true)));
         assert_ne!(processes.comm(me), Some("before"));
         processes.apply(at(since, named(me.0, "after", true)));
@@ -422,11 +424,11 @@ mod tests {
         processes.apply(at(1, named(GONE, "nobody", true)));
         processes.apply(at(1, mapped(GONE, 0x1000, 0x2000)));
         let now = 10 * EXITED_KEPT_NS;
-        processes.find_missing(now);
-        processes.forget_exited(now);
+        processes.detect_missed_exits(now);
+        processes.remove_exited(now);
         assert!(address(&processes, GONE, 0x1800).is_some());
-        processes.forget_exited(now + EXITED_KEPT_NS);
-        assert!(!processes.has(Pid(GONE)));
-        assert!(processes.knows(Pid(std::process::id())));
+        processes.remove_exited(now + EXITED_KEPT_NS);
+        assert!(!processes.contains(Pid(GONE)));
+        assert!(processes.is_current(Pid(std::process::id())));
     }
 }

@@ -12,7 +12,7 @@ const ZOMBIES_MAX: usize = 64;
 
 /// What /proc told of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scanned {
+pub struct ScannedProcess {
     /// The process.
     pub pid: Pid,
     /// All that happened up to then is in it, nanoseconds of CLOCK_MONOTONIC.
@@ -27,20 +27,20 @@ pub struct Scanned {
 
 /// Gives every process that /proc shows, one after the other. Those that are gone by
 /// the time they are read are left out.
-pub fn scan() -> impl Iterator<Item = Scanned> {
+pub fn scan_processes() -> impl Iterator<Item = ScannedProcess> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| scan_process(Pid(pid)))
 }
 
 /// Reads one process; `None` when it is gone.
-pub fn scan_process(pid: Pid) -> Option<Scanned> {
+pub fn scan_process(pid: Pid) -> Option<ScannedProcess> {
     let time = now();
     let Stat { comm, threads, is_zombie, .. } = stat(pid.0)?;
     let tid = if is_zombie { running_thread(pid)? } else { Tid(pid.0) };
     let maps = read_text(&format!("/proc/{tid}/maps")).ok()?;
     let mappings = maps.lines().filter_map(|line| parse_mapping(pid, tid, line)).collect();
-    Some(Scanned { pid, time, comm, threads, mappings })
+    Some(ScannedProcess { pid, time, comm, threads, mappings })
 }
 
 /// Finds a thread that runs on although the main thread has ended.
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn we_find_ourselves_with_our_own_code() {
         let pid = Pid(std::process::id());
-        let me = scan().find(|scanned| scanned.pid == pid).expect("we run");
+        let me = scan_processes().find(|scanned| scanned.pid == pid).expect("we run");
         let path = std::env::current_exe().expect("we have a file");
         let path = path.to_str().expect("UTF-8");
         assert!(me.mappings.iter().any(|mapped| &*mapped.path == path), "{me:?}");

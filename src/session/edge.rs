@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, TickOutcome};
 
 use crate::kernel::{Sampler, SamplingRate, abi::Counters};
-use crate::naming::Period;
+use crate::symbolization::Period;
 
 /// What the sampler has counted up to a moment.
 pub(super) struct Edge {

@@ -28,8 +28,8 @@ use crate::kernel::{
     LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, SideBandSwitch, online_cpus,
 };
 use crate::labels::Root;
-use crate::naming::Period;
-use crate::processes::{Executables, LabelCounts, Processes, Sampled};
+use crate::processes::{Executables, LabelCounts, Processes, WindowExecutables};
+use crate::symbolization::Period;
 use crate::tables::{Cache, TableCounts, Tables};
 use edge::Edge;
 pub use edge::unix_ns;
@@ -104,7 +104,7 @@ pub struct ClosedWindow {
     /// When and how.
     pub period: Period,
     /// The executables that the window speaks of.
-    pub executables: Sampled,
+    pub executables: WindowExecutables,
     /// What the session has come to so far.
     pub counts: SessionCounts,
 }
@@ -182,7 +182,7 @@ impl Session {
         let progress = Arc::new(Progress::default());
         let mut processes = Processes::new(Executables::new(open_files_max(), program));
         if limits.labels {
-            processes.read_labels(Root::find());
+            processes.enable_labels(Root::find());
         }
         let windows = Windows::new(limits.window);
         let state = State::new(processes, tables, windows, limits.waiting, observer);
@@ -271,8 +271,8 @@ impl Session {
         let Self { sampler, side_bands, pace, .. } = self;
         let mut turning = Turning { sampler, side_bands, pace: *pace };
         let closed = self.processor.cut(|| {
-            let (edge, untold_until) = edge(&mut turning)?;
-            Ok(Seam { emitted: end.insert(edge).emitted(), untold_until })
+            let (edge, missed_until) = edge(&mut turning)?;
+            Ok(Seam { emitted: end.insert(edge).emitted(), missed_until })
         })?;
         let mut end = end.ok_or_else(|| io::Error::other("the window has no end"))?;
         let closed = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
@@ -291,7 +291,7 @@ impl Session {
         let Kept { aggregator, processes, counts } = self.processor.finish()?;
 
         let (window, ledger) = aggregator.finish(&end.emitted());
-        let executables = processes.executables.sampled(&window);
+        let executables = processes.executables.of_window(&window);
         let closed = Closed { window, ledger, executables, counts };
         let last = close(closed, &self.begin, &mut end, self.pace, self.map_bytes);
         Ok(Recording { last, processes })
@@ -312,13 +312,13 @@ impl Turning<'_> {
     fn turn(&mut self, pace: SamplingRate) -> io::Result<(Edge, Option<u64>)> {
         self.sampler.stop()?;
         let edge = Edge::now(self.sampler)?;
-        let mut untold_until = None;
+        let mut missed_until = None;
         if self.pace.period.is_none() {
             self.side_bands.iter().try_for_each(SideBandSwitch::on)?;
-            untold_until = Some(events::now());
+            missed_until = Some(events::now());
         }
         self.go_on(pace)?;
-        Ok((edge, untold_until))
+        Ok((edge, missed_until))
     }
 
     /// Goes on as before, when another pace was refused half-way.

@@ -4,14 +4,14 @@ use profile::VirtAddr;
 use unwind::Rule;
 
 use crate::events::{PerfSample, RawSample};
-use crate::processes::{Executables, Memory};
+use crate::processes::{AddressSpace, Executables};
 
 /// What is known when something is shown.
 pub struct SampleContext<'a> {
     /// The files behind mappings.
     pub executables: &'a Executables,
     /// Gives the rule that walks go by at an address, if it is there.
-    pub rule: &'a dyn Fn(&Memory, VirtAddr) -> Option<Rule>,
+    pub rule: &'a dyn Fn(&AddressSpace, VirtAddr) -> Option<Rule>,
 }
 
 /// Sees samples and perf's records; changes nothing. Records of a CPU come in the order of time; a sample
@@ -22,7 +22,7 @@ pub trait SampleObserver: Send {
         &mut self,
         time: u64,
         sample: &RawSample,
-        memory: &Memory,
+        memory: &AddressSpace,
         context: &SampleContext<'_>,
     );
 

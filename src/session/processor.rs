@@ -40,7 +40,7 @@ pub(super) struct Seam {
     /// The number of each CPU's next sample.
     pub emitted: Vec<u64>,
     /// Nobody told of process events up to then, nanoseconds of CLOCK_MONOTONIC.
-    pub untold_until: Option<u64>,
+    pub missed_until: Option<u64>,
 }
 
 impl Processor {

@@ -11,7 +11,7 @@ use super::windows::{Closed, Windows};
 use super::{SampleContext, SampleObserver, ScanScope, SessionCounts};
 use crate::aggregate::Aggregator;
 use crate::events::{Event, EventBatch, Orderer, RawSample, TimedEvent, cpu_time, now};
-use crate::processes::{Identity, Memory, Processes, scan, scan_process};
+use crate::processes::{AddressSpace, Identity, Processes, scan_process, scan_processes};
 use crate::tables::{Tables, WalkOutcome};
 
 /// How often the loader is looked after while it reads.
@@ -41,7 +41,7 @@ struct Unfinished {
     /// Who its process was then.
     process: Identity,
     /// What was mapped when it was taken.
-    memory: Memory,
+    memory: AddressSpace,
 }
 
 /// All of it.
@@ -95,12 +95,13 @@ impl State {
         match scope {
             ScanScope::All => {
                 let begin = Instant::now();
-                let mut rest = scan().inspect(|scanned| self.processes.learn(scanned));
+                let mut rest =
+                    scan_processes().inspect(|scanned| self.processes.insert_scanned(scanned));
                 self.is_cut_scan = rest.any(|_| begin.elapsed() > SCAN_MAX);
             }
             ScanScope::Only(pids) => {
                 for scanned in pids.into_iter().filter_map(scan_process) {
-                    self.processes.learn(&scanned);
+                    self.processes.insert_scanned(&scanned);
                     self.load(scanned.pid);
                 }
             }
@@ -110,7 +111,7 @@ impl State {
     /// Has everything ready for a process before its first tick.
     fn load(&mut self, pid: Pid) {
         self.tables.want(pid);
-        self.load_mapped(&self.processes.memory(pid));
+        self.load_mapped(&self.processes.address_space(pid));
         while self.tables.take_loaded(PATIENCE).is_some() {}
         self.tables.publish(&mut self.processes, 0);
     }
@@ -131,18 +132,18 @@ impl State {
     pub fn take(&mut self, batch: EventBatch) {
         if batch.side_band_lost > 0 {
             self.side_band_lost += batch.side_band_lost;
-            self.doubt(batch.drained);
+            self.invalidate_before(batch.drained);
         }
         self.windows.malformed(batch.malformed);
         if let Some(observer) = &mut self.observer {
             observer.count_lost(batch.perf_samples_lost);
         }
         if self.processes.executables.take_recovered() {
-            self.processes.lose(batch.drained);
+            self.processes.invalidate_before(batch.drained);
         }
         for timed in &batch.events {
             match &timed.event {
-                Event::Mmap(mapped) => self.processes.prepare(mapped),
+                Event::Mmap(mapped) => self.processes.open_mapped_file(mapped),
                 Event::Sample(sample) => self.prepare(timed.time, sample),
                 _ => {}
             }
@@ -153,11 +154,11 @@ impl State {
         }
         self.take_tables(Duration::ZERO);
         let known = batch.drained.saturating_sub(Orderer::SLACK_NS);
-        self.processes.forget_exited(known);
+        self.processes.remove_exited(known);
         self.tables.publish(&mut self.processes, known);
         self.close(known);
         if self.next_asking <= Instant::now() {
-            self.processes.find_missing(now());
+            self.processes.detect_missed_exits(now());
             self.next_asking = Instant::now() + ASK_EVERY;
         }
         if self.next_tidying <= Instant::now() {
@@ -173,15 +174,15 @@ impl State {
     /// Begins a new window; the one before goes to `closed` once it is complete.
     pub fn cut(&mut self, seam: Seam, closed: SyncSender<Closed>) {
         self.windows.cut(seam.emitted, now(), closed);
-        if let Some(until) = seam.untold_until {
-            self.doubt(until);
+        if let Some(until) = seam.missed_until {
+            self.invalidate_before(until);
         }
     }
 
     /// Learns that process events up to this time may be missing.
-    fn doubt(&mut self, until: u64) {
-        self.processes.lose(until);
-        self.tables.distrust();
+    fn invalidate_before(&mut self, until: u64) {
+        self.processes.invalidate_before(until);
+        self.tables.invalidate_mappings();
     }
 
     /// Hands out the window before once it is complete.
@@ -205,12 +206,12 @@ impl State {
     /// Forgets what has gone: executables that nothing maps any more, with their rows and files.
     fn tidy(&mut self) {
         let begin = cpu_time();
-        let mut mapped = self.processes.mapped();
+        let mut mapped = self.processes.mapped_executables();
         mapped.extend(self.tables.mapped());
         let waiting =
             self.waiting.values().flatten().flat_map(|unfinished| unfinished.memory.iter());
         mapped.extend(waiting.map(|mapping| mapping.executable));
-        let gone = self.processes.executables.forget(&mapped, self.windows.oldest());
+        let gone = self.processes.executables.remove_unused(&mapped, self.windows.oldest());
         self.tables.forget_executables(&gone);
         self.tables.end_waits();
         let used = cpu_time().saturating_sub(begin);
@@ -220,14 +221,14 @@ impl State {
     /// Asks for what a stack snapshot lacks before its turn has come: the next ticks of its process find it. Reads about
     /// processes and looks up what is not known of them while they are there.
     fn prepare(&mut self, time: u64, sample: &RawSample) {
-        if self.is_cut_scan || self.processes.doubts(sample.pid) {
-            self.processes.look_up(sample.pid);
+        if self.is_cut_scan || self.processes.is_stale(sample.pid) {
+            self.processes.refresh(sample.pid);
         }
         self.processes.prepare_labels(sample.pid, sample.cgroup_id, time);
         let Some(rest) = &sample.snapshot else { return };
         self.tables.want(sample.pid);
         let (memory, executables) =
-            (self.processes.memory(sample.pid), &self.processes.executables);
+            (self.processes.address_space(sample.pid), &self.processes.executables);
         self.tables.walk(&sample.user, rest, &memory, executables);
     }
 
@@ -257,8 +258,8 @@ impl State {
 
     fn take_sample(&mut self, time: u64, mut sample: RawSample) {
         self.windows.of(&sample).0.saw(&sample);
-        self.processes.look_up(sample.pid);
-        let memory = self.processes.memory(sample.pid);
+        self.processes.refresh(sample.pid);
+        let memory = self.processes.address_space(sample.pid);
         self.tables.cut_unsure(time, &mut sample, &memory);
         let process = self.processes.identity(sample.pid, sample.cgroup_id, time);
         let unfinished = Unfinished { time, sample, process, memory };
@@ -299,7 +300,7 @@ impl State {
     }
 
     /// Asks for the rows of all that is mapped.
-    fn load_mapped(&mut self, memory: &Memory) {
+    fn load_mapped(&mut self, memory: &AddressSpace) {
         for mapping in memory.iter() {
             self.tables.request(mapping.executable, &[], &self.processes.executables);
         }
@@ -340,7 +341,7 @@ impl State {
     fn show(&mut self, what: impl FnOnce(&mut dyn SampleObserver, &SampleContext<'_>)) {
         if let Some(observer) = &mut self.observer {
             let (executables, tables) = (&self.processes.executables, &self.tables);
-            let rule = |memory: &Memory, at| tables.rule(memory, executables, at);
+            let rule = |memory: &AddressSpace, at| tables.rule(memory, executables, at);
             what(observer.as_mut(), &SampleContext { executables, rule: &rule });
         }
     }
@@ -358,7 +359,7 @@ fn counts(
         finished,
         processes: processes.count() as u64,
         executables: processes.executables.count() as u64,
-        file_helper: processes.executables.opener_usage(),
+        file_helper: processes.executables.file_helper_usage(),
         labels: processes.label_counts(),
         ..SessionCounts::default()
     }

@@ -8,7 +8,7 @@ use profile::{CaptureLedger, Cpu, Window};
 use super::SessionCounts;
 use crate::aggregate::Aggregator;
 use crate::events::RawSample;
-use crate::processes::{Executables, Sampled};
+use crate::processes::{Executables, WindowExecutables};
 
 /// How long samples are waited for: those that wait for a table, and those that have not come. A CPU that is stopped in the middle of
 /// writing one hides all behind it in the ring; what there was no room for never comes.
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Closed {
     pub window: Window,
     pub ledger: CaptureLedger,
-    pub executables: Sampled,
+    pub executables: WindowExecutables,
     pub counts: SessionCounts,
 }
 
@@ -120,7 +120,7 @@ impl Windows {
         let Some(closing) = self.closing.take_if(is_complete) else { return };
         let Closing { aggregator, emitted, closed, .. } = closing;
         let (window, ledger) = aggregator.finish(&emitted);
-        let executables = executables.sampled(&window);
+        let executables = executables.of_window(&window);
         let counts = counts();
         let _ = closed.send(Closed { window, ledger, executables, counts }); // nobody may want it any more
     }

@@ -7,7 +7,7 @@ use super::published::{self, Published};
 use super::{EMPTY_SHIFT, State, Tables};
 use crate::events::{RawSample, now};
 use crate::kernel::abi;
-use crate::processes::{Executables, Mapping, Memory, Processes};
+use crate::processes::{AddressSpace, Executables, Mapping, Processes};
 
 impl Tables {
     /// Keeps a process's mappings in the kernel from now on.
@@ -18,7 +18,7 @@ impl Tables {
     }
 
     /// Learns that the mappings of all processes are in doubt: the kernel goes by none before they are published anew.
-    pub fn distrust(&mut self) {
+    pub fn invalidate_mappings(&mut self) {
         self.stale.extend(self.processes.keys());
     }
 
@@ -27,7 +27,7 @@ impl Tables {
     pub fn publish(&mut self, processes: &mut Processes, known: u64) {
         for pid in processes.take_changed() {
             // A new process of a program that has been sampled before will be sampled, too.
-            if !self.wanted.contains(&pid) && self.has_rows(&processes.memory(pid)) {
+            if !self.wanted.contains(&pid) && self.has_rows(&processes.address_space(pid)) {
                 self.wanted.insert(pid);
             }
             if self.wanted.contains(&pid) {
@@ -38,10 +38,10 @@ impl Tables {
             }
         }
         for pid in std::mem::take(&mut self.stale) {
-            if !processes.knows(pid) {
+            if !processes.is_current(pid) {
                 self.wanted.remove(&pid);
                 self.withdraw(pid);
-                if !processes.has(pid) {
+                if !processes.contains(pid) {
                     self.processes.remove(&pid);
                 }
                 continue;
@@ -56,7 +56,7 @@ impl Tables {
                 self.stale.insert(pid); // it has other memory by now, of which we do not know yet
                 continue;
             }
-            let memory = processes.memory(pid);
+            let memory = processes.address_space(pid);
             let bytes = self.mappings(pid, stamp, &memory, &processes.executables);
             let Some(place) = self.store(&bytes) else {
                 self.withdraw(pid);
@@ -74,7 +74,7 @@ impl Tables {
 
     /// Cuts the stack of a sample where the kernel walked by mappings that were not those of its time. `memory`: what was
     /// mapped then.
-    pub fn cut_unsure(&mut self, time: u64, sample: &mut RawSample, memory: &Memory) {
+    pub fn cut_unsure(&mut self, time: u64, sample: &mut RawSample, memory: &AddressSpace) {
         let Some(published) = self.processes.get_mut(&sample.pid) else { return };
         let walked_by = published.at(time);
         let sure = walked_by.and_then(|by| published::sure_frames(sample, by, memory));
@@ -93,7 +93,7 @@ impl Tables {
     }
 
     /// Whether rows of something that is mapped there are in the kernel.
-    fn has_rows(&self, memory: &Memory) -> bool {
+    fn has_rows(&self, memory: &AddressSpace) -> bool {
         let is_ready = |mapping: &Mapping| {
             let entry = self.entries.get(&mapping.executable);
             entry.is_some_and(|entry| matches!(entry.state, State::Ready(..) | State::Reading(_)))
@@ -115,7 +115,7 @@ impl Tables {
         &mut self,
         pid: Pid,
         stamp: u64,
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
     ) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -26,7 +26,7 @@ use profile::{ExecutableId, Pid, VirtAddr};
 use unwind::Rule;
 
 use crate::kernel::{WalkMaps, abi};
-use crate::processes::{Executables, Memory};
+use crate::processes::{AddressSpace, Executables};
 use backoff::Backoffs;
 pub use cache::{Cache, CacheCounts, CacheError};
 use loader::Loader;
@@ -189,7 +189,12 @@ impl Tables {
     }
 
     /// Gives the rule for an address of a process, `None` while it is not known. `memory`: as of then.
-    pub fn rule(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Option<Rule> {
+    pub fn rule(
+        &self,
+        memory: &AddressSpace,
+        executables: &Executables,
+        at: VirtAddr,
+    ) -> Option<Rule> {
         match self.find(memory, executables, at) {
             Found::Rule(rule) => Some(rule),
             Found::Missing(..) | Found::Refused | Found::NoMapping => None,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use profile::{FileOffset, VirtAddr};
 
 use crate::events::RawSample;
-use crate::processes::{Mapping, Memory};
+use crate::processes::{AddressSpace, Mapping};
 
 /// Nanoseconds for which a process maps nothing new before walks go by its mappings again.
 const SETTLED_NS: u64 = 100_000_000;
@@ -19,7 +19,7 @@ pub(super) struct Published {
     /// Where its mappings are; `None` once they are withdrawn.
     pub place: Option<Range<u32>>,
     /// From when on walks may go by which mappings, nanoseconds of CLOCK_MONOTONIC, oldest first.
-    history: VecDeque<(u64, Memory)>,
+    history: VecDeque<(u64, AddressSpace)>,
     /// It is not published before then: it maps one thing in the place of another all the time.
     settles: u64,
 }
@@ -30,7 +30,7 @@ impl Published {
     pub fn replace(
         &mut self,
         place: Range<u32>,
-        memory: Memory,
+        memory: AddressSpace,
         now: u64,
         known: u64,
     ) -> Option<Range<u32>> {
@@ -72,7 +72,7 @@ impl Published {
     }
 
     /// Gives the mappings that a walk at this time went by.
-    pub fn at(&self, time: u64) -> Option<&Memory> {
+    pub fn at(&self, time: u64) -> Option<&AddressSpace> {
         self.history.iter().rev().find(|(since, _)| *since <= time).map(|(_, memory)| memory)
     }
 }
@@ -81,8 +81,8 @@ impl Published {
 /// whose place something else was mapped by then, from which the walk went on by the wrong rows.
 pub(super) fn sure_frames(
     sample: &RawSample,
-    walked_by: &Memory,
-    memory: &Memory,
+    walked_by: &AddressSpace,
+    memory: &AddressSpace,
 ) -> Option<usize> {
     if walked_by.is_unchanged(memory) {
         return None;

@@ -13,7 +13,7 @@ use super::backoff::{Backoffs, Hash};
 use super::loader::{Wanted, What};
 use super::{EMPTY_BLOCKS, EMPTY_SHIFT, EVICTED_PART, Entry, Found, REFUSED_BLOCKS, State, Tables};
 use crate::kernel::{WalkMaps, abi};
-use crate::processes::{Executables, Memory};
+use crate::processes::{AddressSpace, Executables};
 
 impl Tables {
     /// Gives the entry of an executable; numbers its blocks when it is new.
@@ -45,7 +45,12 @@ impl Tables {
     }
 
     /// Finds the rule for an address of a process.
-    pub(super) fn find(&self, memory: &Memory, executables: &Executables, at: VirtAddr) -> Found {
+    pub(super) fn find(
+        &self,
+        memory: &AddressSpace,
+        executables: &Executables,
+        at: VirtAddr,
+    ) -> Found {
         let Some((mapping, offset)) = memory.find(at) else { return Found::NoMapping };
         let id = mapping.executable;
         let Some(entry) = self.entries.get(&id) else { return Found::Missing(id, 0) };

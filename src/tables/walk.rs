@@ -9,7 +9,7 @@ use unwind::{Registers, Step, frame_pointer, step};
 use super::{Found, Tables};
 use crate::events::{StackSnapshot, UserFrame};
 use crate::kernel::abi::{PAGE_BYTES, STACK_SNAPSHOT_MAX, STACK_SNAPSHOT_SHORT, USER_FRAMES_MAX};
-use crate::processes::{Executables, Memory};
+use crate::processes::{AddressSpace, Executables};
 
 /// Blocks that are asked for at once beside the one that is needed.
 const BLOCKS_AHEAD: usize = 63;
@@ -32,7 +32,7 @@ impl Tables {
         &mut self,
         frames: &[UserFrame],
         rest: &StackSnapshot,
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
     ) -> WalkOutcome {
         let mut at = rest.at;
@@ -83,7 +83,7 @@ impl Tables {
     fn blocks_ahead(
         &self,
         stack: &[u8],
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
         id: ExecutableId,
     ) -> Vec<u32> {

@@ -14,7 +14,7 @@ use unwind::dwarf::{DwarfStep, DwarfUnwinder};
 
 use super::verdict::{End, Stack};
 use crate::events::{PerfSample, UserFrame};
-use crate::processes::{Executables, Memory};
+use crate::processes::{AddressSpace, Executables};
 
 /// Files whose call frames are kept in memory.
 const FILES_MAX: usize = 64;
@@ -66,7 +66,7 @@ impl Dwarf {
         &mut self,
         (ours, theirs): (&Stack, &Stack),
         agreed: &[UserFrame],
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
         sample: &PerfSample,
     ) -> Opinion {
@@ -91,7 +91,7 @@ impl Dwarf {
     fn caller(
         &mut self,
         agreed: &[UserFrame],
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
         sample: &PerfSample,
     ) -> Option<Caller> {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use profile::{FileAddr, Frame, StackEnd, VirtAddr};
 
 use crate::events::{PerfSample, RawSample};
-use crate::processes::Memory;
+use crate::processes::AddressSpace;
 use crate::session::{SampleContext, SampleObserver};
 use dwarf::Dwarf;
 pub use dwarf::Opinion;
@@ -41,7 +41,7 @@ pub struct Judge {
 /// A sample that waits for perf's record of its tick.
 struct OurWalk {
     sample: RawSample,
-    memory: Memory,
+    memory: AddressSpace,
 }
 
 impl Judge {
@@ -103,7 +103,7 @@ fn lock(findings: &Mutex<Findings>) -> MutexGuard<'_, Findings> {
 }
 
 /// Takes our frames up to the first caller that is in no executable mapping, as `aggregate` does.
-fn our_stack(sample: &RawSample, memory: &Memory) -> Stack {
+fn our_stack(sample: &RawSample, memory: &AddressSpace) -> Stack {
     let is_code =
         |depth: usize| depth == 0 || memory.find(sample.user[depth].lookup_address()).is_some();
     let kept = (0..sample.user.len()).take_while(|depth| is_code(*depth)).count();
@@ -112,7 +112,7 @@ fn our_stack(sample: &RawSample, memory: &Memory) -> Stack {
     Stack { frames, end: end.into() }
 }
 
-fn resolve(memory: &Memory, context: &SampleContext<'_>, place: VirtAddr) -> Frame {
+fn resolve(memory: &AddressSpace, context: &SampleContext<'_>, place: VirtAddr) -> Frame {
     let unknown = Frame { executable: profile::ExecutableId::UNKNOWN, address: FileAddr(place.0) };
     context.executables.resolve(memory, place).unwrap_or(unknown)
 }
@@ -122,7 +122,7 @@ impl SampleObserver for Judge {
         &mut self,
         time: u64,
         sample: &RawSample,
-        memory: &Memory,
+        memory: &AddressSpace,
         context: &SampleContext<'_>,
     ) {
         let Some(innermost) = sample.user.first() else { return };
@@ -213,8 +213,8 @@ mod tests {
     /// Judges one tick in which this is our stack, shown before or after perf's record.
     fn judge(frames: &[u64], end: StackEnd, is_late: bool) -> Findings {
         let processes = processes();
-        let memory = processes.memory(Pid(7));
-        let rule = |_: &Memory, _| Some(Rule::FRAME_POINTER);
+        let memory = processes.address_space(Pid(7));
+        let rule = |_: &AddressSpace, _| Some(Rule::FRAME_POINTER);
         let context = SampleContext { executables: &processes.executables, rule: &rule };
         let (mut judge, shared) = Judge::new(1000);
         if is_late {

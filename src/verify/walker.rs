@@ -14,7 +14,7 @@ use unwind::arch::{FP, SP};
 use super::verdict::{End, Reason, Stack};
 use crate::events::PerfSample;
 use crate::kernel::abi::USER_FRAMES_MAX;
-use crate::processes::{Executables, Mapping, Memory};
+use crate::processes::{AddressSpace, Executables, Mapping};
 
 /// Bytes of sections kept. With more, everything is read again as it is needed.
 const SECTIONS_BYTES_MAX: usize = 512 << 20;
@@ -37,7 +37,7 @@ pub(super) struct Walker {
 
 /// How to walk in a process, as long as its memory stays as it is.
 struct Process {
-    memory: Memory,
+    memory: AddressSpace,
     unwinder: UnwinderX86_64<Bytes>,
     // One for each: framehop tells the rules of different unwinders in a cache apart by 16 bits.
     cache: CacheX86_64,
@@ -48,7 +48,7 @@ impl Walker {
     pub fn walk(
         &mut self,
         pid: Pid,
-        memory: &Memory,
+        memory: &AddressSpace,
         executables: &Executables,
         sample: &PerfSample,
     ) -> Stack {
@@ -85,7 +85,7 @@ impl Walker {
     }
 
     /// Takes the unwinder for a process's memory, or makes it.
-    fn process(&mut self, pid: Pid, memory: &Memory, executables: &Executables) -> Process {
+    fn process(&mut self, pid: Pid, memory: &AddressSpace, executables: &Executables) -> Process {
         let known = self.processes.remove(&pid);
         if let Some(process) = known.filter(|process| memory.is_unchanged(&process.memory)) {
             return process;
@@ -155,7 +155,7 @@ impl Process {
     }
 }
 
-fn is_code(memory: &Memory, caller: FrameAddress) -> bool {
+fn is_code(memory: &AddressSpace, caller: FrameAddress) -> bool {
     memory.find(VirtAddr(caller.address_for_lookup())).is_some()
 }
 

@@ -12,7 +12,7 @@ const MODULES: [&str; 15] = [
     "processes",
     "tables",
     "aggregate",
-    "naming",
+    "symbolization",
     "session",
     "verify",
     "output",

@@ -150,7 +150,7 @@ fn sink(base: u64) -> SinkCounts {
 
 fn own() -> Own {
     let part = |seconds, resident| Part { cpu: Duration::from_secs(seconds), resident };
-    Own { agent: part(21, 22), symbolizer: part(23, 24), opener: part(25, 26) }
+    Own { agent: part(21, 22), symbolizer: part(23, 24), file_helper: part(25, 26) }
 }
 
 /// Reads what is rendered; every metric is there, in the order of the table, as the table says.
@@ -236,7 +236,7 @@ fn values_arrive_under_their_names() {
     let cache = |what| value("everytick_unwind_cache_tables_total", &[("result", what)]);
     assert_eq!(["taken", "damaged", "foreign", "unkept"].map(cache), [201.0, 202.0, 203.0, 204.0]);
     let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);
-    assert_eq!(["agent", "symbolizer", "opener", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
+    assert_eq!(["agent", "symbolizer", "file_helper", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
     assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);
     assert_eq!(value("everytick_budget_cpu_ratio", &[]), 0.0025);
     assert_eq!(value("everytick_config_stale", &[]), 1.0);

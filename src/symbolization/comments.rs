@@ -39,7 +39,7 @@ pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
 }
 
 /// What this machine is called; in a container that has a name of its own, that name.
-pub fn host() -> String {
+pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -50,7 +50,7 @@ type Device = (u32, u32);
 
 /// Asks the process that opens files.
 #[derive(Debug)]
-pub(super) struct Opener {
+pub(super) struct FileHelper {
     program: Box<str>,
     worker: Option<Worker>,
     /// Devices that have not answered: until when they are left alone, and who waits there.
@@ -70,8 +70,8 @@ struct Worker {
     usage: Usage,
 }
 
-impl Opener {
-    /// `program` with one argument, `opener-worker`, is to run [`serve`] on its standard input. It is started when first
+impl FileHelper {
+    /// `program` with one argument, `file-helper`, is to run [`serve`] on its standard input. It is started when first
     /// needed.
     pub fn new(program: &str) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Opener {
     }
 }
 
-impl Drop for Opener {
+impl Drop for FileHelper {
     fn drop(&mut self) {
         self.worker.take().map(Worker::end);
     }
@@ -148,7 +148,7 @@ impl Worker {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let child = Command::new(program)
-            .arg("opener-worker")
+            .arg("file-helper")
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null()) // a panic over a crafted file is no news for the user

@@ -3,8 +3,8 @@
 //! Each executable's addresses are asked for at once. What has no name keeps its
 //! executable and address; nothing here fails as a whole.
 
-mod about;
-mod namer;
+mod comments;
+mod window_symbolizer;
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use profile::{
 };
 use symbolizer::{Failure, Name};
 
-use crate::processes::{Executable, Sampled};
-pub use about::{comments, host, quality};
-pub use namer::{NameLimits, Namer};
+use crate::processes::{Executable, WindowExecutables};
+pub use comments::{comments, host_name, quality};
+pub use window_symbolizer::{SymbolizerMemory, WindowSymbolizer};
 
 /// When and how a window was taken.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct Period {
 
 /// An executable whose frames have no names, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unnamed {
+pub struct UnsymbolizedExecutable {
     /// The executable.
     pub executable: Box<str>,
     /// The reason.
@@ -40,28 +40,30 @@ pub struct Unnamed {
 }
 
 /// Names what has a name.
-pub fn name(
+pub fn symbolize(
     window: &Window,
     ledger: CaptureLedger,
     period: Period,
-    executables: &Sampled,
-    namer: &mut Namer,
-) -> (Profile, Vec<Unnamed>) {
+    executables: &WindowExecutables,
+    symbolizer: &mut WindowSymbolizer,
+) -> (Profile, Vec<UnsymbolizedExecutable>) {
     let mut naming = Naming::default();
     let mut frames = vec![None; window.frames().len()];
     for group in groups(window) {
         let executable = executables.get(group.executable);
         let mapping = naming.mapping(executable);
-        if let Err(reason) = namer.learn(group.executable, executable, &group.addresses) {
-            naming.unnamed.push(Unnamed { executable: executable.name.clone(), reason });
+        if let Err(reason) = symbolizer.learn(group.executable, executable, &group.addresses) {
+            naming
+                .unnamed
+                .push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }
         for (place, address) in group.places.iter().zip(&group.addresses) {
-            let names = namer.names(group.executable, *address);
+            let names = symbolizer.names(group.executable, *address);
             let lines = names.iter().map(|name| naming.line(name)).collect();
             frames[*place] = Some(SymbolizedFrame { mapping, address: *address, lines });
         }
     }
-    namer.end_window();
+    symbolizer.end_window();
     let profile = Profile {
         start_unix_ns: period.start_unix_ns,
         duration_ns: period.duration_ns,
@@ -120,7 +122,7 @@ fn groups(window: &Window) -> Vec<Group> {
 struct Naming {
     mappings: Vec<Mapping>,
     functions: IndexSet<Function>,
-    unnamed: Vec<Unnamed>,
+    unnamed: Vec<UnsymbolizedExecutable>,
 }
 
 impl Naming {
@@ -141,7 +143,7 @@ impl Naming {
 }
 
 /// Says what kernel frames lack when the kernel hides its symbols.
-pub fn kernel_is_unnamed(profile: &Profile) -> bool {
+pub fn is_kernel_unsymbolized(profile: &Profile) -> bool {
     let of_kernel =
         |frame: &&SymbolizedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
     let mut kernel = profile.frames.iter().filter(of_kernel).peekable();

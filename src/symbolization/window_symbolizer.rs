@@ -27,7 +27,7 @@ const RENEW_WINDOWS: u64 = 60;
 const FAILED_MAX: usize = 4096;
 
 /// Gives names to addresses of executables.
-pub struct Namer {
+pub struct WindowSymbolizer {
     symbolizer: Symbolizer,
     /// By the first address that is called so.
     known: BTreeMap<(ExecutableId, u64), Known>,
@@ -59,22 +59,22 @@ impl Known {
 
 /// How much memory names may take, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct NameLimits {
+pub struct SymbolizerMemory {
     /// What is remembered, once a window is named.
-    pub known: usize,
+    pub cache: usize,
     /// The worker.
     pub worker: u64,
 }
 
-impl Default for NameLimits {
+impl Default for SymbolizerMemory {
     fn default() -> Self {
-        Self { known: 16 << 20, worker: 1 << 30 }
+        Self { cache: 16 << 20, worker: 1 << 30 }
     }
 }
 
-impl Namer {
+impl WindowSymbolizer {
     /// `program`: everytick itself, which is also the worker.
-    pub fn new(program: &str, limits: NameLimits) -> Self {
+    pub fn new(program: &str, limits: SymbolizerMemory) -> Self {
         let worker = ["symbolizer-worker".to_owned(), (limits.worker >> 20).max(1).to_string()];
         Self {
             symbolizer: Symbolizer::new(program, worker),
@@ -83,7 +83,7 @@ impl Namer {
             failed: HashMap::new(),
             window: 0,
             bytes: 0,
-            bytes_max: limits.known,
+            bytes_max: limits.cache,
         }
     }
 
@@ -247,8 +247,8 @@ mod tests {
     const ONE: ExecutableId = ExecutableId(7);
     const OTHER: ExecutableId = ExecutableId(8);
 
-    fn namer(known: usize) -> Namer {
-        Namer::new("/nonexistent", NameLimits { known, worker: 1 << 20 })
+    fn symbolizer(known: usize) -> WindowSymbolizer {
+        WindowSymbolizer::new("/nonexistent", SymbolizerMemory { cache: known, worker: 1 << 20 })
     }
 
     fn symbol(function: &str, same: Option<Range<u64>>) -> Symbol {
@@ -256,15 +256,19 @@ mod tests {
         Symbol { names: vec![name], same }
     }
 
-    fn called(namer: &mut Namer, id: ExecutableId, address: u64) -> String {
-        namer.names(id, FileAddr(address)).first().map(|n| n.function.clone()).unwrap_or_default()
+    fn called(symbolizer: &mut WindowSymbolizer, id: ExecutableId, address: u64) -> String {
+        symbolizer
+            .names(id, FileAddr(address))
+            .first()
+            .map(|n| n.function.clone())
+            .unwrap_or_default()
     }
 
     #[test]
     fn a_function_without_lines_is_known_whole_and_an_address_with_lines_alone() {
-        let mut namer = namer(1 << 20);
-        namer.remember(ONE, FileAddr(0x110), symbol("whole", Some(0x100..0x200)));
-        namer.remember(ONE, FileAddr(0x210), symbol("line", None));
+        let mut symbolizer = symbolizer(1 << 20);
+        symbolizer.remember(ONE, FileAddr(0x110), symbol("whole", Some(0x100..0x200)));
+        symbolizer.remember(ONE, FileAddr(0x210), symbol("line", None));
         let cases = [
             (0xff, ""),
             (0x100, "whole"),
@@ -274,98 +278,98 @@ mod tests {
             (0x211, ""),
         ];
         for (address, expected) in cases {
-            assert_eq!(called(&mut namer, ONE, address), expected, "{address:#x}");
+            assert_eq!(called(&mut symbolizer, ONE, address), expected, "{address:#x}");
         }
-        assert_eq!(called(&mut namer, OTHER, 0x110), "");
+        assert_eq!(called(&mut symbolizer, OTHER, 0x110), "");
     }
 
     #[test]
     fn symbols_that_overlap_keep_what_was_learned_first() {
-        let mut namer = namer(1 << 20);
-        namer.remember(ONE, FileAddr(0x150), symbol("middle", Some(0x140..0x160)));
-        namer.remember(ONE, FileAddr(0x110), symbol("around", Some(0x100..0x200)));
-        namer.remember(ONE, FileAddr(0x190), symbol("after", Some(0x150..0x200)));
+        let mut symbolizer = symbolizer(1 << 20);
+        symbolizer.remember(ONE, FileAddr(0x150), symbol("middle", Some(0x140..0x160)));
+        symbolizer.remember(ONE, FileAddr(0x110), symbol("around", Some(0x100..0x200)));
+        symbolizer.remember(ONE, FileAddr(0x190), symbol("after", Some(0x150..0x200)));
         for (address, expected) in
             [(0x13f, "around"), (0x140, "middle"), (0x15f, "middle"), (0x160, "after")]
         {
-            assert_eq!(called(&mut namer, ONE, address), expected, "{address:#x}");
+            assert_eq!(called(&mut symbolizer, ONE, address), expected, "{address:#x}");
         }
     }
 
     #[test]
     fn what_is_not_used_is_forgotten_first_and_the_bound_holds() {
-        let mut namer = namer(40_000);
+        let mut symbolizer = symbolizer(40_000);
         for window in 0..200 {
-            namer.remember(ONE, FileAddr(1), symbol("always", None));
+            symbolizer.remember(ONE, FileAddr(1), symbol("always", None));
             for number in 0..20 {
-                namer.remember(OTHER, FileAddr(window * 100 + number), symbol("once", None));
+                symbolizer.remember(OTHER, FileAddr(window * 100 + number), symbol("once", None));
             }
-            assert_eq!(called(&mut namer, ONE, 1), "always");
-            namer.end_window();
-            assert!(namer.bytes <= 40_000, "{} bytes in window {window}", namer.bytes);
+            assert_eq!(called(&mut symbolizer, ONE, 1), "always");
+            symbolizer.end_window();
+            assert!(symbolizer.bytes <= 40_000, "{} bytes in window {window}", symbolizer.bytes);
         }
-        assert_eq!(called(&mut namer, ONE, 1), "always");
-        assert_eq!(called(&mut namer, OTHER, 0), "");
-        assert_eq!(namer.bytes, namer.known.values().map(Known::bytes).sum::<usize>());
+        assert_eq!(called(&mut symbolizer, ONE, 1), "always");
+        assert_eq!(called(&mut symbolizer, OTHER, 0), "");
+        assert_eq!(symbolizer.bytes, symbolizer.known.values().map(Known::bytes).sum::<usize>());
     }
 
     #[test]
     fn what_was_not_used_for_long_is_forgotten_though_there_is_room() {
-        let mut namer = namer(1 << 20);
-        namer.remember(ONE, FileAddr(1), symbol("always", None));
-        namer.remember(ONE, FileAddr(2), symbol("once", None));
+        let mut symbolizer = symbolizer(1 << 20);
+        symbolizer.remember(ONE, FileAddr(1), symbol("always", None));
+        symbolizer.remember(ONE, FileAddr(2), symbol("once", None));
         for _ in 0..=UNUSED_WINDOWS + LOOK_WINDOWS {
-            assert_eq!(called(&mut namer, ONE, 1), "always");
-            namer.end_window();
+            assert_eq!(called(&mut symbolizer, ONE, 1), "always");
+            symbolizer.end_window();
         }
-        assert_eq!(called(&mut namer, ONE, 1), "always");
-        assert_eq!(called(&mut namer, ONE, 2), "");
+        assert_eq!(called(&mut symbolizer, ONE, 1), "always");
+        assert_eq!(called(&mut symbolizer, ONE, 2), "");
     }
 
     #[test]
     fn an_executable_that_failed_is_left_alone_for_a_while() {
-        let mut namer = namer(1 << 20);
-        namer.failed.insert(ONE, (Failure::Died, 0));
+        let mut symbolizer = symbolizer(1 << 20);
+        symbolizer.failed.insert(ONE, (Failure::Died, 0));
         let executable = Arc::new(Executable::unknown());
-        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(1)]), Err(Failure::Died));
-        (0..FAILED_WINDOWS).for_each(|_| namer.end_window());
-        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(1)]), Ok(()));
+        assert_eq!(symbolizer.learn(ONE, &executable, &[FileAddr(1)]), Err(Failure::Died));
+        (0..FAILED_WINDOWS).for_each(|_| symbolizer.end_window());
+        assert_eq!(symbolizer.learn(ONE, &executable, &[FileAddr(1)]), Ok(()));
     }
 
     #[test]
     fn a_window_whose_time_is_over_has_the_names_that_are_known_and_the_next_asks_again() {
-        let mut namer = namer(1 << 20);
+        let mut symbolizer = symbolizer(1 << 20);
         let mut kernel = Executable::unknown();
         kernel.origin = Origin::Kernel;
         let executable = Arc::new(kernel);
-        namer.remember(ONE, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
+        symbolizer.remember(ONE, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
         let until = Instant::now() + Duration::from_secs(60);
-        namer.bound(Limit { until, hurry: Arc::new(true.into()) });
-        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
-        assert_eq!(namer.learn(ONE, &executable, &[FileAddr(0x300)]), Err(Failure::NoTime));
-        assert_eq!(called(&mut namer, ONE, 0x110), "function");
-        namer.end_window();
-        let asked = namer.learn(ONE, &executable, &[FileAddr(0x300)]);
+        symbolizer.bound(Limit { until, hurry: Arc::new(true.into()) });
+        assert_eq!(symbolizer.learn(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
+        assert_eq!(symbolizer.learn(ONE, &executable, &[FileAddr(0x300)]), Err(Failure::NoTime));
+        assert_eq!(called(&mut symbolizer, ONE, 0x110), "function");
+        symbolizer.end_window();
+        let asked = symbolizer.learn(ONE, &executable, &[FileAddr(0x300)]);
         assert!(matches!(asked, Err(Failure::NotStarted(_))), "{asked:?}");
     }
 
     #[test]
     fn of_an_executable_that_is_gone_nothing_is_remembered() {
-        let mut namer = namer(1 << 20);
+        let mut symbolizer = symbolizer(1 << 20);
         let executables = [ONE, OTHER].map(|id| (id, Arc::new(Executable::unknown())));
         for (id, executable) in &executables {
-            assert_eq!(namer.learn(*id, executable, &[FileAddr(0x110)]), Ok(()));
-            namer.remember(*id, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
+            assert_eq!(symbolizer.learn(*id, executable, &[FileAddr(0x110)]), Ok(()));
+            symbolizer.remember(*id, FileAddr(0x110), symbol("function", Some(0x100..0x200)));
         }
-        namer.end_window();
-        assert_eq!(called(&mut namer, ONE, 0x110), "function");
+        symbolizer.end_window();
+        assert_eq!(called(&mut symbolizer, ONE, 0x110), "function");
         let [one, other] = executables;
         drop(other);
-        namer.end_window();
-        assert_eq!(called(&mut namer, ONE, 0x110), "function");
-        assert_eq!(called(&mut namer, OTHER, 0x110), "");
-        assert_eq!(namer.bytes, namer.known.values().map(Known::bytes).sum::<usize>());
-        assert_eq!(namer.met.len(), 1);
+        symbolizer.end_window();
+        assert_eq!(called(&mut symbolizer, ONE, 0x110), "function");
+        assert_eq!(called(&mut symbolizer, OTHER, 0x110), "");
+        assert_eq!(symbolizer.bytes, symbolizer.known.values().map(Known::bytes).sum::<usize>());
+        assert_eq!(symbolizer.met.len(), 1);
         drop(one);
     }
 }

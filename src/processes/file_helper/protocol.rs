@@ -1,4 +1,4 @@
-//! What agent and opener say to each other: one message a packet, the open file along with it.
+//! What agent and file helper say to each other: one message a packet, the open file along with it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -57,10 +57,10 @@ pub(super) struct Found {
     /// Hash of all that is in it, where that tells it from others.
     #[prost(bytes = "vec", tag = "4")]
     pub hash: Vec<u8>,
-    /// Nanoseconds of CPU time that the opener has used so far.
+    /// Nanoseconds of CPU time that the file helper has used so far.
     #[prost(uint64, tag = "5")]
     pub cpu_ns: u64,
-    /// The most memory that the opener has had so far, in KiB.
+    /// The most memory that the file helper has had so far, in KiB.
     #[prost(uint64, tag = "6")]
     pub peak_rss_kib: u64,
 }
