@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use common::{TempDir, directory};
 use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
-use upload::{Parcel, spool};
+use upload::{Batch, spool};
 
 /// How often the power goes.
 const LIVES: u64 = 4;
@@ -165,7 +165,7 @@ fn settings(away: serde_json::Value) -> Settings {
 
 /// One window in three takes more than one write of a file system. Each begins in a millisecond of its own, and so has a
 /// name of its own in the store.
-fn window(number: u64) -> Parcel {
+fn window(number: u64) -> Batch {
     let mut random = fastrand::Rng::with_seed(number);
     let size = if number.is_multiple_of(3) { 50_000 } else { 100 };
     let text: String = (0..size).map(|_| random.alphanumeric()).collect();
@@ -184,7 +184,7 @@ fn window(number: u64) -> Parcel {
         string_table: texts.map(str::to_owned).into(),
         ..Default::default()
     };
-    Parcel { profile }
+    Batch { profile }
 }
 
 fn careless(number: u64) -> PathBuf {
@@ -221,9 +221,9 @@ fn accepts_until_the_power_is_gone() {
     fs::create_dir_all(careless(0).parent().unwrap()).unwrap();
     let last = numbers_in("store").into_iter().max().unwrap_or(0);
     for number in last + 1..=last + WINDOWS {
-        let parcel = window(number);
-        fs::write(careless(number), &parcel.profile.string_table[TEXT]).unwrap();
-        delivery.accept(&parcel).unwrap();
+        let batch = window(number);
+        fs::write(careless(number), &batch.profile.string_table[TEXT]).unwrap();
+        delivery.accept(&batch).unwrap();
         say("accepted", number);
     }
 }

@@ -40,7 +40,7 @@ use serde_json::{Value, json};
 use servers::Server;
 use split::{assert_split, count, split};
 use upload::delivery::{Counts, Delivery, NamedSink, Settings};
-use upload::{DebugInfo, Parcel, spool};
+use upload::{Batch, DebugInfo, spool};
 
 /// Starts a delivery to one sink, with its spool in this directory.
 fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) -> Delivery {
@@ -52,27 +52,27 @@ fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) 
     Delivery::start(&settings, debug_info).unwrap()
 }
 
-/// Delivers parcels to one sink, and tells how that ended.
-fn deliver(sink: Value, parcels: impl IntoIterator<Item = Parcel>) -> Counts {
+/// Delivers batches to one sink, and tells how that ended.
+fn deliver(sink: Value, batches: impl IntoIterator<Item = Batch>) -> Counts {
     let directory = tempfile::tempdir().unwrap();
     let delivery = start(directory.path(), sink, None);
-    for parcel in parcels {
-        delivery.accept(&parcel).unwrap();
+    for batch in batches {
+        delivery.accept(&batch).unwrap();
     }
     delivery.stop(Duration::from_secs(300))
 }
 
 /// Everything arrived, at once and whole.
-fn assert_delivered(counts: &Counts, parcels: u64) {
+fn assert_delivered(counts: &Counts, batches: u64) {
     let sink = &counts.sinks["store"];
     let ledger = sink.ledger;
-    assert_eq!((ledger.delivered, ledger.closed), (parcels, parcels), "{counts:?}");
-    assert_eq!(sink.attempts.delivered, parcels, "{counts:?}");
+    assert_eq!((ledger.delivered, ledger.closed), (batches, batches), "{counts:?}");
+    assert_eq!(sink.attempts.delivered, batches, "{counts:?}");
     counts.check().unwrap();
 }
 
 /// A window of one node: two processes, and a known split of the first one's time.
-fn window(node: &str, start_unix_ns: u64, samples: i64) -> Parcel {
+fn window(node: &str, start_unix_ns: u64, samples: i64) -> Batch {
     let mut window = Window::new(start_unix_ns);
     let shop = [
         ("node", node),
@@ -180,7 +180,7 @@ fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
 }
 
 #[test]
-fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
+fn a_thousand_agents_into_one_parca_and_no_batch_is_refused() {
     let _alone = alone();
     let server = Server::parca();
     let start = now() - 60_000_000_000;
@@ -200,7 +200,7 @@ fn a_thousand_agents_into_one_parca_and_no_parcel_is_refused() {
 }
 
 /// A window of a node with twenty processes, each of which has the known split.
-fn busy_window(node: &str, start_unix_ns: u64) -> Parcel {
+fn busy_window(node: &str, start_unix_ns: u64) -> Batch {
     let mut window = Window::new(start_unix_ns);
     for process in 0..20 {
         let executable = format!("app-{process:02}");

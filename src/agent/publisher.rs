@@ -15,7 +15,7 @@ use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
 use profile::{Labels, MergedSeries, Profile};
 use symbolizer::Limit;
-use upload::Parcel;
+use upload::Batch;
 use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
@@ -157,7 +157,7 @@ pub(super) struct Published {
     pub named: u64,
     /// Distinct frames without.
     pub unnamed: u64,
-    /// Series of the parcel.
+    /// Series of the batch.
     pub series: u64,
     /// Those that were merged.
     pub merged: MergedSeries,
@@ -183,9 +183,9 @@ fn publish(job: Job, symbolizer: &mut WindowSymbolizer, delivery: &Delivery) -> 
         symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
     profile.comments.push(format!("budget: {verdict}"));
     let published = count(&profile, merged);
-    let parcel = Parcel { profile: to_message(&profile, SampleGrouping::BySeries) };
+    let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);
-    match delivery.accept(&parcel) {
+    match delivery.accept(&batch) {
         Ok(()) => (Fate::Accepted, published),
         Err(_) => (Fate::Refused, published),
     }

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub windows: Windows,
     /// Label sets.
     pub series: Series,
-    /// Parcels, sinks and the spool.
+    /// Batches, sinks and the spool.
     pub delivery: delivery::Counts,
     /// What the agent costs.
     pub own: Own,
@@ -54,7 +54,7 @@ pub struct Windows {
     pub closed: u64,
     /// Windows that are in the spool, or were.
     pub accepted: u64,
-    /// Windows without a sample, of which there is no parcel.
+    /// Windows without a sample, of which there is no batch.
     pub empty: u64,
     /// Windows that were lost before delivery heard of them, by reason. One that never occurred is best there with a 0, so
     /// that Prometheus sees its first increase.

@@ -103,7 +103,7 @@ const LABELLED: Label = closed("source", || vec!["read", "inherited", "unknown"]
 const NAMED: Label = closed("result", || vec!["named", "unnamed"]);
 const SINK: Label = open("sink", "name of the sink in the configuration");
 const WINDOW_LOSS: Label =
-    open("reason", "those of `everytick_parcels_lost_total`, and what keeps windows from delivery");
+    open("reason", "those of `everytick_batches_lost_total`, and what keeps windows from delivery");
 const FAILURE: Label = closed("reason", || texts(Failure::ALL, Failure::text));
 const RESULT: Label = closed("result", || vec!["delivered", "partly", "lost"]);
 const UPLOAD: Label = closed("result", || vec!["held", "nothing", "postponed"]);
@@ -346,20 +346,20 @@ pub const TABLE: &[Metric] = &[
     ),
     // Delivery.
     counter(
-        "everytick_parcels_found_total",
-        "Parcels that an earlier run had left in the spool for a sink.",
+        "everytick_batches_found_total",
+        "Batches that an earlier run had left in the spool for a sink.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.ledger.found),
     ),
     counter(
-        "everytick_parcels_closed_total",
-        "Windows that delivery was given for a sink. found + closed = parcels of all results + pending.",
+        "everytick_batches_closed_total",
+        "Windows that delivery was given for a sink. found + closed = batches of all results + pending.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.ledger.closed),
     ),
     counter(
-        "everytick_parcels_total",
-        "Parcels that a sink is done with. partly: its server refused some of the samples.",
+        "everytick_batches_total",
+        "Batches that a sink is done with. partly: its server refused some of the samples.",
         &[SINK, RESULT],
         |s, out| {
             each_part(out, s, |SinkCounts { ledger, .. }| {
@@ -369,29 +369,29 @@ pub const TABLE: &[Metric] = &[
         },
     ),
     counter(
-        "everytick_parcels_lost_total",
-        "Parcels that a sink will never have, by the reason, before or after the spool took them.",
+        "everytick_batches_lost_total",
+        "Batches that a sink will never have, by the reason, before or after the spool took them.",
         &[SINK, FAILURE],
         |s, out| failures(out, s, |sink| &sink.ledger.lost),
     ),
     counter(
-        "everytick_parcels_retried_total",
-        "Attempts at delivery after which a parcel waits for another, by the reason.",
+        "everytick_batches_retried_total",
+        "Attempts at delivery after which a batch waits for another, by the reason.",
         &[SINK, FAILURE],
         |s, out| failures(out, s, |sink| &sink.attempts.later),
     ),
     counter(
-        "everytick_parcels_rejected_parts_total",
-        "Series or samples, whichever a server counts, that it refused of parcels that it otherwise took.",
+        "everytick_batches_rejected_parts_total",
+        "Series or samples, whichever a server counts, that it refused of batches that it otherwise took.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.rejected),
     ),
-    gauge("everytick_parcels_pending", "Parcels that wait in the spool.", &[SINK], |s, out| {
+    gauge("everytick_batches_pending", "Batches that wait in the spool.", &[SINK], |s, out| {
         each(out, s, |sink| sink.ledger.pending);
     }),
     counter(
         "everytick_sent_bytes_total",
-        "Bytes that were sent for the parcels that a sink has.",
+        "Bytes that were sent for the batches that a sink has.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.bytes_sent),
     ),
@@ -408,7 +408,7 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         "everytick_spool_sink_bytes",
-        "Bytes of the parcels that wait for a sink. One that waits for several counts for each.",
+        "Bytes of the batches that wait for a sink. One that waits for several counts for each.",
         &[SINK],
         |s, out| each(out, s, |sink| sink.spool_bytes),
     ),
@@ -426,7 +426,7 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         "everytick_spool_bytes",
-        "Bytes that the spool takes on its disk. A parcel that waits for several sinks counts once.",
+        "Bytes that the spool takes on its disk. A batch that waits for several sinks counts once.",
         &[],
         |s, out| out.one(s.delivery.spool_bytes),
     ),

@@ -22,13 +22,13 @@ Beside it:
 
 `deploy/alerts.yaml` has alerts that go by these metrics.
 
-Every tick, window and parcel is accounted for, in sums over all labels that are not named here:
+Every tick, window and batch is accounted for, in sums over all labels that are not named here:
 
 ```
 ticks_due = ticks + ticks_missed
 ticks{outcome=~\"delivered|ring full\"} = samples + samples_lost
 windows_closed = windows_accepted + windows_empty + windows_lost + those on their way
-parcels_found + parcels_closed = parcels{result=~\"delivered|partly|lost\"} + parcels_pending      for each sink
+batches_found + batches_closed = batches{result=~\"delivered|partly|lost\"} + batches_pending      for each sink
 ```
 ";
 

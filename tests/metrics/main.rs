@@ -256,8 +256,8 @@ fn each_sink_has_its_own_series() {
     let families = families(&snapshot());
     for (sink, base) in [("files", 1000.0), ("parca", 2000.0)] {
         let value = |name: &str| value(&families, name, &[("sink", sink)]);
-        assert_eq!(value("everytick_parcels_found_total"), base);
-        assert_eq!(value("everytick_parcels_pending"), base + 4.0);
+        assert_eq!(value("everytick_batches_found_total"), base);
+        assert_eq!(value("everytick_batches_pending"), base + 4.0);
         assert_eq!(value("everytick_sent_bytes_total"), base + 8.0);
         assert_eq!(value("everytick_spool_oldest_age_seconds"), base / 1000.0);
         let files = |result| {
@@ -274,12 +274,12 @@ fn each_sink_has_its_own_series() {
 #[test]
 fn what_a_sink_lost_has_its_reason_and_is_in_its_sum() {
     let families = families(&snapshot());
-    let parcels = |name, label| value(&families, name, &[("sink", "files"), label]);
-    let lost = |reason| parcels("everytick_parcels_lost_total", ("reason", reason));
+    let batches = |name, label| value(&families, name, &[("sink", "files"), label]);
+    let lost = |reason| batches("everytick_batches_lost_total", ("reason", reason));
     assert_eq!(["rejected", "spool_full", "timeout"].map(lost), [1005.0, 10.0, 0.0]);
-    let retried = |reason| parcels("everytick_parcels_retried_total", ("reason", reason));
+    let retried = |reason| batches("everytick_batches_retried_total", ("reason", reason));
     assert_eq!(["unreachable", "timeout"].map(retried), [1006.0, 0.0]);
-    let all = |result| parcels("everytick_parcels_total", ("result", result));
+    let all = |result| batches("everytick_batches_total", ("result", result));
     assert_eq!(["delivered", "partly", "lost"].map(all), [1002.0, 1003.0, 1015.0]);
 }
 
@@ -305,7 +305,7 @@ fn a_sink_may_have_any_name() {
     let names = ["a\"b", "a\\b", "a\nb", "\\n", "\"} 1\nx{y=\"", "", " ", "é 🦀", "a\rb\0c", "\\"];
     let families = families(&Snapshot { delivery: delivery(&names), ..snapshot() });
     for (name, at) in names.iter().zip(1u32..) {
-        let pending = value(&families, "everytick_parcels_pending", &[("sink", name)]);
+        let pending = value(&families, "everytick_batches_pending", &[("sink", name)]);
         assert_eq!(pending, f64::from(at) * 1000.0 + 4.0);
     }
 }

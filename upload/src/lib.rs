@@ -1,9 +1,9 @@
 //! A profile goes somewhere: sinks, one folder each.
 //!
 //! - [`output`]: files for a person, whole or not at all.
-//! - [`Parcel`]: one closed window on its way to the sinks of the agent.
-//! - [`delivery`]: parcels to sinks, none lost.
-//! - [`spool`]: where parcels wait on the disk.
+//! - [`Batch`]: one closed window on its way to the sinks of the agent.
+//! - [`delivery`]: batches to sinks, none lost.
+//! - [`spool`]: where batches wait on the disk.
 //! - [`sinks`]: the sinks, a folder each; [`transport`] is how their servers are reached.
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,6 @@ pub mod sinks;
 pub mod spool;
 pub mod transport;
 
-pub use batch::{Answer, BYTES_MAX, Failure, Parcel, Series, subset};
+pub use batch::{Answer, BYTES_MAX, Batch, Failure, Series, subset};
 pub use debug_info::{DebugInfo, UploadEnd};
 pub use sinks::{SinkSettings, StartError, Symbolize};

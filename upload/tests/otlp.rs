@@ -1,4 +1,4 @@
-//! Parcels to receivers of OTLP: what arrives, and what becomes of them when the server does not do as it should.
+//! Batches to receivers of OTLP: what arrives, and what becomes of them when the server does not do as it should.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 use upload::sinks::otlp::{Protocol, Settings, Sink};
 use upload::{Answer, Failure};
+use wire::batches::{BUILD_ID, samples, window, with_labels};
 use wire::otlp_rules::{EXPORT, PATH, Taken, read};
-use wire::parcels::{BUILD_ID, samples, window, with_labels};
 use wire::server::{Act, Server, grpc, http};
 use wire::{assert_delivered, connection, short, text};
 
@@ -94,8 +94,8 @@ async fn a_container_is_a_resource_and_static_labels_are_its_attributes() {
         ("team", "blue"),
         ("service.name", "shop"),
     ];
-    let parcel = with_labels(window(0, 1, 1), &labels);
-    assert_delivered(&sink(&server, Protocol::Http).send(&parcel).await);
+    let batch = with_labels(window(0, 1, 1), &labels);
+    assert_delivered(&sink(&server, Protocol::Http).send(&batch).await);
     let taken = taken(&server).remove(0);
     let expected = [
         ("container.id", "c0ffee"),
@@ -166,20 +166,20 @@ async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothi
 {
     for protocol in BOTH {
         let server = Server::with(vec![], None, |_| http(413)).await;
-        let (mut asked, parcel) = (sink(&server, protocol), window(0, 3, 50));
+        let (mut asked, batch) = (sink(&server, protocol), window(0, 3, 50));
         for _ in 0..9 {
-            let answer = short(&asked.send(&parcel).await);
+            let answer = short(&asked.send(&batch).await);
             assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
         }
-        assert_eq!(short(&asked.send(&parcel).await), ("refused", Some(Failure::TooLarge), None));
+        assert_eq!(short(&asked.send(&batch).await), ("refused", Some(Failure::TooLarge), None));
         assert_eq!(server.seen().len(), 10);
 
         let server = Server::start(vec![http(413); 5]).await;
         let mut sink = sink(&server, protocol);
         for _ in 0..5 {
-            assert_eq!(short(&sink.send(&parcel).await).0, "later");
+            assert_eq!(short(&sink.send(&batch).await).0, "later");
         }
-        assert_delivered(&sink.send(&parcel).await);
+        assert_delivered(&sink.send(&batch).await);
         let good = &server.seen()[5..];
         let taken: Vec<Taken> = good.iter().flat_map(|seen| read(&seen.body)).collect();
         assert_whole(&taken, 3, 50);
@@ -311,9 +311,9 @@ async fn a_partial_success_is_counted_and_never_repeated() {
         let server = Server::start(vec![partial(2, "label too long"), down]).await;
         let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         let mut sink = Sink::new(&settings).unwrap();
-        let parcel = window(0, 6, 900);
-        assert_eq!(short(&sink.send(&parcel).await).0, "later", "the second part has to wait");
-        let answer = sink.send(&parcel).await;
+        let batch = window(0, 6, 900);
+        assert_eq!(short(&sink.send(&batch).await).0, "later", "the second part has to wait");
+        let answer = sink.send(&batch).await;
         let Answer::Partly { rejected, text, bytes } = &answer else { panic!("{answer:?}") };
         assert_eq!((*rejected, text.as_str()), (2, "label too long"));
         assert!(*bytes > 0);

@@ -1,4 +1,4 @@
-//! Parcels to Parca: what arrives, and what becomes of them when the server does not do as it should.
+//! Batches to Parca: what arrives, and what becomes of them when the server does not do as it should.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use upload::Symbolize;
 use upload::sinks::parca::{Settings, Sink};
 use upload::transport::Compression;
-use upload::{Answer, Failure, Parcel};
+use upload::{Answer, Batch, Failure};
+use wire::batches::{BUILD_ID, DURATION, START, samples, window, with_labels};
 use wire::parca_rules::{Taken, WRITE_RAW, read};
-use wire::parcels::{BUILD_ID, DURATION, START, samples, window, with_labels};
 use wire::server::{Act, Server, grpc};
 use wire::{assert_delivered, connection, short, text};
 
@@ -142,15 +142,15 @@ async fn a_single_stack_that_is_too_large_is_refused_and_the_rest_arrives() {
         false => Act::Message(vec![]),
     })
     .await;
-    let mut parcel = window(0, 2, 4);
-    let sample = &mut parcel.profile.sample[0];
+    let mut batch = window(0, 2, 4);
+    let sample = &mut batch.profile.sample[0];
     sample.location_id = (0..2_000).map(|i| 1 + i % 5).collect();
     let mut settings = settings(&server);
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
-    let answer = sink.send(&parcel).await;
+    let answer = sink.send(&batch).await;
     assert_eq!(short(&answer), ("later", Some(Failure::TooLarge), None), "nothing is taken yet");
-    let answer = sink.send(&parcel).await;
+    let answer = sink.send(&batch).await;
     let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };
     assert_eq!(*rejected, 1, "the stack was seen once");
     assert!(text.contains("larger than max"), "{text}");
@@ -184,11 +184,11 @@ async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
     let mut settings = Settings { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
-    let parcel: Parcel = window(0, 6, 900);
-    assert_eq!(short(&sink.send(&parcel).await).0, "later");
+    let batch: Batch = window(0, 6, 900);
+    assert_eq!(short(&sink.send(&batch).await).0, "later");
     let before = server.seen().len();
     assert_eq!(before, 3);
-    assert_delivered(&sink.send(&parcel).await);
+    assert_delivered(&sink.send(&batch).await);
     let seen = server.seen();
     let good = seen[..2].iter().chain(&seen[3..]);
     assert_whole(&good.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>(), 6, 900);
@@ -197,11 +197,11 @@ async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
 #[tokio::test]
 async fn a_window_at_which_the_server_always_fails_is_given_up() {
     let server = Server::with(vec![], None, |_| grpc(13)).await;
-    let (mut sink, parcel) = (sink(&server), window(0, 1, 2));
+    let (mut sink, batch) = (sink(&server), window(0, 1, 2));
     for _ in 0..9 {
-        assert_eq!(short(&sink.send(&parcel).await), ("later", Some(Failure::Unavailable), None));
+        assert_eq!(short(&sink.send(&batch).await), ("later", Some(Failure::Unavailable), None));
     }
-    let answer = sink.send(&parcel).await;
+    let answer = sink.send(&batch).await;
     assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None));
     assert_eq!(
         short(&sink.send(&window(1, 1, 2)).await).0,
@@ -222,9 +222,9 @@ async fn a_server_behind_a_proxy_that_says_when_is_left_alone_until_then() {
 #[tokio::test]
 async fn what_is_no_window_is_refused_and_not_sent() {
     let server = Server::start(vec![]).await;
-    let mut parcel = window(0, 1, 1);
-    parcel.profile.sample_type.remove(0);
-    let answer = sink(&server).send(&parcel).await;
+    let mut batch = window(0, 1, 1);
+    batch.profile.sample_type.remove(0);
+    let answer = sink(&server).send(&batch).await;
     assert_eq!(short(&answer), ("refused", Some(Failure::Defect), None));
     assert!(server.seen().is_empty());
 }

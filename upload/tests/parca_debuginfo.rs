@@ -14,7 +14,7 @@ use prost::Message;
 use upload::DebugInfo;
 use upload::Symbolize;
 use upload::sinks::parca::{Settings, Sink};
-use wire::parcels::{BUILD_ID, window};
+use wire::batches::{BUILD_ID, window};
 use wire::server::{Act, Seen, Server, grpc, http};
 use wire::{assert_delivered, connection};
 

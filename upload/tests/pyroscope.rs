@@ -1,4 +1,4 @@
-//! Parcels to Pyroscope: what arrives, and what becomes of them when the server does not do as it should.
+//! Batches to Pyroscope: what arrives, and what becomes of them when the server does not do as it should.
 #![allow(clippy::unwrap_used)]
 
 mod made_up;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use made_up::{PERIOD, Window, now};
 use pyroscope_server::{Fault, Limits, Server};
 use upload::sinks::pyroscope::{Settings, Sink};
-use upload::{Answer, DebugInfo, Failure, Parcel, Symbolize};
+use upload::{Answer, Batch, DebugInfo, Failure, Symbolize};
 
 /// Settings for a server, as a config file would give them.
 fn settings(server: &Server) -> Settings {
@@ -27,7 +27,7 @@ fn sink(server: &Server) -> Sink {
 }
 
 /// A window of this many processes, with 60, 30 and 10 samples in three functions each.
-fn window(processes: usize) -> Parcel {
+fn window(processes: usize) -> Batch {
     let mut window = Window::new(now());
     for process in 0..processes {
         let executable = format!("app-{process:03}");
@@ -70,8 +70,8 @@ fn reason(answer: &Answer) -> Option<Failure> {
 #[tokio::test]
 async fn what_goes_in_comes_out_by_function_and_label() {
     let server = Server::start();
-    let parcel = window(5);
-    assert_delivered(&sink(&server).send(&parcel).await);
+    let batch = window(5);
+    assert_delivered(&sink(&server).send(&batch).await);
     assert_whole(&server, 5);
     let taken = &server.taken()[0];
     assert_eq!(taken.labels["__name__"], "process_cpu");
@@ -85,7 +85,7 @@ async fn what_goes_in_comes_out_by_function_and_label() {
     let period = profile.period_type.unwrap();
     assert_eq!((text(period.r#type), text(period.unit)), ("cpu", "nanoseconds"));
     assert_eq!(profile.period, PERIOD);
-    assert_eq!(profile.time_nanos, parcel.profile.time_nanos);
+    assert_eq!(profile.time_nanos, batch.profile.time_nanos);
     let seen = server.seen();
     assert_eq!(seen.len(), 1, "five series are one request");
     assert_eq!(seen[0].headers["content-type"], "application/proto");
@@ -183,13 +183,13 @@ async fn a_stack_too_deep_loses_its_root_and_says_so() {
 #[tokio::test]
 async fn what_is_known_of_a_sample_goes_along_or_not() {
     let server = Server::start();
-    let parcel = {
+    let batch = {
         let mut window = Window::new(now());
         window.call(&[("comm", "app"), ("thread", "t1"), ("guessed", "frame pointers")], "hot", 1);
         window.call(&[("comm", "app"), ("thread", "t2")], "hot", 2);
         window.close()
     };
-    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_delivered(&sink(&server).send(&batch).await);
     let guessed: Vec<_> =
         server.taken().iter().map(|taken| taken.labels.get("guessed").cloned()).collect();
     assert_eq!(guessed, [None, Some("frame pointers".to_owned())]);
@@ -197,7 +197,7 @@ async fn what_is_known_of_a_sample_goes_along_or_not() {
 
     let server = Server::start();
     let settings = Settings { sample_labels: false, ..settings(&server) };
-    assert_delivered(&Sink::new(&settings, None).unwrap().send(&parcel).await);
+    assert_delivered(&Sink::new(&settings, None).unwrap().send(&batch).await);
     let taken = server.taken();
     assert_eq!((taken.len(), taken[0].labels.contains_key("guessed")), (1, false));
 }
@@ -211,10 +211,10 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
         Fault::Answer(429, Vec::new(), r#"{"code":"resource_exhausted","message":"rate limit"}"#),
         Fault::Answer(503, Vec::new(), "<html>no backend</html>"),
     ]);
-    let (mut sink, parcel) = (sink(&server), window(3));
+    let (mut sink, batch) = (sink(&server), window(3));
     let mut answers = Vec::new();
     for _ in 0..3 {
-        match sink.send(&parcel).await {
+        match sink.send(&batch).await {
             Answer::Later { reason, after, .. } => answers.push((reason, after)),
             other => panic!("{other:?}"),
         }
@@ -225,7 +225,7 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
         (Failure::Unavailable, None),
     ];
     assert_eq!(answers, expected);
-    assert_delivered(&sink.send(&parcel).await);
+    assert_delivered(&sink.send(&batch).await);
     assert_whole(&server, 3);
 }
 
@@ -255,12 +255,12 @@ async fn a_series_that_is_refused_for_good_costs_only_itself() {
 async fn a_series_that_the_server_stumbles_over_holds_up_no_others_and_is_given_up() {
     let server = Server::start();
     server.stumble_over("app-002");
-    let (mut sink, parcel) = (sink(&server), window(100));
+    let (mut sink, batch) = (sink(&server), window(100));
     for _ in 0..9 {
-        assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Unavailable));
+        assert_eq!(reason(&sink.send(&batch).await), Some(Failure::Unavailable));
     }
     assert_eq!(server.taken().len(), 99, "the others did not wait");
-    let answer = sink.send(&parcel).await;
+    let answer = sink.send(&batch).await;
     assert!(matches!(answer, Answer::Partly { rejected: 100, .. }), "{answer:?}");
     assert_eq!(server.taken().len(), 99);
 }
@@ -270,10 +270,10 @@ async fn a_retry_sends_only_what_is_missing() {
     let server = Server::start();
     let throttle = |place| Fault::Profile(place, "resource_exhausted", "push rate limit");
     server.misbehave([throttle(1), throttle(0)]);
-    let (mut sink, parcel) = (sink(&server), window(5));
-    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Throttled));
+    let (mut sink, batch) = (sink(&server), window(5));
+    assert_eq!(reason(&sink.send(&batch).await), Some(Failure::Throttled));
     assert_eq!(server.taken().len(), 4);
-    assert_delivered(&sink.send(&parcel).await);
+    assert_delivered(&sink.send(&batch).await);
     assert_whole(&server, 5);
     let profiles: Vec<usize> = server.seen().iter().map(|seen| seen.profiles).collect();
     assert_eq!(profiles, [5, 1, 1]);
@@ -283,16 +283,16 @@ async fn a_retry_sends_only_what_is_missing() {
 async fn where_no_answer_came_the_same_ids_are_sent_again() {
     let server = Server::start();
     server.misbehave([Fault::CutAfter]);
-    let (mut sink, parcel) = (sink(&server), window(3));
-    assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
+    let (mut sink, batch) = (sink(&server), window(3));
+    assert!(matches!(sink.send(&batch).await, Answer::Later { .. }));
     let first: BTreeSet<String> = server.taken().into_iter().map(|taken| taken.id).collect();
-    assert_delivered(&sink.send(&parcel).await);
+    assert_delivered(&sink.send(&batch).await);
     let all: BTreeSet<String> = server.taken().into_iter().map(|taken| taken.id).collect();
     assert_eq!((first.len(), &first), (3, &all), "the server can tell that they came twice");
 }
 
 #[tokio::test]
-async fn parcels_of_two_machines_at_one_time_are_both_sent() {
+async fn batches_of_two_machines_at_one_time_are_both_sent() {
     let (server, start) = (Server::start(), now());
     let mut sink = sink(&server);
     for node in ["n1", "n2"] {
@@ -305,13 +305,13 @@ async fn parcels_of_two_machines_at_one_time_are_both_sent() {
 
 #[tokio::test]
 async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
-    let (server, parcel) = (Server::start(), window(3));
+    let (server, batch) = (Server::start(), window(3));
     let ids = |server: &Server| -> BTreeSet<String> {
         server.taken().into_iter().map(|taken| taken.id).collect()
     };
-    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_delivered(&sink(&server).send(&batch).await);
     let first = ids(&server);
-    assert_delivered(&sink(&server).send(&parcel).await);
+    assert_delivered(&sink(&server).send(&batch).await);
     assert_eq!(ids(&server), first);
     assert_delivered(&sink(&server).send(&window(3)).await);
     assert_eq!(ids(&server).len(), 6);
@@ -321,10 +321,10 @@ async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
 async fn what_breaks_the_connection_is_tried_again() {
     let server = Server::start();
     server.misbehave([Fault::CutBefore, Fault::Hang]);
-    let (mut sink, parcel) = (sink(&server), window(2));
-    assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
-    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Timeout));
-    assert_delivered(&sink.send(&parcel).await);
+    let (mut sink, batch) = (sink(&server), window(2));
+    assert!(matches!(sink.send(&batch).await, Answer::Later { .. }));
+    assert_eq!(reason(&sink.send(&batch).await), Some(Failure::Timeout));
+    assert_delivered(&sink.send(&batch).await);
     assert_whole(&server, 2);
 }
 
@@ -353,22 +353,22 @@ async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothi
     let server = Server::start();
     // All at once, then the first alone, in each attempt.
     server.misbehave((0..18).map(|_| too_large()));
-    let (mut sink, parcel) = (sink(&server), window(20));
+    let (mut sink, batch) = (sink(&server), window(20));
     for _ in 0..9 {
-        let answer = sink.send(&parcel).await;
+        let answer = sink.send(&batch).await;
         assert!(matches!(answer, Answer::Later { reason: Failure::TooLarge, .. }), "{answer:?}");
     }
     assert_eq!(server.seen().len(), 18);
-    assert_delivered(&sink.send(&parcel).await);
+    assert_delivered(&sink.send(&batch).await);
     assert_whole(&server, 20);
 
     let server = Server::start();
     server.misbehave((0..100).map(|_| too_large()));
     let mut sink = Sink::new(&settings(&server), None).unwrap();
     for _ in 0..9 {
-        assert!(matches!(sink.send(&parcel).await, Answer::Later { .. }));
+        assert!(matches!(sink.send(&batch).await, Answer::Later { .. }));
     }
-    assert_eq!(reason(&sink.send(&parcel).await), Some(Failure::Rejected));
+    assert_eq!(reason(&sink.send(&batch).await), Some(Failure::Rejected));
     assert_eq!(server.seen().len(), 20);
 }
 
@@ -387,25 +387,25 @@ async fn a_window_too_old_for_the_server_is_refused_once_and_not_series_by_serie
 async fn without_its_tenant_or_its_path_nothing_is_given_up() {
     let server = Server::start();
     server.want_tenant();
-    let parcel = window(1);
-    assert_eq!(reason(&sink(&server).send(&parcel).await), Some(Failure::Unauthenticated));
+    let batch = window(1);
+    assert_eq!(reason(&sink(&server).send(&batch).await), Some(Failure::Unauthenticated));
     let mut with_tenant = settings(&server);
     with_tenant.connection.tenant = Some("team-a".into());
     let mut wrong_path = with_tenant.clone();
     wrong_path.connection.url.push_str("/elsewhere");
-    let answer = Sink::new(&wrong_path, None).unwrap().send(&parcel).await;
+    let answer = Sink::new(&wrong_path, None).unwrap().send(&batch).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol), "{answer:?}");
-    assert_delivered(&Sink::new(&with_tenant, None).unwrap().send(&parcel).await);
+    assert_delivered(&Sink::new(&with_tenant, None).unwrap().send(&batch).await);
     assert_eq!(server.taken()[0].tenant, "team-a");
 }
 
 #[tokio::test]
-async fn a_parcel_without_cpu_time_is_refused() {
+async fn a_batch_without_cpu_time_is_refused() {
     let server = Server::start();
-    let mut parcel = window(1);
-    parcel.profile.sample_type.truncate(1);
-    parcel.profile.sample.iter_mut().for_each(|sample| sample.value.truncate(1));
-    assert_eq!(reason(&sink(&server).send(&parcel).await), Some(Failure::Protocol));
+    let mut batch = window(1);
+    batch.profile.sample_type.truncate(1);
+    batch.profile.sample.iter_mut().for_each(|sample| sample.value.truncate(1));
+    assert_eq!(reason(&sink(&server).send(&batch).await), Some(Failure::Protocol));
     assert!(server.seen().is_empty());
 }
 
@@ -499,8 +499,8 @@ fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
         }],
     };
     let delivery = upload::delivery::Delivery::start(&settings, None).unwrap();
-    let parcels: Vec<Parcel> = (0..5).map(|_| window(3)).collect();
-    parcels.iter().for_each(|parcel| delivery.accept(parcel).unwrap());
+    let batches: Vec<Batch> = (0..5).map(|_| window(3)).collect();
+    batches.iter().for_each(|batch| delivery.accept(batch).unwrap());
     for _ in 0..1_200 {
         if delivery.counts().pending() > 0 {
             std::thread::sleep(Duration::from_millis(50));
@@ -514,7 +514,7 @@ fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
     let taken = server.taken();
     let ids: BTreeSet<&str> = taken.iter().map(|taken| taken.id.as_str()).collect();
     assert_eq!((taken.len(), ids.len()), (15, 15));
-    let sent: Vec<i64> = parcels.iter().flat_map(|p| [p.profile.time_nanos; 3]).collect();
+    let sent: Vec<i64> = batches.iter().flat_map(|p| [p.profile.time_nanos; 3]).collect();
     let times: Vec<i64> = taken.iter().map(|taken| taken.profile.time_nanos).collect();
     assert_eq!(times, sent, "oldest first");
 }

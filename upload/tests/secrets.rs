@@ -13,9 +13,9 @@ use tracing_subscriber::filter::LevelFilter;
 use upload::sinks::otlp::{self, Protocol};
 use upload::sinks::parca;
 use upload::transport::{BasicAuth, Connection, Tls};
+use wire::batches::window;
 use wire::certificates::{self, Authority};
 use wire::connection;
-use wire::parcels::window;
 use wire::proxy::Proxy;
 use wire::server::{Act, Server};
 

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
 use upload::sinks::directory::{self, Listing, windows_in};
-use upload::{Parcel, SinkSettings, spool};
+use upload::{Batch, SinkSettings, spool};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-25 01:44:00 UTC.
 const START: u64 = 1_795_571_040 * SECOND;
 
 /// A window of 10 s with one stack, `count` times, in a function of this name.
-fn window(start_unix_ns: u64, count: i64, function: &str) -> Parcel {
+fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
     let texts = ["", "samples", "count", "cpu", "nanoseconds", "comm", "prog", function];
     let value = |r#type, unit| pb::ValueType { r#type, unit };
     let profile = pb::Profile {
@@ -39,21 +39,21 @@ fn window(start_unix_ns: u64, count: i64, function: &str) -> Parcel {
         period: 10_000_000,
         ..Default::default()
     };
-    Parcel { profile }
+    Batch { profile }
 }
 
 /// Delivers these windows into a store of these settings.
-fn deliver(root: &Path, settings: directory::Settings, parcels: &[Parcel]) {
+fn deliver(root: &Path, settings: directory::Settings, batches: &[Batch]) {
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
     let spool = spool::Settings { directory: root.join("spool"), ..Default::default() };
     let settings = Settings { spool, sinks };
     let delivery = start(&settings);
-    for parcel in parcels {
-        delivery.accept(parcel).unwrap();
+    for batch in batches {
+        delivery.accept(batch).unwrap();
     }
     let counts = delivery.stop(Duration::from_secs(60));
     counts.check().unwrap();
-    assert_eq!(counts.sinks["files"].ledger.delivered, parcels.len() as u64, "{counts:#?}");
+    assert_eq!(counts.sinks["files"].ledger.delivered, batches.len() as u64, "{counts:#?}");
 }
 
 fn start(settings: &Settings) -> Delivery {
@@ -106,8 +106,8 @@ fn a_restart_keeps_the_windows_and_a_range_of_time_finds_them() {
     let root = tempfile::tempdir().unwrap();
     for life in 0..3 {
         let number = |n: u64| START + (life * 3 + n) * 10 * SECOND;
-        let parcels: Vec<_> = (0..3).map(|n| window(number(n), 1, "f")).collect();
-        deliver(root.path(), store(root.path()), &parcels);
+        let batches: Vec<_> = (0..3).map(|n| window(number(n), 1, "f")).collect();
+        deliver(root.path(), store(root.path()), &batches);
     }
     let store = root.path().join("store");
     let all = windows_in(&store, 0, u64::MAX).unwrap();
@@ -125,8 +125,8 @@ fn a_restart_keeps_the_windows_and_a_range_of_time_finds_them() {
 #[test]
 fn a_window_that_comes_again_takes_the_place_of_its_copy() {
     let root = tempfile::tempdir().unwrap();
-    let parcels = [window(START, 1, "f"), window(START + 1, 2, "f"), window(START, 3, "f")];
-    deliver(root.path(), store(root.path()), &parcels);
+    let batches = [window(START, 1, "f"), window(START + 1, 2, "f"), window(START, 3, "f")];
+    deliver(root.path(), store(root.path()), &batches);
     let store = root.path().join("store");
     assert_eq!(names(&store), ["20261125T014400.000Z-1.pb.gz", "20261125T014400.000Z.pb.gz"]);
     let all = windows_in(&store, START, START + 2).unwrap();
@@ -142,8 +142,8 @@ fn a_window_that_comes_again_takes_the_place_of_its_copy() {
 fn the_store_stays_within_its_size() {
     let root = tempfile::tempdir().unwrap();
     let settings = directory::Settings { bytes_max: 4 * 4096, ..store(root.path()) };
-    let parcels: Vec<_> = (0..10).map(|n| window(START + n * SECOND, 1, "f")).collect();
-    deliver(root.path(), settings, &parcels);
+    let batches: Vec<_> = (0..10).map(|n| window(START + n * SECOND, 1, "f")).collect();
+    deliver(root.path(), settings, &batches);
     let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();
     assert_eq!(starts(&left), [6, 7, 8, 9]);
 }
@@ -153,8 +153,8 @@ fn windows_that_are_too_old_go() {
     let root = tempfile::tempdir().unwrap();
     let settings = directory::Settings { age_max_seconds: 25, ..store(root.path()) };
     let old = 1_000_000 * SECOND; // long ago, so that now is later than any of them
-    let parcels: Vec<_> = (0..6).map(|n| window(old + n * 10 * SECOND, 1, "f")).collect();
-    deliver(root.path(), settings, &parcels);
+    let batches: Vec<_> = (0..6).map(|n| window(old + n * 10 * SECOND, 1, "f")).collect();
+    deliver(root.path(), settings, &batches);
     let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();
     let starts: Vec<u64> = left.windows.iter().map(|w| (w.start_unix_ns - old) / SECOND).collect();
     assert_eq!(starts, [30, 40, 50]);
@@ -207,9 +207,9 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
 }
 
-fn pb_bytes(parcel: &Parcel) -> Vec<u8> {
+fn pb_bytes(batch: &Batch) -> Vec<u8> {
     use prost::Message;
-    parcel.profile.encode_to_vec()
+    batch.profile.encode_to_vec()
 }
 
 #[test]

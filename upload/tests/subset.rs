@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use profile::pprof::proto as pb;
 use proptest::prelude::*;
-use upload::{Parcel, subset};
+use upload::{Batch, subset};
 
 /// Texts of a table; the empty one first, some twice.
 const TEXTS: [&str; 12] =
@@ -202,8 +202,8 @@ proptest! {
     #[test]
     fn the_parts_of_all_series_are_the_whole(whole in profile()) {
         let count = whole.sample.len();
-        let parcel = Parcel { profile: whole };
-        let series = parcel.series();
+        let batch = Batch { profile: whole };
+        let series = batch.series();
         let mut seen: Vec<usize> = series.iter().flat_map(|series| series.samples.clone()).collect();
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..count).collect::<Vec<_>>());

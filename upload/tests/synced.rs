@@ -12,7 +12,7 @@ use std::time::Duration;
 use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, NamedSink, Settings};
 use upload::sinks::directory;
-use upload::{Parcel, SinkSettings, spool};
+use upload::{Batch, SinkSettings, spool};
 
 /// Tells the child where to work.
 const DIRECTORY: &str = "EVERYTICK_TEST_DIRECTORY";
@@ -113,7 +113,7 @@ fn accepts_and_delivers_one_window() {
         string_table: vec![String::new()],
         ..Default::default()
     };
-    delivery.accept(&Parcel { profile }).unwrap();
+    delivery.accept(&Batch { profile }).unwrap();
     std::io::stderr().write_all(ACCEPTED.as_bytes()).unwrap();
     let counts = delivery.stop(Duration::from_secs(60));
     counts.check().unwrap();

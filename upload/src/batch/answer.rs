@@ -1,10 +1,10 @@
-//! What a sink says of a parcel, and the closed list of what can go wrong with one.
+//! What a sink says of a batch, and the closed list of what can go wrong with one.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// What a sink says of a parcel.
+/// What a sink says of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// All of it is there.
@@ -39,7 +39,7 @@ pub enum Answer {
     },
 }
 
-/// Why a parcel was not taken, or was lost. Metrics show [`Failure::text`] as `reason`.
+/// Why a batch was not taken, or was lost. Metrics show [`Failure::text`] as `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
     /// No connection: name not found, refused, no route, cut in the middle.

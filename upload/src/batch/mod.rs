@@ -12,13 +12,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use profile::pprof::proto as pb;
 use profile::{Labels, NON_SERIES};
 
-/// Largest message of a parcel in bytes, uncompressed. What a server takes is less: 64 MiB
+/// Largest message of a batch in bytes, uncompressed. What a server takes is less: 64 MiB
 /// is Parca's bound for a request, and what OTLP tells clients to keep to.
 pub const BYTES_MAX: usize = 64 << 20;
 
 /// One closed window, as a pprof message.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Parcel {
+pub struct Batch {
     /// The message. Its samples carry the labels of their series, and `cut` and `guessed`.
     pub profile: pb::Profile,
 }
@@ -32,7 +32,7 @@ pub struct Series {
     pub samples: Vec<usize>,
 }
 
-impl Parcel {
+impl Batch {
     /// When the window began, in nanoseconds since 1970.
     pub fn start_unix_ns(&self) -> u64 {
         self.profile.time_nanos.max(0) as u64
@@ -50,7 +50,7 @@ impl Parcel {
         counts.fold(0, |sum, count| sum.saturating_add((*count).max(0) as u64))
     }
 
-    /// Tells it from other parcels, also from those of other machines at the same time: a hash of its times, counts
+    /// Tells it from other batches, also from those of other machines at the same time: a hash of its times, counts
     /// and texts.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -117,8 +117,8 @@ pub(crate) fn text_at(profile: &pb::Profile, place: i64) -> &str {
 pub(crate) mod tests {
     use super::*;
 
-    /// Makes a parcel whose samples have these text labels and counts, one stack each.
-    pub(crate) fn parcel(start_unix_ns: u64, samples: &[(&[(&str, &str)], i64)]) -> Parcel {
+    /// Makes a batch whose samples have these text labels and counts, one stack each.
+    pub(crate) fn batch(start_unix_ns: u64, samples: &[(&[(&str, &str)], i64)]) -> Batch {
         let mut texts: Vec<String> =
             ["", "samples", "count", "cpu", "nanoseconds"].map(String::from).into();
         let mut place = |text: &str| {
@@ -151,12 +151,12 @@ pub(crate) mod tests {
             profile.sample.push(pb::Sample { location_id: vec![id], value: vec![*count], label });
         }
         profile.string_table = texts;
-        Parcel { profile }
+        Batch { profile }
     }
 
     #[test]
     fn samples_are_grouped_by_the_labels_of_series_alone() {
-        let parcel = parcel(
+        let batch = batch(
             5,
             &[
                 (&[("comm", "b"), ("thread", "1")], 1),
@@ -165,31 +165,31 @@ pub(crate) mod tests {
                 (&[], 4),
             ],
         );
-        let series: Vec<_> = parcel.series().into_iter().map(|s| (s.labels.0, s.samples)).collect();
+        let series: Vec<_> = batch.series().into_iter().map(|s| (s.labels.0, s.samples)).collect();
         let comm = |text: &str| BTreeMap::from([("comm".to_owned(), text.to_owned())]);
         let expected =
             vec![(BTreeMap::new(), vec![3]), (comm("a"), vec![1]), (comm("b"), vec![0, 2])];
         assert_eq!(series, expected);
-        assert_eq!(parcel.samples(), 10);
-        assert_eq!((parcel.start_unix_ns(), parcel.duration_ns()), (5, 10_000_000_000));
+        assert_eq!(batch.samples(), 10);
+        assert_eq!((batch.start_unix_ns(), batch.duration_ns()), (5, 10_000_000_000));
     }
 
     #[test]
     fn numbers_make_no_series() {
-        let mut parcel = parcel(5, &[(&[("comm", "a")], 1), (&[("comm", "a")], 1)]);
-        let key = parcel.profile.string_table.len() as i64;
-        parcel.profile.string_table.push("pid".to_owned());
-        parcel.profile.sample[0].label.push(pb::Label { key, num: 7, ..pb::Label::default() });
-        assert_eq!(parcel.series().len(), 1);
+        let mut batch = batch(5, &[(&[("comm", "a")], 1), (&[("comm", "a")], 1)]);
+        let key = batch.profile.string_table.len() as i64;
+        batch.profile.string_table.push("pid".to_owned());
+        batch.profile.sample[0].label.push(pb::Label { key, num: 7, ..pb::Label::default() });
+        assert_eq!(batch.series().len(), 1);
     }
 
     #[test]
     fn places_that_do_not_exist_are_empty_texts() {
-        let mut parcel = parcel(5, &[(&[("comm", "a")], 1)]);
-        parcel.profile.sample[0].label[0].str = 1_000;
-        parcel.profile.sample[0].label[0].key = -3;
-        parcel.profile.sample_type[0].unit = i64::MAX;
-        assert_eq!(parcel.series().len(), 1);
-        assert_eq!(parcel.samples(), 0);
+        let mut batch = batch(5, &[(&[("comm", "a")], 1)]);
+        batch.profile.sample[0].label[0].str = 1_000;
+        batch.profile.sample[0].label[0].key = -3;
+        batch.profile.sample_type[0].unit = i64::MAX;
+        assert_eq!(batch.series().len(), 1);
+        assert_eq!(batch.samples(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Where sinks get the executables that a parcel's mappings name, for stores that
+//! Where sinks get the executables that a batch's mappings name, for stores that
 //! find symbols on their own.
 
 mod file;
@@ -11,12 +11,12 @@ use std::fs::File;
 /// Opens executables by their build id.
 ///
 /// The agent implements it; sinks ask it for those that their server wants. A sink must
-/// do well without: an executable may be gone by the time its parcel is delivered, and
+/// do well without: an executable may be gone by the time its batch is delivered, and
 /// one that was delivered from the spool may belong to an earlier boot.
 pub trait DebugInfo: Send + Sync {
     /// Opens the executable with this build id, for reading, at its start.
     ///
-    /// `build_id`: as in the parcel's mappings, hexadecimal. `None` when it is not at
+    /// `build_id`: as in the batch's mappings, hexadecimal. `None` when it is not at
     /// hand. May block on the file system for as long as opening a file may, so that
     /// callers do it where nobody waits for them.
     fn open(&self, build_id: &str) -> Option<File>;

@@ -5,7 +5,7 @@
 //! little is in it, and look nowhere else afterwards. What is said about one file is the server's own dialect,
 //! a [`Dialogue`].
 //!
-//! All of it happens beside the delivery of parcels, two files at a time, and nothing waits for it.
+//! All of it happens beside the delivery of batches, two files at a time, and nothing waits for it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use super::file::{DebugFile, Quality, Unfit};
 use super::{DebugInfo, UploadEnd};
-use crate::batch::{Parcel, text_at};
+use crate::batch::{Batch, text_at};
 
 /// Files at a time, each with a dialogue of its own.
 pub(crate) const PARALLEL: usize = 2;
-/// Build ids that wait; those beyond are offered again with a later parcel.
+/// Build ids that wait; those beyond are offered again with a later batch.
 const QUEUE_MAX: usize = 1024;
 /// Build ids that are remembered.
 const KNOWN_MAX: usize = 65_536;
@@ -76,7 +76,7 @@ impl Outcome {
     }
 }
 
-/// Uploads beside the delivery of parcels. They end when it is dropped.
+/// Uploads beside the delivery of batches. They end when it is dropped.
 pub(crate) struct Uploads {
     known: Arc<Mutex<Known>>,
     queue: mpsc::Sender<String>,
@@ -149,9 +149,9 @@ impl Uploads {
         Self { known, queue, workers }
     }
 
-    /// Takes up what a parcel names and is not known yet.
-    pub fn offer(&self, parcel: &Parcel) {
-        let profile = &parcel.profile;
+    /// Takes up what a batch names and is not known yet.
+    pub fn offer(&self, batch: &Batch) {
+        let profile = &batch.profile;
         let files =
             profile.mapping.iter().filter(|m| !text_at(profile, m.filename).starts_with('['));
         let ids = files.map(|mapping| text_at(profile, mapping.build_id));

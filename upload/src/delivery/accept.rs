@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use super::complaints::Complaints;
 use super::queues::{SinkName, on_disk};
 use super::{Delivery, lock};
-use crate::batch::{Failure, Parcel};
+use crate::batch::{Batch, Failure};
 use crate::spool::{self, Left, Name, NotTaken};
 
 /// A window that is not in the spool, for some sinks or for all. Each has counted it as lost.
@@ -63,12 +63,12 @@ impl Delivery {
     /// # Errors
     /// [`Refused`] when that failed for some sink, which has then counted it as lost. The
     /// others have it.
-    pub fn accept(&self, parcel: &Parcel) -> Result<(), Refused> {
+    pub fn accept(&self, batch: &Batch) -> Result<(), Refused> {
         let door = &mut *lock(&self.door);
-        let written = self.write(door, parcel);
+        let written = self.write(door, batch);
         let (name, sinks) = {
             let queues = self.shared.queues();
-            (queues.free_name(parcel.start_unix_ns()), queues.sinks())
+            (queues.free_name(batch.start_unix_ns()), queues.sinks())
         };
         let ends: Vec<(SinkName, Result<(), Problem>)> = match &written {
             Ok((file, _)) => {
@@ -87,11 +87,11 @@ impl Delivery {
         tell(door, &ends)
     }
 
-    /// Writes a parcel to the disk and makes room for it. Gives its length in bytes.
-    fn write(&self, door: &mut Door, parcel: &Parcel) -> Result<(NamedTempFile, u64), Problem> {
+    /// Writes a batch to the disk and makes room for it. Gives its length in bytes.
+    fn write(&self, door: &mut Door, batch: &Batch) -> Result<(NamedTempFile, u64), Problem> {
         self.take_spool(door)?;
         let too_large = |text: &str| Problem { reason: Failure::TooLarge, text: text.to_owned() };
-        let bytes = spool::encode(parcel)
+        let bytes = spool::encode(batch)
             .map_err(|spool::TooLarge| too_large("it is larger than 64 MiB"))?;
         let length = bytes.len() as u64;
         if on_disk(length) > self.shared.queues().bytes_max() {
@@ -122,7 +122,7 @@ impl Delivery {
         let found: Vec<_> = sinks.iter().map(|sink| self.find(door, sink)).collect();
         let dropped = {
             let mut queues = self.shared.queues();
-            sinks.iter().zip(found).for_each(|(sink, parcels)| queues.found(sink, parcels));
+            sinks.iter().zip(found).for_each(|(sink, batches)| queues.found(sink, batches));
             queues.make_room(0).unwrap_or_default() // the bound may have been lowered
         };
         self.remove(door, &dropped);
@@ -134,7 +134,7 @@ impl Delivery {
 
     /// Lists what an earlier life left for a sink.
     pub(super) fn find(&self, door: &mut Door, sink: &str) -> Vec<(Name, u64)> {
-        self.shared.spool.parcels_of(sink).unwrap_or_else(|error| {
+        self.shared.spool.batches_of(sink).unwrap_or_else(|error| {
             let what =
                 format!("what waits for the sink `{sink}` is not delivered before a restart");
             let reason = Failure::of_disk(&error);
@@ -145,16 +145,16 @@ impl Delivery {
 
     fn tell_of_others(&self, sinks: &[SinkName]) {
         let is_ours = |name: &str| sinks.iter().any(|sink| **sink == *name);
-        for Left { sink, parcels, bytes } in self.shared.spool.left_by_others(is_ours) {
+        for Left { sink, batches, bytes } in self.shared.spool.left_by_others(is_ours) {
             tracing::warn!(
-                "{}: {parcels} windows ({bytes} bytes) wait for the sink `{sink}`, which is not in the \
+                "{}: {batches} windows ({bytes} bytes) wait for the sink `{sink}`, which is not in the \
                  configuration; they stay there: remove its directory, or configure it again",
                 self.who()
             );
         }
     }
 
-    /// Drops the oldest parcels until one of this length has room.
+    /// Drops the oldest batches until one of this length has room.
     fn make_room(&self, door: &mut Door, length: u64) -> Result<(), Problem> {
         let full = || Problem {
             reason: Failure::SpoolFull,
@@ -165,7 +165,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Removes the files of parcels that were dropped, and tells of them.
+    /// Removes the files of batches that were dropped, and tells of them.
     fn remove(&self, door: &mut Door, dropped: &[(SinkName, Name)]) {
         if dropped.is_empty() {
             return;

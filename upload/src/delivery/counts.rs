@@ -17,7 +17,7 @@ pub struct Counts {
     pub accepted: u64,
     /// Windows that it did not take for some sink, by reason.
     pub refused: Reasons,
-    /// Bytes of all parcels in the spool, each counted once and in whole blocks of the disk.
+    /// Bytes of all batches in the spool, each counted once and in whole blocks of the disk.
     pub spool_bytes: u64,
     /// Their bound.
     pub spool_bytes_max: u64,
@@ -38,7 +38,7 @@ pub struct SinkCounts {
     pub bytes_sent: u64,
     /// Files whose debug info its server may want.
     pub uploads: Uploads,
-    /// Bytes of the parcels that wait for it. A parcel that waits for several counts for each.
+    /// Bytes of the batches that wait for it. A batch that waits for several counts for each.
     pub spool_bytes: u64,
     /// How long ago the window that waits for longest began.
     pub oldest_age: Option<Duration>,
@@ -48,7 +48,7 @@ pub struct SinkCounts {
     pub last_error: Option<String>,
 }
 
-/// Attempts to deliver a parcel, by how they ended.
+/// Attempts to deliver a batch, by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// The sink has it.

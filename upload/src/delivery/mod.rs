@@ -3,18 +3,18 @@
 //!
 //! ```text
 //!                     spool, on the disk
-//! accept(parcel) -->  SINK-A/ -- worker A --> server A       each worker is a thread;
+//! accept(batch) -->  SINK-A/ -- worker A --> server A       each worker is a thread;
 //!      |              SINK-B/ -- worker B --> directory      none waits for another
 //!      v
 //! lost(reason)
 //! ```
 //!
-//! - A parcel is *accepted* when its file and the names of it are on the disk. From then on
+//! - A batch is *accepted* when its file and the names of it are on the disk. From then on
 //!   a crash or a power loss does not lose it.
-//! - A sink gets its parcels oldest first. What cannot be delivered now is tried again, with
+//! - A sink gets its batches oldest first. What cannot be delivered now is tried again, with
 //!   waits from half a second to five minutes, or longer if the server asks. What a sink refuses for
 //!   good is counted and dropped.
-//! - When the spool has reached its bound, the oldest parcel is dropped and counted, for each
+//! - When the spool has reached its bound, the oldest batch is dropped and counted, for each
 //!   sink that still waits for it.
 //! - [`Counts::check`] proves that no window is missing in the books.
 

@@ -1,14 +1,14 @@
-//! How fast parcels follow one another, and how long a sink that failed is left alone.
+//! How fast batches follow one another, and how long a sink that failed is left alone.
 
 use std::time::Duration;
 
 /// Bounds of time between attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Least time between two parcels that were delivered. After an outage of an hour, 360
+    /// Least time between two batches that were delivered. After an outage of an hour, 360
     /// windows of 10 s follow within a minute.
     pub between: Duration,
-    /// Most bytes a second, on average over one parcel: Pyroscope takes 4 MB of
+    /// Most bytes a second, on average over one batch: Pyroscope takes 4 MB of
     /// uncompressed profiles a second from a tenant, of which this is about a quarter.
     pub bytes_per_second: u64,
     /// Least and longest wait after a failure.
@@ -32,7 +32,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Time to rest after a parcel that took so many bytes.
+    /// Time to rest after a batch that took so many bytes.
     pub fn rest(&self, bytes: u64) -> Duration {
         let ms = bytes.saturating_mul(1_000) / self.bytes_per_second.max(1);
         self.between.max(Duration::from_millis(ms))
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn parcels_keep_their_distance_by_number_and_by_bytes() {
+    fn batches_keep_their_distance_by_number_and_by_bytes() {
         let pace = Pace::default();
         assert_eq!(pace.rest(0), Duration::from_millis(100));
         assert_eq!(pace.rest(1 << 20), SECOND);

@@ -1,4 +1,4 @@
-//! The worker of one sink: a thread that delivers its parcels, oldest first.
+//! The worker of one sink: a thread that delivers its batches, oldest first.
 //!
 //! Each sink has a thread and a runtime of its own. So a sink that hangs, blocks or panics
 //! delays nobody else.
@@ -16,7 +16,7 @@ use super::Shared;
 use super::complaints::{Complaints, one_line};
 use super::pace::{BackOff, Pace};
 use super::queues::{End, Life};
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfo;
 use crate::sinks::{Sink, SinkSettings, StartError};
 use crate::spool::{Name, Unreadable};
@@ -45,7 +45,7 @@ pub struct Handle {
     pub life: Life,
     /// Its orders.
     pub orders: watch::Sender<Orders>,
-    /// Told when a parcel has come.
+    /// Told when a batch has come.
     pub wake: Arc<Notify>,
     /// Its thread.
     pub thread: JoinHandle<()>,
@@ -67,13 +67,13 @@ struct Worker {
     wake: Arc<Notify>,
     back_off: BackOff,
     complaints: Complaints,
-    /// To wait before the first parcel.
+    /// To wait before the first batch.
     first_wait: Duration,
     /// What the disk did not give when it was last read, and how often in a row.
     unread: Option<(Name, u32)>,
 }
 
-/// What comes after a parcel.
+/// What comes after a batch.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// The next one, after a rest.
@@ -147,7 +147,7 @@ impl Worker {
         Self { parts, sink, orders, wake, back_off, complaints, first_wait, unread: None }
     }
 
-    /// Delivers until it is told to stop. A panic costs the parcel that caused it.
+    /// Delivers until it is told to stop. A panic costs the batch that caused it.
     fn work(mut self, runtime: &Runtime) {
         while catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run()))).is_err() {
             self.panicked();
@@ -177,7 +177,7 @@ impl Worker {
         }
     }
 
-    /// Waits for a parcel. `None` when there will be none, or no time for it.
+    /// Waits for a batch. `None` when there will be none, or no time for it.
     async fn next(&mut self) -> Option<Name> {
         loop {
             if self.orders.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
@@ -229,12 +229,12 @@ impl Worker {
     }
 
     async fn deliver(&mut self, name: Name) -> Step {
-        let parcel = match self.parts.shared.spool.read(&self.parts.life.sink, name) {
-            Ok(parcel) => parcel,
+        let batch = match self.parts.shared.spool.read(&self.parts.life.sink, name) {
+            Ok(batch) => batch,
             Err(unreadable) => return self.unreadable(name, unreadable),
         };
         self.unread = None;
-        match self.send_in_time(&parcel).await {
+        match self.send_in_time(&batch).await {
             Some(answer) => self.follow(name, answer),
             None => {
                 self.parts.shared.queues().again(&self.parts.life, None);
@@ -244,10 +244,10 @@ impl Worker {
     }
 
     /// `None` when the time to stop came first.
-    async fn send_in_time(&mut self, parcel: &Parcel) -> Option<Answer> {
+    async fn send_in_time(&mut self, batch: &Batch) -> Option<Answer> {
         let mut orders = self.orders.clone();
         tokio::select! {
-            answer = self.sink.send(parcel) => Some(answer),
+            answer = self.sink.send(batch) => Some(answer),
             () = time_to_stop(&mut orders) => None,
         }
     }
@@ -286,7 +286,7 @@ impl Worker {
         Step::Again { wait: self.back_off.next(after), asked: after.is_some() }
     }
 
-    /// Takes a parcel out of the spool, first its file, then its name. After a reload both may be another worker's.
+    /// Takes a batch out of the spool, first its file, then its name. After a reload both may be another worker's.
     fn leave(&mut self, name: Name, end: End) {
         if self.parts.shared.queues().is_over(&self.parts.life) {
             return;
@@ -336,7 +336,7 @@ impl Worker {
         }
     }
 
-    /// Gives up the parcel that made the sink panic; its file is kept for a report.
+    /// Gives up the batch that made the sink panic; its file is kept for a report.
     fn panicked(&mut self) {
         let sending = self.parts.shared.queues().sending(&self.parts.life);
         if let Some(name) = sending {

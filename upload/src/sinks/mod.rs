@@ -2,7 +2,7 @@
 //!
 //! A sink is a folder with a `Settings` (serde with `deny_unknown_fields` and `default`,
 //! `Clone`, `Debug` without secrets, `PartialEq`) and a `Sink` with
-//! `new(&Settings) -> Result<Self, StartError>` and `async fn send(&mut self, &Parcel) -> Answer`.
+//! `new(&Settings) -> Result<Self, StartError>` and `async fn send(&mut self, &Batch) -> Answer`.
 //! `new` does not speak to the server, which may be down. `send` answers within a bounded
 //! time and may be dropped in the middle. It runs on a thread of its own, so that one
 //! that blocks delays nobody else.
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::batch::{Answer, Parcel};
+use crate::batch::{Answer, Batch};
 use crate::debug_info::DebugInfo;
 
 /// Settings of one sink; `type` says which.
@@ -127,15 +127,15 @@ impl Sink {
         })
     }
 
-    /// Sends a parcel.
-    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
+    /// Sends a batch.
+    pub async fn send(&mut self, batch: &Batch) -> Answer {
         match self {
-            Self::File(sink) => sink.send(parcel).await,
-            Self::Parca(sink) => sink.send(parcel).await,
-            Self::Pyroscope(sink) => sink.send(parcel).await,
-            Self::Otlp(sink) => sink.send(parcel).await,
+            Self::File(sink) => sink.send(batch).await,
+            Self::Parca(sink) => sink.send(batch).await,
+            Self::Pyroscope(sink) => sink.send(batch).await,
+            Self::Otlp(sink) => sink.send(batch).await,
             #[cfg(test)]
-            Self::Scripted(script) => script.send(parcel).await,
+            Self::Scripted(script) => script.send(batch).await,
         }
     }
 }

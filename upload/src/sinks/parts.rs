@@ -1,4 +1,4 @@
-//! A parcel in parts, each a request, and how far it has come.
+//! A batch in parts, each a request, and how far it has come.
 //!
 //! A sink keeps one [`Parts`]. The part in front stays there until it is known what became of it, so that an
 //! attempt can end anywhere, and the next one goes on where it was: what is there is not sent again.
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use profile::Labels;
 
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::sinks::StartError;
 
 /// Attempts at one part after which a server that fails inside each time is believed to fail because of it. As
-/// many at a parcel of which a server takes nothing, because all of it is too large.
+/// many at a batch of which a server takes nothing, because all of it is too large.
 const DOUBTS_MAX: u32 = 10;
 
 /// Least bound for requests: a deep stack with long names and its labels. A server that takes nothing
@@ -39,9 +39,9 @@ pub(crate) fn smaller(limit: usize, length: usize) -> usize {
 }
 
 /// Those of the samples that count for something.
-pub(crate) fn counted(parcel: &Parcel, mut samples: Vec<usize>) -> Vec<usize> {
-    let place = parcel.value_place("samples", "count").unwrap_or(usize::MAX);
-    let count = |sample: usize| parcel.profile.sample.get(sample)?.value.get(place).copied();
+pub(crate) fn counted(batch: &Batch, mut samples: Vec<usize>) -> Vec<usize> {
+    let place = batch.value_place("samples", "count").unwrap_or(usize::MAX);
+    let count = |sample: usize| batch.profile.sample.get(sample)?.value.get(place).copied();
     samples.retain(|sample| count(*sample).is_some_and(|count| count > 0));
     samples
 }
@@ -51,15 +51,15 @@ pub(crate) fn counted(parcel: &Parcel, mut samples: Vec<usize>) -> Vec<usize> {
 pub(crate) struct Piece {
     /// What the sink makes of the labels of the series, or these.
     pub labels: Arc<Labels>,
-    /// Places in the parcel's samples.
+    /// Places in the batch's samples.
     pub samples: Vec<usize>,
 }
 
-/// What of one parcel is still to be sent, and what became of the rest.
+/// What of one batch is still to be sent, and what became of the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// What tells the parcel from others.
-    parcel: Option<u64>,
+    /// What tells the batch from others.
+    batch: Option<u64>,
     waiting: VecDeque<Vec<Piece>>,
     bytes: u64,
     taken: u64,
@@ -72,13 +72,13 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Starts with all of a parcel in one part, unless it is the one of the last attempt.
-    pub fn begin(&mut self, parcel: &Parcel, pieces: impl FnOnce() -> Vec<Piece>) {
-        let key = Some(parcel.fingerprint());
-        if self.parcel != key {
+    /// Starts with all of a batch in one part, unless it is the one of the last attempt.
+    pub fn begin(&mut self, batch: &Batch, pieces: impl FnOnce() -> Vec<Piece>) {
+        let key = Some(batch.fingerprint());
+        if self.batch != key {
             let all = pieces();
             let waiting = if all.is_empty() { VecDeque::new() } else { VecDeque::from([all]) };
-            *self = Self { parcel: key, waiting, ..Self::default() };
+            *self = Self { batch: key, waiting, ..Self::default() };
         }
     }
 
@@ -88,9 +88,9 @@ impl Parts {
     }
 
     /// The part in front is there. `rejected`: what of it the server left out, in its own units.
-    pub fn took(&mut self, parcel: &Parcel, bytes: u64, rejected: u64, text: &str) {
+    pub fn took(&mut self, batch: &Batch, bytes: u64, rejected: u64, text: &str) {
         self.bytes += bytes;
-        self.taken += self.leave(parcel);
+        self.taken += self.leave(batch);
         self.is_taking = true;
         if rejected > 0 {
             self.refused += rejected;
@@ -99,14 +99,14 @@ impl Parts {
     }
 
     /// The part in front will never be there.
-    pub fn refuse(&mut self, parcel: &Parcel, reason: Failure, text: &str) {
-        self.refused += self.leave(parcel);
+    pub fn refuse(&mut self, batch: &Batch, reason: Failure, text: &str) {
+        self.refused += self.leave(batch);
         self.first.get_or_insert_with(|| (reason, text.to_owned()));
     }
 
     /// The part in front is too large: puts two halves in its place. A single stack has no halves and is
     /// refused.
-    pub fn halve(&mut self, parcel: &Parcel, text: &str) {
+    pub fn halve(&mut self, batch: &Batch, text: &str) {
         let Some(part) = self.waiting.front() else { return };
         match halves(part) {
             Some([first, second]) => {
@@ -114,7 +114,7 @@ impl Parts {
                 self.waiting.insert(1, second);
                 self.doubts = 0;
             }
-            None => self.refuse(parcel, Failure::TooLarge, text),
+            None => self.refuse(batch, Failure::TooLarge, text),
         }
     }
 
@@ -124,23 +124,23 @@ impl Parts {
     /// There are proxies that say so to everything. So below [`REQUEST_BYTES_MIN`] it is believed only of a
     /// server that takes other parts: those come first in the next attempt. When that does not help, all
     /// that is left is refused.
-    pub fn too_large(&mut self, parcel: &Parcel, length: usize, text: &str) -> Option<Answer> {
+    pub fn too_large(&mut self, batch: &Batch, length: usize, text: &str) -> Option<Answer> {
         let is_single = self.waiting.front().is_some_and(|part| halves(part).is_none());
         if length > REQUEST_BYTES_MIN || self.is_taking {
             self.is_taking &= !is_single;
-            self.halve(parcel, text);
+            self.halve(batch, text);
             return None;
         }
         let doubts = self.doubts + 1;
         if doubts >= DOUBTS_MAX {
             let text = format!("the server found all of it too large {DOUBTS_MAX} times: {text}");
             while self.front().is_some() {
-                self.refuse(parcel, Failure::TooLarge, &text);
+                self.refuse(batch, Failure::TooLarge, &text);
             }
             return None;
         }
         if !is_single {
-            self.halve(parcel, text);
+            self.halve(batch, text);
         }
         self.doubts = doubts;
         self.waiting.rotate_left(1);
@@ -149,13 +149,13 @@ impl Parts {
 
     /// The server failed at the part in front. Gives the answer for now, or refuses the part when
     /// that has happened too often.
-    pub fn doubt(&mut self, parcel: &Parcel, text: String) -> Option<Answer> {
+    pub fn doubt(&mut self, batch: &Batch, text: String) -> Option<Answer> {
         self.doubts += 1;
         if self.doubts < DOUBTS_MAX {
             return Some(Answer::Later { reason: Failure::Unavailable, after: None, text });
         }
         let text = format!("the server failed at it {DOUBTS_MAX} times: {text}");
-        self.refuse(parcel, Failure::Rejected, &text);
+        self.refuse(batch, Failure::Rejected, &text);
         None
     }
 
@@ -173,13 +173,13 @@ impl Parts {
     }
 
     /// Takes the part in front away and counts its samples.
-    fn leave(&mut self, parcel: &Parcel) -> u64 {
+    fn leave(&mut self, batch: &Batch) -> u64 {
         self.doubts = 0;
         let part = self.waiting.pop_front().unwrap_or_default();
-        let Some(place) = parcel.value_place("samples", "count") else { return 0 };
+        let Some(place) = batch.value_place("samples", "count") else { return 0 };
         let samples = part.iter().flat_map(|piece| &piece.samples);
         let values =
-            samples.filter_map(|sample| parcel.profile.sample.get(*sample)?.value.get(place));
+            samples.filter_map(|sample| batch.profile.sample.get(*sample)?.value.get(place));
         values.fold(0, |sum, value| sum.saturating_add((*value).max(0) as u64))
     }
 }
@@ -214,7 +214,7 @@ fn halves(part: &[Piece]) -> Option<[Vec<Piece>; 2]> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::batch::tests::parcel;
+    use crate::batch::tests::batch;
 
     fn pieces(sizes: &[usize]) -> Vec<Piece> {
         let mut next = 0;
@@ -226,8 +226,8 @@ mod tests {
         sizes.iter().map(&mut piece).collect()
     }
 
-    fn four() -> Parcel {
-        parcel(7, &[(&[], 1), (&[], 2), (&[], 4), (&[], 8)])
+    fn four() -> Batch {
+        batch(7, &[(&[], 1), (&[], 2), (&[], 4), (&[], 8)])
     }
 
     fn sizes(part: &[Piece]) -> Vec<usize> {
@@ -247,44 +247,44 @@ mod tests {
 
     #[test]
     fn what_is_there_is_not_sent_again() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
-        parts.begin(&parcel, || pieces(&[2, 2]));
-        parts.halve(&parcel, "too large");
-        parts.took(&parcel, 100, 0, "");
+        parts.begin(&batch, || pieces(&[2, 2]));
+        parts.halve(&batch, "too large");
+        parts.took(&batch, 100, 0, "");
         // The attempt ends here; the next begins.
-        parts.begin(&parcel, || panic!("it is the same parcel"));
+        parts.begin(&batch, || panic!("it is the same batch"));
         assert_eq!(parts.front().unwrap()[0].samples, [2, 3]);
-        parts.took(&parcel, 50, 0, "");
+        parts.took(&batch, 50, 0, "");
         assert!(parts.front().is_none());
         assert_eq!(parts.answer(), Answer::Delivered { bytes: 150 });
-        let of_another_machine = self::parcel(7, &[(&[("node", "b")], 15)]);
+        let of_another_machine = self::batch(7, &[(&[("node", "b")], 15)]);
         parts.begin(&of_another_machine, || pieces(&[1]));
         assert!(parts.front().is_some());
     }
 
     #[test]
     fn a_stack_that_is_too_large_alone_is_refused_and_the_rest_is_not() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
-        parts.begin(&parcel, || pieces(&[2, 2]));
+        parts.begin(&batch, || pieces(&[2, 2]));
         for _ in 0..2 {
-            parts.halve(&parcel, "413");
+            parts.halve(&batch, "413");
         }
-        parts.halve(&parcel, "413");
+        parts.halve(&batch, "413");
         for _ in 0..2 {
-            parts.took(&parcel, 1, 0, "");
+            parts.took(&batch, 1, 0, "");
         }
         assert_eq!(parts.answer(), Answer::Partly { bytes: 2, rejected: 1, text: "413".into() });
     }
 
     #[test]
     fn who_finds_everything_too_large_is_believed_after_ten_times() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
         for attempt in 1..=DOUBTS_MAX {
-            parts.begin(&parcel, || pieces(&[4]));
-            let answer = parts.too_large(&parcel, 1_000, "413");
+            parts.begin(&batch, || pieces(&[4]));
+            let answer = parts.too_large(&batch, 1_000, "413");
             let is_later = matches!(answer, Some(Answer::Later { reason: Failure::TooLarge, .. }));
             assert_eq!(is_later, attempt < DOUBTS_MAX);
         }
@@ -295,27 +295,27 @@ mod tests {
 
     #[test]
     fn who_takes_another_part_is_believed_that_one_is_too_large() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
-        parts.begin(&parcel, || pieces(&[4]));
-        assert!(parts.too_large(&parcel, 1_000, "413").is_some());
+        parts.begin(&batch, || pieces(&[4]));
+        assert!(parts.too_large(&batch, 1_000, "413").is_some());
         assert_eq!(parts.front().unwrap()[0].samples, [2, 3], "the other half goes first");
-        parts.took(&parcel, 1, 0, "");
+        parts.took(&batch, 1, 0, "");
         for samples in [vec![0, 1], vec![0]] {
             assert_eq!(parts.front().unwrap()[0].samples, samples);
-            assert_eq!(parts.too_large(&parcel, 1_000, "413"), None);
+            assert_eq!(parts.too_large(&batch, 1_000, "413"), None);
         }
-        assert!(parts.too_large(&parcel, 1_000, "413").is_some(), "nothing was taken since");
-        parts.took(&parcel, 1, 0, "");
+        assert!(parts.too_large(&batch, 1_000, "413").is_some(), "nothing was taken since");
+        parts.took(&batch, 1, 0, "");
         assert_eq!(parts.answer(), Answer::Partly { bytes: 2, rejected: 1, text: "413".into() });
     }
 
     #[test]
     fn a_large_request_is_halved_at_once() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
-        parts.begin(&parcel, || pieces(&[4]));
-        assert_eq!(parts.too_large(&parcel, REQUEST_BYTES_MIN + 1, "413"), None);
+        parts.begin(&batch, || pieces(&[4]));
+        assert_eq!(parts.too_large(&batch, REQUEST_BYTES_MIN + 1, "413"), None);
         assert_eq!(smaller(9 << 20, 2 << 20), 1 << 20);
         assert_eq!(smaller(9 << 20, 70_000), REQUEST_BYTES_MIN);
         assert_eq!(smaller(9 << 20, 1_000), 9 << 20, "that says nothing of the size");
@@ -323,21 +323,21 @@ mod tests {
 
     #[test]
     fn what_the_server_left_out_of_a_part_is_counted() {
-        let parcel = four();
+        let batch = four();
         let mut parts = Parts::default();
-        parts.begin(&parcel, || pieces(&[4]));
-        parts.took(&parcel, 9, 3, "label too long");
+        parts.begin(&batch, || pieces(&[4]));
+        parts.took(&batch, 9, 3, "label too long");
         let expected = Answer::Partly { bytes: 9, rejected: 3, text: "label too long".into() };
         assert_eq!(parts.answer(), expected);
     }
 
     #[test]
-    fn a_server_that_always_fails_at_a_parcel_is_spared_it_in_the_end() {
-        let parcel = four();
+    fn a_server_that_always_fails_at_a_batch_is_spared_it_in_the_end() {
+        let batch = four();
         let mut parts = Parts::default();
         for attempt in 1..=DOUBTS_MAX {
-            parts.begin(&parcel, || pieces(&[4]));
-            let answer = parts.doubt(&parcel, "INTERNAL".into());
+            parts.begin(&batch, || pieces(&[4]));
+            let answer = parts.doubt(&batch, "INTERNAL".into());
             assert_eq!(answer.is_none(), attempt == DOUBTS_MAX);
         }
         let Answer::Refused { reason, text } = parts.answer() else { panic!("not refused") };

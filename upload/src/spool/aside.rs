@@ -1,5 +1,5 @@
 //! Where damaged files of the spool go, so that somebody can look at them: the
-//! directory `damaged` beside the parcels of their sink. The newest few are kept.
+//! directory `damaged` beside the batches of their sink. The newest few are kept.
 
 use std::fs;
 use std::io;

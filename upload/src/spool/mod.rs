@@ -1,17 +1,17 @@
-//! The spool: where parcels wait on the disk for their sinks.
+//! The spool: where batches wait on the disk for their sinks.
 //!
 //! ```text
 //! DIRECTORY/.lock                                                one agent at a time
-//! DIRECTORY/.x7Kq2a.tmp                                          a parcel that is being written
+//! DIRECTORY/.x7Kq2a.tmp                                          a batch that is being written
 //! DIRECTORY/SINK/01795571040123456789-000000.pprof.zst           one that waits
-//! DIRECTORY/SINK/damaged/                                        files that are no parcels, the newest few
+//! DIRECTORY/SINK/damaged/                                        files that are no batches, the newest few
 //! ```
 //!
-//! A parcel is written once and synced, then linked into the directory of each sink, and
+//! A batch is written once and synced, then linked into the directory of each sink, and
 //! each of those is synced. So after a crash or a power loss a sink has it whole or not at all,
 //! and it takes its room once, until the last sink has let go of it.
 //!
-//! Removals are not synced: a parcel that was delivered in the last seconds before a power
+//! Removals are not synced: a batch that was delivered in the last seconds before a power
 //! loss may be there again, and is then delivered twice.
 //!
 //! This module knows files. What waits for whom, and how much of it may, is kept in memory by
@@ -29,7 +29,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
-use crate::batch::{self, Parcel};
+use crate::batch::{self, Batch};
 use crate::disk;
 
 pub(crate) use name::Name;
@@ -45,13 +45,13 @@ const FILES_MAX: usize = 1_000_000;
 /// Linux's number for a disk that gives no answer, or not for this block.
 const EIO: i32 = 5;
 
-/// Where parcels wait, and how many.
+/// Where batches wait, and how many.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The directory. It is made when it is not there.
     pub directory: PathBuf,
-    /// Most bytes of all parcels, each counted once and in whole blocks of the disk.
+    /// Most bytes of all batches, each counted once and in whole blocks of the disk.
     /// For a moment there is one more.
     #[serde(rename = "max_bytes")]
     pub bytes_max: u64,
@@ -82,7 +82,7 @@ pub(crate) enum NotTaken {
     Disk(#[from] io::Error),
 }
 
-/// Why a parcel cannot be read.
+/// Why a batch cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     /// Its file is gone.
@@ -104,8 +104,8 @@ pub(crate) enum Unreadable {
 pub(crate) struct Left {
     /// The name of the sink that had it.
     pub sink: String,
-    /// Parcels in it.
-    pub parcels: usize,
+    /// Batches in it.
+    pub batches: usize,
     /// Their bytes.
     pub bytes: u64,
 }
@@ -142,34 +142,34 @@ impl Spool {
         Ok(())
     }
 
-    /// Lists the parcels of a sink and their lengths in bytes, in any order. Files that
-    /// are no parcels by their names are passed over.
+    /// Lists the batches of a sink and their lengths in bytes, in any order. Files that
+    /// are no batches by their names are passed over.
     ///
     /// # Errors
     /// As the system answers.
-    pub fn parcels_of(&self, sink: &str) -> io::Result<Vec<(Name, u64)>> {
-        match parcels_in(&self.directory.join(sink)) {
+    pub fn batches_of(&self, sink: &str) -> io::Result<Vec<(Name, u64)>> {
+        match batches_in(&self.directory.join(sink)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             listed => listed,
         }
     }
 
-    /// Finds directories with parcels that none of these sinks has.
+    /// Finds directories with batches that none of these sinks has.
     pub fn left_by_others(&self, is_ours: impl Fn(&str) -> bool) -> Vec<Left> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut left = Vec::new();
         for entry in entries.take(FILES_MAX) {
             let sink = entry.file_name().to_string_lossy().into_owned();
-            let Ok(parcels) = parcels_in(&entry.path()) else { continue };
-            if !parcels.is_empty() && !is_ours(&sink) {
-                let bytes = parcels.iter().map(|(_, bytes)| bytes).sum();
-                left.push(Left { sink, parcels: parcels.len(), bytes });
+            let Ok(batches) = batches_in(&entry.path()) else { continue };
+            if !batches.is_empty() && !is_ours(&sink) {
+                let bytes = batches.iter().map(|(_, bytes)| bytes).sum();
+                left.push(Left { sink, batches: batches.len(), bytes });
             }
         }
         left
     }
 
-    /// Writes the bytes of a parcel to the disk, under no name that anybody reads.
+    /// Writes the bytes of a batch to the disk, under no name that anybody reads.
     ///
     /// # Errors
     /// As the system answers; then nothing is left of it.
@@ -178,7 +178,7 @@ impl Spool {
         disk::write_temporary(&self.directory, FILE_MODE, bytes)
     }
 
-    /// Gives a written parcel to a sink, for good: the name is on the disk as well.
+    /// Gives a written batch to a sink, for good: the name is on the disk as well.
     ///
     /// # Errors
     /// As the system answers; then the sink does not have it.
@@ -194,11 +194,11 @@ impl Spool {
         })
     }
 
-    /// Reads a parcel and checks it whole.
+    /// Reads a batch and checks it whole.
     ///
     /// # Errors
     /// [`Unreadable`].
-    pub fn read(&self, sink: &str, name: Name) -> Result<Parcel, Unreadable> {
+    pub fn read(&self, sink: &str, name: Name) -> Result<Batch, Unreadable> {
         let path = self.path_of(sink, name);
         let bytes = read_bounded(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Gone,
@@ -208,7 +208,7 @@ impl Spool {
         Ok(stored::decode(&bytes, name)?)
     }
 
-    /// Takes a parcel from a sink. One that is gone already is fine.
+    /// Takes a batch from a sink. One that is gone already is fine.
     ///
     /// # Errors
     /// As the system answers.
@@ -236,20 +236,20 @@ fn open_lock(path: &Path) -> io::Result<File> {
     File::open(path).map_err(|error| made.err().unwrap_or(error))
 }
 
-fn parcels_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {
-    let mut parcels = Vec::new();
+fn batches_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {
+    let mut batches = Vec::new();
     for entry in fs::read_dir(directory)?.take(FILES_MAX) {
         let entry = entry?;
         let Some(name) = entry.file_name().to_str().and_then(Name::parse) else { continue };
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
-            parcels.push((name, metadata.len()));
+            batches.push((name, metadata.len()));
         }
     }
-    Ok(parcels)
+    Ok(batches)
 }
 
-/// Reads a file of at most the largest length that a parcel has; a longer one is cut,
+/// Reads a file of at most the largest length that a batch has; a longer one is cut,
 /// which its checksum will show.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -260,7 +260,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::tests::parcel;
+    use crate::batch::tests::batch;
 
     const NAME: Name = Name { start_unix_ns: 7, number: 0 };
 
@@ -272,11 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_takes_its_room_once_and_each_sink_lets_go_of_its_own() {
+    fn a_batch_takes_its_room_once_and_each_sink_lets_go_of_its_own() {
         use std::os::unix::fs::MetadataExt;
         let (_root, spool) = spool();
-        let parcel = parcel(7, &[(&[("comm", "a")], 1)]);
-        let file = spool.write(&encode(&parcel).expect("small")).expect("written");
+        let batch = batch(7, &[(&[("comm", "a")], 1)]);
+        let file = spool.write(&encode(&batch).expect("small")).expect("written");
         spool.link(&file, "a", NAME).expect("linked");
         spool.link(&file, "b", NAME).expect("linked");
         drop(file);
@@ -285,9 +285,9 @@ mod tests {
         spool.remove("a", NAME).expect("removed");
         assert_eq!(links(), 1);
         assert!(matches!(spool.read("a", NAME), Err(Unreadable::Gone)));
-        assert_eq!(spool.read("b", NAME).expect("whole"), parcel);
-        assert_eq!(spool.parcels_of("b").expect("there").len(), 1);
-        assert_eq!(spool.parcels_of("never seen").expect("none"), []);
+        assert_eq!(spool.read("b", NAME).expect("whole"), batch);
+        assert_eq!(spool.batches_of("b").expect("there").len(), 1);
+        assert_eq!(spool.batches_of("never seen").expect("none"), []);
     }
 
     #[test]
@@ -311,17 +311,17 @@ mod tests {
         let temporaries = fs::read_dir(root.path()).expect("there").flatten();
         assert_eq!(temporaries.filter(|e| e.path().extension().is_some()).count(), 0);
         let left = spool.left_by_others(|sink| sink == "other");
-        assert_eq!(left, [Left { sink: "gone".into(), parcels: 1, bytes: 4 }]);
+        assert_eq!(left, [Left { sink: "gone".into(), batches: 1, bytes: 4 }]);
         assert_eq!(spool.left_by_others(|sink| sink == "gone"), []);
     }
 
     #[test]
     fn a_damaged_file_is_told_from_a_good_one() {
         let (_root, spool) = spool();
-        let file = spool.write(b"no parcel").expect("written");
+        let file = spool.write(b"no batch").expect("written");
         spool.link(&file, "a", NAME).expect("linked");
         assert!(matches!(spool.read("a", NAME), Err(Unreadable::Damaged(_))));
         spool.set_aside("a", NAME).expect("moved");
-        assert_eq!(spool.parcels_of("a").expect("there"), []);
+        assert_eq!(spool.batches_of("a").expect("there"), []);
     }
 }

@@ -1,11 +1,11 @@
-//! Names of parcels in the spool, which sort by time: `01795571040123456789-000000.pprof.zst`.
+//! Names of batches in the spool, which sort by time: `01795571040123456789-000000.pprof.zst`.
 
 use std::fmt;
 
-/// What the names of parcels end in.
+/// What the names of batches end in.
 const ENDING: &str = ".pprof.zst";
 
-/// A parcel's name: when its window began, and its number among those of that very moment.
+/// A batch's name: when its window began, and its number among those of that very moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// Nanoseconds since 1970.
@@ -15,7 +15,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Reads the name of a file; `None` for any that is not a parcel's.
+    /// Reads the name of a file; `None` for any that is not a batch's.
     pub fn parse(file_name: &str) -> Option<Self> {
         let (start, number) = file_name.strip_suffix(ENDING)?.split_once('-')?;
         let name = Self { start_unix_ns: start.parse().ok()?, number: number.parse().ok()? };

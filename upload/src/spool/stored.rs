@@ -1,4 +1,4 @@
-//! A parcel as it lies in the spool: pprof, zstd-compressed, with a checksum over the content.
+//! A batch as it lies in the spool: pprof, zstd-compressed, with a checksum over the content.
 
 use std::io::{self, Read, Write};
 
@@ -6,7 +6,7 @@ use profile::pprof;
 use prost::Message;
 
 use super::name::Name;
-use crate::batch::{self, Parcel};
+use crate::batch::{self, Batch};
 
 /// zstd's own default: a level where speed matters and size is good.
 const LEVEL: i32 = 3;
@@ -33,33 +33,33 @@ pub enum Damage {
     OtherWindow,
 }
 
-/// Compresses a parcel.
+/// Compresses a batch.
 ///
 /// # Errors
 /// [`TooLarge`].
-pub fn encode(parcel: &Parcel) -> Result<Vec<u8>, TooLarge> {
-    if parcel.profile.encoded_len() > batch::BYTES_MAX {
+pub fn encode(batch: &Batch) -> Result<Vec<u8>, TooLarge> {
+    if batch.profile.encoded_len() > batch::BYTES_MAX {
         return Err(TooLarge);
     }
     let compressed = || -> io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
         encoder.include_checksum(true)?;
-        encoder.write_all(&parcel.profile.encode_to_vec())?;
+        encoder.write_all(&batch.profile.encode_to_vec())?;
         encoder.finish()
     };
     Ok(compressed().expect("memory takes every write"))
 }
 
-/// Reads a parcel and checks it whole. Takes memory for [`batch::BYTES_MAX`] bytes at most.
+/// Reads a batch and checks it whole. Takes memory for [`batch::BYTES_MAX`] bytes at most.
 ///
 /// # Errors
-/// [`Damage`] for anything but the parcel of this name.
-pub fn decode(bytes: &[u8], name: Name) -> Result<Parcel, Damage> {
+/// [`Damage`] for anything but the batch of this name.
+pub fn decode(bytes: &[u8], name: Name) -> Result<Batch, Damage> {
     let plain = decompressed(bytes).map_err(Damage::Content)?;
     let profile = pprof::decode(&plain, batch::BYTES_MAX)?;
-    let parcel = Parcel { profile };
-    let is_of_name = !plain.is_empty() && parcel.start_unix_ns() == name.start_unix_ns;
-    if is_of_name { Ok(parcel) } else { Err(Damage::OtherWindow) }
+    let batch = Batch { profile };
+    let is_of_name = !plain.is_empty() && batch.start_unix_ns() == name.start_unix_ns;
+    if is_of_name { Ok(batch) } else { Err(Damage::OtherWindow) }
 }
 
 fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -73,20 +73,20 @@ fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::tests::parcel;
+    use crate::batch::tests::batch;
 
     const NAME: Name = Name { start_unix_ns: 7, number: 0 };
 
     #[test]
-    fn a_parcel_comes_back() {
-        let parcel = parcel(7, &[(&[("comm", "a")], 3)]);
-        let bytes = encode(&parcel).expect("small enough");
-        assert_eq!(decode(&bytes, NAME).expect("whole"), parcel);
+    fn a_batch_comes_back() {
+        let batch = batch(7, &[(&[("comm", "a")], 3)]);
+        let bytes = encode(&batch).expect("small enough");
+        assert_eq!(decode(&bytes, NAME).expect("whole"), batch);
     }
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_seen() {
-        let bytes = encode(&parcel(7, &[(&[("comm", "a")], 3)])).expect("small enough");
+        let bytes = encode(&batch(7, &[(&[("comm", "a")], 3)])).expect("small enough");
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length], NAME).is_err(), "cut to {length}");
         }
@@ -95,14 +95,14 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             // Bits that say how the file is written, and not what it says, may change.
             if let Ok(same) = decode(&bytes, NAME) {
-                assert_eq!(same, parcel(7, &[(&[("comm", "a")], 3)]), "bit {bit}");
+                assert_eq!(same, batch(7, &[(&[("comm", "a")], 3)]), "bit {bit}");
             }
         }
     }
 
     #[test]
     fn another_window_under_this_name_is_damage() {
-        let bytes = encode(&parcel(8, &[])).expect("small enough");
+        let bytes = encode(&batch(8, &[])).expect("small enough");
         assert!(matches!(decode(&bytes, NAME), Err(Damage::OtherWindow)));
         let nothing = zstd::encode_all(&b""[..], LEVEL).expect("in memory");
         let none = Name { start_unix_ns: 0, number: 0 };

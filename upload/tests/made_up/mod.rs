@@ -1,10 +1,10 @@
-//! Parcels made by hand, for tests of what sends them: known stacks, counts and labels.
+//! Batches made by hand, for tests of what sends them: known stacks, counts and labels.
 #![allow(dead_code)] // each test uses a part of this
 
 use std::collections::BTreeMap;
 
 use profile::pprof::proto as pb;
-use upload::Parcel;
+use upload::Batch;
 
 /// Nanoseconds between samples at 19 Hz.
 pub const PERIOD: i64 = 1_000_000_000 / 19;
@@ -82,8 +82,8 @@ impl Window {
     }
 
     /// The window, closed.
-    pub fn close(self) -> Parcel {
-        Parcel { profile: self.profile }
+    pub fn close(self) -> Batch {
+        Batch { profile: self.profile }
     }
 
     fn text(&mut self, text: &str) -> i64 {

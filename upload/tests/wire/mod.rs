@@ -2,10 +2,10 @@
 //! certificates.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod batches;
 pub mod certificates;
 pub mod otlp_rules;
 pub mod parca_rules;
-pub mod parcels;
 pub mod proxy;
 pub mod server;
 

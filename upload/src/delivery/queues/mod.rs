@@ -1,4 +1,4 @@
-//! What waits for whom: the parcels in the spool, their bound, and the counts of each sink.
+//! What waits for whom: the batches in the spool, their bound, and the counts of each sink.
 //!
 //! All in memory and under one lock, so that the ledger closes at every moment. The files
 //! are moved by whoever asks, before or after.
@@ -51,7 +51,7 @@ pub struct Queues {
     refused: Reasons,
 }
 
-/// A parcel in the spool.
+/// A batch in the spool.
 #[derive(Debug)]
 struct Held {
     /// Bytes on the disk.
@@ -71,7 +71,7 @@ struct Queue {
     counts: SinkCounts,
 }
 
-/// How a parcel leaves the queue of a sink.
+/// How a batch leaves the queue of a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The sink has it, after so many bytes.
@@ -95,12 +95,12 @@ impl Queues {
         self.bytes_max = bytes_max;
     }
 
-    /// The bound of all parcels, in bytes.
+    /// The bound of all batches, in bytes.
     pub fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
 
-    /// How many parcels wait for a sink.
+    /// How many batches wait for a sink.
     pub fn waiting(&self, sink: &str) -> u64 {
         self.sinks.get(sink).map_or(0, |queue| queue.waiting.len() as u64)
     }
@@ -139,10 +139,10 @@ impl Queues {
         }
     }
 
-    /// Adds parcels, with their lengths, that an earlier life left for a sink.
-    pub fn found(&mut self, sink: &str, parcels: Vec<(Name, u64)>) {
+    /// Adds batches, with their lengths, that an earlier life left for a sink.
+    pub fn found(&mut self, sink: &str, batches: Vec<(Name, u64)>) {
         let Some(queue) = self.sinks.get_mut(sink) else { return };
-        for (name, length) in parcels {
+        for (name, length) in batches {
             if queue.waiting.insert(name) {
                 queue.counts.ledger.found += 1;
                 hold(&mut self.files, &mut self.bytes, name, length);
@@ -157,7 +157,7 @@ impl Queues {
         named(same.next_back().map_or(0, |(last, _)| last.number.saturating_add(1)))
     }
 
-    /// Drops the oldest parcels until so many bytes on the disk have room, and gives their
+    /// Drops the oldest batches until so many bytes on the disk have room, and gives their
     /// files, to be removed. Those that are on their way stay. `None` when that leaves too little
     /// room; then nothing is dropped.
     pub fn make_room(&mut self, bytes: u64) -> Option<Vec<(SinkName, Name)>> {
@@ -174,7 +174,7 @@ impl Queues {
         (freed >= needed).then(|| dropped.into_iter().flat_map(|name| self.give_up(name)).collect())
     }
 
-    /// Takes a parcel from all that wait for it.
+    /// Takes a batch from all that wait for it.
     fn give_up(&mut self, name: Name) -> Vec<(SinkName, Name)> {
         let mut files = Vec::new();
         for (sink, queue) in &mut self.sinks {
@@ -207,19 +207,19 @@ impl Queues {
         }
     }
 
-    /// Gives the oldest parcel that waits for a sink, which is then on its way.
+    /// Gives the oldest batch that waits for a sink, which is then on its way.
     pub fn next(&mut self, life: &Life) -> Option<Name> {
         let queue = self.of_life(life)?;
         queue.sending = queue.waiting.first().copied();
         queue.sending
     }
 
-    /// The parcel on its way to a sink.
+    /// The batch on its way to a sink.
     pub fn sending(&mut self, life: &Life) -> Option<Name> {
         self.of_life(life)?.sending
     }
 
-    /// Notes that the parcel on its way was not delivered and waits again. `failed`: why,
+    /// Notes that the batch on its way was not delivered and waits again. `failed`: why,
     /// when the sink was asked.
     pub fn again(&mut self, life: &Life, failed: Option<(Failure, String)>) {
         let Some(queue) = self.of_life(life) else { return };
@@ -230,7 +230,7 @@ impl Queues {
         }
     }
 
-    /// Notes how the parcel on its way has left.
+    /// Notes how the batch on its way has left.
     pub fn ended(&mut self, life: &Life, end: End) {
         let Some(queue) = self.of_life(life) else { return };
         let Some(name) = queue.sending.take() else { return };
@@ -246,7 +246,7 @@ impl Queues {
         }
     }
 
-    /// One sink less waits for a parcel.
+    /// One sink less waits for a batch.
     fn release(&mut self, name: Name) {
         let Some(held) = self.files.get_mut(&name) else { return };
         held.sinks -= 1;

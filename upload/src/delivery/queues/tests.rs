@@ -6,7 +6,7 @@ fn name(start_unix_ns: u64) -> Name {
     Name { start_unix_ns, number: 0 }
 }
 
-/// Queues for sinks `a` and `b` with room for three parcels of one block.
+/// Queues for sinks `a` and `b` with room for three batches of one block.
 fn queues() -> Queues {
     let mut queues = Queues::new(3 * BLOCK);
     for sink in ["a", "b"] {
@@ -21,7 +21,7 @@ fn life(sink: &str) -> Life {
     Life { sink: sink.into(), number: if sink == "a" { 1 } else { 2 } }
 }
 
-/// Has the spool accept a parcel for all sinks and gives the files that it dropped.
+/// Has the spool accept a batch for all sinks and gives the files that it dropped.
 fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
     let dropped = queues.make_room(BLOCK).expect("there is room");
     let name = queues.free_name(start_unix_ns);
@@ -39,7 +39,7 @@ fn deliver(queues: &mut Queues, sink: &str) -> Option<u64> {
 }
 
 #[test]
-fn each_sink_gets_all_parcels_oldest_first() {
+fn each_sink_gets_all_batches_oldest_first() {
     let mut queues = queues();
     for start in [3, 1, 2] {
         assert!(accept(&mut queues, start).is_empty());
@@ -95,7 +95,7 @@ fn what_is_on_its_way_is_not_dropped() {
 }
 
 #[test]
-fn a_parcel_for_which_no_room_can_be_made_drops_nothing() {
+fn a_batch_for_which_no_room_can_be_made_drops_nothing() {
     let mut queues = queues();
     for start in 1..=3 {
         accept(&mut queues, start);
@@ -115,7 +115,7 @@ fn windows_of_one_moment_have_names_of_their_own() {
 }
 
 #[test]
-fn a_sink_that_goes_lets_go_of_its_parcels() {
+fn a_sink_that_goes_lets_go_of_its_batches() {
     let mut queues = queues();
     accept(&mut queues, 1);
     deliver(&mut queues, "b");

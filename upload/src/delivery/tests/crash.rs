@@ -33,13 +33,13 @@ fn settings(root: &Path) -> Settings {
 }
 
 /// One window in three is large: more than one write of a file system.
-fn window_of(start_unix_ns: u64) -> Parcel {
+fn window_of(start_unix_ns: u64) -> Batch {
     if !start_unix_ns.is_multiple_of(3) {
         return window(start_unix_ns);
     }
     let mut random = fastrand::Rng::with_seed(start_unix_ns);
     let text: String = (0..100_000).map(|_| random.alphanumeric()).collect();
-    parcel(start_unix_ns, &[(&[("comm", &text)], 1)])
+    batch(start_unix_ns, &[(&[("comm", &text)], 1)])
 }
 
 /// A millisecond for each window: their names in the store differ.

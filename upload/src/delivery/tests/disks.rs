@@ -40,11 +40,11 @@ fn story_on(disk: &Disk, script: &Script) -> Story {
 }
 
 /// A window of about 50 KB in the spool, which zstd cannot make smaller.
-fn large_window(start_unix_ns: u64) -> Parcel {
+fn large_window(start_unix_ns: u64) -> Batch {
     let mut random = fastrand::Rng::with_seed(start_unix_ns);
     let text: String = (0..40_000).map(|_| random.alphanumeric()).collect();
     let text = format!("{start_unix_ns}{text}");
-    parcel(start_unix_ns, &[(&[("comm", &text)], 3)])
+    batch(start_unix_ns, &[(&[("comm", &text)], 3)])
 }
 
 #[test]

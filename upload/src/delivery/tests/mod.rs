@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::pace::Pace;
 use super::{Counts, Delivery, NamedSink, Settings, SinkCounts, lock};
-use crate::batch::{Answer, Failure, Parcel, tests::parcel};
+use crate::batch::{Answer, Batch, Failure, tests::batch};
 use crate::sinks::{SinkSettings, StartError};
 use crate::spool;
 
@@ -40,7 +40,7 @@ const SLOW: Pace = Pace {
 /// How long a test waits for what must come; only a defect takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a scripted sink does with a parcel.
+/// What a scripted sink does with a batch.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Answers.
@@ -59,7 +59,7 @@ pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is done with the next parcels.
+    /// What is done with the next batches.
     acts: VecDeque<Act>,
     /// What is done then; `None`: all is delivered.
     then: Option<Act>,
@@ -122,8 +122,8 @@ impl Script {
         Ok(self.clone())
     }
 
-    pub(crate) async fn send(&mut self, parcel: &Parcel) -> Answer {
-        match self.act(parcel.start_unix_ns()) {
+    pub(crate) async fn send(&mut self, batch: &Batch) -> Answer {
+        match self.act(batch.start_unix_ns()) {
             Act::Say(answer) => answer,
             Act::Hang => std::future::pending().await,
             Act::Block(gate) => {
@@ -194,7 +194,7 @@ impl Story {
         Delivery::start_at(self.pace, &self.settings, None)
     }
 
-    /// Files of parcels in a sink's directory, in order.
+    /// Files of batches in a sink's directory, in order.
     fn files(&self, sink: &str) -> Vec<PathBuf> {
         let directory = self.settings.spool.directory.join(sink);
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
@@ -205,8 +205,8 @@ impl Story {
 }
 
 /// A window that began then.
-fn window(start_unix_ns: u64) -> Parcel {
-    parcel(start_unix_ns, &[(&[("comm", "a")], 3)])
+fn window(start_unix_ns: u64) -> Batch {
+    batch(start_unix_ns, &[(&[("comm", "a")], 3)])
 }
 
 fn accept_all(delivery: &Delivery, starts: impl IntoIterator<Item = u64>) {

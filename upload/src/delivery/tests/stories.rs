@@ -28,11 +28,11 @@ fn what_a_sink_gets_is_what_was_accepted() {
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
     let spool = spool::Settings { directory: root.path().join("spool"), bytes_max: 1 << 30 };
     let delivery = Delivery::start(&Settings { spool, sinks }, None).expect("it starts");
-    let parcel = parcel(1_795_571_040_123_456_789, &[(&[("comm", "a"), ("cut", "b")], 3)]);
-    delivery.accept(&parcel).expect("taken");
+    let batch = batch(1_795_571_040_123_456_789, &[(&[("comm", "a"), ("cut", "b")], 3)]);
+    delivery.accept(&batch).expect("taken");
     wait_until_nothing_waits(&delivery);
     let file = root.path().join("store/20261125T014400.123Z.pb.gz");
-    assert_eq!(crate::sinks::directory::read(&file).expect("whole"), parcel.profile);
+    assert_eq!(crate::sinks::directory::read(&file).expect("whole"), batch.profile);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_window_larger_than_the_spool_is_refused_and_drops_nothing() {
     let texts: Vec<String> = (0..2_000).map(|_| random.u64(..).to_string()).collect();
     let labels: Vec<_> = texts.iter().map(|text| [("comm", text.as_str())]).collect();
     let samples: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 1)).collect();
-    let refused = delivery.accept(&parcel(5, &samples)).expect_err("it is too large");
+    let refused = delivery.accept(&batch(5, &samples)).expect_err("it is too large");
     assert_eq!((refused.reason, refused.sinks), (Failure::TooLarge, vec!["a".to_owned()]));
     let counts = delivery.counts();
     counts.check().expect("the ledger closes");

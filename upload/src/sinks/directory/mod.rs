@@ -23,7 +23,7 @@ use flate2::{Compression, GzBuilder};
 use prost::Message;
 use serde::Deserialize;
 
-use crate::batch::{self, Answer, Failure, Parcel};
+use crate::batch::{self, Answer, Batch, Failure};
 use crate::disk;
 use crate::sinks::StartError;
 use kept::Kept;
@@ -110,8 +110,8 @@ impl Sink {
     }
 
     /// Writes a window. Blocks while it is written.
-    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let stored = self.store(parcel);
+    pub async fn send(&mut self, batch: &Batch) -> Answer {
+        let stored = self.store(batch);
         let directory = self.settings.directory.display();
         match stored {
             Ok(bytes) => Answer::Delivered { bytes },
@@ -128,8 +128,8 @@ impl Sink {
     }
 
     /// Writes a window and gives its bytes, after room was made for it.
-    fn store(&mut self, parcel: &Parcel) -> Result<u64, NotStored> {
-        let bytes = compressed(parcel)?;
+    fn store(&mut self, batch: &Batch) -> Result<u64, NotStored> {
+        let bytes = compressed(batch)?;
         if kept::on_disk(bytes.len() as u64) > self.settings.bytes_max {
             return Err(NotStored::TooLarge);
         }
@@ -139,7 +139,7 @@ impl Sink {
             Some(kept) if self.since_listed < LIST_EACH => kept,
             _ => self.list()?,
         };
-        let stored = self.replace(&mut kept, parcel, &bytes);
+        let stored = self.replace(&mut kept, batch, &bytes);
         self.kept = stored.is_ok().then_some(kept);
         stored?;
         self.since_listed += 1;
@@ -152,9 +152,9 @@ impl Sink {
         Kept::list(&self.settings.directory)
     }
 
-    fn replace(&self, kept: &mut Kept, parcel: &Parcel, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, kept: &mut Kept, batch: &Batch, bytes: &[u8]) -> io::Result<()> {
         let directory = &self.settings.directory;
-        let stamp = free_stamp(directory, kept, parcel)?;
+        let stamp = free_stamp(directory, kept, batch)?;
         kept.insert(stamp, bytes.len() as u64);
         for old in kept.beyond(self.settings.bytes_max, self.oldest_unix_ms(kept), stamp) {
             disk::remove(&directory.join(old.file_name()))?;
@@ -176,11 +176,11 @@ impl Sink {
 }
 
 /// Finds the name for a window: that of its earlier copy, or one that is free.
-fn free_stamp(directory: &Path, kept: &Kept, parcel: &Parcel) -> io::Result<Stamp> {
-    let mut stamp = Stamp::of(parcel.start_unix_ns());
+fn free_stamp(directory: &Path, kept: &Kept, batch: &Batch) -> io::Result<Stamp> {
+    let mut stamp = Stamp::of(batch.start_unix_ns());
     while kept.has(stamp) {
         let there = read::window_at(&directory.join(stamp.file_name()), stamp);
-        if there.is_none_or(|there| there.start_unix_ns == parcel.start_unix_ns()) {
+        if there.is_none_or(|there| there.start_unix_ns == batch.start_unix_ns()) {
             break; // its own, or damaged
         }
         let none = || io::Error::other("too many windows began in one millisecond");
@@ -189,12 +189,12 @@ fn free_stamp(directory: &Path, kept: &Kept, parcel: &Parcel) -> io::Result<Stam
     Ok(stamp)
 }
 
-fn compressed(parcel: &Parcel) -> Result<Vec<u8>, NotStored> {
-    if parcel.profile.encoded_len() > batch::BYTES_MAX {
+fn compressed(batch: &Batch) -> Result<Vec<u8>, NotStored> {
+    if batch.profile.encoded_len() > batch::BYTES_MAX {
         return Err(NotStored::TooLarge);
     }
-    let comment = header::comment(parcel.start_unix_ns(), parcel.duration_ns());
+    let comment = header::comment(batch.start_unix_ns(), batch.duration_ns());
     let mut gzip = GzBuilder::new().comment(comment).write(Vec::new(), COMPRESSION);
-    gzip.write_all(&parcel.profile.encode_to_vec())?;
+    gzip.write_all(&batch.profile.encode_to_vec())?;
     Ok(gzip.finish()?)
 }

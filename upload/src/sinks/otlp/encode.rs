@@ -1,4 +1,4 @@
-//! A parcel as OTLP: a resource for each container and executable, one profile in each, one dictionary.
+//! A batch as OTLP: a resource for each container and executable, one profile in each, one dictionary.
 //!
 //! | label of a series | becomes |
 //! |---|---|
@@ -28,25 +28,25 @@ use super::proto::{
     AnyValue, Dictionary, ExportRequest, Function, KeyValue, KeyValueAndUnit, Line, Link, Location,
     Mapping, Profile, Resource, ResourceProfiles, Sample, Scope, ScopeProfiles, Stack, ValueType,
 };
-use crate::batch::{Parcel, text_at};
+use crate::batch::{Batch, text_at};
 use crate::sinks::parts::Piece;
 
 /// The service of samples of which nothing is known. Source: semantic conventions, `service.name`.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
 /// Makes the request for some series. `counts`: the place of `samples/count`.
-pub(super) fn request(parcel: &Parcel, part: &[Piece], counts: usize) -> ExportRequest {
+pub(super) fn request(batch: &Batch, part: &[Piece], counts: usize) -> ExportRequest {
     let mut by_resource: BTreeMap<Labels, Vec<&Piece>> = BTreeMap::new();
     for piece in part {
         by_resource.entry(resource_of(&piece.labels)).or_default().push(piece);
     }
-    let mut tables = Tables::new(&parcel.profile, counts);
+    let mut tables = Tables::new(&batch.profile, counts);
     let resource_profiles = by_resource
         .into_iter()
         .map(|(attributes, pieces)| ResourceProfiles {
             scope_profiles: vec![ScopeProfiles {
                 scope: Some(scope()),
-                profiles: vec![tables.profile(parcel, &attributes, &pieces)],
+                profiles: vec![tables.profile(batch, &attributes, &pieces)],
             }],
             resource: Some(Resource { attributes: attributes.iter().map(key_value).collect() }),
         })
@@ -161,7 +161,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The one profile of a resource: equal stacks with equal attributes are one sample.
-    fn profile(&mut self, parcel: &Parcel, resource: &Labels, pieces: &[&Piece]) -> Profile {
+    fn profile(&mut self, batch: &Batch, resource: &Labels, pieces: &[&Piece]) -> Profile {
         let mut values: BTreeMap<(i32, Vec<i32>), i64> = BTreeMap::new();
         for place in pieces.iter().flat_map(|piece| &piece.samples) {
             let Some(sample) = self.source.sample.get(*place) else { continue };
@@ -186,9 +186,9 @@ impl<'a> Tables<'a> {
             period_type: value_type("cpu", "nanoseconds"),
             period: self.source.period,
             samples: values.into_iter().map(sample).collect(),
-            time_unix_nano: parcel.start_unix_ns(),
-            duration_nano: parcel.duration_ns(),
-            profile_id: profile_id(parcel, resource, pieces),
+            time_unix_nano: batch.start_unix_ns(),
+            duration_nano: batch.duration_ns(),
+            profile_id: profile_id(batch, resource, pieces),
         }
     }
 
@@ -284,10 +284,10 @@ fn frame_type(profile: &pb::Profile, mapping: &pb::Mapping) -> Option<&'static s
 }
 
 /// 16 bytes that are the same each time this is sent, and in no other profile.
-fn profile_id(parcel: &Parcel, resource: &Labels, pieces: &[&Piece]) -> Vec<u8> {
+fn profile_id(batch: &Batch, resource: &Labels, pieces: &[&Piece]) -> Vec<u8> {
     let mut hash = Sha256::new();
-    hash.update(parcel.start_unix_ns().to_le_bytes());
-    hash.update(parcel.duration_ns().to_le_bytes());
+    hash.update(batch.start_unix_ns().to_le_bytes());
+    hash.update(batch.duration_ns().to_le_bytes());
     for (name, value) in resource.iter() {
         for text in [name, value] {
             hash.update((text.len() as u64).to_le_bytes());

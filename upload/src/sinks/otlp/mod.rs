@@ -20,7 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde::Deserialize;
 
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::sinks::StartError;
 use crate::sinks::parts::{Parts, Piece, counted, request_limit, smaller};
 use crate::transport::{
@@ -99,7 +99,7 @@ impl Settings {
     }
 }
 
-/// Sends parcels to one receiver of OTLP.
+/// Sends batches to one receiver of OTLP.
 #[derive(Debug)]
 pub struct Sink {
     way: Way,
@@ -136,20 +136,20 @@ impl Sink {
         Ok(Self { way, limit, parts: Parts::default(), warned: None })
     }
 
-    /// Sends what is not there yet of a parcel.
-    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let Some(counts) = parcel.value_place("samples", "count") else {
+    /// Sends what is not there yet of a batch.
+    pub async fn send(&mut self, batch: &Batch) -> Answer {
+        let Some(counts) = batch.value_place("samples", "count") else {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };
-        self.parts.begin(parcel, || pieces(parcel));
+        self.parts.begin(batch, || pieces(batch));
         while let Some(part) = self.parts.front() {
-            let request = encode::request(parcel, part, counts);
+            let request = encode::request(batch, part, counts);
             if request.encoded_len() > self.limit {
-                self.parts.halve(parcel, "a single stack is larger than a request may be");
+                self.parts.halve(batch, "a single stack is larger than a request may be");
                 continue;
             }
-            if let Some(answer) = self.export(parcel, request.encode_to_vec().into()).await {
+            if let Some(answer) = self.export(batch, request.encode_to_vec().into()).await {
                 return answer;
             }
         }
@@ -157,7 +157,7 @@ impl Sink {
     }
 
     /// Sends the part in front. Gives an answer if that ends this attempt.
-    async fn export(&mut self, parcel: &Parcel, request: Bytes) -> Option<Answer> {
+    async fn export(&mut self, batch: &Batch, request: Bytes) -> Option<Answer> {
         let length = request.len();
         match self.way.export(request).await {
             Outcome::Taken { sent_bytes, response } => {
@@ -167,19 +167,19 @@ impl Sink {
                 if rejected == 0 && !text.is_empty() {
                     self.warn(&text);
                 }
-                self.parts.took(parcel, sent_bytes, rejected, &text);
+                self.parts.took(batch, sent_bytes, rejected, &text);
             }
             Outcome::Not(Verdict::Later { reason, after, text }) => {
                 let hint = if reason == Failure::Protocol { HINT } else { "" };
                 return Some(Answer::Later { reason, after, text: format!("{text}{hint}") });
             }
-            Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(parcel, text),
+            Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(batch, text),
             Outcome::Not(Verdict::TooLarge { text }) => {
                 self.limit = smaller(self.limit, length);
-                return self.parts.too_large(parcel, length, &text);
+                return self.parts.too_large(batch, length, &text);
             }
             Outcome::Not(Verdict::Never { reason, text }) => {
-                self.parts.refuse(parcel, reason, &text);
+                self.parts.refuse(batch, reason, &text);
             }
         }
         None
@@ -233,13 +233,13 @@ fn text_of(reply: &Reply) -> String {
     }
 }
 
-/// The series of a parcel.
-fn pieces(parcel: &Parcel) -> Vec<Piece> {
+/// The series of a batch.
+fn pieces(batch: &Batch) -> Vec<Piece> {
     let piece = |series: crate::batch::Series| Piece {
         labels: Arc::new(series.labels),
-        samples: counted(parcel, series.samples),
+        samples: counted(batch, series.samples),
     };
-    parcel.series().into_iter().map(piece).filter(|piece| !piece.samples.is_empty()).collect()
+    batch.series().into_iter().map(piece).filter(|piece| !piece.samples.is_empty()).collect()
 }
 
 #[cfg(test)]

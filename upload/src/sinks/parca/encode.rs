@@ -1,4 +1,4 @@
-//! A parcel as Parca takes it: one pprof message for each label set, with counts of samples alone.
+//! A batch as Parca takes it: one pprof message for each label set, with counts of samples alone.
 //!
 //! Parca drops labels of samples, so all that is to be asked for is a label of the series. It multiplies
 //! counts by the period itself, and makes a row of each value that is not 0: one sample type, equal stacks
@@ -17,7 +17,7 @@ use profile::pprof::proto as pb;
 use prost::Message;
 
 use super::proto::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
-use crate::batch::{Parcel, subset, text_at};
+use crate::batch::{Batch, subset, text_at};
 use crate::sinks::parts::{Piece, counted};
 use crate::sinks::symbolize::{Symbolize, leave_names_to_server};
 
@@ -26,7 +26,7 @@ const PROFILE_NAME: &str = "parca_agent";
 /// The source file of a frame that lies in no file: an empty one makes older servers crash.
 const NO_FILE: &str = "UNKNOWN";
 
-/// What of a parcel is sent, before it is taken apart.
+/// What of a batch is sent, before it is taken apart.
 pub(super) struct Prepared {
     profile: pb::Profile,
     /// The place of `samples/count`.
@@ -36,9 +36,9 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Leaves out what Parca drops, and with [`Symbolize::Server`] the names that it finds itself. `None` if
     /// there are no counts of samples in it.
-    pub fn new(parcel: &Parcel, symbolize: Symbolize) -> Option<Self> {
-        let counts = parcel.value_place("samples", "count")?;
-        let mut profile = parcel.profile.clone();
+    pub fn new(batch: &Batch, symbolize: Symbolize) -> Option<Self> {
+        let counts = batch.value_place("samples", "count")?;
+        let mut profile = batch.profile.clone();
         profile.comment.clear();
         profile.default_sample_type = 0;
         // Without a duration it would be a different kind of profile.
@@ -117,11 +117,11 @@ fn label_set(labels: &Labels) -> LabelSet {
     LabelSet { labels: name.into_iter().chain(others).collect() }
 }
 
-/// The series of a parcel under labels that Parca takes, no two with the same ones.
-pub(super) fn pieces(parcel: &Parcel) -> Vec<Piece> {
+/// The series of a batch under labels that Parca takes, no two with the same ones.
+pub(super) fn pieces(batch: &Batch) -> Vec<Piece> {
     let mut by_labels: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
-    for series in parcel.series() {
-        let samples = counted(parcel, series.samples);
+    for series in batch.series() {
+        let samples = counted(batch, series.samples);
         if !samples.is_empty() {
             by_labels.entry(sanitized(&series.labels)).or_default().extend(samples);
         }
@@ -167,7 +167,7 @@ mod tests {
     use profile::pprof;
 
     use super::*;
-    use crate::batch::tests::parcel;
+    use crate::batch::tests::batch;
 
     fn check(name: &str, expected: &str) {
         assert_eq!(label_name(name), expected, "{name:?}");
@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn series_whose_labels_become_equal_are_one() {
-        let parcel = parcel(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
-        let pieces = pieces(&parcel);
+        let batch = batch(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
+        let pieces = pieces(&batch);
         let found: Vec<_> =
             pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
         assert_eq!(found, [("x", [0, 1].as_slice()), ("y", &[2])]);
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn equal_stacks_are_one_sample_and_zeros_none() {
-        let mut parcel = parcel(1, &[(&[("cut", "user: x")], 1), (&[], 2), (&[], 0)]);
-        parcel.profile.sample[1].location_id = vec![1];
-        let prepared = Prepared::new(&parcel, Symbolize::Agent).unwrap();
-        let profile = profiles(&prepared.request(&pieces(&parcel), true)).remove(0);
+        let mut batch = batch(1, &[(&[("cut", "user: x")], 1), (&[], 2), (&[], 0)]);
+        batch.profile.sample[1].location_id = vec![1];
+        let prepared = Prepared::new(&batch, Symbolize::Agent).unwrap();
+        let profile = profiles(&prepared.request(&pieces(&batch), true)).remove(0);
         assert_eq!(profile.sample.len(), 1);
         assert_eq!((profile.sample[0].value[0], profile.sample[0].label.len()), (3, 0));
         assert!(!profile.string_table.iter().any(|text| text == "cut"));
@@ -224,8 +224,8 @@ mod tests {
     fn names_are_left_to_the_server_only_where_it_can_find_them() {
         // A frame in a file with a build id, one in a file without, one of the kernel, one in no mapping.
         let samples: [(&[(&str, &str)], i64); 4] = [(&[], 1), (&[], 1), (&[], 1), (&[], 1)];
-        let mut parcel = parcel(1, &samples);
-        let profile = &mut parcel.profile;
+        let mut batch = batch(1, &samples);
+        let profile = &mut batch.profile;
         let text = profile.string_table.len() as i64;
         profile.string_table.extend(["/bin/app", "ab12cd", "[kernel.kallsyms]"].map(String::from));
         let files = [(text, text + 1), (text, 0), (text + 2, text + 1)];
@@ -238,8 +238,8 @@ mod tests {
             profile.location[index].mapping_id = id;
         }
         let lines = |symbolize| {
-            let prepared = Prepared::new(&parcel, symbolize).unwrap();
-            let profile = profiles(&prepared.request(&pieces(&parcel), true)).remove(0);
+            let prepared = Prepared::new(&batch, symbolize).unwrap();
+            let profile = profiles(&prepared.request(&pieces(&batch), true)).remove(0);
             assert_eq!(profile.mapping[0].has_functions, symbolize == Symbolize::Agent);
             assert_eq!(text_at(&profile, profile.function.last().unwrap().filename), NO_FILE);
             profile.location.iter().map(|location| location.line.len()).collect::<Vec<_>>()
@@ -250,8 +250,8 @@ mod tests {
 
     #[test]
     fn without_counts_there_is_nothing_to_send() {
-        let mut parcel = parcel(1, &[(&[], 1)]);
-        parcel.profile.sample_type[0].unit = 0;
-        assert!(Prepared::new(&parcel, Symbolize::Agent).is_none());
+        let mut batch = batch(1, &[(&[], 1)]);
+        batch.profile.sample_type[0].unit = 0;
+        assert!(Prepared::new(&batch, Symbolize::Agent).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! The sink for Parca: profiles by gRPC, and debug info for those that it names itself.
 //!
-//! A parcel goes in one `WriteRaw` request, or in several where it is larger than the server takes. All its
+//! A batch goes in one `WriteRaw` request, or in several where it is larger than the server takes. All its
 //! series bear the same time and duration, from which Parca finds rates. With [`Symbolize::Server`] frames in
 //! files with a build id go without names, and Parca finds these in the debug info that `debug_info` uploads.
 //!
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfo;
 use crate::debug_info::uploads::Uploads;
 use crate::sinks::StartError;
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-/// Sends parcels to one Parca.
+/// Sends batches to one Parca.
 pub struct Sink {
     grpc: Grpc,
     symbolize: Symbolize,
@@ -98,23 +98,23 @@ impl Sink {
         })
     }
 
-    /// Sends what is not there yet of a parcel.
-    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        let Some(prepared) = Prepared::new(parcel, self.symbolize) else {
+    /// Sends what is not there yet of a batch.
+    pub async fn send(&mut self, batch: &Batch) -> Answer {
+        let Some(prepared) = Prepared::new(batch, self.symbolize) else {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };
         if let Some(uploads) = &self.uploads {
-            uploads.offer(parcel);
+            uploads.offer(batch);
         }
-        self.parts.begin(parcel, || encode::pieces(parcel));
+        self.parts.begin(batch, || encode::pieces(batch));
         while let Some(part) = self.parts.front() {
             let request = prepared.request(part, self.gzip);
             if request.len() > self.limit {
-                self.parts.halve(parcel, "a single stack is larger than a request may be");
+                self.parts.halve(batch, "a single stack is larger than a request may be");
                 continue;
             }
-            if let Some(answer) = self.write(parcel, request).await {
+            if let Some(answer) = self.write(batch, request).await {
                 return answer;
             }
         }
@@ -122,24 +122,24 @@ impl Sink {
     }
 
     /// Sends the part in front. Gives an answer if that ends this attempt.
-    async fn write(&mut self, parcel: &Parcel, request: Vec<u8>) -> Option<Answer> {
+    async fn write(&mut self, batch: &Batch, request: Vec<u8>) -> Option<Answer> {
         let length = request.len();
         let error = match self.grpc.unary::<WriteRawResponse>(WRITE_RAW, request.into()).await {
             Ok(called) => {
-                self.parts.took(parcel, called.sent_bytes, 0, "");
+                self.parts.took(batch, called.sent_bytes, 0, "");
                 return None;
             }
             Err(error) => error,
         };
         match of_call(error, Rules::Parca) {
             Verdict::Later { reason, after, text } => Some(Answer::Later { reason, after, text }),
-            Verdict::InDoubt { text } => self.parts.doubt(parcel, text),
+            Verdict::InDoubt { text } => self.parts.doubt(batch, text),
             Verdict::TooLarge { text } => {
                 self.limit = smaller(self.limit, length);
-                self.parts.too_large(parcel, length, &text)
+                self.parts.too_large(batch, length, &text)
             }
             Verdict::Never { reason, text } => {
-                self.parts.refuse(parcel, reason, &text);
+                self.parts.refuse(batch, reason, &text);
                 None
             }
         }

@@ -1,6 +1,6 @@
-//! One parcel to profiles that Pyroscope takes: one or more for each series, each within its limits.
+//! One batch to profiles that Pyroscope takes: one or more for each series, each within its limits.
 //!
-//! [`Pieces`] makes them one at a time, so that a large parcel is never in memory twice. A piece's id
+//! [`Pieces`] makes them one at a time, so that a large batch is never in memory twice. A piece's id
 //! depends only on what it is of: one that is made again, after a restart too, has the same.
 //!
 //! - Values are `cpu/nanoseconds` alone, which is what Pyroscope's own agents send.
@@ -19,13 +19,13 @@ use prost::Message;
 use super::Limits;
 use super::labels::{SeriesLabels, choose};
 use super::proto::LabelPair;
-use crate::batch::{Parcel, subset};
+use crate::batch::{Batch, subset};
 use crate::sinks::symbolize::{Symbolize, leave_names_to_server};
 
 /// The labels of samples that are worth a series of their own.
 const SAMPLE_LABELS: [&str; 2] = [CUT, GUESSED];
 
-/// What is wrong with a parcel.
+/// What is wrong with a batch.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EncodeError {
     /// It has other values.
@@ -73,7 +73,7 @@ struct Part {
     range: Range<usize>,
 }
 
-/// The pieces of one parcel, in the order of their labels.
+/// The pieces of one batch, in the order of their labels.
 pub(super) struct Pieces<'a> {
     profile: pb::Profile,
     limits: &'a Limits,
@@ -89,17 +89,17 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Takes a parcel apart.
+    /// Takes a batch apart.
     ///
     /// # Errors
     /// [`EncodeError`] when there is nothing in it that could be sent.
     pub(super) fn new(
-        parcel: &'a Parcel,
+        batch: &'a Batch,
         limits: &'a Limits,
         with: With,
     ) -> Result<Self, EncodeError> {
-        let cpu = parcel.value_place("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
-        let mut profile = parcel.profile.clone();
+        let cpu = batch.value_place("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
+        let mut profile = batch.profile.clone();
         profile.comment.clear();
         keep_labels(&mut profile, with.sample_labels);
         if with.symbolize == Symbolize::Server {
@@ -107,8 +107,8 @@ impl<'a> Pieces<'a> {
         }
         let stacks_cut = cut_stacks(&mut profile, limits.stack_frames, with.sample_labels);
         let own = if with.sample_labels { SAMPLE_LABELS.len() } else { 0 };
-        let (todo, labels_lost) = parts(parcel, limits.labels.saturating_sub(own));
-        let count = parcel.value_place("samples", "count");
+        let (todo, labels_lost) = parts(batch, limits.labels.saturating_sub(own));
+        let count = batch.value_place("samples", "count");
         Ok(Self { profile, limits, cpu, count, todo, back: None, labels_lost, stacks_cut })
     }
 
@@ -182,12 +182,12 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// The series of a parcel with the labels that they have at the server, the last first, and how many labels
+/// The series of a batch with the labels that they have at the server, the last first, and how many labels
 /// were lost. Series that differ in lost labels only are one.
-fn parts(parcel: &Parcel, labels_max: usize) -> (Vec<Part>, u64) {
+fn parts(batch: &Batch, labels_max: usize) -> (Vec<Part>, u64) {
     let mut lost_of_all = 0;
     let mut by_labels: BTreeMap<Vec<(String, String)>, Vec<usize>> = BTreeMap::new();
-    for series in parcel.series() {
+    for series in batch.series() {
         let SeriesLabels { pairs, lost } = choose(&series.labels, labels_max);
         lost_of_all += lost;
         let key = pairs.into_iter().map(|pair| (pair.name, pair.value)).collect();

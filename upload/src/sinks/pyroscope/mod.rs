@@ -1,6 +1,6 @@
 //! The sink for Pyroscope: its push service, by HTTP.
 //!
-//! A parcel's series go in a few requests of several profiles each. The server tries each profile on its own, so
+//! A batch's series go in a few requests of several profiles each. The server tries each profile on its own, so
 //! a request may be half there when it fails. What the answer names as failed is sent again, each profile in
 //! a request of its own, and then judged by its own answer; nothing that is known to be there is sent twice.
 //!

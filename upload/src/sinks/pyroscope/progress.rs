@@ -1,20 +1,20 @@
-//! How far one parcel has come, so that its next attempt sends only what is not there yet.
+//! How far one batch has come, so that its next attempt sends only what is not there yet.
 
 use std::collections::{HashMap, HashSet};
 
 use super::encode::{Piece, Pieces};
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::transport::shorten;
 
-/// How often the server may stumble over a piece, while it takes others of the same parcel. As often it may find
+/// How often the server may stumble over a piece, while it takes others of the same batch. As often it may find
 /// small pieces too large while it takes none.
 const BREAKS_MAX: u32 = 10;
 
-/// What became of the pieces of the parcel that was given last.
+/// What became of the pieces of the batch that was given last.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// What tells it from others.
-    parcel: Option<u64>,
+    batch: Option<u64>,
     /// Ids of pieces that are there or refused for good.
     settled: HashSet<String>,
     /// Ids of pieces that the server stumbled over, and how often.
@@ -33,11 +33,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Starts anew, unless this is the parcel of the last attempt.
-    pub(super) fn begin(&mut self, parcel: &Parcel) {
-        let key = Some(parcel.fingerprint());
-        if self.parcel != key {
-            *self = Self { parcel: key, ..Self::default() };
+    /// Starts anew, unless this is the batch of the last attempt.
+    pub(super) fn begin(&mut self, batch: &Batch) {
+        let key = Some(batch.fingerprint());
+        if self.batch != key {
+            *self = Self { batch: key, ..Self::default() };
         }
     }
 
@@ -83,9 +83,9 @@ impl Progress {
         self.broken.contains_key(&piece.id)
     }
 
-    /// Nothing more of the parcel will ever be there.
-    pub(super) fn refuse_rest(&mut self, parcel: &Parcel, text: &str) {
-        self.refused = parcel.samples().saturating_sub(self.taken);
+    /// Nothing more of the batch will ever be there.
+    pub(super) fn refuse_rest(&mut self, batch: &Batch, text: &str) {
+        self.refused = batch.samples().saturating_sub(self.taken);
         self.text.get_or_insert_with(|| text.to_owned());
     }
 

@@ -1,4 +1,4 @@
-//! Sends a parcel's pieces, and does what the answers say.
+//! Sends a batch's pieces, and does what the answers say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::proto::{PushRequest, RawProfileSeries, RawSample};
 use super::verdict::{Verdict, is_outside_window, judge, names_its_limit};
 use super::{Limits, Settings, debug_info};
-use crate::batch::{Answer, Failure, Parcel};
+use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfo;
 use crate::debug_info::uploads::Uploads;
 use crate::sinks::StartError;
@@ -22,9 +22,9 @@ use crate::transport::{Http, Reply};
 const PATH: &str = "/push.v1.PusherService/Push";
 /// Most profiles in one request, so that the text that names those that failed stays short.
 /// The server itself tries 256 at once.
-const BATCH_MAX: usize = 64;
+const GROUP_MAX: usize = 64;
 
-/// Sends parcels to one Pyroscope.
+/// Sends batches to one Pyroscope.
 pub struct Sink {
     http: Http,
     limits: Limits,
@@ -35,7 +35,7 @@ pub struct Sink {
     has_warned_of_window: bool,
 }
 
-/// Pieces on their way: those of the parcel, before them those that must go alone, and after them those that
+/// Pieces on their way: those of the batch, before them those that must go alone, and after them those that
 /// the server stumbled over before, so that these hold up no others.
 struct Queue<'a> {
     alone: VecDeque<Piece>,
@@ -68,14 +68,14 @@ impl Sink {
         })
     }
 
-    /// Sends what is not there yet of a parcel.
-    pub async fn send(&mut self, parcel: &Parcel) -> Answer {
-        self.progress.begin(parcel);
+    /// Sends what is not there yet of a batch.
+    pub async fn send(&mut self, batch: &Batch) -> Answer {
+        self.progress.begin(batch);
         let limits = self.limits.clone();
         if let Some(uploads) = &self.uploads {
-            uploads.offer(parcel);
+            uploads.offer(batch);
         }
-        let pieces = match Pieces::new(parcel, &limits, self.with) {
+        let pieces = match Pieces::new(batch, &limits, self.with) {
             Ok(pieces) => pieces,
             Err(error) => {
                 return Answer::Refused { reason: Failure::Protocol, text: error.to_string() };
@@ -83,39 +83,39 @@ impl Sink {
         };
         let mut queue = Queue { alone: VecDeque::new(), pieces, last: VecDeque::new() };
         loop {
-            let batch = self.next_batch(&mut queue);
-            if batch.is_empty() {
+            let group = self.next_group(&mut queue);
+            if group.is_empty() {
                 return self.progress.answer(&queue.pieces);
             }
-            let verdict = self.push(&batch).await;
-            if let Some(answer) = self.follow(verdict, batch, &mut queue, parcel) {
+            let verdict = self.push(&group).await;
+            if let Some(answer) = self.follow(verdict, group, &mut queue, batch) {
                 return answer;
             }
         }
     }
 
     /// The pieces of the next request; none when all is settled.
-    fn next_batch(&mut self, queue: &mut Queue) -> Vec<Piece> {
+    fn next_group(&mut self, queue: &mut Queue) -> Vec<Piece> {
         if let Some(piece) = queue.alone.pop_front() {
             return vec![piece];
         }
-        let most = if self.progress.alone { 1 } else { BATCH_MAX };
+        let most = if self.progress.alone { 1 } else { GROUP_MAX };
         let room = usize::try_from(self.limits.burst_bytes).unwrap_or(usize::MAX);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < most
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < most
             && let Some(piece) = self.next_piece(queue)
         {
             bytes += piece.bytes();
-            if bytes > room && !batch.is_empty() {
+            if bytes > room && !group.is_empty() {
                 queue.pieces.put_back(piece);
                 break;
             }
-            batch.push(piece);
+            group.push(piece);
         }
-        if batch.is_empty() {
-            batch.extend(queue.last.pop_front());
+        if group.is_empty() {
+            group.extend(queue.last.pop_front());
         }
-        batch
+        group
     }
 
     /// The next piece that can be sent.
@@ -133,15 +133,15 @@ impl Sink {
     }
 
     /// Sends one request.
-    async fn push(&mut self, batch: &[Piece]) -> Verdict {
-        self.pace.take(batch.iter().map(Piece::bytes).sum()).await;
-        let body = request(batch).encode_to_vec();
+    async fn push(&mut self, group: &[Piece]) -> Verdict {
+        self.pace.take(group.iter().map(Piece::bytes).sum()).await;
+        let body = request(group).encode_to_vec();
         let result = self.http.post(PATH, "application/proto", body.into()).await;
         self.pace.answered();
         match result {
             Ok(Reply { status, retry_after, body, sent_bytes, .. }) => {
                 self.progress.sent(sent_bytes);
-                judge(status, retry_after, &body, batch.len())
+                judge(status, retry_after, &body, group.len())
             }
             Err(error) => {
                 Verdict::Later { reason: error.reason(), after: None, text: error.to_string() }
@@ -153,13 +153,13 @@ impl Sink {
     fn follow(
         &mut self,
         verdict: Verdict,
-        batch: Vec<Piece>,
+        group: Vec<Piece>,
         queue: &mut Queue,
-        parcel: &Parcel,
+        batch: &Batch,
     ) -> Option<Answer> {
         match verdict {
-            Verdict::Taken => batch.iter().for_each(|piece| self.progress.take(piece)),
-            Verdict::Failed(ids) => self.sort_out(&ids, batch, queue),
+            Verdict::Taken => group.iter().for_each(|piece| self.progress.take(piece)),
+            Verdict::Failed(ids) => self.sort_out(&ids, group, queue),
             Verdict::Later { reason, after, text } => {
                 self.progress.alone = reason != Failure::Unreachable;
                 if reason == Failure::Throttled {
@@ -167,22 +167,22 @@ impl Sink {
                 }
                 return Some(Answer::Later { reason, after, text });
             }
-            Verdict::Refused(_) | Verdict::TooLarge(_) if batch.len() > 1 => {
-                queue.alone.extend(batch);
+            Verdict::Refused(_) | Verdict::TooLarge(_) if group.len() > 1 => {
+                queue.alone.extend(group);
             }
-            Verdict::Broken(text) => return self.come_again(&batch, text),
+            Verdict::Broken(text) => return self.come_again(&group, text),
             Verdict::Refused(text) => {
-                batch.iter().for_each(|piece| self.progress.refuse(piece, &text));
+                group.iter().for_each(|piece| self.progress.refuse(piece, &text));
                 if is_outside_window(&text) {
                     self.warn_of_window(&text);
-                    self.progress.refuse_rest(parcel, &text);
+                    self.progress.refuse_rest(batch, &text);
                     return Some(self.progress.answer(&queue.pieces));
                 }
             }
             Verdict::TooLarge(text) => {
-                for piece in &batch {
+                for piece in &group {
                     if self.is_in_doubt(piece, &text) {
-                        return Some(self.doubt(piece, text, queue, parcel));
+                        return Some(self.doubt(piece, text, queue, batch));
                     }
                     if !queue.pieces.halve(piece) {
                         self.progress.refuse(piece, &text);
@@ -195,11 +195,11 @@ impl Sink {
     }
 
     /// Comes again with what the server stumbles over, unless that is too often and it takes all others.
-    fn come_again(&mut self, batch: &[Piece], text: String) -> Option<Answer> {
-        if batch.iter().all(|piece| self.progress.breaks(piece)) {
+    fn come_again(&mut self, group: &[Piece], text: String) -> Option<Answer> {
+        if group.iter().all(|piece| self.progress.breaks(piece)) {
             return Some(Answer::Later { reason: Failure::Unavailable, after: None, text });
         }
-        batch.iter().for_each(|piece| self.progress.refuse(piece, &text));
+        group.iter().for_each(|piece| self.progress.refuse(piece, &text));
         None
     }
 
@@ -210,20 +210,20 @@ impl Sink {
         is_small && !self.progress.is_taking && !names_its_limit(text)
     }
 
-    /// Comes again, with other pieces first, or gives the rest of the parcel up when that does not help.
-    fn doubt(&mut self, piece: &Piece, text: String, queue: &Queue, parcel: &Parcel) -> Answer {
+    /// Comes again, with other pieces first, or gives the rest of the batch up when that does not help.
+    fn doubt(&mut self, piece: &Piece, text: String, queue: &Queue, batch: &Batch) -> Answer {
         if self.progress.doubts(piece) {
             return Answer::Later { reason: Failure::TooLarge, after: None, text };
         }
-        self.progress.refuse_rest(parcel, &text);
+        self.progress.refuse_rest(batch, &text);
         self.progress.answer(&queue.pieces)
     }
 
     /// Takes what is not named as failed for delivered; the rest goes alone. Names that were not sent make all
     /// of it doubtful.
-    fn sort_out(&mut self, ids: &[String], batch: Vec<Piece>, queue: &mut Queue) {
-        let is_ours = ids.iter().all(|id| batch.iter().any(|piece| piece.id == *id));
-        for piece in batch {
+    fn sort_out(&mut self, ids: &[String], group: Vec<Piece>, queue: &mut Queue) {
+        let is_ours = ids.iter().all(|id| group.iter().any(|piece| piece.id == *id));
+        for piece in group {
             match is_ours && !ids.contains(&piece.id) {
                 true => self.progress.take(&piece),
                 false => queue.alone.push_back(piece),
@@ -243,10 +243,10 @@ impl Sink {
     }
 }
 
-fn request(batch: &[Piece]) -> PushRequest {
+fn request(group: &[Piece]) -> PushRequest {
     let series = |piece: &Piece| RawProfileSeries {
         labels: piece.labels.to_vec(),
         samples: vec![RawSample { raw_profile: piece.raw.clone(), id: piece.id.clone() }],
     };
-    PushRequest { series: batch.iter().map(series).collect() }
+    PushRequest { series: group.iter().map(series).collect() }
 }

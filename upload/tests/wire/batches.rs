@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use profile::pprof::proto as pb;
-use upload::Parcel;
+use upload::Batch;
 
 /// When windows begin, in nanoseconds since 1970.
 pub const START: i64 = 1_790_000_000_000_000_000;
@@ -76,7 +76,7 @@ impl Maker {
 
 /// A window that begins `number` windows after [`START`], of so many processes with so many functions each, of
 /// which function `f` was seen `f + 1` times in each process.
-pub fn window(number: i64, processes: usize, functions: usize) -> Parcel {
+pub fn window(number: i64, processes: usize, functions: usize) -> Batch {
     let mut maker = Maker { profile: pb::Profile::default(), places: HashMap::new() };
     maker.text("");
     let types = [("samples", "count"), ("cpu", "nanoseconds")];
@@ -124,19 +124,19 @@ pub fn window(number: i64, processes: usize, functions: usize) -> Parcel {
             maker.sample(stack, f as i64 + 1, &labels);
         }
     }
-    Parcel { profile: maker.profile }
+    Batch { profile: maker.profile }
 }
 
 /// The same with more labels on each sample.
-pub fn with_labels(mut parcel: Parcel, labels: &[(&str, &str)]) -> Parcel {
-    let profile = &mut parcel.profile;
+pub fn with_labels(mut batch: Batch, labels: &[(&str, &str)]) -> Batch {
+    let profile = &mut batch.profile;
     for (key, text) in labels {
         let at = profile.string_table.len() as i64;
         profile.string_table.extend([(*key).to_owned(), (*text).to_owned()]);
         let label = pb::Label { key: at, str: at + 1, ..pb::Label::default() };
         profile.sample.iter_mut().for_each(|sample| sample.label.push(label));
     }
-    parcel
+    batch
 }
 
 /// Samples of one process in a window: the sum of 1 to `functions`.
