@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use common::{TempDir, directory};
 use profile::pprof::proto as pb;
-use upload::delivery::{Delivery, NamedSink, Settings};
-use upload::{Batch, spool};
+use upload::Batch;
+use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
+use upload::spool::SpoolConfig;
 
 /// How often the power goes.
 const LIVES: u64 = 4;
@@ -152,15 +153,15 @@ fn guest(place: &TempDir) -> PathBuf {
     machine::pack(&root)
 }
 
-fn settings(away: serde_json::Value) -> Settings {
+fn settings(away: serde_json::Value) -> DeliveryConfig {
     let disk = Path::new(DISK);
     let sink = |name: &str, settings: serde_json::Value| NamedSink {
         name: name.into(),
         settings: serde_json::from_value(settings).unwrap(),
     };
     let store = serde_json::json!({ "type": "file", "directory": disk.join("store") });
-    let spool = spool::Settings { directory: disk.join("spool"), ..Default::default() };
-    Settings { spool, sinks: vec![sink("store", store), sink("away", away)] }
+    let spool = SpoolConfig { directory: disk.join("spool"), ..Default::default() };
+    DeliveryConfig { spool, sinks: vec![sink("store", store), sink("away", away)] }
 }
 
 /// One window in three takes more than one write of a file system. Each begins in a millisecond of its own, and so has a

@@ -39,17 +39,18 @@ use profile::pprof::proto as pb;
 use serde_json::{Value, json};
 use servers::Server;
 use split::{assert_split, count, split};
-use upload::delivery::{Counts, Delivery, NamedSink, Settings};
-use upload::{Batch, DebugInfo, spool};
+use upload::delivery::{Counts, Delivery, DeliveryConfig, NamedSink};
+use upload::spool::SpoolConfig;
+use upload::{Batch, DebugInfoSource};
 
 /// Starts a delivery to one sink, with its spool in this directory.
-fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfo>>) -> Delivery {
+fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfoSource>>) -> Delivery {
     let settings = serde_json::from_value(sink).unwrap();
-    let settings = Settings {
-        spool: spool::Settings { directory: directory.to_owned(), ..spool::Settings::default() },
+    let config = DeliveryConfig {
+        spool: SpoolConfig { directory: directory.to_owned(), ..SpoolConfig::default() },
         sinks: vec![NamedSink { name: "store".into(), settings }],
     };
-    Delivery::start(&settings, debug_info).unwrap()
+    Delivery::start(&config, debug_info).unwrap()
 }
 
 /// Delivers batches to one sink, and tells how that ended.
@@ -257,7 +258,7 @@ struct OneFile {
     path: PathBuf,
 }
 
-impl DebugInfo for OneFile {
+impl DebugInfoSource for OneFile {
     fn open(&self, build_id: &str) -> Option<File> {
         (build_id == self.build_id).then(|| File::open(&self.path).ok()).flatten()
     }

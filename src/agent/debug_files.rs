@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use upload::DebugInfo;
+use upload::DebugInfoSource;
 
 use crate::processes::{Executable, WindowExecutables};
 
@@ -34,7 +34,7 @@ impl DebugFiles {
     }
 }
 
-impl DebugInfo for DebugFiles {
+impl DebugInfoSource for DebugFiles {
     fn open(&self, build_id: &str) -> Option<File> {
         let executable = self.find(build_id)?;
         // A descriptor with a position of its own.

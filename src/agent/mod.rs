@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use profile::{Cpu, Labels};
-use upload::delivery::{self, Delivery};
-use upload::{DebugInfo, StartError};
+use upload::delivery::{Delivery, DeliveryConfig};
+use upload::{DebugInfoSource, StartError};
 
 use crate::budget::{self, Ladder, Meter, Shares, Step, Verdict};
 use crate::kernel::{self, LoadError, online_cpus};
@@ -56,7 +56,7 @@ pub struct Settings {
     /// Series that a window may have.
     pub series_max: usize,
     /// Sinks and the spool before them.
-    pub delivery: delivery::Settings,
+    pub delivery: DeliveryConfig,
 
     /// What is sampled. How much memory its rings take, the budget says.
     pub sampler: kernel::SamplerConfig,
@@ -150,7 +150,7 @@ impl Agent {
         let memory = settings.limits.memory;
         let shares = Shares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
         let files = Arc::new(DebugFiles::default());
-        let debug_info: Arc<dyn DebugInfo> = files.clone();
+        let debug_info: Arc<dyn DebugInfoSource> = files.clone();
         let delivery = Arc::new(Delivery::start(&settings.delivery, Some(debug_info))?);
         let status = Arc::new(Status::new(Arc::clone(&delivery), settings.limits, settings.window));
         let pages = match settings.listen {

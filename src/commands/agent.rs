@@ -9,9 +9,10 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter::LevelFilter, reload};
-use upload::delivery::{self, NamedSink};
+use upload::SinkSettings;
+use upload::delivery::{DeliveryConfig, NamedSink};
 use upload::sinks::directory;
-use upload::{SinkSettings, spool};
+use upload::spool::SpoolConfig;
 
 use super::cli::AgentArguments;
 use super::export::{self, Export};
@@ -100,8 +101,8 @@ fn settings(config: &Config) -> Result<Settings> {
         limits: Limits { cpu_percent: sampling.max_cpu, memory: sampling.max_memory },
         labels: labels::of_machine(&sampling.node, &Labels(sampling.labels.clone())).into(),
         series_max: sampling.series_max,
-        delivery: delivery::Settings {
-            spool: spool::Settings {
+        delivery: DeliveryConfig {
+            spool: SpoolConfig {
                 directory: config.spool.directory.clone(),
                 bytes_max: config.spool.max_bytes,
             },

@@ -6,7 +6,7 @@
 use profile::{Loss, StackEnd, TickOutcome};
 
 use upload::Failure;
-use upload::delivery::{Reasons, SinkCounts, Uploads};
+use upload::delivery::{DebugInfoCounts, FailureCounts, SinkCounts};
 
 use super::snapshot::{Part, Snapshot, Windows};
 use super::text::{Number, Out};
@@ -400,8 +400,8 @@ pub const TABLE: &[Metric] = &[
         "Files whose debug info a server may want, as often as a sink has dealt with one, by whether the server has it now.",
         &[SINK, UPLOAD],
         |s, out| {
-            each_part(out, s, |SinkCounts { uploads, .. }| {
-                let Uploads { held, nothing, postponed } = *uploads;
+            each_part(out, s, |SinkCounts { debug_info, .. }| {
+                let DebugInfoCounts { held, nothing, postponed } = *debug_info;
                 [("held", held), ("nothing", nothing), ("postponed", postponed)]
             });
         },
@@ -422,7 +422,7 @@ pub const TABLE: &[Metric] = &[
         "everytick_spool_damaged_total",
         "Damaged files of the spool that were moved out of the way.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.set_aside),
+        |s, out| each(out, s, |sink| sink.quarantined),
     ),
     gauge(
         "everytick_spool_bytes",
@@ -553,7 +553,7 @@ fn by<T: Copy>(
     }
 }
 
-fn windows_lost(out: &mut Out<'_>, windows: &Windows, refused: &Reasons) {
+fn windows_lost(out: &mut Out<'_>, windows: &Windows, refused: &FailureCounts) {
     let mut counts = windows.lost.clone();
     for failure in Failure::ALL {
         *counts.entry(failure.text()).or_default() += refused.count(*failure);
@@ -561,7 +561,7 @@ fn windows_lost(out: &mut Out<'_>, windows: &Windows, refused: &Reasons) {
     counts.iter().for_each(|(reason, count)| out.each(&[reason], *count));
 }
 
-fn failures(out: &mut Out<'_>, snapshot: &Snapshot, counts: fn(&SinkCounts) -> &Reasons) {
+fn failures(out: &mut Out<'_>, snapshot: &Snapshot, counts: fn(&SinkCounts) -> &FailureCounts) {
     for (name, sink) in &snapshot.delivery.sinks {
         let counts = counts(sink);
         let count = |failure: &Failure| counts.count(*failure);

@@ -108,7 +108,7 @@ impl Dwarf {
         for (depth, frame) in agreed.iter().enumerate() {
             let at = executables.resolve(memory, frame.lookup_address())?;
             let reference = self.reference(at.executable, executables)?;
-            let caller = match reference.step(at.address.0, &registers, &read) {
+            let caller = match reference.caller(at.address.0, &registers, &read) {
                 DwarfStep::Caller(caller) => caller,
                 DwarfStep::Root if depth + 1 == agreed.len() => return Some(Caller::Root),
                 DwarfStep::Root | DwarfStep::NoFunction | DwarfStep::Failed => return None,

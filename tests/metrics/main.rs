@@ -22,7 +22,7 @@ use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
 use upload::Failure;
-use upload::delivery::{self, Attempts, Ledger, SinkCounts, Uploads};
+use upload::delivery::{self, Attempts, DebugInfoCounts, Ledger, SinkCounts};
 use zerocopy::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;
@@ -140,10 +140,10 @@ fn sink(base: u64) -> SinkCounts {
         attempts: Attempts { later, ..Attempts::default() },
         rejected: base + 7,
         bytes_sent: base + 8,
-        uploads: Uploads { held: base + 11, nothing: base + 12, postponed: base + 13 },
+        debug_info: DebugInfoCounts { held: base + 11, nothing: base + 12, postponed: base + 13 },
         spool_bytes: base + 9,
         oldest_age: Some(Duration::from_millis(base)),
-        set_aside: base + 10,
+        quarantined: base + 10,
         last_error: None,
     }
 }

@@ -1,7 +1,7 @@
-//! The slow and obvious way to a caller: gimli looks up the function, evaluates its DWARF and
-//! every expression. Nothing of our rows and rules is used.
+//! The slow and obvious way to a caller: DWARF as it is written, by gimli, one function looked up in the
+//! file and every expression evaluated. Nothing of our rows and rules is used.
 //!
-//! For verification only: `everytick unwind --check`, `everytick verify`, and the tests.
+//! For checking: `everytick unwind --check`, and the tests.
 
 use gimli::{
     BaseAddresses, CfaRule, Encoding, EvaluationResult, Expression, Format, Location,
@@ -9,128 +9,110 @@ use gimli::{
 };
 
 use crate::arch::{RA, REGISTERS};
+use crate::cfi::Slice;
 use crate::elf::Elf;
-use crate::sections::{CfiSections, Slice};
-use crate::{Error, text};
+use crate::{CfiSections, Error, text};
 
-/// Operations evaluated of one expression.
+/// Operations that one expression may take.
 const ITERATIONS_MAX: u32 = 1000;
 const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
 
-/// The result of one step by DWARF.
+/// What DWARF says of a frame's caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DwarfStep {
-    /// The frame has a caller.
+    /// There is one.
     Caller(Box<DwarfCaller>),
-    /// The return address is undefined: the frame is the root of the stack.
+    /// The return address is undefined: this is the outermost frame.
     Root,
-    /// The address belongs to no function of the file.
+    /// No function is known here.
     NoFunction,
-    /// The row or an expression could not be evaluated.
+    /// Something could not be computed.
     Failed,
 }
 
-/// The caller of a frame.
+/// A frame's caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DwarfCaller {
-    /// Canonical frame address of the callee.
+    /// The canonical frame address of the frame that is left.
     pub cfa: u64,
-    /// Return address.
+    /// Where it goes on.
     pub ra: u64,
-    /// General registers by number; `None` if undefined.
+    /// Its general registers by number; `None` where DWARF does not know.
     pub registers: [Option<u64>; REGISTERS],
 }
 
-/// Start and end of a function, and the offset of its FDE.
-type FdeRange = (u64, u64, usize);
+/// A function of a section: its start, its end, and the place of its FDE.
+type Function = (u64, u64, usize);
 
-/// Steps by the DWARF of one file.
-///
-/// ```
-/// use std::{fs::File, os::unix::fs::FileExt};
-/// use unwind::{arch::REGISTERS, dwarf::{DwarfStep, DwarfUnwinder}};
-///
-/// let file = File::open("/proc/self/exe")?;
-/// let read_at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-/// let dwarf = DwarfUnwinder::read(&read_at)?;
-/// let (start, _end) = dwarf.functions().next().expect("a function");
-/// let every_word = |_address| 0x40_1005;
-/// if let DwarfStep::Caller(caller) = dwarf.step(start, &[0x7000; REGISTERS], &every_word) {
-///     assert_eq!(caller.ra, 0x40_1005);
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A file's call frames, for asking.
 pub struct DwarfUnwinder {
-    sections: CfiSections,
+    dwarf: CfiSections,
     /// Functions of `.eh_frame`, sorted by start.
-    eh_frame: Vec<FdeRange>,
-    /// Functions of `.debug_frame`, sorted by start: used where `.eh_frame` has none.
-    debug_frame: Vec<FdeRange>,
+    eh_frame: Vec<Function>,
+    /// Functions of `.debug_frame`, likewise: asked where the others say nothing.
+    debug_frame: Vec<Function>,
 }
 
 impl DwarfUnwinder {
-    /// Reads the sections of a file and lists their functions.
+    /// Reads the sections and finds their functions.
     ///
     /// # Errors
-    /// See [`crate::read()`].
+    /// As [`crate::read`].
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
         let text = text(&elf)?;
-        let sections = CfiSections::read(&elf, true)?;
-        let sorted = |mut functions: Vec<FdeRange>| {
+        let dwarf = CfiSections::read(&elf, true)?;
+        let sorted = |mut functions: Vec<Function>| {
             functions.retain(|(start, end, _)| text.contains(start) && end > start);
             functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
             functions.dedup_by_key(|(start, ..)| *start);
             functions
         };
-        let eh_frame = sorted(functions(&sections.eh_frame(), &sections.bases));
-        let debug_frame = sorted(functions(&sections.debug_frame(), &sections.bases));
-        Ok(Self { sections, eh_frame, debug_frame })
+        let eh_frame = sorted(functions(&dwarf.eh_frame(), &dwarf.bases));
+        let debug_frame = sorted(functions(&dwarf.debug_frame(), &dwarf.bases));
+        Ok(Self { dwarf, eh_frame, debug_frame })
     }
 
-    /// Returns start and end of each function.
+    /// The range of addresses of each function.
     pub fn functions(&self) -> impl Iterator<Item = (u64, u64)> {
         self.eh_frame.iter().chain(&self.debug_frame).map(|(start, end, _)| (*start, *end))
     }
 
-    /// Steps from the frame at an address to its caller. `registers`: those of the frame, by
-    /// number. `read`: returns the 8-byte word at an address.
-    pub fn step(
+    /// Says how the caller is found from a place. `registers` are the callee's, by number.
+    pub fn caller(
         &self,
-        address: u64,
+        place: u64,
         registers: &[u64; REGISTERS],
         read: &dyn Fn(u64) -> u64,
     ) -> DwarfStep {
-        let frame = Frame { address, registers, read };
-        match self.step_by(&self.sections.eh_frame(), &self.eh_frame, &frame) {
-            DwarfStep::NoFunction => {
-                self.step_by(&self.sections.debug_frame(), &self.debug_frame, &frame)
-            }
-            step => step,
+        let frame = Frame { place, registers, read };
+        match self.ask(&self.dwarf.eh_frame(), &self.eh_frame, &frame) {
+            DwarfStep::NoFunction => self.ask(&self.dwarf.debug_frame(), &self.debug_frame, &frame),
+            answer => answer,
         }
     }
 
-    fn step_by<'a, S>(&self, section: &S, functions: &[FdeRange], frame: &Frame<'_>) -> DwarfStep
+    fn ask<'a, S>(&self, section: &S, functions: &[Function], frame: &Frame<'_>) -> DwarfStep
     where
         S: UnwindSection<Slice<'a>>,
         S::Offset: UnwindOffset<usize>,
     {
-        let after = functions.partition_point(|(start, ..)| *start <= frame.address);
-        let Some((_, end, offset)) = after.checked_sub(1).map(|last| functions[last]) else {
+        let after = functions.partition_point(|(start, ..)| *start <= frame.place);
+        let Some((_, end, at)) = after.checked_sub(1).map(|at| functions[at]) else {
             return DwarfStep::NoFunction;
         };
-        if frame.address >= end {
+        if frame.place >= end {
             return DwarfStep::NoFunction;
         }
         let mut context = UnwindContext::new();
         let row = section
-            .fde_from_offset(&self.sections.bases, S::Offset::from(offset), S::cie_from_offset)
+            .fde_from_offset(&self.dwarf.bases, S::Offset::from(at), S::cie_from_offset)
             .and_then(|fde| {
                 let row = fde.unwind_info_for_address(
                     section,
-                    &self.sections.bases,
+                    &self.dwarf.bases,
                     &mut context,
-                    frame.address,
+                    frame.place,
                 )?;
                 Ok(row.clone())
             });
@@ -141,7 +123,7 @@ impl DwarfUnwinder {
     }
 }
 
-fn functions<'a, S>(section: &S, bases: &BaseAddresses) -> Vec<FdeRange>
+fn functions<'a, S>(section: &S, bases: &BaseAddresses) -> Vec<(u64, u64, usize)>
 where
     S: UnwindSection<Slice<'a>>,
     S::Offset: UnwindOffset<usize>,
@@ -158,9 +140,9 @@ where
     functions
 }
 
-/// The frame to step from.
+/// A frame that is to be left.
 struct Frame<'a> {
-    address: u64,
+    place: u64,
     registers: &'a [u64; REGISTERS],
     read: &'a dyn Fn(u64) -> u64,
 }
@@ -168,7 +150,7 @@ struct Frame<'a> {
 impl Frame<'_> {
     fn register(&self, column: Column) -> Option<u64> {
         match column.0 {
-            RA => Some(self.address),
+            RA => Some(self.place),
             number => self.registers.get(usize::from(number)).copied(),
         }
     }
@@ -184,9 +166,9 @@ impl Frame<'_> {
             }
             CfaRule::Expression(bytes) => self.evaluate(bytes.get(section).ok()?, None)?,
         };
-        let value = |column: Column, unspecified: Option<u64>| -> Option<Option<u64>> {
+        let value = |column: Column, unsaid: Option<u64>| -> Option<Option<u64>> {
             Some(match row.register(column) {
-                None => unspecified,
+                None => unsaid,
                 Some(gimli::RegisterRule::Undefined) => None,
                 Some(gimli::RegisterRule::SameValue) => self.register(column),
                 Some(gimli::RegisterRule::Offset(at)) => {
@@ -211,22 +193,22 @@ impl Frame<'_> {
         };
         let mut registers = [None; REGISTERS];
         for (number, register) in (0..).zip(&mut registers) {
-            let unspecified = if number == u16::from(crate::arch::SP.number()) {
+            let unsaid = if number == u16::from(crate::arch::SP.number()) {
                 Some(cfa)
             } else {
                 self.register(Column(number))
             };
-            *register = value(Column(number), unspecified)?;
+            *register = value(Column(number), unsaid)?;
         }
         Some(DwarfStep::Caller(Box::new(DwarfCaller { cfa, ra, registers })))
     }
 
-    /// Evaluates an expression to an address. `initial`: what is on its stack at first.
-    fn evaluate(&self, expression: Expression<Slice<'_>>, initial: Option<u64>) -> Option<u64> {
+    /// Evaluates an expression to an address.
+    fn evaluate(&self, expression: Expression<Slice<'_>>, start: Option<u64>) -> Option<u64> {
         let mut evaluation = expression.evaluation(ENCODING);
         evaluation.set_max_iterations(ITERATIONS_MAX);
-        if let Some(initial) = initial {
-            evaluation.set_initial_value(initial);
+        if let Some(start) = start {
+            evaluation.set_initial_value(start);
         }
         let mut result = evaluation.evaluate().ok()?;
         loop {

@@ -1,88 +1,87 @@
-//! Layers of rows: where one source has no function, the next one below it is asked.
+//! Sources of rows, one below the other: what a layer has no function for is asked of the next.
 //!
-//! From the top: code with wrong call frames, `.eh_frame`, `.debug_frame`, Go's function table,
-//! code that linkers insert, code without call frames. [`fill`] asks each layer for stretches of
-//! text in the order of their addresses.
+//! Call-frame information comes first, then Go's own function table, then what is known of code that
+//! nothing speaks of. Each layer is asked for stretches of text in the order of their addresses.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::omissions::Omissions;
+use crate::cfi::Omissions;
 use crate::rule::Rule;
 use crate::table::TableBuilder;
 
 /// Padding up to this alignment of the next function is no gap between functions.
 const ALIGNMENT_MAX: u64 = 64;
 
-/// What a layer has returned and omitted so far.
+/// What a layer has seen and left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LayerStats {
     /// Functions with rows.
     pub functions: u64,
-    /// Rows in the file, before equal neighbours are merged.
+    /// Rows as the file has them, before equal neighbours are merged.
     pub rows: u64,
-    /// Rows that have no rule.
+    /// What is missing.
     pub omissions: Omissions,
 }
 
 /// A source of rows.
 pub(crate) trait Layer {
-    /// Moves to the next function that begins in a stretch and returns its addresses, cut at the
-    /// end of the stretch; they may begin a byte before it. Stretches only ascend, and each
-    /// function is returned once.
+    /// Gives the next function that begins in a stretch of text, cut where the stretch ends; it may take a
+    /// byte before. Stretches only rise, and a function that was given is not given again.
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>>;
 
-    /// Pushes the rows of the current function in the order of their addresses. Rows at or after
-    /// its end are ignored.
+    /// Gives the rows of the function that [`Layer::next`] gave last, in the order of their addresses;
+    /// nothing at or behind its end counts.
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule));
 
-    fn stats(&self) -> LayerStats;
+    /// What it has seen so far.
+    fn seen(&self) -> LayerStats;
 }
 
-/// A layer of address ranges with one rule each. The simpler layers consist of these.
+/// Ranges of addresses with one rule each, given one after the other: what the simpler layers are made of.
 #[derive(Clone, Default)]
 pub(crate) struct RangeLayer {
-    /// Ranges that have not been returned yet, ascending.
-    pub pending: VecDeque<(Range<u64>, Rule)>,
-    current: Option<(u64, Rule)>,
-    stats: LayerStats,
+    /// What was not given yet, in the order of addresses.
+    pub waiting: VecDeque<(Range<u64>, Rule)>,
+    last: Option<(u64, Rule)>,
+    seen: LayerStats,
 }
 
 impl Layer for RangeLayer {
-    /// Returns the part of the next range from a byte before the stretch to its end.
+    /// Gives the next one, as far as it lies in the stretch and up to a byte before.
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-        while self.pending.front()?.0.end <= stretch.start {
-            self.pending.pop_front();
+        while self.waiting.front()?.0.end <= stretch.start {
+            self.waiting.pop_front();
         }
-        if self.pending.front()?.0.start >= stretch.end {
+        if self.waiting.front()?.0.start >= stretch.end {
             return None;
         }
-        let (range, rule) = self.pending.pop_front()?;
+        let (range, rule) = self.waiting.pop_front()?;
         let range = range.start.max(stretch.start.saturating_sub(1))..range.end.min(stretch.end);
-        self.current = Some((range.start, rule));
-        self.stats.functions += 1;
-        self.stats.rows += 1;
+        self.last = Some((range.start, rule));
+        self.seen.functions += 1;
+        self.seen.rows += 1;
         Some(range)
     }
 
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-        if let Some((start, rule)) = self.current.take() {
+        if let Some((start, rule)) = self.last.take() {
             push(start, rule);
         }
     }
 
-    fn stats(&self) -> LayerStats {
-        self.stats
+    fn seen(&self) -> LayerStats {
+        self.seen
     }
 }
 
-/// Fills a stretch of text from the topmost layer down. `on_function` is called after each
-/// function, with the number of layers below the one that had it.
+/// Fills a stretch of text from the topmost layer down. `given`: told of each function, and how many layers
+/// are below the one that gave it.
 pub(crate) fn fill(
     layers: &mut [&mut dyn Layer],
     stretch: Range<u64>,
     table: &mut TableBuilder,
-    on_function: &mut dyn FnMut(usize, Range<u64>),
+    given: &mut dyn FnMut(usize, Range<u64>),
 ) {
     let Some((layer, lower)) = layers.split_first_mut() else {
         if !is_padding(stretch.start, stretch.end) {
@@ -93,7 +92,7 @@ pub(crate) fn fill(
     let mut at = stretch.start;
     while let Some(function) = layer.next(at..stretch.end) {
         if at < function.start {
-            fill(lower, at..function.start, table, on_function);
+            fill(lower, at..function.start, table, given);
         }
         layer.rows(&mut |address, rule| {
             if address < function.end {
@@ -101,14 +100,14 @@ pub(crate) fn fill(
             }
         });
         at = function.end;
-        on_function(lower.len(), function);
+        given(lower.len(), function);
     }
     if at < stretch.end {
-        fill(lower, at..stretch.end, table, on_function);
+        fill(lower, at..stretch.end, table, given);
     }
 }
 
-/// Returns whether the bytes between two functions only align the second one.
+/// Says whether what lies between two functions is only there to align the second.
 fn is_padding(end: u64, next: u64) -> bool {
     let alignment = (1u64 << next.trailing_zeros().min(63)).min(ALIGNMENT_MAX);
     next - end < alignment
@@ -119,23 +118,23 @@ mod tests {
     use super::*;
     use crate::table::BLOCK_SHIFT_MAX;
 
-    fn layer(ranges: Vec<(Range<u64>, Rule)>) -> RangeLayer {
-        RangeLayer { pending: ranges.into(), ..RangeLayer::default() }
+    fn ranges(all: Vec<(Range<u64>, Rule)>) -> RangeLayer {
+        RangeLayer { waiting: all.into(), ..RangeLayer::default() }
     }
 
     #[test]
-    fn lower_layer_fills_only_gaps_of_the_upper() {
-        let mut upper = layer(vec![(0x100..0x180, Rule::SIGNAL)]);
-        let mut lower = layer(vec![
+    fn a_lower_layer_speaks_only_where_the_upper_ones_are_silent() {
+        let mut upper = ranges(vec![(0x100..0x180, Rule::SIGNAL)]);
+        let mut lower = ranges(vec![
             (0x40..0x120, Rule::ROOT),
             (0x140..0x160, Rule::ROOT),
             (0x200..0x210, Rule::ROOT),
         ]);
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
-        let mut functions = Vec::new();
+        let mut given = Vec::new();
         let layers: &mut [&mut dyn Layer] = &mut [&mut upper, &mut lower];
-        fill(layers, 0..0x1000, &mut table, &mut |below, range| functions.push((below, range)));
-        assert_eq!(functions, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
+        fill(layers, 0..0x1000, &mut table, &mut |below, range| given.push((below, range)));
+        assert_eq!(given, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
         let rows: Vec<_> = table.finish().iter().collect();
         let expected = [
             (0x40, Rule::ROOT),

@@ -1,66 +1,53 @@
-//! Unwind rules: how to get from a frame to its caller, in 8 bytes.
+//! Rules: how to get from a frame to its caller, 8 bytes each.
 //!
-//! A [`Rule`] computes the canonical frame address (CFA) of a frame and says where the caller's
-//! registers are saved relative to it. The kernel reads the same 8 bytes: `struct rule` of
-//! `bpf/abi.h`.
+//! A [`Rule`] says where the canonical frame address (CFA) of a frame is, and where the
+//! caller's registers lie as seen from there. The kernel's walker reads the same 8 bytes:
+//! `struct rule` of `bpf/abi.h`.
 
 use std::fmt;
 
 use crate::arch::{Register, SAVED_RA};
 
-/// How to get from a frame to its caller. The caller's sp is always the CFA.
-///
-/// ```
-/// use unwind::{Cfa, RegisterRule, Rule, arch};
-///
-/// let rule = Rule {
-///     cfa: Cfa::Register(arch::SP, 24),
-///     fp: RegisterRule::AtCfa(-2),
-///     base: RegisterRule::Undefined,
-///     ra: RegisterRule::AtCfa(-1),
-/// };
-/// assert_eq!(rule.to_string(), "cfa = rsp+24, fp at cfa-16, ra at cfa-8");
-/// assert_eq!(Rule::decode(rule.encode()), rule);
-/// ```
+/// A rule. The caller's sp is always the CFA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// How the CFA is computed.
+    /// Where the CFA is.
     pub cfa: Cfa,
-    /// Where the caller's frame pointer is.
+    /// The caller's frame pointer.
     pub fp: RegisterRule,
-    /// Where the caller's base register is; only in files with a CFA that is relative to it.
+    /// The caller's base register, in files that have rules with a CFA in it.
     pub base: RegisterRule,
-    /// Where the return address is.
+    /// The return address.
     pub ra: RegisterRule,
 }
 
-/// How the CFA is computed.
+/// How to find the CFA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cfa {
-    /// No rule, and why.
+    /// There is no rule here, and why.
     Gap(Gap),
-    /// No caller: the return address is undefined.
+    /// There is no caller: the return address is undefined.
     Root,
     /// `cfa = register + offset`
     Register(Register, i32),
     /// `cfa = *(register + at) + offset`
     AtRegister {
-        /// The register.
+        /// Holds the address of the word, less `at`.
         register: Register,
-        /// Bytes from the register's value to the word in memory.
+        /// Bytes.
         at: i16,
-        /// Bytes from that word's value to the CFA.
+        /// Bytes.
         offset: i16,
     },
-    /// `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`: a stub of 16 bytes in a procedure linkage
-    /// table (PLT), which pushes a word before its byte `pushed`.
+    /// A stub of a procedure linkage table, one each 16 bytes, which pushes a word before its
+    /// byte `pushed`: `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`
     Plt {
-        /// 9 to 11 in the stubs that linkers write.
+        /// 9 to 11 in what linkers make.
         pushed: u8,
     },
-    /// A frame that the kernel made to call a signal handler. It holds every register.
+    /// A frame that the kernel made to call a signal handler: it holds every register.
     Signal,
-    /// Code without rules that keeps a frame pointer: `cfa = fp + 16` once that is set up.
+    /// Code that keeps frame pointers but has no rules: `cfa = fp + 16` once they are set up.
     FramePointer,
 }
 
@@ -68,24 +55,24 @@ pub enum Cfa {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Gap {
-    /// The file has no row for the address.
+    /// The file says nothing of this place.
     NoRow = 0,
-    /// The file has a row for the address that no rule expresses.
+    /// The file says something that the walker cannot do.
     NotExpressible = 1,
 }
 
-/// Where the caller's value of a register is, as DWARF's register rules say it.
+/// Where the caller's value of a register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegisterRule {
-    /// Still in the register: `value = register`
+    /// Still in the register.
     SameValue,
-    /// `value = *(cfa + 8*n)`, n from -63 to 63 without 0.
+    /// In memory, so many words of 8 bytes from the CFA, -63 to 63 without 0.
     AtCfa(i8),
-    /// `value = *fp`
+    /// In the memory that fp points to.
     AtFp,
-    /// `value = other register`
+    /// In another register.
     Register(Register),
-    /// Not recoverable.
+    /// Nowhere.
     Undefined,
 }
 
@@ -102,7 +89,7 @@ const SAVED_UNKNOWN: i8 = 126;
 const SAVED_AT_FP: i8 = 127;
 
 impl RegisterRule {
-    /// Returns the rule of a register saved at `bytes` from the CFA, if that can be encoded.
+    /// Gives the place at so many bytes from the CFA, if it can be told.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
         let words = bytes / 8;
         let fits = bytes % 8 == 0 && words != 0 && words.abs() < i64::from(SAVED_IN);
@@ -132,28 +119,28 @@ impl RegisterRule {
 }
 
 impl Rule {
-    /// The file has no row.
+    /// There is nothing to go by.
     pub const NO_ROW: Self = Self::bare(Cfa::Gap(Gap::NoRow));
-    /// The file has a row that no rule expresses.
+    /// There is a rule, but no way to follow it.
     pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
-    /// The root of the stack.
+    /// The outermost frame.
     pub const ROOT: Self = Self::bare(Cfa::Root);
-    /// Code without rows that keeps a frame pointer.
+    /// Frame pointers alone.
     pub const FRAME_POINTER: Self = Self::bare(Cfa::FramePointer);
-    /// A signal frame.
+    /// A frame that holds every register.
     pub const SIGNAL: Self = Self::bare(Cfa::Signal);
 
-    /// Returns a rule that consists of its CFA alone.
+    /// A rule whose CFA says it all.
     const fn bare(cfa: Cfa) -> Self {
         Self { cfa, fp: RegisterRule::SameValue, base: RegisterRule::SameValue, ra: SAVED_RA }
     }
 
-    /// Returns whether there is no rule.
+    /// Says whether there is none.
     pub fn is_gap(&self) -> bool {
         matches!(self.cfa, Cfa::Gap(_))
     }
 
-    /// Encodes the rule as the kernel reads it: the offset in 4 bytes, then one byte each for
+    /// Writes it as the kernel reads it: the offset in 4 bytes, then one byte each for
     /// operation and register, fp, base and ra.
     pub fn encode(&self) -> [u8; 8] {
         let both =
@@ -173,7 +160,7 @@ impl Rule {
         [a, b, c, d, op | register << 4, self.fp.encode(), self.base.encode(), self.ra.encode()]
     }
 
-    /// Decodes what [`Rule::encode`] returned. Bytes that it never returns are a gap.
+    /// Reads what [`Rule::encode`] wrote. What it never writes is a gap.
     pub fn decode(bytes: [u8; 8]) -> Self {
         let [a, b, c, d, op, fp, base, ra] = bytes;
         let offset = i32::from_le_bytes([a, b, c, d]);
@@ -235,7 +222,7 @@ mod tests {
     use crate::arch::{BASE, FP, SP};
     use proptest::prelude::*;
 
-    fn register_rules() -> impl Strategy<Value = RegisterRule> {
+    fn saved() -> impl Strategy<Value = RegisterRule> {
         prop_oneof![
             Just(RegisterRule::SameValue),
             Just(RegisterRule::AtFp),
@@ -246,7 +233,7 @@ mod tests {
         ]
     }
 
-    fn cfas() -> impl Strategy<Value = Cfa> {
+    fn cfa() -> impl Strategy<Value = Cfa> {
         let register = || prop_oneof![Just(SP), Just(FP), Just(BASE)];
         prop_oneof![
             Just(Cfa::Gap(Gap::NoRow)),
@@ -263,18 +250,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rule_survives_encoding(
-            cfa in cfas(),
-            fp in register_rules(),
-            base in register_rules(),
-            ra in register_rules(),
-        ) {
+        fn a_rule_survives_its_8_bytes(cfa in cfa(), fp in saved(), base in saved(), ra in saved()) {
             let rule = Rule { cfa, fp, base, ra };
             prop_assert_eq!(Rule::decode(rule.encode()), rule);
         }
 
         #[test]
-        fn any_8_bytes_decode(bytes in any::<[u8; 8]>()) {
+        fn any_8_bytes_are_some_rule(bytes in any::<[u8; 8]>()) {
             Rule::decode(bytes);
         }
     }

@@ -17,5 +17,5 @@ pub mod spool;
 pub mod transport;
 
 pub use batch::{Answer, BYTES_MAX, Batch, Failure, Series, subset};
-pub use debug_info::{DebugInfo, UploadEnd};
+pub use debug_info::{DebugInfoSource, UploadStatus};
 pub use sinks::{SinkSettings, StartError, Symbolize};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use upload::DebugInfo;
+use upload::DebugInfoSource;
 use upload::Symbolize;
 use upload::sinks::parca::{Settings, Sink};
 use wire::batches::{BUILD_ID, window};
@@ -178,18 +178,18 @@ async fn start(store: Store) -> (Arc<Mutex<Store>>, Server) {
 /// Executables by build id.
 struct Files(HashMap<&'static str, PathBuf>);
 
-impl DebugInfo for Files {
+impl DebugInfoSource for Files {
     fn open(&self, build_id: &str) -> Option<File> {
         File::open(self.0.get(build_id)?).ok()
     }
 }
 
 /// This very program as the file that windows name: it has debug info.
-fn own() -> Arc<dyn DebugInfo> {
+fn own() -> Arc<dyn DebugInfoSource> {
     Arc::new(Files([(BUILD_ID, std::env::current_exe().unwrap())].into()))
 }
 
-fn sink(server: &Server, files: Arc<dyn DebugInfo>) -> Sink {
+fn sink(server: &Server, files: Arc<dyn DebugInfoSource>) -> Sink {
     let settings = Settings {
         connection: connection(&server.url()),
         symbolize: Symbolize::Server,
@@ -439,7 +439,7 @@ async fn what_the_server_refuses_for_good_is_not_offered_again() {
 /// A source that hangs, as a file system that never answers.
 struct Hanging;
 
-impl DebugInfo for Hanging {
+impl DebugInfoSource for Hanging {
     fn open(&self, _: &str) -> Option<File> {
         loop {
             std::thread::park();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use made_up::{PERIOD, Window, now};
 use pyroscope_server::{Fault, Limits, Server};
 use upload::sinks::pyroscope::{Settings, Sink};
-use upload::{Answer, Batch, DebugInfo, Failure, Symbolize};
+use upload::{Answer, Batch, DebugInfoSource, Failure, Symbolize};
 
 /// Settings for a server, as a config file would give them.
 fn settings(server: &Server) -> Settings {
@@ -412,7 +412,7 @@ async fn a_batch_without_cpu_time_is_refused() {
 /// This program, which has debug info, under the build id of the functions in `made_up`.
 struct ThisProgram;
 
-impl DebugInfo for ThisProgram {
+impl DebugInfoSource for ThisProgram {
     fn open(&self, build_id: &str) -> Option<File> {
         let is_known = build_id == "a1b2c3d4e5f60718";
         is_known.then(|| File::open(std::env::current_exe().unwrap()).unwrap())
@@ -434,7 +434,7 @@ async fn wait_for(is_there: impl Fn() -> bool) {
 async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
     let server = Server::start();
     let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
-    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings, Some(&source)).unwrap();
     assert_delivered(&sink.send(&window(1)).await);
     let taken = &server.taken()[0].profile;
@@ -457,7 +457,7 @@ async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
 #[tokio::test]
 async fn debug_info_stays_here_unless_it_is_asked_for() {
     let server = Server::start();
-    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings(&server), Some(&source)).unwrap();
     assert_delivered(&sink.send(&window(1)).await);
     assert!(!server.taken()[0].profile.location[0].line.is_empty(), "with names");
@@ -470,7 +470,7 @@ async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() 
     let server = Server::start();
     server.be_old();
     let settings = Settings { debug_info: Some(true), ..settings(&server) };
-    let source: Arc<dyn DebugInfo> = Arc::new(ThisProgram);
+    let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings, Some(&source)).unwrap();
     for _ in 0..2 {
         assert_delivered(&sink.send(&window(1)).await);
@@ -488,10 +488,10 @@ fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
     server.misbehave([proxy(503), Fault::CutBefore, proxy(429)]);
     let directory = tempfile::tempdir().unwrap();
     let sink = serde_json::json!({ "type": "pyroscope", "url": server.url() });
-    let settings = upload::delivery::Settings {
-        spool: upload::spool::Settings {
+    let settings = upload::delivery::DeliveryConfig {
+        spool: upload::spool::SpoolConfig {
             directory: directory.path().to_owned(),
-            ..upload::spool::Settings::default()
+            ..upload::spool::SpoolConfig::default()
         },
         sinks: vec![upload::delivery::NamedSink {
             name: "main".into(),

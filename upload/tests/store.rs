@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use profile::pprof::proto as pb;
-use upload::delivery::{Delivery, NamedSink, Settings};
+use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::sinks::directory::{self, Listing, windows_in};
-use upload::{Batch, SinkSettings, spool};
+use upload::spool::SpoolConfig;
+use upload::{Batch, SinkSettings};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2026-11-25 01:44:00 UTC.
@@ -45,8 +46,8 @@ fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
 /// Delivers these windows into a store of these settings.
 fn deliver(root: &Path, settings: directory::Settings, batches: &[Batch]) {
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
-    let spool = spool::Settings { directory: root.join("spool"), ..Default::default() };
-    let settings = Settings { spool, sinks };
+    let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };
+    let settings = DeliveryConfig { spool, sinks };
     let delivery = start(&settings);
     for batch in batches {
         delivery.accept(batch).unwrap();
@@ -56,7 +57,7 @@ fn deliver(root: &Path, settings: directory::Settings, batches: &[Batch]) {
     assert_eq!(counts.sinks["files"].ledger.delivered, batches.len() as u64, "{counts:#?}");
 }
 
-fn start(settings: &Settings) -> Delivery {
+fn start(settings: &DeliveryConfig) -> Delivery {
     let start = Instant::now();
     loop {
         match Delivery::start(settings, None) {
@@ -217,8 +218,8 @@ fn a_window_larger_than_the_store_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let settings = directory::Settings { bytes_max: 100, ..store(root.path()) };
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
-    let spool = spool::Settings { directory: root.path().join("spool"), ..Default::default() };
-    let delivery = start(&Settings { spool, sinks });
+    let spool = SpoolConfig { directory: root.path().join("spool"), ..Default::default() };
+    let delivery = start(&DeliveryConfig { spool, sinks });
     delivery.accept(&window(START, 1, "f")).unwrap();
     let counts = delivery.stop(Duration::from_secs(60));
     assert_eq!(counts.sinks["files"].ledger.lost.count(upload::Failure::TooLarge), 1);
@@ -235,6 +236,6 @@ fn settings_without_room_are_refused() {
     for settings in wrong {
         let sinks =
             vec![NamedSink { name: "files".into(), settings: SinkSettings::File(settings) }];
-        Delivery::check(&Settings { spool: spool::Settings::default(), sinks }).unwrap_err();
+        Delivery::check(&DeliveryConfig { spool: SpoolConfig::default(), sinks }).unwrap_err();
     }
 }

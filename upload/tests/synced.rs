@@ -10,9 +10,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use profile::pprof::proto as pb;
-use upload::delivery::{Delivery, NamedSink, Settings};
+use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::sinks::directory;
-use upload::{Batch, SinkSettings, spool};
+use upload::spool::SpoolConfig;
+use upload::{Batch, SinkSettings};
 
 /// Tells the child where to work.
 const DIRECTORY: &str = "EVERYTICK_TEST_DIRECTORY";
@@ -105,8 +106,8 @@ fn accepts_and_delivers_one_window() {
         let settings = directory::Settings { directory, ..Default::default() };
         NamedSink { name: name.into(), settings: SinkSettings::File(settings) }
     };
-    let spool = spool::Settings { directory: root.join("spool"), ..Default::default() };
-    let settings = Settings { spool, sinks: vec![sink("a"), sink("b")] };
+    let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };
+    let settings = DeliveryConfig { spool, sinks: vec![sink("a"), sink("b")] };
     let delivery = Delivery::start(&settings, None).unwrap();
     let profile = pb::Profile {
         time_nanos: 1_795_571_040_123_456_789,

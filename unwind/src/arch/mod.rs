@@ -1,4 +1,4 @@
-//! The CPU-specific part: registers, signal frames and code patterns. Each file has the same items.
+//! What the unwinder knows of a CPU. Each file gives the same names.
 
 mod x86_64;
 

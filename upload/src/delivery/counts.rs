@@ -1,25 +1,25 @@
-//! What the delivery tells of itself: for metrics, for readiness, for the last line of a life.
+//! Figures of the delivery: for metrics, readiness, and the last log line of a run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use profile::LedgerImbalance;
 
-use super::ledger::{Ledger, Reasons};
-use crate::debug_info::UploadEnd;
+use super::ledger::{FailureCounts, Ledger};
+use crate::debug_info::UploadStatus;
 
 /// The delivery at one moment, counted since the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Windows that were to be accepted.
+    /// Windows handed to [`super::Delivery::accept`].
     pub closed: u64,
-    /// Windows that the spool took for each sink.
+    /// Windows accepted for every sink.
     pub accepted: u64,
-    /// Windows that it did not take for some sink, by reason.
-    pub refused: Reasons,
-    /// Bytes of all batches in the spool, each counted once and in whole blocks of the disk.
+    /// Windows not accepted for some sink, by reason.
+    pub refused: FailureCounts,
+    /// Bytes of all batches in the spool, each counted once and in whole disk blocks.
     pub spool_bytes: u64,
-    /// Their bound.
+    /// Limit of `spool_bytes`.
     pub spool_bytes_max: u64,
     /// Each sink, by name.
     pub sinks: BTreeMap<String, SinkCounts>,
@@ -28,57 +28,57 @@ pub struct Counts {
 /// One sink at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkCounts {
-    /// Every window, accounted for.
+    /// Account of every window.
     pub ledger: Ledger,
-    /// Attempts to deliver, by how they ended.
+    /// Delivery attempts, by result.
     pub attempts: Attempts,
-    /// Series or samples that the server refused of windows that it otherwise has.
+    /// Series or samples that the server rejected from windows that it otherwise has.
     pub rejected: u64,
-    /// Bytes that were sent for windows that the sink has.
+    /// Bytes sent for windows that the sink has.
     pub bytes_sent: u64,
-    /// Files whose debug info its server may want.
-    pub uploads: Uploads,
-    /// Bytes of the batches that wait for it. A batch that waits for several counts for each.
+    /// Debug info that its server may want.
+    pub debug_info: DebugInfoCounts,
+    /// Bytes of the batches that wait for it. A batch that waits for several sinks counts for each.
     pub spool_bytes: u64,
-    /// How long ago the window that waits for longest began.
+    /// Time since the start of the oldest window that waits.
     pub oldest_age: Option<Duration>,
-    /// Damaged files of the spool that were moved out of the way.
-    pub set_aside: u64,
-    /// What went wrong last, in words.
+    /// Damaged spool files moved into quarantine.
+    pub quarantined: u64,
+    /// Text of the last failure.
     pub last_error: Option<String>,
 }
 
-/// Attempts to deliver a batch, by how they ended.
+/// Delivery attempts, by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
-    /// The sink has it.
+    /// The sink has the batch.
     pub delivered: u64,
-    /// The sink has it but for what its server refused.
+    /// The sink has the batch except for what its server rejected.
     pub partly: u64,
-    /// To be tried again.
-    pub later: Reasons,
-    /// Given up.
-    pub refused: Reasons,
+    /// To be retried.
+    pub later: FailureCounts,
+    /// Dropped.
+    pub refused: FailureCounts,
 }
 
-/// Files whose debug info a server may want, by what became of each; one is counted again when it is dealt with again.
+/// Files whose debug info a server may want, by the result of each attempt to upload it. A file
+/// counts again each time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Uploads {
-    /// The server has it.
+pub struct DebugInfoCounts {
+    /// The server has the debug info.
     pub held: u64,
-    /// There is none.
+    /// There is no debug info.
     pub nothing: u64,
-    /// It could not be uploaded, and will be tried again.
+    /// The upload failed and will be retried.
     pub postponed: u64,
 }
 
-impl Uploads {
-    /// Counts one file.
-    pub(super) fn add(&mut self, end: UploadEnd) {
-        *match end {
-            UploadEnd::Held => &mut self.held,
-            UploadEnd::Nothing => &mut self.nothing,
-            UploadEnd::Postponed => &mut self.postponed,
+impl DebugInfoCounts {
+    pub(super) fn add(&mut self, status: UploadStatus) {
+        *match status {
+            UploadStatus::Held => &mut self.held,
+            UploadStatus::Nothing => &mut self.nothing,
+            UploadStatus::Postponed => &mut self.postponed,
         } += 1;
     }
 }
@@ -87,7 +87,7 @@ impl Counts {
     /// Verifies every equation.
     ///
     /// # Errors
-    /// The first that does not hold: a defect of the delivery.
+    /// The first that does not hold, which is a defect of the delivery.
     pub fn check(&self) -> Result<(), LedgerImbalance> {
         let (left, right) = (self.closed, self.accepted + self.refused.total());
         if left != right {
@@ -96,7 +96,7 @@ impl Counts {
         self.sinks.values().try_for_each(|sink| sink.ledger.check())
     }
 
-    /// Windows that wait for any sink.
+    /// Returns the batches that wait, summed over all sinks.
     pub fn pending(&self) -> u64 {
         self.sinks.values().map(|sink| sink.ledger.pending).sum()
     }

@@ -1,10 +1,11 @@
-//! The delivery ledger: every closed window accounted for, for each sink.
+//! The delivery ledger: accounts for every closed window, for each sink.
 //!
 //! ```text
 //! found + closed = delivered + partly + pending + lost(reason)
 //! ```
 //!
-//! All but `pending` are counted as they happen; `pending` is what waits in the spool.
+//! All terms but `pending` are counted as they happen; `pending` is the number of batches in the
+//! spool.
 
 use std::fmt;
 
@@ -12,22 +13,22 @@ use profile::LedgerImbalance;
 
 use crate::batch::Failure;
 
-/// How often each [`Failure`] occurred.
+/// Number of failures for each [`Failure`] reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reasons([u64; Failure::COUNT]);
+pub struct FailureCounts([u64; Failure::COUNT]);
 
-impl Reasons {
-    /// How often this one occurred.
+impl FailureCounts {
+    /// Returns the count of one reason.
     pub fn count(&self, reason: Failure) -> u64 {
         self.0[reason as usize]
     }
 
-    /// How often any occurred.
+    /// Returns the sum over all reasons.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Those that occurred, and how often.
+    /// Returns the reasons that occurred, with their counts.
     pub fn occurred(&self) -> impl Iterator<Item = (Failure, u64)> {
         let all = Failure::ALL.iter().map(|reason| (*reason, self.count(*reason)));
         all.filter(|(_, count)| *count > 0)
@@ -38,37 +39,37 @@ impl Reasons {
     }
 }
 
-/// Adds up what occurred.
-impl FromIterator<(Failure, u64)> for Reasons {
+/// Sums the counts of equal reasons.
+impl FromIterator<(Failure, u64)> for FailureCounts {
     fn from_iter<I: IntoIterator<Item = (Failure, u64)>>(counts: I) -> Self {
-        let mut reasons = Self::default();
-        counts.into_iter().for_each(|(reason, count)| reasons.0[reason as usize] += count);
-        reasons
+        let mut sums = Self::default();
+        counts.into_iter().for_each(|(reason, count)| sums.0[reason as usize] += count);
+        sums
     }
 }
 
-/// Accounts for the windows of one sink since the agent started. All are counts.
+/// Windows of one sink since the agent started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Windows that an earlier life had left in the spool.
+    /// Windows that an earlier run left in the spool.
     pub found: u64,
-    /// Windows that were closed since, whether the spool took them or not.
+    /// Windows closed since, accepted by the spool or not.
     pub closed: u64,
-    /// Windows that the sink has, whole.
+    /// Windows delivered whole.
     pub delivered: u64,
-    /// Windows that the sink has but for what its server refused.
+    /// Windows delivered except for what the server rejected.
     pub partly: u64,
     /// Windows in the spool.
     pub pending: u64,
-    /// Windows that the sink will never have, before or after the spool took them.
-    pub lost: Reasons,
+    /// Windows that never reach the sink, lost before or after the spool accepted them.
+    pub lost: FailureCounts,
 }
 
 impl Ledger {
     /// Verifies the equation.
     ///
     /// # Errors
-    /// When it does not hold: a defect of the delivery.
+    /// If it does not hold, which is a defect of the delivery.
     pub fn check(&self) -> Result<(), LedgerImbalance> {
         let equation = "found + closed = delivered + partly + pending + lost";
         let left = self.found + self.closed;
@@ -77,23 +78,18 @@ impl Ledger {
     }
 }
 
-/// Writes the ledger as a line of plain text. What is 0 for almost everybody is left out.
+/// Writes the equation as one line of text. `found` and `partly`, which are rare, are omitted
+/// when 0.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let extra = |name: &str, count: u64, sign: [&str; 2]| match count {
-            0 => String::new(),
-            _ => format!("{}{name} {count}{}", sign[0], sign[1]),
-        };
-        write!(
-            f,
-            "{}closed {} = delivered {}{} + pending {} + lost {}",
-            extra("found", self.found, ["", " + "]),
-            self.closed,
-            self.delivered,
-            extra("partly", self.partly, [" + ", ""]),
-            self.pending,
-            self.lost.total()
-        )?;
+        if self.found > 0 {
+            write!(f, "found {} + ", self.found)?;
+        }
+        write!(f, "closed {} = delivered {}", self.closed, self.delivered)?;
+        if self.partly > 0 {
+            write!(f, " + partly {}", self.partly)?;
+        }
+        write!(f, " + pending {} + lost {}", self.pending, self.lost.total())?;
         let reasons: Vec<String> =
             self.lost.occurred().map(|(reason, count)| format!("{reason}: {count}")).collect();
         if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
@@ -120,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_balanced_ledger_reads_as_an_equation() {
-        balanced().check().expect("it closes");
+        balanced().check().expect("it balances");
         assert_eq!(
             balanced().to_string(),
             "found 2 + closed 7 = delivered 4 + partly 1 + pending 2 + lost 2 \
@@ -131,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_nobody_counted_is_seen() {
+    fn an_uncounted_window_is_detected() {
         let mut ledger = balanced();
         ledger.pending -= 1;
-        let defect = ledger.check().expect_err("one window is gone");
+        let defect = ledger.check().expect_err("one window is missing");
         assert_eq!((defect.left, defect.right), (9, 8));
     }
 }

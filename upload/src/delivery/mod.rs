@@ -1,219 +1,253 @@
-//! Delivery: every closed window is accepted or counted as lost, and what was accepted
-//! reaches each sink or is counted as lost.
+//! Delivery: every closed window is accepted or counted as lost, and every accepted window reaches
+//! each sink or is counted as lost.
 //!
 //! ```text
-//!                     spool, on the disk
-//! accept(batch) -->  SINK-A/ -- worker A --> server A       each worker is a thread;
-//!      |              SINK-B/ -- worker B --> directory      none waits for another
-//!      v
-//! lost(reason)
+//!                  spool (disk)       queues (memory)     workers (a thread each)
+//! accept(batch) -> DIRECTORY/a/... -> queue of sink a --> worker a -> sink a -> server a
+//!    |             DIRECTORY/b/... -> queue of sink b --> worker b -> sink b -> directory b
+//!    v                                     |                 |
+//! lost(reason)                             +---- ledger <----+
 //! ```
 //!
-//! - A batch is *accepted* when its file and the names of it are on the disk. From then on
-//!   a crash or a power loss does not lose it.
-//! - A sink gets its batches oldest first. What cannot be delivered now is tried again, with
-//!   waits from half a second to five minutes, or longer if the server asks. What a sink refuses for
-//!   good is counted and dropped.
-//! - When the spool has reached its bound, the oldest batch is dropped and counted, for each
-//!   sink that still waits for it.
-//! - [`Counts::check`] proves that no window is missing in the books.
+//! - [`intake`] accepts a batch: its file and all directory entries are on disk. From then on, a
+//!   crash or a power loss does not lose the batch.
+//! - [`queues`] orders the batches of each sink, oldest first, and evicts the oldest when the spool
+//!   has reached its limit. An evicted batch is counted for each sink that still waits for it.
+//! - [`worker`] takes the oldest batch, reads it from the spool and sends it. A batch that cannot
+//!   be delivered now is retried after a backoff of half a second to five minutes, or longer if the
+//!   server asks for it. A batch that the sink rejects for good is counted and dropped.
+//! - [`ledger`] accounts for every window; [`Counts::check`] verifies that none is missing.
+//!
+//! A sink that hangs, blocks or panics delays no other sink.
 
-mod accept;
-mod complaints;
-mod counted;
+mod config;
+mod counting_debug_info;
 mod counts;
+mod intake;
 mod ledger;
-mod pace;
+mod pacing;
 mod queues;
-mod reload;
+mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
+mod throttled_warnings;
 mod worker;
+mod worker_thread;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::debug_info::DebugInfo;
-use crate::sinks::{SinkSettings, StartError};
-use crate::spool::{self, NotTaken, Spool};
-use accept::Door;
-use counted::Counted;
-use pace::Pace;
+use crate::batch::Batch;
+use crate::debug_info::DebugInfoSource;
+use crate::sinks::StartError;
+use crate::spool::{LockError, Spool};
+use config::check_names;
+use counting_debug_info::CountingDebugInfo;
+use intake::Intake;
+use pacing::Pacing;
 use queues::{Queues, SinkName};
-use worker::{Handle, Orders, Parts};
+use shared::{Shared, lock};
+use worker::WorkerContext;
+use worker_thread::WorkerHandle;
 
-pub use accept::Refused;
-pub use counts::{Attempts, Counts, SinkCounts, Uploads};
-pub use ledger::{Ledger, Reasons};
+pub use config::{DeliveryConfig, NamedSink};
+pub use counts::{Attempts, Counts, DebugInfoCounts, SinkCounts};
+pub use intake::AcceptError;
+pub use ledger::{FailureCounts, Ledger};
 
-/// How often a stopping delivery looks whether its workers have ended.
-const LOOK: Duration = Duration::from_millis(2);
+/// Interval at which [`Delivery::stop`] polls the workers.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long after the deadline it still looks: a worker ends as soon as it is told.
+/// Time after the deadline for workers to end, which they do as soon as they see it.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Where windows wait and where they go.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The spool.
-    pub spool: spool::Settings,
-    /// The sinks, at least one.
-    pub sinks: Vec<NamedSink>,
-}
-
-/// A sink and its name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedSink {
-    /// Unique. The directory in the spool, and in logs and metrics.
-    pub name: String,
-    /// What it is.
-    pub settings: SinkSettings,
-}
-
-/// The delivery of one agent. See the module.
+/// The delivery of one agent.
 ///
-/// When it is dropped without [`Delivery::stop`], attempts that are under way are broken off;
-/// what waits stays in the spool.
+/// Dropping it without [`Delivery::stop`] aborts the attempts in flight. Batches that wait remain
+/// in the spool.
 pub struct Delivery {
     shared: Arc<Shared>,
-    pace: Pace,
-    debug_info: Option<Arc<dyn DebugInfo>>,
-    workers: Mutex<BTreeMap<SinkName, Handle>>,
-    door: Mutex<Door>,
-}
-
-/// What the delivery and its workers share.
-pub(crate) struct Shared {
-    spool: Spool,
-    queues: Mutex<Queues>,
-}
-
-impl Shared {
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        lock(&self.queues)
-    }
-}
-
-/// The books are right after every single step, so a panic elsewhere does not spoil them.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pacing: Pacing,
+    debug_info: Option<Arc<dyn DebugInfoSource>>,
+    workers: Mutex<BTreeMap<SinkName, WorkerHandle>>,
+    intake: Mutex<Intake>,
 }
 
 impl Delivery {
-    /// Starts the workers, which first deliver what an earlier life left.
+    /// Starts a worker for each sink. Batches that an earlier run left are delivered first.
     ///
-    /// `debug_info`: where sinks get executables for stores that want them. A spool that
-    /// cannot be written or a server that cannot be reached is no error here: it may come
-    /// back, and until then its losses are counted.
+    /// `debug_info`: the source of executables for servers that want debug info. A spool that
+    /// cannot be written and a server that is unreachable are no errors here: they may recover, and
+    /// until then losses are counted.
     ///
     /// # Errors
-    /// [`StartError`] for settings that cannot be followed and for a spool that another
-    /// process has.
+    /// [`StartError`] for an invalid configuration, or a spool that another process has locked.
     pub fn start(
-        settings: &Settings,
-        debug_info: Option<Arc<dyn DebugInfo>>,
+        config: &DeliveryConfig,
+        debug_info: Option<Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        Self::start_at(Pace::default(), settings, debug_info)
+        Self::start_with_pacing(Pacing::default(), config, debug_info)
     }
 
-    fn start_at(
-        pace: Pace,
-        settings: &Settings,
-        debug_info: Option<Arc<dyn DebugInfo>>,
+    fn start_with_pacing(
+        pacing: Pacing,
+        config: &DeliveryConfig,
+        debug_info: Option<Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        check_names(&settings.sinks)?;
-        let spool = Spool::new(settings.spool.directory.clone());
-        if let Err(NotTaken::InUse) = spool.take() {
+        check_names(&config.sinks)?;
+        let spool = Spool::new(config.spool.directory.clone());
+        if let Err(LockError::InUse) = spool.lock() {
             return Err(StartError::InUse(spool.directory().to_owned()));
         }
-        let queues = Mutex::new(Queues::new(settings.spool.bytes_max));
         let delivery = Self {
-            shared: Arc::new(Shared { spool, queues }),
-            pace,
+            shared: Arc::new(Shared::new(spool, Queues::new(config.spool.bytes_max))),
+            pacing,
             debug_info,
             workers: Mutex::default(),
-            door: Mutex::default(),
+            intake: Mutex::default(),
         };
-        for sink in &settings.sinks {
+        for sink in &config.sinks {
             let handle = delivery.start_worker(sink)?;
             delivery.add_sink(handle);
         }
-        delivery.open();
+        lock(&delivery.intake).open(&delivery.shared);
+        delivery.wake_workers();
         Ok(delivery)
     }
 
-    /// Checks settings as [`Delivery::start`] does, without a look at the spool.
+    /// Checks a configuration as [`Delivery::start`] does, without touching the spool.
     ///
     /// # Errors
-    /// [`StartError`] for settings that cannot be followed.
-    pub fn check(settings: &Settings) -> Result<(), StartError> {
-        check_names(&settings.sinks)?;
-        settings.sinks.iter().try_for_each(|sink| worker::check(&sink.name, &sink.settings))
+    /// [`StartError`] for an invalid configuration.
+    pub fn check(config: &DeliveryConfig) -> Result<(), StartError> {
+        check_names(&config.sinks)?;
+        let mut sinks = config.sinks.iter();
+        sinks.try_for_each(|sink| worker_thread::check(&sink.name, &sink.settings))
     }
 
-    fn start_worker(&self, sink: &NamedSink) -> Result<Handle, StartError> {
-        let life = self.shared.queues().new_life(sink.name.as_str().into());
-        let counted = |files: &Arc<dyn DebugInfo>| {
-            let (files, life, shared) = (files.clone(), life.clone(), self.shared.clone());
-            Arc::new(Counted { files, life, shared }) as Arc<dyn DebugInfo>
+    /// Accepts a window for all sinks. Blocks until its file and all directory entries are on disk.
+    ///
+    /// # Errors
+    /// [`AcceptError`] if this failed for some sink, which then counts the window as lost. The
+    /// other sinks have it.
+    pub fn accept(&self, batch: &Batch) -> Result<(), AcceptError> {
+        let mut intake = lock(&self.intake);
+        let result = intake.accept(&self.shared, batch);
+        self.wake_workers();
+        result
+    }
+
+    /// Applies a new configuration. Unchanged sinks continue, but end a backoff and retry at once.
+    /// Batches of a removed sink remain in the spool.
+    ///
+    /// # Errors
+    /// [`StartError`] for an invalid configuration; the current one stays in effect.
+    pub fn reload(&self, config: &DeliveryConfig) -> Result<(), StartError> {
+        check_names(&config.sinks)?;
+        let from = self.shared.spool.directory();
+        if from != config.spool.directory {
+            let to = config.spool.directory.clone();
+            return Err(StartError::SpoolMoved { from: from.to_owned(), to });
+        }
+        // Holding the intake, so that each window finds either the old sinks or the new ones.
+        let mut intake = lock(&self.intake);
+        let (added, present): (Vec<&NamedSink>, Vec<&NamedSink>) = {
+            let workers = lock(&self.workers);
+            config.sinks.iter().partition(|sink| !workers.contains_key(sink.name.as_str()))
         };
-        let debug_info = self.debug_info.as_ref().map(counted);
-        worker::start(Parts {
-            life,
-            settings: Arc::new(sink.settings.clone()),
-            debug_info,
-            shared: self.shared.clone(),
-            pace: self.pace,
-        })
+        let mut changed = present.iter().filter(|sink| self.has_changed(sink));
+        changed.try_for_each(|sink| worker_thread::check(&sink.name, &sink.settings))?;
+        let started = added.iter().map(|sink| self.start_worker(sink));
+        let started = started.collect::<Result<Vec<_>, _>>()?;
+
+        self.shared.queues().set_bytes_max(config.spool.bytes_max);
+        self.remove_all_except(&config.sinks);
+        present.iter().for_each(|sink| self.update_worker(sink));
+        for handle in started {
+            let (sink, wake) = (handle.generation.sink.clone(), handle.wake.clone());
+            self.add_sink(handle);
+            intake.queue_found(&self.shared, &sink);
+            wake.notify_one();
+        }
+        Ok(())
     }
 
-    fn add_sink(&self, handle: Handle) {
-        self.shared.queues().add_sink(&handle.life);
-        lock(&self.workers).insert(handle.life.sink.clone(), handle);
-    }
-
-    /// Counts as of this moment.
+    /// Returns the counts of this moment.
     pub fn counts(&self) -> Counts {
         self.shared.queues().counts()
     }
 
-    /// Delivers what waits, as long as that works and until the deadline; the rest stays in
-    /// the spool. Gives the last counts.
+    /// Delivers waiting batches until the deadline or the first failure, and returns the final
+    /// counts. Batches that still wait remain in the spool.
     pub fn stop(self, deadline: Duration) -> Counts {
         let stop_at = Instant::now() + deadline;
         let workers = std::mem::take(&mut *lock(&self.workers));
-        for handle in workers.values() {
-            handle.orders.send_modify(|orders: &mut Orders| orders.stop_at = Some(stop_at));
-        }
-        let is_over = || workers.values().all(|handle| handle.thread.is_finished());
-        while !is_over() && Instant::now() < stop_at + GRACE {
-            thread::sleep(LOOK);
+        workers.values().for_each(|handle| handle.stop_at(stop_at));
+        let have_ended = || workers.values().all(|handle| handle.thread.is_finished());
+        while !have_ended() && Instant::now() < stop_at + GRACE {
+            thread::sleep(POLL_INTERVAL);
         }
         self.counts()
     }
-}
 
-/// Names are directories: plain ones, and each for one sink.
-fn check_names(sinks: &[NamedSink]) -> Result<(), StartError> {
-    if sinks.is_empty() {
-        return Err(StartError::NoSink);
+    fn start_worker(&self, sink: &NamedSink) -> Result<WorkerHandle, StartError> {
+        let generation = self.shared.queues().new_generation(sink.name.as_str().into());
+        let counting = |source: &Arc<dyn DebugInfoSource>| {
+            let (source, generation) = (source.clone(), generation.clone());
+            let shared = self.shared.clone();
+            Arc::new(CountingDebugInfo { source, generation, shared }) as Arc<dyn DebugInfoSource>
+        };
+        let debug_info = self.debug_info.as_ref().map(counting);
+        worker_thread::start(WorkerContext {
+            generation,
+            settings: Arc::new(sink.settings.clone()),
+            debug_info,
+            shared: self.shared.clone(),
+            pacing: self.pacing,
+        })
     }
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    for (place, NamedSink { name, .. }) in sinks.iter().enumerate() {
-        if name.is_empty()
-            || name.len() > 64
-            || name.starts_with('.')
-            || !name.chars().all(is_plain)
-        {
-            return Err(StartError::Name(name.clone()));
-        }
-        if sinks[..place].iter().any(|other| other.name == *name) {
-            return Err(StartError::Twice(name.clone()));
+
+    fn add_sink(&self, handle: WorkerHandle) {
+        self.shared.queues().add_sink(&handle.generation);
+        lock(&self.workers).insert(handle.generation.sink.clone(), handle);
+    }
+
+    fn wake_workers(&self) {
+        lock(&self.workers).values().for_each(|worker| worker.wake.notify_one());
+    }
+
+    fn has_changed(&self, sink: &NamedSink) -> bool {
+        let workers = lock(&self.workers);
+        let handle = workers.get(sink.name.as_str());
+        handle.is_none_or(|handle| *handle.control.borrow().settings != sink.settings)
+    }
+
+    /// Passes the settings to the worker, even if unchanged: this ends its backoff.
+    fn update_worker(&self, sink: &NamedSink) {
+        let workers = lock(&self.workers);
+        let Some(handle) = workers.get(sink.name.as_str()) else { return };
+        handle.control.send_modify(|control| control.settings = sink.settings.clone().into());
+    }
+
+    /// Removes all sinks that are not among these and stops their workers.
+    fn remove_all_except(&self, sinks: &[NamedSink]) {
+        let mut workers = lock(&self.workers);
+        let is_configured = |name: &str| sinks.iter().any(|sink| sink.name == name);
+        let removed: Vec<_> = workers.keys().filter(|name| !is_configured(name)).cloned().collect();
+        for name in removed {
+            if let Some(handle) = workers.remove(&name) {
+                handle.stop_at(Instant::now());
+            }
+            let waiting = self.shared.queues().waiting(&name);
+            self.shared.queues().remove_sink(&name);
+            tracing::info!(
+                "the sink `{name}` is no longer configured; {waiting} windows stay in {}",
+                self.shared.spool.directory().join(&*name).display()
+            );
         }
     }
-    Ok(())
 }

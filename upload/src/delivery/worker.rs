@@ -1,189 +1,126 @@
-//! The worker of one sink: a thread that delivers its batches, oldest first.
-//!
-//! Each sink has a thread and a runtime of its own. So a sink that hangs, blocks or panics
-//! delays nobody else.
+//! The worker of one sink: delivers the sink's batches, oldest first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Shared;
-use super::complaints::{Complaints, one_line};
-use super::pace::{BackOff, Pace};
-use super::queues::{End, Life};
+use super::pacing::{Backoff, Pacing};
+use super::queues::{Completion, Generation};
+use super::shared::Shared;
+use super::throttled_warnings::{ThrottledWarnings, one_line};
 use crate::batch::{Answer, Batch, Failure};
-use crate::debug_info::DebugInfo;
-use crate::sinks::{Sink, SinkSettings, StartError};
-use crate::spool::{Name, Unreadable};
+use crate::debug_info::DebugInfoSource;
+use crate::sinks::{Sink, SinkSettings};
+use crate::spool::{BatchName, SpoolReadError};
 
-/// Threads for calls that block, of each sink: look-ups of names, opened files.
-const BLOCKING_MAX: usize = 8;
-
-/// Times that the disk does not give a file after which the file is believed to be damaged. Until then it
-/// may be the disk that is away: with the waits between them that is some minutes.
+/// Device errors in a row after which a file counts as damaged. Before that, the whole disk may be
+/// unavailable: with the backoff between the attempts, this covers some minutes.
 const READS_MAX: u32 = 10;
 
-/// What a worker is told; the latest counts. Anything new also ends a wait.
+/// What the delivery wants of a worker; only the latest value counts. A new value also ends a
+/// pause.
 #[derive(Clone, Debug)]
-pub struct Orders {
-    /// How to deliver.
+pub struct WorkerControl {
     pub settings: Arc<SinkSettings>,
-    /// When to stop at the latest. Until then what waits is delivered without a rest, as
-    /// long as that works.
+    /// Deadline of the worker. Until then it delivers without pauses, up to the first failure.
     pub stop_at: Option<Instant>,
 }
 
-/// A worker, as the delivery holds it. It stops at once when this is dropped.
-#[derive(Debug)]
-pub struct Handle {
-    /// Whose it is.
-    pub life: Life,
-    /// Its orders.
-    pub orders: watch::Sender<Orders>,
-    /// Told when a batch has come.
-    pub wake: Arc<Notify>,
-    /// Its thread.
-    pub thread: JoinHandle<()>,
-}
-
-/// What a worker is made of.
-pub struct Parts {
-    pub life: Life,
+/// What a worker needs besides its sink.
+pub struct WorkerContext {
+    pub generation: Generation,
     pub settings: Arc<SinkSettings>,
-    pub debug_info: Option<Arc<dyn DebugInfo>>,
+    pub debug_info: Option<Arc<dyn DebugInfoSource>>,
     pub shared: Arc<Shared>,
-    pub pace: Pace,
+    pub pacing: Pacing,
 }
 
-struct Worker {
-    parts: Parts,
+pub struct Worker {
+    context: WorkerContext,
     sink: Sink,
-    orders: watch::Receiver<Orders>,
+    control: watch::Receiver<WorkerControl>,
     wake: Arc<Notify>,
-    back_off: BackOff,
-    complaints: Complaints,
-    /// To wait before the first batch.
-    first_wait: Duration,
-    /// What the disk did not give when it was last read, and how often in a row.
-    unread: Option<(Name, u32)>,
+    backoff: Backoff,
+    warnings: ThrottledWarnings,
+    /// Pause before the first batch, after a panic.
+    initial_pause: Duration,
+    /// The batch that the device could not read last, and its failures in a row.
+    failed_reads: Option<(BatchName, u32)>,
 }
 
-/// What comes after a batch.
+/// What follows an attempt.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// The next one, after a rest.
-    Next(Duration),
-    /// The same again, after a wait. `asked`: the server asked for it.
-    Again { wait: Duration, asked: bool },
-    /// Nothing: the time is over.
+enum NextStep {
+    /// Deliver the next batch after a pause.
+    Continue { pause: Duration },
+    /// Retry the same batch after a backoff. `is_requested`: the server asked for it.
+    Retry { backoff: Duration, is_requested: bool },
+    /// End: the deadline has passed.
     Stop,
 }
 
-/// Makes a sink and starts its worker.
-///
-/// # Errors
-/// [`StartError`] of the sink or for want of a thread.
-pub fn start(parts: Parts) -> Result<Handle, StartError> {
-    let life = parts.life.clone();
-    let name = life.sink.clone();
-    let no_thread = |source| StartError::Thread { name: name.to_string(), source };
-    let runtime = runtime().map_err(no_thread)?;
-    let wake = Arc::new(Notify::new());
-    let first = Orders { settings: parts.settings.clone(), stop_at: None };
-    let (orders, received) = watch::channel(first);
-    let (tell, told) = mpsc::channel();
-    let notified = wake.clone();
-    let work = move || {
-        let made = make_sink(&runtime, &parts.settings, parts.debug_info.as_ref());
-        match made {
-            Ok(sink) => {
-                let _ = tell.send(Ok(()));
-                Worker::new(parts, sink, received, notified).work(&runtime);
-                runtime.shutdown_background(); // a look-up that hangs holds up nobody
-            }
-            Err(error) => drop(tell.send(Err(error))),
-        }
-    };
-    let thread = thread::Builder::new().name("everytick-sink".into()).spawn(work);
-    let thread = thread.map_err(no_thread)?;
-    let died =
-        || StartError::Settings(format!("the sink `{name}` cannot be made; please report it"));
-    told.recv().unwrap_or_else(|_| Err(died()))?;
-    Ok(Handle { life, orders, wake, thread })
-}
-
-/// Makes a sink and drops it: for its errors.
-///
-/// # Errors
-/// [`StartError`] of the sink.
-pub fn check(name: &str, settings: &SinkSettings) -> Result<(), StartError> {
-    let no_thread = |source| StartError::Thread { name: name.to_owned(), source };
-    let runtime = runtime().map_err(no_thread)?;
-    make_sink(&runtime, settings, None).map(drop)
-}
-
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).build()
-}
-
-fn make_sink(
-    runtime: &Runtime,
-    settings: &SinkSettings,
-    debug_info: Option<&Arc<dyn DebugInfo>>,
-) -> Result<Sink, StartError> {
-    let _within = runtime.enter();
-    Sink::new(settings, debug_info)
-}
-
 impl Worker {
-    fn new(parts: Parts, sink: Sink, orders: watch::Receiver<Orders>, wake: Arc<Notify>) -> Self {
-        let back_off = BackOff::new(parts.pace, fastrand::Rng::new());
-        let (complaints, first_wait) = (Complaints::default(), Duration::ZERO);
-        Self { parts, sink, orders, wake, back_off, complaints, first_wait, unread: None }
-    }
-
-    /// Delivers until it is told to stop. A panic costs the batch that caused it.
-    fn work(mut self, runtime: &Runtime) {
-        while catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run()))).is_err() {
-            self.panicked();
+    pub fn new(
+        context: WorkerContext,
+        sink: Sink,
+        control: watch::Receiver<WorkerControl>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self {
+            backoff: Backoff::new(context.pacing, fastrand::Rng::new()),
+            context,
+            sink,
+            control,
+            wake,
+            warnings: ThrottledWarnings::default(),
+            initial_pause: Duration::ZERO,
+            failed_reads: None,
         }
     }
 
-    async fn run(&mut self) {
-        let first_wait = std::mem::take(&mut self.first_wait);
-        if !first_wait.is_zero() {
-            self.make_anew();
-            self.rest(first_wait).await;
+    /// Delivers until the deadline. A panic loses the batch that caused it.
+    pub fn run(mut self, runtime: &Runtime) {
+        while catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.deliver_all()))).is_err() {
+            self.recover_from_panic();
         }
-        while let Some(name) = self.next().await {
-            self.follow_settings();
+    }
+
+    async fn deliver_all(&mut self) {
+        let initial_pause = std::mem::take(&mut self.initial_pause);
+        if !initial_pause.is_zero() {
+            self.recreate_sink();
+            self.pause(initial_pause).await;
+        }
+        while let Some(name) = self.next_batch().await {
+            self.apply_settings();
             let was_stopping = self.is_stopping();
             match self.deliver(name).await {
-                Step::Next(rest) => self.rest(rest).await,
-                Step::Again { .. } if was_stopping => return,
-                Step::Again { wait, asked } => {
-                    self.rest(wait).await;
-                    if asked && self.is_stopping() {
+                NextStep::Continue { pause } => self.pause(pause).await,
+                NextStep::Retry { .. } if was_stopping => return,
+                NextStep::Retry { backoff, is_requested } => {
+                    self.pause(backoff).await;
+                    // One more attempt before the end, unless the server asked for time.
+                    if is_requested && self.is_stopping() {
                         return;
                     }
                 }
-                Step::Stop => return,
+                NextStep::Stop => return,
             }
         }
     }
 
-    /// Waits for a batch. `None` when there will be none, or no time for it.
-    async fn next(&mut self) -> Option<Name> {
+    /// Waits for a batch. Returns `None` when the worker is to stop and nothing waits, or the
+    /// deadline has passed.
+    async fn next_batch(&mut self) -> Option<BatchName> {
         loop {
-            if self.orders.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
+            if self.control.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
                 return None;
             }
-            if let Some(name) = self.parts.shared.queues().next(&self.parts.life) {
+            if let Some(name) = self.context.shared.queues().next(&self.context.generation) {
                 return Some(name);
             }
             if self.is_stopping() {
@@ -191,185 +128,194 @@ impl Worker {
             }
             tokio::select! {
                 () = self.wake.notified() => {}
-                _ = self.orders.changed() => {}
+                _ = self.control.changed() => {}
             }
         }
     }
 
     fn is_stopping(&self) -> bool {
-        self.orders.borrow().stop_at.is_some() || self.orders.has_changed().is_err()
+        self.control.borrow().stop_at.is_some() || self.control.has_changed().is_err()
     }
 
-    /// Waits; new orders end it early.
-    async fn rest(&mut self, duration: Duration) {
+    /// Sleeps until the time has passed or [`WorkerControl`] changes.
+    async fn pause(&mut self, duration: Duration) {
         if self.is_stopping() {
             return;
         }
         tokio::select! {
             () = sleep(duration) => {}
-            _ = self.orders.changed() => self.back_off.reset(),
+            _ = self.control.changed() => self.backoff.reset(),
         }
     }
 
-    /// Makes the sink anew when its settings have changed.
-    fn follow_settings(&mut self) {
-        let settings = self.orders.borrow().settings.clone();
-        if *settings != *self.parts.settings {
-            self.parts.settings = settings;
-            self.make_anew();
+    /// Recreates the sink if its settings have changed.
+    fn apply_settings(&mut self) {
+        let settings = self.control.borrow().settings.clone();
+        if *settings != *self.context.settings {
+            self.context.settings = settings;
+            self.recreate_sink();
         }
     }
 
-    /// The settings were checked before; should they fail nevertheless, the old sink stays.
-    fn make_anew(&mut self) {
-        match Sink::new(&self.parts.settings, self.parts.debug_info.as_ref()) {
+    /// Replaces the sink. The settings were checked before; should they fail nevertheless, the old
+    /// sink stays.
+    fn recreate_sink(&mut self) {
+        match Sink::new(&self.context.settings, self.context.debug_info.as_ref()) {
             Ok(sink) => self.sink = sink,
-            Err(error) => self.complain("keeps its settings", Failure::Defect, &error.to_string()),
-        }
-    }
-
-    async fn deliver(&mut self, name: Name) -> Step {
-        let batch = match self.parts.shared.spool.read(&self.parts.life.sink, name) {
-            Ok(batch) => batch,
-            Err(unreadable) => return self.unreadable(name, unreadable),
-        };
-        self.unread = None;
-        match self.send_in_time(&batch).await {
-            Some(answer) => self.follow(name, answer),
-            None => {
-                self.parts.shared.queues().again(&self.parts.life, None);
-                Step::Stop
+            Err(error) => {
+                self.warn("it keeps its old settings", Failure::Defect, &error.to_string());
             }
         }
     }
 
-    /// `None` when the time to stop came first.
-    async fn send_in_time(&mut self, batch: &Batch) -> Option<Answer> {
-        let mut orders = self.orders.clone();
-        tokio::select! {
-            answer = self.sink.send(batch) => Some(answer),
-            () = time_to_stop(&mut orders) => None,
+    async fn deliver(&mut self, name: BatchName) -> NextStep {
+        let batch = match self.context.shared.spool.read(&self.context.generation.sink, name) {
+            Ok(batch) => batch,
+            Err(error) => return self.handle_read_error(name, error),
+        };
+        self.failed_reads = None;
+        match self.send_before_deadline(&batch).await {
+            Some(answer) => self.handle_answer(name, answer),
+            None => {
+                self.context.shared.queues().requeue(&self.context.generation, None);
+                NextStep::Stop
+            }
         }
     }
 
-    fn follow(&mut self, name: Name, answer: Answer) -> Step {
+    /// Sends a batch; `None` if the deadline passes first.
+    async fn send_before_deadline(&mut self, batch: &Batch) -> Option<Answer> {
+        let mut control = self.control.clone();
+        tokio::select! {
+            answer = self.sink.send(batch) => Some(answer),
+            () = deadline(&mut control) => None,
+        }
+    }
+
+    fn handle_answer(&mut self, name: BatchName, answer: Answer) -> NextStep {
         match answer {
             Answer::Delivered { bytes } => {
-                self.leave(name, End::Delivered(bytes));
-                self.over();
-                self.go_on(bytes)
+                self.complete(name, Completion::Delivered(bytes));
+                self.log_recovery();
+                self.next_after(bytes)
             }
             Answer::Partly { bytes, rejected, text } => {
                 let text = one_line(&text);
-                self.complain("a part of a window is lost", Failure::Rejected, &text);
-                self.leave(name, End::Partly { bytes, rejected, text });
-                self.go_on(bytes)
+                self.warn("a part of a window is lost", Failure::Rejected, &text);
+                self.complete(name, Completion::Partly { bytes, rejected, text });
+                self.next_after(bytes)
             }
             Answer::Refused { reason, text } => {
                 let text = one_line(&text);
-                self.complain("a window is lost", reason, &text);
-                self.leave(name, End::Refused(reason, text));
-                self.go_on(0)
+                self.warn("a window is lost", reason, &text);
+                self.complete(name, Completion::Refused(reason, text));
+                self.next_after(0)
             }
-            Answer::Later { reason, after, text } => self.again(reason, after, &one_line(&text)),
+            Answer::Later { reason, after, text } => self.retry(reason, after, &one_line(&text)),
         }
     }
 
-    fn go_on(&mut self, bytes: u64) -> Step {
-        self.back_off.reset();
-        Step::Next(self.parts.pace.rest(bytes))
+    fn next_after(&mut self, bytes: u64) -> NextStep {
+        self.backoff.reset();
+        NextStep::Continue { pause: self.context.pacing.pause_after(bytes) }
     }
 
-    fn again(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> Step {
-        self.complain("windows wait in the spool", reason, text);
-        self.parts.shared.queues().again(&self.parts.life, Some((reason, text.to_owned())));
-        Step::Again { wait: self.back_off.next(after), asked: after.is_some() }
+    fn retry(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> NextStep {
+        self.warn("windows wait in the spool", reason, text);
+        let failure = Some((reason, text.to_owned()));
+        self.context.shared.queues().requeue(&self.context.generation, failure);
+        NextStep::Retry { backoff: self.backoff.next(after), is_requested: after.is_some() }
     }
 
-    /// Takes a batch out of the spool, first its file, then its name. After a reload both may be another worker's.
-    fn leave(&mut self, name: Name, end: End) {
-        if self.parts.shared.queues().is_over(&self.parts.life) {
+    /// Removes a batch from the spool, first its file, then its queue entry. After a reload both
+    /// may belong to the worker of a newer generation.
+    fn complete(&mut self, name: BatchName, completion: Completion) {
+        if self.is_superseded() {
             return;
         }
-        if let Err(error) = self.parts.shared.spool.remove(&self.parts.life.sink, name) {
-            let what = "a window that has left the spool cannot be removed, and may come twice";
-            self.complain(what, Failure::of_disk(&error), &error.to_string());
+        if let Err(error) = self.context.shared.spool.remove(&self.context.generation.sink, name) {
+            let effect = "a completed window cannot be removed from the spool, may be sent again";
+            self.warn(effect, Failure::of_disk(&error), &error.to_string());
         }
-        self.parts.shared.queues().ended(&self.parts.life, end);
+        self.context.shared.queues().complete(&self.context.generation, completion);
     }
 
-    fn unreadable(&mut self, name: Name, unreadable: Unreadable) -> Step {
-        let text = format!("{name} in the spool cannot be read: {unreadable}");
-        let rest = match unreadable {
-            Unreadable::Disk(error) => return self.again(Failure::of_disk(&error), None, &text),
-            Unreadable::Device(error) if self.is_read_again(name) => {
-                return self.again(Failure::of_disk(&error), None, &text);
+    fn is_superseded(&self) -> bool {
+        self.context.shared.queues().is_superseded(&self.context.generation)
+    }
+
+    fn handle_read_error(&mut self, name: BatchName, error: SpoolReadError) -> NextStep {
+        let text = format!("cannot read {name} in the spool: {error}");
+        let pause = match error {
+            SpoolReadError::Disk(error) => {
+                return self.retry(Failure::of_disk(&error), None, &text);
             }
-            Unreadable::Device(_) | Unreadable::Damaged(_) => {
-                self.set_aside(name);
-                self.parts.pace.rest(0)
+            SpoolReadError::Device(error) if self.count_failed_read(name) < READS_MAX => {
+                return self.retry(Failure::of_disk(&error), None, &text);
             }
-            Unreadable::Gone => Duration::ZERO,
+            SpoolReadError::Device(_) | SpoolReadError::Damaged(_) => {
+                self.quarantine(name);
+                self.context.pacing.pause_after(0)
+            }
+            SpoolReadError::Missing => Duration::ZERO,
         };
-        self.complain("a window is lost", Failure::Damaged, &text);
-        self.leave(name, End::Lost(Failure::Damaged, text));
-        Step::Next(rest)
+        self.warn("a window is lost", Failure::Damaged, &text);
+        self.complete(name, Completion::Lost(Failure::Damaged, text));
+        NextStep::Continue { pause }
     }
 
-    /// Counts that the disk did not give a file. Says whether it is to be read again.
-    fn is_read_again(&mut self, name: Name) -> bool {
-        let before = self.unread.filter(|(of, _)| *of == name).map_or(0, |(_, times)| times);
-        self.unread = Some((name, before + 1));
-        before + 1 < READS_MAX
+    /// Counts a device error and returns the errors in a row for this batch.
+    fn count_failed_read(&mut self, name: BatchName) -> u32 {
+        let earlier = self.failed_reads.filter(|(failed, _)| *failed == name);
+        let failures = earlier.map_or(0, |(_, failures)| failures) + 1;
+        self.failed_reads = Some((name, failures));
+        failures
     }
 
-    fn set_aside(&mut self, name: Name) {
-        if self.parts.shared.queues().is_over(&self.parts.life) {
+    fn quarantine(&mut self, name: BatchName) {
+        if self.is_superseded() {
             return;
         }
-        match self.parts.shared.spool.set_aside(&self.parts.life.sink, name) {
-            Ok(()) => self.parts.shared.queues().set_aside(&self.parts.life),
+        let WorkerContext { generation, shared, .. } = &self.context;
+        match shared.spool.quarantine(&generation.sink, name) {
+            Ok(()) => shared.queues().count_quarantined(generation),
             Err(error) => {
-                let what = "a damaged file of the spool cannot be set aside";
-                self.complain(what, Failure::of_disk(&error), &error.to_string());
+                let effect = "a damaged file of the spool cannot be moved into quarantine";
+                self.warn(effect, Failure::of_disk(&error), &error.to_string());
             }
         }
     }
 
-    /// Gives up the batch that made the sink panic; its file is kept for a report.
-    fn panicked(&mut self) {
-        let sending = self.parts.shared.queues().sending(&self.parts.life);
-        if let Some(name) = sending {
-            self.set_aside(name);
+    /// Drops the batch that made the sink panic. Its file goes into quarantine, for a report.
+    fn recover_from_panic(&mut self) {
+        let in_flight = self.context.shared.queues().in_flight(&self.context.generation);
+        if let Some(name) = in_flight {
+            self.quarantine(name);
             let text = format!("the sink panicked with {name}");
-            self.complain("a window is lost", Failure::Defect, &text);
-            self.leave(name, End::Lost(Failure::Defect, text));
+            self.warn("a window is lost", Failure::Defect, &text);
+            self.complete(name, Completion::Lost(Failure::Defect, text));
         }
-        self.first_wait = self.back_off.next(None);
+        self.initial_pause = self.backoff.next(None);
     }
 
-    /// Tells that the sink takes windows, if it was told that it does not.
-    fn over(&mut self) {
-        let Parts { life, shared, .. } = &self.parts;
-        self.complaints.over(|| {
-            let waiting = shared.queues().waiting(&life.sink);
-            format!("the sink `{}` takes windows again; {waiting} more wait", life.sink)
+    fn log_recovery(&mut self) {
+        let WorkerContext { generation, shared, .. } = &self.context;
+        self.warnings.recovered(|| {
+            let waiting = shared.queues().waiting(&generation.sink);
+            format!("the sink `{}` accepts windows again; {waiting} more wait", generation.sink)
         });
     }
 
-    fn who(&self) -> String {
-        format!("the sink `{}`", self.parts.life.sink)
-    }
-
-    fn complain(&mut self, what: &str, reason: Failure, text: &str) {
-        self.complaints.of(&self.who(), what, reason, text);
+    fn warn(&mut self, effect: &str, reason: Failure, cause: &str) {
+        let subject = format!("the sink `{}`", self.context.generation.sink);
+        self.warnings.warn(&subject, effect, reason, cause);
     }
 }
 
-/// Waits until it is time to stop, or nobody is there any more who could tell.
-async fn time_to_stop(orders: &mut watch::Receiver<Orders>) {
-    let stop_at = match orders.wait_for(|orders| orders.stop_at.is_some()).await {
-        Ok(orders) => orders.stop_at,
+/// Completes at the deadline, or when the delivery is dropped.
+async fn deadline(control: &mut watch::Receiver<WorkerControl>) {
+    let stop_at = match control.wait_for(|control| control.stop_at.is_some()).await {
+        Ok(control) => control.stop_at,
         Err(_) => None,
     };
     if let Some(at) = stop_at {

@@ -12,6 +12,8 @@ pub mod otlp;
 pub mod parca;
 mod parts;
 pub mod pyroscope;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod symbolize;
 
 pub use symbolize::Symbolize;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::batch::{Answer, Batch};
-use crate::debug_info::DebugInfo;
+use crate::debug_info::DebugInfoSource;
 
 /// Settings of one sink; `type` says which.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -39,7 +41,7 @@ pub enum SinkSettings {
     /// One that does what a test says.
     #[cfg(test)]
     #[serde(skip)]
-    Scripted(crate::delivery::tests::Script),
+    Scripted(scripted::ScriptedSink),
 }
 
 /// Why sinks or their spool cannot start: one sentence with the next step.
@@ -101,7 +103,7 @@ pub(crate) enum Sink {
     /// A receiver of OTLP.
     Otlp(Box<otlp::Sink>),
     #[cfg(test)]
-    Scripted(crate::delivery::tests::Script),
+    Scripted(scripted::ScriptedSink),
 }
 
 impl Sink {
@@ -111,7 +113,7 @@ impl Sink {
     /// [`StartError`] for settings that cannot be followed.
     pub fn new(
         settings: &SinkSettings,
-        debug_info: Option<&Arc<dyn DebugInfo>>,
+        debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
         Ok(match settings {
             SinkSettings::File(settings) => Self::File(directory::Sink::new(settings)?),

@@ -1,192 +1,174 @@
-//! The spool: where batches wait on the disk for their sinks.
+//! The spool: batches on disk, waiting for their sinks.
 //!
 //! ```text
-//! DIRECTORY/.lock                                                one agent at a time
-//! DIRECTORY/.x7Kq2a.tmp                                          a batch that is being written
-//! DIRECTORY/SINK/01795571040123456789-000000.pprof.zst           one that waits
-//! DIRECTORY/SINK/damaged/                                        files that are no batches, the newest few
+//! DIRECTORY/.lock                                          held by one agent at a time
+//! DIRECTORY/.x7Kq2a.tmp                                    a batch that is being written
+//! DIRECTORY/SINK/01795571040123456789-000000.pprof.zst     a batch that waits for SINK
+//! DIRECTORY/SINK/damaged/                                  quarantine, the newest few files
 //! ```
 //!
-//! A batch is written once and synced, then linked into the directory of each sink, and
-//! each of those is synced. So after a crash or a power loss a sink has it whole or not at all,
-//! and it takes its room once, until the last sink has let go of it.
+//! A batch is written once and synced, then hard-linked into the directory of each sink, and each
+//! of those directories is synced. After a crash or a power loss, a sink therefore has a batch
+//! whole or not at all. A batch occupies disk space once, until the last sink removes its link.
 //!
-//! Removals are not synced: a batch that was delivered in the last seconds before a power
-//! loss may be there again, and is then delivered twice.
+//! Removals are not synced: a batch that was delivered in the last seconds before a power loss may
+//! reappear, and is then delivered twice.
 //!
-//! This module knows files. What waits for whom, and how much of it may, is kept in memory by
-//! the delivery.
+//! This module handles files only. Which batch waits for which sink, and how much may wait, is
+//! tracked in memory by [`crate::delivery`].
 
-mod aside;
+mod codec;
+mod config;
 mod name;
-mod stored;
+mod quarantine;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Deserialize;
 use tempfile::NamedTempFile;
 
 use crate::batch::{self, Batch};
 use crate::disk;
 
-pub(crate) use name::Name;
-pub(crate) use stored::{TooLarge, encode};
+pub(crate) use codec::{TooLarge, encode};
+pub use config::SpoolConfig;
+pub(crate) use name::BatchName;
 
-/// Permissions of the directories and files, less the umask: nobody else reads them.
+/// Permissions of directories and files, less the umask: private to the agent.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// Most files looked at in the directory of one sink.
+/// Most directory entries read for one sink.
 const FILES_MAX: usize = 1_000_000;
 
-/// Linux's number for a disk that gives no answer, or not for this block.
+/// `errno` of a disk that does not respond, or has a bad block.
 const EIO: i32 = 5;
 
-/// Where batches wait, and how many.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The directory. It is made when it is not there.
-    pub directory: PathBuf,
-    /// Most bytes of all batches, each counted once and in whole blocks of the disk.
-    /// For a moment there is one more.
-    #[serde(rename = "max_bytes")]
-    pub bytes_max: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { directory: "/var/lib/everytick/spool".into(), bytes_max: 512 << 20 }
-    }
-}
-
-/// The directories and files of the spool.
+/// The spool directory, and the lock on it.
 #[derive(Debug)]
 pub(crate) struct Spool {
     directory: PathBuf,
-    /// Held as long as we live.
+    /// The locked file; held until the spool is dropped.
     lock: Mutex<Option<File>>,
 }
 
-/// Why the spool cannot be used.
+/// Why the spool cannot be locked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotTaken {
-    /// Another process has it.
+pub(crate) enum LockError {
+    /// Another process holds the lock.
     #[error("another everytick uses it")]
     InUse,
-    /// As the system answers.
+    /// An I/O error.
     #[error(transparent)]
     Disk(#[from] io::Error),
 }
 
-/// Why a batch cannot be read.
+/// Why a batch cannot be read from the spool.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    /// Its file is gone.
-    #[error("its file is gone")]
-    Gone,
-    /// Its file is damaged.
+pub(crate) enum SpoolReadError {
+    /// The file does not exist.
+    #[error("its file is missing")]
+    Missing,
+    /// The file is damaged.
     #[error(transparent)]
-    Damaged(#[from] stored::Damage),
-    /// The disk does not give it: a block of it is bad, or the whole disk is away.
+    Damaged(#[from] codec::Damage),
+    /// The device reports an error: a bad block, or the whole disk is unavailable.
     #[error(transparent)]
     Device(io::Error),
-    /// Not now, as the system answers.
+    /// Another, temporary I/O error.
     #[error(transparent)]
     Disk(io::Error),
 }
 
-/// A directory of the spool that no sink has.
+/// A directory with batches for a sink that is not configured.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Left {
-    /// The name of the sink that had it.
+pub(crate) struct OrphanedDirectory {
+    /// Name of the sink.
     pub sink: String,
-    /// Batches in it.
+    /// Number of batches.
     pub batches: usize,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl Spool {
-    /// Names a spool. Touches no file.
+    /// Creates a handle without touching the disk.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory, lock: Mutex::new(None) }
     }
 
-    /// Where it is.
+    /// Returns the spool directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Makes the directory where it is not there yet, takes it for this process and
-    /// removes what a killed process was writing.
+    /// Creates the directory if needed, locks it for this process and removes the temporary files
+    /// of a killed one. Does nothing when the lock is held already.
     ///
     /// # Errors
-    /// [`NotTaken`]; it may be tried again.
-    pub fn take(&self) -> Result<(), NotTaken> {
+    /// [`LockError`]; the call may be repeated.
+    pub fn lock(&self) -> Result<(), LockError> {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if lock.is_some() {
             return Ok(());
         }
         disk::create_directory(&self.directory, DIRECTORY_MODE)?;
-        let file = open_lock(&self.directory.join(".lock"))?;
+        let file = open_lock_file(&self.directory.join(".lock"))?;
         match file.try_lock() {
             Ok(()) => *lock = Some(file),
-            Err(TryLockError::WouldBlock) => return Err(NotTaken::InUse),
+            Err(TryLockError::WouldBlock) => return Err(LockError::InUse),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         disk::remove_temporaries(&self.directory);
         Ok(())
     }
 
-    /// Lists the batches of a sink and their lengths in bytes, in any order. Files that
-    /// are no batches by their names are passed over.
-    ///
-    /// # Errors
-    /// As the system answers.
-    pub fn batches_of(&self, sink: &str) -> io::Result<Vec<(Name, u64)>> {
+    /// Lists the batches of a sink with their lengths in bytes, unordered. Other files are ignored.
+    pub fn batches_of(&self, sink: &str) -> io::Result<Vec<(BatchName, u64)>> {
         match batches_in(&self.directory.join(sink)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             listed => listed,
         }
     }
 
-    /// Finds directories with batches that none of these sinks has.
-    pub fn left_by_others(&self, is_ours: impl Fn(&str) -> bool) -> Vec<Left> {
+    /// Lists the readable directories with batches whose sink is not configured.
+    pub fn orphaned_directories(
+        &self,
+        is_configured: impl Fn(&str) -> bool,
+    ) -> Vec<OrphanedDirectory> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let mut left = Vec::new();
+        let mut orphaned = Vec::new();
         for entry in entries.take(FILES_MAX) {
             let sink = entry.file_name().to_string_lossy().into_owned();
             let Ok(batches) = batches_in(&entry.path()) else { continue };
-            if !batches.is_empty() && !is_ours(&sink) {
+            if !batches.is_empty() && !is_configured(&sink) {
                 let bytes = batches.iter().map(|(_, bytes)| bytes).sum();
-                left.push(Left { sink, batches: batches.len(), bytes });
+                orphaned.push(OrphanedDirectory { sink, batches: batches.len(), bytes });
             }
         }
-        left
+        orphaned
     }
 
-    /// Writes the bytes of a batch to the disk, under no name that anybody reads.
+    /// Writes an encoded batch to a synced temporary file.
     ///
     /// # Errors
-    /// As the system answers; then nothing is left of it.
+    /// Any I/O error; no file remains.
     pub fn write(&self, bytes: &[u8]) -> io::Result<NamedTempFile> {
         disk::create_directory(&self.directory, DIRECTORY_MODE)?;
         disk::write_temporary(&self.directory, FILE_MODE, bytes)
     }
 
-    /// Gives a written batch to a sink, for good: the name is on the disk as well.
+    /// Links a written batch into the directory of a sink and syncs that directory.
     ///
     /// # Errors
-    /// As the system answers; then the sink does not have it.
-    pub fn link(&self, file: &NamedTempFile, sink: &str, name: Name) -> io::Result<()> {
+    /// Any I/O error; the sink does not have the batch.
+    pub fn link(&self, file: &NamedTempFile, sink: &str, name: BatchName) -> io::Result<()> {
         let directory = self.directory.join(sink);
         disk::create_directory(&directory, DIRECTORY_MODE)?;
         let path = directory.join(name.to_string());
-        // One of this name was delivered or lost before, but could not be removed.
+        // A batch of this name was delivered or lost before, but could not be removed.
         disk::remove(&path)?;
         fs::hard_link(file.path(), &path)?;
         disk::sync_directory(&directory).inspect_err(|_| {
@@ -194,53 +176,44 @@ impl Spool {
         })
     }
 
-    /// Reads a batch and checks it whole.
-    ///
-    /// # Errors
-    /// [`Unreadable`].
-    pub fn read(&self, sink: &str, name: Name) -> Result<Batch, Unreadable> {
+    /// Reads a batch and verifies all of it.
+    pub fn read(&self, sink: &str, name: BatchName) -> Result<Batch, SpoolReadError> {
         let path = self.path_of(sink, name);
         let bytes = read_bounded(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Unreadable::Gone,
-            _ if error.raw_os_error() == Some(EIO) => Unreadable::Device(error),
-            _ => Unreadable::Disk(error),
+            io::ErrorKind::NotFound => SpoolReadError::Missing,
+            _ if error.raw_os_error() == Some(EIO) => SpoolReadError::Device(error),
+            _ => SpoolReadError::Disk(error),
         })?;
-        Ok(stored::decode(&bytes, name)?)
+        Ok(codec::decode(&bytes, name)?)
     }
 
-    /// Takes a batch from a sink. One that is gone already is fine.
-    ///
-    /// # Errors
-    /// As the system answers.
-    pub fn remove(&self, sink: &str, name: Name) -> io::Result<()> {
+    /// Removes a sink's link to a batch. A missing file is no error.
+    pub fn remove(&self, sink: &str, name: BatchName) -> io::Result<()> {
         disk::remove(&self.path_of(sink, name))
     }
 
-    /// Moves a damaged file out of the way.
-    ///
-    /// # Errors
-    /// As the system answers.
-    pub fn set_aside(&self, sink: &str, name: Name) -> io::Result<()> {
-        aside::set_aside(&self.directory.join(sink), &name.to_string(), DIRECTORY_MODE)
+    /// Moves a damaged file into quarantine.
+    pub fn quarantine(&self, sink: &str, name: BatchName) -> io::Result<()> {
+        quarantine::quarantine(&self.directory.join(sink), &name.to_string(), DIRECTORY_MODE)
     }
 
-    fn path_of(&self, sink: &str, name: Name) -> PathBuf {
+    fn path_of(&self, sink: &str, name: BatchName) -> PathBuf {
         self.directory.join(sink).join(name.to_string())
     }
 }
 
-/// Opens the file that is locked. For reading: what waits on a read-only disk can still be
-/// delivered, and a disk can be made read-only while we have it.
-fn open_lock(path: &Path) -> io::Result<File> {
-    let made = OpenOptions::new().create_new(true).write(true).open(path);
-    File::open(path).map_err(|error| made.err().unwrap_or(error))
+/// Opens the lock file read-only: batches on a read-only disk can still be delivered, and a disk
+/// can become read-only while the lock is held.
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    let created = OpenOptions::new().create_new(true).write(true).open(path);
+    File::open(path).map_err(|error| created.err().unwrap_or(error))
 }
 
-fn batches_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {
+fn batches_in(directory: &Path) -> io::Result<Vec<(BatchName, u64)>> {
     let mut batches = Vec::new();
     for entry in fs::read_dir(directory)?.take(FILES_MAX) {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(Name::parse) else { continue };
+        let Some(name) = entry.file_name().to_str().and_then(BatchName::parse) else { continue };
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
             batches.push((name, metadata.len()));
@@ -249,8 +222,8 @@ fn batches_in(directory: &Path) -> io::Result<Vec<(Name, u64)>> {
     Ok(batches)
 }
 
-/// Reads a file of at most the largest length that a batch has; a longer one is cut,
-/// which its checksum will show.
+/// Reads a file up to the largest length of a batch. A longer file is truncated, which its checksum
+/// reveals.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(batch::BYTES_MAX as u64).read_to_end(&mut bytes)?;
@@ -262,17 +235,17 @@ mod tests {
     use super::*;
     use crate::batch::tests::batch;
 
-    const NAME: Name = Name { start_unix_ns: 7, number: 0 };
+    const NAME: BatchName = BatchName { start_unix_ns: 7, number: 0 };
 
     fn spool() -> (tempfile::TempDir, Spool) {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path().join("spool"));
-        spool.take().expect("free");
+        spool.lock().expect("free");
         (root, spool)
     }
 
     #[test]
-    fn a_batch_takes_its_room_once_and_each_sink_lets_go_of_its_own() {
+    fn sinks_share_one_file_and_remove_their_own_link() {
         use std::os::unix::fs::MetadataExt;
         let (_root, spool) = spool();
         let batch = batch(7, &[(&[("comm", "a")], 1)]);
@@ -280,48 +253,48 @@ mod tests {
         spool.link(&file, "a", NAME).expect("linked");
         spool.link(&file, "b", NAME).expect("linked");
         drop(file);
-        let links = || fs::metadata(spool.path_of("b", NAME)).expect("there").nlink();
+        let links = || fs::metadata(spool.path_of("b", NAME)).expect("exists").nlink();
         assert_eq!(links(), 2);
         spool.remove("a", NAME).expect("removed");
         assert_eq!(links(), 1);
-        assert!(matches!(spool.read("a", NAME), Err(Unreadable::Gone)));
-        assert_eq!(spool.read("b", NAME).expect("whole"), batch);
-        assert_eq!(spool.batches_of("b").expect("there").len(), 1);
-        assert_eq!(spool.batches_of("never seen").expect("none"), []);
+        assert!(matches!(spool.read("a", NAME), Err(SpoolReadError::Missing)));
+        assert_eq!(spool.read("b", NAME).expect("intact"), batch);
+        assert_eq!(spool.batches_of("b").expect("readable").len(), 1);
+        assert_eq!(spool.batches_of("unknown").expect("empty"), []);
     }
 
     #[test]
-    fn two_agents_do_not_share_a_spool() {
+    fn two_agents_cannot_lock_one_spool() {
         let (root, spool) = spool();
         let other = Spool::new(root.path().join("spool"));
-        assert!(matches!(other.take(), Err(NotTaken::InUse)));
+        assert!(matches!(other.lock(), Err(LockError::InUse)));
         drop(spool);
-        other.take().expect("free again");
+        other.lock().expect("free again");
     }
 
     #[test]
-    fn what_a_killed_writer_left_goes_and_what_others_left_is_told() {
+    fn lock_removes_temporaries_and_orphans_are_listed() {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path().to_owned());
         let file = spool.write(b"half").expect("written");
         spool.link(&file, "gone", NAME).expect("linked");
-        file.keep().expect("as if killed");
-        fs::create_dir(root.path().join("lost+found")).expect("made");
-        spool.take().expect("free");
-        let temporaries = fs::read_dir(root.path()).expect("there").flatten();
-        assert_eq!(temporaries.filter(|e| e.path().extension().is_some()).count(), 0);
-        let left = spool.left_by_others(|sink| sink == "other");
-        assert_eq!(left, [Left { sink: "gone".into(), batches: 1, bytes: 4 }]);
-        assert_eq!(spool.left_by_others(|sink| sink == "gone"), []);
+        file.keep().expect("kept, as after a kill");
+        fs::create_dir(root.path().join("lost+found")).expect("created");
+        spool.lock().expect("free");
+        let entries = fs::read_dir(root.path()).expect("readable").flatten();
+        assert_eq!(entries.filter(|e| e.path().extension().is_some()).count(), 0);
+        let orphaned = spool.orphaned_directories(|sink| sink == "other");
+        assert_eq!(orphaned, [OrphanedDirectory { sink: "gone".into(), batches: 1, bytes: 4 }]);
+        assert_eq!(spool.orphaned_directories(|sink| sink == "gone"), []);
     }
 
     #[test]
-    fn a_damaged_file_is_told_from_a_good_one() {
+    fn a_damaged_file_is_detected_and_quarantined() {
         let (_root, spool) = spool();
         let file = spool.write(b"no batch").expect("written");
         spool.link(&file, "a", NAME).expect("linked");
-        assert!(matches!(spool.read("a", NAME), Err(Unreadable::Damaged(_))));
-        spool.set_aside("a", NAME).expect("moved");
-        assert_eq!(spool.batches_of("a").expect("there"), []);
+        assert!(matches!(spool.read("a", NAME), Err(SpoolReadError::Damaged(_))));
+        spool.quarantine("a", NAME).expect("moved");
+        assert_eq!(spool.batches_of("a").expect("readable"), []);
     }
 }

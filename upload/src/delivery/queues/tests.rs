@@ -1,40 +1,41 @@
-//! Books of made-up sinks.
+//! Queues of two sinks, without files.
 
 use super::*;
+use crate::disk::BLOCK_BYTES;
 
-fn name(start_unix_ns: u64) -> Name {
-    Name { start_unix_ns, number: 0 }
+fn name(start_unix_ns: u64) -> BatchName {
+    BatchName { start_unix_ns, number: 0 }
 }
 
-/// Queues for sinks `a` and `b` with room for three batches of one block.
+/// Returns queues of sinks `a` and `b` with space for three batches of one block.
 fn queues() -> Queues {
-    let mut queues = Queues::new(3 * BLOCK);
+    let mut queues = Queues::new(3 * BLOCK_BYTES);
     for sink in ["a", "b"] {
-        let life = queues.new_life(sink.into());
-        queues.add_sink(&life);
+        let generation = queues.new_generation(sink.into());
+        queues.add_sink(&generation);
     }
     queues
 }
 
-/// The life of a sink of those.
-fn life(sink: &str) -> Life {
-    Life { sink: sink.into(), number: if sink == "a" { 1 } else { 2 } }
+/// Returns the generation of a sink of [`queues`].
+fn generation(sink: &str) -> Generation {
+    Generation { sink: sink.into(), number: if sink == "a" { 1 } else { 2 } }
 }
 
-/// Has the spool accept a batch for all sinks and gives the files that it dropped.
+/// Queues a batch for all sinks and returns the evicted files.
 fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
-    let dropped = queues.make_room(BLOCK).expect("there is room");
+    let evicted = queues.evict_for(BLOCK_BYTES).expect("it fits");
     let name = queues.free_name(start_unix_ns);
     let sinks: Vec<_> = queues.sinks().into_iter().map(|sink| (sink, Ok(()))).collect();
-    queues.closed(name, 1, &sinks);
-    queues.counts().check().expect("the ledger closes");
-    dropped.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns)).collect()
+    queues.add_closed(name, 1, &sinks);
+    queues.counts().check().expect("the ledger balances");
+    evicted.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns)).collect()
 }
 
 fn deliver(queues: &mut Queues, sink: &str) -> Option<u64> {
-    let name = queues.next(&life(sink))?;
-    queues.ended(&life(sink), End::Delivered(10));
-    queues.counts().check().expect("the ledger closes");
+    let name = queues.next(&generation(sink))?;
+    queues.complete(&generation(sink), Completion::Delivered(10));
+    queues.counts().check().expect("the ledger balances");
     Some(name.start_unix_ns)
 }
 
@@ -54,7 +55,7 @@ fn each_sink_gets_all_batches_oldest_first() {
 }
 
 #[test]
-fn beyond_the_bound_the_oldest_is_lost_to_those_that_still_wait_for_it() {
+fn a_full_spool_evicts_the_oldest_from_waiting_sinks() {
     let mut queues = queues();
     for start in 1..=3 {
         accept(&mut queues, start);
@@ -69,25 +70,25 @@ fn beyond_the_bound_the_oldest_is_lost_to_those_that_still_wait_for_it() {
 }
 
 #[test]
-fn a_quick_sink_does_not_make_room_for_a_slow_one() {
+fn a_delivered_batch_occupies_space_until_all_sinks_have_it() {
     let mut queues = queues();
     for start in 1..=3 {
         accept(&mut queues, start);
         deliver(&mut queues, "b");
     }
-    assert_eq!(queues.counts().spool_bytes, 3 * BLOCK);
+    assert_eq!(queues.counts().spool_bytes, 3 * BLOCK_BYTES);
     assert_eq!(accept(&mut queues, 4), ["a1"]);
 }
 
 #[test]
-fn what_is_on_its_way_is_not_dropped() {
+fn a_batch_in_flight_is_not_evicted() {
     let mut queues = queues();
     for start in 1..=3 {
         accept(&mut queues, start);
     }
-    assert_eq!(queues.next(&life("a")), Some(name(1)));
+    assert_eq!(queues.next(&generation("a")), Some(name(1)));
     assert_eq!(accept(&mut queues, 4), ["a2", "b2"]);
-    queues.again(&life("a"), Some((Failure::Timeout, "slow".into())));
+    queues.requeue(&generation("a"), Some((Failure::Timeout, "slow".into())));
     assert_eq!(accept(&mut queues, 5), ["a1", "b1"]);
     let counts = queues.counts();
     assert_eq!(counts.sinks["a"].attempts.later.count(Failure::Timeout), 1);
@@ -95,18 +96,18 @@ fn what_is_on_its_way_is_not_dropped() {
 }
 
 #[test]
-fn a_batch_for_which_no_room_can_be_made_drops_nothing() {
+fn nothing_is_evicted_if_the_batch_cannot_fit() {
     let mut queues = queues();
     for start in 1..=3 {
         accept(&mut queues, start);
     }
-    queues.next(&life("a"));
-    assert_eq!(queues.make_room(3 * BLOCK), None);
+    queues.next(&generation("a"));
+    assert_eq!(queues.evict_for(3 * BLOCK_BYTES), None);
     assert_eq!(queues.counts().pending(), 6);
 }
 
 #[test]
-fn windows_of_one_moment_have_names_of_their_own() {
+fn windows_with_the_same_start_get_different_names() {
     let mut queues = queues();
     accept(&mut queues, 7);
     accept(&mut queues, 7);
@@ -115,36 +116,36 @@ fn windows_of_one_moment_have_names_of_their_own() {
 }
 
 #[test]
-fn a_sink_that_goes_lets_go_of_its_batches() {
+fn removing_a_sink_releases_its_batches() {
     let mut queues = queues();
     accept(&mut queues, 1);
     deliver(&mut queues, "b");
-    queues.next(&life("a"));
+    queues.next(&generation("a"));
     queues.remove_sink("a");
     assert_eq!(queues.counts().spool_bytes, 0);
-    queues.ended(&life("a"), End::Delivered(1)); // too late to count
-    queues.counts().check().expect("the ledger closes");
+    queues.complete(&generation("a"), Completion::Delivered(1)); // too late to count
+    queues.counts().check().expect("the ledger balances");
 }
 
 #[test]
-fn what_an_earlier_life_left_counts_once_for_each_sink() {
+fn batches_of_an_earlier_run_count_once_per_sink() {
     let mut queues = queues();
-    queues.found("a", vec![(name(1), 5_000), (name(2), 1)]);
-    queues.found("b", vec![(name(2), 1)]);
+    queues.add_found("a", vec![(name(1), 5_000), (name(2), 1)]);
+    queues.add_found("b", vec![(name(2), 1)]);
     let counts = queues.counts();
-    counts.check().expect("the ledger closes");
-    assert_eq!((counts.spool_bytes, counts.pending()), (3 * BLOCK, 3));
-    assert_eq!(counts.sinks["a"].spool_bytes, 3 * BLOCK);
+    counts.check().expect("the ledger balances");
+    assert_eq!((counts.spool_bytes, counts.pending()), (3 * BLOCK_BYTES, 3));
+    assert_eq!(counts.sinks["a"].spool_bytes, 3 * BLOCK_BYTES);
     assert_eq!(accept(&mut queues, 3), ["a1"]);
 }
 
 #[test]
-fn a_window_that_one_sink_lost_is_refused_and_the_others_have_it() {
+fn a_window_lost_for_one_sink_is_queued_for_the_others() {
     let mut queues = queues();
     let sinks = [("a".into(), Err(Failure::DiskFull)), ("b".into(), Ok(()))];
-    queues.closed(name(1), 1, &sinks);
+    queues.add_closed(name(1), 1, &sinks);
     let counts = queues.counts();
-    counts.check().expect("the ledger closes");
+    counts.check().expect("the ledger balances");
     assert_eq!(counts.refused.count(Failure::DiskFull), 1);
     assert_eq!(counts.sinks["a"].ledger.lost.total(), 1);
     assert_eq!(counts.sinks["b"].ledger.pending, 1);

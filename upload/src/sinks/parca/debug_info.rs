@@ -24,10 +24,10 @@ use super::proto::{
     ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadData, UploadInfo,
     UploadInstructions, UploadRequest, UploadResponse,
 };
-use crate::debug_info::uploads::{
-    self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead,
+use crate::debug_info::{
+    DebugFile, DebugInfoSource, LOOK_AGAIN, PARALLEL, RETRY_AFTER, UploadOutcome, UploadProtocol,
+    Uploader, read_ahead,
 };
-use crate::debug_info::{DebugFile, DebugInfo};
 use crate::sinks::StartError;
 use crate::transport::{CallError, Connection, Grpc, Http, PutBody, TransportError};
 
@@ -42,10 +42,10 @@ const FINISHED: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/MarkUploadFin
 /// Starts uploads on the runtime that this is called in.
 pub(super) fn start(
     connection: &Connection,
-    source: &Arc<dyn DebugInfo>,
-) -> Result<Uploads, StartError> {
+    source: &Arc<dyn DebugInfoSource>,
+) -> Result<Uploader, StartError> {
     let dialogues: Result<Vec<_>, _> = (0..PARALLEL).map(|_| Dialogue::new(connection)).collect();
-    Ok(Uploads::start(dialogues?, source))
+    Ok(Uploader::start(dialogues?, source))
 }
 
 /// Speaks with the server about one file after the other.
@@ -54,17 +54,17 @@ struct Dialogue {
     http: Http,
 }
 
-impl uploads::Dialogue for Dialogue {
-    async fn hold(&mut self, build_id: &str, file: DebugFile, has_other: bool) -> Outcome {
-        match self.try_hold(build_id, file, has_other).await {
+impl UploadProtocol for Dialogue {
+    async fn offer(&mut self, build_id: &str, file: DebugFile, is_better: bool) -> UploadOutcome {
+        match self.try_offer(build_id, file, is_better).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
                 match error {
                     CallError::Status { code: Code::Unimplemented, .. } => {
-                        Outcome::Later(LOOK_AGAIN)
+                        UploadOutcome::Later(LOOK_AGAIN)
                     }
-                    _ => Outcome::Later(RETRY_AFTER),
+                    _ => UploadOutcome::Later(RETRY_AFTER),
                 }
             }
         }
@@ -80,12 +80,12 @@ impl Dialogue {
         })
     }
 
-    async fn try_hold(
+    async fn try_offer(
         &mut self,
         build_id: &str,
         file: DebugFile,
         force: bool,
-    ) -> Result<Outcome, CallError> {
+    ) -> Result<UploadOutcome, CallError> {
         let quality = file.quality();
         if let Some(outcome) = self.should_initiate(build_id, &file, force).await? {
             return Ok(outcome);
@@ -99,7 +99,7 @@ impl Dialogue {
                 ..
             }) => {
                 tracing::debug!("the server refuses the debug info of {build_id}: {text}");
-                return Ok(Outcome::Done(quality));
+                return Ok(UploadOutcome::Held(quality));
             }
             Err(error) => return Err(error),
         };
@@ -114,7 +114,7 @@ impl Dialogue {
         }
         self.finished(build_id, &instructions).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
-        Ok(Outcome::Done(quality))
+        Ok(UploadOutcome::Held(quality))
     }
 
     /// `None`: go on.
@@ -123,7 +123,7 @@ impl Dialogue {
         build_id: &str,
         file: &DebugFile,
         force: bool,
-    ) -> Result<Option<Outcome>, CallError> {
+    ) -> Result<Option<UploadOutcome>, CallError> {
         let request = ShouldInitiateUploadRequest {
             build_id: build_id.to_owned(),
             hash: file.hash().to_owned(),
@@ -136,8 +136,8 @@ impl Dialogue {
             return Ok(None);
         }
         match answer.reason.contains("still in-progress") {
-            true => Ok(Some(Outcome::Later(RETRY_AFTER))),
-            false => Ok(Some(Outcome::Done(file.quality()))),
+            true => Ok(Some(UploadOutcome::Later(RETRY_AFTER))),
+            false => Ok(Some(UploadOutcome::Held(file.quality()))),
         }
     }
 

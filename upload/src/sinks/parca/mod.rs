@@ -15,8 +15,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::batch::{Answer, Batch, Failure};
-use crate::debug_info::DebugInfo;
-use crate::debug_info::uploads::Uploads;
+use crate::debug_info::DebugInfoSource;
+use crate::debug_info::Uploader;
 use crate::sinks::StartError;
 use crate::sinks::parts::{Parts, request_limit, smaller};
 pub use crate::sinks::symbolize::Symbolize;
@@ -71,7 +71,7 @@ pub struct Sink {
     /// Largest request in bytes; less than the setting once the server has found one too large.
     limit: usize,
     parts: Parts,
-    uploads: Option<Uploads>,
+    uploader: Option<Uploader>,
 }
 
 impl Sink {
@@ -82,11 +82,11 @@ impl Sink {
     /// What is wrong with the settings.
     pub fn new(
         settings: &Settings,
-        debug_info: Option<&Arc<dyn DebugInfo>>,
+        debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
         let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
         let source = debug_info.filter(|_| settings.uploads());
-        let uploads = source.map(|source| debug_info::start(&settings.connection, source));
+        let uploader = source.map(|source| debug_info::start(&settings.connection, source));
         Ok(Self {
             // The messages in it are compressed.
             grpc: Grpc::new(&settings.connection)?.without_compression(),
@@ -94,7 +94,7 @@ impl Sink {
             gzip: settings.connection.compression == Compression::Gzip,
             limit,
             parts: Parts::default(),
-            uploads: uploads.transpose()?,
+            uploader: uploader.transpose()?,
         })
     }
 
@@ -104,8 +104,8 @@ impl Sink {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };
-        if let Some(uploads) = &self.uploads {
-            uploads.offer(batch);
+        if let Some(uploader) = &self.uploader {
+            uploader.offer(batch);
         }
         self.parts.begin(batch, || encode::pieces(batch));
         while let Some(part) = self.parts.front() {

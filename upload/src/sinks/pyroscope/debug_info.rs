@@ -21,10 +21,10 @@ use super::proto::{
     UploadFinishedRequest,
 };
 use crate::batch::Failure;
-use crate::debug_info::uploads::{
-    self, LOOK_AGAIN, Outcome, PARALLEL, RETRY_AFTER, Uploads, read_ahead,
+use crate::debug_info::{
+    DebugFile, DebugInfoSource, LOOK_AGAIN, PARALLEL, RETRY_AFTER, UploadOutcome, UploadProtocol,
+    Uploader, read_ahead,
 };
-use crate::debug_info::{DebugFile, DebugInfo};
 use crate::sinks::StartError;
 use crate::transport::{Connection, Http, PutBody, Reply, TransportError, shorten};
 
@@ -40,11 +40,11 @@ const FINISHED: &str = "/debuginfo.v1alpha1.DebuginfoService/UploadFinished";
 /// Starts uploads on the runtime that this is called in.
 pub(super) fn start(
     connection: &Connection,
-    source: &Arc<dyn DebugInfo>,
-) -> Result<Uploads, StartError> {
+    source: &Arc<dyn DebugInfoSource>,
+) -> Result<Uploader, StartError> {
     let dialogue = || Ok(Dialogue { http: Http::new(connection)? });
     let dialogues: Result<Vec<_>, StartError> = (0..PARALLEL).map(|_| dialogue()).collect();
-    Ok(Uploads::start(dialogues?, source))
+    Ok(Uploader::start(dialogues?, source))
 }
 
 /// Speaks with the server about one file after the other.
@@ -52,18 +52,18 @@ struct Dialogue {
     http: Http,
 }
 
-impl uploads::Dialogue for Dialogue {
-    async fn hold(&mut self, build_id: &str, file: DebugFile, has_other: bool) -> Outcome {
-        if has_other || build_id.len() > BUILD_ID_MAX {
-            return Outcome::Nothing;
+impl UploadProtocol for Dialogue {
+    async fn offer(&mut self, build_id: &str, file: DebugFile, is_better: bool) -> UploadOutcome {
+        if is_better || build_id.len() > BUILD_ID_MAX {
+            return UploadOutcome::Nothing;
         }
-        match self.try_hold(build_id, file).await {
+        match self.try_offer(build_id, file).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
                 match error.reason() {
-                    Failure::Protocol => Outcome::Later(LOOK_AGAIN),
-                    _ => Outcome::Later(RETRY_AFTER),
+                    Failure::Protocol => UploadOutcome::Later(LOOK_AGAIN),
+                    _ => UploadOutcome::Later(RETRY_AFTER),
                 }
             }
         }
@@ -71,17 +71,17 @@ impl uploads::Dialogue for Dialogue {
 }
 
 impl Dialogue {
-    async fn try_hold(
+    async fn try_offer(
         &mut self,
         build_id: &str,
         file: DebugFile,
-    ) -> Result<Outcome, TransportError> {
+    ) -> Result<UploadOutcome, TransportError> {
         let quality = file.quality();
         let answer = self.should_initiate(build_id).await?;
         if !answer.should_initiate_upload {
             return Ok(match answer.reason.contains("still in-progress") {
-                true => Outcome::Later(RETRY_AFTER),
-                false => Outcome::Done(quality),
+                true => UploadOutcome::Later(RETRY_AFTER),
+                false => UploadOutcome::Held(quality),
             });
         }
         let length = file.length();
@@ -92,7 +92,7 @@ impl Dialogue {
         let finished = UploadFinishedRequest { gnu_build_id: build_id.to_owned() };
         self.ask(FINISHED, &finished).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
-        Ok(Outcome::Done(quality))
+        Ok(UploadOutcome::Held(quality))
     }
 
     async fn should_initiate(

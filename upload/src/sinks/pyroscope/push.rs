@@ -12,8 +12,8 @@ use super::proto::{PushRequest, RawProfileSeries, RawSample};
 use super::verdict::{Verdict, is_outside_window, judge, names_its_limit};
 use super::{Limits, Settings, debug_info};
 use crate::batch::{Answer, Batch, Failure};
-use crate::debug_info::DebugInfo;
-use crate::debug_info::uploads::Uploads;
+use crate::debug_info::DebugInfoSource;
+use crate::debug_info::Uploader;
 use crate::sinks::StartError;
 use crate::sinks::parts::REQUEST_BYTES_MIN;
 use crate::transport::{Http, Reply};
@@ -29,7 +29,7 @@ pub struct Sink {
     http: Http,
     limits: Limits,
     with: With,
-    uploads: Option<Uploads>,
+    uploader: Option<Uploader>,
     pace: Pace,
     progress: Progress,
     has_warned_of_window: bool,
@@ -51,16 +51,16 @@ impl Sink {
     /// What is wrong with the settings.
     pub fn new(
         settings: &Settings,
-        debug_info: Option<&Arc<dyn DebugInfo>>,
+        debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
         settings.check()?;
         let limits = settings.limits.clone();
         let source = debug_info.filter(|_| settings.uploads());
-        let uploads = source.map(|source| debug_info::start(&settings.connection, source));
+        let uploader = source.map(|source| debug_info::start(&settings.connection, source));
         Ok(Self {
             http: Http::new(&settings.connection)?,
             with: With { sample_labels: settings.sample_labels, symbolize: settings.symbolize },
-            uploads: uploads.transpose()?,
+            uploader: uploader.transpose()?,
             pace: Pace::new(limits.bytes_per_second, limits.burst_bytes),
             limits,
             progress: Progress::default(),
@@ -72,8 +72,8 @@ impl Sink {
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         self.progress.begin(batch);
         let limits = self.limits.clone();
-        if let Some(uploads) = &self.uploads {
-            uploads.offer(batch);
+        if let Some(uploader) = &self.uploader {
+            uploader.offer(batch);
         }
         let pieces = match Pieces::new(batch, &limits, self.with) {
             Ok(pieces) => pieces,

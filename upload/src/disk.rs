@@ -1,4 +1,4 @@
-//! Files that a power loss does not undo: directories and temporary files, synced.
+//! Durable files and directories: written, synced, then renamed or linked into place.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -8,14 +8,23 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// What the names of temporary files end in. They begin with a dot.
-const TEMPORARY: &str = ".tmp";
+/// Block of a file system, in bytes: a file occupies whole blocks, and at least one.
+pub const BLOCK_BYTES: u64 = 4096;
 
-/// Makes a directory with its parents, where it is not there yet, and syncs the name of
-/// each. `mode`: permissions of the new ones, less the umask.
+/// Suffix of temporary files, whose names begin with a dot.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Returns the bytes that a file of this length occupies on disk.
+pub fn allocated_bytes(length: u64) -> u64 {
+    length.max(1).next_multiple_of(BLOCK_BYTES)
+}
+
+/// Creates a directory and its missing parents, and syncs each new directory entry.
+///
+/// `mode`: permissions of new directories, less the umask.
 ///
 /// # Errors
-/// As the system answers; also when something else has the name.
+/// Any I/O error, also if the path exists and is no directory.
 pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => sync_directory(parent_of(path)),
@@ -37,23 +46,19 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Writes the names in a directory to the disk.
-///
-/// # Errors
-/// As the system answers.
+/// Writes the entries of a directory to disk.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Writes a temporary file into a directory and its content to the disk. It is removed
-/// when it is dropped.
+/// Writes a temporary file and syncs its content. The file is removed when dropped.
 ///
 /// # Errors
-/// As the system answers; then nothing is left of it.
+/// Any I/O error; no file remains.
 pub fn write_temporary(directory: &Path, mode: u32, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".")
-        .suffix(TEMPORARY)
+        .suffix(TEMPORARY_SUFFIX)
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)
         .map_err(without_path)?;
@@ -62,18 +67,16 @@ pub fn write_temporary(directory: &Path, mode: u32, bytes: &[u8]) -> io::Result<
     Ok(file)
 }
 
-/// The error without the random name of a temporary file, which the library adds and
-/// which tells nobody anything.
+/// Removes the random path of a temporary file, which `tempfile` adds, from an error message.
 pub fn without_path(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path ") {
-        Some((answer, _)) => io::Error::new(error.kind(), answer.to_owned()),
+        Some((cause, _)) => io::Error::new(error.kind(), cause.to_owned()),
         None => error,
     }
 }
 
-/// Removes temporary files that an earlier life left in a directory. What cannot be
-/// removed stays.
+/// Removes temporary files that a killed process left in a directory, as far as possible.
 pub fn remove_temporaries(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -84,13 +87,10 @@ pub fn remove_temporaries(directory: &Path) {
 }
 
 fn is_temporary(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY))
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX))
 }
 
-/// Removes a file. One that is gone already is fine.
-///
-/// # Errors
-/// As the system answers.
+/// Removes a file. A missing file is no error.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -103,16 +103,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_made_with_their_parents_once() {
+    fn creates_a_directory_with_its_parents() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a/b/c");
-        create_directory(&path, 0o700).expect("made");
-        create_directory(&path, 0o700).expect("there");
-        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o700);
+        create_directory(&path, 0o700).expect("created");
+        create_directory(&path, 0o700).expect("exists");
+        assert_eq!(fs::metadata(&path).expect("exists").permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
-    fn a_file_is_no_directory() {
+    fn a_file_in_place_of_a_directory_is_an_error() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("a");
         fs::write(&path, "").expect("written");
@@ -121,20 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+    fn removes_only_temporaries_of_a_killed_writer() {
         let root = tempfile::tempdir().expect("a directory");
-        let left = write_temporary(root.path(), 0o600, b"half").expect("written");
-        left.keep().expect("as if killed");
+        let temporary = write_temporary(root.path(), 0o600, b"half").expect("written");
+        temporary.keep().expect("kept, as after a kill");
         fs::write(root.path().join("mine.tmp"), "").expect("written");
         remove_temporaries(root.path());
-        let names: Vec<_> = fs::read_dir(root.path()).expect("there").flatten().collect();
+        let names: Vec<_> = fs::read_dir(root.path()).expect("readable").flatten().collect();
         assert_eq!(names.len(), 1);
         assert_eq!(names[0].file_name(), "mine.tmp");
     }
 
     #[test]
-    fn the_system_answers_without_the_name_of_a_temporary_file() {
-        let error = write_temporary(Path::new("/nowhere"), 0o600, b"").expect_err("not there");
+    fn errors_omit_the_temporary_path() {
+        let error = write_temporary(Path::new("/nowhere"), 0o600, b"").expect_err("missing");
         assert_eq!(error.to_string(), "No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn even_an_empty_file_occupies_a_block() {
+        assert_eq!([0, 1, 4096, 4097].map(allocated_bytes), [4096, 4096, 4096, 8192]);
     }
 }

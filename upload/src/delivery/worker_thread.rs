@@ -1,0 +1,89 @@
+//! The thread of a sink's worker. Each has a runtime of its own, so that a sink that hangs, blocks
+//! or panics delays no other sink.
+
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::queues::Generation;
+use super::worker::{Worker, WorkerContext, WorkerControl};
+use crate::debug_info::DebugInfoSource;
+use crate::sinks::{Sink, SinkSettings, StartError};
+
+/// Threads of each runtime for blocking calls: name resolution, opening files.
+const BLOCKING_THREADS_MAX: usize = 8;
+
+/// A running worker. It stops at once when the handle is dropped.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    pub generation: Generation,
+    pub control: watch::Sender<WorkerControl>,
+    /// Notified when a batch is queued.
+    pub wake: Arc<Notify>,
+    pub thread: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    /// Sets the time by which the worker ends.
+    pub fn stop_at(&self, stop_at: Instant) {
+        self.control.send_modify(|control| control.stop_at = Some(stop_at));
+    }
+}
+
+/// Creates a sink and starts its worker.
+///
+/// # Errors
+/// [`StartError`] of the sink, or if the system provides no thread.
+pub fn start(context: WorkerContext) -> Result<WorkerHandle, StartError> {
+    let generation = context.generation.clone();
+    let name = generation.sink.clone();
+    let thread_error = |source| StartError::Thread { name: name.to_string(), source };
+    let runtime = new_runtime().map_err(thread_error)?;
+    let wake = Arc::new(Notify::new());
+    let initial = WorkerControl { settings: context.settings.clone(), stop_at: None };
+    let (control, control_receiver) = watch::channel(initial);
+    let (started_sender, started) = mpsc::channel();
+    let worker_wake = wake.clone();
+    let run = move || match new_sink(&runtime, &context.settings, context.debug_info.as_ref()) {
+        Ok(sink) => {
+            let _ = started_sender.send(Ok(()));
+            Worker::new(context, sink, control_receiver, worker_wake).run(&runtime);
+            runtime.shutdown_background(); // does not wait for a name resolution that hangs
+        }
+        Err(error) => drop(started_sender.send(Err(error))),
+    };
+    let thread = thread::Builder::new().name("everytick-sink".into()).spawn(run);
+    let thread = thread.map_err(thread_error)?;
+    let died = || {
+        let text = format!("the sink `{name}` cannot be created; please report this");
+        StartError::Settings(text)
+    };
+    started.recv().unwrap_or_else(|_| Err(died()))?;
+    Ok(WorkerHandle { generation, control, wake, thread })
+}
+
+/// Creates a sink and drops it, to find errors in its settings.
+///
+/// # Errors
+/// [`StartError`] of the sink.
+pub fn check(name: &str, settings: &SinkSettings) -> Result<(), StartError> {
+    let thread_error = |source| StartError::Thread { name: name.to_owned(), source };
+    let runtime = new_runtime().map_err(thread_error)?;
+    new_sink(&runtime, settings, None).map(drop)
+}
+
+fn new_runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()
+}
+
+fn new_sink(
+    runtime: &Runtime,
+    settings: &SinkSettings,
+    debug_info: Option<&Arc<dyn DebugInfoSource>>,
+) -> Result<Sink, StartError> {
+    let _guard = runtime.enter();
+    Sink::new(settings, debug_info)
+}
