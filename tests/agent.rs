@@ -111,7 +111,7 @@ fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right(
     let windows = agent.windows().len();
     agent.wait_for_windows(windows + 2);
     agent.stop();
-    assert!(agent.log().contains("another step of the budget"), "{}", agent.log());
+    assert!(agent.log().contains("budget step changed"), "{}", agent.log());
     let profiles = agent.profiles();
     let periods: Vec<i64> = profiles.iter().map(|profile| profile.period).collect();
     assert!(periods.iter().any(|period| *period > 1_500_000), "{periods:?}");
@@ -157,7 +157,7 @@ fn what_is_read_again_is_taken_whole_or_not_at_all_and_what_needs_a_restart_wait
     let sink = "[sinks.s]\ntype = \"otlp\"\nurl = \"https://127.0.0.1:1\"\nbearer_token_file = \"/nonexistent/token\"";
     agent.configure(&format!("frequency = 97\nmax_cpu = 100\n{sink}"));
     agent.signal(Signal::HUP);
-    let is_refused = || agent.log().contains("nothing of the new configuration is taken over");
+    let is_refused = || agent.log().contains("reload rejected, keeping current configuration");
     agent.wait_for("the refusal", || is_refused().then_some(()));
     assert!(agent.log().contains("/nonexistent/token"), "{}", agent.log());
     assert_eq!(agent.metric("everytick_config_stale"), 1.0);

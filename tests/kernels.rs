@@ -77,7 +77,7 @@ fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
 /// Checks what an agent has of a program on a CPU that was away for a second.
 fn check_cpu_that_comes_back(guest: &Guest) {
     let log = guest.text("agent");
-    assert!(log.contains("CPUs have come online: sampling begins anew cpus=[1]"), "{log}");
+    assert!(log.contains("restarting sampling: CPUs have come online cpus=[1]"), "{log}");
     guest.text("agent_export");
     let stacks = guest.folded("folded_agent");
     let its = stacks.iter().filter(|(stack, _)| stack[0] == "chain").map(|(_, count)| count);

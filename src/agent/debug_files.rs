@@ -1,6 +1,7 @@
-//! Files whose debug information sinks may upload: those of the last window, open as they were sampled.
+//! Executables whose debug info sinks may upload: those of the last window, as they were sampled.
 //!
-//! They are kept until the next one and no longer: a file that is held open keeps its volume from being unmounted.
+//! They stay open until the next window and no longer, because an open file keeps its volume from
+//! being unmounted.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,22 +12,22 @@ use upload::DebugInfoSource;
 
 use crate::processes::{Executable, WindowExecutables};
 
-/// Executables by build id in hexadecimal.
+/// Executables by build ID in hexadecimal.
 type ByBuildId = HashMap<String, Arc<Executable>>;
 
-/// The executables of the last window.
+/// The open executables of the last window.
 #[derive(Debug, Default)]
 pub(super) struct DebugFiles(Mutex<ByBuildId>);
 
 impl DebugFiles {
-    /// Learns the executables of a window, and forgets those of the one before.
-    pub fn learn(&self, executables: &WindowExecutables) {
-        let named = |executable: &Arc<Executable>| {
+    /// Replaces the executables of the previous window.
+    pub fn replace(&self, executables: &WindowExecutables) {
+        let with_build_id = |executable: &Arc<Executable>| {
             executable.file()?;
             Some((executable.build_id.as_ref()?.to_string(), Arc::clone(executable)))
         };
-        let found = executables.iter().filter_map(named).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let by_build_id = executables.iter().filter_map(with_build_id).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = by_build_id;
     }
 
     fn find(&self, build_id: &str) -> Option<Arc<Executable>> {
@@ -37,7 +38,7 @@ impl DebugFiles {
 impl DebugInfoSource for DebugFiles {
     fn open(&self, build_id: &str) -> Option<File> {
         let executable = self.find(build_id)?;
-        // A descriptor with a position of its own.
+        // Opening it again gives the reader a file position of its own.
         File::open(format!("/proc/self/fd/{}", executable.file()?.as_raw_fd())).ok()
     }
 }

@@ -1,7 +1,8 @@
-//! Stations 5 and 6 of the agent: closed windows get their names and are given to be delivered, one after the other.
+//! The publisher thread: symbolizes closed windows and hands them to delivery, one at a time.
 //!
-//! It has a thread of its own: names may take seconds and a disk may be slow, and neither may keep the sampling waiting. One
-//! window waits at most; while one does, the next is not cut and goes on being filled, up to its bound of memory.
+//! Symbolization may take seconds and a disk may be slow; neither may stall sampling. At most one
+//! window waits. While one does, the current window is not closed and keeps filling, up to its
+//! memory bound.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,193 +14,152 @@ use std::time::{Duration, Instant};
 
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
-use profile::{Labels, MergedSeries, Profile};
 use symbolizer::Limit;
 use upload::Batch;
 use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
-use super::status::{DEAD, DEFECT, Fate, Status};
-use crate::budget::Verdict;
+use super::status::Status;
+use super::window::{LossReason, PendingWindow, ProfileStats, PublishResult};
 use crate::kernel::trim_heap;
 use crate::labels;
 use crate::session::ClosedWindow;
 use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 
-/// How often it is looked for whether the thread has ended.
-const TURN: Duration = Duration::from_millis(5);
+/// How often [`Publisher::finish`] checks whether the thread has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A window to be published.
-pub(super) struct Job {
-    /// The number of its session: in another one, ids stand for other executables.
-    pub session: u64,
-    pub closed: ClosedWindow,
-    /// What the budget says of it.
-    pub verdict: Verdict,
-    /// How it was sampled, in words.
-    pub pace: String,
-    /// Series that it may have.
-    pub series_max: usize,
-    /// Labels that all series have.
-    pub labels: Arc<Labels>,
-    /// How long its names may take.
-    pub naming: Duration,
-    /// Ends that before.
-    pub hurry: Arc<AtomicBool>,
-}
-
-/// The thread that publishes windows.
+/// Handle of the publisher thread.
 pub(super) struct Publisher {
-    jobs: SyncSender<Job>,
-    /// A window waits.
-    is_waiting: Arc<AtomicBool>,
+    queue: SyncSender<PendingWindow>,
+    /// A window is in the queue.
+    is_full: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Publisher {
-    /// Starts it. `program`: everytick itself, which is also the worker that finds names.
+    /// Starts the thread. `program`: path of this program, which is also the symbolizer worker.
     pub fn spawn(
         program: &str,
-        names: SymbolizerMemory,
+        limits: SymbolizerMemory,
         delivery: Arc<Delivery>,
-        files: Arc<DebugFiles>,
+        debug_files: Arc<DebugFiles>,
         status: Arc<Status>,
     ) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::sync_channel(1);
+        let (queue, windows) = mpsc::sync_channel(1);
         let program = program.to_owned();
-        let is_waiting = Arc::new(AtomicBool::new(false));
-        let waits = Arc::clone(&is_waiting);
-        let publish = move || {
-            let _told = Told(Arc::clone(&status));
-            work(
-                &queue,
-                &waits,
-                || WindowSymbolizer::new(&program, names),
-                &delivery,
-                &files,
-                &status,
-            );
+        let is_full = Arc::new(AtomicBool::new(false));
+        let publisher = Worker {
+            windows,
+            is_full: Arc::clone(&is_full),
+            new_symbolizer: Box::new(move || WindowSymbolizer::new(&program, limits)),
+            delivery,
+            debug_files,
+            status,
         };
-        let thread = thread::Builder::new().name("publisher".into()).spawn(publish)?;
-        Ok(Self { jobs, is_waiting, thread })
+        let thread = thread::Builder::new().name("publisher".into()).spawn(|| publisher.run())?;
+        Ok(Self { queue, is_full, thread })
     }
 
-    /// Whether a window waits already.
+    /// Returns whether a window waits already.
     pub fn is_busy(&self) -> bool {
-        self.is_waiting.load(Ordering::Acquire)
+        self.is_full.load(Ordering::Acquire)
     }
 
-    /// Takes a window, and waits for room if one waits already; says no if it has died.
-    pub fn give(&self, job: Job) -> bool {
-        self.is_waiting.store(true, Ordering::Release);
-        let is_given = self.jobs.send(job).is_ok();
-        if !is_given {
-            self.is_waiting.store(false, Ordering::Release);
+    /// Queues a window, and blocks while another one waits. Returns false if the thread has died.
+    pub fn publish(&self, window: PendingWindow) -> bool {
+        self.is_full.store(true, Ordering::Release);
+        let is_queued = self.queue.send(window).is_ok();
+        if !is_queued {
+            self.is_full.store(false, Ordering::Release);
         }
-        is_given
+        is_queued
     }
 
-    /// Takes the last window and waits until every one is published; says whether all were in time.
-    pub fn finish(self, last: Option<Job>, until: Instant) -> bool {
-        let wait = |is_over: &dyn Fn() -> bool| {
-            while !is_over() && Instant::now() < until {
-                thread::sleep(TURN);
+    /// Queues the last window and waits until all are published. Returns whether that was done by
+    /// `deadline`.
+    pub fn finish(self, last: Option<PendingWindow>, deadline: Instant) -> bool {
+        let wait_for = |condition: &dyn Fn() -> bool| {
+            while !condition() && Instant::now() < deadline {
+                thread::sleep(POLL_INTERVAL);
             }
-            is_over()
+            condition()
         };
-        let has_room = wait(&|| !self.is_busy());
-        let is_given = last.is_none_or(|job| has_room && self.give(job));
-        drop(self.jobs);
-        wait(&|| self.thread.is_finished()) && is_given
+        let has_space = wait_for(&|| !self.is_busy());
+        let is_queued = last.is_none_or(|window| has_space && self.publish(window));
+        drop(self.queue);
+        wait_for(&|| self.thread.is_finished()) && is_queued
     }
 }
 
-/// Tells the status when the thread ends, whatever for.
-struct Told(Arc<Status>);
+/// What the publisher thread works with.
+struct Worker {
+    windows: Receiver<PendingWindow>,
+    is_full: Arc<AtomicBool>,
+    new_symbolizer: Box<dyn Fn() -> WindowSymbolizer + Send>,
+    delivery: Arc<Delivery>,
+    debug_files: Arc<DebugFiles>,
+    status: Arc<Status>,
+}
 
-impl Drop for Told {
+/// Reports the end of the thread, whatever its cause.
+impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.publisher_ended();
+        self.status.publisher_ended();
     }
 }
 
-fn work(
-    queue: &Receiver<Job>,
-    is_waiting: &AtomicBool,
-    new_symbolizer: impl Fn() -> WindowSymbolizer,
-    delivery: &Delivery,
-    files: &DebugFiles,
-    status: &Status,
-) {
-    let (mut symbolizer, mut session) = (new_symbolizer(), 0);
-    for job in queue {
-        is_waiting.store(false, Ordering::Release);
-        if std::mem::replace(&mut session, job.session) != job.session {
-            symbolizer = new_symbolizer();
+impl Worker {
+    fn run(self) {
+        let (mut symbolizer, mut session) = ((self.new_symbolizer)(), 0);
+        for window in &self.windows {
+            self.is_full.store(false, Ordering::Release);
+            if std::mem::replace(&mut session, window.session) != window.session {
+                symbolizer = (self.new_symbolizer)();
+            }
+            let end = window.closed.period.start_unix_ns + window.closed.period.duration_ns;
+            self.debug_files.replace(&window.closed.executables);
+            let publish = || publish(window, &mut symbolizer, &self.delivery);
+            let (result, stats) = catch_unwind(AssertUnwindSafe(publish)).unwrap_or_else(|_| {
+                tracing::error!("publisher panicked on a window; please report this with the log");
+                symbolizer = (self.new_symbolizer)();
+                (PublishResult::Lost(LossReason::PublisherDied), ProfileStats::default())
+            });
+            self.status.window_published(result, stats, end, symbolizer.usage());
+            trim_heap();
         }
-        let end = job.closed.period.start_unix_ns + job.closed.period.duration_ns;
-        files.learn(&job.closed.executables);
-        let done = catch_unwind(AssertUnwindSafe(|| publish(job, &mut symbolizer, delivery)));
-        let (fate, published) = done.unwrap_or_else(|_| {
-            tracing::error!("a window made the publisher panic; please report this with its log");
-            symbolizer = new_symbolizer();
-            (Fate::Lost(DEAD), Published::default())
-        });
-        status.published(fate, published, end, symbolizer.usage());
-        trim_heap();
     }
 }
 
-/// What the names of a window came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Published {
-    /// Distinct frames with names.
-    pub named: u64,
-    /// Distinct frames without.
-    pub unnamed: u64,
-    /// Series of the batch.
-    pub series: u64,
-    /// Those that were merged.
-    pub merged: MergedSeries,
-}
-
-fn publish(job: Job, symbolizer: &mut WindowSymbolizer, delivery: &Delivery) -> (Fate, Published) {
-    let Job { closed, verdict, pace, series_max, labels, naming, hurry, .. } = job;
-    let ClosedWindow { window, ledger, period, executables, .. } = closed;
+fn publish(
+    window: PendingWindow,
+    symbolizer: &mut WindowSymbolizer,
+    delivery: &Delivery,
+) -> (PublishResult, ProfileStats) {
+    let PendingWindow { closed, assessment, sampling, series_max, labels, .. } = window;
+    let ClosedWindow { window: stacks, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
-        return (Fate::Lost(DEFECT), Published::default());
+        return (PublishResult::Lost(LossReason::LedgerDoesNotClose), ProfileStats::default());
     }
-    symbolizer.bound(Limit { until: Instant::now() + naming, hurry });
+    let until = Instant::now() + window.symbolization_max;
+    symbolizer.bound(Limit { until, hurry: window.hurry });
     let (mut profile, _) =
-        symbolization::symbolize(&window, ledger, period, &executables, symbolizer);
-    drop((window, executables));
+        symbolization::symbolize(&stacks, ledger, period, &executables, symbolizer);
+    drop((stacks, executables));
     if profile.samples.is_empty() {
-        return (Fate::Empty, Published::default());
+        return (PublishResult::Empty, ProfileStats::default());
     }
     labels::complete(&mut profile, &labels);
     let merged = profile.bound_series(series_max, &labels);
     profile.comments =
-        symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &pace);
-    profile.comments.push(format!("budget: {verdict}"));
-    let published = count(&profile, merged);
+        symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &sampling);
+    profile.comments.push(format!("budget: {assessment}"));
+    let stats = ProfileStats::of(&profile, merged);
     let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);
     match delivery.accept(&batch) {
-        Ok(()) => (Fate::Accepted, published),
-        Err(_) => (Fate::Refused, published),
-    }
-}
-
-fn count(profile: &Profile, merged: MergedSeries) -> Published {
-    let named = profile.frames.iter().filter(|frame| !frame.lines.is_empty()).count() as u64;
-    let mut series: Vec<_> = profile.tasks.iter().map(|task| &task.labels).collect();
-    series.sort();
-    series.dedup();
-    Published {
-        named,
-        unnamed: profile.frames.len() as u64 - named,
-        series: series.len() as u64,
-        merged,
+        Ok(()) => (PublishResult::Accepted, stats),
+        Err(_) => (PublishResult::Rejected, stats),
     }
 }

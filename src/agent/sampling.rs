@@ -1,5 +1,7 @@
-//! The session that samples. It is begun anew when CPUs have come online: each has a clock and a ring of its own, which the
-//! kernel takes down with it and does not put back.
+//! The session that samples, and its restart after CPUs came online.
+//!
+//! Each CPU has a clock and a ring of its own. The kernel removes them with the CPU and does not
+//! bring them back, so a new session starts.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,142 +11,143 @@ use std::time::{Duration, Instant};
 use profile::Cpu;
 
 use super::AgentError;
-use crate::budget::Shares;
-use crate::kernel::{self, SamplingRate, online_cpus};
+use crate::budget::MemoryShares;
+use crate::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use crate::session::{ClosedWindow, ScanScope, Session};
 use crate::tables::Cache;
 
-/// Shortest time from one beginning to the next: where a clock cannot be had, this is not tried all the time.
-const ANEW_EVERY: Duration = Duration::from_secs(300);
-/// A clock that ran in a window of so many periods has ticked.
+/// Minimum time between restarts, for machines where a CPU never gets a clock.
+const RESTART_INTERVAL: Duration = Duration::from_secs(300);
+/// A running clock has ticked in a window of so many periods.
 const PERIODS: u64 = 3;
 
-/// How sessions are begun.
+/// How sessions start.
 #[derive(Clone, Debug)]
-pub(super) struct How {
-    /// Everytick itself, which is also its own workers.
+pub(super) struct SessionConfig {
+    /// Path of this program, which is also its own worker processes.
     pub program: Box<str>,
-    /// What is sampled. How much memory its rings take, the budget says.
-    pub sampler: kernel::SamplerConfig,
-    /// The budget of memory, in bytes.
+    /// What is sampled. The memory budget sets the sizes of the ring buffers.
+    pub sampler: SamplerConfig,
+    /// Memory budget in bytes.
     pub memory: u64,
-    /// Where tables of earlier runs are.
+    /// Directory with unwind tables of earlier runs.
     pub cache: Option<PathBuf>,
 }
 
-/// The session, and those before it.
+/// The current session.
 pub(super) struct Sampling {
-    how: How,
-    /// None: no other could be begun.
+    config: SessionConfig,
+    /// `None` after a restart failed.
     session: Option<Session>,
+    /// Sessions started before this one.
     number: u64,
-    /// CPUs whose clock ran in the last window that can tell.
+    /// CPUs whose clock ran in the last window that was long enough to tell.
     clocks: BTreeSet<Cpu>,
-    /// What the samplers before have cost.
-    past: Duration,
-    /// When a session was last begun anew.
-    anew: Option<Instant>,
+    /// BPF CPU time of earlier sessions.
+    earlier_cpu: Duration,
+    restarted: Option<Instant>,
 }
 
 impl Sampling {
-    /// Begins.
+    /// Starts the first session.
     ///
     /// # Errors
-    /// [`AgentError`] when the kernel refuses, or the budget is too small.
-    pub fn start(how: How) -> Result<Self, AgentError> {
-        let (clocks, past) = (BTreeSet::new(), Duration::ZERO);
-        let mut this = Self { how, session: None, number: 0, clocks, past, anew: None };
-        this.begin()?;
+    /// [`AgentError`] when the kernel rejects the sampler or the memory budget is too small.
+    pub fn start(config: SessionConfig) -> Result<Self, AgentError> {
+        let (clocks, earlier_cpu) = (BTreeSet::new(), Duration::ZERO);
+        let mut this =
+            Self { config, session: None, number: 0, clocks, earlier_cpu, restarted: None };
+        this.start_session()?;
         Ok(this)
     }
 
-    /// Gives the number of CPUs.
-    fn begin(&mut self) -> Result<u32, AgentError> {
-        self.session = Some(self.how.session()?);
+    /// Returns the number of online CPUs.
+    fn start_session(&mut self) -> Result<u32, AgentError> {
+        self.session = Some(self.config.start_session()?);
         self.clocks = online_cpus()?.into_iter().collect();
         Ok(self.clocks.len() as u32)
     }
 
-    /// Learns of another full pace: that at which a session begins.
-    pub fn change(&mut self, frequency: u32) {
-        self.how.sampler.frequency = frequency;
+    /// Sets the frequency at which the next session starts.
+    pub fn set_frequency(&mut self, frequency: u32) {
+        self.config.sampler.frequency = frequency;
     }
 
-    /// What all samplers have cost so far.
-    pub fn cost(&self) -> Duration {
-        let now = self.session.as_ref().and_then(|session| session.lost_and_cost().ok());
-        self.past + now.map(|(_, cost)| cost.total).unwrap_or_default()
+    /// Returns the CPU time of the BPF programs, over all sessions.
+    pub fn bpf_cpu(&self) -> Duration {
+        let current = self.session.as_ref().and_then(|session| session.lost_and_cost().ok());
+        self.earlier_cpu + current.map(|(_, time)| time.total).unwrap_or_default()
     }
 
-    /// Ends the window that is filled and begins the next, at another `pace` if there is one.
+    /// Closes the current window. The next one is sampled at `rate`, or as before.
     ///
     /// # Errors
     /// As [`Session::cut`] and [`Session::cut_to`].
-    pub fn cut(&mut self, pace: Option<SamplingRate>) -> io::Result<ClosedWindow> {
-        let session = self.session.as_mut().ok_or_else(ended)?;
-        let closed = match pace {
-            Some(pace) => session.cut_to(pace),
+    pub fn close_window(&mut self, rate: Option<SamplingRate>) -> io::Result<ClosedWindow> {
+        let session = self.session.as_mut().ok_or_else(no_session)?;
+        let closed = match rate {
+            Some(rate) => session.cut_to(rate),
             None => session.cut(),
         }?;
-        self.learn(&closed);
+        self.update_clocks(&closed);
         Ok(closed)
     }
 
-    /// Learns which clocks run, from a window that was sampled for long enough.
-    fn learn(&mut self, closed: &ClosedWindow) {
+    /// Notes which clocks ran, if the window was long enough for each to tick.
+    fn update_clocks(&mut self, closed: &ClosedWindow) {
         let period = &closed.period;
         if period.sample_ns > 0 && period.duration_ns >= PERIODS * period.sample_ns {
-            let ran = closed.ledger.cpus.iter().filter(|clock| clock.due > 0);
-            self.clocks = ran.map(|clock| clock.cpu).collect();
+            let running = closed.ledger.cpus.iter().filter(|clock| clock.due > 0);
+            self.clocks = running.map(|clock| clock.cpu).collect();
         }
     }
 
-    /// CPUs that are online and have no clock, if it is time to do something about that.
-    pub fn without_clock(&self) -> Vec<Cpu> {
-        if self.anew.is_some_and(|anew| anew.elapsed() < ANEW_EVERY) {
+    /// Returns the online CPUs without a clock, unless the last restart was too recent.
+    pub fn cpus_without_clock(&self) -> Vec<Cpu> {
+        if self.restarted.is_some_and(|at| at.elapsed() < RESTART_INTERVAL) {
             return Vec::new();
         }
         let online = online_cpus().unwrap_or_default();
         online.into_iter().filter(|cpu| !self.clocks.contains(cpu)).collect()
     }
 
-    /// Ends the session; gives its last window.
+    /// Ends the session and returns its last window.
     ///
     /// # Errors
     /// As [`Session::finish`].
     pub fn finish(&mut self) -> io::Result<ClosedWindow> {
-        self.past = self.cost();
-        let session = self.session.take().ok_or_else(ended)?;
+        self.earlier_cpu = self.bpf_cpu();
+        let session = self.session.take().ok_or_else(no_session)?;
         Ok(session.finish()?.last)
     }
 
-    /// Begins another session, at the full pace. Gives the number of CPUs.
+    /// Starts another session at the full rate. Returns the number of online CPUs.
     ///
     /// # Errors
-    /// As [`Self::start`]; nothing is sampled any more then.
-    pub fn begin_anew(&mut self) -> Result<u32, AgentError> {
-        self.anew = Some(Instant::now());
+    /// As [`Self::start`]; nothing is sampled from then on.
+    pub fn restart(&mut self) -> Result<u32, AgentError> {
+        self.restarted = Some(Instant::now());
         self.number += 1;
-        self.begin()
+        self.start_session()
     }
 
-    /// The number of the session. Ids of executables mean something within one.
-    pub fn number(&self) -> u64 {
+    /// Returns the number of the session. Executable IDs are unique within one session only.
+    pub fn session_number(&self) -> u64 {
         self.number
     }
 }
 
-fn ended() -> io::Error {
-    io::Error::other("nothing is sampled any more")
+fn no_session() -> io::Error {
+    io::Error::other("no session is running")
 }
 
-impl How {
-    fn session(&self) -> Result<Session, AgentError> {
+impl SessionConfig {
+    fn start_session(&self) -> Result<Session, AgentError> {
         let cpus = online_cpus()?.len() as u32;
         let too_small = AgentError::Memory(self.memory >> 20);
-        let shares = Shares::of(self.memory, cpus).ok_or(too_small)?;
+        let shares = MemoryShares::of(self.memory, cpus).ok_or(too_small)?;
         let cache = self.cache.as_deref().map(Cache::open).transpose()?;
-        let sampler = kernel::SamplerConfig {
+        let sampler = SamplerConfig {
             ring_bytes: shares.ring,
             side_band_bytes: shares.side_band,
             ..self.sampler.clone()

@@ -1,4 +1,4 @@
-//! The signals that steer the agent.
+//! The signals that control the agent.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver};
@@ -12,27 +12,27 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub(super) enum Signal {
     /// SIGTERM or Ctrl-C.
     Stop,
-    /// SIGHUP.
+    /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// Signals that have come and were not waited for yet.
+/// The queue of received signals.
 pub(super) struct Signals(Receiver<Signal>);
 
 impl Signals {
-    /// Takes the signals over. The second that asks to stop kills, as if there were no handler.
+    /// Installs the handlers. The second [`Signal::Stop`] kills the process, as without a handler.
     pub fn watch() -> io::Result<Self> {
         let mut caught = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("signals".into()).spawn(move || {
             let mut is_stopping = false;
-            for signal in caught.forever() {
-                let what = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
-                if is_stopping && what == Signal::Stop {
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+            for number in caught.forever() {
+                let signal = if number == SIGHUP { Signal::Reload } else { Signal::Stop };
+                if is_stopping && signal == Signal::Stop {
+                    let _ = signal_hook::low_level::emulate_default_handler(number);
                 }
-                is_stopping |= what == Signal::Stop;
-                if sender.send(what).is_err() && what == Signal::Reload {
+                is_stopping |= signal == Signal::Stop;
+                if sender.send(signal).is_err() && signal == Signal::Reload {
                     return;
                 }
             }
@@ -40,8 +40,8 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    /// Waits for a signal until a moment.
-    pub fn wait(&self, until: Instant) -> Option<Signal> {
-        self.0.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    /// Returns the next signal, or `None` at `deadline`.
+    pub fn wait(&self, deadline: Instant) -> Option<Signal> {
+        self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent knows about itself, for those who ask: filled window by window, read by pages.
+//! The agent's own figures: updated with each window, read by health and metrics.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,192 +6,195 @@ use std::time::{Duration, Instant};
 use symbolizer::Usage;
 use upload::delivery::Delivery;
 
-use super::publisher::Published;
-use crate::budget::{Limits, Step, Verdict, resident};
+use super::window::{LossReason, ProfileStats, PublishResult};
+use crate::budget::{Assessment, BudgetLimits, ResidentMemory, Step};
 use crate::metrics::server::{Handler, Page};
-use crate::metrics::{self, Budget, Names, Part, Snapshot, frames};
+use crate::metrics::{self, BudgetState, ProcessUsage, Snapshot, SymbolCounts, frames};
 use crate::session::{ClosedWindow, unix_ns};
-
-/// What became of a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is in the spool.
-    Accepted,
-    /// It has no sample.
-    Empty,
-    /// The spool did not take it.
-    Refused,
-    /// It was lost before, for this reason.
-    Lost(&'static str),
-}
-
-/// Reasons for which windows are lost before delivery sees them.
-pub(super) const DEAD: &str = "publisher died";
-const LATE: &str = "not named before the end";
-const UNCUT: &str = "counters could not be read";
-pub(super) const DEFECT: &str = "ledger does not close";
 
 /// The agent's own figures.
 pub(super) struct Status {
-    kept: Mutex<Kept>,
+    figures: Mutex<Figures>,
     delivery: Arc<Delivery>,
 }
 
-/// What is kept between windows; everything else is asked when somebody asks.
-struct Kept {
+/// Figures that events update. All others are read when a snapshot is taken.
+struct Figures {
     snapshot: Snapshot,
     started: Instant,
-    sampling: Option<Instant>,
-    window: Option<Instant>,
+    sampling_started: Option<Instant>,
+    window_closed: Option<Instant>,
     is_publisher_alive: bool,
 }
 
 impl Status {
-    pub fn new(delivery: Arc<Delivery>, limits: Limits, period: Duration) -> Self {
+    pub fn new(delivery: Arc<Delivery>, limits: BudgetLimits, window: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
-        snapshot.windows.lost.extend([(DEAD, 0), (DEFECT, 0), (LATE, 0), (UNCUT, 0)]);
-        let (started, sampling, window) = (Instant::now(), None, None);
-        let kept = Kept { snapshot, started, sampling, window, is_publisher_alive: true };
-        let this = Self { kept: Mutex::new(kept), delivery };
-        this.changed(limits, period);
+        snapshot.windows.lost.extend(LossReason::ALL.map(|reason| (reason.text(), 0)));
+        let figures = Figures {
+            snapshot,
+            started: Instant::now(),
+            sampling_started: None,
+            window_closed: None,
+            is_publisher_alive: true,
+        };
+        let this = Self { figures: Mutex::new(figures), delivery };
+        this.configuration_changed(limits, window);
         this
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns that sampling has begun, at this step.
-    pub fn started(&self, step: Step) {
-        let mut kept = self.kept();
-        kept.sampling = Some(Instant::now());
-        kept.snapshot.starts += 1;
-        set_step(&mut kept.snapshot.budget, step);
+    /// Records that a session has started, at this step of the budget.
+    pub fn sampling_started(&self, step: Step) {
+        let mut figures = self.figures();
+        figures.sampling_started = Some(Instant::now());
+        figures.snapshot.starts += 1;
+        set_step(&mut figures.snapshot.budget, step);
     }
 
-    /// Learns of a closed window, what it took, and the step of the next.
-    pub fn closed(&self, closed: &ClosedWindow, verdict: &Verdict, next: Step) {
-        let mut kept = self.kept();
-        kept.window = Some(Instant::now());
-        let snapshot = &mut kept.snapshot;
+    /// Adds a closed window, its overhead, and the step of the next window.
+    pub fn window_closed(&self, closed: &ClosedWindow, assessment: &Assessment, next: Step) {
+        let mut figures = self.figures();
+        figures.window_closed = Some(Instant::now());
+        let snapshot = &mut figures.snapshot;
         snapshot.totals.add(&closed.ledger, frames(&closed.window));
         snapshot.windows.closed += 1;
         snapshot.windows.last_unix_ns = closed.period.start_unix_ns + closed.period.duration_ns;
         snapshot.session = closed.counts;
         snapshot.own.file_helper.cpu = closed.counts.file_helper.cpu;
         let budget = &mut snapshot.budget;
-        (budget.cpu_percent, budget.memory) = (verdict.cpu_percent, verdict.memory);
+        (budget.cpu_percent, budget.memory) = (assessment.cpu_percent, assessment.memory);
         set_step(budget, next);
     }
 
-    /// Learns what became of a window, and what its names came to.
-    pub fn published(&self, fate: Fate, published: Published, end_unix_ns: u64, names: Usage) {
-        let mut kept = self.kept();
-        let snapshot = &mut kept.snapshot;
-        match fate {
-            Fate::Accepted => {
+    /// Adds what became of a window. `symbolizer`: its usage so far.
+    pub fn window_published(
+        &self,
+        result: PublishResult,
+        stats: ProfileStats,
+        end_unix_ns: u64,
+        symbolizer: Usage,
+    ) {
+        let mut figures = self.figures();
+        let snapshot = &mut figures.snapshot;
+        match result {
+            PublishResult::Accepted => {
                 snapshot.windows.accepted += 1;
                 snapshot.windows.accepted_unix_ns = end_unix_ns;
             }
-            Fate::Empty => snapshot.windows.empty += 1,
-            Fate::Refused => {} // delivery counts it, with its reason
-            Fate::Lost(reason) => *snapshot.windows.lost.entry(reason).or_default() += 1,
+            PublishResult::Empty => snapshot.windows.empty += 1,
+            PublishResult::Rejected => {} // delivery counts it, with its reason
+            PublishResult::Lost(reason) => lose(snapshot, reason, 1),
         }
-        snapshot.own.symbolizer.cpu = names.cpu;
-        let Names { named, unnamed } = &mut snapshot.names;
-        (*named, *unnamed) = (*named + published.named, *unnamed + published.unnamed);
-        snapshot.series.last = published.series;
-        snapshot.series.merged += published.merged.series;
-        snapshot.series.merged_samples += published.merged.samples;
+        snapshot.own.symbolizer.cpu = symbolizer.cpu;
+        let SymbolCounts { symbolized, unsymbolized } = &mut snapshot.symbols;
+        *symbolized += stats.symbolized;
+        *unsymbolized += stats.unsymbolized;
+        snapshot.series.last = stats.series;
+        snapshot.series.merged += stats.merged.series;
+        snapshot.series.merged_samples += stats.merged.samples;
     }
 
-    /// Learns that a window found no publisher.
-    pub fn lost_dead(&self) {
-        *self.kept().snapshot.windows.lost.entry(DEAD).or_default() += 1;
+    /// Counts a closed window that the dead publisher thread could not take.
+    pub fn window_not_published(&self) {
+        lose(&mut self.figures().snapshot, LossReason::PublisherDied, 1);
     }
 
-    /// Learns that a window ended without what the sampler knows of it.
-    pub fn lost_uncut(&self) {
-        let windows = &mut self.kept().snapshot.windows;
-        windows.closed += 1;
-        *windows.lost.entry(UNCUT).or_default() += 1;
+    /// Counts a window that ended without the sampler's counters.
+    pub fn window_not_closed(&self) {
+        let snapshot = &mut self.figures().snapshot;
+        snapshot.windows.closed += 1;
+        lose(snapshot, LossReason::CountersUnreadable, 1);
     }
 
-    /// Learns that what is on its way to be published never will be.
-    pub fn lost_late(&self) {
-        let refused = self.delivery.counts().refused.total();
-        let windows = &mut self.kept().snapshot.windows;
-        let ended = windows.accepted + windows.empty + windows.lost.values().sum::<u64>() + refused;
-        *windows.lost.entry(LATE).or_default() += windows.closed.saturating_sub(ended);
+    /// Counts all windows that are still to be published as lost.
+    pub fn pending_windows_lost(&self) {
+        let rejected = self.delivery.counts().refused.total();
+        let snapshot = &mut self.figures().snapshot;
+        let windows = &snapshot.windows;
+        let lost = windows.lost.values().sum::<u64>();
+        let ended = windows.accepted + windows.empty + lost + rejected;
+        let pending = windows.closed.saturating_sub(ended);
+        lose(snapshot, LossReason::NotPublishedInTime, pending);
     }
 
-    /// Learns that the publisher has ended.
+    /// Records that the publisher thread has ended.
     pub fn publisher_ended(&self) {
-        self.kept().is_publisher_alive = false;
+        self.figures().is_publisher_alive = false;
     }
 
-    /// Learns of an attempt to read the configuration again.
-    pub fn reloaded(&self, is_done: bool) {
-        let reloads = &mut self.kept().snapshot.reloads;
-        match is_done {
-            true => (reloads.done, reloads.read_unix_ns) = (reloads.done + 1, unix_ns()),
-            false => reloads.failed += 1,
+    /// Records an attempt to read the configuration again.
+    pub fn reloaded(&self, is_applied: bool) {
+        let reloads = &mut self.figures().snapshot.reloads;
+        if is_applied {
+            reloads.applied += 1;
+            reloads.read_unix_ns = unix_ns();
+        } else {
+            reloads.rejected += 1;
         }
-        reloads.is_stale = !is_done;
+        reloads.is_stale = !is_applied;
     }
 
-    /// Learns of other limits and another length of windows.
-    pub fn changed(&self, limits: Limits, period: Duration) {
-        let snapshot = &mut self.kept().snapshot;
-        snapshot.state.period = period;
-        (snapshot.budget.cpu_percent_max, snapshot.budget.memory_max) =
-            (limits.cpu_percent, limits.memory);
+    /// Records the limits and the window length of the configuration in force.
+    pub fn configuration_changed(&self, limits: BudgetLimits, window: Duration) {
+        let snapshot = &mut self.figures().snapshot;
+        snapshot.health.window = window;
+        snapshot.budget.cpu_percent_max = limits.cpu_percent;
+        snapshot.budget.memory_max = limits.memory;
     }
 
-    /// Learns that the agent stops.
+    /// Records that the agent is stopping.
     pub fn stopping(&self) {
-        self.kept().snapshot.state.is_stopping = true;
+        self.figures().snapshot.health.is_stopping = true;
     }
 
-    /// Windows that were closed, accepted and lost, so far.
+    /// Returns the numbers of windows closed, accepted and lost so far.
     pub fn windows(&self) -> (u64, u64, u64) {
-        let windows = &self.kept().snapshot.windows;
+        let windows = &self.figures().snapshot.windows;
         let lost: u64 = windows.lost.values().sum();
         (windows.closed, windows.accepted, lost + self.delivery.counts().refused.total())
     }
 
-    /// Everything as of now.
+    /// Returns all figures as of now.
     fn snapshot(&self) -> Snapshot {
-        let kept = self.kept();
-        let mut snapshot = kept.snapshot.clone();
-        let state = &mut snapshot.state;
-        state.since_start = kept.started.elapsed();
-        state.since_sampling = kept.sampling.map(|at| at.elapsed());
-        state.since_window = kept.window.map(|at| at.elapsed());
-        state.has_sinks = true; // there is no status before they are started
-        state.has_accepted = snapshot.windows.accepted > 0;
-        if !kept.is_publisher_alive && !state.is_stopping {
-            state.dead.push("publisher");
+        let figures = self.figures();
+        let mut snapshot = figures.snapshot.clone();
+        let health = &mut snapshot.health;
+        health.since_start = figures.started.elapsed();
+        health.since_sampling = figures.sampling_started.map(|at| at.elapsed());
+        health.since_window = figures.window_closed.map(|at| at.elapsed());
+        health.has_sinks = true; // a status exists only once the sinks are started
+        health.has_accepted = snapshot.windows.accepted > 0;
+        if !figures.is_publisher_alive && !health.is_stopping {
+            health.dead_threads.push("publisher");
         }
-        drop(kept);
-        let resident = resident();
+        drop(figures);
+        let resident = ResidentMemory::measure();
         let own = &mut snapshot.own;
-        own.agent = Part { cpu: Usage::own().cpu, resident: resident.own };
-        own.symbolizer.resident = resident.of("symbolizer-worker");
-        own.file_helper.resident = resident.of("file-helper");
+        own.agent = ProcessUsage { cpu: Usage::own().cpu, resident: resident.agent };
+        own.symbolizer.resident = resident.of_workers("symbolizer-worker");
+        own.file_helper.resident = resident.of_workers("file-helper");
         snapshot.delivery = self.delivery.counts();
         snapshot
     }
 }
 
-fn set_step(budget: &mut Budget, step: Step) {
-    (budget.step, budget.frequency, budget.user_frames) =
-        (step.number, step.frequency, step.user_frames);
+fn lose(snapshot: &mut Snapshot, reason: LossReason, windows: u64) {
+    *snapshot.windows.lost.entry(reason.text()).or_default() += windows;
 }
 
-/// Answers those who ask over HTTP.
-pub(super) fn answer(status: &Arc<Status>) -> Arc<Handler> {
+fn set_step(budget: &mut BudgetState, step: Step) {
+    budget.step = step.number;
+    budget.frequency = step.frequency;
+    budget.user_frames = step.user_frames;
+}
+
+/// Returns the handler of HTTP requests for health and metrics.
+pub(super) fn http_handler(status: &Arc<Status>) -> Arc<Handler> {
     let status = Arc::clone(status);
     Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
 }

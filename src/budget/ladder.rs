@@ -1,38 +1,38 @@
-//! The ladder: fewer ticks first, then shorter stacks, then none at all; and back up when there is room.
+//! The ladder of sampling steps: first fewer ticks, then shorter stacks, then a pause; and back up.
 //!
-//! The mean is what is promised, not each window: what windows took more than their share of is a debt, and at the lowest
-//! step nothing is sampled until the debt is paid off by standing still.
+//! The budget bounds the mean, not each window. CPU time above the limit becomes a debt, and at the
+//! lowest step nothing is sampled until the idle time has paid it off.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::kernel::SamplingRate;
 
-use super::Spent;
+use super::ResourceUsage;
 
-/// What the agent may cost.
+/// Limits of the agent's overhead.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    /// Per cent of the machine's CPU time.
+pub struct BudgetLimits {
+    /// CPU time in % of total CPU capacity.
     pub cpu_percent: f64,
-    /// Bytes of memory, of processes and BPF maps together.
+    /// Memory of processes and BPF maps together, in bytes.
     pub memory: u64,
 }
 
 /// One step of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Steps below the full pace.
+    /// Steps below the full rate.
     pub number: u32,
-    /// Ticks a second on each CPU; 0 while nothing is sampled.
+    /// Ticks per second on each CPU; 0 during a pause.
     pub frequency: u32,
-    /// Frames of a user stack; 0 for as many as there are.
+    /// Maximum number of user frames in a stack; 0 for no limit.
     pub user_frames: u32,
 }
 
 impl Step {
-    /// The pace of the sampler at this step.
-    pub fn pace(&self) -> SamplingRate {
+    /// Returns the sampling rate of this step.
+    pub fn rate(&self) -> SamplingRate {
         match self.frequency {
             0 => SamplingRate { period: None, user_frames: self.user_frames },
             frequency => {
@@ -42,179 +42,190 @@ impl Step {
     }
 }
 
-/// What was found of a window, and what follows from it.
+/// The overhead of a window, and the step that follows from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Verdict {
-    /// Per cent of the machine that the window took.
+pub struct Assessment {
+    /// CPU time of the window in % of total CPU capacity.
     pub cpu_percent: f64,
-    /// Bytes that are in use.
+    /// Memory in use, in bytes.
     pub memory: u64,
     /// The step of the next window.
     pub step: Step,
-    /// It is not that of the one before.
+    /// The step differs from the previous one.
     pub has_changed: bool,
 }
 
-impl Verdict {
-    /// What is said before anything was measured.
-    pub fn at(step: Step) -> Self {
+impl Assessment {
+    /// Returns the assessment that holds before anything was measured.
+    pub fn before_first_window(step: Step) -> Self {
         Self { cpu_percent: 0.0, memory: 0, step, has_changed: false }
     }
 }
 
-/// Says it for people, as profiles carry it.
-impl fmt::Display for Verdict {
+/// The form in which the comments of a profile carry it.
+impl fmt::Display for Assessment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu_percent, memory, step, .. } = self;
         let mib = memory >> 20;
-        write!(f, "step {}, {cpu_percent:.3} % of the machine, {mib} MiB", step.number)
+        write!(f, "step {}, {cpu_percent:.3} % of total CPU capacity, {mib} MiB", step.number)
     }
 }
 
-/// Depths of user stacks at the lowest frequency, before nothing is sampled.
+/// Depths of user stacks at the lowest frequency, before the pause.
 const DEPTHS: [u32; 2] = [64, 16];
-/// Time for which unused budget is kept for later.
+/// Time for which unused CPU budget is saved.
 const CREDIT: Duration = Duration::from_secs(10);
-/// The same at the start, when the tables of all that runs are read once.
+/// Time whose CPU budget is available at the start, when the tables of all processes are loaded.
 const CREDIT_AT_START: Duration = Duration::from_secs(60);
-/// Time within which no more is owed than its budget: what reading large tables at the start takes is not paid for by hours.
+/// Time from the start during which the debt is bounded by the budget of that time: loading large
+/// tables at the start must not pause sampling for hours.
 const START: Duration = Duration::from_secs(600);
-/// Going up is tried after so many windows with room, and after twice as many each time that it was in vain.
+/// Windows with headroom before a step up. Doubled after each step up that had to be reverted.
 const PATIENCE: u32 = 3;
+/// Upper bound of that doubling.
 const PATIENCE_MAX: u32 = 96;
-/// A step up may take twice as much; it is tried when that is less than this part of the limit.
-const ROOM: f64 = 0.8;
-/// Memory is given up for at this part of its limit, because it cannot be taken back at once.
-const MEMORY_ROOM: f64 = 0.95;
+/// A step up may double the CPU time; it is tried while that stays below this part of the limit.
+const HEADROOM: f64 = 0.8;
+/// Part of the memory limit above which the ladder steps down, because memory is not freed at once.
+const MEMORY_HIGH: f64 = 0.95;
 
-/// Decides how much is sampled.
+/// Chooses the step of each window.
 #[derive(Clone, Debug)]
 pub struct Ladder {
-    limits: Limits,
+    limits: BudgetLimits,
     steps: Vec<Step>,
-    at: usize,
+    /// Index of the step in force.
+    current: usize,
     cpus: u32,
-    /// CPU time taken on top of what was allowed, in seconds; below 0 when there is some left.
+    /// CPU seconds used above the limit; negative for unused budget.
     debt: f64,
-    /// How long it has judged windows.
+    /// Total length of the windows assessed so far.
     age: Duration,
-    /// Windows with room, one after the other.
-    calm: u32,
+    /// Consecutive windows with headroom.
+    windows_with_headroom: u32,
+    /// Windows with headroom that a step up needs.
     patience: u32,
     /// Windows since the last step up.
-    since_up: u32,
+    since_step_up: u32,
 }
 
 impl Ladder {
-    /// Begins at the full pace. `cpus`: of the machine.
-    pub fn new(limits: Limits, frequency: u32, cpus: u32) -> Self {
-        let steps = steps(frequency);
-        let (calm, patience, since_up) = (0, PATIENCE, PATIENCE_MAX);
-        let debt = -limits.cpu_percent / 100.0 * f64::from(cpus) * CREDIT_AT_START.as_secs_f64();
-        let age = Duration::ZERO;
-        Self { limits, steps, at: 0, cpus, debt, age, calm, patience, since_up }
+    /// Starts at the full rate, on a machine with `cpus` CPUs.
+    pub fn new(limits: BudgetLimits, frequency: u32, cpus: u32) -> Self {
+        let credit = limits.cpu_percent / 100.0 * f64::from(cpus) * CREDIT_AT_START.as_secs_f64();
+        Self {
+            limits,
+            steps: steps(frequency),
+            current: 0,
+            cpus,
+            debt: -credit,
+            age: Duration::ZERO,
+            windows_with_headroom: 0,
+            patience: PATIENCE,
+            since_step_up: PATIENCE_MAX,
+        }
     }
 
-    /// The step that is in force.
+    /// Returns the step in force.
     pub fn step(&self) -> Step {
-        self.steps[self.at]
+        self.steps[self.current]
     }
 
-    /// The full pace.
-    pub fn full(&self) -> Step {
+    /// Returns the highest step.
+    pub fn full_rate(&self) -> Step {
         self.steps[0]
     }
 
-    /// Goes by another number of CPUs of the machine from now on.
-    pub fn resize(&mut self, cpus: u32) {
+    /// Sets the number of CPUs.
+    pub fn set_cpus(&mut self, cpus: u32) {
         self.cpus = cpus;
     }
 
-    /// Goes by other limits and another full pace from now on, at a step of about the same frequency.
-    pub fn change(&mut self, limits: Limits, frequency: u32) {
-        let now = self.step();
+    /// Sets the limits and the full rate. The step in force becomes one of about the same frequency.
+    pub fn set_limits(&mut self, limits: BudgetLimits, frequency: u32) {
+        let before = self.step();
         self.steps = steps(frequency);
-        let is_no_more =
-            |step: &Step| step.frequency <= now.frequency && step.user_frames == now.user_frames;
-        let last = self.steps.len() - 1;
-        self.at =
-            if self.at == 0 { 0 } else { self.steps.iter().position(is_no_more).unwrap_or(last) };
+        if self.current > 0 {
+            let is_no_higher = |step: &Step| {
+                step.frequency <= before.frequency && step.user_frames == before.user_frames
+            };
+            let lowest = self.steps.len() - 1;
+            self.current = self.steps.iter().position(is_no_higher).unwrap_or(lowest);
+        }
         if limits.cpu_percent != self.limits.cpu_percent {
             self.debt = 0.0;
         }
         (self.limits, self.patience) = (limits, PATIENCE);
     }
 
-    /// Learns what a window took, and says at which step the next is sampled. `wall`: its length.
-    pub fn judge(&mut self, spent: &Spent, wall: Duration) -> Verdict {
-        let seconds = wall.as_secs_f64().max(1e-3);
+    /// Charges the usage of a window of this `length`, and chooses the step of the next window.
+    pub fn assess(&mut self, usage: &ResourceUsage, length: Duration) -> Assessment {
+        let seconds = length.as_secs_f64().max(1e-3);
         let allowed = self.limits.cpu_percent / 100.0 * f64::from(self.cpus);
-        let used = spent.cpu.as_secs_f64();
-        // What is left of the credit of the start is used up, and not filled again.
+        let used = usage.cpu.as_secs_f64();
+        // The credit of the start is spent once; it does not grow again.
         let credit = (-self.debt).max(allowed * CREDIT.as_secs_f64());
         self.debt = (self.debt + used - allowed * seconds).max(-credit);
-        self.age = self.age.saturating_add(wall);
+        self.age = self.age.saturating_add(length);
         if self.age <= START {
             self.debt = self.debt.min(allowed * START.as_secs_f64());
         }
-        let share = used / seconds / allowed;
-        let before = self.at;
-        let memory = spent.memory as f64 / self.limits.memory as f64;
-        if share > 1.0 && self.debt > 0.0 || memory > MEMORY_ROOM {
-            self.go_down(share);
+        let load = used / seconds / allowed;
+        let before = self.current;
+        let memory = usage.memory as f64 / self.limits.memory as f64;
+        if load > 1.0 && self.debt > 0.0 || memory > MEMORY_HIGH {
+            self.step_down(load);
         } else {
-            self.go_up(share, memory);
+            self.step_up_if_calm(load, memory);
         }
-        self.since_up = self.since_up.saturating_add(1);
-        Verdict {
+        self.since_step_up = self.since_step_up.saturating_add(1);
+        Assessment {
             cpu_percent: 100.0 * used / seconds / f64::from(self.cpus),
-            memory: spent.memory,
+            memory: usage.memory,
             step: self.step(),
-            has_changed: self.at != before,
+            has_changed: self.current != before,
         }
     }
 
-    /// Goes down as many steps as it takes to halve what is too much; the last one only when nothing else is left.
-    fn go_down(&mut self, share: f64) {
+    /// Steps down once for each halving that `load` needs; to the pause only from the step above.
+    fn step_down(&mut self, load: f64) {
         let pause = self.steps.len() - 1;
-        let halvings = share.log2().ceil().clamp(1.0, 16.0) as usize;
-        let lowest = if self.at + 1 >= pause { pause } else { pause - 1 };
-        self.at = (self.at + halvings).min(lowest);
-        if self.since_up <= 2 {
-            self.patience = (self.patience * 2).min(PATIENCE_MAX); // the last step up was one too many
+        let halvings = load.log2().ceil().clamp(1.0, 16.0) as usize;
+        let lowest = if self.current + 1 >= pause { pause } else { pause - 1 };
+        self.current = (self.current + halvings).min(lowest);
+        if self.since_step_up <= 2 {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX); // the last step up was too high
         }
-        self.calm = 0;
+        self.windows_with_headroom = 0;
     }
 
-    /// Goes up a step when there has been room for it long enough, or when a debt is paid off.
-    fn go_up(&mut self, share: f64, memory: f64) {
-        if self.at == 0 {
+    /// Steps up after enough windows with headroom, or out of the pause once the debt is paid off.
+    fn step_up_if_calm(&mut self, load: f64, memory: f64) {
+        if self.current == 0 {
             self.patience = PATIENCE;
             return;
         }
-        let is_pause = self.at == self.steps.len() - 1;
-        let has_room =
-            if is_pause { self.debt <= 0.0 } else { share * 2.0 < ROOM && self.debt <= 0.0 };
-        self.calm = if has_room && memory < MEMORY_ROOM * ROOM { self.calm + 1 } else { 0 };
-        if self.calm >= if is_pause { 1 } else { self.patience } {
-            (self.at, self.calm, self.since_up) = (self.at - 1, 0, 0);
+        let is_pause = self.current == self.steps.len() - 1;
+        let is_paid_off = self.debt <= 0.0;
+        let has_cpu = is_paid_off && (is_pause || load * 2.0 < HEADROOM);
+        let has_headroom = has_cpu && memory < MEMORY_HIGH * HEADROOM;
+        self.windows_with_headroom = if has_headroom { self.windows_with_headroom + 1 } else { 0 };
+        if self.windows_with_headroom >= if is_pause { 1 } else { self.patience } {
+            (self.current, self.windows_with_headroom) = (self.current - 1, 0);
+            self.since_step_up = 0;
         }
     }
 }
 
-/// Frequencies by halves down to one tick a second, depths, and nothing.
+/// Returns all steps: frequencies halved down to 1 Hz, then lower depths, then the pause.
 fn steps(frequency: u32) -> Vec<Step> {
     let frequencies =
         std::iter::successors(Some(frequency.max(1)), |hz| (*hz > 1).then_some(hz / 2));
-    let mut all: Vec<(u32, u32)> = frequencies.map(|hz| (hz, 0)).collect();
-    all.extend(DEPTHS.map(|frames| (1, frames)));
-    all.push((0, 0));
-    let step = |(number, (frequency, user_frames)): (usize, (u32, u32))| Step {
-        number: number as u32,
-        frequency,
-        user_frames,
-    };
-    all.into_iter().enumerate().map(step).collect()
+    let mut steps: Vec<(u32, u32)> = frequencies.map(|hz| (hz, 0)).collect();
+    steps.extend(DEPTHS.map(|frames| (1, frames)));
+    steps.push((0, 0));
+    let step = |(number, (frequency, user_frames))| Step { number, frequency, user_frames };
+    (0..).zip(steps).map(step).collect()
 }
 
 #[cfg(test)]
@@ -224,35 +235,35 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(10);
 
     fn ladder(cpu_percent: f64) -> Ladder {
-        Ladder::new(Limits { cpu_percent, memory: 100 << 20 }, 19, 2)
+        Ladder::new(BudgetLimits { cpu_percent, memory: 100 << 20 }, 19, 2)
     }
 
-    /// Runs windows whose cost is `fixed` plus `tick` for each tick of the step in force; gives the mean per cent of the
-    /// machine over the windows after the first six, and the steps.
+    /// Runs windows that take `fixed` seconds of CPU time plus `tick` for each tick. Returns the
+    /// mean % of total CPU capacity after the first six windows, and the steps.
     fn run(ladder: &mut Ladder, fixed: f64, tick: f64, windows: usize) -> (f64, Vec<u32>) {
-        let (mut spent, mut steps) = (0.0, Vec::new());
+        let (mut sum, mut steps) = (0.0, Vec::new());
         for number in 0..windows {
             let step = ladder.step();
             let depth = if step.user_frames > 0 { 0.5 } else { 1.0 };
             let cpu = fixed + f64::from(step.frequency) * 20.0 * tick * depth;
             if number >= 6 {
-                spent += cpu;
+                sum += cpu;
             }
             steps.push(step.number);
-            let taken = Spent { cpu: Duration::from_secs_f64(cpu), memory: 1 << 20 };
-            ladder.judge(&taken, WINDOW);
+            let usage = ResourceUsage { cpu: Duration::from_secs_f64(cpu), memory: 1 << 20 };
+            ladder.assess(&usage, WINDOW);
         }
-        (100.0 * spent / (10.0 * 2.0 * (windows - 6) as f64), steps)
+        (100.0 * sum / (10.0 * 2.0 * (windows - 6) as f64), steps)
     }
 
     #[test]
-    fn what_is_within_the_budget_is_sampled_in_full() {
+    fn stays_at_the_full_rate_within_the_budget() {
         let (mean, steps) = run(&mut ladder(1.0), 0.01, 10e-6, 100);
         assert!(steps.iter().all(|step| *step == 0), "{steps:?} at {mean}");
     }
 
     #[test]
-    fn a_load_that_needs_more_is_held_to_the_limit() {
+    fn holds_the_mean_to_the_limit() {
         for (limit, fixed, tick) in
             [(0.05, 0.002, 100e-6), (0.05, 0.004, 1e-3), (1.0, 0.05, 1e-2), (0.05, 0.009, 0.01)]
         {
@@ -263,28 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn what_starting_takes_is_not_paid_for_by_hours() {
+    fn overhead_of_the_start_pauses_for_minutes_not_hours() {
         let mut ladder = ladder(0.05);
-        let burst = Spent { cpu: Duration::from_secs(10), memory: 1 << 20 };
-        ladder.judge(&burst, WINDOW);
+        let burst = ResourceUsage { cpu: Duration::from_secs(10), memory: 1 << 20 };
+        ladder.assess(&burst, WINDOW);
         let (_, steps) = run(&mut ladder, 0.001, 1e-6, 100);
         let paying = steps.iter().take_while(|step| **step == steps[0]).count();
         assert!(steps[0] > 5 && (60..80).contains(&paying), "{steps:?}");
     }
 
     #[test]
-    fn the_same_limits_again_forgive_nothing() {
+    fn debt_survives_a_reload_with_the_same_limits() {
         let mut ladder = ladder(0.05);
-        ladder.judge(&Spent { cpu: Duration::from_secs(10), memory: 1 << 20 }, WINDOW);
-        let owed = ladder.debt;
-        ladder.change(ladder.limits, 19);
-        assert_eq!(ladder.debt, owed);
-        ladder.change(Limits { cpu_percent: 1.0, ..ladder.limits }, 19);
+        ladder.assess(&ResourceUsage { cpu: Duration::from_secs(10), memory: 1 << 20 }, WINDOW);
+        let debt = ladder.debt;
+        ladder.set_limits(ladder.limits, 19);
+        assert_eq!(ladder.debt, debt);
+        ladder.set_limits(BudgetLimits { cpu_percent: 1.0, ..ladder.limits }, 19);
         assert_eq!(ladder.debt, 0.0);
     }
 
     #[test]
-    fn it_comes_back_when_there_is_room() {
+    fn steps_up_when_there_is_headroom() {
         let mut ladder = ladder(0.5);
         let (_, steps) = run(&mut ladder, 0.01, 5e-3, 20);
         assert!(*steps.last().expect("steps") > 0);
@@ -293,21 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_over_its_limit_leads_down_to_nothing_and_back() {
+    fn memory_above_its_limit_pauses_sampling() {
         let mut ladder = ladder(1.0);
-        let full = Spent { cpu: Duration::ZERO, memory: 99 << 20 };
+        let usage = |mib: u64| ResourceUsage { cpu: Duration::ZERO, memory: mib << 20 };
         for _ in 0..20 {
-            ladder.judge(&full, WINDOW);
+            ladder.assess(&usage(99), WINDOW);
         }
         assert_eq!(ladder.step().frequency, 0);
         for _ in 0..200 {
-            ladder.judge(&Spent { cpu: Duration::ZERO, memory: 20 << 20 }, WINDOW);
+            ladder.assess(&usage(20), WINDOW);
         }
         assert_eq!(ladder.step().number, 0);
     }
 
     #[test]
-    fn steps_lower_the_frequency_then_the_depth_then_stop() {
+    fn steps_lower_the_frequency_then_the_depth_then_pause() {
         let steps: Vec<_> =
             steps(19).iter().map(|step| (step.frequency, step.user_frames)).collect();
         assert_eq!(steps, [(19, 0), (9, 0), (4, 0), (2, 0), (1, 0), (1, 64), (1, 16), (0, 0)]);

@@ -1,49 +1,43 @@
-//! One budget of memory, divided before anything starts: the bounds of all parts together stay below it.
+//! The memory budget, divided before anything starts so that all bounds together stay below it.
 
 use crate::session::SessionLimits;
 use crate::symbolization::SymbolizerMemory;
 
-/// Bytes that the agent's processes take before they hold anything: code, stacks of threads, the runtime of sinks; and pages of a
-/// large file while its symbols are looked at, which the kernel can take back.
+/// Bytes that the agent's processes use while they hold no data: code, thread stacks, the runtimes
+/// of sinks, and pages of a large file whose symbols are being read, which the kernel can reclaim.
 const FIXED: u64 = 34 << 20;
-/// What tables in the kernel and the worker that finds names take at least, in bytes.
+/// Minimum for unwind tables in the kernel, in bytes.
 const UNWIND_LEAST: u64 = 3 << 20;
+/// Minimum for the symbolizer worker, in bytes.
 const WORKER_LEAST: u64 = 8 << 20;
-/// Who may take how much, in bytes.
+
+/// Memory bounds of the agent's parts, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Shares {
+pub struct MemoryShares {
     /// The session: its window, and its tables and mappings in the kernel.
     pub session: SessionLimits,
-    /// Names, and the worker that finds them.
-    pub names: SymbolizerMemory,
-    /// The ring of samples; a power of two.
+    /// Cached symbols, and the symbolizer worker.
+    pub symbols: SymbolizerMemory,
+    /// The ring buffer of samples; a power of two.
     pub ring: u32,
-    /// Each CPU's ring of process events; a power of two.
+    /// The ring buffer of process events of each CPU; a power of two.
     pub side_band: u32,
 }
 
-impl Shares {
-    /// The least that is worth running with, in bytes.
+impl MemoryShares {
+    /// Minimum budget in bytes.
     pub const LEAST: u64 = 56 << 20;
 
-    /// Divides `memory` bytes; `None` when that is too little to run with. `cpus`: of the machine.
+    /// Divides `memory` bytes on a machine with `cpus` CPUs. Returns `None` below [`Self::LEAST`].
     pub fn of(memory: u64, cpus: u32) -> Option<Self> {
         if memory < Self::LEAST {
             return None;
         }
         let free = memory - FIXED - 2 * UNWIND_LEAST - WORKER_LEAST;
         let part = |parts: u64| free * parts / 32;
-        let power = |bytes: u64, least: u64, most: u64| {
-            let bytes = bytes.clamp(least, most);
-            if bytes.is_power_of_two() {
-                bytes as u32
-            } else {
-                bytes.next_power_of_two() as u32 / 2
-            }
-        };
         Some(Self {
-            // Three windows at once: one is filled, one waits, one is named. What is in the kernel for unwinding is mapped by the
-            // agent, too, so that it counts twice: as memory of BPF maps and of a process.
+            // There are three windows at once: one fills, one waits, one is symbolized. Unwind
+            // tables count twice, as BPF maps and as memory of the agent, which maps them.
             session: SessionLimits {
                 window: part(2) as usize,
                 unwind: UNWIND_LEAST + part(4),
@@ -51,11 +45,16 @@ impl Shares {
                 waiting: part(2) as usize,
                 labels: true,
             },
-            names: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
-            ring: power(part(2), 256 << 10, 8 << 20),
-            side_band: power(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
+            symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
+            ring: power_of_two(part(2), 256 << 10, 8 << 20),
+            side_band: power_of_two(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
         })
     }
+}
+
+/// Returns the largest power of two up to `bytes`, from `least` to `most`.
+fn power_of_two(bytes: u64, least: u64, most: u64) -> u32 {
+    1 << bytes.clamp(least, most).ilog2()
 }
 
 #[cfg(test)]
@@ -63,24 +62,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_stay_below_the_whole() {
+    fn shares_stay_below_the_budget() {
         for mib in [56, 64, 100, 256, 1024, 8192] {
             for cpus in [1, 2, 64, 512] {
-                let shares = Shares::of(mib << 20, cpus).expect("enough");
-                let Shares { session, names, ring, side_band } = shares;
+                let shares = MemoryShares::of(mib << 20, cpus).expect("enough");
+                let MemoryShares { session, symbols, ring, side_band } = shares;
                 let sum = FIXED
                     + 3 * session.window as u64
                     + 2 * session.unwind
                     + session.reading as u64
                     + session.waiting as u64
-                    + names.cache as u64
-                    + names.worker
+                    + symbols.cache as u64
+                    + symbols.worker
                     + u64::from(ring)
                     + if cpus <= 64 { u64::from(side_band) * u64::from(cpus) } else { 0 };
                 assert!(sum <= mib << 20, "{sum} of {mib} MiB on {cpus} CPUs: {shares:?}");
                 assert!(ring.is_power_of_two() && side_band.is_power_of_two());
             }
         }
-        assert!(Shares::of(32 << 20, 2).is_none());
+        assert!(MemoryShares::of(32 << 20, 2).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! `everytick agent`: from the configuration to the agent that goes by it.
+//! `everytick agent`: starts the agent from its configuration, and reloads that on SIGHUP.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,58 +17,68 @@ use upload::spool::SpoolConfig;
 use super::cli::AgentArguments;
 use super::export::{self, Export};
 use super::{OURSELVES, filters, load_diagnostics, record, terminal};
-use crate::agent::{self, AgentError, Settings};
-use crate::budget::Limits;
+use crate::agent::{self, AgentConfig, AgentError};
+use crate::budget::BudgetLimits;
 use crate::config::{self, Config, Log, LogFormat, Store, TimeRange};
 use crate::kernel;
 use crate::labels;
 
-/// The sink of the local store, beside those that have a name in the configuration.
+/// Name of the local store among the sinks.
 const STORE: &str = "store";
 
-/// Runs the agent, or shows its configuration, or exports from its store.
+/// Runs the agent, or prints its configuration, or exports from its store.
 pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
-    let load = || -> Result<Config> { Ok(Config::load(&arguments.flags, std::env::vars_os())?) };
     if arguments.check_config {
-        let in_force = config::check(&arguments.flags, std::env::vars_os())?;
-        io::stdout().lock().write_all(in_force.as_bytes())?;
+        let report = config::check(&arguments.flags, std::env::vars_os())?;
+        io::stdout().lock().write_all(report.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     kernel::share_heap();
-    let started = load()?;
+    let config = load(arguments)?;
     if let Some(range) = &arguments.export {
-        return export(arguments, range, &started.store);
+        return export(arguments, range, &config.store);
     }
-    let level = start_log(&started.log);
-    let mut reload = |take: &mut agent::Take<'_>| {
-        let taken = load().and_then(|mut new| {
-            let waiting = new.keep_until_restart(&started);
-            take(settings(&new)?)?;
-            Ok((new, waiting))
-        });
-        match taken {
-            Ok((new, waiting)) => {
-                let _ = level.reload(new.log.level); // it is there for as long as we run
-                for key in waiting {
-                    tracing::warn!(
-                        key,
-                        "was changed; that takes effect when the agent is started again"
-                    );
-                }
-                tracing::info!("the configuration was read again");
-                true
-            }
-            Err(error) => {
-                tracing::error!("nothing of the new configuration is taken over: {error}");
-                false
-            }
-        }
-    };
-    agent::run(OURSELVES, settings(&started)?, &mut reload).map_err(explain)?;
+    let level = start_log(&config.log);
+    let agent_config = agent_config(&config)?;
+    let mut reload = |apply: &mut agent::ApplyConfig<'_>| reload(arguments, &config, &level, apply);
+    agent::run(OURSELVES, agent_config, &mut reload).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes each file that was asked for.
+fn load(arguments: &AgentArguments) -> Result<Config> {
+    Ok(Config::load(&arguments.flags, std::env::vars_os())?)
+}
+
+/// Reads the configuration again, applies it and logs the result. Keys that need a restart keep
+/// their values from `at_start`. Returns whether the configuration was applied.
+fn reload(
+    arguments: &AgentArguments,
+    at_start: &Config,
+    level: &reload::Handle<LevelFilter, Registry>,
+    apply: &mut agent::ApplyConfig<'_>,
+) -> bool {
+    let applied = load(arguments).and_then(|mut config| {
+        let restart_needed = config.keep_until_restart(at_start);
+        apply(agent_config(&config)?)?;
+        Ok((config, restart_needed))
+    });
+    match applied {
+        Ok((config, restart_needed)) => {
+            let _ = level.reload(config.log.level); // fails only after the subscriber is dropped
+            for key in restart_needed {
+                tracing::warn!(key, "configuration change needs a restart");
+            }
+            tracing::info!("configuration reloaded");
+            true
+        }
+        Err(error) => {
+            tracing::error!("reload rejected, keeping current configuration: {error}");
+            false
+        }
+    }
+}
+
+/// Exports the range into each output file.
 fn export(arguments: &AgentArguments, range: &TimeRange, store: &Store) -> Result<ExitCode> {
     for output in &arguments.outputs {
         let exported = export::export(&Export {
@@ -90,15 +100,15 @@ fn explain(error: AgentError) -> anyhow::Error {
     }
 }
 
-fn settings(config: &Config) -> Result<Settings> {
+fn agent_config(config: &Config) -> Result<AgentConfig> {
     let sampling = &config.agent;
     record::check_frequency(sampling.frequency)?;
     let mut sinks = config.sinks.clone();
     sinks.extend(config.store.enabled.then(|| store(&config.store)));
-    Ok(Settings {
+    Ok(AgentConfig {
         frequency: sampling.frequency,
         window: sampling.window,
-        limits: Limits { cpu_percent: sampling.max_cpu, memory: sampling.max_memory },
+        limits: BudgetLimits { cpu_percent: sampling.max_cpu, memory: sampling.max_memory },
         labels: labels::of_machine(&sampling.node, &Labels(sampling.labels.clone())).into(),
         series_max: sampling.series_max,
         delivery: DeliveryConfig {
@@ -129,7 +139,7 @@ fn store(store: &Store) -> NamedSink {
     NamedSink { name: STORE.into(), settings: SinkSettings::File(settings) }
 }
 
-/// Has log lines written to standard error; gives the handle of their level.
+/// Starts logging to standard error. Returns the handle that changes the level.
 fn start_log(log: &Log) -> reload::Handle<LevelFilter, Registry> {
     let (level, handle) = reload::Layer::new(log.level);
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);

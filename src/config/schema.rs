@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::kind::Kind;
 use super::suggest::closest;
-use crate::budget::Shares;
+use crate::budget::MemoryShares;
 
 /// What holds when a key is not set.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -218,7 +218,7 @@ static AGENT: [Key; 11] = [
     ),
     Key::new(
         "agent.max_memory",
-        Kind::Bytes { from: Shares::LEAST, to: TIB },
+        Kind::Bytes { from: MemoryShares::LEAST, to: TIB },
         Unset::Is("256MiB"),
         "memory that everytick may take, that in the kernel included",
     )

@@ -1,73 +1,76 @@
-//! Whether the agent is healthy, and whether it is ready: what an orchestrator restarts it for, and waits for.
+//! Health, for which an orchestrator restarts the agent, and readiness, for which it waits.
 //!
-//! A sink that is down makes the agent neither: its windows wait in the spool, and a restart would help nobody.
+//! An unreachable sink affects neither: its windows wait in the spool, and a restart does not help.
 
 use std::time::Duration;
 
-/// Periods that may pass without a window.
-const PERIODS: u32 = 3;
-/// At least so long, however short a period is: a window waits up to two seconds for its last samples.
+/// Windows that may be missing before the agent counts as unhealthy.
+const WINDOWS_MISSING_MAX: u32 = 3;
+/// Minimum of that time, however short a window is: a window waits up to two seconds for its last
+/// samples.
 const LATE_MIN: Duration = Duration::from_secs(10);
-/// From the start until sampling begins. Old kernels take seconds over each program.
+/// Time from the start of the agent until sampling starts. Old kernels take seconds to verify each
+/// BPF program.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// What health and readiness go by.
+/// The facts from which health and readiness follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    /// From one window to the next.
-    pub period: Duration,
-    /// Since the agent was started.
+pub struct HealthState {
+    /// Length of a window.
+    pub window: Duration,
+    /// Time since the agent started.
     pub since_start: Duration,
-    /// Since sampling began; `None` before that.
+    /// Time since sampling started; `None` before that.
     pub since_sampling: Option<Duration>,
-    /// Since a window was closed last; `None` before the first.
+    /// Time since the last window was closed; `None` before the first one.
     pub since_window: Option<Duration>,
-    /// Names of the threads that have ended although the agent has not.
-    pub dead: Vec<&'static str>,
+    /// Names of threads that have ended while the agent runs.
+    pub dead_threads: Vec<&'static str>,
     /// The sinks have been started, reachable or not.
     pub has_sinks: bool,
     /// A window has been accepted for delivery.
     pub has_accepted: bool,
-    /// It was told to stop.
+    /// The agent is stopping.
     pub is_stopping: bool,
 }
 
-impl State {
-    /// Tells whether everything runs: all threads are there, and windows are being closed.
+impl HealthState {
+    /// Checks that all threads run and that windows are being closed.
     ///
     /// # Errors
-    /// One sentence that says what does not run.
-    pub fn health(&self) -> Result<(), String> {
-        if let Some(thread) = self.dead.first() {
-            return Err(format!("the thread `{thread}` has died; please report this with its log"));
+    /// One sentence about what fails.
+    pub fn check_health(&self) -> Result<(), String> {
+        if let Some(thread) = self.dead_threads.first() {
+            return Err(format!("the thread `{thread}` has died; please report this with the log"));
         }
         let Some(silence) = self.since_window.or(self.since_sampling) else {
             return match self.since_start > START_MAX {
-                true => Err(format!("sampling has not begun for {}", seconds(self.since_start))),
+                true => Err(format!("sampling has not started for {}", seconds(self.since_start))),
                 false => Ok(()),
             };
         };
-        if silence > (self.period * PERIODS).max(LATE_MIN) {
-            let (silence, period) = (seconds(silence), seconds(self.period));
-            return Err(format!("no window was closed for {silence}; one is due every {period}"));
+        if silence > (self.window * WINDOWS_MISSING_MAX).max(LATE_MIN) {
+            let (silence, window) = (seconds(silence), seconds(self.window));
+            return Err(format!("no window was closed for {silence}; one is due every {window}"));
         }
         Ok(())
     }
 
-    /// Tells whether profiles are on their way: a window has been accepted, or sampling and the sinks have begun.
+    /// Checks that profiles are being delivered: a window has been accepted, or sampling and the
+    /// sinks have started.
     ///
     /// # Errors
-    /// What is missing.
-    pub fn readiness(&self) -> Result<(), String> {
+    /// One sentence about what is missing.
+    pub fn check_readiness(&self) -> Result<(), String> {
         if self.is_stopping {
             return Err("the agent is stopping".into());
         }
-        let needed = [
-            (self.since_sampling.is_some(), "sampling has not begun"),
+        let required = [
+            (self.since_sampling.is_some(), "sampling has not started"),
             (self.has_sinks, "the sinks have not been started"),
         ];
-        let missing: Vec<_> =
-            needed.iter().filter(|(is_there, _)| !is_there).map(|n| n.1).collect();
+        let missing = required.iter().filter(|(is_met, _)| !is_met).map(|(_, problem)| *problem);
+        let missing: Vec<_> = missing.collect();
         match self.has_accepted || missing.is_empty() {
             true => Ok(()),
             false => Err(missing.join(" and ")),
@@ -87,88 +90,89 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn running() -> State {
-        State {
-            period: s(10),
+    fn running() -> HealthState {
+        HealthState {
+            window: s(10),
             since_start: s(3600),
             since_sampling: Some(s(3590)),
             since_window: Some(s(4)),
             has_sinks: true,
             has_accepted: true,
-            ..State::default()
+            ..HealthState::default()
         }
     }
 
-    fn why(verdict: Result<(), String>) -> String {
-        verdict.expect_err("something is wrong")
+    fn reason(result: Result<(), String>) -> String {
+        result.expect_err("the check fails")
     }
 
     #[test]
-    fn a_running_agent_is_healthy_and_ready() {
-        assert_eq!(running().health(), Ok(()));
-        assert_eq!(running().readiness(), Ok(()));
+    fn running_agent_is_healthy_and_ready() {
+        assert_eq!(running().check_health(), Ok(()));
+        assert_eq!(running().check_readiness(), Ok(()));
     }
 
     #[test]
-    fn a_window_may_be_late_by_three_periods() {
-        let late = |since| State { since_window: Some(since), ..running() };
-        assert_eq!(late(s(30)).health(), Ok(()));
+    fn window_may_be_late_by_three_windows() {
+        let late = |since| HealthState { since_window: Some(since), ..running() };
+        assert_eq!(late(s(30)).check_health(), Ok(()));
         assert_eq!(
-            why(late(s(31)).health()),
+            reason(late(s(31)).check_health()),
             "no window was closed for 31 s; one is due every 10 s"
         );
     }
 
     #[test]
-    fn short_periods_leave_a_window_time_for_its_last_samples() {
-        let late = |since| State { period: s(1), since_window: Some(since), ..running() };
-        assert_eq!(late(s(10)).health(), Ok(()));
+    fn short_windows_may_be_late_by_ten_seconds() {
+        let late = |since| HealthState { window: s(1), since_window: Some(since), ..running() };
+        assert_eq!(late(s(10)).check_health(), Ok(()));
         assert_eq!(
-            why(late(s(11)).health()),
+            reason(late(s(11)).check_health()),
             "no window was closed for 11 s; one is due every 1 s"
         );
     }
 
     #[test]
-    fn the_first_window_is_waited_for_as_long_as_the_others() {
-        let first = |since| State { since_sampling: Some(since), since_window: None, ..running() };
-        assert_eq!(first(s(30)).health(), Ok(()));
-        assert!(first(s(31)).health().is_err());
+    fn first_window_may_be_as_late_as_the_others() {
+        let first =
+            |since| HealthState { since_sampling: Some(since), since_window: None, ..running() };
+        assert_eq!(first(s(30)).check_health(), Ok(()));
+        assert!(first(s(31)).check_health().is_err());
     }
 
     #[test]
-    fn a_start_may_take_a_minute() {
-        let start = |since| State { since_start: since, ..State::default() };
-        assert_eq!(start(s(60)).health(), Ok(()));
-        assert_eq!(why(start(s(61)).health()), "sampling has not begun for 61 s");
+    fn start_may_take_a_minute() {
+        let start = |since| HealthState { since_start: since, ..HealthState::default() };
+        assert_eq!(start(s(60)).check_health(), Ok(()));
+        assert_eq!(reason(start(s(61)).check_health()), "sampling has not started for 61 s");
     }
 
     #[test]
-    fn a_dead_thread_is_named() {
-        let state = State { dead: vec!["processor"], ..running() };
+    fn dead_thread_is_named() {
+        let state = HealthState { dead_threads: vec!["processor"], ..running() };
         assert_eq!(
-            why(state.health()),
-            "the thread `processor` has died; please report this with its log"
+            reason(state.check_health()),
+            "the thread `processor` has died; please report this with the log"
         );
     }
 
     #[test]
-    fn readiness_names_all_that_is_missing() {
-        let state = State::default();
+    fn readiness_lists_all_that_is_missing() {
+        let state = HealthState::default();
         assert_eq!(
-            why(state.readiness()),
-            "sampling has not begun and the sinks have not been started"
+            reason(state.check_readiness()),
+            "sampling has not started and the sinks have not been started"
         );
-        let state = State { since_sampling: Some(s(0)), ..state };
-        assert_eq!(why(state.readiness()), "the sinks have not been started");
-        assert_eq!(State { has_sinks: true, ..state.clone() }.readiness(), Ok(()));
-        assert_eq!(State { has_accepted: true, ..state }.readiness(), Ok(()));
+        let state = HealthState { since_sampling: Some(s(0)), ..state };
+        assert_eq!(reason(state.check_readiness()), "the sinks have not been started");
+        assert_eq!(HealthState { has_sinks: true, ..state.clone() }.check_readiness(), Ok(()));
+        assert_eq!(HealthState { has_accepted: true, ..state }.check_readiness(), Ok(()));
     }
 
     #[test]
-    fn who_is_stopping_is_not_ready_but_healthy() {
-        let state = State { is_stopping: true, ..running() };
-        assert_eq!(why(state.readiness()), "the agent is stopping");
-        assert_eq!(state.health(), Ok(()));
+    fn stopping_agent_is_healthy_but_not_ready() {
+        let state = HealthState { is_stopping: true, ..running() };
+        assert_eq!(reason(state.check_readiness()), "the agent is stopping");
+        assert_eq!(state.check_health(), Ok(()));
     }
 }

@@ -1,129 +1,129 @@
-//! Everything that metrics tell, as of one moment. The agent fills it; see `table.rs` for what each value means to others.
+//! Everything that metrics report, as of one moment. `table.rs` says what each value means.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use upload::delivery;
 
-use super::health::State;
-use super::totals::Totals;
+use super::health::HealthState;
+use super::totals::LedgerTotals;
 use crate::session::SessionCounts;
 
-/// The agent as of one moment. Counts are since its start unless they say otherwise.
+/// The agent as of one moment. Counts are since its start unless noted otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// When the agent was started, nanoseconds since 1970.
+    /// Start of the agent, nanoseconds since 1970.
     pub started_unix_ns: u64,
-    /// What health and readiness go by.
-    pub state: State,
-    /// Times that sampling has begun.
+    /// The facts behind health and readiness.
+    pub health: HealthState,
+    /// Starts of sampling.
     pub starts: u64,
-    /// Ledgers of all windows.
-    pub totals: Totals,
-    /// What the session has come to: processes, tables, the sampler's own time.
+    /// Capture ledgers of all windows.
+    pub totals: LedgerTotals,
+    /// The session: processes, tables, the sampler's own time.
     pub session: SessionCounts,
-    /// Names of frames.
-    pub names: Names,
+    /// Symbolized frames.
+    pub symbols: SymbolCounts,
     /// Windows.
-    pub windows: Windows,
-    /// Label sets.
-    pub series: Series,
+    pub windows: WindowCounts,
+    /// Series.
+    pub series: SeriesCounts,
     /// Batches, sinks and the spool.
     pub delivery: delivery::Counts,
-    /// What the agent costs.
-    pub own: Own,
-    /// What it may cost, and what it does about that.
-    pub budget: Budget,
-    /// Attempts to read the configuration again.
-    pub reloads: Reloads,
+    /// The agent's own usage.
+    pub own: OwnUsage,
+    /// The overhead budget, and the step in force.
+    pub budget: BudgetState,
+    /// Configuration reloads.
+    pub reloads: ReloadCounts,
 }
 
-/// What became of frames on their way to a name: distinct ones of each window.
+/// Distinct frames of each window.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Names {
-    /// Frames that got one.
-    pub named: u64,
+pub struct SymbolCounts {
+    /// Frames with a symbol.
+    pub symbolized: u64,
     /// Frames that stayed addresses.
-    pub unnamed: u64,
+    pub unsymbolized: u64,
 }
 
-/// What became of windows: `closed = accepted + empty + lost + refused by delivery + those on their way`.
+/// Windows by outcome: `closed = accepted + empty + lost + rejected by delivery + in progress`.
 #[derive(Clone, Debug, Default)]
-pub struct Windows {
-    /// Windows that were closed.
+pub struct WindowCounts {
+    /// Closed windows.
     pub closed: u64,
-    /// Windows that are in the spool, or were.
+    /// Windows that the spool accepted.
     pub accepted: u64,
-    /// Windows without a sample, of which there is no batch.
+    /// Windows without samples, which produce no batch.
     pub empty: u64,
-    /// Windows that were lost before delivery heard of them, by reason. One that never occurred is best there with a 0, so
-    /// that Prometheus sees its first increase.
+    /// Windows lost before delivery saw them, by reason. Reasons that have not occurred are present
+    /// with 0, so that Prometheus sees their first increase.
     pub lost: BTreeMap<&'static str, u64>,
-    /// End of the last window that was closed, nanoseconds since 1970; 0 before the first.
+    /// End of the last closed window, nanoseconds since 1970; 0 before the first one.
     pub last_unix_ns: u64,
-    /// End of the last window that was accepted, likewise.
+    /// End of the last accepted window, nanoseconds since 1970; 0 before the first one.
     pub accepted_unix_ns: u64,
 }
 
-/// Label sets of windows.
+/// Series of windows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Series {
+pub struct SeriesCounts {
     /// Series of the last window.
     pub last: u64,
     /// Series that were merged because a window had too many.
     pub merged: u64,
-    /// Samples of those.
+    /// Samples of the merged series.
     pub merged_samples: u64,
 }
 
-/// What the agent's processes cost. What BPF costs is in [`Snapshot::session`].
+/// Usage of the agent's processes. The usage of BPF is in [`Snapshot::session`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Own {
+pub struct OwnUsage {
     /// This process.
-    pub agent: Part,
-    /// The processes that find names.
-    pub symbolizer: Part,
-    /// The processes that open files.
-    pub file_helper: Part,
+    pub agent: ProcessUsage,
+    /// The symbolizer workers.
+    pub symbolizer: ProcessUsage,
+    /// The file helpers.
+    pub file_helper: ProcessUsage,
 }
 
-/// What processes have used.
+/// CPU time and memory of a process, or of several of one kind.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Part {
+pub struct ProcessUsage {
     /// CPU time, user and system.
     pub cpu: Duration,
-    /// Bytes of memory that are resident now.
+    /// Resident memory in bytes.
     pub resident: u64,
 }
 
-/// The budget, and the step that is in force.
+/// The overhead budget, and the step in force.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Budget {
-    /// Steps below the full pace; 0 is the full pace.
+pub struct BudgetState {
+    /// Steps below the full rate.
     pub step: u32,
-    /// Ticks a second on each CPU; 0 while nothing is sampled.
+    /// Ticks per second on each CPU; 0 during a pause.
     pub frequency: u32,
-    /// Frames of a user stack; 0 for as many as there are.
+    /// Maximum number of user frames in a stack; 0 for no limit.
     pub user_frames: u32,
-    /// Per cent of the machine's CPU time that the last window took.
+    /// CPU time of the last window in % of total CPU capacity.
     pub cpu_percent: f64,
-    /// The same that it may take.
+    /// Limit of the CPU time in % of total CPU capacity.
     pub cpu_percent_max: f64,
-    /// Bytes of memory in use.
+    /// Memory in use, in bytes.
     pub memory: u64,
-    /// The same that may be in use.
+    /// Limit of the memory in bytes.
     pub memory_max: u64,
 }
 
-/// Attempts to read the configuration again.
+/// Configuration reloads.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reloads {
-    /// Attempts that were taken over.
-    pub done: u64,
-    /// Attempts after which the old configuration stayed.
-    pub failed: u64,
-    /// The last attempt failed.
+pub struct ReloadCounts {
+    /// Reloads that were applied.
+    pub applied: u64,
+    /// Reloads that were rejected.
+    pub rejected: u64,
+    /// The last reload was rejected.
     pub is_stale: bool,
-    /// When a configuration was taken over, nanoseconds since 1970.
+    /// When the configuration in force was read, nanoseconds since 1970.
     pub read_unix_ns: u64,
 }

@@ -1,177 +1,97 @@
 //! The one list of metrics.
 //!
-//! Names are `everytick_<noun>_<unit>`, with `_total` at the end of counters; times are seconds, memory is bytes, parts are
-//! ratios. A row is all there is to a metric: `text.rs` writes it, `docs/metrics.md` is made from it.
+//! Names are `everytick_<noun>_<unit>`, with `_total` for counters. Times are in seconds, memory is
+//! in bytes, shares are ratios. Adding a metric takes a row here, and regenerating
+//! `docs/metrics.md`.
 
 use profile::{Loss, StackEnd, TickOutcome};
-
 use upload::Failure;
 use upload::delivery::{DebugInfoCounts, FailureCounts, SinkCounts};
 
-use super::snapshot::{Part, Snapshot, Windows};
-use super::text::{Number, Out};
+use super::metric::{Label, Metric, MetricKind, WriteSeries};
+use super::series_writer::{MetricValue, SeriesWriter};
+use super::snapshot::{ProcessUsage, Snapshot, WindowCounts};
 
-/// What a metric is to Prometheus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Rises, and begins at 0 when the agent is started.
-    Counter,
-    /// Rises and falls.
-    Gauge,
-    /// Counts by size.
-    Histogram,
-}
-
-impl Kind {
-    /// Its word in the text format.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// A label of a metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Label {
-    /// Its name.
-    pub name: &'static str,
-    /// What it can be.
-    pub values: Values,
-}
-
-/// What a label can be.
-#[derive(Clone, Copy, Debug)]
-pub enum Values {
-    /// One of these.
-    Closed(fn() -> Vec<&'static str>),
-    /// Something else, which this describes.
-    Open(&'static str),
-}
-
-type Read = fn(&Snapshot, &mut Out<'_>);
-
-/// A row of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is to Prometheus.
-    pub kind: Kind,
-    /// One sentence, or two.
-    pub help: &'static str,
-    /// Its labels, in the order in which they are written.
-    pub labels: &'static [Label],
-    /// Writes its series.
-    pub(super) read: Read,
-}
-
-const fn counter(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [Label],
-    read: Read,
-) -> Metric {
-    Metric { name, kind: Kind::Counter, help, labels, read }
-}
-
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [Label],
-    read: Read,
-) -> Metric {
-    Metric { name, kind: Kind::Gauge, help, labels, read }
-}
-
-const fn closed(name: &'static str, values: fn() -> Vec<&'static str>) -> Label {
-    Label { name, values: Values::Closed(values) }
-}
-
-const fn open(name: &'static str, what: &'static str) -> Label {
-    Label { name, values: Values::Open(what) }
-}
-
-const OUTCOME: Label = closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
-const LOSS: Label = closed("reason", || texts(Loss::ALL, Loss::text));
-const SIDE: Label = closed("side", || vec!["kernel", "user"]);
-const END: Label = closed("end", || texts(StackEnd::ALL, StackEnd::text));
-const CACHE: Label = closed("result", || vec!["taken", "damaged", "foreign", "unkept"]);
-const LABELLED: Label = closed("source", || vec!["read", "inherited", "unknown"]);
-const NAMED: Label = closed("result", || vec!["named", "unnamed"]);
-const SINK: Label = open("sink", "name of the sink in the configuration");
-const WINDOW_LOSS: Label =
-    open("reason", "those of `everytick_batches_lost_total`, and what keeps windows from delivery");
-const FAILURE: Label = closed("reason", || texts(Failure::ALL, Failure::text));
-const RESULT: Label = closed("result", || vec!["delivered", "partly", "lost"]);
-const UPLOAD: Label = closed("result", || vec!["held", "nothing", "postponed"]);
-const PART: Label = closed("part", || vec!["agent", "symbolizer", "file_helper", "sampler"]);
-const PROCESS: Label = closed("part", || vec!["agent", "symbolizer", "file_helper"]);
-const RELOAD: Label = closed("result", || vec!["done", "failed"]);
-const VERSION: Label = open("version", "version of everytick");
-const ARCHITECTURE: Label = open("architecture", "CPU that it is built for");
+const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
+const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
+const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
+const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text));
+const CACHE: Label = Label::closed("result", || vec!["loaded", "damaged", "foreign", "not_stored"]);
+const LABEL_SOURCE: Label = Label::closed("source", || vec!["read", "inherited", "unknown"]);
+const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
+const SINK: Label = Label::open("sink", "name of the sink in the configuration");
+const WINDOW_LOSS: Label = Label::open(
+    "reason",
+    "those of `everytick_batches_lost_total`, and the reasons for which a window never reaches \
+     delivery",
+);
+const FAILURE: Label = Label::closed("reason", || texts(Failure::ALL, Failure::text));
+const DELIVERY: Label = Label::closed("result", || vec!["delivered", "partly", "lost"]);
+const UPLOAD: Label = Label::closed("result", || vec!["stored", "no_debug_info", "postponed"]);
+const PART: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper", "sampler"]);
+const PROCESS: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper"]);
+const RELOAD: Label = Label::closed("result", || vec!["applied", "rejected"]);
+const VERSION: Label = Label::open("version", "version of everytick");
+const ARCHITECTURE: Label = Label::open("architecture", "CPU architecture of the binary");
 
 /// All metrics, in the order in which they are written.
 pub const TABLE: &[Metric] = &[
-    // The agent.
+    // Agent.
     gauge(
         "everytick_build_info",
-        "Always 1; the labels tell what runs.",
+        "Constant 1; the labels identify the binary.",
         &[VERSION, ARCHITECTURE],
-        |_, out| {
-            out.each(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], true);
-        },
+        |_, out| out.labelled(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH], true),
     ),
     gauge(
         "everytick_start_time_seconds",
-        "When the agent was started, seconds since 1970.",
+        "Start time of the agent in seconds since 1970.",
         &[],
-        |s, out| {
-            out.one(seconds(s.started_unix_ns));
-        },
+        |s, out| out.value(seconds(s.started_unix_ns)),
     ),
-    gauge("everytick_healthy", "1 while /healthz answers 200.", &[], |s, out| {
-        out.one(s.state.health().is_ok());
+    gauge("everytick_healthy", "1 while /healthz answers 200, else 0.", &[], |s, out| {
+        out.value(s.health.check_health().is_ok());
     }),
-    gauge("everytick_ready", "1 while /readyz answers 200.", &[], |s, out| {
-        out.one(s.state.readiness().is_ok());
+    gauge("everytick_ready", "1 while /readyz answers 200, else 0.", &[], |s, out| {
+        out.value(s.health.check_readiness().is_ok());
     }),
     // Capture.
-    counter("everytick_sampling_starts_total", "Times that sampling has begun.", &[], |s, out| {
-        out.one(s.starts);
-    }),
+    counter(
+        "everytick_sampling_starts_total",
+        "Number of times that sampling has started.",
+        &[],
+        |s, out| out.value(s.starts),
+    ),
     counter(
         "everytick_ticks_due_total",
-        "Ticks that the sampling clocks of all CPUs owed. due = ticks of all outcomes + missed.",
+        "Ticks due on the sampling clocks of all CPUs. due = ticks of all outcomes + missed.",
         &[],
-        |s, out| out.one(s.totals.due),
+        |s, out| out.value(s.totals.due),
     ),
     counter(
         "everytick_ticks_missed_total",
-        "Ticks that were due and never came, as on a virtual CPU that sleeps.",
+        "Ticks that were due and never came, for example on a virtual CPU that was descheduled.",
         &[],
-        |s, out| out.one(s.totals.missed),
+        |s, out| out.value(s.totals.missed),
     ),
     counter(
         "everytick_ticks_total",
-        "Ticks that came, by how each ended. Those with the outcomes delivered and ring full are samples.",
+        "Ticks by outcome. Ticks with the outcomes delivered and ring full are samples.",
         &[OUTCOME],
         |s, out| by(out, &[], TickOutcome::ALL, TickOutcome::text, &s.totals.outcomes),
     ),
     counter("everytick_samples_total", "Samples in closed windows.", &[], |s, out| {
-        out.one(s.totals.samples);
+        out.value(s.totals.samples);
     }),
     counter(
         "everytick_samples_lost_total",
-        "Samples that are in no window, by the reason.",
+        "Samples that are in no window, by reason.",
         &[LOSS],
         |s, out| by(out, &[], Loss::ALL, Loss::text, &s.totals.lost),
     ),
     counter(
         "everytick_stacks_total",
-        "Stacks of the samples in closed windows, by how they end. A sample has one of each side.",
+        "Stacks of the samples in closed windows, by their end. A sample has one stack per side.",
         &[SIDE, END],
         |s, out| {
             by(out, &["kernel"], StackEnd::ALL, StackEnd::text, &s.totals.kernel_ends);
@@ -180,189 +100,190 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_samples_guessed_total",
-        "Samples in closed windows with a user frame that was found by frame pointer alone.",
+        "Samples in closed windows with a user frame found by frame pointer alone.",
         &[],
-        |s, out| out.one(s.totals.guessed),
+        |s, out| out.value(s.totals.guessed),
     ),
     counter(
         "everytick_frames_total",
-        "Frames of the samples in closed windows: each sample counts all of its frames.",
+        "Frames of the samples in closed windows. Each sample counts all of its frames.",
         &[],
-        |s, out| out.one(s.totals.frames),
+        |s, out| out.value(s.totals.frames),
     ),
     counter(
         "everytick_stacks_finished_total",
-        "User stacks that the agent finished from a stack snapshot, because the kernel did not have the tables yet.",
+        "User stacks finished in user space from a stack snapshot, because unwind tables were not \
+         loaded yet.",
         &[],
-        |s, out| out.one(s.session.finished),
+        |s, out| out.value(s.session.finished),
     ),
     // Processes and unwind tables.
-    gauge("everytick_processes", "Processes that are known.", &[], |s, out| {
-        out.one(s.session.processes);
+    gauge("everytick_processes", "Processes tracked.", &[], |s, out| {
+        out.value(s.session.processes);
     }),
-    gauge("everytick_executables", "Executables that are known.", &[], |s, out| {
-        out.one(s.session.executables);
+    gauge("everytick_executables", "Executables tracked.", &[], |s, out| {
+        out.value(s.session.executables);
     }),
     counter(
         "everytick_process_events_lost_total",
-        "Process events that the kernel had no room for. All processes are then looked up again.",
+        "Process events dropped because the kernel's ring buffer was full. All processes are then \
+         read from /proc again.",
         &[],
-        |s, out| out.one(s.session.side_band_lost),
+        |s, out| out.value(s.session.side_band_lost),
     ),
     counter(
         "everytick_process_labels_total",
-        "Processes that were labelled, by where their cgroup is known from: `read` from /proc, or, for those that were gone, \
-         `inherited` from the parent or `unknown`.",
-        &[LABELLED],
+        "Processes labelled, by the source of their cgroup: `read` from /proc, or, for exited \
+         processes, `inherited` from the parent or `unknown`.",
+        &[LABEL_SOURCE],
         |s, out| {
             let counts = s.session.labels;
-            out.each(&["read"], counts.read);
-            out.each(&["inherited"], counts.inherited);
-            out.each(&["unknown"], counts.unknown);
+            out.labelled(&["read"], counts.read);
+            out.labelled(&["inherited"], counts.inherited);
+            out.labelled(&["unknown"], counts.unknown);
         },
     ),
     gauge(
         "everytick_unwind_tables",
         "Executables with an unwind table in the kernel.",
         &[],
-        |s, out| {
-            out.one(s.session.tables.tables);
-        },
+        |s, out| out.value(s.session.tables.tables),
     ),
-    gauge("everytick_unwind_rows", "Rows of these tables.", &[], |s, out| {
-        out.one(s.session.tables.rows);
+    gauge("everytick_unwind_rows", "Rows of the unwind tables in the kernel.", &[], |s, out| {
+        out.value(s.session.tables.rows);
     }),
     gauge(
         "everytick_unwind_bytes",
-        "Memory for tables and mappings in the kernel.",
+        "Kernel memory of unwind tables and mappings.",
         &[],
-        |s, out| {
-            out.one(s.session.tables.slab_bytes);
-        },
+        |s, out| out.value(s.session.tables.slab_bytes),
     ),
     counter(
         "everytick_unwind_rows_left_out_total",
-        "Rows that executables have and their tables have not, because they cannot be followed.",
+        "Rows of call frame information that the unwinder cannot express, and that tables omit.",
         &[],
-        |s, out| out.one(s.session.tables.left_out),
+        |s, out| out.value(s.session.tables.left_out),
     ),
     counter(
         "everytick_unwind_tables_evicted_total",
-        "Unwind tables that made room for others.",
+        "Unwind tables evicted to make space for others.",
         &[],
-        |s, out| out.one(s.session.tables.evicted),
+        |s, out| out.value(s.session.tables.evicted),
     ),
     counter(
         "everytick_unwind_tables_refused_total",
-        "Unwind tables that found no room.",
+        "Unwind tables not loaded because they did not fit.",
         &[],
-        |s, out| out.one(s.session.tables.refused),
+        |s, out| out.value(s.session.tables.refused),
     ),
     gauge(
         "everytick_unwind_tables_waiting",
-        "Unwind tables that are not to be read now: there is no room, or others pushed them out over and over. Their stacks are cut.",
+        "Unwind tables in backoff, because they do not fit or were evicted repeatedly. Their \
+         stacks are cut.",
         &[],
-        |s, out| out.one(s.session.tables.waiting),
+        |s, out| out.value(s.session.tables.waiting),
     ),
     counter(
         "everytick_unwind_files_unreadable_total",
-        "Executables whose call frames could not be read.",
+        "Executables whose call frame information cannot be read.",
         &[],
-        |s, out| out.one(s.session.tables.unreadable),
+        |s, out| out.value(s.session.tables.unreadable),
     ),
     counter(
         "everytick_unwind_cache_tables_total",
-        "Unwind tables of earlier runs: taken from disk, damaged, those of another file, or not to be written.",
+        "Unwind tables looked up in or written to the cache directory, by result.",
         &[CACHE],
         |s, out| {
             let cache = s.session.tables.cache;
-            out.each(&["taken"], cache.taken);
-            out.each(&["damaged"], cache.damaged);
-            out.each(&["foreign"], cache.foreign);
-            out.each(&["unkept"], cache.unkept);
+            out.labelled(&["loaded"], cache.taken);
+            out.labelled(&["damaged"], cache.damaged);
+            out.labelled(&["foreign"], cache.foreign);
+            out.labelled(&["not_stored"], cache.unkept);
         },
     ),
     counter(
         "everytick_symbol_frames_total",
-        "Distinct frames of each window, by whether a name was found.",
-        &[NAMED],
+        "Distinct frames of each window, by whether a symbol was found.",
+        &[SYMBOL],
         |s, out| {
-            out.each(&["named"], s.names.named);
-            out.each(&["unnamed"], s.names.unnamed);
+            out.labelled(&["symbolized"], s.symbols.symbolized);
+            out.labelled(&["unsymbolized"], s.symbols.unsymbolized);
         },
     ),
     // Windows.
     counter(
         "everytick_windows_closed_total",
-        "Windows that were closed. closed = accepted + empty + lost + those on their way.",
+        "Windows closed. closed = accepted + empty + lost + in progress.",
         &[],
-        |s, out| out.one(s.windows.closed),
+        |s, out| out.value(s.windows.closed),
     ),
     counter(
         "everytick_windows_accepted_total",
-        "Windows that were accepted: they are in the spool, on disk.",
+        "Windows accepted for delivery: synced to the spool's disk.",
         &[],
-        |s, out| out.one(s.windows.accepted),
+        |s, out| out.value(s.windows.accepted),
     ),
     counter(
         "everytick_windows_empty_total",
-        "Windows without a sample, of which nothing is delivered.",
+        "Windows without samples, which are not delivered.",
         &[],
-        |s, out| out.one(s.windows.empty),
+        |s, out| out.value(s.windows.empty),
     ),
     counter(
         "everytick_windows_lost_total",
-        "Windows that were lost before they were accepted, by the reason.",
+        "Windows lost before they were accepted, by reason.",
         &[WINDOW_LOSS],
         |s, out| windows_lost(out, &s.windows, &s.delivery.refused),
     ),
     gauge(
         "everytick_window_closed_timestamp_seconds",
-        "End of the last window that was closed, seconds since 1970; 0 before the first.",
+        "End of the last closed window in seconds since 1970; 0 before the first one.",
         &[],
-        |s, out| out.one(seconds(s.windows.last_unix_ns)),
+        |s, out| out.value(seconds(s.windows.last_unix_ns)),
     ),
     gauge(
         "everytick_window_accepted_timestamp_seconds",
-        "End of the last window that was accepted, seconds since 1970; 0 before the first.",
+        "End of the last accepted window in seconds since 1970; 0 before the first one.",
         &[],
-        |s, out| out.one(seconds(s.windows.accepted_unix_ns)),
+        |s, out| out.value(seconds(s.windows.accepted_unix_ns)),
     ),
-    gauge("everytick_window_period_seconds", "From one window to the next.", &[], |s, out| {
-        out.one(s.state.period);
+    gauge("everytick_window_period_seconds", "Length of a window.", &[], |s, out| {
+        out.value(s.health.window);
     }),
-    gauge("everytick_series", "Series of the last window.", &[], |s, out| out.one(s.series.last)),
+    gauge("everytick_series", "Series of the last window.", &[], |s, out| {
+        out.value(s.series.last);
+    }),
     counter(
         "everytick_series_merged_total",
-        "Series that were merged into one because a window had too many.",
+        "Series merged into one because a window had too many.",
         &[],
-        |s, out| out.one(s.series.merged),
+        |s, out| out.value(s.series.merged),
     ),
     counter(
         "everytick_series_merged_samples_total",
-        "Samples of the series that were merged.",
+        "Samples of the merged series.",
         &[],
-        |s, out| out.one(s.series.merged_samples),
+        |s, out| out.value(s.series.merged_samples),
     ),
     // Delivery.
     counter(
         "everytick_batches_found_total",
-        "Batches that an earlier run had left in the spool for a sink.",
+        "Batches that an earlier run left in the spool for a sink.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.ledger.found),
+        |s, out| each_sink(out, s, |sink| sink.ledger.found),
     ),
     counter(
         "everytick_batches_closed_total",
-        "Windows that delivery was given for a sink. found + closed = batches of all results + pending.",
+        "Windows handed to delivery for a sink. found + closed = batches of all results + pending.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.ledger.closed),
+        |s, out| each_sink(out, s, |sink| sink.ledger.closed),
     ),
     counter(
         "everytick_batches_total",
-        "Batches that a sink is done with. partly: its server refused some of the samples.",
-        &[SINK, RESULT],
+        "Batches that a sink has finished. partly: the server rejected some of the samples.",
+        &[SINK, DELIVERY],
         |s, out| {
-            each_part(out, s, |SinkCounts { ledger, .. }| {
+            each_sink_part(out, s, |SinkCounts { ledger, .. }| {
                 let lost = ledger.lost.total();
                 [("delivered", ledger.delivered), ("partly", ledger.partly), ("lost", lost)]
             });
@@ -370,228 +291,259 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_batches_lost_total",
-        "Batches that a sink will never have, by the reason, before or after the spool took them.",
+        "Batches that were not delivered to a sink and never will be, by reason.",
         &[SINK, FAILURE],
         |s, out| failures(out, s, |sink| &sink.ledger.lost),
     ),
     counter(
         "everytick_batches_retried_total",
-        "Attempts at delivery after which a batch waits for another, by the reason.",
+        "Delivery attempts that failed and are retried, by reason.",
         &[SINK, FAILURE],
         |s, out| failures(out, s, |sink| &sink.attempts.later),
     ),
     counter(
         "everytick_batches_rejected_parts_total",
-        "Series or samples, whichever a server counts, that it refused of batches that it otherwise took.",
+        "Series or samples, whichever the server counts, that it rejected from batches that it \
+         otherwise accepted.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.rejected),
+        |s, out| each_sink(out, s, |sink| sink.rejected),
     ),
-    gauge("everytick_batches_pending", "Batches that wait in the spool.", &[SINK], |s, out| {
-        each(out, s, |sink| sink.ledger.pending);
+    gauge("everytick_batches_pending", "Batches waiting in the spool.", &[SINK], |s, out| {
+        each_sink(out, s, |sink| sink.ledger.pending);
     }),
     counter(
         "everytick_sent_bytes_total",
-        "Bytes that were sent for the batches that a sink has.",
+        "Bytes sent for the batches that a sink has received.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.bytes_sent),
+        |s, out| each_sink(out, s, |sink| sink.bytes_sent),
     ),
     counter(
         "everytick_debuginfo_files_total",
-        "Files whose debug info a server may want, as often as a sink has dealt with one, by whether the server has it now.",
+        "Executables whose debug info was offered to a sink's server, by result.",
         &[SINK, UPLOAD],
         |s, out| {
-            each_part(out, s, |SinkCounts { debug_info, .. }| {
+            each_sink_part(out, s, |SinkCounts { debug_info, .. }| {
                 let DebugInfoCounts { held, nothing, postponed } = *debug_info;
-                [("held", held), ("nothing", nothing), ("postponed", postponed)]
+                [("stored", held), ("no_debug_info", nothing), ("postponed", postponed)]
             });
         },
     ),
     gauge(
         "everytick_spool_sink_bytes",
-        "Bytes of the batches that wait for a sink. One that waits for several counts for each.",
+        "Bytes of the batches that wait for a sink. A batch that waits for several counts for each.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.spool_bytes),
+        |s, out| each_sink(out, s, |sink| sink.spool_bytes),
     ),
     gauge(
         "everytick_spool_oldest_age_seconds",
-        "How long ago the oldest window began that waits for a sink; 0 when none does.",
+        "Time since the start of the oldest window that waits for a sink; 0 if none waits.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.oldest_age.unwrap_or_default()),
+        |s, out| each_sink(out, s, |sink| sink.oldest_age.unwrap_or_default()),
     ),
     counter(
         "everytick_spool_damaged_total",
-        "Damaged files of the spool that were moved out of the way.",
+        "Damaged files of the spool moved to quarantine.",
         &[SINK],
-        |s, out| each(out, s, |sink| sink.quarantined),
+        |s, out| each_sink(out, s, |sink| sink.quarantined),
     ),
     gauge(
         "everytick_spool_bytes",
-        "Bytes that the spool takes on its disk. A batch that waits for several sinks counts once.",
+        "Disk space of the spool. A batch that waits for several sinks counts once.",
         &[],
-        |s, out| out.one(s.delivery.spool_bytes),
+        |s, out| out.value(s.delivery.spool_bytes),
     ),
-    gauge("everytick_spool_limit_bytes", "Bytes that it may take.", &[], |s, out| {
-        out.one(s.delivery.spool_bytes_max);
+    gauge("everytick_spool_limit_bytes", "Limit of the spool's disk space.", &[], |s, out| {
+        out.value(s.delivery.spool_bytes_max);
     }),
-    // Cost.
+    // Overhead.
     counter(
         "everytick_cpu_seconds_total",
-        "CPU time of each part of the agent. sampler is the BPF program, by its own clock.",
+        "CPU time of each part of the agent. sampler: the BPF program, by its own clock.",
         &[PART],
         |s, out| {
-            processes(out, s, |part| part.cpu);
-            out.each(&["sampler"], s.session.sampler.total);
+            each_process(out, s, |process| process.cpu);
+            out.labelled(&["sampler"], s.session.sampler.total);
         },
     ),
     gauge(
         "everytick_resident_bytes",
-        "Memory of each process of the agent.",
+        "Resident memory of each process of the agent.",
         &[PROCESS],
-        |s, out| {
-            processes(out, s, |part| part.resident);
-        },
+        |s, out| each_process(out, s, |process| process.resident),
     ),
     gauge(
         "everytick_bpf_map_bytes",
-        "Kernel memory in BPF maps, unwind tables included.",
+        "Kernel memory of BPF maps, unwind tables included.",
         &[],
-        |s, out| {
-            out.one(s.session.map_bytes);
-        },
+        |s, out| out.value(s.session.map_bytes),
     ),
     Metric {
         name: "everytick_sampler_tick_seconds",
-        kind: Kind::Histogram,
-        help: "Time that the BPF program took for a tick, by its own clock, over all CPUs.",
+        kind: MetricKind::Histogram,
+        help: "Duration of the BPF program per tick, by its own clock, over all CPUs.",
         labels: &[],
-        read: |s, out| {
+        write: |s, out| {
             let time = &s.session.sampler;
             out.histogram(time.below(), time.timed(), time.total.as_secs_f64());
         },
     },
     gauge(
         "everytick_sampler_tick_max_seconds",
-        "Time of the longest tick since the start.",
+        "Longest duration of the BPF program for one tick since the start.",
         &[],
-        |s, out| out.one(s.session.sampler.max),
+        |s, out| out.value(s.session.sampler.max),
     ),
     // Budget.
     gauge(
         "everytick_budget_step",
-        "Steps that the budget has taken down from the full pace; 0 is the full pace.",
+        "Steps that the budget is below the full sampling rate; 0 at the full rate.",
         &[],
-        |s, out| out.one(s.budget.step),
+        |s, out| out.value(s.budget.step),
     ),
     gauge(
         "everytick_sampling_frequency_hertz",
-        "Ticks a second on each CPU that are in force; 0 while nothing is sampled.",
+        "Sampling frequency in force, in ticks per second on each CPU; 0 during a pause.",
         &[],
-        |s, out| out.one(s.budget.frequency),
+        |s, out| out.value(s.budget.frequency),
     ),
     gauge(
         "everytick_sampling_user_frames_limit",
-        "Frames of a user stack that the budget allows; 0 while it sets no limit.",
+        "Maximum number of user frames in a stack that the budget allows; 0 for no limit.",
         &[],
-        |s, out| out.one(s.budget.user_frames),
+        |s, out| out.value(s.budget.user_frames),
     ),
     gauge(
         "everytick_budget_cpu_ratio",
-        "Part of the machine's CPU time that the agent took in the last window, BPF included.",
+        "CPU time of the agent in the last window, BPF included, as a ratio of total CPU capacity.",
         &[],
-        |s, out| out.one(s.budget.cpu_percent / 100.0),
+        |s, out| out.value(s.budget.cpu_percent / 100.0),
     ),
-    gauge("everytick_budget_cpu_limit_ratio", "Part that it may take.", &[], |s, out| {
-        out.one(s.budget.cpu_percent_max / 100.0);
-    }),
+    gauge(
+        "everytick_budget_cpu_limit_ratio",
+        "Limit of everytick_budget_cpu_ratio.",
+        &[],
+        |s, out| out.value(s.budget.cpu_percent_max / 100.0),
+    ),
     gauge(
         "everytick_budget_memory_bytes",
         "Memory of the agent's processes and BPF maps together.",
         &[],
-        |s, out| out.one(s.budget.memory),
+        |s, out| out.value(s.budget.memory),
     ),
-    gauge("everytick_budget_memory_limit_bytes", "Memory that they may take.", &[], |s, out| {
-        out.one(s.budget.memory_max);
-    }),
+    gauge(
+        "everytick_budget_memory_limit_bytes",
+        "Limit of everytick_budget_memory_bytes.",
+        &[],
+        |s, out| out.value(s.budget.memory_max),
+    ),
     // Configuration.
     counter(
         "everytick_config_reloads_total",
-        "Attempts to read the configuration again. After one that failed the old configuration stays.",
+        "Configuration reloads. A rejected reload keeps the current configuration.",
         &[RELOAD],
         |s, out| {
-            out.each(&["done"], s.reloads.done);
-            out.each(&["failed"], s.reloads.failed);
+            out.labelled(&["applied"], s.reloads.applied);
+            out.labelled(&["rejected"], s.reloads.rejected);
         },
     ),
     gauge(
         "everytick_config_stale",
-        "1 when the last attempt to read the configuration failed.",
+        "1 if the last configuration reload was rejected, else 0.",
         &[],
-        |s, out| out.one(s.reloads.is_stale),
+        |s, out| out.value(s.reloads.is_stale),
     ),
     gauge(
         "everytick_config_read_timestamp_seconds",
-        "When the configuration in force was read, seconds since 1970.",
+        "When the configuration in force was read, in seconds since 1970.",
         &[],
-        |s, out| out.one(seconds(s.reloads.read_unix_ns)),
+        |s, out| out.value(seconds(s.reloads.read_unix_ns)),
     ),
 ];
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [Label],
+    write: WriteSeries,
+) -> Metric {
+    Metric { name, kind: MetricKind::Counter, help, labels, write }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [Label],
+    write: WriteSeries,
+) -> Metric {
+    Metric { name, kind: MetricKind::Gauge, help, labels, write }
+}
 
 fn texts<T: Copy>(all: &[T], text: fn(T) -> &'static str) -> Vec<&'static str> {
     all.iter().map(|item| text(*item)).collect()
 }
 
-/// Writes a series for each item of a closed list. `before`: values of the labels before its own.
+/// Writes a series for each item of a closed list. `before`: values of the labels before it.
 fn by<T: Copy>(
-    out: &mut Out<'_>,
+    out: &mut SeriesWriter<'_>,
     before: &[&str],
     all: &[T],
     text: fn(T) -> &'static str,
     counts: &[u64],
 ) {
     for (item, count) in all.iter().zip(counts) {
-        out.each(&[before, &[text(*item)]].concat(), *count);
+        out.labelled(&[before, &[text(*item)]].concat(), *count);
     }
 }
 
-fn windows_lost(out: &mut Out<'_>, windows: &Windows, refused: &FailureCounts) {
+fn windows_lost(out: &mut SeriesWriter<'_>, windows: &WindowCounts, rejected: &FailureCounts) {
     let mut counts = windows.lost.clone();
     for failure in Failure::ALL {
-        *counts.entry(failure.text()).or_default() += refused.count(*failure);
+        *counts.entry(failure.text()).or_default() += rejected.count(*failure);
     }
-    counts.iter().for_each(|(reason, count)| out.each(&[reason], *count));
+    counts.iter().for_each(|(reason, count)| out.labelled(&[reason], *count));
 }
 
-fn failures(out: &mut Out<'_>, snapshot: &Snapshot, counts: fn(&SinkCounts) -> &FailureCounts) {
+fn failures(
+    out: &mut SeriesWriter<'_>,
+    snapshot: &Snapshot,
+    reasons: fn(&SinkCounts) -> &FailureCounts,
+) {
     for (name, sink) in &snapshot.delivery.sinks {
-        let counts = counts(sink);
-        let count = |failure: &Failure| counts.count(*failure);
-        let counts: Vec<u64> = Failure::ALL.iter().map(count).collect();
+        let reasons = reasons(sink);
+        let counts = Failure::ALL.iter().map(|failure| reasons.count(*failure));
+        let counts: Vec<u64> = counts.collect();
         by(out, &[name], Failure::ALL, Failure::text, &counts);
     }
 }
 
-fn each<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&SinkCounts) -> N) {
-    snapshot.delivery.sinks.iter().for_each(|(name, sink)| out.each(&[name], value(sink)));
+fn each_sink<V: MetricValue>(
+    out: &mut SeriesWriter<'_>,
+    snapshot: &Snapshot,
+    value: fn(&SinkCounts) -> V,
+) {
+    snapshot.delivery.sinks.iter().for_each(|(name, sink)| out.labelled(&[name], value(sink)));
 }
 
-/// Each sink's count by what is said beside its name.
-fn each_part<const N: usize>(
-    out: &mut Out<'_>,
+/// Writes `N` series of each sink, by the values of the second label.
+fn each_sink_part<const N: usize>(
+    out: &mut SeriesWriter<'_>,
     snapshot: &Snapshot,
     parts: fn(&SinkCounts) -> [(&'static str, u64); N],
 ) {
     for (name, sink) in &snapshot.delivery.sinks {
-        parts(sink).iter().for_each(|(part, count)| out.each(&[name, part], *count));
+        parts(sink).iter().for_each(|(part, count)| out.labelled(&[name, part], *count));
     }
 }
 
-fn processes<N: Number>(out: &mut Out<'_>, snapshot: &Snapshot, value: fn(&Part) -> N) {
+fn each_process<V: MetricValue>(
+    out: &mut SeriesWriter<'_>,
+    snapshot: &Snapshot,
+    value: fn(&ProcessUsage) -> V,
+) {
     let own = &snapshot.own;
-    for (name, part) in
-        [("agent", &own.agent), ("symbolizer", &own.symbolizer), ("file_helper", &own.file_helper)]
-    {
-        out.each(&[name], value(part));
-    }
+    out.labelled(&["agent"], value(&own.agent));
+    out.labelled(&["symbolizer"], value(&own.symbolizer));
+    out.labelled(&["file_helper"], value(&own.file_helper));
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -1,32 +1,32 @@
-//! Sums over all windows, for counters that only rise.
+//! Sums over all windows, for counters.
 
 use profile::{CaptureLedger, Loss, StackEnd, TickOutcome, Window};
 
-/// The ledgers of all closed windows together. All are counts.
+/// The sum of the capture ledgers of all closed windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct LedgerTotals {
     /// Ticks that the clocks owed.
     pub due: u64,
     /// Ticks that were due and never came.
     pub missed: u64,
-    /// Ticks by how they ended, indexed by [`TickOutcome`].
+    /// Ticks by outcome, indexed by [`TickOutcome`].
     pub outcomes: [u64; TickOutcome::COUNT],
     /// Samples in windows.
     pub samples: u64,
     /// Samples that are in no window, indexed by [`Loss`].
     pub lost: [u64; Loss::COUNT],
-    /// Kernel stacks by how they ended, indexed by [`StackEnd`].
+    /// Kernel stacks by their end, indexed by [`StackEnd`].
     pub kernel_ends: [u64; StackEnd::COUNT],
-    /// User stacks likewise.
+    /// User stacks by their end, indexed by [`StackEnd`].
     pub user_ends: [u64; StackEnd::COUNT],
-    /// Samples with a user frame that nothing confirms.
+    /// Samples with a guessed user frame.
     pub guessed: u64,
     /// Frames of all samples, see [`frames`].
     pub frames: u64,
 }
 
-impl Totals {
-    /// Adds a closed window. `frames`: those of its samples, as [`frames()`] counts them.
+impl LedgerTotals {
+    /// Adds a closed window. `frames`: the frames of its samples, as [`frames()`] counts them.
     pub fn add(&mut self, ledger: &CaptureLedger, frames: u64) {
         self.due += ledger.due();
         self.missed += ledger.missed();
@@ -44,7 +44,7 @@ fn add(sums: &mut [u64], counts: &[u64]) {
     sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
 }
 
-/// Counts the frames of all samples of a window: a frame as often as it was seen.
+/// Counts the frames of all samples of a window, each as often as it was sampled.
 pub fn frames(window: &Window) -> u64 {
     let lengths: Vec<u64> = window.stacks().map(|stack| stack.len() as u64).collect();
     let length = |stack: u32| lengths.get(stack as usize).copied().unwrap_or(0);
@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// A ledger that closes: of `n` CPUs, each of which missed a tick.
+    /// Returns a ledger that closes, with `n` CPUs that missed a tick each.
     fn ledger(n: u32) -> CaptureLedger {
         let count = u64::from(n);
         let cpus = (0..n).map(|cpu| CpuTicks { cpu: Cpu(cpu), due: 20, ticks: 19 }).collect();
@@ -81,8 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn the_equations_of_the_ledger_hold_for_the_sums() {
-        let mut totals = Totals::default();
+    fn sums_satisfy_the_ledger_equations() {
+        let mut totals = LedgerTotals::default();
         (1..5).for_each(|n| totals.add(&ledger(n), 100));
         let (ticks, lost) = (totals.outcomes.iter().sum::<u64>(), totals.lost.iter().sum::<u64>());
         let skipped = totals.outcomes[TickOutcome::SkippedIdle as usize];
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sample_counts_all_of_its_frames() {
+    fn each_sample_counts_all_its_frames() {
         let mut window = Window::new(1 << 20);
         let task = Task {
             pid: Pid(1),

@@ -70,7 +70,7 @@ sleep 3
 echo 0 >$cpu
 sleep 1
 echo 1 >$cpu
-waits "sampling begins anew"
+waits "restarting sampling"
 taskset 2 chain &
 sleep 15
 kill $agent

@@ -1,21 +1,21 @@
-//! `deploy/alerts.yaml` asks for nothing that the agent does not tell.
+//! The alerts in `deploy/alerts.yaml` use metrics and labels that exist.
 
 use std::collections::BTreeSet;
 
-use everytick::metrics::{Kind, Metric, TABLE};
+use everytick::metrics::{Metric, MetricKind, TABLE};
 
 const RULES: &str = include_str!("../../deploy/alerts.yaml");
 
-/// An alert, as far as it matters here.
+/// The parts of an alert that the tests look at.
 #[derive(Debug, Default)]
 struct Alert {
     name: String,
     expression: String,
-    /// Everything else that it has, by its key.
+    /// All keys of the alert, such as `for` and `severity`.
     keys: BTreeSet<String>,
 }
 
-/// Reads the rules. Not all of YAML: each key has its own line, an expression stands behind its key.
+/// Parses the rules. Supports a subset of YAML: one key per line, with its value behind it.
 fn alerts() -> Vec<Alert> {
     let mut alerts: Vec<Alert> = Vec::new();
     for line in RULES.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -32,11 +32,11 @@ fn alerts() -> Vec<Alert> {
     alerts
 }
 
-/// Words of ours in an expression, and the labels that are asked for in the braces behind each.
-fn named(expression: &str) -> Vec<(&str, Vec<&str>)> {
+/// Returns the metrics of ours in an expression, each with the labels that it matches on.
+fn metrics_in(expression: &str) -> Vec<(&str, Vec<&str>)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let starts = expression.match_indices("everytick_").map(|(at, _)| at);
-    let named = starts.map(|start| {
+    let metrics = starts.map(|start| {
         let rest = &expression[start..];
         let (word, rest) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
         let braces = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
@@ -44,26 +44,27 @@ fn named(expression: &str) -> Vec<(&str, Vec<&str>)> {
         let labels = matchers.filter_map(|m| Some(m.split(['=', '!']).next()?.trim()));
         (word, labels.filter(|label| !label.is_empty()).collect())
     });
-    named.collect()
+    metrics.collect()
 }
 
 fn metric(word: &str) -> Option<&'static Metric> {
     TABLE.iter().find(|metric| {
         let part = word.strip_prefix(metric.name).unwrap_or("no");
         part.is_empty()
-            || metric.kind == Kind::Histogram && ["_bucket", "_sum", "_count"].contains(&part)
+            || metric.kind == MetricKind::Histogram && ["_bucket", "_sum", "_count"].contains(&part)
     })
 }
 
 #[test]
-fn every_metric_in_an_alert_is_in_the_table() {
+fn alerts_use_existing_metrics_and_labels() {
     let alerts = alerts();
     assert!(alerts.len() >= 5, "{alerts:?}");
     for Alert { name, expression, .. } in &alerts {
-        let named = named(expression);
-        assert!(!named.is_empty(), "{name} goes by no metric of ours: {expression}");
-        for (word, labels) in named {
-            let metric = metric(word).unwrap_or_else(|| panic!("{name} asks for {word}"));
+        let metrics = metrics_in(expression);
+        assert!(!metrics.is_empty(), "{name} uses no metric of ours: {expression}");
+        for (word, labels) in metrics {
+            let metric =
+                metric(word).unwrap_or_else(|| panic!("{name} uses the unknown metric {word}"));
             for label in labels {
                 let is_there = metric.labels.iter().any(|known| known.name == label);
                 assert!(is_there, "{name}: {word} has no label {label}");
@@ -73,24 +74,24 @@ fn every_metric_in_an_alert_is_in_the_table() {
 }
 
 #[test]
-fn every_alert_says_how_bad_it_is_and_what_to_do() {
+fn alerts_have_a_severity_and_a_description() {
     let mut names = BTreeSet::new();
     for Alert { name, keys, .. } in alerts() {
         for key in ["expr", "for", "severity", "summary", "description"] {
             assert!(keys.contains(key), "{name} has no {key}");
         }
-        assert!(names.insert(name.clone()), "{name} comes twice");
+        assert!(names.insert(name.clone()), "{name} is listed twice");
     }
 }
 
 #[test]
-fn counters_are_asked_for_what_they_rose_by() {
+fn alerts_use_counters_within_a_rate() {
     for Alert { name, expression, .. } in alerts() {
         for (at, word) in
             expression.match_indices("everytick_").map(|(at, _)| (at, &expression[at..]))
         {
             let word = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
-            let is_counter = metric(word).is_some_and(|metric| metric.kind == Kind::Counter);
+            let is_counter = metric(word).is_some_and(|metric| metric.kind == MetricKind::Counter);
             let before = &expression[..at];
             let is_rate = before.ends_with("increase(") || before.ends_with("rate(");
             assert_eq!(is_counter, is_rate, "{name}: {word} in {expression}");
@@ -99,9 +100,12 @@ fn counters_are_asked_for_what_they_rose_by() {
 }
 
 #[test]
-fn names_and_labels_are_found_in_expressions() {
+fn expressions_are_parsed() {
     let expression = "rate(everytick_a_total{x=\"1\",y!~\"2|3\"}[5m]) / everytick_b > 0";
-    assert_eq!(named(expression), [("everytick_a_total", vec!["x", "y"]), ("everytick_b", vec![])]);
+    assert_eq!(
+        metrics_in(expression),
+        [("everytick_a_total", vec!["x", "y"]), ("everytick_b", vec![])]
+    );
     assert!(metric("everytick_sampler_tick_seconds_bucket").is_some());
     assert!(metric("everytick_ticks_total_bucket").is_none());
     assert!(metric("everytick_ticks").is_none());

@@ -1,4 +1,5 @@
-//! What a running agent tells: metrics as Prometheus reads them, their documentation, and the alerts that go by them.
+//! What a running agent reports: metrics as Prometheus reads them, their documentation, and the
+//! alerts on them.
 #![allow(clippy::unwrap_used)]
 
 mod alerts;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use everytick::kernel::abi::Counters;
 use everytick::metrics::server::Server;
 use everytick::metrics::{
-    Budget, Kind, Metric, Names, Own, Part, Reloads, Series, Snapshot, State, TABLE, Totals,
-    Values, Windows, page, render,
+    BudgetState, HealthState, LabelValues, LedgerTotals, Metric, MetricKind, OwnUsage,
+    ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, SymbolCounts, TABLE, WindowCounts, page,
+    render,
 };
 use everytick::session::{SamplerTime, SessionCounts};
 use everytick::tables::{CacheCounts, TableCounts};
@@ -27,32 +29,32 @@ use zerocopy::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// An agent that has been through everything: no two values are the same by chance.
+/// Returns a snapshot in which every value is different, so that swapped values are found.
 fn snapshot() -> Snapshot {
     Snapshot {
         started_unix_ns: 1_700_000_000 * SECOND,
         starts: 3,
-        state: State {
-            period: Duration::from_secs(10),
+        health: HealthState {
+            window: Duration::from_secs(10),
             since_sampling: Some(Duration::from_secs(100)),
             since_window: Some(Duration::from_secs(3)),
-            ..State::default()
+            ..HealthState::default()
         },
         totals: totals(),
         session: session(),
-        names: Names { named: 301, unnamed: 302 },
-        windows: Windows {
+        symbols: SymbolCounts { symbolized: 301, unsymbolized: 302 },
+        windows: WindowCounts {
             closed: 401,
             accepted: 402,
             empty: 403,
-            lost: BTreeMap::from([("publisher busy", 404), ("disk_full", 1)]),
+            lost: BTreeMap::from([("publisher died", 404), ("disk_full", 1)]),
             last_unix_ns: 1_700_000_100 * SECOND + SECOND / 2,
             accepted_unix_ns: 1_700_000_090 * SECOND,
         },
-        series: Series { last: 501, merged: 502, merged_samples: 503 },
+        series: SeriesCounts { last: 501, merged: 502, merged_samples: 503 },
         delivery: delivery(&["files", "parca"]),
         own: own(),
-        budget: Budget {
+        budget: BudgetState {
             step: 2,
             frequency: 4,
             user_frames: 64,
@@ -61,11 +63,16 @@ fn snapshot() -> Snapshot {
             memory: 901,
             memory_max: 902,
         },
-        reloads: Reloads { done: 951, failed: 952, is_stale: true, read_unix_ns: 5 * SECOND },
+        reloads: ReloadCounts {
+            applied: 951,
+            rejected: 952,
+            is_stale: true,
+            read_unix_ns: 5 * SECOND,
+        },
     }
 }
 
-fn totals() -> Totals {
+fn totals() -> LedgerTotals {
     let mut ledger = CaptureLedger {
         cpus: vec![CpuTicks { cpu: Cpu(0), due: 110, ticks: 101 }],
         aggregated: 111,
@@ -76,7 +83,7 @@ fn totals() -> Totals {
     ledger.lost[Loss::WindowFull as usize] = 114;
     ledger.user_ends[StackEnd::NoRow as usize] = 115;
     ledger.kernel_ends[StackEnd::NoRow as usize] = 116;
-    let mut totals = Totals::default();
+    let mut totals = LedgerTotals::default();
     totals.add(&ledger, 117);
     totals
 }
@@ -148,18 +155,18 @@ fn sink(base: u64) -> SinkCounts {
     }
 }
 
-fn own() -> Own {
-    let part = |seconds, resident| Part { cpu: Duration::from_secs(seconds), resident };
-    Own { agent: part(21, 22), symbolizer: part(23, 24), file_helper: part(25, 26) }
+fn own() -> OwnUsage {
+    let usage = |seconds, resident| ProcessUsage { cpu: Duration::from_secs(seconds), resident };
+    OwnUsage { agent: usage(21, 22), symbolizer: usage(23, 24), file_helper: usage(25, 26) }
 }
 
-/// Reads what is rendered; every metric is there, in the order of the table, as the table says.
+/// Parses the rendered page, and checks that it has every metric in the order and form of the table.
 fn families(snapshot: &Snapshot) -> Vec<Family> {
     let families = parse(&render(snapshot)).unwrap();
     assert_eq!(families.len(), TABLE.len());
     for (family, metric) in families.iter().zip(TABLE) {
-        let said = (family.name.as_str(), family.kind.as_str(), family.help.as_str());
-        assert_eq!(said, (metric.name, metric.kind.text(), metric.help));
+        let rendered = (family.name.as_str(), family.kind.as_str(), family.help.as_str());
+        assert_eq!(rendered, (metric.name, metric.kind.text(), metric.help));
         check_labels(family, metric);
     }
     families
@@ -168,32 +175,37 @@ fn families(snapshot: &Snapshot) -> Vec<Family> {
 fn check_labels(family: &Family, metric: &Metric) {
     let names: Vec<&str> = metric.labels.iter().map(|label| label.name).collect();
     for series in &family.series {
-        let own = |label: &&(String, String)| metric.kind != Kind::Histogram || label.0 != "le";
+        let own =
+            |label: &&(String, String)| metric.kind != MetricKind::Histogram || label.0 != "le";
         let labels: Vec<_> = series.labels.iter().filter(own).collect();
         assert_eq!(labels.iter().map(|label| &label.0).collect::<Vec<_>>(), names, "{series:?}");
         for ((_, value), label) in labels.iter().zip(metric.labels) {
-            let Values::Closed(values) = label.values else { continue };
-            assert!(values().contains(&value.as_str()), "{value} is not in the list: {series:?}");
+            let LabelValues::Closed(values) = label.values else { continue };
+            assert!(
+                values().contains(&value.as_str()),
+                "{value} is not a value of {}: {series:?}",
+                label.name
+            );
         }
     }
 }
 
-/// The value of the series with these labels.
+/// Returns the value of the series with these labels.
 fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> f64 {
     let family = families.iter().find(|family| family.name == name).unwrap();
     family.value(labels).unwrap_or_else(|| panic!("{name} {labels:?} is not in {family:?}"))
 }
 
 #[test]
-fn prometheus_can_read_it_all() {
+fn page_parses_as_prometheus_text() {
     families(&snapshot());
 }
 
 #[test]
-fn prometheus_gets_it_over_http() {
-    let answer = |path: &str| page(path, snapshot);
-    let pages = Server::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(answer)).unwrap();
-    let mut stream = TcpStream::connect(pages.address()).unwrap();
+fn metrics_are_served_over_http() {
+    let handler = |path: &str| page(path, snapshot);
+    let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(handler)).unwrap();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
@@ -204,16 +216,16 @@ fn prometheus_gets_it_over_http() {
 }
 
 #[test]
-fn an_agent_that_has_just_begun_tells_zeros_where_lists_are_closed() {
+fn closed_labels_start_with_zeros() {
     for (family, metric) in families(&Snapshot::default()).iter().zip(TABLE) {
         let values = metric.labels.iter().map(|label| match label.values {
-            Values::Closed(values) => Some(values().len()),
-            Values::Open(_) => None,
+            LabelValues::Closed(values) => Some(values().len()),
+            LabelValues::Open(_) => None,
         });
         let has_sink = metric.labels.iter().any(|label| label.name == "sink");
         match values.collect::<Option<Vec<_>>>() {
             None if has_sink => assert!(family.series.is_empty(), "{family:?}"),
-            Some(numbers) if metric.kind != Kind::Histogram => {
+            Some(numbers) if metric.kind != MetricKind::Histogram => {
                 assert_eq!(family.series.len(), numbers.iter().product::<usize>(), "{family:?}");
             }
             _ => assert!(!family.series.is_empty(), "{family:?}"),
@@ -222,7 +234,7 @@ fn an_agent_that_has_just_begun_tells_zeros_where_lists_are_closed() {
 }
 
 #[test]
-fn values_arrive_under_their_names() {
+fn values_have_their_names_and_labels() {
     let families = families(&snapshot());
     let value = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
     assert_eq!(value("everytick_ticks_due_total", &[]), 110.0);
@@ -233,8 +245,11 @@ fn values_arrive_under_their_names() {
     let end = |side| value("everytick_stacks_total", &[("side", side), ("end", "no unwind row")]);
     assert_eq!((end("user"), end("kernel")), (115.0, 116.0));
     assert_eq!(value("everytick_frames_total", &[]), 117.0);
-    let cache = |what| value("everytick_unwind_cache_tables_total", &[("result", what)]);
-    assert_eq!(["taken", "damaged", "foreign", "unkept"].map(cache), [201.0, 202.0, 203.0, 204.0]);
+    let cache = |result| value("everytick_unwind_cache_tables_total", &[("result", result)]);
+    assert_eq!(
+        ["loaded", "damaged", "foreign", "not_stored"].map(cache),
+        [201.0, 202.0, 203.0, 204.0]
+    );
     let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);
     assert_eq!(["agent", "symbolizer", "file_helper", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
     assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);
@@ -245,10 +260,10 @@ fn values_arrive_under_their_names() {
 }
 
 #[test]
-fn windows_are_lost_before_delivery_or_by_it() {
+fn lost_windows_include_those_that_delivery_rejects() {
     let families = families(&snapshot());
     let lost = |reason| value(&families, "everytick_windows_lost_total", &[("reason", reason)]);
-    assert_eq!(["publisher busy", "disk_full", "timeout"].map(lost), [404.0, 802.0, 0.0]);
+    assert_eq!(["publisher died", "disk_full", "timeout"].map(lost), [404.0, 802.0, 0.0]);
 }
 
 #[test]
@@ -265,14 +280,14 @@ fn each_sink_has_its_own_series() {
             crate::value(&families, "everytick_debuginfo_files_total", &labels)
         };
         assert_eq!(
-            ["held", "nothing", "postponed"].map(files),
+            ["stored", "no_debug_info", "postponed"].map(files),
             [11.0, 12.0, 13.0].map(|n| base + n)
         );
     }
 }
 
 #[test]
-fn what_a_sink_lost_has_its_reason_and_is_in_its_sum() {
+fn lost_batches_are_counted_by_reason_and_in_total() {
     let families = families(&snapshot());
     let batches = |name, label| value(&families, name, &[("sink", "files"), label]);
     let lost = |reason| batches("everytick_batches_lost_total", ("reason", reason));
@@ -284,7 +299,7 @@ fn what_a_sink_lost_has_its_reason_and_is_in_its_sum() {
 }
 
 #[test]
-fn the_samplers_own_time_is_a_histogram() {
+fn sampler_time_is_a_histogram() {
     let families = families(&snapshot());
     let family = families.iter().find(|f| f.name == "everytick_sampler_tick_seconds").unwrap();
     let bucket = |bound: f64| {
@@ -301,7 +316,7 @@ fn the_samplers_own_time_is_a_histogram() {
 }
 
 #[test]
-fn a_sink_may_have_any_name() {
+fn sink_names_are_escaped() {
     let names = ["a\"b", "a\\b", "a\nb", "\\n", "\"} 1\nx{y=\"", "", " ", "é 🦀", "a\rb\0c", "\\"];
     let families = families(&Snapshot { delivery: delivery(&names), ..snapshot() });
     for (name, at) in names.iter().zip(1u32..) {
@@ -311,14 +326,14 @@ fn a_sink_may_have_any_name() {
 }
 
 #[test]
-fn the_table_follows_its_own_rules() {
+fn table_follows_prometheus_conventions() {
     let mut seen = BTreeMap::new();
     for Metric { name, help, labels, .. } in TABLE {
-        assert!(seen.insert(name, ()).is_none(), "{name} comes twice");
+        assert!(seen.insert(name, ()).is_none(), "{name} is listed twice");
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         assert!(name.starts_with("everytick_") && name.chars().all(is_allowed), "{name}");
         for unit in ["_ms", "_ns", "_microseconds", "_kib", "_percent", "_megabytes"] {
-            assert!(!name.contains(unit), "{name} is in no base unit");
+            assert!(!name.contains(unit), "{name} is not in a base unit");
         }
         assert!(help.ends_with('.') && help.len() <= 160, "{name}: {help}");
         for label in *labels {

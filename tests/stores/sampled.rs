@@ -31,7 +31,7 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
     // The uploads look at the program's file while it is sampled, and have ended when the server can name it.
     let has_hot = |profile: &pb::Profile| parca::functions(profile).contains(&"hot");
     parca::merged_when(&unnamed, r#"{comm="split"}"#, has_hot);
-    let held = "everytick_debuginfo_files_total{sink=\"unnamed\",result=\"held\"} ";
+    let held = "everytick_debuginfo_files_total{sink=\"unnamed\",result=\"stored\"} ";
     let (_, metrics) = agent.page("/metrics");
     let files = metrics.lines().find_map(|line| line.strip_prefix(held)).unwrap();
     assert_ne!(files, "0", "what was uploaded is counted");

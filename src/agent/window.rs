@@ -1,0 +1,103 @@
+//! A window on its way from the profiling loop to delivery, and what became of it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use profile::{Labels, MergedSeries, Profile};
+
+use crate::budget::Assessment;
+use crate::session::ClosedWindow;
+
+/// A closed window that waits to be published.
+pub(super) struct PendingWindow {
+    /// Number of the session that sampled it. Executable IDs are unique within one session only.
+    pub session: u64,
+    pub closed: ClosedWindow,
+    /// The budget's assessment of the window.
+    pub assessment: Assessment,
+    /// Sampling frequency and stack depth in words, for the profile's comments.
+    pub sampling: String,
+    /// Maximum number of series.
+    pub series_max: usize,
+    /// Labels that all series carry.
+    pub labels: Arc<Labels>,
+    /// Time limit of symbolization.
+    pub symbolization_max: Duration,
+    /// Ends symbolization before that, because the agent stops.
+    pub hurry: Arc<AtomicBool>,
+}
+
+/// What became of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PublishResult {
+    /// The spool has it.
+    Accepted,
+    /// It has no samples, so there is nothing to deliver.
+    Empty,
+    /// The spool did not take it. Delivery counts it, with the reason.
+    Rejected,
+    /// It was lost before delivery saw it.
+    Lost(LossReason),
+}
+
+/// Why a window was lost before delivery saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LossReason {
+    /// The publisher thread panicked on it, or has ended.
+    PublisherDied,
+    /// Its capture ledger does not add up, which is a defect of ours.
+    LedgerDoesNotClose,
+    /// The agent stopped before it was symbolized and written.
+    NotPublishedInTime,
+    /// The sampler's counters at its end could not be read.
+    CountersUnreadable,
+}
+
+impl LossReason {
+    pub const ALL: [Self; 4] = [
+        Self::PublisherDied,
+        Self::LedgerDoesNotClose,
+        Self::NotPublishedInTime,
+        Self::CountersUnreadable,
+    ];
+
+    /// The value of the label `reason` of `everytick_windows_lost_total`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::PublisherDied => "publisher died",
+            Self::LedgerDoesNotClose => "ledger does not close",
+            Self::NotPublishedInTime => "not published in time",
+            Self::CountersUnreadable => "counters unreadable",
+        }
+    }
+}
+
+/// Size of a published profile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ProfileStats {
+    /// Distinct frames with a symbol.
+    pub symbolized: u64,
+    /// Distinct frames that stayed addresses.
+    pub unsymbolized: u64,
+    /// Series, after merging.
+    pub series: u64,
+    /// Series that were merged because there were too many.
+    pub merged: MergedSeries,
+}
+
+impl ProfileStats {
+    pub fn of(profile: &Profile, merged: MergedSeries) -> Self {
+        let symbolized =
+            profile.frames.iter().filter(|frame| !frame.lines.is_empty()).count() as u64;
+        let mut series: Vec<_> = profile.tasks.iter().map(|task| &task.labels).collect();
+        series.sort();
+        series.dedup();
+        Self {
+            symbolized,
+            unsymbolized: profile.frames.len() as u64 - symbolized,
+            series: series.len() as u64,
+            merged,
+        }
+    }
+}
