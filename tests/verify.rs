@@ -1,4 +1,4 @@
-//! `everytick verify`: framehop walks the very ticks that we walk.
+//! `everytick verify` compares our stacks with framehop's on real programs.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::process::Output;
 use common::{Running, alone, compile_with, directory, everytick};
 use serde_json::Value;
 
-/// Runs `everytick verify` with these arguments and gives its figures.
+/// Runs `everytick verify` with these arguments and returns its JSON report.
 fn verify(arguments: &[&str]) -> Value {
     let place = directory();
     let mut command = everytick();
@@ -21,14 +21,18 @@ fn verify(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Checks that both walkers completed at least so many ticks, and that of 1,000 (or fewer) at most one has other frames
-/// than framehop's for which DWARF itself does not side with ours: a shell's child in the midst of exec may share its
-/// stack with the parent, which writes there while the two walkers read. (framehop does not know a CFA in rbx, which ld.so
-/// uses in code that only some runs are sampled in.) Gives how many ticks were compared.
-fn check(figures: &Value, least: u64) -> u64 {
+/// Asserts that both unwinders completed at least `complete_min` ticks, and that at most one tick
+/// per started 1,000 differs from framehop without DWARF agreeing with ours.
+///
+/// That one tick: a shell's child in the middle of exec may share its stack with the parent, which
+/// writes there while the two unwinders read. DWARF decides because framehop does not know a CFA in
+/// rbx, which ld.so uses in code that only some runs are sampled in.
+///
+/// Returns the number of ticks compared.
+fn check(figures: &Value, complete_min: u64) -> u64 {
     let total = |name: &str| figures["total"][name].as_u64().unwrap();
     let both = total("both_complete");
-    assert!(both >= least, "only {both} ticks: {figures:#}");
+    assert!(both >= complete_min, "only {both} ticks: {figures:#}");
     let doubtful = total("dwarf_agrees_with_framehop")
         + total("dwarf_agrees_with_neither")
         + total("dwarf_says_nothing");
@@ -38,15 +42,15 @@ fn check(figures: &Value, least: u64) -> u64 {
 }
 
 #[test]
-fn a_chain_without_frame_pointers_is_the_same_to_both() {
+fn unwinds_a_chain_without_frame_pointers_like_framehop() {
     let _alone = alone();
     let place = directory();
     let bare = ["-O2", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let figures = verify(&["-F", "499", "-d", "2", "-p", &program.pid()]);
-    let judged = check(&figures, 100);
+    let compared = check(&figures, 100);
     let seen = figures["seen"].as_u64().unwrap();
-    assert!(judged * 100 >= seen * 99, "{judged} of {seen} compared: {figures:#}");
+    assert!(compared * 100 >= seen * 99, "{compared} of {seen} compared: {figures:#}");
     let chain = &figures["by_executable_of_last_agreed_frame"][0];
     assert_eq!(chain["executable"], program_path(place.path()));
     assert!(chain["build_id"].is_string());
@@ -57,7 +61,7 @@ fn program_path(directory: &Path) -> String {
 }
 
 #[test]
-fn a_command_with_all_that_it_starts_is_judged() {
+fn verifies_a_command_and_its_descendants() {
     let _alone = alone();
     let source = "import zlib, re, json\n\
         text = json.dumps([str(n) * 9 for n in range(20000)])\n\
@@ -66,12 +70,12 @@ fn a_command_with_all_that_it_starts_is_judged() {
 }
 
 #[test]
-fn where_framehop_gives_up_dwarf_says_who_is_right() {
+fn dwarf_decides_where_framehop_is_wrong() {
     let _alone = alone();
     let place = directory();
     let program = Running::start(&compile_with("in_signal.c", place.path(), "in_signal", &[]));
     let figures = verify(&["-F", "499", "-d", "1", "-p", &program.pid()]);
-    // framehop does not know where a signal frame keeps its registers, and skips to `a` by its frame pointer.
+    // framehop does not know where a signal frame saves registers: it skips to `a` by frame pointer.
     let total = &figures["total"];
     assert!(total["different"].as_u64().unwrap() > 20, "{figures:#}");
     assert_eq!(total["different"], total["dwarf_agrees_with_ours"], "{figures:#}");
@@ -81,13 +85,13 @@ fn where_framehop_gives_up_dwarf_says_who_is_right() {
 }
 
 #[test]
-fn code_without_call_frames_and_frame_pointers_is_told_by_place() {
+fn reports_the_site_of_code_without_call_frames() {
     let _alone = alone();
     let place = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
     let figures = verify(&["-F", "199", "-d", "1", "-p", &program.pid()]);
-    // Neither can walk it: framehop takes what lies on the stack for a return address, we stop.
+    // Neither can unwind it: framehop takes a word on the stack for a return address, we stop.
     assert_eq!(figures["total"]["both_complete"], 0, "{figures:#}");
     let difference = &figures["differences"][0];
     assert_eq!((&difference["kind"], &difference["frame"]), (&"shorter".into(), &0.into()));
@@ -97,8 +101,8 @@ fn code_without_call_frames_and_frame_pointers_is_told_by_place() {
     assert!(after.starts_with(&format!("{}+0x", program_path(place.path()))), "{after}");
 }
 
-/// Runs it where it refuses: one sentence, nothing left behind.
-fn refused(arguments: &[&str], status: i32, expected: &str) {
+/// Asserts that `verify` fails with this exit status and message, and leaves no file behind.
+fn assert_rejected(arguments: &[&str], status: i32, expected: &str) {
     let _alone = alone();
     let place = directory();
     let command = everytick().arg("verify").args(arguments).current_dir(place.path()).output();
@@ -110,11 +114,19 @@ fn refused(arguments: &[&str], status: i32, expected: &str) {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused() {
-    refused(&["-p", "4194303"], 1, "there is no process 4194303; `ps -e` lists those that run");
-    refused(&["-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
-    refused(&["-F", "1000000"], 1, "-F 1000000: this kernel allows at most");
-    refused(&["-d", "-1"], 2, "give a number of seconds above 0");
-    refused(&["-o", "/nowhere/x.json"], 1, "cannot write to the directory /nowhere: No such file");
-    refused(&["-d", "1", "--", "/no/such"], 1, "cannot run /no/such; check its name");
+fn rejects_impossible_arguments() {
+    assert_rejected(
+        &["-p", "4194303"],
+        1,
+        "there is no process 4194303; `ps -e` lists those that run",
+    );
+    assert_rejected(&["-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
+    assert_rejected(&["-F", "1000000"], 1, "-F 1000000: this kernel allows at most");
+    assert_rejected(&["-d", "-1"], 2, "give a number of seconds above 0");
+    assert_rejected(
+        &["-o", "/nowhere/x.json"],
+        1,
+        "cannot write to the directory /nowhere: No such file",
+    );
+    assert_rejected(&["-d", "1", "--", "/no/such"], 1, "cannot run /no/such; check its name");
 }

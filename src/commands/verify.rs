@@ -1,4 +1,4 @@
-//! `everytick verify`: another unwinder walks the very ticks that we walk, here and now.
+//! `everytick verify`: runs a second unwinder on the same ticks, live, and compares the stacks.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,24 +13,24 @@ use super::meter::Meter;
 use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{ScanScope, Session, SessionLimits};
-use crate::verify::Judge;
+use crate::verify::Verifier;
 use upload::output;
 
-/// Judges until it is over, and says what was found. Fails only when it could not run.
+/// Verifies until the end of the recording and reports the findings. Differences are no error.
 pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
-    let settings = settings(arguments)?;
+    let config = sampler_config(arguments)?;
     if let Some(path) = &arguments.output {
         output::check_place(path)?;
     }
     let ends = Ends::watch()?;
-    let (judge, shared) = Judge::new(1_000_000_000 / u64::from(arguments.frequency));
+    let (verifier, findings) = Verifier::new(1_000_000_000 / u64::from(arguments.frequency));
     let mut session = Session::start(
         OURSELVES,
-        settings,
+        config,
         scan(arguments),
         SessionLimits::default(),
         None,
-        Some(Box::new(judge)),
+        Some(Box::new(verifier)),
     )
     .map_err(load_diagnostics::explain)?;
     let command = record::launch(&mut session, &arguments.command, &ends)?;
@@ -44,9 +44,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         child::terminate(command);
     }
 
-    let recording = session.finish().context("the recording could not be finished")?;
+    let recording = session.finish().context("cannot finish the recording")?;
     recording.last.ledger.check().context("please report this")?;
-    let (findings, executables) = (shared.take(), &recording.processes.executables);
+    let (findings, executables) = (findings.take(), &recording.processes.executables);
     let seconds = recording.last.period.duration_ns as f64 / 1e9;
     let text = verify_report::text(&findings, executables, seconds, arguments.places);
     terminal::line(text.trim_end());
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn settings(arguments: &VerifyArguments) -> Result<SamplerConfig> {
+fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
     record::check_frequency(arguments.frequency)?;
     let processes = filters::processes(&arguments.pids)?;
     Ok(SamplerConfig {
@@ -75,7 +75,7 @@ fn settings(arguments: &VerifyArguments) -> Result<SamplerConfig> {
     })
 }
 
-/// As in `record`: only what can be sampled need be looked up.
+/// Returns the processes to look up at the start: as in `record`, those that can be sampled.
 fn scan(arguments: &VerifyArguments) -> ScanScope {
     if arguments.command.is_empty() && arguments.pids.is_empty() {
         return ScanScope::All;
@@ -87,7 +87,7 @@ fn announce(arguments: &VerifyArguments) {
     let what = match arguments.command.first() {
         Some(program) => program.as_str(),
         None if arguments.pids.is_empty() => "the machine",
-        None => "what was named",
+        None => "the given processes",
     };
     let until = match arguments.duration {
         Some(seconds) => format!("for {seconds} s"),
@@ -95,7 +95,7 @@ fn announce(arguments: &VerifyArguments) {
         None => "until it ends".into(),
     };
     terminal::line(&format!(
-        "everytick: judging {what} at {} Hz {until}, with framehop beside us",
+        "everytick: verifying {what} at {} Hz {until} against framehop",
         arguments.frequency
     ));
 }

@@ -1,4 +1,4 @@
-//! What `verify` says in the end: for a person, and for a script.
+//! The report of `verify`: as text for people, and as JSON for scripts.
 
 use std::fmt::Write;
 
@@ -6,17 +6,20 @@ use profile::{ExecutableId, Frame, counted, thousands};
 use serde_json::{Value, json};
 
 use crate::processes::Executables;
-use crate::verify::{Counts, Difference, End, Findings, Kind, Opinion, Place, Verdict};
+use crate::verify::{
+    Comparison, ComparisonCounts, Difference, DifferenceKind, DifferenceSite, DwarfAgreement,
+    Findings, WalkEnd,
+};
 
-/// Executables listed.
+/// Executables listed in the text.
 const EXECUTABLES: usize = 20;
 
-/// Says it for a person, with at most so many places of difference.
+/// Returns the report as text, with at most `sites_max` sites of difference.
 pub(super) fn text(
     findings: &Findings,
     executables: &Executables,
     seconds: f64,
-    places: usize,
+    sites_max: usize,
 ) -> String {
     let mut text = String::new();
     let total = &findings.total;
@@ -24,15 +27,15 @@ pub(super) fn text(
     let _ = writeln!(
         text,
         "everytick: {ticks} with a user stack in {seconds:.1} s, {} compared with framehop",
-        thousands(total.judged())
+        thousands(total.compared())
     );
     for (name, count, meaning) in [
         ("equal", total.equal, "the same frames"),
-        ("shorter", total.shorter, "ours stops earlier, and agrees as far as it goes"),
-        ("longer", total.longer, "ours goes on where framehop stopped"),
-        ("different", total.different, "they part at some frame"),
+        ("shorter", total.shorter, "ours stops earlier and agrees up to there"),
+        ("longer", total.longer, "ours continues where framehop stops"),
+        ("different", total.different, "the two differ at some frame"),
     ] {
-        let share = share(count, total.judged());
+        let share = share(count, total.compared());
         let _ = writeln!(text, "  {name:<13} {:>9}  {share:>9}  {meaning}", thousands(count));
     }
     let _ = writeln!(text, "{}", not_compared(findings));
@@ -43,27 +46,27 @@ pub(super) fn text(
         let share = share(equal, all);
         let _ = writeln!(text, "  {name:<13} {:>9}  {share:>9}  {meaning}", thousands(all));
     }
-    if total.judged() > total.equal {
-        let _ = writeln!(text, "  DWARF itself  {}", opinions(total));
+    if total.compared() > total.equal {
+        let _ = writeln!(text, "  DWARF itself  {}", dwarf_agreements(total));
     }
     push_executables(&mut text, findings, executables);
-    push_places(&mut text, findings, executables, places);
+    push_sites(&mut text, findings, executables, sites_max);
     text
 }
 
-/// With whom DWARF agrees where the two are not equal.
-fn opinions(total: &Counts) -> String {
+/// Returns which of the two DWARF agrees with where they are not equal.
+fn dwarf_agreements(total: &ComparisonCounts) -> String {
     let all = [
-        (Opinion::Ours, total.dwarf_ours),
-        (Opinion::Theirs, total.dwarf_theirs),
-        (Opinion::Neither, total.dwarf_neither),
-        (Opinion::Nothing, total.dwarf_nothing),
+        (DwarfAgreement::Ours, total.dwarf_ours),
+        (DwarfAgreement::Framehop, total.dwarf_framehop),
+        (DwarfAgreement::Neither, total.dwarf_neither),
+        (DwarfAgreement::Unknown, total.dwarf_unknown),
     ];
-    let texts = all.map(|(opinion, count)| format!("{}: {}", opinion.text(), thousands(count)));
+    let texts = all.map(|(agreement, count)| format!("{}: {}", agreement.text(), thousands(count)));
     texts.join(", ")
 }
 
-/// Says what was not compared to the end, and what not at all.
+/// Returns a line on ticks compared in part, and one on ticks not compared at all.
 fn not_compared(findings: &Findings) -> String {
     let line = |name: &str, is_cut: bool, meaning: &str| {
         let of_kind = findings.reasons().filter(|(reason, _)| reason.is_cut() == is_cut);
@@ -76,7 +79,7 @@ fn not_compared(findings: &Findings) -> String {
         let reasons = if texts.is_empty() { "" } else { &format!(" ({})", texts.join(", ")) };
         format!("  {name:<13} {all:>9}             {meaning}{reasons}")
     };
-    let cut = line("cut", true, "not compared to the end; they agree as far as both go");
+    let cut = line("cut", true, "compared in part: equal up to a limit");
     let without = line("not compared", false, "");
     format!("{cut}\n{}", without.trim_end())
 }
@@ -116,69 +119,70 @@ fn push_executables(text: &mut String, findings: &Findings, executables: &Execut
     }
 }
 
-/// Those with most ticks first.
-fn sorted_executables(findings: &Findings) -> Vec<(ExecutableId, Counts)> {
+/// Returns the counts of executables, those with most ticks first.
+fn sorted_executables(findings: &Findings) -> Vec<(ExecutableId, ComparisonCounts)> {
     let mut all: Vec<_> =
         findings.by_executable.iter().map(|(id, counts)| (*id, *counts)).collect();
-    all.sort_by_key(|(id, counts)| (u64::MAX - counts.judged(), *id));
+    all.sort_by_key(|(id, counts)| (u64::MAX - counts.compared(), *id));
     all
 }
 
-/// What tells most first: where both are complete and differ, then frames that differ, then lengths.
-fn sorted_places(findings: &Findings) -> Vec<(&Kind, &Place)> {
-    let mut all: Vec<_> = findings.places.iter().collect();
-    all.sort_by_key(|(kind, place)| {
-        let different = kind.verdict == Verdict::Different;
-        (!kind.both_complete, !different, u64::MAX - place.count, **kind)
+/// Returns the sites, most telling first: both stacks complete but not equal, then different
+/// frames, then different lengths.
+fn sorted_sites(findings: &Findings) -> Vec<(&DifferenceKind, &DifferenceSite)> {
+    let mut all: Vec<_> = findings.sites.iter().collect();
+    all.sort_by_key(|(kind, site)| {
+        let different = kind.comparison == Comparison::Different;
+        (!kind.both_complete, !different, u64::MAX - site.count, **kind)
     });
     all
 }
 
-fn push_places(text: &mut String, findings: &Findings, executables: &Executables, most: usize) {
-    let all = sorted_places(findings);
-    for (kind, place) in all.iter().take(most) {
-        let Difference { comm, pid, depth, ours, theirs, rule } = &place.example;
+fn push_sites(text: &mut String, findings: &Findings, executables: &Executables, sites_max: usize) {
+    let all = sorted_sites(findings);
+    for (kind, site) in all.iter().take(sites_max) {
+        let Difference { comm, pid, depth, ours, theirs, rule } = &site.example;
         let at = Frame { executable: kind.executable, address: kind.address };
         let _ = writeln!(
             text,
             "  {} {}: {comm} ({pid}), after frame {depth} at {}",
-            thousands(place.count),
-            word(kind.verdict),
-            written(at, executables),
+            thousands(site.count),
+            name(kind.comparison),
+            location(at, executables),
         );
         let rule = rule.as_ref().map_or("not known".into(), ToString::to_string);
         let _ = writeln!(text, "      our rule  {rule}");
         let _ = writeln!(text, "      ours      {}", next(*ours, executables));
         let _ = writeln!(text, "      framehop  {}", next(*theirs, executables));
-        let _ = writeln!(text, "      DWARF     {}", kind.opinion.text());
+        let _ = writeln!(text, "      DWARF     {}", kind.dwarf.text());
     }
-    if all.len() > most {
-        let _ = writeln!(text, "  and {} more places of difference", all.len() - most);
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Equal => "equal",
-        Verdict::Shorter => "shorter",
-        Verdict::Longer => "longer",
-        Verdict::Different => "different",
+    if all.len() > sites_max {
+        let _ = writeln!(text, "  and {} more sites of difference", all.len() - sites_max);
     }
 }
 
-fn next(frame: Result<Frame, End>, executables: &Executables) -> String {
+fn name(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::Equal => "equal",
+        Comparison::Shorter => "shorter",
+        Comparison::Longer => "longer",
+        Comparison::Different => "different",
+    }
+}
+
+fn next(frame: Result<Frame, WalkEnd>, executables: &Executables) -> String {
     frame.map_or_else(
         |end| format!("ends: {}", end.text()),
-        |frame| format!("goes on at {}", written(frame, executables)),
+        |frame| format!("continues at {}", location(frame, executables)),
     )
 }
 
-/// `file+0xaddress`, as `readelf` knows the address.
-fn written(frame: Frame, executables: &Executables) -> String {
+/// Returns `file+0xaddress`, with the address that `readelf` shows.
+fn location(frame: Frame, executables: &Executables) -> String {
     format!("{}+{:#x}", executables.get(frame.executable).name, frame.address)
 }
 
-/// Says it for a script: all figures, all executables, all places.
+/// Returns the report as JSON: all figures, executables and sites.
 pub(super) fn json(findings: &Findings, executables: &Executables, seconds: f64) -> String {
     let not_compared: serde_json::Map<String, Value> =
         findings.reasons().map(|(reason, count)| (reason.text().into(), count.into())).collect();
@@ -190,9 +194,9 @@ pub(super) fn json(findings: &Findings, executables: &Executables, seconds: f64)
             json!({ "executable": executable.name, "build_id": build_id, "ticks": figures(&counts) })
         })
         .collect();
-    let places: Vec<Value> = sorted_places(findings)
+    let sites: Vec<Value> = sorted_sites(findings)
         .into_iter()
-        .map(|(kind, place)| difference(kind, place, executables))
+        .map(|(kind, site)| difference(kind, site, executables))
         .collect();
     let all = json!({
         "seconds": seconds,
@@ -201,14 +205,14 @@ pub(super) fn json(findings: &Findings, executables: &Executables, seconds: f64)
         "total": figures(&findings.total),
         "not_compared": not_compared,
         "by_executable_of_last_agreed_frame": by_executable,
-        "differences": places,
+        "differences": sites,
     });
     format!("{all:#}\n")
 }
 
-fn figures(counts: &Counts) -> Value {
+fn figures(counts: &ComparisonCounts) -> Value {
     json!({
-        "judged": counts.judged(),
+        "judged": counts.compared(),
         "equal": counts.equal,
         "shorter": counts.shorter,
         "longer": counts.longer,
@@ -218,26 +222,26 @@ fn figures(counts: &Counts) -> Value {
         "sure_complete": counts.sure_complete,
         "sure_complete_equal": counts.sure_complete_equal,
         "dwarf_agrees_with_ours": counts.dwarf_ours,
-        "dwarf_agrees_with_framehop": counts.dwarf_theirs,
+        "dwarf_agrees_with_framehop": counts.dwarf_framehop,
         "dwarf_agrees_with_neither": counts.dwarf_neither,
-        "dwarf_says_nothing": counts.dwarf_nothing,
+        "dwarf_says_nothing": counts.dwarf_unknown,
     })
 }
 
-fn difference(kind: &Kind, place: &Place, executables: &Executables) -> Value {
-    let Difference { comm, pid, depth, ours, theirs, rule } = &place.example;
+fn difference(kind: &DifferenceKind, site: &DifferenceSite, executables: &Executables) -> Value {
+    let Difference { comm, pid, depth, ours, theirs, rule } = &site.example;
     let at = Frame { executable: kind.executable, address: kind.address };
     json!({
-        "kind": word(kind.verdict),
+        "kind": name(kind.comparison),
         "both_complete": kind.both_complete,
-        "ticks": place.count,
-        "after": written(at, executables),
+        "ticks": site.count,
+        "after": location(at, executables),
         "process": comm,
         "pid": pid.0,
         "frame": depth,
         "rule": rule.map(|rule| rule.to_string()),
         "ours": next(*ours, executables),
         "framehop": next(*theirs, executables),
-        "dwarf": kind.opinion.text(),
+        "dwarf": kind.dwarf.text(),
     })
 }

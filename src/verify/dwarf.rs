@@ -1,7 +1,9 @@
-//! The third opinion, asked where the two walks part: DWARF as the file has it, with every register.
+//! The third unwinder, used where the other two differ: DWARF as the file has it, with every
+//! register.
 //!
-//! Slow and plain: gimli evaluates each frame's row and expressions from the registers and the stack that
-//! perf copied ([`unwind::dwarf`]); neither our rows nor a frame pointer are used.
+//! Slow and simple: gimli evaluates the row and the expressions of each frame from the registers
+//! and the stack snapshot in perf's record ([`unwind::dwarf`]). Neither our rows nor frame pointers
+//! are used.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -12,82 +14,82 @@ use profile::{ExecutableId, VirtAddr};
 use unwind::arch::SP;
 use unwind::dwarf::{DwarfStep, DwarfUnwinder};
 
-use super::verdict::{End, Stack};
+use super::comparison::{UnwoundStack, WalkEnd};
 use crate::events::{PerfSample, UserFrame};
 use crate::processes::{AddressSpace, Executables};
 
-/// Files whose call frames are kept in memory.
+/// Files whose call frames are cached.
 const FILES_MAX: usize = 64;
 
-/// With whom DWARF agrees on what comes next.
+/// Which of the two unwinders DWARF agrees with about the next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Opinion {
+pub enum DwarfAgreement {
     /// With ours.
     Ours,
     /// With framehop.
-    Theirs,
-    /// It says something else.
+    Framehop,
+    /// With neither.
     Neither,
-    /// The file says nothing of this place, or what it says needs what was not copied.
-    Nothing,
+    /// The file has no DWARF for the address, or it needs memory that is not in the snapshot.
+    Unknown,
 }
 
-impl Opinion {
-    /// Says it in words.
+impl DwarfAgreement {
+    /// Returns the text for reports.
     pub fn text(self) -> &'static str {
         match self {
             Self::Ours => "agrees with ours",
-            Self::Theirs => "agrees with framehop",
+            Self::Framehop => "agrees with framehop",
             Self::Neither => "agrees with neither",
-            Self::Nothing => "says nothing here",
+            Self::Unknown => "says nothing here",
         }
     }
 }
 
-/// Reads DWARF, and keeps what it has read.
+/// Decides between two stacks by the DWARF of the files, and caches what it has read of them.
 #[derive(Default)]
-pub(super) struct Dwarf {
+pub(super) struct DwarfArbiter {
     files: HashMap<ExecutableId, Option<DwarfUnwinder>>,
 }
 
-/// What DWARF says of a caller.
+/// The caller of a frame by DWARF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     At(u64),
-    /// It is the outermost frame.
+    /// None: the frame is the root.
     Root,
-    /// What should be a return address is outside code, 0 perhaps.
-    Nowhere,
+    /// None: the return address is outside code, possibly 0.
+    OutsideCode,
 }
 
-impl Dwarf {
-    /// Says who is right behind the frames on which ours and theirs agree. `agreed`: those frames.
-    pub fn opinion(
+impl DwarfArbiter {
+    /// Returns which of the stacks has the right frame after `agreed`, the frames they share.
+    pub fn decide(
         &mut self,
-        (ours, theirs): (&Stack, &Stack),
+        (ours, theirs): (&UnwoundStack, &UnwoundStack),
         agreed: &[UserFrame],
         memory: &AddressSpace,
         executables: &Executables,
         sample: &PerfSample,
-    ) -> Opinion {
+    ) -> DwarfAgreement {
         let Some(caller) = self.caller(agreed, memory, executables, sample) else {
-            return Opinion::Nothing;
+            return DwarfAgreement::Unknown;
         };
-        let says_it = |stack: &Stack| match (caller, stack.frames.get(agreed.len())) {
+        let is_right = |stack: &UnwoundStack| match (caller, stack.frames.get(agreed.len())) {
             (Caller::At(address), Some(frame)) => *frame == address,
-            (Caller::Root, None) => stack.end == End::Complete,
-            (Caller::Nowhere, None) => true,
+            (Caller::Root, None) => stack.end == WalkEnd::Complete,
+            (Caller::OutsideCode, None) => true,
             _ => false,
         };
-        match (says_it(ours), says_it(theirs)) {
-            (true, false) => Opinion::Ours,
-            (false, true) => Opinion::Theirs,
-            (false, false) => Opinion::Neither,
-            (true, true) => Opinion::Nothing, // they do not part
+        match (is_right(ours), is_right(theirs)) {
+            (true, false) => DwarfAgreement::Ours,
+            (false, true) => DwarfAgreement::Framehop,
+            (false, false) => DwarfAgreement::Neither,
+            (true, true) => DwarfAgreement::Unknown, // they do not differ
         }
     }
 
-    /// Walks up to the last of these frames, and gives its caller; `None` when DWARF does not lead there.
+    /// Unwinds to the last of these frames and returns its caller; `None` if DWARF leads elsewhere.
     fn caller(
         &mut self,
         agreed: &[UserFrame],
@@ -107,8 +109,8 @@ impl Dwarf {
         let mut registers = sample.snapshot.registers;
         for (depth, frame) in agreed.iter().enumerate() {
             let at = executables.resolve(memory, frame.lookup_address())?;
-            let reference = self.reference(at.executable, executables)?;
-            let caller = match reference.caller(at.address.0, &registers, &read) {
+            let unwinder = self.unwinder(at.executable, executables)?;
+            let caller = match unwinder.step(at.address.0, &registers, &read) {
                 DwarfStep::Caller(caller) => caller,
                 DwarfStep::Root if depth + 1 == agreed.len() => return Some(Caller::Root),
                 DwarfStep::Root | DwarfStep::NoFunction | DwarfStep::Failed => return None,
@@ -120,16 +122,16 @@ impl Dwarf {
                 Some(next) if next.address.0 != caller.ra => return None,
                 Some(_) => registers = caller.registers.map(Option::unwrap_or_default),
                 None => {
-                    let place = VirtAddr(caller.ra.wrapping_sub(1));
-                    let is_code = memory.find(place).is_some();
-                    return Some(if is_code { Caller::At(caller.ra) } else { Caller::Nowhere });
+                    let call = VirtAddr(caller.ra.wrapping_sub(1));
+                    let is_code = memory.find(call).is_some();
+                    return Some(if is_code { Caller::At(caller.ra) } else { Caller::OutsideCode });
                 }
             }
         }
         None
     }
 
-    fn reference(&mut self, id: ExecutableId, executables: &Executables) -> Option<&DwarfUnwinder> {
+    fn unwinder(&mut self, id: ExecutableId, executables: &Executables) -> Option<&DwarfUnwinder> {
         if self.files.len() >= FILES_MAX && !self.files.contains_key(&id) {
             self.files.clear();
         }
@@ -143,7 +145,7 @@ fn read(file: &File) -> Option<DwarfUnwinder> {
     DwarfUnwinder::read(&at).ok()
 }
 
-fn word(stack: &[u8], into: u64) -> Option<u64> {
-    let into = usize::try_from(into).ok()?;
-    Some(u64::from_ne_bytes(stack.get(into..into.checked_add(8)?)?.try_into().ok()?))
+fn word(stack: &[u8], offset: u64) -> Option<u64> {
+    let offset = usize::try_from(offset).ok()?;
+    Some(u64::from_ne_bytes(stack.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
 }

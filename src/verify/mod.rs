@@ -1,71 +1,74 @@
-//! Judges unwinding: another unwinder walks the very ticks that we walk, and the two are compared.
+//! Verifies unwinding: a second unwinder processes the same ticks, and the stacks are compared.
 //!
-//! The sampling clock has perf record registers and stack of each tick that becomes a sample. [`Judge`] sees
-//! both in the processor, when mappings are those of the tick; [`framehop`] walks the stack snapshot by the call
-//! frames of the same files, read from them anew. What comes of it are [`Findings`].
+//! The sampling clock makes perf record the registers and a stack snapshot of each tick that
+//! becomes a sample. [`Verifier`] observes both in the processor, while the mappings are those of
+//! the tick. framehop unwinds the snapshot by the call frames of the same files, which it reads
+//! anew. The results are [`Findings`].
 //!
-//! framehop knows ip, sp and fp, no other register, and goes on by frame pointer without saying so where
-//! call frames do not serve it. So a difference tells that one of the two is wrong, not which: the place and
-//! our rule are kept with each, to be looked up in the file, and DWARF itself is asked ([`Opinion`]).
+//! framehop knows no register but ip, sp and fp, and uses the frame pointer without saying so where
+//! call frames do not help. A difference therefore shows that one of the two is wrong, but not
+//! which. The address and our rule are stored with it, to be looked up in the file, and DWARF itself
+//! is evaluated ([`DwarfAgreement`]).
 
+mod comparison;
 mod dwarf;
 mod findings;
-mod pairs;
-mod verdict;
-mod walker;
+mod framehop;
+mod tick_pairs;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use profile::{FileAddr, Frame, StackEnd, VirtAddr};
+use profile::{ExecutableId, FileAddr, Frame, StackEnd, VirtAddr};
 
+use self::framehop::FramehopUnwinder;
 use crate::events::{PerfSample, RawSample};
 use crate::processes::AddressSpace;
 use crate::session::{SampleContext, SampleObserver};
-use dwarf::Dwarf;
-pub use dwarf::Opinion;
-use findings::Judged;
-pub use findings::{Counts, Difference, Findings, Kind, Place};
-use pairs::{Pairs, Tick};
-pub use verdict::{End, Reason, Verdict};
-use verdict::{Stack, compare};
-use walker::Walker;
+pub use comparison::{Comparison, IncomparableReason, WalkEnd};
+use comparison::{UnwoundStack, compare};
+pub use dwarf::DwarfAgreement;
+use dwarf::DwarfArbiter;
+use findings::ComparedTick;
+pub use findings::{ComparisonCounts, Difference, DifferenceKind, DifferenceSite, Findings};
+use tick_pairs::{Tick, TickPairs};
 
-/// Compares each sample with what framehop makes of perf's record of the same tick.
-pub struct Judge {
-    pairs: Pairs<OurWalk, PerfSample>,
-    walker: Walker,
-    dwarf: Dwarf,
+/// Compares the stack of each sample with framehop's stack of the same tick.
+pub struct Verifier {
+    pairs: TickPairs<OurSample, PerfSample>,
+    framehop: FramehopUnwinder,
+    dwarf: DwarfArbiter,
     findings: Arc<Mutex<Findings>>,
 }
 
-/// A sample that waits for perf's record of its tick.
-struct OurWalk {
+/// A sample that waits for perf's record of its tick, and the mappings at its time.
+struct OurSample {
     sample: RawSample,
     memory: AddressSpace,
 }
 
-impl Judge {
-    /// Has seen nothing yet. `period`: nanoseconds between two ticks of a CPU. What is found can be read
-    /// from the second value at any time.
-    pub fn new(period: u64) -> (Self, Shared) {
+impl Verifier {
+    /// Makes a verifier, and a handle to read its findings at any time. `period`: nanoseconds
+    /// between two ticks of a CPU.
+    pub fn new(period: u64) -> (Self, FindingsHandle) {
         let findings = Arc::new(Mutex::new(Findings::default()));
-        let shared = Shared(Arc::clone(&findings));
-        let (pairs, walker, dwarf) = (Pairs::new(period / 2), Walker::default(), Dwarf::default());
-        (Self { pairs, walker, dwarf, findings }, shared)
+        let handle = FindingsHandle(Arc::clone(&findings));
+        let pairs = TickPairs::new(period / 2);
+        let (framehop, dwarf) = (FramehopUnwinder::default(), DwarfArbiter::default());
+        (Self { pairs, framehop, dwarf, findings }, handle)
     }
 
-    fn judge(&mut self, ours: &OurWalk, theirs: &PerfSample, context: &SampleContext<'_>) {
-        let OurWalk { sample, memory } = ours;
+    fn compare(&mut self, ours: &OurSample, theirs: &PerfSample, context: &SampleContext<'_>) {
+        let OurSample { sample, memory } = ours;
         let our_stack = our_stack(sample, memory);
-        let their_stack = self.walker.walk(sample.pid, memory, context.executables, theirs);
+        let their_stack = self.framehop.unwind(sample.pid, memory, context.executables, theirs);
         let compared = compare(&our_stack, &their_stack);
 
         let last = compared.agreed - 1; // both start at the same instruction
-        let frame = |stack: &Stack, depth: usize| {
+        let frame = |stack: &UnwoundStack, depth: usize| {
             let address = *stack.frames.get(depth)?;
             let is_exact = depth == 0 || sample.user.get(depth).is_some_and(|frame| frame.is_exact);
-            let place = VirtAddr(address.wrapping_sub(u64::from(!is_exact)));
-            Some(resolve(memory, context, place))
+            let address = VirtAddr(address.wrapping_sub(u64::from(!is_exact)));
+            Some(resolve(memory, context, address))
         };
         let Some(at) = frame(&our_stack, last) else { return };
         let rule_at = sample.user.get(last).map(|frame| frame.lookup_address());
@@ -77,22 +80,22 @@ impl Judge {
             theirs: frame(&their_stack, compared.agreed).ok_or(their_stack.end),
             rule: rule_at.and_then(|at| (context.rule)(memory, at)),
         };
-        let opinion =
-            matches!(compared.verdict, Ok(verdict) if verdict != Verdict::Equal).then(|| {
-                let agreed = &sample.user[..compared.agreed];
-                let both = (&our_stack, &their_stack);
-                self.dwarf.opinion(both, agreed, memory, context.executables, theirs)
-            });
+        let is_unequal = compared.result.is_ok_and(|comparison| comparison != Comparison::Equal);
+        let dwarf = is_unequal.then(|| {
+            let agreed = &sample.user[..compared.agreed];
+            let both = (&our_stack, &their_stack);
+            self.dwarf.decide(both, agreed, memory, context.executables, theirs)
+        });
         let is_guessed = sample.user.iter().any(|frame| frame.is_guessed);
-        lock(&self.findings).add(&compared, Judged { at, opinion, is_guessed }, difference);
+        lock(&self.findings).add(&compared, ComparedTick { at, dwarf, is_guessed }, difference);
     }
 }
 
-/// What a [`Judge`] found, also while it still judges.
-pub struct Shared(Arc<Mutex<Findings>>);
+/// Reads the findings of a [`Verifier`], also while it is running.
+pub struct FindingsHandle(Arc<Mutex<Findings>>);
 
-impl Shared {
-    /// Gives what was found, and starts anew.
+impl FindingsHandle {
+    /// Takes the findings so far; the verifier continues with empty ones.
     pub fn take(&self) -> Findings {
         std::mem::take(&mut *lock(&self.0))
     }
@@ -102,22 +105,22 @@ fn lock(findings: &Mutex<Findings>) -> MutexGuard<'_, Findings> {
     findings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes our frames up to the first caller that is in no executable mapping, as `aggregate` does.
-fn our_stack(sample: &RawSample, memory: &AddressSpace) -> Stack {
+/// Returns our frames up to the first caller in no executable mapping, as `aggregate` does.
+fn our_stack(sample: &RawSample, memory: &AddressSpace) -> UnwoundStack {
     let is_code =
         |depth: usize| depth == 0 || memory.find(sample.user[depth].lookup_address()).is_some();
-    let kept = (0..sample.user.len()).take_while(|depth| is_code(*depth)).count();
-    let end = if kept < sample.user.len() { StackEnd::NoMapping } else { sample.user_end };
-    let frames = sample.user[..kept].iter().map(|frame| frame.address.0).collect();
-    Stack { frames, end: end.into() }
+    let count = (0..sample.user.len()).take_while(|depth| is_code(*depth)).count();
+    let end = if count < sample.user.len() { StackEnd::NoMapping } else { sample.user_end };
+    let frames = sample.user[..count].iter().map(|frame| frame.address.0).collect();
+    UnwoundStack { frames, end: end.into() }
 }
 
-fn resolve(memory: &AddressSpace, context: &SampleContext<'_>, place: VirtAddr) -> Frame {
-    let unknown = Frame { executable: profile::ExecutableId::UNKNOWN, address: FileAddr(place.0) };
-    context.executables.resolve(memory, place).unwrap_or(unknown)
+fn resolve(memory: &AddressSpace, context: &SampleContext<'_>, address: VirtAddr) -> Frame {
+    let unknown = Frame { executable: ExecutableId::UNKNOWN, address: FileAddr(address.0) };
+    context.executables.resolve(memory, address).unwrap_or(unknown)
 }
 
-impl SampleObserver for Judge {
+impl SampleObserver for Verifier {
     fn observe(
         &mut self,
         time: u64,
@@ -128,19 +131,19 @@ impl SampleObserver for Judge {
         let Some(innermost) = sample.user.first() else { return };
         lock(&self.findings).seen += 1;
         if sample.user_end == StackEnd::ThirtyTwoBit {
-            return lock(&self.findings).not_compared(Reason::ThirtyTwoBit);
+            return lock(&self.findings).not_compared(IncomparableReason::ThirtyTwoBit);
         }
         let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: innermost.address.0, time };
-        let ours = OurWalk { sample: sample.clone(), memory: memory.clone() };
-        if let Some((ours, theirs)) = self.pairs.left(tick, ours) {
-            self.judge(&ours, &theirs, context);
+        let ours = OurSample { sample: sample.clone(), memory: memory.clone() };
+        if let Some((ours, theirs)) = self.pairs.add_left(tick, ours) {
+            self.compare(&ours, &theirs, context);
         }
     }
 
     fn observe_perf_sample(&mut self, time: u64, sample: PerfSample, context: &SampleContext<'_>) {
         let tick = Tick { cpu: sample.cpu, tid: sample.tid, ip: sample.snapshot.ip, time };
-        if let Some((ours, theirs)) = self.pairs.right(tick, sample) {
-            self.judge(&ours, &theirs, context);
+        if let Some((ours, theirs)) = self.pairs.add_right(tick, sample) {
+            self.compare(&ours, &theirs, context);
         }
     }
 
@@ -159,9 +162,9 @@ mod tests {
     use unwind::arch::{FP, SP};
 
     const STACK: u64 = 0x7000;
-    /// Two frames with frame pointers, both in code without a file: the innermost at 0x1100 was called from
-    /// before 0x1200, that from before 0x1300, whose caller's frame pointer is 0. That ends framehop's walk, and
-    /// proves nothing.
+    /// Two frames with frame pointers, both in code without a file: the innermost at 0x1100 was
+    /// called from before 0x1200, that from before 0x1300, whose caller's frame pointer is 0. That
+    /// ends framehop's stack, and proves nothing.
     const WORDS: [u64; 6] = [STACK + 0x20, 0x1200, 5, 6, 0, 0x1300];
     const TRUTH: [u64; 3] = [0x1100, 0x1200, 0x1300];
 
@@ -210,66 +213,72 @@ mod tests {
         PerfSample { cpu: Cpu(0), tid: Tid(8), snapshot, is_cut: false }
     }
 
-    /// Judges one tick in which this is our stack, shown before or after perf's record.
-    fn judge(frames: &[u64], end: StackEnd, is_late: bool) -> Findings {
+    /// Verifies one tick with our stack, which is observed after perf's record if `is_late`.
+    fn verify(frames: &[u64], end: StackEnd, is_late: bool) -> Findings {
         let processes = processes();
         let memory = processes.address_space(Pid(7));
         let rule = |_: &AddressSpace, _| Some(Rule::FRAME_POINTER);
         let context = SampleContext { executables: &processes.executables, rule: &rule };
-        let (mut judge, shared) = Judge::new(1000);
+        let (mut verifier, findings) = Verifier::new(1000);
         if is_late {
-            judge.observe_perf_sample(105, theirs(), &context);
+            verifier.observe_perf_sample(105, theirs(), &context);
         }
-        judge.observe(100, &ours(frames, end), &memory, &context);
+        verifier.observe(100, &ours(frames, end), &memory, &context);
         if !is_late {
-            judge.observe_perf_sample(105, theirs(), &context);
+            verifier.observe_perf_sample(105, theirs(), &context);
         }
-        shared.take()
+        findings.take()
+    }
+
+    fn without_dwarf(counts: ComparisonCounts) -> ComparisonCounts {
+        ComparisonCounts { dwarf_unknown: 1, ..counts }
     }
 
     #[test]
-    fn a_true_stack_is_equal_whichever_half_comes_first() {
+    fn correct_stack_is_equal_in_either_order_of_records() {
         for is_late in [false, true] {
-            let findings = judge(&TRUTH, StackEnd::Complete, is_late);
-            assert_eq!(
-                (findings.seen, findings.total),
-                (1, Counts { equal: 1, ..Counts::default() })
-            );
-            assert!(findings.places.is_empty());
+            let findings = verify(&TRUTH, StackEnd::Complete, is_late);
+            let expected = ComparisonCounts { equal: 1, ..ComparisonCounts::default() };
+            assert_eq!((findings.seen, findings.total), (1, expected));
+            assert!(findings.sites.is_empty());
         }
     }
 
     #[test]
-    fn a_wrong_frame_is_different_and_told_by_its_place() {
-        let findings = judge(&[0x1100, 0x1234, 0x1300], StackEnd::Complete, false);
-        let expected = Counts { different: 1, dwarf_nothing: 1, ..Counts::default() };
-        assert_eq!(findings.total, expected);
-        let (kind, place) = findings.places.iter().next().expect("a place");
-        assert_eq!((kind.verdict, kind.address), (Verdict::Different, FileAddr(0x1100)));
-        let Difference { depth, ours, theirs, rule, .. } = &place.example;
+    fn wrong_frame_is_different_with_its_site() {
+        let findings = verify(&[0x1100, 0x1234, 0x1300], StackEnd::Complete, false);
+        let expected = ComparisonCounts { different: 1, ..ComparisonCounts::default() };
+        assert_eq!(findings.total, without_dwarf(expected));
+        let (kind, site) = findings.sites.iter().next().expect("a site");
+        assert_eq!((kind.comparison, kind.address), (Comparison::Different, FileAddr(0x1100)));
+        let Difference { depth, ours, theirs, rule, .. } = &site.example;
         assert_eq!((*depth, *rule), (0, Some(Rule::FRAME_POINTER)));
-        let address = |frame: &Result<Frame, End>| frame.ok().map(|frame| frame.address.0);
+        let address = |frame: &Result<Frame, WalkEnd>| frame.ok().map(|frame| frame.address.0);
         assert_eq!((address(ours), address(theirs)), (Some(0x1233), Some(0x11ff)));
     }
 
     #[test]
-    fn a_stack_that_stops_early_is_shorter_and_one_that_goes_on_is_longer() {
-        let shorter = judge(&TRUTH[..2], StackEnd::NoRow, false);
-        assert_eq!(shorter.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
-        let longer = judge(&[0x1100, 0x1200, 0x1300, 0x1400], StackEnd::Complete, false);
-        assert_eq!(longer.total, Counts { longer: 1, dwarf_nothing: 1, ..Counts::default() });
+    fn counts_shorter_and_longer_stacks() {
+        let shorter = verify(&TRUTH[..2], StackEnd::NoRow, false);
+        let expected = ComparisonCounts { shorter: 1, ..ComparisonCounts::default() };
+        assert_eq!(shorter.total, without_dwarf(expected));
+        let longer = verify(&[0x1100, 0x1200, 0x1300, 0x1400], StackEnd::Complete, false);
+        let expected = ComparisonCounts { longer: 1, ..ComparisonCounts::default() };
+        assert_eq!(longer.total, without_dwarf(expected));
     }
 
     #[test]
-    fn a_frame_outside_code_is_none() {
-        let findings = judge(&[0x1100, 0x1200, 0x9999], StackEnd::Complete, false);
-        assert_eq!(findings.total, Counts { shorter: 1, dwarf_nothing: 1, ..Counts::default() });
+    fn frame_outside_code_ends_the_stack() {
+        let findings = verify(&[0x1100, 0x1200, 0x9999], StackEnd::Complete, false);
+        let expected = ComparisonCounts { shorter: 1, ..ComparisonCounts::default() };
+        assert_eq!(findings.total, without_dwarf(expected));
     }
 
     #[test]
-    fn a_record_of_another_instant_judges_nothing() {
-        let findings = judge(&[0x1104, 0x1200, 0x1300], StackEnd::Complete, false);
-        let without: Vec<_> = findings.reasons().filter(|(_, count)| *count > 0).collect();
-        assert_eq!((findings.total.judged(), without), (0, vec![(Reason::NoRecord, 1)]));
+    fn record_of_another_instant_is_not_compared() {
+        let findings = verify(&[0x1104, 0x1200, 0x1300], StackEnd::Complete, false);
+        let reasons: Vec<_> = findings.reasons().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(findings.total.compared(), 0);
+        assert_eq!(reasons, [(IncomparableReason::NoRecord, 1)]);
     }
 }

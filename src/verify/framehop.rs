@@ -1,4 +1,5 @@
-//! Walks a stack snapshot with framehop, by the call frames of the files that were mapped.
+//! The second unwinder: framehop, on perf's stack snapshots and the call frames of the mapped
+//! files.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -6,88 +7,88 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
-use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
+use ::framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use ::framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use unwind::arch::{FP, SP};
 
-use super::verdict::{End, Reason, Stack};
+use super::comparison::{IncomparableReason, UnwoundStack, WalkEnd};
 use crate::events::PerfSample;
 use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{AddressSpace, Executables, Mapping};
 
-/// Bytes of sections kept. With more, everything is read again as it is needed.
+/// Bytes of sections cached. Beyond that the cache is cleared and files are read again.
 const SECTIONS_BYTES_MAX: usize = 512 << 20;
-/// Bytes above the stack pointer that are taken for stack; what lies further off is a wild pointer.
+/// Bytes above the stack pointer that may be stack. An address farther up is a wild pointer.
 const STACK_MAX: usize = 64 << 20;
-/// Processes whose unwinders are kept.
+/// Processes whose unwinders are cached.
 const PROCESSES_MAX: usize = 512;
 
 type Bytes = Arc<[u8]>;
 type Sections = ExplicitModuleSectionInfo<Bytes>;
 
-/// Walks, and keeps what walks need.
+/// Unwinds with framehop and caches the sections of files and the unwinders of processes.
 #[derive(Default)]
-pub(super) struct Walker {
-    /// What framehop wants to know of a file; `None` where there is no file to read.
+pub(super) struct FramehopUnwinder {
+    /// The sections of each file; `None` if it cannot be read.
     files: HashMap<ExecutableId, Option<Sections>>,
     bytes: usize,
     processes: HashMap<Pid, Process>,
 }
 
-/// How to walk in a process, as long as its memory stays as it is.
+/// The unwinder of a process, valid as long as its mappings are unchanged.
 struct Process {
     memory: AddressSpace,
     unwinder: UnwinderX86_64<Bytes>,
-    // One for each: framehop tells the rules of different unwinders in a cache apart by 16 bits.
+    // One cache per unwinder: framehop distinguishes the unwinders in a cache by 16 bits only.
     cache: CacheX86_64,
 }
 
-impl Walker {
-    /// Walks what perf recorded of a process's thread. `memory`: what was mapped then.
-    pub fn walk(
+impl FramehopUnwinder {
+    /// Unwinds a perf sample of a process. `memory`: its mappings at that time.
+    pub fn unwind(
         &mut self,
         pid: Pid,
         memory: &AddressSpace,
         executables: &Executables,
         sample: &PerfSample,
-    ) -> Stack {
+    ) -> UnwoundStack {
         let mut process = self.process(pid, memory, executables);
         let register = |register: unwind::arch::Register| {
             sample.snapshot.registers[usize::from(register.number())]
         };
-        let stack = CopiedStack { sample, start: register(SP), missing: Cell::new(None) };
+        let stack = StackSnapshot { sample, start: register(SP), missing: Cell::new(None) };
         let mut registers = UnwindRegsX86_64::new(sample.snapshot.ip, register(SP), register(FP));
         let mut at = FrameAddress::from_instruction_pointer(sample.snapshot.ip);
         let mut frames = Vec::new();
         let end = loop {
             if frames.len() > USER_FRAMES_MAX as usize {
-                break End::Limit(Reason::TheirsLimited);
+                break WalkEnd::Limit(IncomparableReason::FramehopLimit);
             }
             frames.push(at.address());
             let before = registers;
             match process.step(at, &mut registers, &stack) {
-                // Where a word is missing framehop tries something else: what comes then is no frame.
+                // Where a word is missing, framehop tries something else. The result is no frame.
                 _ if stack.missing.get().is_some() => break stack.end(),
                 Ok(Some(caller)) if is_code(memory, caller) => at = caller,
-                Ok(Some(_)) => break End::Stopped("address outside code"),
-                Ok(None) if process.is_root(at, before, &stack) => break End::Complete,
-                Ok(None) => break End::Stopped("frame pointer 0 where it has no row"),
-                Err(error) => break End::Stopped(text(error)),
+                Ok(Some(_)) => break WalkEnd::Stopped("address outside code"),
+                Ok(None) if process.is_root(at, before, &stack) => break WalkEnd::Complete,
+                Ok(None) => break WalkEnd::Stopped("frame pointer 0 where it has no row"),
+                Err(error) => break WalkEnd::Stopped(text(error)),
             }
         };
-        if end != End::Complete {
-            // Where a read fails, framehop remembers for that address to go by the frame pointer.
+        if end != WalkEnd::Complete {
+            // After a failed read, framehop uses the frame pointer at that address from then on.
             process.cache = CacheX86_64::new();
         }
         self.processes.insert(pid, process);
-        Stack { frames, end }
+        UnwoundStack { frames, end }
     }
 
-    /// Takes the unwinder for a process's memory, or makes it.
+    /// Takes the unwinder of a process out of the cache, or makes one.
     fn process(&mut self, pid: Pid, memory: &AddressSpace, executables: &Executables) -> Process {
-        let known = self.processes.remove(&pid);
-        if let Some(process) = known.filter(|process| memory.is_unchanged(&process.memory)) {
+        let cached = self.processes.remove(&pid);
+        if let Some(process) = cached.filter(|process| memory.is_unchanged(&process.memory)) {
             return process;
         }
         if self.processes.len() >= PROCESSES_MAX {
@@ -107,14 +108,14 @@ impl Walker {
         let file = executables.get(executable);
         let sections = self.sections(executable, file.file())?;
         let address = file.address_of(FileOffset(offset), VirtAddr(start)).0;
-        // Where address 0 of the file would be.
+        // The address at which address 0 of the file would be mapped.
         let base = start.wrapping_sub(address);
         Some(Module::new(file.name.to_string(), start..end, base, sections))
     }
 
     fn sections(&mut self, executable: ExecutableId, file: Option<&File>) -> Option<Sections> {
-        if let Some(known) = self.files.get(&executable) {
-            return known.clone();
+        if let Some(cached) = self.files.get(&executable) {
+            return cached.clone();
         }
         if self.bytes > SECTIONS_BYTES_MAX {
             (self.files, self.bytes) = (HashMap::new(), 0);
@@ -133,7 +134,7 @@ impl Process {
         &mut self,
         at: FrameAddress,
         registers: &mut UnwindRegsX86_64,
-        stack: &CopiedStack<'_>,
+        stack: &StackSnapshot<'_>,
     ) -> Result<Option<FrameAddress>, Error> {
         let mut read = |address| stack.read(address).ok_or(());
         let caller = self.unwinder.unwind_frame(at, registers, &mut self.cache, &mut read)?;
@@ -141,13 +142,13 @@ impl Process {
         caller.map(|address| FrameAddress::from_return_address(address).ok_or(null)).transpose()
     }
 
-    /// Says whether a frame is the outermost one by its call frames: where framehop has none, it goes by the
-    /// frame pointer and takes 0 for the end. Then it would not end with another frame pointer.
+    /// Returns whether a frame is the root by its call frames. Where framehop has none, it uses the
+    /// frame pointer and takes 0 for the end; with another frame pointer it would then not end.
     fn is_root(
         &mut self,
         at: FrameAddress,
         mut registers: UnwindRegsX86_64,
-        stack: &CopiedStack<'_>,
+        stack: &StackSnapshot<'_>,
     ) -> bool {
         const NO_FRAME_POINTER: u64 = 8;
         registers.set_bp(NO_FRAME_POINTER);
@@ -169,39 +170,43 @@ fn text(error: Error) -> &'static str {
     }
 }
 
-/// The stack as perf copied it.
-struct CopiedStack<'a> {
+/// The stack snapshot in perf's record.
+struct StackSnapshot<'a> {
     sample: &'a PerfSample,
     start: u64,
-    /// A word that was asked for and may be stack, but was not copied.
+    /// An address that was read and may be stack, but is not in the snapshot.
     missing: Cell<Option<u64>>,
 }
 
-impl CopiedStack<'_> {
+impl StackSnapshot<'_> {
     fn read(&self, address: u64) -> Option<u64> {
         let stack = &self.sample.snapshot.stack;
-        let into = usize::try_from(address.checked_sub(self.start)?).ok()?;
-        let word = into.checked_add(8).and_then(|end| stack.get(into..end));
-        if word.is_none() && into < STACK_MAX {
+        let offset = usize::try_from(address.checked_sub(self.start)?).ok()?;
+        let word = offset.checked_add(8).and_then(|end| stack.get(offset..end));
+        if word.is_none() && offset < STACK_MAX {
             self.missing.set(Some(address));
         }
         Some(u64::from_ne_bytes(word?.try_into().ok()?))
     }
 
-    /// Why there are no more words.
-    fn end(&self) -> End {
-        End::Limit(if self.sample.is_cut { Reason::CopyEnded } else { Reason::CopyHole })
+    /// Returns why a word is missing.
+    fn end(&self) -> WalkEnd {
+        WalkEnd::Limit(if self.sample.is_cut {
+            IncomparableReason::SnapshotEnded
+        } else {
+            IncomparableReason::SnapshotHole
+        })
     }
 }
 
-/// Reads what framehop wants to know of an ELF file. It goes by `.eh_frame` alone if there is one.
+/// Reads the sections of an ELF file. framehop uses `.eh_frame` alone if there is one.
 fn read(file: &File) -> Option<Sections> {
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
     let unwind::UnwindSections { eh_frame, eh_frame_hdr, debug_frame, text, got } =
         unwind::UnwindSections::read(&at).ok()?;
     let start = |section: &Option<(u64, Vec<u8>)>| section.as_ref().map(|(start, _)| *start);
     let data = |section: Option<(u64, Vec<u8>)>| section.map(|(_, bytes)| Bytes::from(bytes));
-    // Of a range only the start is looked at.
+    // framehop uses only the start of a range.
     let at = |start: Option<u64>| start.map(|start| start..start);
     Some(Sections {
         text_svma: at(text),
