@@ -1,8 +1,8 @@
-//! From a file to its table, beside what gimli alone takes to iterate over the same rows.
+//! Time to read a file into its table, compared with gimli alone iterating over the same rows.
 //!
-//! `cargo bench -p unwind --bench rows -- FILE...`; each round measures both, in turn, and the medians of
-//! their ratios are printed: the machine may be noisy.
-#![allow(clippy::print_stdout, clippy::unwrap_used)] // it prints, and it may die
+//! `cargo bench -p unwind --bench rows -- FILE...`. Each round measures both in turn. The round with
+//! the median ratio is printed, because the machine may be noisy.
+#![allow(clippy::print_stdout, clippy::unwrap_used)] // prints its result, may panic
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -33,11 +33,11 @@ fn measure(path: &str) {
         .map(|_| {
             let start = Instant::now();
             let rows = iterate(&frames, &bases);
-            let alone = start.elapsed();
+            let gimli = start.elapsed();
             let start = Instant::now();
             let read = |at, bytes: &mut [u8]| file.read_exact_at(bytes, at).is_ok();
             unwind::read(&read).unwrap();
-            (alone, start.elapsed(), rows)
+            (gimli, start.elapsed(), rows)
         })
         .collect();
     rounds.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
@@ -56,7 +56,8 @@ fn ratio(round: &(Duration, Duration, u64)) -> f64 {
     round.1.as_secs_f64() / round.0.as_secs_f64()
 }
 
-/// Counts the rows of a section, as gimli gives them: each FDE once, the CIE looked up in the section.
+/// Counts the rows of a section as gimli iterates over them: each FDE once, its CIE looked up in
+/// the section.
 fn iterate(frames: &EhFrame<gimli::EndianSlice<'_, LittleEndian>>, bases: &BaseAddresses) -> u64 {
     let mut context = UnwindContext::new();
     let mut entries = frames.entries(bases);

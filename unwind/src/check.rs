@@ -1,56 +1,56 @@
-//! Compares a file's table with the reference at random addresses: both step from a made-up frame, and
-//! must come to the same caller.
+//! Compares a file's table with DWARF: both step from a made-up frame at random addresses, and
+//! must find the same caller.
 
 use crate::arch::{BASE, FP, REGISTERS, Register, SP};
 use crate::dwarf::{DwarfStep, DwarfUnwinder};
 use crate::{CallFrames, Error, ReadAt, Registers, Rule, Step, step};
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct CheckReport {
     /// Addresses compared.
     pub addresses: u64,
-    /// Of these, those where the table says that it left something out.
+    /// Addresses of these that the table omits.
     pub omitted: u64,
-    /// Where the two differ.
+    /// Addresses at which the two differ.
     pub disagreements: Vec<Disagreement>,
 }
 
-/// An address at which table and reference differ.
+/// An address at which table and DWARF differ.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
-    /// The place.
+    /// The address.
     pub address: u64,
-    /// What the table says.
+    /// The rule of the table.
     pub rule: Rule,
-    /// What comes of it.
+    /// The step by that rule.
     pub ours: Step,
-    /// What the file says.
+    /// The step by DWARF.
     pub theirs: DwarfStep,
 }
 
-/// Compares at `count` random addresses of known functions, or at every row where there are fewer.
-/// Equal seeds give equal addresses.
+/// Compares at `count` random addresses of functions, or at every row of a table with fewer.
+/// Equal seeds choose equal addresses.
 ///
 /// # Errors
-/// As [`crate::read`].
+/// See [`crate::read()`].
 pub fn check(
     file: ReadAt<'_>,
     frames: &CallFrames,
     count: u64,
     seed: u64,
 ) -> Result<CheckReport, Error> {
-    let reference = DwarfUnwinder::read(file)?;
-    let mut checked = CheckReport::default();
+    let dwarf = DwarfUnwinder::read(file)?;
+    let mut report = CheckReport::default();
     if frames.table.rows <= count {
         for (address, _) in frames.table.iter() {
-            checked.compare(frames, &reference, address);
+            report.compare(frames, &dwarf, address);
         }
-        return Ok(checked);
+        return Ok(report);
     }
     let mut ends = Vec::new();
     let mut bytes = 0u64;
-    for (start, end) in reference.functions() {
+    for (start, end) in dwarf.functions() {
         bytes = bytes.saturating_add(end - start);
         ends.push((bytes, end));
     }
@@ -59,34 +59,32 @@ pub fn check(
         let Some((until, end)) = ends.get(ends.partition_point(|(until, _)| *until <= at)) else {
             continue;
         };
-        checked.compare(frames, &reference, end - (until - at));
+        report.compare(frames, &dwarf, end - (until - at));
     }
-    Ok(checked)
+    Ok(report)
 }
 
 impl CheckReport {
-    fn compare(&mut self, frames: &CallFrames, reference: &DwarfUnwinder, address: u64) {
-        let behind = frames.non_dwarf.partition_point(|range| range.start <= address);
-        if behind > 0 && frames.non_dwarf[behind - 1].contains(&address) {
-            return; // DWARF says nothing about it, or nothing that we go by
+    fn compare(&mut self, frames: &CallFrames, dwarf: &DwarfUnwinder, address: u64) {
+        let after = frames.non_dwarf.partition_point(|range| range.start <= address);
+        if after > 0 && frames.non_dwarf[after - 1].contains(&address) {
+            return; // DWARF has no row here, or one that the table replaces
         }
         self.addresses += 1;
         let all = made_up_registers(address);
         let rule = frames.table.rule_at(address);
         let ours = step(&Registers::interrupted(address, all), &rule, |at| Some(made_up_word(at)));
-        let theirs = reference.caller(address, &all, &made_up_word);
-        match same(&ours, &theirs) {
+        let theirs = dwarf.step(address, &all, &made_up_word);
+        match is_same(&ours, &theirs) {
             Some(true) => {}
-            Some(false) => {
-                self.disagreements.push(Disagreement { address, rule, ours, theirs });
-            }
+            Some(false) => self.disagreements.push(Disagreement { address, rule, ours, theirs }),
             None => self.omitted += 1,
         }
     }
 }
 
-/// Says whether both come to the same caller; `None` when the table says that it cannot tell.
-fn same(ours: &Step, theirs: &DwarfStep) -> Option<bool> {
+/// Returns whether both steps find the same caller; `None` if the table omits the address.
+fn is_same(ours: &Step, theirs: &DwarfStep) -> Option<bool> {
     Some(match (ours, theirs) {
         (Step::NotExpressible, _) => return None,
         (Step::Root, DwarfStep::Root) | (Step::NoRow, DwarfStep::NoFunction) => true,
@@ -100,7 +98,7 @@ fn same(ours: &Step, theirs: &DwarfStep) -> Option<bool> {
     })
 }
 
-/// Registers far apart, all above sp, so that any CFA rises and no two are confused.
+/// Returns registers far apart and all above sp, so that any CFA rises and no two are confused.
 fn made_up_registers(seed: u64) -> [u64; REGISTERS] {
     let mut all = [0; REGISTERS];
     for (number, register) in (1..).zip(&mut all) {
@@ -110,7 +108,7 @@ fn made_up_registers(seed: u64) -> [u64; REGISTERS] {
     all
 }
 
-/// Memory in which every word is another address of user code, above every stack.
+/// Returns the word at an address: each is another address of user code, above every stack.
 fn made_up_word(address: u64) -> u64 {
     0x7e00_0000_0000 + (mix(address) & 0xff_ffff_fff8)
 }

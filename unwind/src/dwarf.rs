@@ -1,7 +1,7 @@
-//! The slow and obvious way to a caller: DWARF as it is written, by gimli, one function looked up in the
-//! file and every expression evaluated. Nothing of our rows and rules is used.
+//! The slow and obvious way to a caller: gimli looks up the function, evaluates its DWARF and
+//! every expression. Nothing of our rows and rules is used.
 //!
-//! For checking: `everytick unwind --check`, and the tests.
+//! For verification only: `everytick unwind --check`, `everytick verify`, and the tests.
 
 use gimli::{
     BaseAddresses, CfaRule, Encoding, EvaluationResult, Expression, Format, Location,
@@ -9,110 +9,128 @@ use gimli::{
 };
 
 use crate::arch::{RA, REGISTERS};
-use crate::cfi::Slice;
 use crate::elf::Elf;
-use crate::{CfiSections, Error, text};
+use crate::sections::{CfiSections, Slice};
+use crate::{Error, text};
 
-/// Operations that one expression may take.
+/// Operations evaluated of one expression.
 const ITERATIONS_MAX: u32 = 1000;
 const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
 
-/// What DWARF says of a frame's caller.
+/// The result of one step by DWARF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DwarfStep {
-    /// There is one.
+    /// The frame has a caller.
     Caller(Box<DwarfCaller>),
-    /// The return address is undefined: this is the outermost frame.
+    /// The return address is undefined: the frame is the root of the stack.
     Root,
-    /// No function is known here.
+    /// The address belongs to no function of the file.
     NoFunction,
-    /// Something could not be computed.
+    /// The row or an expression could not be evaluated.
     Failed,
 }
 
-/// A frame's caller.
+/// The caller of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DwarfCaller {
-    /// The canonical frame address of the frame that is left.
+    /// Canonical frame address of the callee.
     pub cfa: u64,
-    /// Where it goes on.
+    /// Return address.
     pub ra: u64,
-    /// Its general registers by number; `None` where DWARF does not know.
+    /// General registers by number; `None` if undefined.
     pub registers: [Option<u64>; REGISTERS],
 }
 
-/// A function of a section: its start, its end, and the place of its FDE.
-type Function = (u64, u64, usize);
+/// Start and end of a function, and the offset of its FDE.
+type FdeRange = (u64, u64, usize);
 
-/// A file's call frames, for asking.
+/// Steps by the DWARF of one file.
+///
+/// ```
+/// use std::{fs::File, os::unix::fs::FileExt};
+/// use unwind::{arch::REGISTERS, dwarf::{DwarfStep, DwarfUnwinder}};
+///
+/// let file = File::open("/proc/self/exe")?;
+/// let read_at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+/// let dwarf = DwarfUnwinder::read(&read_at)?;
+/// let (start, _end) = dwarf.functions().next().expect("a function");
+/// let every_word = |_address| 0x40_1005;
+/// if let DwarfStep::Caller(caller) = dwarf.step(start, &[0x7000; REGISTERS], &every_word) {
+///     assert_eq!(caller.ra, 0x40_1005);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct DwarfUnwinder {
-    dwarf: CfiSections,
+    sections: CfiSections,
     /// Functions of `.eh_frame`, sorted by start.
-    eh_frame: Vec<Function>,
-    /// Functions of `.debug_frame`, likewise: asked where the others say nothing.
-    debug_frame: Vec<Function>,
+    eh_frame: Vec<FdeRange>,
+    /// Functions of `.debug_frame`, sorted by start: used where `.eh_frame` has none.
+    debug_frame: Vec<FdeRange>,
 }
 
 impl DwarfUnwinder {
-    /// Reads the sections and finds their functions.
+    /// Reads the sections of a file and lists their functions.
     ///
     /// # Errors
-    /// As [`crate::read`].
+    /// See [`crate::read()`].
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
         let text = text(&elf)?;
-        let dwarf = CfiSections::read(&elf, true)?;
-        let sorted = |mut functions: Vec<Function>| {
+        let sections = CfiSections::read(&elf, true)?;
+        let sorted = |mut functions: Vec<FdeRange>| {
             functions.retain(|(start, end, _)| text.contains(start) && end > start);
             functions.sort_by_key(|(start, ..)| *start); // stable: the first of two stays first
             functions.dedup_by_key(|(start, ..)| *start);
             functions
         };
-        let eh_frame = sorted(functions(&dwarf.eh_frame(), &dwarf.bases));
-        let debug_frame = sorted(functions(&dwarf.debug_frame(), &dwarf.bases));
-        Ok(Self { dwarf, eh_frame, debug_frame })
+        let eh_frame = sorted(functions(&sections.eh_frame(), &sections.bases));
+        let debug_frame = sorted(functions(&sections.debug_frame(), &sections.bases));
+        Ok(Self { sections, eh_frame, debug_frame })
     }
 
-    /// The range of addresses of each function.
+    /// Returns start and end of each function.
     pub fn functions(&self) -> impl Iterator<Item = (u64, u64)> {
         self.eh_frame.iter().chain(&self.debug_frame).map(|(start, end, _)| (*start, *end))
     }
 
-    /// Says how the caller is found from a place. `registers` are the callee's, by number.
-    pub fn caller(
+    /// Steps from the frame at an address to its caller. `registers`: those of the frame, by
+    /// number. `read`: returns the 8-byte word at an address.
+    pub fn step(
         &self,
-        place: u64,
+        address: u64,
         registers: &[u64; REGISTERS],
         read: &dyn Fn(u64) -> u64,
     ) -> DwarfStep {
-        let frame = Frame { place, registers, read };
-        match self.ask(&self.dwarf.eh_frame(), &self.eh_frame, &frame) {
-            DwarfStep::NoFunction => self.ask(&self.dwarf.debug_frame(), &self.debug_frame, &frame),
-            answer => answer,
+        let frame = Frame { address, registers, read };
+        match self.step_by(&self.sections.eh_frame(), &self.eh_frame, &frame) {
+            DwarfStep::NoFunction => {
+                self.step_by(&self.sections.debug_frame(), &self.debug_frame, &frame)
+            }
+            step => step,
         }
     }
 
-    fn ask<'a, S>(&self, section: &S, functions: &[Function], frame: &Frame<'_>) -> DwarfStep
+    fn step_by<'a, S>(&self, section: &S, functions: &[FdeRange], frame: &Frame<'_>) -> DwarfStep
     where
         S: UnwindSection<Slice<'a>>,
         S::Offset: UnwindOffset<usize>,
     {
-        let after = functions.partition_point(|(start, ..)| *start <= frame.place);
-        let Some((_, end, at)) = after.checked_sub(1).map(|at| functions[at]) else {
+        let after = functions.partition_point(|(start, ..)| *start <= frame.address);
+        let Some((_, end, offset)) = after.checked_sub(1).map(|last| functions[last]) else {
             return DwarfStep::NoFunction;
         };
-        if frame.place >= end {
+        if frame.address >= end {
             return DwarfStep::NoFunction;
         }
         let mut context = UnwindContext::new();
         let row = section
-            .fde_from_offset(&self.dwarf.bases, S::Offset::from(at), S::cie_from_offset)
+            .fde_from_offset(&self.sections.bases, S::Offset::from(offset), S::cie_from_offset)
             .and_then(|fde| {
                 let row = fde.unwind_info_for_address(
                     section,
-                    &self.dwarf.bases,
+                    &self.sections.bases,
                     &mut context,
-                    frame.place,
+                    frame.address,
                 )?;
                 Ok(row.clone())
             });
@@ -123,7 +141,7 @@ impl DwarfUnwinder {
     }
 }
 
-fn functions<'a, S>(section: &S, bases: &BaseAddresses) -> Vec<(u64, u64, usize)>
+fn functions<'a, S>(section: &S, bases: &BaseAddresses) -> Vec<FdeRange>
 where
     S: UnwindSection<Slice<'a>>,
     S::Offset: UnwindOffset<usize>,
@@ -140,9 +158,9 @@ where
     functions
 }
 
-/// A frame that is to be left.
+/// The frame to step from.
 struct Frame<'a> {
-    place: u64,
+    address: u64,
     registers: &'a [u64; REGISTERS],
     read: &'a dyn Fn(u64) -> u64,
 }
@@ -150,7 +168,7 @@ struct Frame<'a> {
 impl Frame<'_> {
     fn register(&self, column: Column) -> Option<u64> {
         match column.0 {
-            RA => Some(self.place),
+            RA => Some(self.address),
             number => self.registers.get(usize::from(number)).copied(),
         }
     }
@@ -166,9 +184,9 @@ impl Frame<'_> {
             }
             CfaRule::Expression(bytes) => self.evaluate(bytes.get(section).ok()?, None)?,
         };
-        let value = |column: Column, unsaid: Option<u64>| -> Option<Option<u64>> {
+        let value = |column: Column, unspecified: Option<u64>| -> Option<Option<u64>> {
             Some(match row.register(column) {
-                None => unsaid,
+                None => unspecified,
                 Some(gimli::RegisterRule::Undefined) => None,
                 Some(gimli::RegisterRule::SameValue) => self.register(column),
                 Some(gimli::RegisterRule::Offset(at)) => {
@@ -193,22 +211,22 @@ impl Frame<'_> {
         };
         let mut registers = [None; REGISTERS];
         for (number, register) in (0..).zip(&mut registers) {
-            let unsaid = if number == u16::from(crate::arch::SP.number()) {
+            let unspecified = if number == u16::from(crate::arch::SP.number()) {
                 Some(cfa)
             } else {
                 self.register(Column(number))
             };
-            *register = value(Column(number), unsaid)?;
+            *register = value(Column(number), unspecified)?;
         }
         Some(DwarfStep::Caller(Box::new(DwarfCaller { cfa, ra, registers })))
     }
 
-    /// Evaluates an expression to an address.
-    fn evaluate(&self, expression: Expression<Slice<'_>>, start: Option<u64>) -> Option<u64> {
+    /// Evaluates an expression to an address. `initial`: what is on its stack at first.
+    fn evaluate(&self, expression: Expression<Slice<'_>>, initial: Option<u64>) -> Option<u64> {
         let mut evaluation = expression.evaluation(ENCODING);
         evaluation.set_max_iterations(ITERATIONS_MAX);
-        if let Some(start) = start {
-            evaluation.set_initial_value(start);
+        if let Some(initial) = initial {
+            evaluation.set_initial_value(initial);
         }
         let mut result = evaluation.evaluate().ok()?;
         loop {

@@ -1,7 +1,7 @@
-//! Finds in one ELF file what its table is made of, through a function that reads bytes.
+//! Segments and sections of one ELF file, read through a closure.
 //!
-//! Nothing is believed: each offset and size is checked against the file and against a bound
-//! before memory is taken.
+//! The file is untrusted: each offset and size is checked against the file and against a bound
+//! before memory is allocated.
 
 use object::LittleEndian as Endian;
 use object::elf::{
@@ -11,28 +11,28 @@ use object::elf::{
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
-/// Bytes of one section; the largest `.eh_frame` known, of a browser, has 30 MB.
+/// Bytes of one section. The largest `.eh_frame` known, of a browser, has 30 MB.
 pub const SECTION_MAX: u64 = 64 << 20;
 const PROGRAM_HEADERS_MAX: usize = 128;
 const SECTION_HEADERS_MAX: usize = 1 << 12;
 const SECTION_NAMES_MAX: u64 = 1 << 16;
 
-/// Fills the buffer with the bytes at an offset of the file; says whether it could.
+/// Fills a buffer with the bytes at an offset of the file; returns whether all could be read.
 pub type ReadAt<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
 
 /// Why a file has no table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no 64-bit little-endian ELF file of this CPU.
+    /// Not a 64-bit little-endian ELF file for x86-64.
     #[error("it is no 64-bit x86-64 ELF file")]
     NotElf,
-    /// Its headers cannot be read or contradict themselves.
+    /// The headers cannot be read or are inconsistent.
     #[error("its ELF headers are malformed")]
     Malformed,
-    /// It has no executable segment.
+    /// No executable segment.
     #[error("it has no executable segment")]
     NoText,
-    /// It says nothing about call frames.
+    /// No call-frame information.
     #[error("it has no call-frame information")]
     NoCallFrames,
     /// A section is larger than [`SECTION_MAX`].
@@ -40,19 +40,18 @@ pub enum Error {
     TooLarge,
 }
 
-/// A section in memory.
+/// A section, read into memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Section {
-    /// Where it is loaded.
+    /// Address at which it is loaded.
     pub address: u64,
-    /// What it holds.
     pub bytes: Vec<u8>,
 }
 
-/// An ELF file, seen through a reader.
+/// The headers of an ELF file.
 pub(crate) struct Elf<'a> {
     read: ReadAt<'a>,
-    /// The entry point, 0 when there is none.
+    /// The entry point, 0 if there is none.
     pub entry: u64,
     segments: Vec<ProgramHeader64<Endian>>,
     sections: Vec<SectionHeader64<Endian>>,
@@ -60,7 +59,7 @@ pub(crate) struct Elf<'a> {
 }
 
 impl<'a> Elf<'a> {
-    /// Reads the headers. A file without usable section headers is fine.
+    /// Reads the headers. Section headers may be missing or unusable.
     pub fn read(read: ReadAt<'a>) -> Result<Self, Error> {
         let header = structs::<FileHeader64<Endian>>(read, 0, 1).ok_or(Error::NotElf)?;
         let header = &header[0];
@@ -82,7 +81,7 @@ impl<'a> Elf<'a> {
         Ok(elf)
     }
 
-    /// Gives the addresses that its executable segments lie between.
+    /// Returns the addresses from the first executable segment to the end of the last.
     pub fn text(&self) -> Option<std::ops::Range<u64>> {
         let executable = self.segments.iter().filter(|segment| {
             segment.p_type(Endian) == PT_LOAD && segment.p_flags(Endian).0 & PF_X.0 != 0
@@ -95,28 +94,29 @@ impl<'a> Elf<'a> {
             .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
     }
 
-    /// Whether it starts by itself: a static executable or a dynamic linker, which no other one has to load.
+    /// Returns whether the file starts without a dynamic linker: a static executable, or a dynamic
+    /// linker itself.
     pub fn has_runtime(&self) -> bool {
         let needs_linker = self.segments.iter().any(|s| s.p_type(Endian) == PT_INTERP);
         self.entry != 0 && !needs_linker
     }
 
-    /// Whether it may hold what glibc has for contexts: a static executable, or a library with versions that can
-    /// be started, as libc.so.6 can.
+    /// Returns whether the file may hold glibc's functions for contexts: a static executable, or a
+    /// library with symbol versions that can be executed, like libc.so.6.
     pub fn has_contexts(&self) -> bool {
         let is_library = self.entry != 0 && self.address_of(".gnu.version_d").is_some();
         self.has_runtime() || is_library
     }
 
-    /// Reads a section by name, decompressed; `None` when there is none or it cannot be read.
+    /// Reads a section by name, decompressed; `None` if there is none or it cannot be read.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn section(&self, name: &str) -> Result<Option<Section>, Error> {
-        let is_it = |section: &&SectionHeader64<Endian>| {
+        let has_bytes = |section: &&SectionHeader64<Endian>| {
             self.is_named(section, name) && section.sh_type(Endian) != SHT_NOBITS
         };
-        let Some(header) = self.sections.iter().find(is_it) else { return Ok(None) };
+        let Some(header) = self.sections.iter().find(has_bytes) else { return Ok(None) };
         let size = header.sh_size(Endian);
         if size > SECTION_MAX {
             return Err(Error::TooLarge);
@@ -129,12 +129,12 @@ impl<'a> Elf<'a> {
         Ok(bytes.map(|bytes| Section { address: header.sh_addr(Endian), bytes }))
     }
 
-    /// Gives the address of a section, read or not.
+    /// Returns the address of a section without reading it.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         self.range_of(name).map(|range| range.start)
     }
 
-    /// Gives the addresses of a section, read or not.
+    /// Returns the addresses of a section without reading it.
     pub fn range_of(&self, name: &str) -> Option<std::ops::Range<u64>> {
         let header = self.sections.iter().find(|section| self.is_named(section, name))?;
         let start = header.sh_addr(Endian);
@@ -146,11 +146,12 @@ impl<'a> Elf<'a> {
         from.split(|byte| *byte == 0).next() == Some(name.as_bytes())
     }
 
-    /// Reads what PT_GNU_EH_FRAME points to, for files without section headers: the header of
-    /// the call-frame information.
+    /// Reads the header of `.eh_frame_hdr` that `PT_GNU_EH_FRAME` points to, for files without
+    /// section headers.
     pub fn eh_frame_header(&self) -> Option<Section> {
-        let is_it = |segment: &&ProgramHeader64<Endian>| segment.p_type(Endian) == PT_GNU_EH_FRAME;
-        let segment = self.segments.iter().find(is_it)?;
+        let is_header =
+            |segment: &&ProgramHeader64<Endian>| segment.p_type(Endian) == PT_GNU_EH_FRAME;
+        let segment = self.segments.iter().find(is_header)?;
         const HEADER_MAX: u64 = 64; // its search table is not needed
         let size = segment.p_filesz(Endian).min(HEADER_MAX);
         let bytes = self.bytes(segment.p_offset(Endian), size)?;
@@ -172,7 +173,7 @@ impl<'a> Elf<'a> {
         Ok(bytes.map(|bytes| Section { address, bytes }))
     }
 
-    /// Gives the segment that an address is loaded with, and how far into it that is.
+    /// Returns the loaded segment of an address, and the address's offset in the segment.
     fn segment_of(&self, address: u64) -> Option<(&ProgramHeader64<Endian>, u64)> {
         let loaded = self.segments.iter().filter(|segment| segment.p_type(Endian) == PT_LOAD);
         loaded
@@ -180,15 +181,16 @@ impl<'a> Elf<'a> {
             .find(|(segment, into)| *into < segment.p_filesz(Endian))
     }
 
-    /// Reads what is loaded at these addresses, as far as its segment goes; at most [`SECTION_MAX`].
+    /// Reads the bytes loaded at these addresses, up to the end of their segment and at most
+    /// [`SECTION_MAX`].
     pub fn loaded(&self, range: std::ops::Range<u64>) -> Option<Vec<u8>> {
         let (segment, into) = self.segment_of(range.start)?;
         let size = (segment.p_filesz(Endian) - into).min(range.end.saturating_sub(range.start));
         self.bytes(segment.p_offset(Endian).checked_add(into)?, size.min(SECTION_MAX))
     }
 
-    /// Reads bytes of the file; `size` is within bounds by now. Memory is only taken for what
-    /// the file really has.
+    /// Reads bytes of the file. `size` is within bounds already; memory is allocated only for bytes
+    /// that the file really has.
     fn bytes(&self, offset: u64, size: u64) -> Option<Vec<u8>> {
         let mut last = [0];
         let end = offset.checked_add(size)?;
@@ -209,7 +211,7 @@ fn structs<T: Pod + Clone>(read: ReadAt<'_>, offset: u64, count: usize) -> Optio
     Some(structs.to_vec())
 }
 
-/// Decompresses a section that begins with a compression header.
+/// Decompresses a section that begins with a compression header; `None` if it is malformed.
 fn decompress(bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     use std::io::Read;
     let Ok((header, rest)) = from_bytes::<CompressionHeader64<Endian>>(bytes) else {

@@ -1,34 +1,47 @@
-//! Walking by frame pointers: `[fp]` holds the caller's fp, `[fp + 8]` the return address.
+//! Stepping by frame pointers: the caller's fp is `*fp`, the return address `*(fp + 8)`.
 //!
-//! What it finds is a guess: nothing says that the code kept to it.
+//! The result is a guess: nothing proves that the code keeps a frame pointer.
 //!
 //! Source: System V ABI, AMD64 supplement, section 3.2.2.
 
 use crate::step::Registers;
 
-/// Addresses of user code and stacks lie from here...
+/// Lowest address of user code and stacks.
 pub const USER_ADDRESS_MIN: u64 = 4096;
-/// ...to below here.
+/// First address above user code and stacks.
 pub const USER_ADDRESS_MAX: u64 = 1 << 56;
 
-/// Frames further above sp than this are not believed: threads have smaller stacks.
+/// Bytes from sp to the farthest plausible frame: threads have smaller stacks.
 pub const FRAME_BYTES_MAX: u64 = 8 << 20;
 
-/// Why a walk ends.
+/// Why a frame has no caller by its frame pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePointerEnd {
-    /// fp cannot be a frame: not aligned, below the stack pointer, or no user address.
+    /// fp is no frame: unaligned, below the stack pointer, too far above it, or no user address.
     FramePointer,
-    /// Memory at fp cannot be read.
+    /// The memory at fp cannot be read.
     Unreadable,
     /// The return address is no user address.
     ReturnAddress,
 }
 
-/// Steps to the caller. `read`: gives the 8-byte word at an address, if it can be read.
+/// Steps to the caller. `read`: returns the 8-byte word at an address, if it can be read.
+///
+/// ```
+/// use unwind::{Registers, frame_pointer};
+///
+/// let stack = [0x7020, 0x40_1005]; // from 0x7000: the caller's fp, the return address
+/// let read = |address: u64| stack.get((address.checked_sub(0x7000)? / 8) as usize).copied();
+/// let frame = Registers {
+///     ip: 0x40_2000, is_return: false, sp: 0x7000, fp: Some(0x7000), base: None, all: None,
+/// };
+/// let caller = frame_pointer::step(&frame, read)?;
+/// assert_eq!((caller.ip, caller.sp, caller.fp), (0x40_1005, 0x7010, Some(0x7020)));
+/// # Ok::<(), frame_pointer::FramePointerEnd>(())
+/// ```
 ///
 /// # Errors
-/// The reason when there is no caller to be found.
+/// The reason why there is no caller.
 pub fn step(
     at: &Registers,
     read: impl Fn(u64) -> Option<u64>,
@@ -51,7 +64,7 @@ pub fn step(
 mod tests {
     use super::*;
 
-    /// A stack from 0x7000 up: main called a; main's fp is 1, as the C library leaves it.
+    /// The stack from 0x7000 up: main called a; main's fp is 1, as the C library leaves it.
     const STACK: [u64; 4] = [0x7010, 0x4444, 1, 0x5555];
 
     fn read(address: u64) -> Option<u64> {
@@ -63,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_leads_outwards_until_fp_is_no_frame() {
+    fn steps_outwards_until_fp_is_no_frame() {
         let a = step(&at(0x7000, 0x7000), read).expect("a has a caller");
         assert_eq!((a.ip, a.sp, a.fp, a.is_return), (0x4444, 0x7010, Some(0x7010), true));
         let main = step(&a, read).expect("main has a caller");
@@ -72,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_below_the_stack_pointer_or_far_above_is_none() {
+    fn rejects_a_frame_below_sp_or_far_above() {
         assert_eq!(step(&at(0x7008, 0x7000), read), Err(FramePointerEnd::FramePointer));
         assert_eq!(
             step(&at(0x7000, 0x7000 + FRAME_BYTES_MAX), read),
@@ -81,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_there_ends_the_walk() {
+    fn unreadable_memory_ends_the_stack() {
         assert_eq!(step(&at(0x7000, 0x7018), read), Err(FramePointerEnd::Unreadable));
     }
 }

@@ -1,87 +1,88 @@
-//! Sources of rows, one below the other: what a layer has no function for is asked of the next.
+//! Layers of rows: where one source has no function, the next one below it is asked.
 //!
-//! Call-frame information comes first, then Go's own function table, then what is known of code that
-//! nothing speaks of. Each layer is asked for stretches of text in the order of their addresses.
+//! From the top: code with wrong call frames, `.eh_frame`, `.debug_frame`, Go's function table,
+//! code that linkers insert, code without call frames. [`fill`] asks each layer for stretches of
+//! text in the order of their addresses.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::cfi::Omissions;
+use crate::omissions::Omissions;
 use crate::rule::Rule;
 use crate::table::TableBuilder;
 
 /// Padding up to this alignment of the next function is no gap between functions.
 const ALIGNMENT_MAX: u64 = 64;
 
-/// What a layer has seen and left out.
+/// What a layer has returned and omitted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LayerStats {
     /// Functions with rows.
     pub functions: u64,
-    /// Rows as the file has them, before equal neighbours are merged.
+    /// Rows in the file, before equal neighbours are merged.
     pub rows: u64,
-    /// What is missing.
+    /// Rows that have no rule.
     pub omissions: Omissions,
 }
 
 /// A source of rows.
 pub(crate) trait Layer {
-    /// Gives the next function that begins in a stretch of text, cut where the stretch ends; it may take a
-    /// byte before. Stretches only rise, and a function that was given is not given again.
+    /// Moves to the next function that begins in a stretch and returns its addresses, cut at the
+    /// end of the stretch; they may begin a byte before it. Stretches only ascend, and each
+    /// function is returned once.
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>>;
 
-    /// Gives the rows of the function that [`Layer::next`] gave last, in the order of their addresses;
-    /// nothing at or behind its end counts.
+    /// Pushes the rows of the current function in the order of their addresses. Rows at or after
+    /// its end are ignored.
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule));
 
-    /// What it has seen so far.
-    fn seen(&self) -> LayerStats;
+    fn stats(&self) -> LayerStats;
 }
 
-/// Ranges of addresses with one rule each, given one after the other: what the simpler layers are made of.
+/// A layer of address ranges with one rule each. The simpler layers consist of these.
 #[derive(Clone, Default)]
 pub(crate) struct RangeLayer {
-    /// What was not given yet, in the order of addresses.
-    pub waiting: VecDeque<(Range<u64>, Rule)>,
-    last: Option<(u64, Rule)>,
-    seen: LayerStats,
+    /// Ranges that have not been returned yet, ascending.
+    pub pending: VecDeque<(Range<u64>, Rule)>,
+    current: Option<(u64, Rule)>,
+    stats: LayerStats,
 }
 
 impl Layer for RangeLayer {
-    /// Gives the next one, as far as it lies in the stretch and up to a byte before.
+    /// Returns the part of the next range from a byte before the stretch to its end.
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-        while self.waiting.front()?.0.end <= stretch.start {
-            self.waiting.pop_front();
+        while self.pending.front()?.0.end <= stretch.start {
+            self.pending.pop_front();
         }
-        if self.waiting.front()?.0.start >= stretch.end {
+        if self.pending.front()?.0.start >= stretch.end {
             return None;
         }
-        let (range, rule) = self.waiting.pop_front()?;
+        let (range, rule) = self.pending.pop_front()?;
         let range = range.start.max(stretch.start.saturating_sub(1))..range.end.min(stretch.end);
-        self.last = Some((range.start, rule));
-        self.seen.functions += 1;
-        self.seen.rows += 1;
+        self.current = Some((range.start, rule));
+        self.stats.functions += 1;
+        self.stats.rows += 1;
         Some(range)
     }
 
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
-        if let Some((start, rule)) = self.last.take() {
+        if let Some((start, rule)) = self.current.take() {
             push(start, rule);
         }
     }
 
-    fn seen(&self) -> LayerStats {
-        self.seen
+    fn stats(&self) -> LayerStats {
+        self.stats
     }
 }
 
-/// Fills a stretch of text from the topmost layer down. `given`: told of each function, and how many layers
-/// are below the one that gave it.
+/// Fills a stretch of text from the topmost layer down. `on_function` is called after each
+/// function, with the number of layers below the one that had it.
 pub(crate) fn fill(
     layers: &mut [&mut dyn Layer],
     stretch: Range<u64>,
     table: &mut TableBuilder,
-    given: &mut dyn FnMut(usize, Range<u64>),
+    on_function: &mut dyn FnMut(usize, Range<u64>),
 ) {
     let Some((layer, lower)) = layers.split_first_mut() else {
         if !is_padding(stretch.start, stretch.end) {
@@ -92,7 +93,7 @@ pub(crate) fn fill(
     let mut at = stretch.start;
     while let Some(function) = layer.next(at..stretch.end) {
         if at < function.start {
-            fill(lower, at..function.start, table, given);
+            fill(lower, at..function.start, table, on_function);
         }
         layer.rows(&mut |address, rule| {
             if address < function.end {
@@ -100,14 +101,14 @@ pub(crate) fn fill(
             }
         });
         at = function.end;
-        given(lower.len(), function);
+        on_function(lower.len(), function);
     }
     if at < stretch.end {
-        fill(lower, at..stretch.end, table, given);
+        fill(lower, at..stretch.end, table, on_function);
     }
 }
 
-/// Says whether what lies between two functions is only there to align the second.
+/// Returns whether the bytes between two functions only align the second one.
 fn is_padding(end: u64, next: u64) -> bool {
     let alignment = (1u64 << next.trailing_zeros().min(63)).min(ALIGNMENT_MAX);
     next - end < alignment
@@ -118,23 +119,23 @@ mod tests {
     use super::*;
     use crate::table::BLOCK_SHIFT_MAX;
 
-    fn ranges(all: Vec<(Range<u64>, Rule)>) -> RangeLayer {
-        RangeLayer { waiting: all.into(), ..RangeLayer::default() }
+    fn layer(ranges: Vec<(Range<u64>, Rule)>) -> RangeLayer {
+        RangeLayer { pending: ranges.into(), ..RangeLayer::default() }
     }
 
     #[test]
-    fn a_lower_layer_speaks_only_where_the_upper_ones_are_silent() {
-        let mut upper = ranges(vec![(0x100..0x180, Rule::SIGNAL)]);
-        let mut lower = ranges(vec![
+    fn lower_layer_fills_only_gaps_of_the_upper() {
+        let mut upper = layer(vec![(0x100..0x180, Rule::SIGNAL)]);
+        let mut lower = layer(vec![
             (0x40..0x120, Rule::ROOT),
             (0x140..0x160, Rule::ROOT),
             (0x200..0x210, Rule::ROOT),
         ]);
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
-        let mut given = Vec::new();
+        let mut functions = Vec::new();
         let layers: &mut [&mut dyn Layer] = &mut [&mut upper, &mut lower];
-        fill(layers, 0..0x1000, &mut table, &mut |below, range| given.push((below, range)));
-        assert_eq!(given, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
+        fill(layers, 0..0x1000, &mut table, &mut |below, range| functions.push((below, range)));
+        assert_eq!(functions, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
         let rows: Vec<_> = table.finish().iter().collect();
         let expected = [
             (0x40, Rule::ROOT),

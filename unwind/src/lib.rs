@@ -1,11 +1,86 @@
-//! How to get from a frame to its caller: the call-frame information of one ELF file as rows and rules.
+//! Unwind rows of an ELF file: from each instruction to the rule that leads to its caller.
 //!
-//! [`read`] turns a file into a [`Table`] in the very bytes that the kernel's walker searches, and
-//! says what it left out. [`step()`] is the reference for that walker: the same rules written for the
-//! eye; `tests/step` compiles the kernel's step for the host and compares the two.
+//! [`read`] turns the call-frame information of one file into a [`Table`]: rows (an address and
+//! a rule) in the bytes that a BPF program can search. [`step()`] applies a [`Rule`] to the
+//! [`Registers`] of a frame and returns those of its caller.
 //!
-//! Pure: reads no file and no memory but through what it is handed. Input is hostile: memory and work
-//! are bounded by the size of the file.
+//! ```text
+//! .eh_frame, .debug_frame ---+
+//! .gopclntab (Go) -----------+--> read() --> Table --rule_at(ip)--> Rule --step()--> caller
+//! PLT stubs, known code -----+
+//! ```
+//!
+//! # What it provides
+//!
+//! - Tables of 2.7 bytes per row, looked up in at most 8 steps ([`Table::rule_at`]), which can be
+//!   stored and read back without the file ([`CallFrames::to_bytes`]).
+//! - Single blocks of a table in a small part of the time that a large library takes
+//!   ([`BlockReader`]).
+//! - The reason for each row that the file has and the table has not ([`Omissions`]).
+//! - Two independent answers to compare with: DWARF evaluated by gimli ([`dwarf::DwarfUnwinder`],
+//!   [`check()`]), and stepping by frame pointers ([`frame_pointer`]).
+//!
+//! # Rules as formulas
+//!
+//! The caller's stack pointer is always the canonical frame address (CFA). `n` is constant in a
+//! rule:
+//!
+//! | rule | cfa | return address | frame pointer |
+//! |---|---|---|---|
+//! | function without frame pointer | `sp + 8*n` | `*(cfa - 8)` | `fp`, or `*(cfa - 8*n)` |
+//! | function with frame pointer | `fp + 16` | `*(cfa - 8)` | `*(cfa - 16)` |
+//! | realigned stack | `*(fp - 8*n)` | `*(cfa - 8)` | `*fp` |
+//! | PLT stub | `sp + 8`, `sp + 16` behind its push | `*(cfa - 8)` | `fp` |
+//! | signal frame | `*(sp + 160)` | `*(sp + 168)` | `*(sp + 120)` |
+//! | root of the stack | none: there is no caller | | |
+//!
+//! [`Cfa`] and [`RegisterRule`] list all of them.
+//!
+//! # What it needs
+//!
+//! A closure that reads bytes of the file ([`ReadAt`]), and one that reads words of the thread's
+//! memory. The crate opens no file and reads no memory by itself. Addresses are those of the ELF
+//! file (`p_vaddr`); the caller translates them from and to a process. x86-64 only.
+//!
+//! # What it is not
+//!
+//! It is no symbolizer and no stack walker: looking up the executable of an address, and falling
+//! back to frame pointers where a table has a gap, is the caller's loop (`examples/pstack.rs`).
+//! DWARF expressions are recognized, not evaluated; those that compilers, linkers and C libraries
+//! do not write become [`Gap::NotExpressible`].
+//!
+//! # Hostile input
+//!
+//! Files are untrusted. No input panics or loops. Memory is bounded by the size of the file, by
+//! [`SECTION_MAX`] for each section, and by [`TEXT_MAX`] for the text of a table. The CFA
+//! instructions executed are bounded by a multiple of the section's size. One malformed function
+//! never fails a file. `./dev fuzz` and `tests/hostile_elf.rs` verify this.
+//!
+//! # Example
+//!
+//! Reads the rows of the running program and steps from the first instruction of a function:
+//!
+//! ```
+//! use std::{fs::File, os::unix::fs::FileExt};
+//! use unwind::{Cfa, Registers, Step, arch, step};
+//!
+//! let file = File::open("/proc/self/exe")?;
+//! let read_at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+//! let frames = unwind::read(&read_at)?;
+//!
+//! // At its first instruction, a function has nothing on the stack but its return address.
+//! let at_entry = Cfa::Register(arch::SP, 8);
+//! let (ip, rule) = frames.table.iter().find(|(_, rule)| rule.cfa == at_entry).expect("a row");
+//!
+//! let mut registers = [0; arch::REGISTERS];
+//! registers[usize::from(arch::SP.number())] = 0x7000;
+//! let stack = |address| (address == 0x7000).then_some(0x40_1005);
+//! match step(&Registers::interrupted(ip, registers), &rule, stack) {
+//!     Step::Caller(caller) => assert_eq!((caller.ip, caller.sp), (0x40_1005, 0x7008)),
+//!     other => panic!("{other:?}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod arch;
@@ -16,11 +91,11 @@ mod code_patterns;
 mod code_reader;
 pub mod dwarf;
 mod elf;
-mod expression;
 pub mod frame_pointer;
 mod go;
 mod layers;
 mod linker_code;
+mod omissions;
 mod rule;
 mod sections;
 mod step;
@@ -29,12 +104,10 @@ mod table;
 
 use std::ops::Range;
 
-use gimli::{BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, LittleEndian};
-
 pub use block_reader::BlockReader;
-pub use cfi::Omissions;
 pub use check::{CheckReport, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
+pub use omissions::Omissions;
 pub use rule::{Cfa, Gap, RegisterRule, Rule};
 pub use sections::UnwindSections;
 pub use step::{Registers, Step, step};
@@ -44,131 +117,79 @@ pub use table::{
     table_start,
 };
 
-use cfi::{CallFrameLayer, Slice};
+use cfi::CallFrameLayer;
 use code_patterns::CodePatternLayer;
-use elf::{Elf, Section};
+use elf::Elf;
 use go::{FunctionTable, GoLayer};
 use layers::{Layer, fill};
+use sections::CfiSections;
 
-/// What a file says about its call frames.
+/// The call frames of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallFrames {
-    /// Its rows and rules.
+    /// Rows and rules.
     pub table: Table,
     /// Functions with rows.
     pub functions: u64,
-    /// Rows as the file has them, before equal neighbours are merged.
+    /// Rows in the file, before equal neighbours are merged.
     pub file_rows: u64,
-    /// Addresses whose rows come from Go's function table or from known code, not from DWARF, in their order.
+    /// Addresses, ascending, whose rows come from Go's function table or from code patterns and
+    /// not from DWARF.
     pub non_dwarf: Vec<Range<u64>>,
-    /// What is missing.
+    /// Rows that the file has and the table has not.
     pub omissions: Omissions,
 }
 
-/// Reads the call frames of a file: `.eh_frame` or what PT_GNU_EH_FRAME leads to; for functions that are not
-/// there Go's function table or `.debug_frame`, then what is known of code.
+/// Reads the call frames of a file.
+///
+/// They come from `.eh_frame`, or from what `PT_GNU_EH_FRAME` points to. Functions that it does
+/// not cover come from Go's function table or `.debug_frame`, then from code patterns.
 ///
 /// # Errors
-/// [`Error`] when there is no table to be had at all. One bad function never fails the file.
+/// [`Error`] if the file has no table at all. One malformed function never fails the file.
 pub fn read(file: ReadAt<'_>) -> Result<CallFrames, Error> {
     read_with_progress(file, &mut || {})
 }
 
-/// The same, which says after each function that something else could be done now.
+/// Reads like [`read()`] and calls `on_function` after each function, so that the caller can do
+/// more urgent work in between.
 ///
 /// # Errors
-/// As [`read()`].
+/// See [`read()`].
 pub fn read_with_progress(
     file: ReadAt<'_>,
-    between: &mut dyn FnMut(),
+    on_function: &mut dyn FnMut(),
 ) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
     let text = text(&elf)?;
     let loaded = |range| elf.loaded(range);
     let go = FunctionTable::read(&elf, &loaded);
-    let dwarf = CfiSections::read(&elf, go.is_none())?;
-    match read_layers(&elf, &dwarf, go.as_ref(), text, between) {
-        frames if frames.table.rows == 0 && dwarf.is_empty() => Err(Error::NoCallFrames),
+    let sections = CfiSections::read(&elf, go.is_none())?;
+    match read_layers(&elf, &sections, go.as_ref(), text, on_function) {
+        frames if frames.table.rows == 0 && sections.is_empty() => Err(Error::NoCallFrames),
         frames => Ok(frames),
     }
 }
 
-/// Finds the addresses that a table can cover.
+/// Returns the addresses that a table of this file covers.
 fn text(elf: &Elf<'_>) -> Result<Range<u64>, Error> {
     let text = elf.text().filter(|text| !text.is_empty()).ok_or(Error::NoText)?;
     Ok(text.start..text.end.min(text.start.saturating_add(TEXT_MAX)))
 }
 
-/// The sections of call-frame information of a file; empty by default.
-#[derive(Default)]
-struct CfiSections {
-    eh_frame: Section,
-    debug_frame: Section,
-    /// What their pointers are relative to.
-    bases: BaseAddresses,
-}
-
-impl CfiSections {
-    /// Reads the sections. Those for debuggers count if `with_debug_frame` is said, or if there is nothing else.
-    fn read(elf: &Elf<'_>, with_debug_frame: bool) -> Result<Self, Error> {
-        let eh_frame = eh_frame(elf)?.unwrap_or_default();
-        let debug_frame = match elf.section(".debug_frame") {
-            Ok(found) if with_debug_frame => found.unwrap_or_default(),
-            Err(error) if eh_frame.bytes.is_empty() && with_debug_frame => return Err(error),
-            _ => Section::default(),
-        };
-        Ok(Self { debug_frame, ..Self::of_eh_frame(elf, eh_frame) })
-    }
-
-    fn of_eh_frame(elf: &Elf<'_>, eh_frame: Section) -> Self {
-        let bases = BaseAddresses::default()
-            .set_text(elf.address_of(".text").unwrap_or(0))
-            .set_got(elf.address_of(".got").unwrap_or(0))
-            .set_eh_frame(eh_frame.address);
-        Self { eh_frame, debug_frame: Section::default(), bases }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.eh_frame.bytes.is_empty() && self.debug_frame.bytes.is_empty()
-    }
-
-    fn eh_frame(&self) -> EhFrame<Slice<'_>> {
-        EhFrame::new(&self.eh_frame.bytes, LittleEndian)
-    }
-
-    fn debug_frame(&self) -> DebugFrame<Slice<'_>> {
-        let mut section = DebugFrame::new(&self.debug_frame.bytes, LittleEndian);
-        section.set_address_size(8);
-        section
-    }
-}
-
-fn eh_frame(elf: &Elf<'_>) -> Result<Option<Section>, Error> {
-    if let Some(section) = elf.section(".eh_frame")?.filter(|section| section.bytes.len() > 4) {
-        return Ok(Some(section));
-    }
-    let Some(header) = elf.eh_frame_header() else { return Ok(None) };
-    let bases = BaseAddresses::default().set_eh_frame_hdr(header.address);
-    let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8);
-    match parsed.ok().and_then(|parsed| parsed.eh_frame_ptr().direct().ok()) {
-        Some(address) => elf.rest_of_segment(address),
-        None => Ok(None),
-    }
-}
-
 fn read_layers(
     elf: &Elf<'_>,
-    dwarf: &CfiSections,
+    sections: &CfiSections,
     go: Option<&FunctionTable>,
     text: Range<u64>,
-    between: &mut dyn FnMut(),
+    on_function: &mut dyn FnMut(),
 ) -> CallFrames {
     let (mut with_base, mut block_shift) = (false, BLOCK_SHIFT_MAX);
-    // Few files have a CFA in the base register, or more rules in one place than a block can
-    // number: those are read again.
+    // A few files keep a CFA in the base register, or have more rules in one place than a block
+    // can number. Those are read again.
     loop {
-        let (frames, needs_base) =
-            read_once(elf, dwarf, go, &text, (with_base, block_shift), between);
+        let shape = (with_base, block_shift);
+        let (frames, needs_base) = read_once(elf, sections, go, &text, shape, on_function);
         if needs_base && !with_base {
             with_base = true;
         } else if frames.table.rows_omitted > 0 && block_shift > BLOCK_SHIFT_MIN {
@@ -179,49 +200,50 @@ fn read_layers(
     }
 }
 
-/// Reads a file's layers into a table; says too whether some CFA is kept in the base register.
+/// Reads the layers of a file into a table. Also returns whether a rule has its CFA in the base
+/// register.
 fn read_once(
     elf: &Elf<'_>,
-    dwarf: &CfiSections,
+    sections: &CfiSections,
     go: Option<&FunctionTable>,
     text: &Range<u64>,
     (with_base, block_shift): (bool, u32),
-    between: &mut dyn FnMut(),
+    on_function: &mut dyn FnMut(),
 ) -> (CallFrames, bool) {
-    let (eh_frame, debug_frame) = (dwarf.eh_frame(), dwarf.debug_frame());
+    let (eh_frame, debug_frame) = (sections.eh_frame(), sections.debug_frame());
     let loaded = |range| elf.loaded(range);
-    let mut eh = CallFrameLayer::new(&eh_frame, &dwarf.bases, text.clone(), with_base);
-    let mut debug = CallFrameLayer::new(&debug_frame, &dwarf.bases, text.clone(), with_base);
+    let mut eh = CallFrameLayer::new(&eh_frame, &sections.bases, text.clone(), with_base);
+    let mut debug = CallFrameLayer::new(&debug_frame, &sections.bases, text.clone(), with_base);
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
-    let mut linker = linker_code::of(elf);
-    let mut known = CodePatternLayer::new(&loaded, elf.entry, elf.has_runtime());
-    let mut wrong = CodePatternLayer::misdescribed(&loaded, elf.has_contexts());
+    let mut linker = linker_code::layer(elf);
+    let mut undescribed = CodePatternLayer::undescribed(&loaded, elf.entry, elf.has_runtime());
+    let mut misdescribed = CodePatternLayer::misdescribed(&loaded, elf.has_contexts());
 
-    let mut layers: Vec<&mut dyn Layer> = vec![&mut wrong, &mut eh, &mut debug];
+    let mut layers: Vec<&mut dyn Layer> = vec![&mut misdescribed, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
-    layers.extend([&mut linker as &mut dyn Layer, &mut known]);
-    let dwarf = layers.len() - 3..layers.len() - 1; // by how many layers lie below
+    layers.extend([&mut linker as &mut dyn Layer, &mut undescribed]);
+    let dwarf_layers = layers.len() - 3..layers.len() - 1; // by the number of layers below
 
     let mut frames = CallFrames::default();
     let mut builder = TableBuilder::new(text.start, text.end, block_shift);
     fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
-        if !dwarf.contains(&below) {
-            add(&mut frames.non_dwarf, function);
+        if !dwarf_layers.contains(&below) {
+            push_joined(&mut frames.non_dwarf, function);
         }
-        between();
+        on_function();
     });
-    for seen in layers.iter().map(|layer| layer.seen()) {
-        frames.functions += seen.functions;
-        frames.file_rows += seen.rows;
-        frames.omissions.add(&seen.omissions);
+    for stats in layers.iter().map(|layer| layer.stats()) {
+        frames.functions += stats.functions;
+        frames.file_rows += stats.rows;
+        frames.omissions.add(&stats.omissions);
     }
     frames.table = builder.finish();
     frames.omissions.block_full = frames.table.rows_omitted;
     (frames, eh.needs_base || debug.needs_base)
 }
 
-/// Adds a range behind others, joined with the last where they touch.
-fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+/// Appends a range, joined with the last one if they touch.
+fn push_joined(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
         _ => ranges.push(range),

@@ -1,7 +1,8 @@
-//! The layer of what linkers and start-up files put in without call-frame information: linkage tables, as lld
-//! makes them and BOLT moves them, and the functions of `.init` and `.fini`.
+//! The layer of code that linkers and start-up files insert without call-frame information:
+//! procedure linkage tables (PLT), as lld writes them and BOLT moves them, and the functions of
+//! `.init` and `.fini`.
 //!
-//! They are found by the names of their sections and known by their bytes.
+//! The sections are found by name; their code is recognized by its bytes.
 
 use std::ops::Range;
 
@@ -10,34 +11,34 @@ use crate::elf::Elf;
 use crate::layers::RangeLayer;
 use crate::rule::{Cfa, RegisterRule, Rule};
 
-/// Bytes of a stub of a linkage table.
+/// Bytes of a PLT stub.
 const STUB: u64 = 16;
 /// Bytes of `.init` and `.fini` that are looked at.
 const FUNCTION_MAX: u64 = 48;
 
 /// A range of addresses and its rule.
-type Known = (Range<u64>, Rule);
+type RangeRule = (Range<u64>, Rule);
 
-/// Looks at the sections of a file: gives the layer of code that linkers put in.
-pub(crate) fn of(elf: &Elf<'_>) -> RangeLayer {
-    let mut known = Vec::new();
+/// Returns the layer of code that linkers inserted into a file.
+pub(crate) fn layer(elf: &Elf<'_>) -> RangeLayer {
+    let mut ranges = Vec::new();
     if let Some(table) = elf.range_of(".plt") {
-        known.extend(linkage_table(elf, table));
+        ranges.extend(plt(elf, table));
     }
     // Stubs that only jump.
     for table in [".plt.sec", ".plt.got"].iter().filter_map(|name| elf.range_of(name)) {
-        known.push((table, by_sp(8)));
+        ranges.push((table, by_sp(8)));
     }
     for function in [".init", ".fini"].iter().filter_map(|name| elf.range_of(name)) {
-        known.extend(aligning_function(elf, function));
+        ranges.extend(aligning_function(elf, function));
     }
-    known.sort_by_key(|(range, _)| range.start);
+    ranges.sort_by_key(|(range, _)| range.start);
     let mut layer = RangeLayer::default();
-    layer.waiting.extend(known);
+    layer.pending.extend(ranges);
     layer
 }
 
-/// A frame that has moved sp so far from the CFA and saved nothing.
+/// Returns the rule of a frame whose sp is `offset` bytes below the CFA and that saved nothing.
 fn by_sp(offset: i32) -> Rule {
     Rule {
         cfa: Cfa::Register(SP, offset),
@@ -47,28 +48,29 @@ fn by_sp(offset: i32) -> Rule {
     }
 }
 
-/// A table whose stubs push a number and jump to its first one, which pushes another word and jumps on.
-fn linkage_table(elf: &Elf<'_>, table: Range<u64>) -> Vec<Known> {
+/// Reads a PLT. Its stubs push a number and jump to the first one, which pushes another word and
+/// jumps on.
+fn plt(elf: &Elf<'_>, table: Range<u64>) -> Vec<RangeRule> {
     let first = table.start..table.end.min(table.start.saturating_add(STUB));
     let rest = first.end..table.end;
-    let text = elf.loaded(table.start..rest.start.saturating_add(STUB)).unwrap_or_default();
-    let (head, stub) = text.split_at(text.len().min(STUB as usize));
-    let (Some(pushes), Some(pushed)) = (arch::push_len(head), arch::stub_pushes(stub)) else {
+    let code = elf.loaded(table.start..rest.start.saturating_add(STUB)).unwrap_or_default();
+    let (head, stub) = code.split_at(code.len().min(STUB as usize));
+    let (Some(push_len), Some(pushed)) = (arch::push_len(head), arch::stub_pushes(stub)) else {
         return Vec::new();
     };
-    let behind_push = first.start + pushes;
+    let after_push = first.start + push_len;
     vec![
-        (first.start..behind_push, by_sp(16)),
-        (behind_push..first.end, by_sp(24)),
+        (first.start..after_push, by_sp(16)),
+        (after_push..first.end, by_sp(24)),
         (rest, Rule { cfa: Cfa::Plt { pushed }, ..by_sp(8) }),
     ]
 }
 
-/// A function that only aligns sp around what it calls.
-fn aligning_function(elf: &Elf<'_>, function: Range<u64>) -> Vec<Known> {
+/// Reads a function that only aligns sp around its calls.
+fn aligning_function(elf: &Elf<'_>, function: Range<u64>) -> Vec<RangeRule> {
     let end = function.end.min(function.start.saturating_add(FUNCTION_MAX));
-    let text = elf.loaded(function.start..end).unwrap_or_default();
-    let Some((aligned, restored)) = arch::aligning_function(&text) else { return Vec::new() };
+    let code = elf.loaded(function.start..end).unwrap_or_default();
+    let Some((aligned, restored)) = arch::aligning_function(&code) else { return Vec::new() };
     let at = |offset: usize| function.start + offset as u64;
     vec![
         (function.start..at(aligned), by_sp(8)),

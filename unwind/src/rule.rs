@@ -1,53 +1,66 @@
-//! Rules: how to get from a frame to its caller, 8 bytes each.
+//! Unwind rules: how to get from a frame to its caller, in 8 bytes.
 //!
-//! A [`Rule`] says where the canonical frame address (CFA) of a frame is, and where the
-//! caller's registers lie as seen from there. The kernel's walker reads the same 8 bytes:
-//! `struct rule` of `bpf/abi.h`.
+//! A [`Rule`] computes the canonical frame address (CFA) of a frame and says where the caller's
+//! registers are saved relative to it. The kernel reads the same 8 bytes: `struct rule` of
+//! `bpf/abi.h`.
 
 use std::fmt;
 
 use crate::arch::{Register, SAVED_RA};
 
-/// A rule. The caller's sp is always the CFA.
+/// How to get from a frame to its caller. The caller's sp is always the CFA.
+///
+/// ```
+/// use unwind::{Cfa, RegisterRule, Rule, arch};
+///
+/// let rule = Rule {
+///     cfa: Cfa::Register(arch::SP, 24),
+///     fp: RegisterRule::AtCfa(-2),
+///     base: RegisterRule::Undefined,
+///     ra: RegisterRule::AtCfa(-1),
+/// };
+/// assert_eq!(rule.to_string(), "cfa = rsp+24, fp at cfa-16, ra at cfa-8");
+/// assert_eq!(Rule::decode(rule.encode()), rule);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// Where the CFA is.
+    /// How the CFA is computed.
     pub cfa: Cfa,
-    /// The caller's frame pointer.
+    /// Where the caller's frame pointer is.
     pub fp: RegisterRule,
-    /// The caller's base register, in files that have rules with a CFA in it.
+    /// Where the caller's base register is; only in files with a CFA that is relative to it.
     pub base: RegisterRule,
-    /// The return address.
+    /// Where the return address is.
     pub ra: RegisterRule,
 }
 
-/// How to find the CFA.
+/// How the CFA is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cfa {
-    /// There is no rule here, and why.
+    /// No rule, and why.
     Gap(Gap),
-    /// There is no caller: the return address is undefined.
+    /// No caller: the return address is undefined.
     Root,
     /// `cfa = register + offset`
     Register(Register, i32),
     /// `cfa = *(register + at) + offset`
     AtRegister {
-        /// Holds the address of the word, less `at`.
+        /// The register.
         register: Register,
-        /// Bytes.
+        /// Bytes from the register's value to the word in memory.
         at: i16,
-        /// Bytes.
+        /// Bytes from that word's value to the CFA.
         offset: i16,
     },
-    /// A stub of a procedure linkage table, one each 16 bytes, which pushes a word before its
-    /// byte `pushed`: `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`
+    /// `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`: a stub of 16 bytes in a procedure linkage
+    /// table (PLT), which pushes a word before its byte `pushed`.
     Plt {
-        /// 9 to 11 in what linkers make.
+        /// 9 to 11 in the stubs that linkers write.
         pushed: u8,
     },
-    /// A frame that the kernel made to call a signal handler: it holds every register.
+    /// A frame that the kernel made to call a signal handler. It holds every register.
     Signal,
-    /// Code that keeps frame pointers but has no rules: `cfa = fp + 16` once they are set up.
+    /// Code without rules that keeps a frame pointer: `cfa = fp + 16` once that is set up.
     FramePointer,
 }
 
@@ -55,24 +68,24 @@ pub enum Cfa {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Gap {
-    /// The file says nothing of this place.
+    /// The file has no row for the address.
     NoRow = 0,
-    /// The file says something that the walker cannot do.
+    /// The file has a row for the address that no rule expresses.
     NotExpressible = 1,
 }
 
-/// Where the caller's value of a register is.
+/// Where the caller's value of a register is, as DWARF's register rules say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegisterRule {
-    /// Still in the register.
+    /// Still in the register: `value = register`
     SameValue,
-    /// In memory, so many words of 8 bytes from the CFA, -63 to 63 without 0.
+    /// `value = *(cfa + 8*n)`, n from -63 to 63 without 0.
     AtCfa(i8),
-    /// In the memory that fp points to.
+    /// `value = *fp`
     AtFp,
-    /// In another register.
+    /// `value = other register`
     Register(Register),
-    /// Nowhere.
+    /// Not recoverable.
     Undefined,
 }
 
@@ -89,7 +102,7 @@ const SAVED_UNKNOWN: i8 = 126;
 const SAVED_AT_FP: i8 = 127;
 
 impl RegisterRule {
-    /// Gives the place at so many bytes from the CFA, if it can be told.
+    /// Returns the rule of a register saved at `bytes` from the CFA, if that can be encoded.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
         let words = bytes / 8;
         let fits = bytes % 8 == 0 && words != 0 && words.abs() < i64::from(SAVED_IN);
@@ -119,28 +132,28 @@ impl RegisterRule {
 }
 
 impl Rule {
-    /// There is nothing to go by.
+    /// The file has no row.
     pub const NO_ROW: Self = Self::bare(Cfa::Gap(Gap::NoRow));
-    /// There is a rule, but no way to follow it.
+    /// The file has a row that no rule expresses.
     pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
-    /// The outermost frame.
+    /// The root of the stack.
     pub const ROOT: Self = Self::bare(Cfa::Root);
-    /// Frame pointers alone.
+    /// Code without rows that keeps a frame pointer.
     pub const FRAME_POINTER: Self = Self::bare(Cfa::FramePointer);
-    /// A frame that holds every register.
+    /// A signal frame.
     pub const SIGNAL: Self = Self::bare(Cfa::Signal);
 
-    /// A rule whose CFA says it all.
+    /// Returns a rule that consists of its CFA alone.
     const fn bare(cfa: Cfa) -> Self {
         Self { cfa, fp: RegisterRule::SameValue, base: RegisterRule::SameValue, ra: SAVED_RA }
     }
 
-    /// Says whether there is none.
+    /// Returns whether there is no rule.
     pub fn is_gap(&self) -> bool {
         matches!(self.cfa, Cfa::Gap(_))
     }
 
-    /// Writes it as the kernel reads it: the offset in 4 bytes, then one byte each for
+    /// Encodes the rule as the kernel reads it: the offset in 4 bytes, then one byte each for
     /// operation and register, fp, base and ra.
     pub fn encode(&self) -> [u8; 8] {
         let both =
@@ -160,7 +173,7 @@ impl Rule {
         [a, b, c, d, op | register << 4, self.fp.encode(), self.base.encode(), self.ra.encode()]
     }
 
-    /// Reads what [`Rule::encode`] wrote. What it never writes is a gap.
+    /// Decodes what [`Rule::encode`] returned. Bytes that it never returns are a gap.
     pub fn decode(bytes: [u8; 8]) -> Self {
         let [a, b, c, d, op, fp, base, ra] = bytes;
         let offset = i32::from_le_bytes([a, b, c, d]);
@@ -222,7 +235,7 @@ mod tests {
     use crate::arch::{BASE, FP, SP};
     use proptest::prelude::*;
 
-    fn saved() -> impl Strategy<Value = RegisterRule> {
+    fn register_rules() -> impl Strategy<Value = RegisterRule> {
         prop_oneof![
             Just(RegisterRule::SameValue),
             Just(RegisterRule::AtFp),
@@ -233,7 +246,7 @@ mod tests {
         ]
     }
 
-    fn cfa() -> impl Strategy<Value = Cfa> {
+    fn cfas() -> impl Strategy<Value = Cfa> {
         let register = || prop_oneof![Just(SP), Just(FP), Just(BASE)];
         prop_oneof![
             Just(Cfa::Gap(Gap::NoRow)),
@@ -250,13 +263,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_rule_survives_its_8_bytes(cfa in cfa(), fp in saved(), base in saved(), ra in saved()) {
+        fn rule_survives_encoding(
+            cfa in cfas(),
+            fp in register_rules(),
+            base in register_rules(),
+            ra in register_rules(),
+        ) {
             let rule = Rule { cfa, fp, base, ra };
             prop_assert_eq!(Rule::decode(rule.encode()), rule);
         }
 
         #[test]
-        fn any_8_bytes_are_some_rule(bytes in any::<[u8; 8]>()) {
+        fn any_8_bytes_decode(bytes in any::<[u8; 8]>()) {
             Rule::decode(bytes);
         }
     }

@@ -1,45 +1,48 @@
-//! One step from a frame to its caller, by a rule. The reference for `bpf/step.h`.
+//! One step from a frame to its caller, by a rule.
+//!
+//! This is the reference for `bpf/step.h`: the same rules, written to be read. `tests/step`
+//! compiles the kernel's step for the host and compares the two.
 
 use crate::arch::{BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP};
 use crate::frame_pointer::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
 use crate::rule::{Cfa, Gap, RegisterRule, Rule};
 
-/// Where a thread stands in one frame.
+/// The registers of a thread in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
-    /// The instruction, or the one that a call returns to.
+    /// The current instruction, or the one that a call returns to.
     pub ip: u64,
     /// Whether `ip` is a return address, which belongs to the call before it.
     pub is_return: bool,
     /// The stack pointer.
     pub sp: u64,
-    /// The frame pointer, if it is known.
+    /// The frame pointer, if known.
     pub fp: Option<u64>,
-    /// The base register, if it is known.
+    /// The base register, if known.
     pub base: Option<u64>,
-    /// All general registers by number, which are known where the thread was interrupted.
+    /// All general registers by number. Known only where the thread was interrupted.
     pub all: Option<[u64; REGISTERS]>,
 }
 
-/// What a step comes to.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There is a caller.
+    /// The frame has a caller.
     Caller(Registers),
-    /// This was the outermost frame.
+    /// The frame is the root of the stack.
     Root,
-    /// There is no rule to go by.
+    /// There is no rule.
     NoRow,
-    /// The rule cannot be followed: it has no form here, or needs a register that is not known.
+    /// The rule is not expressible, or needs a register whose value is unknown.
     NotExpressible,
-    /// Stack memory could not be read.
+    /// Stack memory cannot be read.
     Unreadable,
-    /// The return address is no user address, or the stack does not rise.
+    /// The return address is no user address, or the caller's frame is not above this one.
     ReturnAddress,
 }
 
 impl Registers {
-    /// Where a thread was interrupted.
+    /// Returns the innermost frame of a thread that was interrupted at `ip`.
     pub fn interrupted(ip: u64, all: [u64; REGISTERS]) -> Self {
         let of = |register: Register| all[usize::from(register.number())];
         let (sp, fp, base) = (of(SP), Some(of(FP)), Some(of(BASE)));
@@ -62,13 +65,31 @@ impl Registers {
     }
 }
 
-/// Steps to the caller. `read`: gives the word of 8 bytes at an address, if it can be read.
+/// Steps to the caller. `read`: returns the 8-byte word at an address, if it can be read.
+///
+/// ```
+/// use unwind::{Cfa, RegisterRule, Registers, Rule, Step, arch, step};
+///
+/// let rule = Rule {
+///     cfa: Cfa::Register(arch::SP, 16),
+///     fp: RegisterRule::AtCfa(-2),
+///     base: RegisterRule::Undefined,
+///     ra: RegisterRule::AtCfa(-1),
+/// };
+/// let stack = [0x7040, 0x40_1005]; // from 0x7000: the saved fp, the return address
+/// let read = |address: u64| stack.get((address.checked_sub(0x7000)? / 8) as usize).copied();
+/// let frame = Registers {
+///     ip: 0x40_2000, is_return: false, sp: 0x7000, fp: None, base: None, all: None,
+/// };
+/// let Step::Caller(caller) = step(&frame, &rule, read) else { panic!("it has a caller") };
+/// assert_eq!((caller.ip, caller.sp, caller.fp), (0x40_1005, 0x7010, Some(0x7040)));
+/// ```
 pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> Step {
     let cfa = match rule.cfa {
         Cfa::Gap(Gap::NoRow) => return Step::NoRow,
         Cfa::Gap(Gap::NotExpressible) => return Step::NotExpressible,
         Cfa::Root => return Step::Root,
-        Cfa::Signal => return signal(at.sp, read),
+        Cfa::Signal => return step_from_signal(at.sp, read),
         Cfa::FramePointer => return Step::NoRow,
         Cfa::Plt { pushed } => {
             let has_pushed = at.lookup_address() & 15 >= pushed.into();
@@ -86,13 +107,15 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
             }
         }
     };
-    let ra = saved(at, rule.ra, cfa, None, &read);
-    let fp = saved(at, rule.fp, cfa, at.fp, &read);
+    let ra = caller_value(at, rule.ra, cfa, None, &read);
+    let fp = caller_value(at, rule.fp, cfa, at.fp, &read);
     let (Ok(ra), Ok(fp)) = (ra, fp) else { return Step::Unreadable };
     let Some(ip) = ra else { return Step::NotExpressible };
-    let Ok(base) = saved(at, rule.base, cfa, at.base, &read) else { return Step::Unreadable };
-    // A stack rises with each call, except where the return address has been popped already. A CFA that
-    // is not found by sp may lie on another stack: this frame has switched to the one it is on.
+    let Ok(base) = caller_value(at, rule.base, cfa, at.base, &read) else {
+        return Step::Unreadable;
+    };
+    // The CFA lies above sp, except where the return address has been popped already. A CFA that is
+    // not relative to sp may lie on another stack: the frame has switched to the one it is on.
     let is_by_sp = matches!(rule.cfa, Cfa::Register(SP, _) | Cfa::Plt { .. });
     let is_risen = cfa > at.sp || cfa < at.sp && !is_by_sp || cfa == at.sp && !at.is_return;
     if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || !is_risen {
@@ -101,23 +124,23 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
     Step::Caller(Registers { ip, is_return: true, sp: cfa, fp, base, all: None })
 }
 
-struct Unread;
+struct Unreadable;
 
-/// Gives the caller's value of a register, `None` when it is not known. `same`: its value here.
-fn saved(
+/// Returns the caller's value of a register, `None` if unknown. `same`: its value in this frame.
+fn caller_value(
     at: &Registers,
-    saved: RegisterRule,
+    rule: RegisterRule,
     cfa: u64,
     same: Option<u64>,
     read: impl Fn(u64) -> Option<u64>,
-) -> Result<Option<u64>, Unread> {
-    match saved {
+) -> Result<Option<u64>, Unreadable> {
+    match rule {
         RegisterRule::SameValue => Ok(same),
         RegisterRule::AtCfa(words) => {
-            read(cfa.wrapping_add_signed(8 * i64::from(words))).map(Some).ok_or(Unread)
+            read(cfa.wrapping_add_signed(8 * i64::from(words))).map(Some).ok_or(Unreadable)
         }
         RegisterRule::AtFp => match at.fp {
-            Some(fp) => read(fp).map(Some).ok_or(Unread),
+            Some(fp) => read(fp).map(Some).ok_or(Unreadable),
             None => Ok(None),
         },
         RegisterRule::Register(register) => Ok(at.get(register)),
@@ -125,8 +148,8 @@ fn saved(
     }
 }
 
-/// Leaves a frame that the kernel made: the interrupted registers are all in it.
-fn signal(frame: u64, read: impl Fn(u64) -> Option<u64>) -> Step {
+/// Steps from a frame that the kernel made for a signal: it holds all interrupted registers.
+fn step_from_signal(frame: u64, read: impl Fn(u64) -> Option<u64>) -> Step {
     let word = |at: i64| read(frame.wrapping_add_signed(at));
     let mut all = [0; REGISTERS];
     for (value, at) in all.iter_mut().zip(SIGNAL_REGISTERS) {
@@ -148,7 +171,7 @@ mod tests {
     use crate::arch::SAVED_RA;
 
     const STACK: u64 = 0x7000;
-    /// What lies on the stack, from 0x7000 up.
+    /// The words of the stack, from 0x7000 up.
     const WORDS: [u64; 6] = [0x11, 0x22, 0x33, 0x44, 0x5_5555, 0x66];
 
     fn read(address: u64) -> Option<u64> {
@@ -167,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_has_pushed_two_registers() {
+    fn steps_from_a_function_that_pushed_registers() {
         let Step::Caller(caller) =
             step(&at(), &rule(Cfa::Register(SP, 40), RegisterRule::AtCfa(-2)), read)
         else {
@@ -178,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_needs_a_register_of_an_outer_frame_is_not_followed() {
+    fn rule_with_an_unknown_register_is_not_expressible() {
         let outer = Registers { all: None, ..at() };
         let r10 = Register::from_number(10);
         let rule = rule(Cfa::Register(r10, 0), RegisterRule::SameValue);
@@ -186,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_does_not_rise_ends() {
+    fn caller_must_lie_above() {
         let rule = |offset| rule(Cfa::Register(SP, offset), RegisterRule::SameValue);
         let read = |_| Some(0x5_5555);
         assert_eq!(step(&at(), &rule(-8), read), Step::ReturnAddress);
@@ -197,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_has_switched_stacks_leads_back_to_one_that_lies_lower() {
+    fn caller_by_fp_may_lie_below_after_a_stack_switch() {
         let switched = Registers { fp: Some(STACK - 0x1000), is_return: true, ..at() };
         let by_fp = rule(Cfa::Register(FP, 16), RegisterRule::AtCfa(-2));
         match step(&switched, &by_fp, |_| Some(0x5_5555)) {
@@ -209,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_cannot_be_read_ends_a_stack() {
+    fn unreadable_memory_ends_the_stack() {
         assert_eq!(
             step(&at(), &rule(Cfa::Register(SP, 800), RegisterRule::SameValue), read),
             Step::Unreadable
@@ -217,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_signal_frame_every_register_is_known() {
+    fn signal_frame_restores_every_register() {
         let Step::Caller(caller) = step(&at(), &Rule::SIGNAL, |address| Some(address * 2)) else {
             panic!("there is a caller")
         };

@@ -1,16 +1,17 @@
-//! The call frames of a file as bytes to keep, and back: what a later run reads in place of the file.
+//! Call frames as bytes to store, and back: a later run reads them instead of the file.
 //!
 //! ```text
 //! u64 start, u32 block shift, u32 blocks, u64 functions, u64 rows in the file
-//! u64 left out[7]                 by reason, in the order in which [`Omissions`] has them
-//! u64 ranges, u64 start and end   of each range non_dwarf call frames
+//! u64 omissions[7]                by reason, in the order of the fields of `Omissions`
+//! u64 ranges, u64 start and end   of each range that is not from DWARF
 //! u32 bytes                       of each block
 //! blocks
 //! ```
 //!
-//! Numbers are little-endian. On the way back each block is checked row by row, so that no search, here or in the kernel,
-//! leaves it: it has the shape that `table.rs` tells, its rows ascend, and each names one of its rules. Whether the
-//! bytes are those that were kept is for the keeper to know.
+//! Numbers are little-endian. Each block that is read back is checked row by row, so that no
+//! search, here or in the kernel, leaves it: it has the layout that `table` documents, its rows
+//! ascend, and each row has the number of one of its rules. That the bytes are those that were
+//! stored is for the caller to verify.
 
 use std::ops::Range;
 
@@ -21,12 +22,24 @@ use crate::table::{
 };
 use crate::{CallFrames, Omissions};
 
-/// The number of what these bytes mean. It changes with them, and with whatever makes other tables of the same file: the
-/// shape of blocks, the encoding of rules, what is read of call frames and known of code.
+/// Version of the stored bytes. Raise it with every change of their layout, and of anything that
+/// makes another table of the same file: the layout of blocks, the encoding of rules, the reading
+/// of call frames, the code patterns.
 pub const STORED_VERSION: u32 = 1;
 
 impl CallFrames {
-    /// Gives the bytes to keep.
+    /// Returns the bytes to store.
+    ///
+    /// ```
+    /// # use std::{fs::File, os::unix::fs::FileExt};
+    /// # let file = File::open("/proc/self/exe")?;
+    /// # let read_at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+    /// let frames = unwind::read(&read_at)?;
+    /// let bytes = frames.to_bytes();
+    /// assert_eq!(unwind::CallFrames::from_bytes(&bytes), Some(frames));
+    /// assert_eq!(unwind::CallFrames::from_bytes(&bytes[1..]), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { table, functions, file_rows, non_dwarf, omissions } = self;
         let mut bytes = Vec::with_capacity(table.bytes() + 4 * table.blocks.len() + 256);
@@ -34,7 +47,7 @@ impl CallFrames {
         bytes.extend(table.block_shift.to_le_bytes());
         bytes.extend((table.blocks.len() as u32).to_le_bytes());
         put(&mut bytes, [*functions, *file_rows]);
-        put(&mut bytes, reasons(omissions));
+        put(&mut bytes, omissions.counts());
         put(&mut bytes, [non_dwarf.len() as u64]);
         put(&mut bytes, non_dwarf.iter().flat_map(|range| [range.start, range.end]));
         bytes.extend(table.blocks.iter().flat_map(|block| (block.len() as u32).to_le_bytes()));
@@ -42,13 +55,18 @@ impl CallFrames {
         bytes
     }
 
-    /// Reads what [`CallFrames::to_bytes`] gave, at most once its length in memory. `None` for anything else.
+    /// Reads what [`CallFrames::to_bytes`] returned; `None` for anything else. Allocates at most as
+    /// much memory as `bytes` has.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rest = Rest(bytes);
+        let mut rest = Cursor(bytes);
         let start = rest.u64()?;
         let (block_shift, count) = (rest.u32()?, rest.u32()?);
         let (functions, file_rows) = (rest.u64()?, rest.u64()?);
-        let omissions = omissions([(); 7].map(|()| rest.u64()))?;
+        let mut counts = [0; 7];
+        for count in &mut counts {
+            *count = rest.u64()?;
+        }
+        let omissions = Omissions::from_counts(counts);
         let non_dwarf = rest.ranges()?;
         check_extent(start, block_shift, count)?;
 
@@ -77,34 +95,7 @@ fn put(bytes: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>) {
     bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
 }
 
-fn reasons(omissions: &Omissions) -> [u64; 7] {
-    let Omissions {
-        malformed,
-        cfa_expression,
-        cfa_offset,
-        return_address,
-        frame_pointer,
-        block_full,
-        limit,
-    } = *omissions;
-    [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, block_full, limit]
-}
-
-fn omissions(reasons: [Option<u64>; 7]) -> Option<Omissions> {
-    let [malformed, cfa_expression, cfa_offset, return_address, frame_pointer, block_full, limit] =
-        reasons;
-    Some(Omissions {
-        malformed: malformed?,
-        cfa_expression: cfa_expression?,
-        cfa_offset: cfa_offset?,
-        return_address: return_address?,
-        frame_pointer: frame_pointer?,
-        block_full: block_full?,
-        limit: limit?,
-    })
-}
-
-/// Checks where a table lies and how much text it can cover.
+/// Checks the address of a table and the text that it can cover.
 fn check_extent(start: u64, block_shift: u32, count: u32) -> Option<()> {
     let is_shift = (BLOCK_SHIFT_MIN..=BLOCK_SHIFT_MAX).contains(&block_shift);
     if !is_shift || !start.is_multiple_of(BUCKET_TEXT) {
@@ -114,8 +105,8 @@ fn check_extent(start: u64, block_shift: u32, count: u32) -> Option<()> {
     (before_last < TEXT_MAX && start.checked_add(before_last).is_some()).then_some(())
 }
 
-/// Checks that a block has the shape of those that are built, and counts its rows and rules. `buckets`: how many it may
-/// have.
+/// Checks that a block has the layout of those that are built, and counts its rows and rules.
+/// `buckets`: the number of buckets it may have.
 fn rows_and_rules(
     block: &[u8],
     buckets: std::ops::RangeInclusive<usize>,
@@ -137,12 +128,12 @@ fn rows_and_rules(
     let rows_are_rules = block.get(8 * rules_at..8 * rows_at)?.chunks_exact(8).all(is_rule);
     let first = block.get(HEADER..HEADER + 2 * (count + 1))?;
     let all = block.get(8 * rows_at..8 * rows_at + 2 * rows)?;
-    (rows_are_rules && ascend(first, all, rules)).then_some((rows, rules))
+    (rows_are_rules && are_rows_sound(first, all, rules)).then_some((rows, rules))
 }
 
-/// Whether the first row is in force where the block begins, the rows of each bucket come next and ascend, and each names
-/// one of so many rules.
-fn ascend(first: &[u8], rows: &[u8], rules: usize) -> bool {
+/// Returns whether row 0 is in force where the block begins, the rows of each bucket follow and
+/// ascend, and each has the number of one of `rules` rules.
+fn are_rows_sound(first: &[u8], rows: &[u8], rules: usize) -> bool {
     let numbers = |bytes: &[u8]| -> Vec<[u8; 2]> { bytes.as_chunks().0.to_vec() };
     let rows = numbers(rows);
     if rows.iter().any(|[rule, _]| usize::from(*rule) >= rules) || rows.first() != Some(&[0, 0]) {
@@ -156,10 +147,10 @@ fn ascend(first: &[u8], rows: &[u8], rules: usize) -> bool {
     first.first() == Some(&1) && first.windows(2).all(is_bucket)
 }
 
-/// What has not been read yet.
-struct Rest<'a>(&'a [u8]);
+/// The bytes that have not been read yet.
+struct Cursor<'a>(&'a [u8]);
 
-impl<'a> Rest<'a> {
+impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -176,7 +167,7 @@ impl<'a> Rest<'a> {
 
     fn ranges(&mut self) -> Option<Vec<Range<u64>>> {
         let count = usize::try_from(self.u64()?).ok()?;
-        let mut ranges = Rest(self.take(count.checked_mul(16)?)?);
+        let mut ranges = Cursor(self.take(count.checked_mul(16)?)?);
         let mut next = || Some(ranges.u64()?..ranges.u64()?);
         Some(std::iter::from_fn(&mut next).collect())
     }
@@ -217,24 +208,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn call_frames_survive_being_kept(frames in any_frames()) {
+        fn call_frames_survive_being_stored(frames in any_frames()) {
             prop_assert_eq!(CallFrames::from_bytes(&frames.to_bytes()), Some(frames));
         }
 
         #[test]
-        fn a_part_is_nothing(frames in any_frames(), cut in any::<prop::sample::Index>()) {
+        fn rejects_truncated_bytes(frames in any_frames(), cut in any::<prop::sample::Index>()) {
             let bytes = frames.to_bytes();
             prop_assert_eq!(CallFrames::from_bytes(&bytes[..cut.index(bytes.len())]), None);
         }
 
         #[test]
-        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = CallFrames::from_bytes(&bytes);
         }
 
-        /// Whatever is changed: what is taken is searched within its bounds, as the kernel would.
+        /// Bytes that are accepted despite changes are searched within their bounds, as the kernel
+        /// would.
         #[test]
-        fn what_is_taken_can_be_searched(
+        fn searches_of_accepted_bytes_stay_in_bounds(
             frames in any_frames(),
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
@@ -245,14 +237,14 @@ mod tests {
             }
             if let Some(CallFrames { table, .. }) = CallFrames::from_bytes(&bytes) {
                 for block in table.blocks.iter().filter(|block| !block.is_empty()) {
-                    searches_stay_within(block);
+                    assert_searches_stay_within(block);
                 }
             }
         }
     }
 
-    /// Searches a block as the kernel does, in which nothing but these bounds holds a search back.
-    fn searches_stay_within(block: &[u8]) {
+    /// Searches a block as the kernel does, which relies on nothing but these bounds.
+    fn assert_searches_stay_within(block: &[u8]) {
         let at = |at: usize| usize::from(u16_at(block, at).expect("within the block"));
         let (buckets, rules_at, rows_at) = (at(0), at(2), at(4));
         for bucket in 0..buckets {
@@ -267,20 +259,20 @@ mod tests {
     }
 
     #[test]
-    fn what_no_builder_makes_is_refused() {
+    fn rejects_tables_that_no_builder_makes() {
         let good = frames(0x1000, 1 << 19, BLOCK_SHIFT_MAX, &[(16, 8), (16, 16), (0x40000, 8)]);
-        let refused = |change: &dyn Fn(&mut CallFrames)| {
+        let is_rejected = |change: &dyn Fn(&mut CallFrames)| {
             let mut frames = good.clone();
             change(&mut frames);
             CallFrames::from_bytes(&frames.to_bytes()).is_none()
         };
-        assert!(!refused(&|_| ()));
-        assert!(refused(&|frames| frames.table.start += 1));
-        assert!(refused(&|frames| frames.table.start = 0u64.wrapping_sub(256)));
-        assert!(refused(&|frames| frames.table.block_shift = 17));
-        assert!(refused(&|frames| frames.table.block_shift = 63));
-        assert!(refused(&|frames| frames.table.blocks.clear()));
-        assert!(refused(&|frames| frames.table.blocks = vec![Block::default(); 5000]));
+        assert!(!is_rejected(&|_| ()));
+        assert!(is_rejected(&|frames| frames.table.start += 1));
+        assert!(is_rejected(&|frames| frames.table.start = 0u64.wrapping_sub(256)));
+        assert!(is_rejected(&|frames| frames.table.block_shift = 17));
+        assert!(is_rejected(&|frames| frames.table.block_shift = 63));
+        assert!(is_rejected(&|frames| frames.table.blocks.clear()));
+        assert!(is_rejected(&|frames| frames.table.blocks = vec![Block::default(); 5000]));
         let rows_at = 8 * usize::from(u16_at(&good.table.blocks[0], 4).expect("a header"));
         // Header, the first bucket's first row, a rule's operation, the first row's rule, the second row's address.
         for (at, byte) in [
@@ -294,8 +286,8 @@ mod tests {
             (rows_at, 9),
             (rows_at + 5, 0),
         ] {
-            let changed = refused(&|frames| frames.table.blocks[0][at] = byte);
-            assert!(changed, "byte {at}");
+            let rejected = is_rejected(&|frames| frames.table.blocks[0][at] = byte);
+            assert!(rejected, "byte {at}");
         }
     }
 }

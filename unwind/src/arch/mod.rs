@@ -1,4 +1,4 @@
-//! What the unwinder knows of a CPU. Each file gives the same names.
+//! The CPU-specific part: registers, signal frames and code patterns. Each file has the same items.
 
 mod x86_64;
 

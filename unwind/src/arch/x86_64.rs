@@ -1,4 +1,4 @@
-//! Registers of x86-64, as DWARF numbers them.
+//! x86-64: registers by their DWARF numbers, signal frames, code patterns.
 //!
 //! Source: System V ABI, AMD64 supplement, figure 3.36.
 
@@ -8,7 +8,7 @@ use crate::rule::{RegisterRule, Rule};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Register(u8);
 
-/// How many there are.
+/// Number of general registers.
 pub const REGISTERS: usize = 16;
 /// The stack pointer, `rsp`.
 pub const SP: Register = Register(7);
@@ -17,43 +17,48 @@ pub const FP: Register = Register(6);
 /// The callee-saved register in which a function that realigns its stack may keep the CFA, `rbx`.
 pub const BASE: Register = Register(3);
 /// Bytes below sp that a function may use without moving sp. Rows also point there after registers
-/// have been popped. Source: System V ABI, AMD64 supplement, section 3.2.2.
+/// have been popped.
+///
+/// Source: System V ABI, AMD64 supplement, section 3.2.2.
 pub const RED_ZONE: u64 = 128;
-/// The column of the return address.
+/// DWARF's column of the return address.
 pub const RA: u16 = 16;
-/// Where a call leaves the return address.
+/// Where a call saves the return address.
 pub const SAVED_RA: RegisterRule = RegisterRule::AtCfa(-1);
-/// In a signal frame: the interrupted frame's sp, from sp.
+/// Bytes from the sp of a signal frame to the interrupted sp.
 pub const SIGNAL_SP: i64 = 160;
-/// In a signal frame: the interrupted instruction, from sp.
+/// Bytes from the sp of a signal frame to the interrupted ip.
 pub const SIGNAL_IP: i64 = 168;
-/// In a signal frame: where each register lies from sp, by its number.
-/// Source: `struct sigcontext` behind `struct ucontext` (40 bytes) in the kernel's `uapi/asm/sigcontext.h`.
+/// Bytes from the sp of a signal frame to each interrupted register, by its number.
+///
+/// Source: `struct sigcontext`, after 40 bytes of `struct ucontext`, in the kernel's
+/// `uapi/asm/sigcontext.h`.
 pub const SIGNAL_REGISTERS: [i64; REGISTERS] =
     [144, 136, 152, 128, 112, 104, 120, 160, 40, 48, 56, 64, 72, 80, 88, 96];
 
-/// Numbers that perf gives what a sample has of registers: the instruction, then the general ones by their
-/// DWARF number. Source: `enum perf_event_x86_regs` in the kernel's `uapi/asm/perf_regs.h`.
+/// perf's numbers of the registers in a sample: ip, then the general registers by DWARF number.
+///
+/// Source: `enum perf_event_x86_regs` in the kernel's `uapi/asm/perf_regs.h`.
 pub const PERF_REGISTERS: [u8; 1 + REGISTERS] =
     [8, 0, 3, 2, 1, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 
 impl Register {
-    /// Gives the register of a number; only its low 4 bits count.
+    /// Returns the register with a number; only its low 4 bits count.
     pub const fn from_number(number: u8) -> Self {
         Self(number & 15)
     }
 
-    /// Gives the register that DWARF means, if it is a general one.
+    /// Returns the register with a DWARF number, if it is a general one.
     pub fn from_dwarf(number: u16) -> Option<Self> {
         u8::try_from(number).ok().filter(|number| usize::from(*number) < REGISTERS).map(Self)
     }
 
-    /// Its number, 0 to 15.
+    /// Returns the register's DWARF number, 0 to 15.
     pub const fn number(self) -> u8 {
         self.0
     }
 
-    /// Its name.
+    /// Returns the register's name, such as `rsp`.
     pub fn name(self) -> &'static str {
         const NAMES: [&str; REGISTERS] = [
             "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11",
@@ -63,53 +68,55 @@ impl Register {
     }
 }
 
-/// Bytes of code that start a program without call-frame information, from the entry point on: that
-/// of the dynamic linker of glibc, which goes on behind its first call, is the longest.
+/// Bytes of start-up code without call-frame information, from the entry point on. The longest is
+/// that of glibc's dynamic linker, which continues after its first call.
 pub(crate) const ENTRY_LEN: u64 = 80;
 
-/// Code that is known by its bytes.
+/// Code that is recognized by its bytes.
 pub(crate) struct CodePattern {
-    /// What it begins with.
+    /// Its first bytes.
     pub bytes: &'static [u8],
-    /// How long it is.
+    /// Bytes of code in which the rule is in force.
     pub len: u64,
-    /// Whether no call leads to its first byte, but a return address on a stack that was made by hand.
-    /// Return addresses are looked up one byte before.
+    /// Whether its first byte is reached not by a call, but by a return address that was put on the
+    /// stack by hand. Return addresses are looked up one byte before.
     pub is_returned_to: bool,
-    /// What holds there.
+    /// The rule in force.
     pub rule: Rule,
 }
 
 impl CodePattern {
     const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
         let len = match bytes {
-            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is behind the instruction
+            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is after the instruction
             _ => bytes.len(),
         };
         Self { bytes, len: len as u64, is_returned_to, rule }
     }
 }
 
-/// Known code that nothing says anything about.
+/// Code without call frames.
 pub(crate) const UNDESCRIBED_CODE: &[CodePattern] = &[
-    // mov $15, %rax; syscall: the return from a signal, of musl and Go.
+    // mov $15, %rax; syscall: the return from a signal in musl and Go.
     CodePattern::new(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // mov $15, %eax; syscall
     CodePattern::new(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // xor %ebp, %ebp; pop %rdi; call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall:
-    // what a thread of musl runs first.
+    // the start of a thread in musl.
     CodePattern::new(
         &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1, 0x89, 0xc7, 0x31, 0xc0, 0xb0, 0x3c, 0x0f, 0x05],
         false,
         Rule::ROOT,
     ),
-    // mov 8(%rbx), %rdi; call *(%rbx); mov %rax, %rdi; call: what that calls, where it calls the thread's function.
+    // mov 8(%rbx), %rdi; call *(%rbx); mov %rax, %rdi; call: called by that start, calls the
+    // thread's function.
     CodePattern::new(
         &[0x48, 0x8b, 0x7b, 0x08, 0xff, 0x13, 0x48, 0x89, 0xc7, 0xe8],
         false,
         Rule::ROOT,
     ),
-    // mov %ebp, %edi; mov %r13, %rdx; mov %r12, %rsi; call *%rbx; mov %eax, %edi; call: where musl calls main.
+    // mov %ebp, %edi; mov %r13, %rdx; mov %r12, %rsi; call *%rbx; mov %eax, %edi; call: the call of
+    // main in musl.
     CodePattern::new(
         &[0x89, 0xef, 0x4c, 0x89, 0xea, 0x4c, 0x89, 0xe6, 0xff, 0xd3, 0x89, 0xc7, 0xe8],
         false,
@@ -117,10 +124,11 @@ pub(crate) const UNDESCRIBED_CODE: &[CodePattern] = &[
     ),
 ];
 
-/// Known code whose call frames are told wrongly.
+/// Code with wrong call frames.
 pub(crate) const MISDESCRIBED_CODE: &[CodePattern] = &[
-    // mov %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi; je 1f; call setcontext; mov %rax, %rdi; 1: call exit; hlt:
-    // what the function of a context of makecontext returns to, in glibc. It says that it was called.
+    // mov %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi; je 1f; call setcontext; mov %rax, %rdi;
+    // 1: call exit; hlt: in glibc, where the function of a context of makecontext returns to. Its
+    // call frames say that it was called.
     CodePattern {
         bytes: &[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff, 0x74, 0x08, 0xe8],
         len: 26,
@@ -131,42 +139,42 @@ pub(crate) const MISDESCRIBED_CODE: &[CodePattern] = &[
 
 const LANDING_PAD: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa]; // endbr64
 
-fn behind_landing_pad(text: &[u8]) -> &[u8] {
+fn after_landing_pad(text: &[u8]) -> &[u8] {
     text.strip_prefix(&LANDING_PAD).unwrap_or(text)
 }
 
-/// How long the instruction is with which a linkage table begins, if it is `push disp32(%rip)`.
+/// Returns the length of the first instruction of a PLT, if it is `push disp32(%rip)`.
 pub(crate) fn push_len(text: &[u8]) -> Option<u64> {
     text.starts_with(&[0xff, 0x35]).then_some(6)
 }
 
-/// The byte of a linkage table's stub from which its word is pushed: `jmp *disp32(%rip); push $imm32`, or
-/// `endbr64; push $imm32`.
+/// Returns the byte of a PLT stub at which its word has been pushed: `jmp *disp32(%rip);
+/// push $imm32`, or `endbr64; push $imm32`.
 pub(crate) fn stub_pushes(text: &[u8]) -> Option<u8> {
-    let behind = behind_landing_pad(text);
-    let pad = (text.len() - behind.len()) as u8;
-    match behind {
+    let stub = after_landing_pad(text);
+    let pad = (text.len() - stub.len()) as u8;
+    match stub {
         [0x68, ..] => Some(pad + 5),
         [0xff, 0x25, _, _, _, _, 0x68, ..] => Some(pad + 11),
         _ => None,
     }
 }
 
-/// Where a function that only aligns sp has done so, and where it has taken it back: `sub $8, %rsp; ...; add $8,
-/// %rsp; ret`.
+/// Returns the offsets at which a function that only aligns sp has moved sp, and has moved it
+/// back: `sub $8, %rsp; ...; add $8, %rsp; ret`.
 pub(crate) fn aligning_function(text: &[u8]) -> Option<(usize, usize)> {
-    let body = behind_landing_pad(text).strip_prefix(&[0x48, 0x83, 0xec, 0x08])?;
+    let body = after_landing_pad(text).strip_prefix(&[0x48, 0x83, 0xec, 0x08])?;
     let aligned = text.len() - body.len();
     let restore = [0x48, 0x83, 0xc4, 0x08, 0xc3];
     let at = body.windows(restore.len()).position(|window| window == restore)?;
     Some((aligned, aligned + at + 4))
 }
 
-/// Says whether these bytes can end with a call.
+/// Returns whether these bytes can end with a call.
 pub(crate) fn is_call_before(text: &[u8]) -> bool {
     let back = |bytes: usize| text.len().checked_sub(bytes).and_then(|at| text.get(at..));
     let direct = matches!(back(5), Some([0xe8, ..]));
-    // ff /2 with one byte for the operand, up to six
+    // ff /2 with one to six bytes for the operand
     let indirect = (2..=7).filter_map(back);
     direct || indirect.into_iter().any(|b| b[0] == 0xff && b[1] & 0x38 == 0x10)
 }
@@ -176,14 +184,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stubs_of_linkage_tables_push_after_a_jump_or_a_landing_pad() {
+    fn plt_stubs_push_after_a_jump_or_a_landing_pad() {
         assert_eq!(stub_pushes(&[0xff, 0x25, 1, 2, 3, 4, 0x68, 0, 0, 0, 0, 0xe9]), Some(11));
         assert_eq!(stub_pushes(&[0xf3, 0x0f, 0x1e, 0xfa, 0x68, 0, 0, 0, 0, 0xe9]), Some(9));
         assert_eq!(stub_pushes(&[0x90; 16]), None);
     }
 
     #[test]
-    fn init_and_fini_align_sp() {
+    fn recognizes_init_and_fini() {
         let fini = [0x48, 0x83, 0xec, 0x08, 0x48, 0x83, 0xc4, 0x08, 0xc3];
         assert_eq!(aligning_function(&fini), Some((4, 8)));
         assert_eq!(aligning_function(&[&LANDING_PAD, &fini[..]].concat()), Some((8, 12)));

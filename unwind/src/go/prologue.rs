@@ -1,6 +1,6 @@
 //! How a Go function on x86-64 saves the frame pointer, read from its first instructions.
 
-/// Bytes that [`read`] looks at behind the instruction that moved sp.
+/// Bytes that [`read`] needs after the instruction that moved sp.
 pub(super) const LEN_MAX: u64 = 8;
 
 const PUSH_FP: u8 = 0x55; // push %rbp
@@ -8,21 +8,21 @@ const SET_FP: [u8; 3] = [0x48, 0x89, 0xe5]; // mov %rsp, %rbp
 const STORE_FP_NEAR: [u8; 4] = [0x48, 0x89, 0x6c, 0x24]; // mov %rbp, disp8(%rsp)
 const STORE_FP_FAR: [u8; 4] = [0x48, 0x89, 0xac, 0x24]; // mov %rbp, disp32(%rsp)
 
-/// What a function does with the frame pointer when it has moved sp.
+/// What a function does with the frame pointer after it has moved sp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prologue {
-    /// It saves it just below the return address. Both in bytes from where sp has moved.
+    /// Saves it just below the return address. Both fields are bytes from where sp has moved.
     SavesFp {
-        /// It is saved from here on.
+        /// The frame pointer is saved from here on.
         saved_after: u64,
-        /// It points to where it is saved from here on, if that is so soon.
+        /// The frame pointer points to where it is saved from here on, if it is set at once.
         set_after: Option<u64>,
     },
-    /// It does not, or in a way of its own.
+    /// Does not save it, or in another way.
     Other,
 }
 
-/// Reads a prologue: the last byte of the instruction that moved sp, and what follows.
+/// Reads a prologue. `text`: the last byte of the instruction that moved sp, and what follows.
 pub(super) fn read(text: &[u8]) -> Prologue {
     let Some((last, rest)) = text.split_first() else { return Prologue::Other };
     if *last == PUSH_FP {
@@ -38,8 +38,8 @@ pub(super) fn read(text: &[u8]) -> Prologue {
     Prologue::SavesFp { saved_after, set_after: None }
 }
 
-/// Finds the first instruction that loads sp from memory or from another register than fp:
-/// `mov ..., %rsp`.
+/// Returns the offset of the first instruction that loads sp from memory or from a register other
+/// than fp: `mov ..., %rsp`.
 pub(super) fn stack_switch(text: &[u8]) -> Option<usize> {
     text.windows(3).position(|window| {
         let [rex, opcode, operands] = [window[0], window[1], window[2]];
@@ -55,25 +55,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fp_is_pushed_and_set() {
+    fn recognizes_push_and_set_of_fp() {
         let expected = Prologue::SavesFp { saved_after: 0, set_after: Some(3) };
         assert_eq!(read(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83]), expected);
     }
 
     #[test]
-    fn fp_is_stored_below_the_return_address() {
+    fn recognizes_store_of_fp() {
         let expected = Prologue::SavesFp { saved_after: 5, set_after: None };
         assert_eq!(read(&[0x18, 0x48, 0x89, 0x6c, 0x24, 0x10, 0x48, 0x8d]), expected);
     }
 
     #[test]
-    fn other_code_is_not_taken_for_a_prologue() {
+    fn rejects_other_code() {
         assert_eq!(read(&[0x9c, 0xfc, 0x48, 0x81]), Prologue::Other);
         assert_eq!(read(&[]), Prologue::Other);
     }
 
     #[test]
-    fn a_stack_is_switched_where_sp_is_loaded() {
+    fn finds_the_load_of_sp() {
         let text = [0x48, 0x8b, 0x53, 0x08, 0x49, 0x8b, 0x66, 0x38]; // mov 8(%rbx), %rdx; mov 56(%r14), %rsp
         assert_eq!(stack_switch(&text), Some(4));
         assert_eq!(stack_switch(&[0x90, 0x48, 0x89, 0xdc]), Some(1)); // mov %rbx, %rsp

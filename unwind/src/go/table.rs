@@ -1,4 +1,4 @@
-//! Reads `.gopclntab`. Nothing in it is believed before it is checked against its own size.
+//! Reads `.gopclntab`. It is untrusted: every offset is checked against its size.
 
 use super::prologue::{self, Prologue};
 use crate::code_reader::{CodeReader, ReadCode};
@@ -11,24 +11,24 @@ const MAGIC_1_20: u32 = 0xffff_fff1;
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 /// Functions of one file.
 const FUNCTIONS_MAX: usize = 1 << 21;
-/// Bytes of a name that are looked at.
+/// Bytes read of a name.
 const NAME_MAX: usize = 64;
-/// Entries that may be read, as a multiple of the table's bytes.
+/// Entries read, as a multiple of the table's bytes.
 const WORK_MAX: usize = 4;
 
-/// The linker puts C code before Go's text; so much of it at most.
+/// Bytes of C code that the linker puts before Go's text.
 const BEFORE_TEXT_MAX: u64 = 1 << 20;
-/// Go aligns its functions so.
+/// Alignment of Go's functions.
 const TEXT_ALIGNMENT: u64 = 32;
-/// Functions that are looked at to see whether the text begins where it is thought to.
+/// Functions probed to confirm where the text begins.
 const PROBED: usize = 256;
-/// Of these, functions that must begin as Go's do, of those that move sp.
+/// Probed functions that must move sp and begin as Go's functions do.
 const PROBED_MIN: usize = 16;
 
-/// Where the parts of a table lie, and how they are written.
+/// Offsets and entry sizes of a table, which depend on its version.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    /// Offset in the table of the function list.
+    /// Offset of the function list.
     functions: usize,
     /// Offset of the distances.
     distances: usize,
@@ -40,37 +40,37 @@ struct Layout {
     id: usize,
 }
 
-/// A file's function table.
+/// The function table of a file.
 #[derive(Debug)]
 pub(crate) struct FunctionTable {
     bytes: Vec<u8>,
     layout: Layout,
     count: usize,
-    /// The address that entries count from; 0 where they are addresses.
+    /// The address that entries are relative to; 0 if they are addresses.
     text_start: u64,
 }
 
-/// What a table says of one function.
+/// One function of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Function {
-    /// Its name, or the beginning of it.
+pub(super) struct GoFunction {
+    /// Its name, cut to 64 bytes.
     pub name: Vec<u8>,
-    /// Whether the runtime takes it for the outermost frame of a stack.
+    /// Whether the runtime treats it as the root of a stack.
     pub is_top: bool,
-    /// Whether it sets sp to something that the table cannot tell.
+    /// Whether it writes a value to sp that the table does not have.
     pub writes_sp: bool,
     /// Offset of its distances.
     pcsp: usize,
 }
 
 impl FunctionTable {
-    /// Reads the table of a file; `None` when it has none that is understood.
+    /// Reads the table of a file; `None` if it has none in a known format.
     pub fn read(elf: &Elf<'_>, read: ReadCode<'_>) -> Option<Self> {
         let section = SECTIONS.iter().find_map(|name| elf.section(name).ok().flatten())?;
         Self::of_section(section.bytes, elf.address_of(".text")?, read)
     }
 
-    /// Reads a table. `text`: where the file's code begins.
+    /// Reads a table. `text`: the address of the file's code.
     pub(super) fn of_section(bytes: Vec<u8>, text: u64, read: ReadCode<'_>) -> Option<Self> {
         let mut table = Self::parse(bytes)?;
         if table.layout.entry == 8 {
@@ -83,10 +83,10 @@ impl FunctionTable {
     fn parse(bytes: Vec<u8>) -> Option<Self> {
         let magic = u32_at(&bytes, 0)?;
         if bytes.get(6..8)? != [1, 8] {
-            return None; // other instructions or pointers than those of x86-64
+            return None; // not the instruction or pointer size of x86-64
         }
         let word = |number: usize| usize::try_from(u64_at(&bytes, 8 + 8 * number)?).ok();
-        // Since 1.18 there is a word more: where the text begins, as far as the linker knew.
+        // Since 1.18 the header has one more word: the start of the text, if the linker knew it.
         let (first, entry, id) = match magic {
             MAGIC_1_16 => (2, 16, 40),
             MAGIC_1_18 => (3, 8, 36),
@@ -106,24 +106,24 @@ impl FunctionTable {
         is_sound.then_some(Self { bytes, layout, count, text_start: 0 })
     }
 
-    /// Finds the address that entries count from: the first at which functions begin as Go's do. The
-    /// header does not tell since 1.26, nor before in files that can be loaded anywhere.
+    /// Finds the address that entries are relative to: the first at which functions begin as Go's
+    /// do. It is not in the header since 1.26, nor before in position-independent files.
     fn find_text(&mut self, text: u64, read: ReadCode<'_>) -> Option<u64> {
-        let told = u64_at(&self.bytes, 24)?;
+        let in_header = u64_at(&self.bytes, 24)?;
         let first = text.checked_next_multiple_of(TEXT_ALIGNMENT)?;
         let near = (first..text.checked_add(BEFORE_TEXT_MAX)?).step_by(TEXT_ALIGNMENT as usize);
         let mut code = CodeReader::new(read, BEFORE_TEXT_MAX + (64 << 20));
         let moves = self.first_moves();
-        [told]
+        [in_header]
             .into_iter()
             .chain(near)
-            .find(|start| *start != 0 && begins(&moves, *start, &mut code))
+            .find(|start| *start != 0 && begins_like_go(&moves, *start, &mut code))
     }
 
-    /// Gives where a function first moves sp.
+    /// Returns the address at which a function first moves sp.
     pub(super) fn first_move(
         &self,
-        function: &Function,
+        function: &GoFunction,
         entry: u64,
         work: &mut usize,
     ) -> Option<u64> {
@@ -132,7 +132,7 @@ impl FunctionTable {
         moved.map(|(stretch, _)| stretch.start)
     }
 
-    /// Gives where functions first move sp, from the start of the text: of some that do, near its start.
+    /// Returns the offsets in the text at which functions near its start first move sp.
     fn first_moves(&self) -> Vec<u64> {
         let mut work = self.work_max();
         let first_move =
@@ -140,12 +140,12 @@ impl FunctionTable {
         (0..self.count.min(PROBED)).filter_map(first_move).collect()
     }
 
-    /// Entries of all functions that may be read.
+    /// Returns the number of entries that may be read of all functions.
     pub(super) fn work_max(&self) -> usize {
         self.bytes.len().saturating_mul(WORK_MAX)
     }
 
-    /// Gives the address at which a function begins; of the one after the last, where the last ends.
+    /// Returns the start of a function; for the number after the last, the end of the last.
     pub(super) fn entry(&self, number: usize) -> Option<u64> {
         let at = self.layout.functions.checked_add(number.checked_mul(self.layout.entry)?)?;
         if number > self.count {
@@ -157,8 +157,8 @@ impl FunctionTable {
         }
     }
 
-    /// Reads what the table says of a function.
-    pub(super) fn function(&self, number: usize) -> Option<Function> {
+    /// Reads a function by its number.
+    pub(super) fn function(&self, number: usize) -> Option<GoFunction> {
         let Layout { functions, distances, names, entry, id } = self.layout;
         let at = functions.checked_add(number.checked_mul(entry)?)?.checked_add(entry / 2)?;
         let offset = match entry {
@@ -172,7 +172,7 @@ impl FunctionTable {
         let pcsp = distances.checked_add(u32_at(record, after_entry + 12)? as usize)?;
         let flags = *record.get(id + 1)?;
         let name = self.bytes.get(name..)?.iter().take(NAME_MAX).take_while(|byte| **byte != 0);
-        Some(Function {
+        Some(GoFunction {
             name: name.copied().collect(),
             is_top: flags & 1 != 0,
             writes_sp: flags & 2 != 0,
@@ -180,11 +180,11 @@ impl FunctionTable {
         })
     }
 
-    /// Gives how far sp is below the return address, stretch by stretch from the function's entry on.
-    /// `work`: entries that may be read.
+    /// Returns the distance of sp below the return address, for each stretch of a function from its
+    /// entry on. `work`: entries that may be read.
     pub(super) fn distances<'t>(
         &'t self,
-        function: &Function,
+        function: &GoFunction,
         entry: u64,
         work: &'t mut usize,
     ) -> Distances<'t> {
@@ -193,18 +193,19 @@ impl FunctionTable {
     }
 }
 
-/// Says whether functions begin as Go's do when the text starts here.
-fn begins(moves: &[u64], start: u64, code: &mut CodeReader<'_>) -> bool {
-    let mut known = 0;
+/// Returns whether functions begin as Go's do if the text starts at this address. `moves`: offsets
+/// at which they first move sp.
+fn begins_like_go(moves: &[u64], start: u64, code: &mut CodeReader<'_>) -> bool {
+    let mut recognized = 0;
     for (probed, at) in moves.iter().enumerate() {
         let Some(at) = start.checked_add(*at) else { return false };
         let text = code.get(at.saturating_sub(1)..at.saturating_add(prologue::LEN_MAX));
-        known += usize::from(prologue::read(text) != Prologue::Other);
-        if (probed + 1) >= PROBED_MIN && known * 2 < probed {
+        recognized += usize::from(prologue::read(text) != Prologue::Other);
+        if (probed + 1) >= PROBED_MIN && recognized * 2 < probed {
             return false;
         }
     }
-    known >= PROBED_MIN.min(moves.len().max(1)) && known * 2 > moves.len()
+    recognized >= PROBED_MIN.min(moves.len().max(1)) && recognized * 2 > moves.len()
 }
 
 /// Iterates over one function's distances.
@@ -217,7 +218,7 @@ pub(super) struct Distances<'t> {
 }
 
 impl Iterator for Distances<'_> {
-    /// A stretch of addresses and the bytes between sp and the return address, if that can be.
+    /// A stretch of addresses, and the bytes between sp and the return address if they are valid.
     type Item = (std::ops::Range<u64>, Option<i32>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -236,7 +237,7 @@ impl Iterator for Distances<'_> {
     }
 }
 
-/// Takes a number of 7 bits a byte, the lowest first.
+/// Reads a number of 7 bits per byte, the lowest first.
 fn varint(bytes: &mut &[u8]) -> Option<u32> {
     let mut value = 0u32;
     for shift in (0..32).step_by(7) {

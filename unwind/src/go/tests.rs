@@ -1,26 +1,32 @@
-//! A function table made by hand: what each kind of function becomes.
+//! The rows of each kind of Go function, from a function table made by hand.
 
 use super::table::FunctionTable;
 use super::*;
 
 const TEXT: u64 = 0x40_1000;
 
-/// A function for the table: its code, its distances as (bytes of code, bytes of stack), and its flags.
-struct Made {
+/// A function of the table.
+struct TestFunction {
     name: &'static str,
     code: Vec<u8>,
+    /// Bytes of code, bytes of stack.
     distances: &'static [(u32, i32)],
     flags: u8,
 }
 
-fn made(name: &'static str, code: &[u8], distances: &'static [(u32, i32)], flags: u8) -> Made {
+fn function(
+    name: &'static str,
+    code: &[u8],
+    distances: &'static [(u32, i32)],
+    flags: u8,
+) -> TestFunction {
     let mut code = code.to_vec();
     code.resize(64, 0x90);
-    Made { name, code, distances, flags }
+    TestFunction { name, code, distances, flags }
 }
 
-/// Writes a table as Go 1.20 does, whose header says where the text begins.
-fn table(functions: &[Made]) -> Vec<u8> {
+/// Returns a table as Go 1.20 writes it, with the start of the text in its header.
+fn table(functions: &[TestFunction]) -> Vec<u8> {
     const HEADER: usize = 8 + 8 * 8;
     let (mut names, mut distances, mut records, mut list) = (vec![0], vec![0], vec![], vec![]);
     for (number, function) in functions.iter().enumerate() {
@@ -55,17 +61,17 @@ fn table(functions: &[Made]) -> Vec<u8> {
     [bytes, names, distances, list, records].concat()
 }
 
-/// Gives the rows of the first of these functions; ordinary ones follow, by which the text is found.
-fn rows(first: Made) -> Vec<(u64, Rule)> {
+/// Returns the rows of a function. Ordinary functions follow it, by which the text is found.
+fn rows(first: TestFunction) -> Vec<(u64, Rule)> {
     let mut all = vec![first];
-    all.extend((0..20).map(|_| made("main.f", &PUSHES, PUSHED, 0)));
+    all.extend((0..20).map(|_| function("main.f", &PUSHES, PUSHED, 0)));
     let code: Vec<u8> = all.iter().flat_map(|function| function.code.clone()).collect();
     let read = |range: Range<u64>| {
         let from = range.start.checked_sub(TEXT)? as usize;
         let to = ((range.end - TEXT) as usize).min(code.len());
         code.get(from..to).map(<[u8]>::to_vec)
     };
-    let table = FunctionTable::of_section(table(&all), TEXT, &read).expect("it is sound");
+    let table = FunctionTable::of_section(table(&all), TEXT, &read).expect("a valid table");
     let mut layer = GoLayer::new(&table, &read);
     let mut rows = Vec::new();
     assert_eq!(layer.next(TEXT..TEXT + 0x1000), Some(TEXT..TEXT + 64));
@@ -82,7 +88,7 @@ fn by_sp(offset: i32, fp: RegisterRule) -> Rule {
 }
 
 #[test]
-fn an_ordinary_function_is_left_by_sp() {
+fn ordinary_function_has_its_cfa_relative_to_sp() {
     let saved = RegisterRule::AtCfa(-2);
     let expected = [
         (0, by_sp(8, RegisterRule::SameValue)),
@@ -91,13 +97,13 @@ fn an_ordinary_function_is_left_by_sp() {
         (60, by_sp(16, saved)),
         (62, by_sp(8, RegisterRule::SameValue)),
     ];
-    assert_eq!(rows(made("main.main", &PUSHES, PUSHED, 0)), expected);
+    assert_eq!(rows(function("main.main", &PUSHES, PUSHED, 0)), expected);
 }
 
 #[test]
-fn before_1_21_fp_is_stored_after_sp_has_moved() {
+fn go_before_1_21_stores_fp_after_moving_sp() {
     let code = [0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x6c, 0x24, 0x10]; // sub $24, %rsp; mov %rbp, 16(%rsp)
-    let found = rows(made("main.main", &code, &[(4, 0), (56, 24), (4, 0)], 0));
+    let found = rows(function("main.main", &code, &[(4, 0), (56, 24), (4, 0)], 0));
     let expected = [
         (0, by_sp(8, RegisterRule::SameValue)),
         (4, by_sp(32, RegisterRule::SameValue)),
@@ -108,43 +114,44 @@ fn before_1_21_fp_is_stored_after_sp_has_moved() {
 }
 
 #[test]
-fn a_function_that_switches_stacks_is_left_by_fp() {
-    let found = rows(made("runtime.asmcgocall", &PUSHES, PUSHED, 2));
+fn stack_switching_function_has_its_cfa_relative_to_fp() {
+    let found = rows(function("runtime.asmcgocall", &PUSHES, PUSHED, 2));
     assert_eq!(found[1], (1, by_sp(16, RegisterRule::AtCfa(-2))));
     assert_eq!(found[2], (4, BY_FP));
     assert_eq!(found.last(), Some(&(62, by_sp(8, RegisterRule::SameValue))));
 }
 
 #[test]
-fn one_that_keeps_no_fp_is_not_guessed_behind_the_switch() {
+fn stack_switch_without_fp_is_a_gap() {
     let code = [0x90, 0x90, 0x48, 0x8b, 0x63, 0x38]; // mov 56(%rbx), %rsp
-    let found = rows(made("runtime.gogo", &code, &[(64, 0)], 2));
+    let found = rows(function("runtime.gogo", &code, &[(64, 0)], 2));
     assert_eq!(found, [(0, by_sp(8, RegisterRule::SameValue)), (2, Rule::NOT_EXPRESSIBLE)]);
 }
 
 #[test]
 fn the_top_of_a_go_stack_is_its_root() {
-    assert_eq!(rows(made("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::ROOT)]);
-    let found = rows(made("runtime.sigtramp", &[], &[(64, 0)], 1));
+    assert_eq!(rows(function("runtime.goexit", &[], &[(64, 0)], 1)), [(0, Rule::ROOT)]);
+    let found = rows(function("runtime.sigtramp", &[], &[(64, 0)], 1));
     assert_eq!(found, [(0, by_sp(8, RegisterRule::SameValue))]);
 }
 
 #[test]
-fn a_switch_to_the_scheduler_is_a_root_once_it_has_happened() {
+fn scheduler_switch_is_a_root_after_it_happened() {
     let code = [0x55, 0x48, 0x89, 0xe5, 0x49, 0x8b, 0x66, 0x38]; // ...; mov 56(%r14), %rsp
-    let found = rows(made("runtime.mcall", &code, PUSHED, 2));
+    let found = rows(function("runtime.mcall", &code, PUSHED, 2));
     assert_eq!(found[0], (0, by_sp(8, RegisterRule::SameValue)));
     assert_eq!(found.last(), Some(&(4, Rule::ROOT)));
-    let other = rows(made("runtime.mcall2", &PUSHES, PUSHED, 0));
+    let other = rows(function("runtime.mcall2", &PUSHES, PUSHED, 0));
     assert!(other.iter().all(|(_, rule)| *rule != Rule::ROOT));
 }
 
 #[test]
-fn a_table_cut_or_scribbled_on_anywhere_does_no_harm() {
-    let functions: Vec<Made> = (0..20).map(|_| made("main.f", &PUSHES, PUSHED, 0)).collect();
+fn corrupt_table_does_not_panic() {
+    let functions: Vec<TestFunction> =
+        (0..20).map(|_| function("main.f", &PUSHES, PUSHED, 0)).collect();
     let whole = table(&functions);
     let read = |_: Range<u64>| Some(PUSHES.repeat(1024));
-    let walk = |bytes: Vec<u8>| {
+    let read_all = |bytes: Vec<u8>| {
         let Some(table) = FunctionTable::of_section(bytes, TEXT, &read) else { return };
         let mut layer = GoLayer::new(&table, &read);
         while layer.next(0..u64::MAX).is_some() {
@@ -152,11 +159,11 @@ fn a_table_cut_or_scribbled_on_anywhere_does_no_harm() {
         }
     };
     for at in 0..whole.len() {
-        walk(whole[..at].to_vec());
+        read_all(whole[..at].to_vec());
         for byte in [0, 0x7f, 0xff] {
-            let mut scribbled = whole.clone();
-            scribbled[at] = byte;
-            walk(scribbled);
+            let mut corrupt = whole.clone();
+            corrupt[at] = byte;
+            read_all(corrupt);
         }
     }
 }

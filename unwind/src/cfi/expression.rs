@@ -1,23 +1,22 @@
-//! Names the DWARF expressions that compilers, linkers and C libraries really write.
+//! Recognizes the DWARF expressions that compilers, linkers and C libraries really write.
 //!
-//! There are few, so each is known by its operations; the walker in the kernel has a rule for
-//! each and evaluates none.
+//! They are few. Each is recognized by its operations and has a rule of its own; the unwinder in
+//! the kernel evaluates none.
 
-use gimli::{Encoding, Expression, Format, LittleEndian, Operation};
+use gimli::{Encoding, Expression, Format, Operation};
 
 use crate::arch::{Register, SIGNAL_SP, SP};
 use crate::rule::Cfa;
+use crate::sections::Slice;
 
-type Slice<'a> = gimli::EndianSlice<'a, LittleEndian>;
-
-/// Operations read of one expression; the longest known has 9.
+/// Operations read of one expression; the longest that is recognized has 9.
 const OPERATIONS_MAX: usize = 12;
 const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 4 };
 
-/// One operation, as far as it matters here.
+/// An operation, reduced to what matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
-    /// Push `register + offset`; the number 16 is the instruction.
+    /// Push `register + offset`; number 16 is the instruction pointer.
     Register(u16, i64),
     Deref,
     Plus(u64),
@@ -28,8 +27,8 @@ enum Op {
     Add,
 }
 
-/// Gives the rule that computes the CFA as this expression does.
-pub(crate) fn cfa(expression: Expression<Slice<'_>>) -> Option<Cfa> {
+/// Returns the rule that computes the same CFA as an expression.
+pub(super) fn cfa(expression: Expression<Slice<'_>>) -> Option<Cfa> {
     use Op::{Add, And, Constant, Deref, Ge, Plus, Register as Reg, Shl};
     let ops = operations(expression)?;
     match ops.as_slice() {
@@ -53,8 +52,8 @@ pub(crate) fn cfa(expression: Expression<Slice<'_>>) -> Option<Cfa> {
     }
 }
 
-/// Gives register and offset when the expression is an address in that simple form.
-pub(crate) fn address(expression: Expression<Slice<'_>>) -> Option<(Register, i64)> {
+/// Returns register and offset of an expression that is just `register + offset`.
+pub(super) fn address(expression: Expression<Slice<'_>>) -> Option<(Register, i64)> {
     match operations(expression)?.as_slice() {
         [Op::Register(register, offset)] => Some((Register::from_dwarf(*register)?, *offset)),
         _ => None,
@@ -66,15 +65,15 @@ fn at_register(register: u16, at: i64, offset: u64) -> Option<Cfa> {
     Some(Cfa::AtRegister { register, at: at.try_into().ok()?, offset: offset.try_into().ok()? })
 }
 
-/// Reads the operations; `None` when one is unknown here or there are too many.
+/// Reads the operations; `None` if one is not listed in [`Op`] or there are too many.
 fn operations(expression: Expression<Slice<'_>>) -> Option<Vec<Op>> {
-    let mut known = Vec::new();
+    let mut ops = Vec::new();
     let mut operations = expression.operations(ENCODING);
     while let Some(operation) = operations.next().ok()? {
-        if known.len() == OPERATIONS_MAX {
+        if ops.len() == OPERATIONS_MAX {
             return None;
         }
-        known.push(match operation {
+        ops.push(match operation {
             Operation::RegisterOffset { register, offset, .. } => Op::Register(register.0, offset),
             Operation::Deref { size: 8, space: false, .. } => Op::Deref,
             Operation::PlusConstant { value } => Op::Plus(value),
@@ -86,53 +85,52 @@ fn operations(expression: Expression<Slice<'_>>) -> Option<Vec<Op>> {
             _ => return None,
         });
     }
-    Some(known)
+    Some(ops)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::arch::FP;
+    use gimli::LittleEndian;
 
-    fn read(bytes: &[u8]) -> Option<Cfa> {
+    fn parse(bytes: &[u8]) -> Option<Cfa> {
         cfa(Expression(Slice::new(bytes, LittleEndian)))
     }
 
     #[test]
-    fn a_linkage_table_stub() {
+    fn recognizes_a_plt_stub() {
         let gnu_ld = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
-        assert_eq!(read(&gnu_ld), Some(Cfa::Plt { pushed: 11 }));
+        assert_eq!(parse(&gnu_ld), Some(Cfa::Plt { pushed: 11 }));
     }
 
     #[test]
-    fn a_linkage_table_stub_that_begins_with_a_landing_pad() {
+    fn recognizes_a_plt_stub_with_a_landing_pad() {
         let with_endbr64 = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x39, 0x2a, 0x33, 0x24, 0x22];
-        assert_eq!(read(&with_endbr64), Some(Cfa::Plt { pushed: 9 }));
+        assert_eq!(parse(&with_endbr64), Some(Cfa::Plt { pushed: 9 }));
     }
 
     #[test]
-    fn a_realigned_stack() {
-        assert_eq!(
-            read(&[0x76, 0x78, 6]),
-            Some(Cfa::AtRegister { register: FP, at: -8, offset: 0 })
-        );
+    fn recognizes_a_realigned_stack() {
+        let expected = Cfa::AtRegister { register: FP, at: -8, offset: 0 };
+        assert_eq!(parse(&[0x76, 0x78, 6]), Some(expected));
     }
 
     #[test]
-    fn a_stack_kept_in_memory_by_hand_written_code() {
+    fn recognizes_a_stack_pointer_saved_by_openssl_assembly() {
         let openssl = [0x77, 0x98, 1, 6, 0x23, 8];
-        assert_eq!(read(&openssl), Some(Cfa::AtRegister { register: SP, at: 152, offset: 8 }));
+        assert_eq!(parse(&openssl), Some(Cfa::AtRegister { register: SP, at: 152, offset: 8 }));
     }
 
     #[test]
-    fn a_signal_frame() {
-        assert_eq!(read(&[0x77, 0xa0, 1, 6]), Some(Cfa::Signal));
+    fn recognizes_a_signal_frame() {
+        assert_eq!(parse(&[0x77, 0xa0, 1, 6]), Some(Cfa::Signal));
     }
 
     #[test]
-    fn what_nobody_writes_is_not_guessed() {
-        assert_eq!(read(&[0x77, 8, 0x79, 0, 0x38, 0x1e, 0x22, 6, 0x23, 8]), None);
-        assert_eq!(read(&[0x77]), None);
-        assert_eq!(read(&[6; 100]), None);
+    fn rejects_other_expressions() {
+        assert_eq!(parse(&[0x77, 8, 0x79, 0, 0x38, 0x1e, 0x22, 6, 0x23, 8]), None);
+        assert_eq!(parse(&[0x77]), None);
+        assert_eq!(parse(&[6; 100]), None);
     }
 }

@@ -1,0 +1,129 @@
+//! One row of DWARF as a [`Rule`]. What no rule expresses is a gap, counted by its reason.
+
+use gimli::{CfaRule, Register as Column, UnwindExpression, UnwindSection};
+
+use super::{Row, expression};
+use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
+use crate::omissions::Omissions;
+use crate::rule::{Cfa, RegisterRule, Rule};
+use crate::sections::Slice;
+
+type DwarfRule = gimli::RegisterRule<usize>;
+
+/// Turns a row into a rule. `with_base`: the rule also says where [`BASE`] is saved.
+pub(super) fn rule_of<'a, S: UnwindSection<Slice<'a>>>(
+    row: &Row,
+    section: &S,
+    with_base: bool,
+    omissions: &mut Omissions,
+) -> Rule {
+    match try_rule_of(row, section, with_base) {
+        Ok(rule) => rule,
+        Err(reason) => {
+            *reason(omissions) += 1;
+            Rule::NOT_EXPRESSIBLE
+        }
+    }
+}
+
+/// Returns whether the CFA of a rule is found by [`BASE`].
+pub(super) fn has_cfa_in_base(rule: &Rule) -> bool {
+    matches!(rule.cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. })
+}
+
+/// The counter of the reason for which a row has no rule.
+type Reason = fn(&mut Omissions) -> &mut u64;
+
+fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
+    row: &Row,
+    section: &S,
+    with_base: bool,
+) -> Result<Rule, Reason> {
+    const RETURN_ADDRESS: Reason = |omissions| &mut omissions.return_address;
+    let ra = row.register(Column(RA));
+    if matches!(ra, Some(DwarfRule::Undefined)) {
+        return Ok(Rule::ROOT);
+    }
+    if let Some(rule) = long_jump(row) {
+        return Ok(rule);
+    }
+    let cfa = cfa_of(row, section)?;
+    if cfa == Cfa::Signal {
+        let is_usual = matches!(saved_address(ra, section), Some((SP, SIGNAL_IP)));
+        return if is_usual { Ok(Rule::SIGNAL) } else { Err(RETURN_ADDRESS) };
+    }
+    let column = |register: Register| row.register(Column(register.number().into()));
+    let sp_is_cfa = matches!(
+        column(SP),
+        None | Some(DwarfRule::SameValue | DwarfRule::Undefined | DwarfRule::ValOffset(0))
+    );
+    let ra = register_rule(ra, section)
+        .filter(|ra| matches!(ra, RegisterRule::AtCfa(_) | RegisterRule::Register(_)))
+        .filter(|_| sp_is_cfa)
+        .ok_or(RETURN_ADDRESS)?;
+    let no_frame_pointer: Reason = |omissions| &mut omissions.frame_pointer;
+    let fp = register_rule(column(FP), section).ok_or(no_frame_pointer)?;
+    let base = if with_base { register_rule(column(BASE), section) } else { None };
+    Ok(Rule { cfa, fp, base: base.unwrap_or(RegisterRule::Undefined), ra })
+}
+
+fn cfa_of<'a, S: UnwindSection<Slice<'a>>>(row: &Row, section: &S) -> Result<Cfa, Reason> {
+    match row.cfa() {
+        CfaRule::RegisterAndOffset { register, offset } => {
+            let register = Register::from_dwarf(register.0);
+            let cfa = register.zip(i32::try_from(*offset).ok());
+            let reason: Reason = |omissions| &mut omissions.cfa_offset;
+            cfa.map(|(register, offset)| Cfa::Register(register, offset)).ok_or(reason)
+        }
+        CfaRule::Expression(bytes) => {
+            let reason: Reason = |omissions| &mut omissions.cfa_expression;
+            bytes.get(section).ok().and_then(expression::cfa).ok_or(reason)
+        }
+    }
+}
+
+/// Returns the rule of code that is about to jump out of its frame, like `longjmp`: ip, sp and fp
+/// of the target are in other registers, and the CFA is where the rest is loaded from.
+fn long_jump(row: &Row) -> Option<Rule> {
+    let target = |column: u16| match row.register(Column(column)) {
+        Some(DwarfRule::Register(column)) => Register::from_dwarf(column.0),
+        _ => None,
+    };
+    let (sp, fp, ra) = (target(SP.number().into())?, target(FP.number().into())?, target(RA)?);
+    Some(Rule {
+        cfa: Cfa::Register(sp, 0),
+        fp: RegisterRule::Register(fp),
+        base: RegisterRule::Undefined,
+        ra: RegisterRule::Register(ra),
+    })
+}
+
+/// Returns our rule for a register; `None` if there is none that expresses DWARF's.
+fn register_rule<'a, S: UnwindSection<Slice<'a>>>(
+    rule: Option<DwarfRule>,
+    section: &S,
+) -> Option<RegisterRule> {
+    match rule {
+        None | Some(DwarfRule::SameValue) => Some(RegisterRule::SameValue),
+        Some(DwarfRule::Undefined) => Some(RegisterRule::Undefined),
+        Some(DwarfRule::Offset(bytes)) => RegisterRule::at_cfa(bytes),
+        Some(DwarfRule::Register(column)) => {
+            Register::from_dwarf(column.0).map(RegisterRule::Register)
+        }
+        Some(DwarfRule::Expression(_)) => match saved_address(rule, section) {
+            Some((FP, 0)) => Some(RegisterRule::AtFp),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns the address at which a register is saved, if it is `register + offset`.
+fn saved_address<'a, S: UnwindSection<Slice<'a>>>(
+    rule: Option<DwarfRule>,
+    section: &S,
+) -> Option<(Register, i64)> {
+    let Some(DwarfRule::Expression(bytes)) = rule else { return None };
+    let bytes: UnwindExpression<usize> = bytes;
+    expression::address(bytes.get(section).ok()?)
+}
