@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod date;
 mod id;
 pub mod labels;
 mod ledger;
@@ -25,6 +26,7 @@ mod symbolized;
 mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
+pub use date::Date;
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};

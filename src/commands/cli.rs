@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use upload::output::By;
+use upload::output::StackRoot;
 
 use crate::config::{Flags, RangeError, TimeRange};
 
@@ -242,7 +242,7 @@ pub(super) enum Start {
     Thread,
 }
 
-impl From<Start> for By {
+impl From<Start> for StackRoot {
     fn from(start: Start) -> Self {
         match start {
             Start::Process => Self::Process,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use profile::pprof::proto as pb;
 use profile::pprof::{MergeError, Merger};
 use profile::{counted, thousands};
-use upload::output::{By, FileError, FileSink};
+use upload::output::{OutputError, OutputFile, StackRoot};
 use upload::sinks::directory::{self, Listing, ReadError};
 
 /// Damaged windows that are named.
@@ -24,7 +24,7 @@ pub struct Export {
     /// The file, whose ending tells the format.
     pub output: PathBuf,
     /// What stacks start with that are written as text.
-    pub by: By,
+    pub by: StackRoot,
 }
 
 /// What became of an export.
@@ -64,7 +64,7 @@ pub enum ExportError {
     },
     /// The file cannot be written.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] OutputError),
 }
 
 /// Adds up the windows of a range and writes the file. Windows that are damaged are left out, and named.
@@ -75,7 +75,7 @@ pub fn export(what: &Export) -> Result<Exported, ExportError> {
     if what.from_unix_ns >= what.to_unix_ns {
         return Err(ExportError::Range);
     }
-    let sink = FileSink::new(what.output.clone(), what.by)?;
+    let sink = OutputFile::new(what.output.clone(), what.by)?;
     let directory = &what.store;
     let unreadable = |source| ExportError::Store { directory: directory.clone(), source };
     let listing = directory::windows_in(directory, what.from_unix_ns, what.to_unix_ns);
@@ -222,7 +222,7 @@ mod tests {
             from_unix_ns: from * SECOND,
             to_unix_ns: to * SECOND,
             output: store.join(name),
-            by: By::Process,
+            by: StackRoot::Process,
         }
     }
 

@@ -189,7 +189,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
 }
 
 fn report(
-    written: Vec<(PathBuf, Result<(), upload::output::FileError>)>,
+    written: Vec<(PathBuf, Result<(), upload::output::OutputError>)>,
     is_quiet: bool,
     profile: &Profile,
 ) -> Result<bool> {

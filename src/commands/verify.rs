@@ -20,7 +20,7 @@ use upload::output;
 pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     let config = sampler_config(arguments)?;
     if let Some(path) = &arguments.output {
-        output::check_place(path)?;
+        output::check_writable(path)?;
     }
     let ends = Ends::watch()?;
     let (verifier, findings) = Verifier::new(1_000_000_000 / u64::from(arguments.frequency));

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use profile::Date;
 use thiserror::Error;
-use toml::value::{Date, Datetime, Offset, Time};
+use toml::value::{Datetime, Offset, Time};
 
 use super::units;
 
@@ -111,23 +112,14 @@ fn absolute(read: &Datetime, text: &str) -> Result<Option<u64>, RangeError> {
         Some(Offset::Custom { minutes }) => i64::from(minutes),
         None => return Err(RangeError::NoOffset { text: text.to_owned() }),
     };
-    let seconds = days(date) * 86_400 + seconds(time) - offset_minutes * 60;
+    let date = Date { year: date.year.into(), month: date.month.into(), day: date.day.into() };
+    let seconds = date.days_since_1970() * 86_400 + seconds(time) - offset_minutes * 60;
     let nanoseconds = u64::try_from(seconds).ok().and_then(|s| s.checked_mul(1_000_000_000));
     Ok(nanoseconds.and_then(|ns| ns.checked_add(u64::from(time.nanosecond))))
 }
 
 fn seconds(time: Time) -> i64 {
     i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second)
-}
-
-/// Counts the days from 1970-01-01 to a date: years begin in March here, so that the leap day is their last.
-fn days(date: Date) -> i64 {
-    const DAYS_TO_1970: i64 = 719_468; // from 0000-03-01
-    let (month, day) = (i64::from(date.month), i64::from(date.day));
-    let year = i64::from(date.year) - i64::from(month <= 2);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + of_year - DAYS_TO_1970
 }
 
 #[cfg(test)]

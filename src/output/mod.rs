@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use profile::Profile;
-use upload::output::{By, FileError, FileSink};
+use upload::output::{OutputError, OutputFile, StackRoot};
 
 /// Where a recording goes.
 #[derive(Debug)]
 pub struct Outputs {
-    sinks: Vec<FileSink>,
+    sinks: Vec<OutputFile>,
 }
 
 impl Outputs {
@@ -16,13 +16,13 @@ impl Outputs {
     ///
     /// # Errors
     /// The first that cannot be written.
-    pub fn open(paths: Vec<PathBuf>, by: By) -> Result<Self, FileError> {
-        let sinks = paths.into_iter().map(|path| FileSink::new(path, by));
+    pub fn open(paths: Vec<PathBuf>, by: StackRoot) -> Result<Self, OutputError> {
+        let sinks = paths.into_iter().map(|path| OutputFile::new(path, by));
         Ok(Self { sinks: sinks.collect::<Result<_, _>>()? })
     }
 
     /// Writes the profile to each; one that fails keeps none of the others from being written.
-    pub fn write(&self, profile: &Profile) -> Vec<(PathBuf, Result<(), FileError>)> {
+    pub fn write(&self, profile: &Profile) -> Vec<(PathBuf, Result<(), OutputError>)> {
         self.sinks.iter().map(|sink| (sink.path().to_owned(), sink.write(profile))).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use profile::Date;
 use profile::pprof::proto as pb;
 use serde_json::Value;
 
@@ -110,18 +111,10 @@ fn time_range(prefix: &str) -> String {
     format!("{prefix}start={}&{prefix}end={}", escape(&start), escape(&end))
 }
 
-/// A time as the gateway reads and writes it. Days to dates as in Howard Hinnant's `civil_from_days`.
+/// Formats a time as the gateway reads and writes it.
 pub fn rfc3339(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = match month {
-        0..10 => (era * 400 + year, month + 3),
-        _ => (era * 400 + year + 1, month - 9),
-    };
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let Date { year, month, day } = Date::from_days_since_1970(days as i64);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

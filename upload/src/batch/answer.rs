@@ -1,81 +1,81 @@
-//! What a sink says of a batch, and the closed list of what can go wrong with one.
+//! The answer of a sink to a batch, and the closed list of failure reasons.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// What a sink says of a batch.
+/// The answer of a sink to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// All of it is there.
+    /// The server has all of it.
     Delivered {
-        /// Bytes sent, as they left, headers not counted.
+        /// Bytes sent, after compression, without headers.
         bytes: u64,
     },
-    /// It is there but for some series or samples that the server refused for good.
+    /// The server has it, except for series or samples that it rejected for good.
     Partly {
-        /// Bytes sent, as they left, headers not counted.
+        /// Bytes sent, after compression, without headers.
         bytes: u64,
-        /// Series or samples refused, whichever the server counts.
+        /// Series or samples rejected, whichever the server counts.
         rejected: u64,
-        /// What the server said.
+        /// Message of the server.
         text: String,
     },
-    /// Not now: try again.
+    /// Not now: to be retried.
     Later {
-        /// Why.
+        /// Reason for metrics and logs.
         reason: Failure,
-        /// How long the server asks to be left alone, when it says so.
+        /// Delay that the server asks for.
         after: Option<Duration>,
-        /// What happened, in one sentence without a secret in it.
+        /// Cause, as one sentence without secrets.
         text: String,
     },
-    /// Never: trying again would end the same way.
+    /// Never: a retry would end the same way.
     Refused {
-        /// Why.
+        /// Reason for metrics and logs.
         reason: Failure,
-        /// What happened, in one sentence without a secret in it.
+        /// Cause, as one sentence without secrets.
         text: String,
     },
 }
 
-/// Why a batch was not taken, or was lost. Metrics show [`Failure::text`] as `reason`.
+/// Why a batch was not delivered or was lost. Metrics show [`Failure::text`] as `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
-    /// No connection: name not found, refused, no route, cut in the middle.
+    /// No connection: unknown name, refused, no route, reset.
     Unreachable,
-    /// No answer within the time allowed.
+    /// No response within the timeout.
     Timeout,
-    /// No trust: a certificate that is wrong, unknown or missing.
+    /// A certificate is invalid, untrusted or missing.
     Tls,
-    /// The server does not know us: token, user or tenant.
+    /// The server rejects the credentials: token, user or tenant.
     Unauthenticated,
-    /// The server has had too much from us.
+    /// The server limits the rate.
     Throttled,
-    /// The server says that it cannot now.
+    /// The server is temporarily unable to respond.
     Unavailable,
-    /// Larger than a limit, and not to be split further.
+    /// Larger than a limit, and cannot be split further.
     TooLarge,
-    /// The server has read it and refuses it for good.
+    /// The server has read it and rejects it for good.
     Rejected,
-    /// An answer that the protocol does not know.
+    /// The response violates the protocol.
     Protocol,
-    /// No room on the disk.
+    /// The disk is full.
     DiskFull,
-    /// The file system or directory takes no writing.
+    /// The file system or directory is not writable.
     ReadOnly,
-    /// Another answer of the file system.
+    /// Another I/O error of the file system.
     Disk,
-    /// Dropped as the oldest, because the spool has reached its bound.
+    /// Evicted as the oldest, because the spool has reached its limit.
     SpoolFull,
-    /// Its file in the spool is damaged or gone.
+    /// Its spool file is damaged or missing.
     Damaged,
-    /// A defect of ours: the sink panicked.
+    /// A defect of Everytick: the sink panicked.
     Defect,
 }
 
 impl Failure {
-    /// All of them, each at its own value.
+    /// All reasons, each at the index of its value.
     pub const ALL: &'static [Self] = &[
         Self::Unreachable,
         Self::Timeout,
@@ -93,10 +93,10 @@ impl Failure {
         Self::Damaged,
         Self::Defect,
     ];
-    /// How many there are.
+    /// Number of reasons.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// Its one text, as metrics show it.
+    /// Returns the text shown in metrics.
     pub fn text(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -117,28 +117,28 @@ impl Failure {
         }
     }
 
-    /// The next step of whoever reads of it in the log.
+    /// Returns the next step for the reader of a log line.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Unreachable => "check its address and that it runs",
+            Self::Unreachable => "check its address, and whether it runs",
             Self::Timeout => "check its load, or raise timeout_seconds",
             Self::Tls => "check the certificates and the name in the address",
-            Self::Unauthenticated => "check the files with the credentials, and the tenant",
-            Self::Throttled => "raise its limits, or lower the rate of sampling",
-            Self::Unavailable => "see its own log",
+            Self::Unauthenticated => "check the credential files and the tenant",
+            Self::Throttled => "raise its limits, or lower the sampling frequency",
+            Self::Unavailable => "check its log",
             Self::TooLarge => "raise the limit, or shorten the windows",
-            Self::Rejected => "see its own log, and its limits",
+            Self::Rejected => "check its log and its limits",
             Self::Protocol => "check that the address and type of the sink belong together",
-            Self::DiskFull => "make room, or give another directory",
-            Self::ReadOnly => "make the directory writable, or give another",
+            Self::DiskFull => "free disk space, or configure another directory",
+            Self::ReadOnly => "make the directory writable, or configure another",
             Self::Disk => "check the disk",
-            Self::SpoolFull => "the sinks are too slow: see why, or raise the bound of the spool",
+            Self::SpoolFull => "find out why the sinks are slow, or raise the limit of the spool",
             Self::Damaged => "check the disk",
-            Self::Defect => "please report it",
+            Self::Defect => "please report this",
         }
     }
 
-    /// Tells what a file system's answer means.
+    /// Classifies an I/O error of the file system.
     pub fn of_disk(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
@@ -159,9 +159,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_lies_at_its_value_and_has_its_own_text() {
-        for (place, failure) in Failure::ALL.iter().enumerate() {
-            assert_eq!(*failure as usize, place);
+    fn each_failure_has_its_index_and_a_unique_text() {
+        for (index, failure) in Failure::ALL.iter().enumerate() {
+            assert_eq!(*failure as usize, index);
         }
         let texts: std::collections::HashSet<_> = Failure::ALL.iter().map(|f| f.text()).collect();
         assert_eq!(texts.len(), Failure::COUNT);

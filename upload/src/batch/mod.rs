@@ -1,4 +1,4 @@
-//! One closed window on its way to the sinks.
+//! A batch: the profile of one closed window, on its way to the sinks.
 
 mod answer;
 mod subset;
@@ -12,46 +12,46 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use profile::pprof::proto as pb;
 use profile::{Labels, NON_SERIES};
 
-/// Largest message of a batch in bytes, uncompressed. What a server takes is less: 64 MiB
-/// is Parca's bound for a request, and what OTLP tells clients to keep to.
+/// Largest message of a batch in bytes, uncompressed. Servers accept less: 64 MiB is Parca's limit
+/// for a request, and the limit that OTLP asks of clients.
 pub const BYTES_MAX: usize = 64 << 20;
 
-/// One closed window, as a pprof message.
+/// The profile of one closed window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The message. Its samples carry the labels of their series, and `cut` and `guessed`.
+    /// The pprof message. Its samples carry the labels of their series, and `cut` and `guessed`.
     pub profile: pb::Profile,
 }
 
-/// Samples of one label set.
+/// The samples of one label set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
-    /// Its labels.
+    /// Labels of the series.
     pub labels: Labels,
-    /// Places in `profile.sample`, ascending.
+    /// Indexes into `profile.sample`, ascending.
     pub samples: Vec<usize>,
 }
 
 impl Batch {
-    /// When the window began, in nanoseconds since 1970.
+    /// Returns the start of the window, in nanoseconds since 1970.
     pub fn start_unix_ns(&self) -> u64 {
         self.profile.time_nanos.max(0) as u64
     }
 
-    /// How long it lasted, in nanoseconds.
+    /// Returns the length of the window, in nanoseconds.
     pub fn duration_ns(&self) -> u64 {
         self.profile.duration_nanos.max(0) as u64
     }
 
-    /// The sum of `samples/count`; 0 when there is no such sample type.
+    /// Returns the sum of `samples/count`; 0 without that sample type.
     pub fn samples(&self) -> u64 {
-        let Some(place) = self.value_place("samples", "count") else { return 0 };
-        let counts = self.profile.sample.iter().filter_map(|sample| sample.value.get(place));
+        let Some(index) = self.value_index("samples", "count") else { return 0 };
+        let counts = self.profile.sample.iter().filter_map(|sample| sample.value.get(index));
         counts.fold(0, |sum, count| sum.saturating_add((*count).max(0) as u64))
     }
 
-    /// Tells it from other batches, also from those of other machines at the same time: a hash of its times, counts
-    /// and texts.
+    /// Hashes times, counts and texts, which distinguish a batch from others, also from those of
+    /// other machines at the same time.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.start_unix_ns(), self.duration_ns(), self.samples()).hash(&mut hasher);
@@ -59,57 +59,57 @@ impl Batch {
         hasher.finish()
     }
 
-    /// Finds a sample type: the place of its values in each sample.
-    pub fn value_place(&self, quantity: &str, unit: &str) -> Option<usize> {
-        let is_it =
+    /// Finds a sample type. Returns the index of its value in each sample.
+    pub fn value_index(&self, quantity: &str, unit: &str) -> Option<usize> {
+        let matches =
             |t: &pb::ValueType| self.text(t.r#type) == quantity && self.text(t.unit) == unit;
-        self.profile.sample_type.iter().position(is_it)
+        self.profile.sample_type.iter().position(matches)
     }
 
-    /// Groups the samples by the labels of their series, in order of labels.
+    /// Groups the samples by the labels of their series, sorted by labels.
     pub fn series(&self) -> Vec<Series> {
-        let mut by_places: BTreeMap<Vec<(i64, i64)>, Vec<usize>> = BTreeMap::new();
-        for (place, sample) in self.profile.sample.iter().enumerate() {
-            by_places.entry(self.series_label_places(sample)).or_default().push(place);
+        let mut by_indexes: BTreeMap<Vec<(i64, i64)>, Vec<usize>> = BTreeMap::new();
+        for (index, sample) in self.profile.sample.iter().enumerate() {
+            by_indexes.entry(self.series_label_indexes(sample)).or_default().push(index);
         }
         let mut by_labels: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
-        for (places, samples) in by_places {
-            by_labels.entry(self.labels(&places)).or_default().extend(samples);
+        for (indexes, samples) in by_indexes {
+            by_labels.entry(self.labels(&indexes)).or_default().extend(samples);
         }
-        let in_order = |(labels, mut samples): (Labels, Vec<usize>)| {
+        let series = |(labels, mut samples): (Labels, Vec<usize>)| {
             samples.sort_unstable();
             Series { labels, samples }
         };
-        by_labels.into_iter().map(in_order).collect()
+        by_labels.into_iter().map(series).collect()
     }
 
-    /// Keys and texts, as places in the table of texts, of what makes a sample's series.
-    fn series_label_places(&self, sample: &pb::Sample) -> Vec<(i64, i64)> {
-        let texts = sample.label.iter().filter(|label| label.str != 0);
-        let of_series = texts.filter(|label| is_of_series(self.text(label.key)));
-        let mut places: Vec<_> = of_series.map(|label| (label.key, label.str)).collect();
-        places.sort_unstable();
-        places
+    /// Returns keys and values of a sample's series labels, as indexes into the string table.
+    fn series_label_indexes(&self, sample: &pb::Sample) -> Vec<(i64, i64)> {
+        let labels = sample.label.iter().filter(|label| is_series_label(&self.profile, label));
+        let mut indexes: Vec<_> = labels.map(|label| (label.key, label.str)).collect();
+        indexes.sort_unstable();
+        indexes
     }
 
-    fn labels(&self, places: &[(i64, i64)]) -> Labels {
-        let owned = |place: i64| self.text(place).to_owned();
-        Labels(places.iter().map(|(key, text)| (owned(*key), owned(*text))).collect())
+    fn labels(&self, indexes: &[(i64, i64)]) -> Labels {
+        let owned = |index: i64| self.text(index).to_owned();
+        Labels(indexes.iter().map(|(key, value)| (owned(*key), owned(*value))).collect())
     }
 
-    fn text(&self, place: i64) -> &str {
-        text_at(&self.profile, place)
+    fn text(&self, index: i64) -> &str {
+        text_at(&self.profile, index)
     }
 }
 
-/// Tells the text labels that make a series from those that do not.
-pub(crate) fn is_of_series(key: &str) -> bool {
-    !NON_SERIES.contains(&key)
+/// Returns whether a label is part of a sample's series: a text label, except those that vary within
+/// a series.
+pub(crate) fn is_series_label(profile: &pb::Profile, label: &pb::Label) -> bool {
+    label.str != 0 && !NON_SERIES.contains(&text_at(profile, label.key))
 }
 
-/// The text at a place of the table; empty when there is none.
-pub(crate) fn text_at(profile: &pb::Profile, place: i64) -> &str {
-    let text = usize::try_from(place).ok().and_then(|place| profile.string_table.get(place));
+/// Returns an entry of the string table; empty for an index that does not exist.
+pub(crate) fn text_at(profile: &pb::Profile, index: i64) -> &str {
+    let text = usize::try_from(index).ok().and_then(|index| profile.string_table.get(index));
     text.map_or("", String::as_str)
 }
 
@@ -117,13 +117,13 @@ pub(crate) fn text_at(profile: &pb::Profile, place: i64) -> &str {
 pub(crate) mod tests {
     use super::*;
 
-    /// Makes a batch whose samples have these text labels and counts, one stack each.
+    /// Returns a batch whose samples have these labels and counts, one stack each.
     pub(crate) fn batch(start_unix_ns: u64, samples: &[(&[(&str, &str)], i64)]) -> Batch {
         let mut texts: Vec<String> =
             ["", "samples", "count", "cpu", "nanoseconds"].map(String::from).into();
-        let mut place = |text: &str| {
-            let found = texts.iter().position(|known| known == text);
-            found.unwrap_or_else(|| {
+        let mut index_of = |text: &str| {
+            let existing = texts.iter().position(|other| other == text);
+            existing.unwrap_or_else(|| {
                 texts.push(text.to_owned());
                 texts.len() - 1
             }) as i64
@@ -138,13 +138,13 @@ pub(crate) mod tests {
         };
         for (index, (labels, count)) in samples.iter().enumerate() {
             let id = index as u64 + 1;
-            let name = place(&format!("function{index}"));
+            let name = index_of(&format!("function{index}"));
             profile.function.push(pb::Function { id, name, system_name: name, filename: 0 });
             let line = vec![pb::Line { function_id: id, line: 1 }];
             profile.location.push(pb::Location { id, mapping_id: 0, address: id * 16, line });
             let mut label = |(key, text): &(&str, &str)| pb::Label {
-                key: place(key),
-                str: place(text),
+                key: index_of(key),
+                str: index_of(text),
                 ..pb::Label::default()
             };
             let label = labels.iter().map(&mut label).collect();
@@ -155,7 +155,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn samples_are_grouped_by_the_labels_of_series_alone() {
+    fn samples_are_grouped_by_series_labels_only() {
         let batch = batch(
             5,
             &[
@@ -175,7 +175,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn numbers_make_no_series() {
+    fn numeric_labels_do_not_split_a_series() {
         let mut batch = batch(5, &[(&[("comm", "a")], 1), (&[("comm", "a")], 1)]);
         let key = batch.profile.string_table.len() as i64;
         batch.profile.string_table.push("pid".to_owned());
@@ -184,7 +184,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn places_that_do_not_exist_are_empty_texts() {
+    fn dangling_string_indexes_read_as_empty() {
         let mut batch = batch(5, &[(&[("comm", "a")], 1)]);
         batch.profile.sample[0].label[0].str = 1_000;
         batch.profile.sample[0].label[0].key = -3;

@@ -1,43 +1,43 @@
-//! A part of a pprof message as a message of its own: what one series of a store is sent.
+//! Extracts a part of a pprof message as a message of its own, for example for one series.
 
 use std::collections::HashMap;
 
 use profile::pprof::proto as pb;
 
-use crate::batch::{is_of_series, text_at};
+use super::{is_series_label, text_at};
 
-/// Makes a message of some samples only.
+/// Extracts a message with these samples only.
 ///
-/// `samples`: places in `profile.sample`. `values`: places in `profile.sample_type` of the
-/// types to keep, in that order. Its tables hold what these samples use and nothing
-/// else, in the order of their ids, numbered anew from 1 in that order. Labels of series are left out; the
-/// others stay, and so do times, period and comments. The type that readers show first
-/// is kept if it is one of those. Places that do not exist are passed over.
+/// `samples`: indexes into `profile.sample`. `values`: indexes into `profile.sample_type` of the
+/// types to retain, in that order. Indexes that do not exist are skipped.
 ///
-/// Samples keep the order in which they are asked for.
+/// The tables contain what these samples use and nothing else, in the order of their old IDs,
+/// renumbered from 1. Series labels are removed. Other labels, times, period and comments are
+/// retained, and so is the default sample type if it is among `values`. Samples keep the order
+/// of `samples`.
 pub fn subset(profile: &pb::Profile, samples: &[usize], values: &[usize]) -> pb::Profile {
     let chosen: Vec<&pb::Sample> =
-        samples.iter().filter_map(|place| profile.sample.get(*place)).collect();
+        samples.iter().filter_map(|index| profile.sample.get(*index)).collect();
     let location_ids = chosen.iter().flat_map(|sample| sample.location_id.iter().copied());
-    let locations = Part::of(&profile.location, |location| location.id, location_ids);
-    let lines = locations.items.iter().flat_map(|location| &location.line);
-    let functions =
-        Part::of(&profile.function, |function| function.id, lines.map(|line| line.function_id));
-    let mapping_ids = locations.items.iter().map(|location| location.mapping_id);
-    let mappings = Part::of(&profile.mapping, |mapping| mapping.id, mapping_ids);
+    let locations = TableSubset::new(&profile.location, |location| location.id, location_ids);
+    let lines = locations.entries.iter().flat_map(|location| &location.line);
+    let function_ids = lines.map(|line| line.function_id);
+    let functions = TableSubset::new(&profile.function, |function| function.id, function_ids);
+    let mapping_ids = locations.entries.iter().map(|location| location.mapping_id);
+    let mappings = TableSubset::new(&profile.mapping, |mapping| mapping.id, mapping_ids);
 
-    let mut texts = Texts::new(profile);
+    let mut strings = StringTable::new(profile);
     let mut part = pb::Profile {
-        sample_type: types(profile, values, &mut texts),
+        sample_type: sample_types(profile, values, &mut strings),
         time_nanos: profile.time_nanos,
         duration_nanos: profile.duration_nanos,
-        period_type: profile.period_type.map(|t| texts.value_type(t)),
+        period_type: profile.period_type.map(|t| strings.value_type(t)),
         period: profile.period,
-        default_sample_type: default_type(profile, values, &mut texts),
+        default_sample_type: default_sample_type(profile, values, &mut strings),
         ..pb::Profile::default()
     };
-    part.mapping = mappings.numbered(|mapping, id| texts.mapping(*mapping, id));
-    part.location = locations.numbered(|location, id| pb::Location {
+    part.mapping = mappings.renumber(|mapping, id| strings.mapping(*mapping, id));
+    part.location = locations.renumber(|location, id| pb::Location {
         id,
         mapping_id: mappings.new_id(location.mapping_id),
         address: location.address,
@@ -47,112 +47,116 @@ pub fn subset(profile: &pb::Profile, samples: &[usize], values: &[usize]) -> pb:
             .map(|line| pb::Line { function_id: functions.new_id(line.function_id), ..*line })
             .collect(),
     });
-    part.function = functions.numbered(|function, id| texts.function(*function, id));
+    part.function = functions.renumber(|function, id| strings.function(*function, id));
     part.sample = chosen
         .iter()
         .map(|sample| pb::Sample {
             location_id: sample.location_id.iter().map(|id| locations.new_id(*id)).collect(),
-            value: values.iter().filter_map(|place| sample.value.get(*place).copied()).collect(),
-            label: texts.labels(sample),
+            value: values.iter().filter_map(|index| sample.value.get(*index).copied()).collect(),
+            label: strings.labels(sample),
         })
         .collect();
-    part.comment = profile.comment.iter().map(|comment| texts.place(*comment)).collect();
-    part.string_table = texts.table;
+    part.comment = profile.comment.iter().map(|comment| strings.index(*comment)).collect();
+    part.string_table = strings.table;
     part
 }
 
-fn types(profile: &pb::Profile, values: &[usize], texts: &mut Texts) -> Vec<pb::ValueType> {
-    let types = values.iter().filter_map(|place| profile.sample_type.get(*place));
-    types.map(|t| texts.value_type(*t)).collect()
+fn sample_types(
+    profile: &pb::Profile,
+    values: &[usize],
+    strings: &mut StringTable,
+) -> Vec<pb::ValueType> {
+    let types = values.iter().filter_map(|index| profile.sample_type.get(*index));
+    types.map(|t| strings.value_type(*t)).collect()
 }
 
-fn default_type(profile: &pb::Profile, values: &[usize], texts: &mut Texts) -> i64 {
-    let mut types = values.iter().filter_map(|place| profile.sample_type.get(*place));
-    let is_kept = types.any(|t| t.r#type == profile.default_sample_type);
-    if is_kept { texts.place(profile.default_sample_type) } else { 0 }
+fn default_sample_type(profile: &pb::Profile, values: &[usize], strings: &mut StringTable) -> i64 {
+    let mut types = values.iter().filter_map(|index| profile.sample_type.get(*index));
+    let is_retained = types.any(|t| t.r#type == profile.default_sample_type);
+    if is_retained { strings.index(profile.default_sample_type) } else { 0 }
 }
 
-/// The entries of a table that are used, by their old ids, ascending. The place of each
-/// is its new id less one.
-struct Part<'a, T> {
+/// The used entries of a table, ascending by old ID. The new ID of an entry is its index plus 1.
+struct TableSubset<'a, T> {
     old_ids: Vec<u64>,
-    items: Vec<&'a T>,
+    entries: Vec<&'a T>,
 }
 
-impl<'a, T> Part<'a, T> {
-    fn of(table: &'a [T], id_of: fn(&T) -> u64, used: impl Iterator<Item = u64>) -> Self {
+impl<'a, T> TableSubset<'a, T> {
+    fn new(table: &'a [T], id_of: fn(&T) -> u64, used: impl Iterator<Item = u64>) -> Self {
         let mut used: Vec<u64> = used.filter(|id| *id != 0).collect();
         used.sort_unstable();
         used.dedup();
-        // Our own tables are numbered by place; others are looked through once.
-        let at_place = |id: u64| table.get(id as usize - 1).filter(|item| id_of(item) == id);
-        let by_id: HashMap<u64, &T> = match used.iter().all(|id| at_place(*id).is_some()) {
+        // Everytick's tables are numbered by index. Others are indexed first.
+        let at_index = |id: u64| table.get(id as usize - 1).filter(|entry| id_of(entry) == id);
+        let by_id: HashMap<u64, &T> = match used.iter().all(|id| at_index(*id).is_some()) {
             true => HashMap::new(),
-            false => table.iter().rev().map(|item| (id_of(item), item)).collect(),
+            false => table.iter().rev().map(|entry| (id_of(entry), entry)).collect(),
         };
-        let find = |id: u64| Some((id, at_place(id).or_else(|| by_id.get(&id).copied())?));
-        let (old_ids, items) = used.into_iter().filter_map(find).unzip();
-        Self { old_ids, items }
+        let find = |id: u64| Some((id, at_index(id).or_else(|| by_id.get(&id).copied())?));
+        let (old_ids, entries) = used.into_iter().filter_map(find).unzip();
+        Self { old_ids, entries }
     }
 
-    /// The new id of an old one; 0, which means none, for one that is not in the table.
+    /// Returns the new ID of an entry; 0, which means none, if the table lacks it.
     fn new_id(&self, old: u64) -> u64 {
-        self.old_ids.binary_search(&old).map_or(0, |place| place as u64 + 1)
+        self.old_ids.binary_search(&old).map_or(0, |index| index as u64 + 1)
     }
 
-    fn numbered<U>(&self, mut make: impl FnMut(&T, u64) -> U) -> Vec<U> {
-        self.items.iter().zip(1..).map(|(item, id)| make(item, id)).collect()
+    fn renumber<U>(&self, mut convert: impl FnMut(&T, u64) -> U) -> Vec<U> {
+        self.entries.iter().zip(1..).map(|(entry, id)| convert(entry, id)).collect()
     }
 }
 
-/// The new table of texts while it is made: each text of the old one that is used, once.
-struct Texts<'a> {
+/// The new string table: each string in use, once.
+struct StringTable<'a> {
     profile: &'a pb::Profile,
     table: Vec<String>,
-    places: HashMap<&'a str, i64>,
+    indexes: HashMap<&'a str, i64>,
 }
 
-impl<'a> Texts<'a> {
+impl<'a> StringTable<'a> {
     fn new(profile: &'a pb::Profile) -> Self {
-        Self { profile, table: vec![String::new()], places: HashMap::from([("", 0)]) }
+        Self { profile, table: vec![String::new()], indexes: HashMap::from([("", 0)]) }
     }
 
-    fn place(&mut self, old: i64) -> i64 {
+    /// Returns the new index of a string, given its old one.
+    fn index(&mut self, old: i64) -> i64 {
         let text = text_at(self.profile, old);
-        *self.places.entry(text).or_insert_with(|| {
+        *self.indexes.entry(text).or_insert_with(|| {
             self.table.push(text.to_owned());
             self.table.len() as i64 - 1
         })
     }
 
     fn value_type(&mut self, old: pb::ValueType) -> pb::ValueType {
-        pb::ValueType { r#type: self.place(old.r#type), unit: self.place(old.unit) }
+        pb::ValueType { r#type: self.index(old.r#type), unit: self.index(old.unit) }
     }
 
     fn mapping(&mut self, old: pb::Mapping, id: u64) -> pb::Mapping {
-        let (filename, build_id) = (self.place(old.filename), self.place(old.build_id));
+        let (filename, build_id) = (self.index(old.filename), self.index(old.build_id));
         pb::Mapping { id, filename, build_id, ..old }
     }
 
     fn function(&mut self, old: pb::Function, id: u64) -> pb::Function {
         pb::Function {
             id,
-            name: self.place(old.name),
-            system_name: self.place(old.system_name),
-            filename: self.place(old.filename),
+            name: self.index(old.name),
+            system_name: self.index(old.system_name),
+            filename: self.index(old.filename),
         }
     }
 
-    /// The labels of a sample but those of its series.
+    /// Returns the labels of a sample, except those of its series.
     fn labels(&mut self, sample: &pb::Sample) -> Vec<pb::Label> {
-        let of_series = |l: &pb::Label| l.str != 0 && is_of_series(text_at(self.profile, l.key));
-        let kept: Vec<_> = sample.label.iter().filter(|label| !of_series(label)).collect();
-        let renamed = |label: &pb::Label| pb::Label {
-            key: self.place(label.key),
-            str: self.place(label.str),
+        let retained = sample.label.iter().filter(|label| !is_series_label(self.profile, label));
+        let retained: Vec<&pb::Label> = retained.collect();
+        let reindex = |label: &pb::Label| pb::Label {
+            key: self.index(label.key),
+            str: self.index(label.str),
             num: label.num,
-            num_unit: self.place(label.num_unit),
+            num_unit: self.index(label.num_unit),
         };
-        kept.into_iter().map(renamed).collect()
+        retained.into_iter().map(reindex).collect()
     }
 }

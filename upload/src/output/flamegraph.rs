@@ -6,15 +6,15 @@ use inferno::flamegraph::color::{MultiPalette, Palette};
 use inferno::flamegraph::{Options, from_lines};
 use profile::Profile;
 
-use super::folded::{By, folded};
+use super::folded::{StackRoot, folded};
 
 /// Draws the profile as SVG: wide is much CPU time, up is what was called. Colours tell
 /// kernel (orange), C++ (yellow) and inlined (aqua) from other functions. `unit`: what its counts are of.
 ///
 /// # Errors
 /// As the drawing library does.
-pub(super) fn draw(profile: &Profile, by: By, unit: &str) -> io::Result<Vec<u8>> {
-    let text = folded(profile, by);
+pub(super) fn draw(profile: &Profile, root: StackRoot, unit: &str) -> io::Result<Vec<u8>> {
+    let text = folded(profile, root);
     let mut options = Options::default();
     options.title = "CPU time by stack".into();
     options.subtitle = Some(subtitle(profile));

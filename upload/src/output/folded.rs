@@ -1,27 +1,27 @@
-//! Profile to folded stacks: `process;outermost;...;innermost count`, a line each, sorted.
+//! Folded stacks: one line `process;outermost;...;innermost count` per stack, sorted.
 //!
-//! Kernel functions end in `_[k]` and inlined ones in `_[i]`, as flamegraph tools know it.
+//! Kernel functions end in `_[k]` and inlined ones in `_[i]`, the convention of flamegraph tools.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use profile::{MappingKind, Profile, SampleCount, StackEnd, SymbolizedFrame};
 
-/// What a stack starts with.
+/// The outermost frames of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
+pub enum StackRoot {
     /// The name of the process.
     #[default]
     Process,
-    /// The name of the process, then that of the thread.
+    /// The name of the process, then the name of the thread.
     Thread,
 }
 
-/// Writes the profile as folded stacks. Stacks that read alike are one line.
-pub fn folded(profile: &Profile, by: By) -> String {
+/// Formats a profile as folded stacks. Stacks with equal text are merged into one line.
+pub fn folded(profile: &Profile, root: StackRoot) -> String {
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for sample in &profile.samples {
-        *lines.entry(line(profile, sample, by)).or_default() += sample.count;
+        *lines.entry(line(profile, sample, root)).or_default() += sample.count;
     }
     let mut text = String::new();
     for (line, count) in lines {
@@ -30,16 +30,16 @@ pub fn folded(profile: &Profile, by: By) -> String {
     text
 }
 
-fn line(profile: &Profile, sample: &SampleCount, by: By) -> String {
+fn line(profile: &Profile, sample: &SampleCount, root: StackRoot) -> String {
     let task = profile.task_of(sample);
     let mut line = String::new();
     push(&mut line, &task.comm, "");
-    if by == By::Thread {
+    if root == StackRoot::Thread {
         push(&mut line, &task.thread, "");
     }
     for (part, end) in [("user", sample.key.user_end), ("kernel", sample.key.kernel_end)] {
         if end.is_cut() {
-            let _ = write!(line, ";[cut: {}]", cut(part, end));
+            let _ = write!(line, ";[cut: {}]", cut_reason(part, end));
         }
     }
     for frame in profile.frames_of(sample).rev() {
@@ -48,8 +48,8 @@ fn line(profile: &Profile, sample: &SampleCount, by: By) -> String {
     line
 }
 
-/// Says why a stack is cut. Only the depth limit can mean either part.
-fn cut(part: &str, end: StackEnd) -> String {
+/// Returns why a stack is cut. Only the depth limit applies to either part.
+fn cut_reason(part: &str, end: StackEnd) -> String {
     match end {
         StackEnd::Depth => format!("{part} {}", end.text()),
         _ => end.text().to_owned(),
@@ -64,18 +64,18 @@ fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
         let name = format!("{file}+{:#x}", frame.address);
         return push(line, &name, if is_kernel { "_[k]" } else { "" });
     }
-    // The function itself is last, what is inlined in it comes before.
-    for (depth, place) in frame.lines.iter().rev().enumerate() {
+    // The function itself is last, after the functions inlined into it.
+    for (depth, line_info) in frame.lines.iter().rev().enumerate() {
         let suffix = match (is_kernel, depth) {
             (true, _) => "_[k]",
             (false, 0) => "",
             (false, _) => "_[i]",
         };
-        push(line, &profile.functions[place.function as usize].name, suffix);
+        push(line, &profile.functions[line_info.function as usize].name, suffix);
     }
 }
 
-/// Appends a frame. The separator and line ends cannot be part of a name.
+/// Appends a frame. Separators and line ends in the name are replaced.
 fn push(line: &mut String, name: &str, suffix: &str) {
     if !line.is_empty() {
         line.push(';');
@@ -95,7 +95,8 @@ pub(super) mod tests {
     use expect_test::expect;
     use profile::{ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window};
 
-    /// Two samples: one that runs an inlined function below a system call, one cut and without names.
+    /// Returns a profile of two samples: an inlined function in a system call, and a cut stack
+    /// without symbols.
     pub fn example() -> Profile {
         let mut window = Window::new(1 << 20);
         let task = Task {
@@ -147,17 +148,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn stacks_start_with_the_process_and_say_when_they_are_cut() {
+    fn stacks_start_with_the_process_and_mark_cuts() {
         expect![[r#"
             p:q;[cut: no unwind row];app+0x1234 1
             p:q;app+0x1234;outer;inner_[i];vfs_read_[k] 1
         "#]]
-        .assert_eq(&folded(&example(), By::Process));
+        .assert_eq(&folded(&example(), StackRoot::Process));
     }
 
     #[test]
-    fn stacks_by_thread_name_it_second() {
-        let text = folded(&example(), By::Thread);
+    fn the_thread_is_the_second_frame() {
+        let text = folded(&example(), StackRoot::Thread);
         assert!(text.lines().all(|line| line.starts_with("p:q;worker;")), "{text}");
     }
 }

@@ -1,8 +1,7 @@
-//! The sink of `record`: one profile into one file, in the format that its name tells.
+//! Output files of `record` and of the agent's export: SVG, pprof or folded stacks.
 //!
-//! A [`FileSink`] is checked when it is made, before anything is profiled, and
-//! written once. The file appears complete or not at all: it is written under
-//! another name beside its own, then renamed.
+//! An [`OutputFile`] is checked when it is created, before profiling starts, and written once. The
+//! file appears whole or not at all: it is written to a temporary file beside it, then renamed.
 
 mod flamegraph;
 mod folded;
@@ -18,65 +17,65 @@ use tempfile::NamedTempFile;
 
 use crate::disk::without_path;
 
-pub use folded::{By, folded};
+pub use folded::{StackRoot, folded};
 
-/// Why a file cannot be or was not written. Each says what to do.
+/// Why a file cannot be written. Each message includes the next step.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The name tells no format.
+pub enum OutputError {
+    /// The name has no extension of a known format.
     #[error("{path}: the name must end in one of {}", extensions())]
     Extension {
         /// The file.
         path: PathBuf,
     },
-    /// There is something else under this name.
-    #[error("{path} is a directory; give the name of a file in it")]
+    /// A directory has this name.
+    #[error("{path} is a directory; choose the name of a file in it")]
     IsDirectory {
-        /// The name.
+        /// The path.
         path: PathBuf,
     },
-    /// Its directory takes no new file.
+    /// No file can be created in the directory.
     #[error("cannot write to the directory {directory}: {source}; choose another with -o")]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system answered.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// Writing failed; nothing is left of it.
+    /// Writing failed. No partial file remains.
     #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The graph could not be drawn.
+    /// The flamegraph cannot be drawn.
     #[error("cannot draw {path}: {source}")]
     Draw {
         /// The file.
         path: PathBuf,
-        /// What the drawing library answered.
+        /// Error of the drawing library.
         source: io::Error,
     },
-    /// What was to be drawn is no profile.
+    /// The message is not a valid profile.
     #[error("cannot draw {path}: {source}")]
     Message {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         source: DecodeError,
     },
 }
 
-/// A format and the ending of its names.
+/// A file format, selected by the extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A flamegraph that a browser opens, with search and zoom.
+    /// A flamegraph for a browser, with search and zoom.
     Svg,
     /// gzip-compressed pprof.
     Pprof,
-    /// A line for each stack, frames joined by `;`.
+    /// One line per stack, frames joined by `;`.
     Folded,
 }
 
@@ -84,81 +83,84 @@ impl Format {
     const ALL: [(&'static str, Self); 3] =
         [(".svg", Self::Svg), (".pb.gz", Self::Pprof), (".folded", Self::Folded)];
 
-    fn of(path: &Path) -> Option<Self> {
+    fn from_path(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
-        let is_it =
-            |(ending, _): &&(&str, Self)| name.len() > ending.len() && name.ends_with(ending);
-        Self::ALL.iter().find(is_it).map(|(_, format)| *format)
+        let matches = |(extension, _): &&(&str, Self)| {
+            name.len() > extension.len() && name.ends_with(extension)
+        };
+        Self::ALL.iter().find(matches).map(|(_, format)| *format)
     }
 }
 
 fn extensions() -> String {
-    Format::ALL.map(|(ending, _)| ending).join(", ")
+    Format::ALL.map(|(extension, _)| extension).join(", ")
 }
 
-/// One file to be written.
+/// A file to be written.
 #[derive(Debug)]
-pub struct FileSink {
+pub struct OutputFile {
     path: PathBuf,
     format: Format,
-    by: By,
+    root: StackRoot,
 }
 
-impl FileSink {
-    /// Checks that the file can be written, without touching what is there. `by`: where
-    /// stacks start that are written as text.
+impl OutputFile {
+    /// Checks that the file can be written, without touching an existing one. `root`: the outermost
+    /// frames of stacks written as text.
     ///
     /// # Errors
-    /// [`FileError`] for an unknown ending and for a place that takes no file.
-    pub fn new(path: PathBuf, by: By) -> Result<Self, FileError> {
-        let Some(format) = Format::of(&path) else { return Err(FileError::Extension { path }) };
-        check_place(&path)?;
-        Ok(Self { path, format, by })
+    /// [`OutputError`] for an unknown extension or a directory that is not writable.
+    pub fn new(path: PathBuf, root: StackRoot) -> Result<Self, OutputError> {
+        let Some(format) = Format::from_path(&path) else {
+            return Err(OutputError::Extension { path });
+        };
+        check_writable(&path)?;
+        Ok(Self { path, format, root })
     }
 
-    /// Where it is written.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the profile.
+    /// Writes a profile.
     ///
     /// # Errors
-    /// [`FileError`]; then there is no file, or still the one that was there before.
-    pub fn write(&self, profile: &Profile) -> Result<(), FileError> {
+    /// [`OutputError`]; an existing file is unchanged.
+    pub fn write(&self, profile: &Profile) -> Result<(), OutputError> {
         replace(&self.path, &self.encode(profile, SampleUnit::Samples)?)
     }
 
-    /// Writes a message of pprof: as it is, or what is drawn of it.
+    /// Writes a pprof message, converted to the format of the file.
     ///
     /// # Errors
-    /// [`FileError`], also when the message makes no sense; then there is no file, or still the one that was there before.
-    pub fn write_message(&self, message: &pb::Profile) -> Result<(), FileError> {
+    /// [`OutputError`], also for a malformed message; an existing file is unchanged.
+    pub fn write_message(&self, message: &pb::Profile) -> Result<(), OutputError> {
         if self.format == Format::Pprof {
             return replace(&self.path, &pprof::compress(message));
         }
         let unit = SampleUnit::of(message);
         let profile = pprof::from_message(message, unit)
-            .map_err(|source| FileError::Message { path: self.path.clone(), source })?;
+            .map_err(|source| OutputError::Message { path: self.path.clone(), source })?;
         replace(&self.path, &self.encode(&profile, unit)?)
     }
 
-    fn encode(&self, profile: &Profile, unit: SampleUnit) -> Result<Vec<u8>, FileError> {
+    fn encode(&self, profile: &Profile, unit: SampleUnit) -> Result<Vec<u8>, OutputError> {
         match self.format {
             Format::Pprof => Ok(pprof::encode(profile)),
-            Format::Folded => Ok(folded(profile, self.by).into_bytes()),
-            Format::Svg => flamegraph::draw(profile, self.by, unit.name())
-                .map_err(|source| FileError::Draw { path: self.path.clone(), source }),
+            Format::Folded => Ok(folded(profile, self.root).into_bytes()),
+            Format::Svg => flamegraph::draw(profile, self.root, unit.name())
+                .map_err(|source| OutputError::Draw { path: self.path.clone(), source }),
         }
     }
 }
 
-/// Writes a file whole or not at all.
+/// Replaces a file atomically.
 ///
 /// # Errors
-/// [`FileError`]; then there is no file, or still the one that was there before.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let write = |source| FileError::Write { path: path.to_owned(), source };
+/// [`OutputError`]; an existing file is unchanged.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let write = |source| OutputError::Write { path: path.to_owned(), source };
     let mut file = temporary(path)?;
     file.write_all(bytes).map_err(write)?;
     file.as_file().sync_all().map_err(write)?;
@@ -166,19 +168,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Checks that [`replace`] can write a file, without touching what is there.
+/// Checks that [`replace`] can write a file, without touching an existing one.
 ///
 /// # Errors
-/// [`FileError`] for a place that takes no file.
-pub fn check_place(path: &Path) -> Result<(), FileError> {
+/// [`OutputError`] for a directory, or in one that is not writable.
+pub fn check_writable(path: &Path) -> Result<(), OutputError> {
     if path.is_dir() {
-        return Err(FileError::IsDirectory { path: path.to_owned() });
+        return Err(OutputError::IsDirectory { path: path.to_owned() });
     }
     temporary(path).map(drop)
 }
 
-/// Makes a file beside the one to write: the same file system, so that renaming is one step.
-fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
+/// Creates a temporary file in the same directory: on one file system, a rename is atomic.
+fn temporary(path: &Path) -> Result<NamedTempFile, OutputError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -187,7 +189,7 @@ fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
         .prefix(".everytick-")
         .permissions(Permissions::from_mode(0o666)) // less the umask
         .tempfile_in(directory)
-        .map_err(|source| FileError::Directory {
+        .map_err(|source| OutputError::Directory {
             directory: directory.to_owned(),
             source: without_path(source),
         })
@@ -197,50 +199,50 @@ fn temporary(path: &Path) -> Result<NamedTempFile, FileError> {
 mod tests {
     use super::*;
 
-    fn refused(path: &str) -> String {
-        FileSink::new(path.into(), By::Process).expect_err("it cannot be written").to_string()
+    fn error_for(path: &str) -> String {
+        OutputFile::new(path.into(), StackRoot::Process).expect_err("not writable").to_string()
     }
 
     #[test]
-    fn a_name_without_a_known_ending_is_refused() {
-        assert_eq!(refused("x.txt"), "x.txt: the name must end in one of .svg, .pb.gz, .folded");
-        assert_eq!(refused(".svg"), ".svg: the name must end in one of .svg, .pb.gz, .folded");
+    fn an_unknown_extension_is_an_error() {
+        assert_eq!(error_for("x.txt"), "x.txt: the name must end in one of .svg, .pb.gz, .folded");
+        assert_eq!(error_for(".svg"), ".svg: the name must end in one of .svg, .pb.gz, .folded");
     }
 
     #[test]
-    fn a_directory_that_does_not_exist_is_refused() {
+    fn a_missing_directory_is_an_error() {
         assert_eq!(
-            refused("/nowhere/x.svg"),
+            error_for("/nowhere/x.svg"),
             "cannot write to the directory /nowhere: No such file or directory (os error 2); \
              choose another with -o"
         );
     }
 
     #[test]
-    fn a_check_leaves_nothing_and_a_write_leaves_one_file() {
+    fn checking_leaves_no_file_and_writing_leaves_one() {
         let dir = tempfile::tempdir().expect("a directory");
         let sink =
-            FileSink::new(dir.path().join("x.folded"), By::Process).expect("it can be written");
-        let names = || std::fs::read_dir(dir.path()).expect("there").count();
+            OutputFile::new(dir.path().join("x.folded"), StackRoot::Process).expect("writable");
+        let names = || std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(names(), 0);
         sink.write(&Profile::default()).expect("written");
         assert_eq!(names(), 1);
     }
 
     #[test]
-    fn a_message_is_written_as_its_profile_would_be() {
+    fn a_message_is_written_like_its_profile() {
         let dir = tempfile::tempdir().expect("a directory");
         let profile = folded::tests::example();
         let message = pprof::to_message(&profile, pprof::SampleGrouping::ByThread);
         for name in ["x.folded", "x.svg", "x.pb.gz"] {
-            let written = |write: &dyn Fn(&FileSink) -> Result<(), FileError>| {
+            let bytes_of = |write: &dyn Fn(&OutputFile) -> Result<(), OutputError>| {
                 let sink =
-                    FileSink::new(dir.path().join(name), By::Thread).expect("it can be written");
+                    OutputFile::new(dir.path().join(name), StackRoot::Thread).expect("writable");
                 write(&sink).expect("written");
-                std::fs::read(sink.path()).expect("there")
+                std::fs::read(sink.path()).expect("readable")
             };
-            let of_profile = written(&|sink| sink.write(&profile));
-            assert!(of_profile == written(&|sink| sink.write_message(&message)), "{name}");
+            let from_profile = bytes_of(&|sink| sink.write(&profile));
+            assert!(from_profile == bytes_of(&|sink| sink.write_message(&message)), "{name}");
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn smaller(limit: usize, length: usize) -> usize {
 
 /// Those of the samples that count for something.
 pub(crate) fn counted(batch: &Batch, mut samples: Vec<usize>) -> Vec<usize> {
-    let place = batch.value_place("samples", "count").unwrap_or(usize::MAX);
+    let place = batch.value_index("samples", "count").unwrap_or(usize::MAX);
     let count = |sample: usize| batch.profile.sample.get(sample)?.value.get(place).copied();
     samples.retain(|sample| count(*sample).is_some_and(|count| count > 0));
     samples
@@ -176,7 +176,7 @@ impl Parts {
     fn leave(&mut self, batch: &Batch) -> u64 {
         self.doubts = 0;
         let part = self.waiting.pop_front().unwrap_or_default();
-        let Some(place) = batch.value_place("samples", "count") else { return 0 };
+        let Some(place) = batch.value_index("samples", "count") else { return 0 };
         let samples = part.iter().flat_map(|piece| &piece.samples);
         let values =
             samples.filter_map(|sample| batch.profile.sample.get(*sample)?.value.get(place));

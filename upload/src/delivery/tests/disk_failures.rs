@@ -125,7 +125,7 @@ fn each_window_retries_to_open_the_spool() {
     assert_eq!(
         refused.to_string(),
         "the spool did not accept a window for a: Read-only file system (os error 30); \
-         make the directory writable, or give another"
+         make the directory writable, or configure another"
     );
     disk.set_read_only(false);
     accept_all(&delivery, [2]);

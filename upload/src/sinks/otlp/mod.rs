@@ -138,7 +138,7 @@ impl Sink {
 
     /// Sends what is not there yet of a batch.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
-        let Some(counts) = batch.value_place("samples", "count") else {
+        let Some(counts) = batch.value_index("samples", "count") else {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };

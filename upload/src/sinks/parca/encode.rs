@@ -37,7 +37,7 @@ impl Prepared {
     /// Leaves out what Parca drops, and with [`Symbolize::Server`] the names that it finds itself. `None` if
     /// there are no counts of samples in it.
     pub fn new(batch: &Batch, symbolize: Symbolize) -> Option<Self> {
-        let counts = batch.value_place("samples", "count")?;
+        let counts = batch.value_index("samples", "count")?;
         let mut profile = batch.profile.clone();
         profile.comment.clear();
         profile.default_sample_type = 0;

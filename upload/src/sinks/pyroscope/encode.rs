@@ -98,7 +98,7 @@ impl<'a> Pieces<'a> {
         limits: &'a Limits,
         with: With,
     ) -> Result<Self, EncodeError> {
-        let cpu = batch.value_place("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
+        let cpu = batch.value_index("cpu", "nanoseconds").ok_or(EncodeError::NoCpuTime)?;
         let mut profile = batch.profile.clone();
         profile.comment.clear();
         keep_labels(&mut profile, with.sample_labels);
@@ -108,7 +108,7 @@ impl<'a> Pieces<'a> {
         let stacks_cut = cut_stacks(&mut profile, limits.stack_frames, with.sample_labels);
         let own = if with.sample_labels { SAMPLE_LABELS.len() } else { 0 };
         let (todo, labels_lost) = parts(batch, limits.labels.saturating_sub(own));
-        let count = batch.value_place("samples", "count");
+        let count = batch.value_index("samples", "count");
         Ok(Self { profile, limits, cpu, count, todo, back: None, labels_lost, stacks_cut })
     }
 
