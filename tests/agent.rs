@@ -1,7 +1,8 @@
-//! The agent as it runs on a machine: windows that arrive, a budget that holds, settings that change, an end that loses nothing.
+//! The agent on a live machine: windows, the budget, reloads, and shutdown without loss.
 #![allow(clippy::unwrap_used)]
 
 mod common;
+
 use std::fs;
 
 use common::agent::{Agent, comments, labels, read, samples};
@@ -10,7 +11,7 @@ use profile::pprof::proto::Profile;
 use rustix::process::Signal;
 
 #[test]
-fn windows_arrive_stay_over_a_restart_and_add_up() {
+fn windows_survive_a_restart_and_add_up() {
     let _alone = alone();
     let mut agent =
         Agent::start("frequency = 99\nmax_cpu = 100\nnode = \"n1\"\nlabels = { team = \"x\" }");
@@ -19,20 +20,20 @@ fn windows_arrive_stay_over_a_restart_and_add_up() {
     let [closed, accepted, lost] = agent.stop();
     let before = agent.windows();
     assert_eq!((lost, accepted), (0, before.len() as u64), "{}", agent.log());
-    assert!(closed >= accepted, "windows without a sample are not kept: {}", agent.log());
+    assert!(closed >= accepted, "more windows accepted than closed: {}", agent.log());
 
     agent.restart();
     agent.wait_for_windows(before.len() + 2);
     agent.stop();
     let after = agent.windows();
-    assert!(before.iter().all(|window| after.contains(window)), "the history is gone");
+    assert!(before.iter().all(|window| after.contains(window)), "earlier windows are missing");
 
     let profiles = agent.profiles();
-    let mut of_chain = 0;
+    let mut chain_samples = 0;
     for profile in &profiles {
         let all = samples(profile);
         let nanoseconds: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
-        assert_eq!(nanoseconds, all * profile.period, "values are counts times the period");
+        assert_eq!(nanoseconds, all * profile.period, "CPU time is count times period");
         for at in 0..profile.sample.len() {
             let labels = labels(profile, at);
             assert_eq!((labels["node"], labels["team"]), ("n1", "x"));
@@ -43,11 +44,11 @@ fn windows_arrive_stay_over_a_restart_and_add_up() {
             if labels["comm"] == "chain" {
                 assert_eq!(labels["executable"], "chain");
                 assert!(labels["cgroup"].starts_with('/'));
-                of_chain += profile.sample[at].value[0];
+                chain_samples += profile.sample[at].value[0];
             }
         }
     }
-    assert!(of_chain > 100, "{of_chain} samples of the program");
+    assert!(chain_samples > 100, "{chain_samples} samples of the program");
 
     let out = agent.place.path().join("out.folded");
     let pprof = agent.place.path().join("out.pb.gz");
@@ -65,23 +66,23 @@ fn windows_arrive_stay_over_a_restart_and_add_up() {
     let pprof = read(&pprof);
     assert_eq!(samples(&pprof), all);
     assert_eq!(nanoseconds(&pprof), profiles.iter().map(nanoseconds).sum::<i64>());
-    // The period changes each minute; text then counts microseconds, each line rounded.
+    // The period changes every minute. Folded stacks then count microseconds, rounded per line.
     let folded = parse_folded(&fs::read_to_string(out).unwrap());
     let total: i64 = folded.iter().map(|(_, count)| *count as i64).sum();
     let expected = if pprof.period > 0 { all } else { nanoseconds(&pprof) / 1000 };
     assert!((total - expected).abs() <= folded.len() as i64, "{total} of {expected}");
     let chain = ["main", "a", "b", "c", "spin"].map(str::to_owned);
-    let through = folded.iter().filter(|(stack, _)| stack.ends_with(&chain));
-    let through: i64 = through.map(|(_, count)| *count as i64).sum();
-    let share = through as f64 / total as f64 / (of_chain as f64 / all as f64);
+    let in_chain = folded.iter().filter(|(stack, _)| stack.ends_with(&chain));
+    let in_chain: i64 = in_chain.map(|(_, count)| *count as i64).sum();
+    let ratio = in_chain as f64 / total as f64 / (chain_samples as f64 / all as f64);
     assert!(
-        (0.85..1.15).contains(&share),
-        "the program's share is {share} of what it is in the windows"
+        (0.85..1.15).contains(&ratio),
+        "the program's share in the export is {ratio} of its share in the windows"
     );
 }
 
 #[test]
-fn what_it_does_is_told_over_http() {
+fn metrics_and_health_are_served_over_http() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 99\nmax_cpu = 100");
     let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
@@ -102,12 +103,14 @@ fn what_it_does_is_told_over_http() {
 }
 
 #[test]
-fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right() {
+fn a_small_budget_lowers_the_frequency_and_totals_stay_right() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 999\nmax_cpu = 0.3\nnode = \"n1\"");
     let program = compile("chain.c", agent.place.path(), "chain");
     let _running = [Running::start(&program), Running::start(&program)];
-    agent.wait_for("a lower step", || (agent.metric("everytick_budget_step") > 0.0).then_some(()));
+    agent.wait_for("a lower budget step", || {
+        (agent.metric("everytick_budget_step") > 0.0).then_some(())
+    });
     let windows = agent.windows().len();
     agent.wait_for_windows(windows + 2);
     agent.stop();
@@ -121,7 +124,7 @@ fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right(
         for start in ["host n1, Linux ", "budget: step "] {
             assert!(comments(profile).iter().any(|line| line.starts_with(start)), "{start}");
         }
-        // Two programs are busy on at least two CPUs, whatever the pace: their time is the window's, twice at most.
+        // CPU time is independent of the frequency, and at most all CPUs for the whole window.
         let cpus =
             fs::read_to_string("/proc/cpuinfo").unwrap().matches("processor\t").count() as i64;
         assert!(nanoseconds <= profile.duration_nanos * cpus * 11 / 10 + 2 * profile.period);
@@ -129,36 +132,40 @@ fn a_budget_that_is_too_small_for_the_full_pace_lowers_it_and_totals_stay_right(
 }
 
 #[test]
-fn hang_up_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
+fn sighup_reloads_and_an_invalid_file_changes_nothing() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 19\nmax_cpu = 100");
     let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
     agent.wait_for_windows(1);
     agent.configure("frequncy = 99");
     agent.signal(Signal::HUP);
-    agent
-        .wait_for("the refusal", || agent.log().contains("did you mean `frequency`").then_some(()));
+    agent.wait_for("a rejected reload", || {
+        agent.log().contains("did you mean `frequency`").then_some(())
+    });
     agent.configure("frequency = 199\nmax_cpu = 100");
     agent.signal(Signal::HUP);
-    let is_new = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
-    agent.wait_for("the new frequency", || agent.profiles().iter().any(is_new).then_some(()));
+    let has_new_frequency = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
+    agent.wait_for("the new frequency", || {
+        agent.profiles().iter().any(has_new_frequency).then_some(())
+    });
     assert_eq!(agent.metric("everytick_config_reloads_total"), 2.0);
     agent.stop();
-    let old = |profile: &&Profile| (45_000_000..60_000_000).contains(&profile.period);
-    assert!(agent.profiles().iter().filter(old).count() >= 1);
+    let has_old_frequency = |profile: &&Profile| (45_000_000..60_000_000).contains(&profile.period);
+    assert!(agent.profiles().iter().filter(has_old_frequency).count() >= 1);
 }
 
 #[test]
-fn what_is_read_again_is_taken_whole_or_not_at_all_and_what_needs_a_restart_waits_for_it() {
+fn a_reload_applies_whole_or_not_at_all() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 19\nmax_cpu = 100");
     let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));
     agent.wait_for_windows(1);
-    let sink = "[sinks.s]\ntype = \"otlp\"\nurl = \"https://127.0.0.1:1\"\nbearer_token_file = \"/nonexistent/token\"";
+    let sink = "[sinks.s]\ntype = \"otlp\"\nurl = \"https://127.0.0.1:1\"\n\
+                bearer_token_file = \"/nonexistent/token\"";
     agent.configure(&format!("frequency = 97\nmax_cpu = 100\n{sink}"));
     agent.signal(Signal::HUP);
-    let is_refused = || agent.log().contains("reload rejected, keeping current configuration");
-    agent.wait_for("the refusal", || is_refused().then_some(()));
+    let is_rejected = || agent.log().contains("reload rejected, keeping current configuration");
+    agent.wait_for("a rejected reload", || is_rejected().then_some(()));
     assert!(agent.log().contains("/nonexistent/token"), "{}", agent.log());
     assert_eq!(agent.metric("everytick_config_stale"), 1.0);
 
@@ -168,19 +175,22 @@ fn what_is_read_again_is_taken_whole_or_not_at_all_and_what_needs_a_restart_wait
     assert_ne!(moved, text);
     fs::write(agent.config(), moved).unwrap();
     agent.signal(Signal::HUP);
-    let is_new = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
-    agent.wait_for("the new frequency", || agent.profiles().iter().any(is_new).then_some(()));
+    let has_new_frequency = |profile: &Profile| (4_000_000..6_000_000).contains(&profile.period);
+    agent.wait_for("the new frequency", || {
+        agent.profiles().iter().any(has_new_frequency).then_some(())
+    });
     assert_eq!(agent.metric("everytick_config_stale"), 0.0);
     agent.stop();
     for key in ["store.directory", "spool.directory"] {
         assert!(agent.log().contains(key), "{}", agent.log());
     }
-    let between = |profile: &Profile| (9_000_000..12_000_000).contains(&profile.period);
-    assert!(!agent.profiles().iter().any(between), "the frequency of what was refused");
+    let has_rejected_frequency =
+        |profile: &Profile| (9_000_000..12_000_000).contains(&profile.period);
+    assert!(!agent.profiles().iter().any(has_rejected_frequency));
 }
 
 #[test]
-fn killed_it_loses_the_window_that_was_filled_and_no_more() {
+fn sigkill_loses_only_the_open_window() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 99\nmax_cpu = 100");
     let _running = Running::start(&compile("chain.c", agent.place.path(), "chain"));

@@ -1,8 +1,9 @@
-//! Power that is gone in the middle of a write: no accepted window is lost, and none is torn.
+//! Power loss in the middle of a write: no accepted window is lost or torn.
 //!
-//! A guest with a disk of its own accepts windows, and its emulator is killed: what the guest's kernel had not sent to the disk is
-//! gone. The guest boots again from what is on the disk. That the kill takes something with it is proved beside: files that nobody
-//! synced are not whole then.
+//! A guest with a disk of its own accepts windows until its emulator is killed, which discards what
+//! the guest's kernel has not written to the disk. The guest then boots from that disk again. As
+//! proof that the kill loses data, the guest also writes files without syncing them, and some of
+//! these must be damaged afterwards.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -23,51 +24,48 @@ use upload::Batch;
 use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::spool::SpoolConfig;
 
-/// How often the power goes.
-const LIVES: u64 = 4;
-/// Most windows of one life.
+/// Number of power losses.
+const BOOTS: u64 = 4;
+/// Most windows accepted in one boot.
 const WINDOWS: u64 = 10_000;
-/// Longest wait for a line of the console. A guest boots in ten seconds on two quiet cores.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Longest wait for a line of the console. A guest boots in ten seconds on two idle cores.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The place of a window's own text among its strings.
+/// Index of a window's unique text in its string table.
 const TEXT: usize = 5;
 
-/// Where things are in the guest.
+/// Mount point of the disk in the guest.
 const DISK: &str = "/disk";
 
 #[test]
-fn what_was_accepted_is_there_when_the_power_comes_back() {
-    let place = directory();
-    let (disk, archive) = (disk(&place), guest(&place));
+fn power_loss_loses_no_accepted_window() {
+    let directory = directory();
+    let (disk, archive) = (disk(&directory), guest(&directory));
     let mut random = fastrand::Rng::with_seed(6);
-    let (mut accepted, mut careless_lost) = (BTreeSet::new(), 0);
-    for life in 0..=LIVES {
+    let (mut accepted, mut unsynced_lost) = (BTreeSet::new(), 0);
+    for boot in 0..=BOOTS {
         let mut machine = Machine::boot(&archive, &disk);
-        let found = machine.until("== delivered");
-        for directory in ["store", "away"] {
-            let there = numbers(&found, directory);
-            let lost: Vec<_> = accepted.difference(&there).collect();
-            assert!(lost.is_empty(), "after life {life}, {lost:?} are not in {directory}");
+        let report = machine.read_until("== delivered");
+        for sink in ["store", "away"] {
+            let stored = numbers(&report, sink);
+            let lost: Vec<_> = accepted.difference(&stored).collect();
+            assert!(lost.is_empty(), "after {boot} power losses, {lost:?} are not in {sink}");
         }
-        careless_lost += accepted.difference(&numbers(&found, "careless")).count();
-        if life == LIVES {
+        unsynced_lost += accepted.difference(&numbers(&report, "unsynced")).count();
+        if boot == BOOTS {
             break;
         }
-        machine.until("accepted");
-        let moment = Duration::from_millis(random.u64(100..2_000));
-        let told = machine.turn_off_after(moment);
-        let new = numbers(&told, "accepted");
-        assert!(!new.is_empty(), "it accepted nothing: {told:?}");
+        machine.read_until("accepted");
+        let delay = Duration::from_millis(random.u64(100..2_000));
+        let lines = machine.turn_off_after(delay);
+        let new = numbers(&lines, "accepted");
+        assert!(!new.is_empty(), "nothing was accepted: {lines:?}");
         accepted.extend(new);
     }
-    assert!(
-        careless_lost > 0,
-        "nothing that was not synced was lost: turning off is no power loss"
-    );
+    assert!(unsynced_lost > 0, "no unsynced file was lost: killing the emulator is no power loss");
 }
 
-/// A machine with a disk, and the lines of its console.
+/// An emulated machine and the lines of its console.
 struct Machine {
     emulator: Child,
     console: Receiver<String>,
@@ -93,14 +91,14 @@ impl Machine {
         Self { emulator, console }
     }
 
-    /// The lines of the console up to the first that begins so.
-    fn until(&self, begin: &str) -> Vec<String> {
+    /// Returns the lines of the console up to the first with this prefix.
+    fn read_until(&self, prefix: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            let line = self.console.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("`{begin}` did not come: {lines:#?}"));
+            let line = self.console.recv_timeout(TIMEOUT);
+            let line = line.unwrap_or_else(|_| panic!("no line `{prefix}`: {lines:#?}"));
             assert!(!line.contains("panicked"), "{line} {lines:#?}");
-            let is_last = line.starts_with(begin);
+            let is_last = line.starts_with(prefix);
             lines.push(line);
             if is_last {
                 return lines;
@@ -108,12 +106,12 @@ impl Machine {
         }
     }
 
-    /// Lets it run for so long, and turns the power off; gives what the console had said by then.
-    fn turn_off_after(&mut self, moment: Duration) -> Vec<String> {
-        let end = Instant::now() + moment;
+    /// Kills the emulator after a delay and returns the console output until then.
+    fn turn_off_after(&mut self, delay: Duration) -> Vec<String> {
+        let end = Instant::now() + delay;
         let mut lines = Vec::new();
-        let left = || end.saturating_duration_since(Instant::now());
-        while let Ok(line) = self.console.recv_timeout(left()) {
+        let remaining = || end.saturating_duration_since(Instant::now());
+        while let Ok(line) = self.console.recv_timeout(remaining()) {
             lines.push(line);
         }
         self.emulator.kill().unwrap();
@@ -131,29 +129,29 @@ impl Drop for Machine {
     }
 }
 
-/// The numbers of lines `WORD NUMBER`. The last line may be cut off.
+/// Returns the numbers of lines `WORD NUMBER.`; the last line may be truncated.
 fn numbers(lines: &[String], word: &str) -> BTreeSet<u64> {
     let number =
         |line: &String| line.strip_prefix(word)?.strip_prefix(' ')?.strip_suffix('.')?.parse().ok();
     lines.iter().filter_map(number).collect()
 }
 
-fn disk(place: &TempDir) -> PathBuf {
-    let path = place.path().join("disk");
+fn disk(directory: &TempDir) -> PathBuf {
+    let path = directory.path().join("disk");
     fs::File::create(&path).unwrap().set_len(256 << 20).unwrap();
     assert!(Command::new("/sbin/mkfs.ext4").arg("-q").arg(&path).status().unwrap().success());
     path
 }
 
-/// This program is what runs in the guest.
-fn guest(place: &TempDir) -> PathBuf {
-    let root = machine::root(place, "power/init.sh", &["/bin/busybox"]);
+/// Builds the guest's initramfs, in which this test binary runs.
+fn guest(directory: &TempDir) -> PathBuf {
+    let root = machine::root(directory, "power/init.sh", &["/bin/busybox"]);
     machine::add_stripped(&std::env::current_exe().unwrap(), &root, "power");
     machine::copy_libraries(&root.join("bin/power"), &root);
     machine::pack(&root)
 }
 
-fn settings(away: serde_json::Value) -> DeliveryConfig {
+fn config(away: serde_json::Value) -> DeliveryConfig {
     let disk = Path::new(DISK);
     let sink = |name: &str, settings: serde_json::Value| NamedSink {
         name: name.into(),
@@ -164,8 +162,8 @@ fn settings(away: serde_json::Value) -> DeliveryConfig {
     DeliveryConfig { spool, sinks: vec![sink("store", store), sink("away", away)] }
 }
 
-/// One window in three takes more than one write of a file system. Each begins in a millisecond of its own, and so has a
-/// name of its own in the store.
+/// Returns a window. One in three takes more than one write of the file system. Each starts in its
+/// own millisecond and so has its own name in the store.
 fn window(number: u64) -> Batch {
     let mut random = fastrand::Rng::with_seed(number);
     let size = if number.is_multiple_of(3) { 50_000 } else { 100 };
@@ -188,63 +186,64 @@ fn window(number: u64) -> Batch {
     Batch { profile }
 }
 
-fn careless(number: u64) -> PathBuf {
-    Path::new(DISK).join("careless").join(number.to_string())
+/// Returns the path of a file that is written without syncing.
+fn unsynced_file(number: u64) -> PathBuf {
+    Path::new(DISK).join("unsynced").join(number.to_string())
 }
 
-/// The numbers of the windows in a directory of the disk, each of which is whole.
-fn numbers_in(name: &str) -> Vec<u64> {
+/// Returns the numbers of the windows in a directory of the disk, and asserts that each is intact.
+fn stored_numbers(name: &str) -> Vec<u64> {
     let path = Path::new(DISK).join(name);
     fs::create_dir_all(&path).unwrap();
     let listing = upload::sinks::directory::windows_in(&path, 0, u64::MAX).unwrap();
     assert_eq!((listing.damaged.len(), listing.left_out), (0, 0));
-    let check = |found: upload::sinks::directory::StoredWindow| {
-        let number = found.start_unix_ns / 1_000_000;
-        let profile = upload::sinks::directory::read(&found.path).unwrap();
-        assert!(profile == window(number).profile, "{} is torn", found.path.display());
+    let check = |stored: upload::sinks::directory::StoredWindow| {
+        let number = stored.start_unix_ns / 1_000_000;
+        let profile = upload::sinks::directory::read(&stored.path).unwrap();
+        assert!(profile == window(number).profile, "{} is torn", stored.path.display());
         number
     };
     listing.windows.into_iter().map(check).collect()
 }
 
-/// Says something at once, on a line of its own; the dot shows that it is whole.
-fn say(word: &str, number: u64) {
+/// Prints a line at once. The dot marks its end.
+fn report(word: &str, number: u64) {
     let mut out = std::io::stdout();
     out.write_all(format!("\n{word} {number}.\n").as_bytes()).unwrap();
     out.flush().unwrap();
 }
 
 #[test]
-#[ignore = "runs in the guest of the story above"]
-fn accepts_until_the_power_is_gone() {
+#[ignore = "runs in the guest"]
+fn accepts_until_power_loss() {
     let away = serde_json::json!({ "type": "parca", "url": "http://127.0.0.1:1" });
-    let delivery = Delivery::start(&settings(away), None).unwrap();
-    fs::create_dir_all(careless(0).parent().unwrap()).unwrap();
-    let last = numbers_in("store").into_iter().max().unwrap_or(0);
+    let delivery = Delivery::start(&config(away), None).unwrap();
+    fs::create_dir_all(unsynced_file(0).parent().unwrap()).unwrap();
+    let last = stored_numbers("store").into_iter().max().unwrap_or(0);
     for number in last + 1..=last + WINDOWS {
         let batch = window(number);
-        fs::write(careless(number), &batch.profile.string_table[TEXT]).unwrap();
+        fs::write(unsynced_file(number), &batch.profile.string_table[TEXT]).unwrap();
         delivery.accept(&batch).unwrap();
-        say("accepted", number);
+        report("accepted", number);
     }
 }
 
 #[test]
-#[ignore = "runs in the guest of the story above"]
-fn delivers_what_is_in_the_spool() {
+#[ignore = "runs in the guest"]
+fn delivers_the_spool() {
     let away = serde_json::json!({ "type": "file", "directory": Path::new(DISK).join("away") });
-    let delivery = Delivery::start(&settings(away), None).unwrap();
-    let counts = delivery.stop(PATIENCE);
+    let delivery = Delivery::start(&config(away), None).unwrap();
+    let counts = delivery.stop(TIMEOUT);
     counts.check().unwrap();
     assert_eq!(counts.pending(), 0);
     for name in ["store", "away"] {
-        numbers_in(name).into_iter().for_each(|number| say(name, number));
+        stored_numbers(name).into_iter().for_each(|number| report(name, number));
     }
-    for entry in fs::read_dir(careless(0).parent().unwrap()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(unsynced_file(0).parent().unwrap()).into_iter().flatten().flatten() {
         let number = entry.file_name().to_str().unwrap().parse().unwrap();
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         if text == window(number).profile.string_table[TEXT] {
-            say("careless", number);
+            report("unsynced", number);
         }
     }
     println!("\n== delivered");

@@ -1,4 +1,4 @@
-//! An agent as a child of a story: its configuration, its log, its store and its pages.
+//! An agent as a child process: its configuration, log, store and HTTP pages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +12,15 @@ use rustix::process::Signal;
 
 use super::{TempDir, directory, everytick, pause, signal};
 
-/// An agent with directories of its own.
+/// An agent with its own directories.
 pub struct Agent {
     pub place: TempDir,
     pub child: Option<Child>,
 }
 
 impl Agent {
-    /// Starts one with these lines in `[agent]` beside those that each story needs; tables may follow them.
+    /// Starts an agent with these lines in `[agent]`, after the lines common to all tests. Tables
+    /// may follow them.
     pub fn start(lines: &str) -> Self {
         let mut agent = Self { place: directory(), child: None };
         agent.configure(lines);
@@ -30,8 +31,10 @@ impl Agent {
     pub fn configure(&self, lines: &str) {
         let place = self.place.path().display();
         let text = format!(
-            "[agent]\nlisten = \"127.0.0.1:0\"\nwindow = \"1s\"\ncache_dir = \"{place}/cache\"\n{lines}\n\
-             [store]\nenabled = true\ndirectory = \"{place}/store\"\n[spool]\ndirectory = \"{place}/spool\"\n"
+            "[agent]\nlisten = \"127.0.0.1:0\"\nwindow = \"1s\"\ncache_dir = \"{place}/cache\"\n\
+             {lines}\n\
+             [store]\nenabled = true\ndirectory = \"{place}/store\"\n\
+             [spool]\ndirectory = \"{place}/spool\"\n"
         );
         fs::write(self.config(), text).unwrap();
     }
@@ -60,7 +63,7 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap()
     }
 
-    /// The files of the store, in the order of time.
+    /// Returns the files of the store, sorted by time.
     pub fn windows(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.place.path().join("store")).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -77,22 +80,22 @@ impl Agent {
         signal(self.child.as_ref().unwrap(), what);
     }
 
-    /// Waits until something is so; the story fails with the log when that takes too long.
-    pub fn wait_for<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    /// Polls until `poll` returns a value, and panics with the log after 30 s.
+    pub fn wait_for<T>(&self, what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
         for _ in 0..300 {
-            if let Some(found) = found() {
-                return found;
+            if let Some(value) = poll() {
+                return value;
             }
             pause(100);
         }
-        panic!("{what} did not come\n{}", self.log());
+        panic!("timed out waiting for {what}\n{}", self.log());
     }
 
     pub fn wait_for_windows(&self, count: usize) {
         self.wait_for("windows", || (self.windows().len() >= count).then_some(()));
     }
 
-    /// Sends SIGTERM; gives what the agent says of its windows: closed, accepted and lost.
+    /// Sends SIGTERM. Returns the windows that the agent reports: closed, accepted and lost.
     pub fn stop(&mut self) -> [u64; 3] {
         self.signal(Signal::TERM);
         let status = self.child.take().unwrap().wait().unwrap();
@@ -102,28 +105,28 @@ impl Agent {
         ["closed=", "accepted=", "lost="].map(|name| number_after(&line, name))
     }
 
-    /// Asks for a page; gives its status and its body.
+    /// Requests a page. Returns its status and its body.
     pub fn page(&self, path: &str) -> (u16, String) {
         let serving = |log: &str| {
             let line = log.lines().rfind(|line| line.contains("serving"))?;
             Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
         };
-        let address = self.wait_for("pages", || serving(&self.log()));
+        let address = self.wait_for("the HTTP server", || serving(&self.log()));
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// A metric's value, over all of its labels.
+    /// Returns the sum of a metric over all of its label sets.
     pub fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.page("/metrics");
-        let is_it = |line: &&str| {
+        let is_sample = |line: &&str| {
             line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
         };
-        let values = text.lines().filter(is_it).map(|line| line.rsplit_once(' ').unwrap().1);
+        let values = text.lines().filter(is_sample).map(|line| line.rsplit_once(' ').unwrap().1);
         values.map(|value| value.parse::<f64>().unwrap()).sum()
     }
 }
@@ -146,20 +149,20 @@ pub fn read(path: &Path) -> Profile {
     profile::pprof::decode(&fs::read(path).unwrap(), 1 << 30).unwrap()
 }
 
-pub fn text(profile: &Profile, place: i64) -> &str {
-    &profile.string_table[place as usize]
+pub fn text(profile: &Profile, index: i64) -> &str {
+    &profile.string_table[index as usize]
 }
 
 pub fn samples(profile: &Profile) -> i64 {
     profile.sample.iter().map(|sample| sample.value[0]).sum()
 }
 
-/// Text labels of a sample.
+/// Returns the text labels of a sample.
 pub fn labels(profile: &Profile, sample: usize) -> BTreeMap<&str, &str> {
     let labels = &profile.sample[sample].label;
     labels.iter().map(|label| (text(profile, label.key), text(profile, label.str))).collect()
 }
 
 pub fn comments(profile: &Profile) -> Vec<&str> {
-    profile.comment.iter().map(|place| text(profile, *place)).collect()
+    profile.comment.iter().map(|index| text(profile, *index)).collect()
 }

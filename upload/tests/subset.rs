@@ -1,4 +1,4 @@
-//! A part of a message says of its samples what the whole message says of them.
+//! A subset of a message describes its samples exactly as the whole message does.
 #![allow(clippy::unwrap_used)] // a test may die
 
 use std::collections::HashSet;
@@ -7,27 +7,26 @@ use profile::pprof::proto as pb;
 use proptest::prelude::*;
 use upload::{Batch, subset};
 
-/// Texts of a table; the empty one first, some twice.
-const TEXTS: [&str; 12] =
+/// A string table: the empty string first, some strings twice.
+const STRINGS: [&str; 12] =
     ["", "samples", "count", "cpu", "comm", "thread", "cut", "main", "main", "x", "/bin/x", "x.c"];
 
-fn place() -> impl Strategy<Value = i64> {
-    0..TEXTS.len() as i64
+fn string_index() -> impl Strategy<Value = i64> {
+    0..STRINGS.len() as i64
 }
 
 fn label() -> impl Strategy<Value = pb::Label> {
-    let text =
-        (place(), place()).prop_map(|(key, str)| pb::Label { key, str, ..Default::default() });
-    let number = (place(), any::<i64>(), place()).prop_map(|(key, num, num_unit)| pb::Label {
+    let text = (string_index(), string_index()).prop_map(|(key, str)| pb::Label {
         key,
-        num,
-        num_unit,
-        str: 0,
+        str,
+        ..Default::default()
     });
+    let number = (string_index(), any::<i64>(), string_index())
+        .prop_map(|(key, num, num_unit)| pb::Label { key, num, num_unit, str: 0 });
     prop_oneof![text, number]
 }
 
-/// Ids in any order, none twice, none 0: a reader must not count on more.
+/// Unique IDs other than 0, in any order: readers must not rely on more.
 fn ids(count: usize) -> impl Strategy<Value = Vec<u64>> {
     let in_order: Vec<u64> = (1..=count as u64).collect();
     let scattered: Vec<u64> = (1..=count as u64).map(|n| n * 7 % 1_009).collect();
@@ -35,7 +34,10 @@ fn ids(count: usize) -> impl Strategy<Value = Vec<u64>> {
 }
 
 prop_compose! {
-    fn mappings()(ids in ids(4), texts in prop::collection::vec((place(), place()), 4)) -> Vec<pb::Mapping> {
+    fn mappings()(
+        ids in ids(4),
+        texts in prop::collection::vec((string_index(), string_index()), 4),
+    ) -> Vec<pb::Mapping> {
         let one = |(id, (filename, build_id))| {
             pb::Mapping { id, filename, build_id, has_functions: id % 2 == 0, ..Default::default() }
         };
@@ -44,13 +46,18 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn functions()(ids in ids(6), texts in prop::collection::vec((place(), place(), place()), 6)) -> Vec<pb::Function> {
-        let one = |(id, (name, system_name, filename))| pb::Function { id, name, system_name, filename };
+    fn functions()(
+        ids in ids(6),
+        texts in prop::collection::vec((string_index(), string_index(), string_index()), 6),
+    ) -> Vec<pb::Function> {
+        let one = |(id, (name, system_name, filename))| {
+            pb::Function { id, name, system_name, filename }
+        };
         ids.into_iter().zip(texts).map(one).collect()
     }
 }
 
-/// Places in other tables, made ids by [`profile`].
+/// Indexes into other tables, converted to IDs by [`profile`].
 type Frame = (usize, u64, Vec<(usize, i64)>);
 
 fn frames() -> impl Strategy<Value = Vec<Frame>> {
@@ -73,28 +80,32 @@ prop_compose! {
         location_ids in ids(8),
         frames in frames(),
         stacks in stacks(),
-        default_sample_type in place(),
-        comment in prop::collection::vec(place(), 0..3),
+        default_sample_type in string_index(),
+        comment in prop::collection::vec(string_index(), 0..3),
     ) -> pb::Profile {
-        let location = location_ids.iter().zip(frames).map(|(id, (mapped, address, lines))| pb::Location {
+        let line = |(f, line): (usize, i64)| pb::Line { function_id: function[f].id, line };
+        let location = |(id, (mapped, address, lines)): (&u64, Frame)| pb::Location {
             id: *id,
-            mapping_id: mapping.get(mapped).map_or(0, |mapping| mapping.id), // 0: in none
+            mapping_id: mapping.get(mapped).map_or(0, |mapping| mapping.id), // 0: none
             address,
-            line: lines.into_iter().map(|(f, line)| pb::Line { function_id: function[f].id, line }).collect(),
-        });
-        let location: Vec<_> = location.collect();
+            line: lines.into_iter().map(line).collect(),
+        };
+        let location: Vec<_> = location_ids.iter().zip(frames).map(location).collect();
         let sample = stacks.into_iter().map(|(stack, value, label)| pb::Sample {
-            location_id: stack.into_iter().map(|place| location[place].id).collect(),
+            location_id: stack.into_iter().map(|index| location[index].id).collect(),
             value,
             label,
         });
         pb::Profile {
-            sample_type: vec![pb::ValueType { r#type: 1, unit: 2 }, pb::ValueType { r#type: 3, unit: 9 }],
+            sample_type: vec![
+                pb::ValueType { r#type: 1, unit: 2 },
+                pb::ValueType { r#type: 3, unit: 9 },
+            ],
             sample: sample.collect(),
             mapping,
             location,
             function,
-            string_table: TEXTS.map(String::from).into(),
+            string_table: STRINGS.map(String::from).into(),
             time_nanos: 5,
             duration_nanos: 6,
             period_type: Some(pb::ValueType { r#type: 3, unit: 9 }),
@@ -105,21 +116,21 @@ prop_compose! {
     }
 }
 
-fn text(profile: &pb::Profile, place: i64) -> String {
-    profile.string_table[usize::try_from(place).unwrap()].clone()
+fn text(profile: &pb::Profile, index: i64) -> String {
+    profile.string_table[usize::try_from(index).unwrap()].clone()
 }
 
-/// All that a profile says of a sample, without an id or a place in it.
+/// The content of a sample, independent of IDs and indexes.
 #[derive(Debug, PartialEq)]
-struct Said {
+struct SampleContent {
     frames: Vec<String>,
     values: Vec<(String, String, i64)>,
     labels: Vec<(String, String, i64, String)>,
 }
 
-fn said(profile: &pb::Profile, sample: &pb::Sample) -> Said {
+fn content_of(profile: &pb::Profile, sample: &pb::Sample) -> SampleContent {
     let typed = profile.sample_type.iter().zip(&sample.value);
-    Said {
+    SampleContent {
         frames: sample.location_id.iter().map(|id| frame(profile, *id)).collect(),
         values: typed
             .map(|(t, value)| (text(profile, t.r#type), text(profile, t.unit), *value))
@@ -145,20 +156,20 @@ fn frame(profile: &pb::Profile, id: u64) -> String {
     let lines = location.line.iter().map(|line| {
         let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
         let texts = [function.name, function.system_name, function.filename];
-        (texts.map(|place| text(profile, place)), line.line)
+        (texts.map(|index| text(profile, index)), line.line)
     });
     format!("{mapped:?} {} {:?}", location.address, Vec::from_iter(lines))
 }
 
-/// What stays of a sample in a part with these sample types: no label of its series.
-fn kept(mut said: Said, values: &[usize]) -> Said {
-    said.values = values.iter().map(|place| said.values[*place].clone()).collect();
-    let is_of_series = |key: &str| !profile::NON_SERIES.contains(&key);
-    said.labels.retain(|(key, text, _, _)| text.is_empty() || !is_of_series(key));
-    said
+/// Returns the content that a subset with these sample types retains: all but series labels.
+fn retained(mut content: SampleContent, values: &[usize]) -> SampleContent {
+    content.values = values.iter().map(|index| content.values[*index].clone()).collect();
+    let is_series_label = |key: &str| !profile::NON_SERIES.contains(&key);
+    content.labels.retain(|(key, text, _, _)| text.is_empty() || !is_series_label(key));
+    content
 }
 
-/// Ids run from 1 in order, texts are there once, and nothing is there that nothing names.
+/// Asserts that IDs count from 1, strings are unique, and every entry is referenced.
 fn check_tables(part: &pb::Profile) {
     let in_order = |ids: Vec<u64>| ids.iter().zip(1..).all(|(id, expect)| *id == expect);
     assert!(in_order(part.mapping.iter().map(|m| m.id).collect()));
@@ -179,32 +190,35 @@ fn check_tables(part: &pb::Profile) {
 
 proptest! {
     #[test]
-    fn a_part_says_the_same(
+    fn a_subset_describes_its_samples_unchanged(
         whole in profile(),
         chosen in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         values in prop_oneof![Just(vec![0]), Just(vec![1]), Just(vec![1, 0]), Just(vec![0, 1])],
     ) {
         let count = whole.sample.len();
-        let chosen: Vec<usize> = chosen.iter().filter(|_| count > 0).map(|index| index.index(count)).collect();
+        let chosen = chosen.iter().filter(|_| count > 0);
+        let chosen: Vec<usize> = chosen.map(|index| index.index(count)).collect();
         let part = subset(&whole, &chosen, &values);
         check_tables(&part);
         prop_assert_eq!(part.sample.len(), chosen.len());
-        for (sample, place) in part.sample.iter().zip(&chosen) {
-            prop_assert_eq!(said(&part, sample), kept(said(&whole, &whole.sample[*place]), &values));
+        for (sample, index) in part.sample.iter().zip(&chosen) {
+            let expected = retained(content_of(&whole, &whole.sample[*index]), &values);
+            prop_assert_eq!(content_of(&part, sample), expected);
         }
         prop_assert_eq!((part.time_nanos, part.duration_nanos, part.period), (5, 6, 7));
         let comments = |profile: &pb::Profile| -> Vec<String> {
-            profile.comment.iter().map(|place| text(profile, *place)).collect()
+            profile.comment.iter().map(|index| text(profile, *index)).collect()
         };
         prop_assert_eq!(comments(&part), comments(&whole));
     }
 
     #[test]
-    fn the_parts_of_all_series_are_the_whole(whole in profile()) {
+    fn series_partition_the_samples(whole in profile()) {
         let count = whole.sample.len();
         let batch = Batch { profile: whole };
         let series = batch.series();
-        let mut seen: Vec<usize> = series.iter().flat_map(|series| series.samples.clone()).collect();
+        let mut seen: Vec<usize> =
+            series.iter().flat_map(|series| series.samples.clone()).collect();
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..count).collect::<Vec<_>>());
         let labels: Vec<_> = series.iter().map(|series| &series.labels).collect();
@@ -213,7 +227,7 @@ proptest! {
 }
 
 #[test]
-fn places_that_do_not_exist_are_passed_over() {
+fn dangling_indexes_are_skipped() {
     let sample = pb::Sample {
         location_id: vec![9],
         value: vec![1],

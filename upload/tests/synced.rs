@@ -1,8 +1,9 @@
-//! What a power loss cannot take: the order in which things are on the disk, as strace sees it.
+//! The order of syncs, observed with strace.
 //!
-//! Before a window is accepted, its content and each of its names are synced. Before it
-//! leaves the spool, its copy in the store is.
-#![allow(clippy::unwrap_used)] // a test may die
+//! Before a window is accepted, its content and each of its directory entries are synced. Before it
+//! is removed from the spool, its copy in the store is synced. A power loss can therefore not lose
+//! an accepted window.
+#![allow(clippy::unwrap_used)] // tests may panic
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,17 +16,18 @@ use upload::sinks::directory;
 use upload::spool::SpoolConfig;
 use upload::{Batch, SinkSettings};
 
-/// Tells the child where to work.
+/// Environment variable with the child's working directory.
 const DIRECTORY: &str = "EVERYTICK_TEST_DIRECTORY";
 
-/// What the child says when a window is accepted.
+/// Output of the child when the window is accepted.
 const ACCEPTED: &str = "accepted";
 
+/// System calls to trace.
 const CALLS: &str = "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat,\
                      mkdir,mkdirat,write";
 
 #[test]
-fn content_and_names_are_on_the_disk_before_a_window_is_accepted_or_leaves_the_spool() {
+fn windows_are_synced_before_acceptance_and_before_removal() {
     let root = tempfile::tempdir().unwrap();
     let trace = root.path().join("trace");
     let output = Command::new("strace")
@@ -42,7 +44,7 @@ fn content_and_names_are_on_the_disk_before_a_window_is_accepted_or_leaves_the_s
     let accepting = thread_with(root.path(), &["linkat("]);
     let at = |needles: &[&str]| position(&accepting, needles);
     let in_spool = |name: &str| spool.join(name).display().to_string();
-    in_order(&[
+    assert_in_order(&[
         at(&["mkdir", &format!("\"{}\"", spool.display())]),
         at(&["fsync(", &format!("<{}>)", root.path().display()), "= 0"]),
         at(&["write(", ".tmp>"]),
@@ -61,7 +63,7 @@ fn content_and_names_are_on_the_disk_before_a_window_is_accepted_or_leaves_the_s
         let name = store.display().to_string();
         let delivering = thread_with(root.path(), &["rename", &name]);
         let at = |needles: &[&str]| position(&delivering, needles);
-        in_order(&[
+        assert_in_order(&[
             at(&["fsync(", &name, ".tmp>)", "= 0"]),
             at(&["rename", &name, ".pb.gz", "= 0"]),
             at(&["fsync(", &format!("<{name}>)"), "= 0"]),
@@ -70,7 +72,7 @@ fn content_and_names_are_on_the_disk_before_a_window_is_accepted_or_leaves_the_s
     }
 }
 
-/// The calls of the thread that made one in which all of these occur.
+/// Returns the calls of the thread that made a call with all of these substrings.
 fn thread_with(root: &Path, needles: &[&str]) -> Vec<String> {
     let files = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
     let traces =
@@ -79,8 +81,8 @@ fn thread_with(root: &Path, needles: &[&str]) -> Vec<String> {
         let text = std::fs::read(path).unwrap();
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>()
     });
-    let made = |calls: &Vec<String>| calls.iter().any(|call| has(call, needles));
-    threads.into_iter().find(made).unwrap_or_else(|| panic!("no thread made {needles:?}"))
+    let has_call = |calls: &Vec<String>| calls.iter().any(|call| has(call, needles));
+    threads.into_iter().find(has_call).unwrap_or_else(|| panic!("no thread made {needles:?}"))
 }
 
 fn has(call: &str, needles: &[&str]) -> bool {
@@ -88,27 +90,27 @@ fn has(call: &str, needles: &[&str]) -> bool {
 }
 
 fn position(calls: &[String], needles: &[&str]) -> (usize, String) {
-    let found = calls.iter().position(|call| has(call, needles));
-    let place = found.unwrap_or_else(|| panic!("no {needles:?} in\n{}", calls.join("\n")));
-    (place, calls[place].clone())
+    let index = calls.iter().position(|call| has(call, needles));
+    let index = index.unwrap_or_else(|| panic!("no {needles:?} in\n{}", calls.join("\n")));
+    (index, calls[index].clone())
 }
 
-fn in_order(calls: &[(usize, String)]) {
-    assert!(calls.is_sorted(), "not in this order: {calls:#?}");
+fn assert_in_order(calls: &[(usize, String)]) {
+    assert!(calls.is_sorted(), "out of order: {calls:#?}");
 }
 
 #[test]
-#[ignore = "the child of the story above"]
+#[ignore = "the child of the test above"]
 fn accepts_and_delivers_one_window() {
-    let root = PathBuf::from(std::env::var_os(DIRECTORY).expect("only the story above starts it"));
+    let root = PathBuf::from(std::env::var_os(DIRECTORY).expect("set by the parent"));
     let sink = |name: &str| {
         let directory = root.join(format!("store-{name}"));
         let settings = directory::Settings { directory, ..Default::default() };
         NamedSink { name: name.into(), settings: SinkSettings::File(settings) }
     };
     let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };
-    let settings = DeliveryConfig { spool, sinks: vec![sink("a"), sink("b")] };
-    let delivery = Delivery::start(&settings, None).unwrap();
+    let config = DeliveryConfig { spool, sinks: vec![sink("a"), sink("b")] };
+    let delivery = Delivery::start(&config, None).unwrap();
     let profile = pb::Profile {
         time_nanos: 1_795_571_040_123_456_789,
         string_table: vec![String::new()],

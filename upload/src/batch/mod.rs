@@ -101,8 +101,8 @@ impl Batch {
     }
 }
 
-/// Returns whether a label is part of a sample's series: a text label, except those that vary within
-/// a series.
+/// Returns whether a label is part of a sample's series: a text label, except those that vary
+/// within a series.
 pub(crate) fn is_series_label(profile: &pb::Profile, label: &pb::Label) -> bool {
     label.str != 0 && !NON_SERIES.contains(&text_at(profile, label.key))
 }

@@ -71,7 +71,8 @@ impl DebugFile {
         self.quality
     }
 
-    /// Passes the contents to `take` in chunks of at most `chunk_bytes`, until `take` returns false.
+    /// Passes the contents to `take` in chunks of at most `chunk_bytes`, until `take` returns
+    /// false.
     ///
     /// # Errors
     /// Any I/O error, also if the original file has become shorter.

@@ -271,7 +271,8 @@ fn invalid_names_are_errors_with_a_next_step() {
     };
     check(&[], "there is no sink; give at least one");
     check(&["x", "y", "x"], "two sinks have the name `x`; give each its own");
-    let rule = "cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`";
+    let rule = "cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the \
+                first no `.`";
     for name in ["", "../x", ".lock", "a b", "ä", &"x".repeat(65)] {
         check(&[name], &format!("`{name}` {rule}"));
     }
