@@ -68,12 +68,9 @@ fn folders(uses: BTreeSet<Use>) -> BTreeMap<Vec<String>, Graph> {
 }
 
 /// Folders that are still being put in order.
-const PENDING: [&str; 13] = [
+const PENDING: [&str; 10] = [
     "unwind",
     "upload",
-    "upload/debug_file",
-    "upload/delivery",
-    "upload/pages",
     "upload/transport",
     "./agent",
     "./commands",

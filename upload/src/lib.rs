@@ -1,10 +1,25 @@
-//! A profile goes somewhere: sinks, one folder each.
+//! Output of profiles: to sinks, with a delivery guarantee, and to files.
 //!
-//! - [`output`]: files for a person, whole or not at all.
-//! - [`Batch`]: one closed window on its way to the sinks of the agent.
-//! - [`delivery`]: batches to sinks, none lost.
-//! - [`spool`]: where batches wait on the disk.
-//! - [`sinks`]: the sinks, a folder each; [`transport`] is how their servers are reached.
+//! A closed window of the agent takes this way:
+//!
+//! ```text
+//! Batch -> delivery::intake -> spool (disk) -> delivery::worker -> sinks::Sink -> server
+//!               |                                    |
+//!               +--------> delivery ledger <---------+    delivered, partly, pending or lost
+//! ```
+//!
+//! The layers, each of which uses only those above it here:
+//!
+//! ```text
+//! batch        one closed window as a pprof message; answers and failures
+//! disk         durable files and directories
+//! debug_info   upload of debug info, for servers that symbolize themselves
+//! spool        batches on disk, waiting for their sinks
+//! transport    connections, TLS, proxies, credentials and retry policy of HTTP and gRPC
+//! sinks        one folder for each kind of destination
+//! delivery     the promise: every accepted batch reaches each sink or is counted as lost
+//! output       SVG, pprof and folded files of `record` and of an export; apart from the rest
+//! ```
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -28,9 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two warnings about failed accepts.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Limits for clients.
+/// ClientLimits for clients.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct ClientLimits {
     /// Concurrent connections. One beyond the limit replaces the connection that has waited
     /// longest for a request head, and is closed at once if there is none.
     pub connections: usize,
@@ -40,7 +40,7 @@ pub(super) struct Limits {
     pub connection_time: Duration,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         let (head_time, connection_time) = (Duration::from_secs(5), Duration::from_secs(15));
         Self { connections: 16, head_time, connection_time }
@@ -57,7 +57,7 @@ struct Connection {
 pub(super) async fn run(
     listener: TcpListener,
     handler: Arc<Handler>,
-    limits: Limits,
+    limits: ClientLimits,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut connections = Vec::new();
@@ -111,7 +111,7 @@ fn warn(error: &io::Error, last_warning: &mut Option<Instant>) {
 async fn serve(
     stream: TcpStream,
     handler: Arc<Handler>,
-    limits: Limits,
+    limits: ClientLimits,
     has_head: Arc<AtomicBool>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {

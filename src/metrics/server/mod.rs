@@ -18,7 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use accept::Limits;
+use accept::ClientLimits;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
@@ -86,13 +86,13 @@ impl Server {
     /// # Errors
     /// [`ServerError`], with the next step.
     pub fn start(address: SocketAddr, handler: Arc<Handler>) -> Result<Self, ServerError> {
-        Self::start_with_limits(address, handler, Limits::default())
+        Self::start_with_limits(address, handler, ClientLimits::default())
     }
 
     fn start_with_limits(
         address: SocketAddr,
         handler: Arc<Handler>,
-        limits: Limits,
+        limits: ClientLimits,
     ) -> Result<Self, ServerError> {
         let listen_error = |source| ServerError::Listen { address, source };
         let start_error = |source| ServerError::Start { address, source };

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::accept::Limits;
+use super::accept::ClientLimits;
 use super::{Page, Server, ServerError};
 
 /// More than the socket buffers of a connection hold.
@@ -17,9 +17,10 @@ const LONG: Duration = Duration::from_secs(600);
 /// A time limit that expires at once.
 const SHORT: Duration = Duration::from_millis(50);
 
-const PATIENT: Limits = Limits { connections: 16, head_time: LONG, connection_time: LONG };
+const PATIENT: ClientLimits =
+    ClientLimits { connections: 16, head_time: LONG, connection_time: LONG };
 
-fn start(limits: Limits) -> Server {
+fn start(limits: ClientLimits) -> Server {
     let handler = |path: &str| match path {
         "/" => Some(Page::text(200, "hello\n")),
         "/down" => Some(Page::text(503, "no\n")),
@@ -176,7 +177,7 @@ fn oversized_heads_are_refused() {
 
 #[test]
 fn an_unfinished_head_times_out() {
-    let server = start(Limits { head_time: SHORT, ..PATIENT });
+    let server = start(ClientLimits { head_time: SHORT, ..PATIENT });
     for prefix in ["", "GET", "GET / HTTP/1.1\r\nHost: a\r\n"] {
         let mut stream = connect(&server);
         stream.write_all(prefix.as_bytes()).expect("sent");
@@ -187,7 +188,7 @@ fn an_unfinished_head_times_out() {
 
 #[test]
 fn trickling_a_head_does_not_extend_its_deadline() {
-    let server = start(Limits { head_time: SHORT, ..PATIENT });
+    let server = start(ClientLimits { head_time: SHORT, ..PATIENT });
     let mut stream = connect(&server);
     stream.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
     // Each line arrives well within the limit. Without a deadline for the whole head, it would
@@ -202,7 +203,7 @@ fn trickling_a_head_does_not_extend_its_deadline() {
 
 #[test]
 fn a_client_that_does_not_read_its_response_is_cut() {
-    let server = start(Limits { connections: 1, connection_time: SHORT, ..PATIENT });
+    let server = start(ClientLimits { connections: 1, connection_time: SHORT, ..PATIENT });
     let mut lazy = connect(&server);
     lazy.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     wait_until_served(&server);
@@ -212,7 +213,7 @@ fn a_client_that_does_not_read_its_response_is_cut() {
 
 #[test]
 fn connections_beyond_the_limit_are_closed_at_once() {
-    let server = start(Limits { connections: 3, ..PATIENT });
+    let server = start(ClientLimits { connections: 3, ..PATIENT });
     let busy: Vec<TcpStream> = (0..3).map(|_| lazy_client(&server)).collect();
     for _ in 0..100 {
         assert_eq!(read_to_close(&mut connect(&server)), "");
@@ -223,7 +224,7 @@ fn connections_beyond_the_limit_are_closed_at_once() {
 
 #[test]
 fn silent_clients_lock_out_no_other() {
-    let server = start(Limits { connections: 3, ..PATIENT });
+    let server = start(ClientLimits { connections: 3, ..PATIENT });
     let _lazy = lazy_client(&server);
     let mut silent: Vec<TcpStream> = (0..2).map(|_| connect(&server)).collect();
     assert_eq!(body(&get(&server, "/")), "hello\n");
