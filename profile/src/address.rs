@@ -1,17 +1,17 @@
-//! The three kinds of address, which never mix.
+//! The three kinds of address, a type each, so that they cannot be confused.
 
 use std::fmt;
 
-/// An address in a process's memory, or in the kernel's.
+/// An address in the memory of a process or of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VirtAddr(pub u64);
 
-/// An address as an ELF file numbers its own memory (`p_vaddr`), the same in every
-/// process that maps the file. For the kernel and for anonymous memory it is the virtual address.
+/// An address in the memory image that an ELF file describes (`p_vaddr`), the same in every process
+/// that maps the file. For the kernel and for anonymous memory it is the virtual address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileAddr(pub u64);
 
-/// A distance in bytes from the start of a file.
+/// Bytes from the start of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileOffset(pub u64);
 

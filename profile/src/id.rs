@@ -1,28 +1,28 @@
-//! Names for the things that have a number.
+//! Identifiers of processes, threads, CPUs and executables.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A process's number in the agent's pid namespace (the kernel's `tgid`).
+/// A process id in the agent's pid namespace (the kernel's `tgid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pid(pub u32);
 
-/// A thread's number in the agent's pid namespace (the kernel's `pid`).
+/// A thread id in the agent's pid namespace (the kernel's `pid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tid(pub u32);
 
-/// A CPU's number.
+/// The number of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cpu(pub u32);
 
-/// An executable that the agent has met: its place in the agent's table of executables.
+/// An executable: its index in the agent's table of executables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExecutableId(pub u32);
 
 impl ExecutableId {
     /// The running kernel with its modules.
     pub const KERNEL: Self = Self(0);
-    /// Memory that nothing is known about.
+    /// Memory that belongs to no known executable.
     pub const UNKNOWN: Self = Self(1);
 }
 
@@ -38,22 +38,30 @@ impl fmt::Display for Tid {
     }
 }
 
-/// A GNU build id: the linker's fingerprint of an ELF file.
+/// A GNU build ID: the linker's fingerprint of an ELF file.
 ///
-/// Shown in hexadecimal, as `file` and `readelf -n` do.
+/// Displayed in hexadecimal, as `file` and `readelf -n` do.
+///
+/// ```
+/// use profile::BuildId;
+///
+/// let id = BuildId::from_hex("abcdef").expect("three bytes");
+/// assert_eq!(id.as_bytes(), [0xab, 0xcd, 0xef]);
+/// assert_eq!(id.to_string(), "abcdef");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuildId(Box<[u8]>);
 
 impl BuildId {
-    /// The longest build id taken, in bytes. Linkers make 8, 16 or 20; pprof stores take any.
+    /// Longest build ID accepted, in bytes. Linkers write 8, 16 or 20; pprof stores accept any.
     pub const MAX_LEN: usize = 64;
 
-    /// Takes the bytes of a build id; `None` when there are none or too many.
+    /// Returns the build ID with these bytes; `None` if there are none or too many.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         (1..=Self::MAX_LEN).contains(&bytes.len()).then(|| Self(bytes.into()))
     }
 
-    /// Reads it as it is shown; `None` for what is no build id.
+    /// Parses hexadecimal digits; `None` if they are no build ID.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() > 2 * Self::MAX_LEN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -63,12 +71,12 @@ impl BuildId {
         Self::new(&bytes.collect::<Option<Vec<u8>>>()?)
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the build ID.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Where distributions put the debug info of what has it.
+    /// Returns the path at which distributions install the debug info of the file.
     pub fn debug_file(&self) -> PathBuf {
         let text = self.to_string();
         let (first, rest) = text.split_at(2);
@@ -93,13 +101,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_info_lies_at_a_path_made_of_the_build_id() {
+    fn debug_file_path_is_made_of_the_build_id() {
         let id = BuildId::from_hex("abcdef").expect("three bytes");
         assert_eq!(id.debug_file(), Path::new("/usr/lib/debug/.build-id/ab/cdef.debug"));
     }
 
     #[test]
-    fn a_build_id_is_read_as_it_is_shown() {
+    fn parses_what_it_displays() {
         let id = BuildId::new(&[0, 1, 0xfe, 0x9a]).expect("four bytes");
         assert_eq!(BuildId::from_hex(&id.to_string()), Some(id));
         for text in ["", "0", "0g", "+1", "\u{20ac}a", &"00".repeat(BuildId::MAX_LEN + 1)] {

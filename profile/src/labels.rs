@@ -1,18 +1,27 @@
-//! Labels: the text by which samples are told apart, and the one table of those that there are.
+//! Labels, by which samples are distinguished, and the table of all that exist.
 //!
-//! Samples whose [`Labels`] are equal are one series. `docs/labels.md` is this table as people
-//! read it; a test compares the two.
+//! Samples with equal [`Labels`] are one series. `docs/labels.md` is generated from
+//! [`LABEL_DEFINITIONS`]; a test compares the two.
 
 use std::collections::BTreeMap;
 
-/// Text labels by name, sorted; those of one series.
+/// The text labels of one series, sorted by name.
+///
+/// ```
+/// use profile::Labels;
+///
+/// let mut labels = Labels::from([("node", "n1"), ("comm", "nginx")]);
+/// labels.set("node", ""); // removes it
+/// assert_eq!(labels.iter().collect::<Vec<_>>(), [("comm", "nginx")]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Labels(pub BTreeMap<String, String>);
 
-/// Text labels of samples that make no series.
+/// Text labels that are not part of a series.
 pub const NON_SERIES: [&str; 3] = [CUT, GUESSED, THREAD];
 
-/// Longest text of a label, in bytes. Pyroscope takes 2,048; a container's cgroup has about 250.
+/// Longest text of a label, in bytes. Pyroscope accepts 2,048; the cgroup of a container has about
+/// 250.
 pub const LABEL_BYTES_MAX: usize = 1024;
 
 /// Name of the machine.
@@ -29,14 +38,14 @@ pub const POD_UID: &str = "pod_uid";
 pub const CONTAINER_ID: &str = "container_id";
 /// Marks the series into which others were merged.
 pub const MERGED: &str = "merged";
-/// Why a stack is not complete.
+/// Why the stack is not complete.
 pub const CUT: &str = "cut";
-/// How frames were found that nothing confirms.
+/// How guessed frames were found.
 pub const GUESSED: &str = "guessed";
 /// Name of the thread.
 pub const THREAD: &str = "thread";
 
-/// Who writes a label.
+/// Which commands write a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WrittenBy {
     /// `everytick agent`.
@@ -47,27 +56,27 @@ pub enum WrittenBy {
     Both,
 }
 
-/// A label and what there is to know of it.
+/// A label and its documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelDefinition {
-    /// Its name.
+    /// The label's name.
     pub name: &'static str,
-    /// What its text or number says.
+    /// What its value is.
     pub what: &'static str,
-    /// Where that comes from.
+    /// Where the value comes from.
     pub source: &'static str,
-    /// Whether samples that differ in it are different series. Numbers never are.
+    /// Whether it is part of a series. Numbers never are.
     pub is_series: bool,
-    /// Who writes it.
+    /// Which commands write it.
     pub written_by: WrittenBy,
 }
 
-/// All labels but the static ones, whose names the configuration chooses.
+/// All labels except the static ones, whose names are configured.
 pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     series(
         NODE,
         "name of the machine",
-        "`node` of the configuration, else `$NODE_NAME`, else the host's name",
+        "`node` in the configuration, else `$NODE_NAME`, else the host name",
     ),
     LabelDefinition {
         written_by: WrittenBy::Both,
@@ -75,36 +84,36 @@ pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     },
     series(
         EXECUTABLE,
-        "file name of its main executable; kernel threads have none",
-        "the first file that it mapped after exec, else `/proc/PID/exe`",
+        "file name of the main executable; kernel threads have none",
+        "the first file mapped after exec, else `/proc/PID/exe`",
     ),
     series(
         CGROUP,
-        "path of its cgroup",
+        "path of the process's cgroup",
         "`/proc/PID/cgroup`: the line that names a container, else that of cgroup v2, else of v1",
     ),
-    series(POD_UID, "the Kubernetes pod that it is in", "that path"),
+    series(POD_UID, "UID of the Kubernetes pod", "the cgroup's path"),
     series(
         CONTAINER_ID,
-        "the container that it is in: the pod's, or without a pod the innermost",
-        "that path",
+        "ID of the container: the pod's, or without a pod the innermost",
+        "the cgroup's path",
     ),
     series(
         MERGED,
-        "`true` on the one series into which those beyond the bound were merged; it has no other labels but \
-         `node` and the static ones",
-        "the bound of series in a window",
+        "`true` on the one series into which the series beyond the limit were merged; its only other \
+         labels are `node` and the static ones",
+        "the limit of series per window",
     ),
     no_series(
         CUT,
-        "why the stack is not complete; not there when it is",
-        "the walk",
+        "why the stack is not complete; absent if it is",
+        "the unwinder",
         WrittenBy::Both,
     ),
     no_series(
         GUESSED,
-        "`frame pointers` when a frame was found by them alone",
-        "the walk",
+        "`frame pointers` if a frame was found by them alone",
+        "the unwinder",
         WrittenBy::Both,
     ),
     no_series(THREAD, "name of the thread", "the sample", WrittenBy::Record),
@@ -112,7 +121,7 @@ pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     no_series("tid", "number of the thread", "the sample, a number", WrittenBy::Record),
     no_series(
         "cgroup_id",
-        "number of its cgroup in the cgroup v2 hierarchy",
+        "number of the cgroup in the cgroup v2 hierarchy",
         "the sample, a number",
         WrittenBy::Record,
     ),
@@ -131,23 +140,23 @@ const fn no_series(
     LabelDefinition { name, what, source, is_series: false, written_by }
 }
 
-/// Says whether samples that differ in this text label are different series.
+/// Returns whether a text label is part of a series.
 pub fn is_series(name: &str) -> bool {
     !NON_SERIES.contains(&name)
 }
 
-/// Says whether a name is one of the table's, which a static label cannot have.
+/// Returns whether a name is in the table, so that no static label can have it.
 pub fn is_reserved(name: &str) -> bool {
     LABEL_DEFINITIONS.iter().any(|label| label.name == name)
 }
 
 impl Labels {
-    /// Gives the text of a label.
+    /// Returns the text of a label.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Sets a label, its text cut after [`LABEL_BYTES_MAX`]. One without text is no label.
+    /// Sets a label, with its text cut after [`LABEL_BYTES_MAX`] bytes. An empty text removes it.
     pub fn set(&mut self, name: &str, text: &str) {
         let text = &text[..text.floor_char_boundary(LABEL_BYTES_MAX)];
         if text.is_empty() {
@@ -157,12 +166,12 @@ impl Labels {
         }
     }
 
-    /// Gives names and texts in the order of names.
+    /// Returns names and texts in the order of names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// Bytes of memory it takes, about.
+    /// Returns the bytes of memory that the labels take, approximately.
     pub fn bytes(&self) -> usize {
         /// A node of the map and two allocations.
         const LABEL_OVERHEAD: usize = 2 * size_of::<String>() + 32;
@@ -189,33 +198,35 @@ mod tests {
     const OPENING: &str = "\
 # Labels
 
-Each sample of a profile carries labels. Text labels make **series**: samples whose series labels are equal are one
-series in a profile store, and each sink finds series that way, so all of them have the same. Numbers are never
-series, and neither is the text that says how good a stack is. `agent` writes no pid, tid or thread: they would make
-a series of each process and thread that ever ran.
+Each sample of a profile has labels. Samples with equal series labels are one **series** in a
+profile store. Every sink derives series in this way, so all sinks have the same ones. Numbers are
+never part of a series, and neither are the labels about the quality of a stack. `agent` writes no
+pid, tid or thread: they would create a series for each process and thread that ever ran.
 
 ";
 
     const CLOSING: &str = "
-Beside these, a series has the **static labels** of the configuration, under names of its choice that are not in this
-table. A label without text is left out. Text is cut after 1,024 bytes.
+In addition, a series has the **static labels** of the configuration. Their names must not be in
+this table. A label without text is omitted. Text is cut after 1,024 bytes.
 
-A window has at most so many series as the configuration allows. Beyond that, those with fewest samples are merged into
-one, which is labelled `merged`; how many that were is in the metrics.
+The configuration limits the number of series in a window. The series with the fewest samples
+beyond that limit are merged into one, which has the label `merged`. The metrics count them.
 
 ## Pods and containers
 
-Nothing but the cgroup's path is needed: no container runtime, no API server. `pod_uid` and `container_id` are read
-from the names that the kubelet, containerd, CRI-O, Docker and Podman give their cgroups, with the cgroupfs driver or
-systemd's, in hierarchies v1, v2 or both. A pod's uid has dashes, as Kubernetes shows it; of a static pod it is the hash of its
-file. The id is of 64 hexadecimal digits, as `crictl ps --no-trunc` shows it.
+The path of the cgroup is enough; neither a container runtime nor an API server is needed.
+`pod_uid` and `container_id` are parsed from the names that the kubelet, containerd, CRI-O, Docker
+and Podman give their cgroups, with the cgroupfs or the systemd driver, in hierarchies v1, v2 or
+both. The UID of a pod has dashes, as Kubernetes shows it; that of a static pod is the hash of its
+file. The ID of a container has 64 hexadecimal digits, as `crictl ps --no-trunc` shows it.
 
-In a container of its own, the agent sees cgroups from where it is itself, as in `/../../burstable/pod.../...`. Where the
-host's `/sys/fs/cgroup` is mounted, it finds out where that is, and gives whole paths. Where not, paths begin behind
-the `..`, and what is there of uid and id is found all the same.
+In a container, the agent sees cgroups relative to its own, as in `/../../burstable/pod.../...`. If
+the host's `/sys/fs/cgroup` is mounted, the agent locates its own cgroup there and resolves whole
+paths. If not, paths begin after the `..`, and UID and ID are parsed from the rest.
 
-A process that exits before its cgroup can be read has its parent's, unless the kernel says that the two differ; if the parent's is not known
-either, it has none of these labels. Both are counted, in `everytick_process_labels_total`.
+A process that exits before its cgroup can be read gets its parent's, unless the kernel reports
+that the two differ. If the parent's is unknown too, the process has none of these labels. Both
+cases are counted in `everytick_process_labels_total`.
 ";
 
     fn document() -> String {
@@ -233,14 +244,14 @@ either, it has none of these labels. Both are counted, in `everytick_process_lab
         text + CLOSING
     }
 
-    /// `UPDATE_EXPECT=1 cargo test -p profile` writes it anew.
+    /// `UPDATE_EXPECT=1 cargo test -p profile` updates the document.
     #[test]
-    fn the_documentation_is_this_table() {
+    fn documentation_matches_the_table() {
         expect_file!["../../docs/labels.md"].assert_eq(&document());
     }
 
     #[test]
-    fn the_table_and_the_list_of_those_that_make_no_series_agree() {
+    fn table_agrees_with_the_list_of_non_series_labels() {
         for label in LABEL_DEFINITIONS {
             let is_number = label.source.ends_with("a number");
             assert_eq!(label.is_series, is_series(label.name) && !is_number, "{}", label.name);
@@ -249,7 +260,7 @@ either, it has none of these labels. Both are counted, in `everytick_process_lab
     }
 
     #[test]
-    fn a_label_without_text_is_none_and_long_text_is_cut_between_characters() {
+    fn omits_empty_text_and_cuts_long_text_between_characters() {
         let mut labels = Labels::from([("a", "x"), ("b", "")]);
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "x")]);
         labels.set("a", &"\u{20ac}".repeat(1000));

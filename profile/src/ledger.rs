@@ -1,4 +1,4 @@
-//! The capture ledger: every tick accounted for.
+//! The capture ledger, which accounts for every tick.
 //!
 //! ```text
 //! due     = ticks + missed                     for each CPU
@@ -6,43 +6,58 @@
 //! emitted = received + gaps                    found by the reader in sequence numbers
 //! emitted = aggregated + lost(reason)
 //! ```
+//!
+//! The counts come from independent sources, so that a tick that one of them forgets is found.
 
 use std::fmt;
 
 use crate::{Cpu, Loss, StackEnd, TickOutcome};
 
-/// What one CPU owed and gave.
+/// The ticks of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
     /// The CPU.
     pub cpu: Cpu,
-    /// Ticks that the time its event was enabled allows: enabled / period. A tick more than
-    /// that, which two clocks can make of one instant, counts as due.
+    /// Ticks due in the time that the CPU's event was enabled: enabled / period. One tick more,
+    /// which two clocks can make of one instant, counts as due.
     pub due: u64,
-    /// Ticks that came.
+    /// Ticks that happened.
     pub ticks: u64,
 }
 
-/// Accounts for the ticks of one recording or window. All are counts.
+/// Accounts for the ticks of one recording or window. All numbers are counts.
+///
+/// ```
+/// use profile::{CaptureLedger, Cpu, CpuTicks, TickOutcome};
+///
+/// let cpus = vec![CpuTicks { cpu: Cpu(0), due: 3, ticks: 2 }];
+/// let mut ledger = CaptureLedger { cpus, ..CaptureLedger::default() };
+/// ledger.outcomes[TickOutcome::SkippedIdle as usize] = 1;
+/// let imbalance = ledger.check().expect_err("a tick has no outcome");
+/// assert_eq!(imbalance.equation, "ticks = emitted + skipped");
+/// ledger.outcomes[TickOutcome::SkippedIdle as usize] += 1;
+/// assert_eq!(ledger.check(), Ok(()));
+/// assert_eq!(ledger.missed(), 1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaptureLedger {
-    /// Each CPU's ticks.
+    /// The ticks of each CPU.
     pub cpus: Vec<CpuTicks>,
-    /// Ticks by how they ended, indexed by [`TickOutcome`].
+    /// Ticks by outcome, indexed by [`TickOutcome`].
     pub outcomes: [u64; TickOutcome::COUNT],
-    /// Records that the reader took out of the ring.
+    /// Records that the reader took from the ring.
     pub received: u64,
-    /// Sequence numbers that never came, as the reader found.
+    /// Sequence numbers that the reader never received.
     pub gaps: u64,
     /// Samples in the window.
     pub aggregated: u64,
     /// Emitted samples that are not in the window, indexed by [`Loss`].
     pub lost: [u64; Loss::COUNT],
-    /// Kernel stacks of the samples in the window by how they ended, indexed by [`StackEnd`].
+    /// Kernel stacks of the samples in the window by their end, indexed by [`StackEnd`].
     pub kernel_ends: [u64; StackEnd::COUNT],
-    /// User stacks likewise.
+    /// User stacks of the samples in the window by their end, indexed by [`StackEnd`].
     pub user_ends: [u64; StackEnd::COUNT],
-    /// Samples in the window with a user frame that nothing confirms.
+    /// Samples in the window with a guessed user frame.
     pub guessed: u64,
 }
 
@@ -50,7 +65,7 @@ pub struct CaptureLedger {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger does not close: {equation}: {left} is not {right}")]
 pub struct LedgerImbalance {
-    /// The equation, as in the documentation of the module.
+    /// The equation, such as `due = ticks + missed`.
     pub equation: &'static str,
     /// Its left side.
     pub left: u64,
@@ -59,51 +74,51 @@ pub struct LedgerImbalance {
 }
 
 impl CaptureLedger {
-    /// Ticks that the clock owed.
+    /// Returns the ticks due on all CPUs.
     pub fn due(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.due).sum()
     }
 
-    /// Ticks that came.
+    /// Returns the ticks that happened on all CPUs.
     pub fn ticks(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.ticks).sum()
     }
 
-    /// Ticks that were due and never came.
+    /// Returns the ticks that were due and did not happen.
     pub fn missed(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.due.saturating_sub(cpu.ticks)).sum()
     }
 
-    /// Ticks that ended so.
+    /// Returns the ticks with an outcome.
     pub fn outcome(&self, outcome: TickOutcome) -> u64 {
         self.outcomes[outcome as usize]
     }
 
-    /// Ticks that became samples, arrived or not.
+    /// Returns the ticks that became samples, including those lost on the way.
     pub fn emitted(&self) -> u64 {
         self.outcome(TickOutcome::Delivered) + self.outcome(TickOutcome::LostRingFull)
     }
 
-    /// Ticks that nobody wanted.
+    /// Returns the ticks that were filtered out.
     pub fn skipped(&self) -> u64 {
         let skipped = TickOutcome::ALL.iter().filter(|o| o.is_skipped());
         skipped.map(|o| self.outcome(*o)).sum()
     }
 
-    /// Samples lost for this reason.
+    /// Returns the samples lost for a reason.
     pub fn lost(&self, reason: Loss) -> u64 {
         self.lost[reason as usize]
     }
 
-    /// Samples lost for any reason.
+    /// Returns the samples lost for any reason.
     pub fn lost_total(&self) -> u64 {
         self.lost.iter().sum()
     }
 
-    /// Verifies every equation.
+    /// Checks every equation.
     ///
     /// # Errors
-    /// The first that does not hold.
+    /// The first equation that does not hold.
     pub fn check(&self) -> Result<(), LedgerImbalance> {
         let equations = [
             ("due = ticks + missed", self.due(), self.ticks() + self.missed()),
@@ -123,7 +138,7 @@ impl CaptureLedger {
     }
 }
 
-/// Writes the ledger as lines of plain text, as summaries and pprof comments show it.
+/// Writes the ledger as three lines of text, as summaries and pprof comments show it.
 impl fmt::Display for CaptureLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "due {} = ticks {} + missed {}", self.due(), self.ticks(), self.missed())?;
@@ -147,7 +162,7 @@ impl fmt::Display for CaptureLedger {
     }
 }
 
-/// Writes those that occurred as ` (reason: count, ...)`.
+/// Writes the reasons that occurred as ` (reason: count, ...)`.
 fn reasons(
     f: &mut fmt::Formatter<'_>,
     counts: impl Iterator<Item = (&'static str, u64)>,
@@ -185,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn a_balanced_ledger_reads_as_three_equations() {
-        balanced().check().expect("it closes");
+    fn displays_as_three_equations() {
+        balanced().check().expect("a balanced ledger");
         assert_eq!(
             balanced().to_string(),
             "due 10 = ticks 9 + missed 1\n\
@@ -196,15 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_nobody_counted_is_named() {
+    fn finds_an_uncounted_loss() {
         let mut ledger = balanced();
         ledger.aggregated -= 1;
-        let defect = ledger.check().expect_err("one sample is gone");
+        let defect = ledger.check().expect_err("one sample is missing");
         assert_eq!(defect.equation, "emitted = aggregated + lost");
     }
 
     #[test]
-    fn a_gap_that_the_sampler_did_not_count_is_named() {
+    fn finds_a_gap_that_the_sampler_did_not_count() {
         let mut ledger = balanced();
         ledger.gaps += 1;
         ledger.received -= 1;

@@ -1,15 +1,40 @@
-//! The words that every part of the profiler uses, and pprof in and out.
+//! The data model of a profile, and pprof in and out.
 //!
-//! Three shapes of the same data, in the order of the road:
-//! - a [`Window`] is what the aggregator counts: stacks of addresses within
-//!   executables, each stored once;
-//! - a [`Profile`] is a window whose frames have names;
-//! - [`pprof`] is a profile as other tools read it.
+//! ```text
+//! samples --> Window --symbolize--> Profile --to_message--> pprof::proto::Profile --compress--> bytes
+//!                                      ^                          |
+//!                                      +------- from_message -----+------ decode ------- bytes
+//! ```
 //!
-//! A [`CaptureLedger`] goes with each and accounts for every tick. [`Labels`] tell samples apart.
+//! - A [`Window`] counts samples by task and stack, within a bound of memory. Its frames are
+//!   addresses in executables; each frame, stack and task is stored once.
+//! - A [`Profile`] is a window whose frames are symbolized: functions, source lines, mappings.
+//! - [`pprof`] encodes, decodes, and adds up profiles in the format that other tools read.
+//! - A [`CaptureLedger`] accounts for every tick of the sampling clock. It goes with each window
+//!   and profile, and into the comments of pprof.
+//! - [`Labels`] divide samples into series; [`labels`] lists all that exist.
 //!
-//! This crate does no I/O and knows neither the kernel nor a file format other
-//! than pprof.
+//! # Contract
+//!
+//! - The crate does no I/O. The only file format that it knows is pprof.
+//! - Every identifier is an index: [`FrameId`], [`StackId`] and [`TaskId`] into the iterators of
+//!   their window, the numbers in a [`Profile`] into its vectors. The caller keeps them in range;
+//!   [`pprof::from_message`] guarantees it for what it returns.
+//! - A window takes about as many bytes as it was made for. Beyond that it counts only samples like
+//!   those it has, and returns [`WindowFull`] for others.
+//! - `due = ticks + missed`, `ticks = emitted + skipped`, `emitted = aggregated + lost`:
+//!   [`CaptureLedger::check`] returns the first equation that does not hold.
+//! - pprof from elsewhere is untrusted: decoding is bounded in memory, and a message whose indices
+//!   or ids are out of range is an error.
+//!
+//! # Example
+//!
+//! Counts a sample, closes the ledger, encodes pprof and reads it back (the same as
+//! `examples/encode.rs`):
+//!
+//! ```
+#![doc = include_str!("../examples/encode.rs")]
+//! ```
 #![forbid(unsafe_code)]
 
 mod address;
@@ -17,7 +42,7 @@ mod date;
 mod id;
 pub mod labels;
 mod ledger;
-mod ledger_sum;
+mod ledger_text;
 mod number;
 mod outcome;
 pub mod pprof;

@@ -1,6 +1,6 @@
-//! Numbers for people.
+//! Numbers formatted for people.
 
-/// Writes a whole number with its thousands apart: 1,234,567.
+/// Formats a number with separated thousands: 1,234,567.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -13,7 +13,7 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// Writes a number of things: 1 process, 2 processes.
+/// Formats a number of things: 1 process, 2 processes.
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
@@ -23,7 +23,7 @@ mod tests {
     use super::thousands;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn separates_thousands() {
         assert_eq!([0, 999, 1000, 1234567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

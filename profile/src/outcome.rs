@@ -1,8 +1,8 @@
-//! The closed lists of how a tick, a stack and a sample can end.
+//! How a tick, a stack and a sample can end. Each list is complete.
 //!
-//! [`TickOutcome`] and [`StackEnd`] have the values of `enum outcome` and
-//! `enum stack_end` in `bpf/abi.h`; the agent proves that while it compiles. Their
-//! texts are the ones that summaries, metrics and pprof files show.
+//! [`TickOutcome`] and [`StackEnd`] have the values of `enum outcome` and `enum stack_end` in
+//! `bpf/abi.h`; the build of the agent verifies that. Their texts appear in summaries, metrics and
+//! pprof files.
 
 /// Declares an enum whose variants are numbered from 0, each with its one text.
 macro_rules! closed_list {
@@ -13,17 +13,17 @@ macro_rules! closed_list {
         pub enum $name { $($(#[$item])* $variant,)* }
 
         impl $name {
-            /// All of them, each at its own value.
+            /// All variants, each at the index of its value.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-            /// How many there are.
+            /// Number of variants.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// Says it in words.
+            /// Returns the text for summaries, metrics and pprof.
             pub fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// Gives the one with this value.
+            /// Returns the variant with a value.
             pub fn from_value(value: u8) -> Option<Self> {
                 Self::ALL.get(usize::from(value)).copied()
             }
@@ -36,25 +36,25 @@ closed_list! {
     TickOutcome {
         /// Its record is in the ring.
         Delivered = "delivered",
-        /// It had a sequence number, but the ring had no room.
+        /// It had a sequence number, but its record did not fit into the ring.
         LostRingFull = "ring full",
-        /// The idle task ran, and idle time was not asked for.
+        /// The idle task ran, and idle time is not sampled.
         SkippedIdle = "idle",
-        /// Another process than those asked for.
+        /// The process is filtered out.
         SkippedProcess = "other process",
-        /// Another cgroup than those asked for.
+        /// The cgroup is filtered out.
         SkippedCgroup = "other cgroup",
-        /// Another name than those asked for.
+        /// The name is filtered out.
         SkippedComm = "other name",
-        /// Only frames of a mode that was left out.
+        /// All frames are of a mode, user or kernel, that is filtered out.
         SkippedMode = "mode left out",
-        /// A process that the agent's pid namespace does not show.
+        /// The process is not visible in the agent's pid namespace.
         SkippedNamespace = "outside the pid namespace",
     }
 }
 
 impl TickOutcome {
-    /// Tells the ticks that nobody wanted from those that became samples.
+    /// Returns whether the tick was filtered out and became no sample.
     pub fn is_skipped(self) -> bool {
         !matches!(self, Self::Delivered | Self::LostRingFull)
     }
@@ -63,29 +63,29 @@ impl TickOutcome {
 closed_list! {
     /// Why a kernel or user stack ends where it ends.
     StackEnd {
-        /// There is no such stack, or it was not asked for.
+        /// There is no such stack, or it is not sampled.
         Absent = "no such stack",
         /// The stack is complete.
         Complete = "complete",
         /// It has more frames than the limit.
         Depth = "depth limit",
-        /// There is no unwind row for an address, and no frame pointer that leads on.
+        /// An address has no unwind row, and its frame pointer does not lead to a caller.
         NoRow = "no unwind row",
-        /// What should be a return address is not a user address.
+        /// The return address is not a user address.
         ReturnAddress = "bad return address",
         /// Stack memory could not be read.
         Unreadable = "unreadable stack",
         /// 32-bit code, which is not unwound.
         ThirtyTwoBit = "32-bit code",
-        /// The kernel gave no stack.
+        /// The kernel returned no stack.
         KernelRefused = "no kernel stack given",
-        /// An address lies in no executable mapping.
+        /// An address is in no executable mapping.
         NoMapping = "address outside code",
-        /// The unwind rule cannot be followed.
+        /// The unwind rule is not expressible, or needs an unknown register.
         NotExpressible = "rule not expressible",
         /// The tick took too long.
         WorkLimit = "time limit of the tick",
-        /// The unwind rows of an executable were not there yet, or had no room.
+        /// The unwind table of an executable was not loaded yet, or does not fit.
         NoTable = "no unwind table",
         /// The stack snapshot ended before the stack did.
         SnapshotEnd = "end of the stack snapshot",
@@ -93,7 +93,7 @@ closed_list! {
 }
 
 impl StackEnd {
-    /// Tells a stack that misses its outer frames from one that is complete or not there.
+    /// Returns whether outer frames of the stack are missing.
     pub fn is_cut(self) -> bool {
         !matches!(self, Self::Absent | Self::Complete)
     }
@@ -102,11 +102,11 @@ impl StackEnd {
 closed_list! {
     /// Why a sample that the sampler emitted did not become part of a window.
     Loss {
-        /// The ring had no room for it.
+        /// Its record did not fit into the ring.
         RingFull = "ring full",
-        /// Its record made no sense.
+        /// Its record is malformed.
         Malformed = "malformed record",
-        /// The window had no room for another stack.
+        /// Its stack did not fit into the window.
         WindowFull = "window full",
     }
 }

@@ -1,4 +1,4 @@
-//! The series of a profile: samples by the labels of their tasks, and how many there may be.
+//! The series of a profile: samples grouped by the labels of their tasks, limited in number.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -8,45 +8,46 @@ use indexmap::IndexMap;
 use crate::labels::MERGED;
 use crate::{Labels, Profile};
 
-/// What was merged into one series because there were too many.
+/// The series that were merged into one because there were too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MergedSeries {
-    /// How many series that were.
+    /// Number of series merged.
     pub series: u64,
-    /// Their samples.
+    /// Number of their samples.
     pub samples: u64,
 }
 
 impl Profile {
-    /// Leaves at most `series_max` series: those with fewest samples become one. It has the labels given here, those that
-    /// all series of this machine have, and `merged`. At least that one series is left.
+    /// Reduces the profile to at most `series_max` series, and at least one, by merging those with the
+    /// fewest samples. The merged series has `labels`, the labels of all series of this machine, and
+    /// [`MERGED`].
     pub fn bound_series(&mut self, series_max: usize, labels: &Labels) -> MergedSeries {
         let (counts, series_of) = self.count_series();
-        let kept = series_max.max(1) - 1;
-        if counts.len() <= kept + 1 {
+        let retained = series_max.max(1) - 1;
+        if counts.len() <= retained + 1 {
             return MergedSeries::default();
         }
         let mut order: Vec<usize> = (0..counts.len()).collect();
         order.sort_by_key(|series| {
-            let (labels, count) = counts.get_index(*series).expect("one of them");
+            let (labels, count) = counts.get_index(*series).expect("an index of counts");
             (Reverse(*count), Arc::clone(labels))
         });
-        let mut is_kept = vec![false; counts.len()];
-        order[..kept].iter().for_each(|series| is_kept[*series] = true);
+        let mut is_retained = vec![false; counts.len()];
+        order[..retained].iter().for_each(|series| is_retained[*series] = true);
 
         let mut labels = labels.clone();
         labels.set(MERGED, "true");
         let labels = Arc::new(labels);
         for (task, series) in self.tasks.iter_mut().zip(series_of) {
-            if !is_kept[series] {
+            if !is_retained[series] {
                 task.labels = Arc::clone(&labels);
             }
         }
-        let samples = order[kept..].iter().map(|series| counts[*series]).sum();
-        MergedSeries { series: order[kept..].len() as u64, samples }
+        let samples = order[retained..].iter().map(|series| counts[*series]).sum();
+        MergedSeries { series: order[retained..].len() as u64, samples }
     }
 
-    /// Gives the samples of each series, and the series of each task.
+    /// Returns the number of samples of each series, and the index of each task's series.
     fn count_series(&self) -> (IndexMap<Arc<Labels>, u64>, Vec<usize>) {
         let mut counts: IndexMap<Arc<Labels>, u64> = IndexMap::new();
         let mut series_of = Vec::with_capacity(self.tasks.len());
@@ -67,20 +68,20 @@ mod tests {
     use super::*;
     use crate::{Pid, SampleCount, SampleKey, StackEnd, StackId, Task, TaskId, Tid};
 
-    /// Tasks by the name of their series, with so many samples each.
+    /// Returns a profile of tasks, given as the name of their series and their number of samples.
     fn profile(tasks: &[(&str, u64)]) -> Profile {
         let mut profile = Profile { stacks: vec![Box::new([])], ..Profile::default() };
-        for (place, (name, count)) in tasks.iter().enumerate() {
+        for (index, (name, count)) in tasks.iter().enumerate() {
             profile.tasks.push(Task {
-                pid: Pid(place as u32),
-                tid: Tid(place as u32),
+                pid: Pid(index as u32),
+                tid: Tid(index as u32),
                 comm: (*name).into(),
                 thread: "".into(),
                 cgroup_id: 0,
                 labels: Arc::new(Labels::from([("comm", *name), ("node", "n")])),
             });
             let key = SampleKey {
-                task: TaskId(place as u32),
+                task: TaskId(index as u32),
                 stack: StackId(0),
                 kernel_end: StackEnd::Absent,
                 user_end: StackEnd::Complete,
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn series_with_fewest_samples_become_one() {
+    fn merges_series_with_fewest_samples() {
         let tasks = [("a", 2), ("b", 9), ("c", 3), ("a", 2), ("d", 1)];
         let (names, merged) = bounded(&tasks, 3);
         assert_eq!(names, ["a", "b", "true", "a", "true"]);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_allowed_stay_as_they_are() {
+    fn does_not_merge_within_the_limit() {
         let tasks = [("a", 2), ("b", 9), ("a", 1)];
         assert_eq!(
             bounded(&tasks, 2),
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn of_series_with_equally_many_samples_the_same_stay_in_each_window() {
+    fn breaks_ties_alike_in_each_window() {
         let one = bounded(&[("x", 1), ("y", 1), ("z", 1)], 2).0;
         let other = bounded(&[("z", 1), ("y", 1), ("x", 1)], 2).0;
         assert_eq!((one[0].as_str(), other[2].as_str()), ("x", "x"));

@@ -1,104 +1,104 @@
-//! A profile: a window whose frames have names, with what is needed to write it anywhere.
+//! A profile: a window whose frames are symbolized, with all that its output formats need.
 
 use crate::{BuildId, CaptureLedger, FileAddr, SampleKey, Task};
 
-/// A named profile. Identifiers are places in the vectors here.
+/// A symbolized profile. All identifiers are indices into its vectors.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     /// Wall-clock time of the first tick, nanoseconds since 1970.
     pub start_unix_ns: u64,
-    /// Nanoseconds it covers.
+    /// Nanoseconds that the profile covers.
     pub duration_ns: u64,
     /// Nanoseconds of CPU time that one sample stands for.
     pub period_ns: u64,
-    /// Executables that frames lie in; those with most samples first, the kernel last.
+    /// Executables of the frames; those with most samples first, the kernel last.
     pub mappings: Vec<Mapping>,
-    /// Functions that frames name.
+    /// Functions of the frames.
     pub functions: Vec<Function>,
     /// The distinct frames.
     pub frames: Vec<SymbolizedFrame>,
-    /// The distinct stacks as places in `frames`, innermost first.
+    /// The distinct stacks as indices into `frames`, innermost frame first.
     pub stacks: Vec<Box<[u32]>>,
     /// The distinct tasks.
     pub tasks: Vec<Task>,
     /// The counted samples.
     pub samples: Vec<SampleCount>,
-    /// Where every tick went.
+    /// Accounts for every tick.
     pub ledger: CaptureLedger,
-    /// What else the profile should carry about itself, a line each.
+    /// Further lines about the profile.
     pub comments: Vec<String>,
 }
 
-/// An executable, or other memory that code ran in.
+/// An executable, or other memory with code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Path in its process's root, or a name in brackets.
+    /// Path in the root of its process, or a name in brackets.
     pub name: String,
-    /// Its build id, if it has one.
+    /// Build ID, if any.
     pub build_id: Option<BuildId>,
-    /// What it is.
+    /// What the code is in.
     pub kind: MappingKind,
 }
 
-/// What code can lie in.
+/// What code can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingKind {
     /// The kernel with its modules and BPF programs.
     Kernel,
     /// A file.
     File,
-    /// Memory without a file: made by a JIT compiler, or the kernel's vDSO.
+    /// Memory without a file: of a JIT compiler, or the kernel's vDSO.
     Memory,
 }
 
 /// A function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Function {
-    /// Name for people.
+    /// Demangled name.
     pub name: String,
-    /// Name for the linker.
+    /// Name in the symbol table.
     pub system_name: String,
-    /// Source file that holds it; empty when not known.
+    /// Source file; empty if unknown.
     pub file: String,
 }
 
-/// A frame and what is known about it.
+/// A frame after symbolization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolizedFrame {
-    /// Place of its executable in [`Profile::mappings`].
+    /// Index of its executable in [`Profile::mappings`].
     pub mapping: u32,
-    /// Its address there.
+    /// Address in the executable.
     pub address: FileAddr,
     /// Functions at this address: the innermost inlined one first, the function itself last.
-    /// Empty when it has no name.
+    /// Empty if no symbol was found.
     pub lines: Vec<Line>,
 }
 
-/// A place in a function.
+/// A line of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Place of the function in [`Profile::functions`].
+    /// Index of the function in [`Profile::functions`].
     pub function: u32,
-    /// Source line, from 1; 0 when not known.
+    /// Source line from 1; 0 if unknown.
     pub line: u32,
 }
 
-/// Samples that are alike.
+/// The number of samples with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleCount {
-    /// What they have in common.
+    /// Task, stack and quality of the samples.
     pub key: SampleKey,
-    /// How many there are.
+    /// Number of samples.
     pub count: u64,
 }
 
 impl Profile {
-    /// Names the mapping of a frame.
+    /// Returns the mapping of a frame.
     pub fn mapping_of(&self, frame: &SymbolizedFrame) -> &Mapping {
         &self.mappings[frame.mapping as usize]
     }
 
-    /// Gives the frames of a sample, innermost first.
+    /// Returns the frames of a sample, innermost first.
     pub fn frames_of(
         &self,
         sample: &SampleCount,
@@ -107,7 +107,7 @@ impl Profile {
         stack.iter().map(|frame| &self.frames[*frame as usize])
     }
 
-    /// Gives the task of a sample.
+    /// Returns the task of a sample.
     pub fn task_of(&self, sample: &SampleCount) -> &Task {
         &self.tasks[sample.key.task.0 as usize]
     }

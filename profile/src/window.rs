@@ -1,4 +1,4 @@
-//! A window: samples counted by task and stack, each stack stored once.
+//! A window: samples counted by task and stack, within a bound of memory.
 
 use std::sync::Arc;
 
@@ -7,31 +7,31 @@ use indexmap::map::IndexMap;
 
 use crate::{ExecutableId, FileAddr, Labels, Pid, StackEnd, Tid};
 
-/// One frame without a name: an instruction in an executable.
+/// A frame before symbolization: an instruction in an executable.
 ///
-/// `address` lies within the instruction that runs or calls: for callers it is the
-/// return address less one, so that line and function are the call's.
+/// `address` is inside the instruction that runs or calls. For callers it is the return address less
+/// one, so that function and line are those of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// Where the instruction is.
+    /// The executable.
     pub executable: ExecutableId,
-    /// Which one it is.
+    /// The address in the executable.
     pub address: FileAddr,
 }
 
-/// Place of a frame in [`Window::frames`].
+/// Index of a frame in [`Window::frames`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameId(pub u32);
 
-/// Place of a stack in [`Window::stacks`].
+/// Index of a stack in [`Window::stacks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StackId(pub u32);
 
-/// Place of a task in [`Window::tasks`].
+/// Index of a task in [`Window::tasks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u32);
 
-/// Who ran: a thread of a process, with their names at the time.
+/// A thread of a process, with the names that both had at the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Task {
     /// The process.
@@ -42,35 +42,37 @@ pub struct Task {
     pub comm: Box<str>,
     /// Name of the thread.
     pub thread: Box<str>,
-    /// Its cgroup's number in the cgroup v2 hierarchy.
+    /// Number of the cgroup in the cgroup v2 hierarchy.
     pub cgroup_id: u64,
-    /// What else tells it from others, shared with all of which the same is known. Nothing in `record`.
+    /// Series labels, shared by all tasks with the same ones. Empty in `record`.
     pub labels: Arc<Labels>,
 }
 
 impl Task {
-    /// Bytes of memory that its texts take, as if nobody shared them.
+    /// Returns the bytes of memory that the texts take, as if they were not shared.
     fn text_bytes(&self) -> usize {
         self.comm.len() + self.thread.len() + self.labels.bytes()
     }
 }
 
-/// What samples have in common that are counted together.
+/// What samples that are counted together have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SampleKey {
-    /// Who ran.
+    /// The thread that ran.
     pub task: TaskId,
-    /// What ran.
+    /// The stack that it ran.
     pub stack: StackId,
-    /// Why the kernel part of the stack ends where it does.
+    /// How the kernel part of the stack ends.
     pub kernel_end: StackEnd,
-    /// Why the user part of the stack ends where it does.
+    /// How the user part of the stack ends.
     pub user_end: StackEnd,
-    /// Whether a user frame was found without anything to confirm it.
+    /// Whether a user frame is a guess by frame pointer.
     pub guessed: bool,
 }
 
-/// Counted samples of one period. Grows up to a limit of bytes and no further.
+/// The counted samples of one period, within a bound of memory.
+///
+/// Each frame, stack and task is stored once.
 #[derive(Debug)]
 pub struct Window {
     frames: IndexSet<Frame>,
@@ -81,16 +83,16 @@ pub struct Window {
     bytes_max: usize,
 }
 
-/// The window has no room for what is new; what it has already can still be counted.
+/// The sample does not fit into the window. Samples like those in the window can still be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the window is full")]
 pub struct WindowFull;
 
 impl Window {
-    /// Bytes a stored item takes beside its own: hash, index slot and allocation.
+    /// Bytes of memory per stored item in addition to its own: hash, index slot, allocation.
     const ITEM_OVERHEAD: usize = 48;
 
-    /// Makes an empty window that takes at most about `bytes_max` bytes of memory.
+    /// Returns an empty window that takes at most about `bytes_max` bytes of memory.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             frames: IndexSet::new(),
@@ -102,10 +104,10 @@ impl Window {
         }
     }
 
-    /// Counts one sample. `stack`: innermost frame first.
+    /// Counts one sample. `stack`: innermost frame first. `ends`: of the kernel and the user part.
     ///
     /// # Errors
-    /// [`WindowFull`] when it is not like one before and there is no more room.
+    /// [`WindowFull`] if the sample differs from all before and does not fit.
     pub fn add(
         &mut self,
         task: Task,
@@ -163,22 +165,22 @@ impl Window {
         Ok(StackId(self.stacks.insert_full(ids.into()).0 as u32))
     }
 
-    /// The distinct frames, each at its [`FrameId`].
+    /// Returns the distinct frames, each at its [`FrameId`].
     pub fn frames(&self) -> impl ExactSizeIterator<Item = &Frame> {
         self.frames.iter()
     }
 
-    /// The distinct stacks, each at its [`StackId`], innermost frame first.
+    /// Returns the distinct stacks, each at its [`StackId`], innermost frame first.
     pub fn stacks(&self) -> impl ExactSizeIterator<Item = &[FrameId]> {
         self.stacks.iter().map(|stack| &**stack)
     }
 
-    /// The distinct tasks, each at its [`TaskId`].
+    /// Returns the distinct tasks, each at its [`TaskId`].
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
         self.tasks.iter()
     }
 
-    /// The counted samples.
+    /// Returns the counted samples.
     pub fn samples(&self) -> impl ExactSizeIterator<Item = (&SampleKey, u64)> {
         self.samples.iter().map(|(key, count)| (key, *count))
     }
@@ -201,24 +203,24 @@ mod tests {
     const ENDS: (StackEnd, StackEnd) = (StackEnd::Absent, StackEnd::NoRow);
 
     #[test]
-    fn equal_stacks_are_stored_once_and_counted() {
+    fn stores_equal_stacks_once_and_counts_them() {
         let mut window = Window::new(1 << 20);
         for _ in 0..3 {
-            window.add(task(1), &stack(&[1, 2, 3]), ENDS, false).expect("room");
+            window.add(task(1), &stack(&[1, 2, 3]), ENDS, false).expect("it fits");
         }
-        window.add(task(2), &stack(&[1, 2, 3]), ENDS, false).expect("room");
+        window.add(task(2), &stack(&[1, 2, 3]), ENDS, false).expect("it fits");
         assert_eq!((window.stacks().len(), window.frames().len()), (1, 3));
         let counts: Vec<u64> = window.samples().map(|(_, count)| count).collect();
         assert_eq!(counts, [3, 1]);
     }
 
     #[test]
-    fn a_full_window_still_counts_what_it_knows() {
+    fn full_window_counts_samples_it_already_has() {
         let mut window = Window::new(2000);
-        window.add(task(1), &stack(&[1]), ENDS, false).expect("room");
-        let refused = (2..1000).find(|i| window.add(task(1), &stack(&[*i]), ENDS, false).is_err());
-        assert!(refused.is_some(), "a bound of 2000 bytes must be met");
-        window.add(task(1), &stack(&[1]), ENDS, false).expect("known");
+        window.add(task(1), &stack(&[1]), ENDS, false).expect("it fits");
+        let rejected = (2..1000).find(|i| window.add(task(1), &stack(&[*i]), ENDS, false).is_err());
+        assert!(rejected.is_some(), "2000 bytes are too few");
+        window.add(task(1), &stack(&[1]), ENDS, false).expect("a stack that is stored");
         assert!(window.bytes <= 2000, "{} bytes", window.bytes);
     }
 }

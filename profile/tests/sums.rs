@@ -1,4 +1,5 @@
-//! Messages of pprof are made of profiles, added up and read back: nothing is lost on the way, and nothing counted twice.
+//! Profiles are converted to pprof messages, added up and read back: nothing is lost, and nothing
+//! is counted twice.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 
 const PERIOD_NS: u64 = 10_101_010;
 const COMMS: [&str; 4] = ["nginx", "a;b", "\u{20ac}", ""];
-/// Frames: mapping, address, functions innermost first.
+/// Mapping, address, and functions of each frame, innermost first.
 const FRAMES: [(u32, u64, &[u32]); 8] = [
     (0, 0x10, &[0]),
     (0, 0x20, &[1, 0]),
@@ -71,7 +72,7 @@ fn task(tid: u32, comm: &str, pod: u32) -> Task {
 }
 
 fn ends() -> impl Strategy<Value = StackEnd> {
-    // What is not there and what is complete read alike.
+    // An absent and a complete part of a stack have the same labels.
     prop::sample::select(&StackEnd::ALL[1..])
 }
 
@@ -92,7 +93,7 @@ prop_compose! {
 prop_compose! {
     fn profiles(period_ns: u64)(
         tasks in prop::collection::vec((0..8u32, prop::sample::select(COMMS.to_vec()), 0..3u32), 6),
-        // As in a window, each stack is there once.
+        // As in a window, stacks are distinct.
         stacks in prop::collection::btree_set(prop::collection::vec(0..FRAMES.len() as u32, 0..5), 6),
         samples in prop::collection::vec(samples(), 0..20),
         start in 1..100u64,
@@ -124,16 +125,16 @@ fn ledger(aggregated: u64) -> CaptureLedger {
     CaptureLedger::parse(lines.try_into().unwrap()).unwrap()
 }
 
-/// A stack and its labels in words, and what its samples add up to.
+/// The sums of values by stack and labels, as text.
 type Totals = BTreeMap<(Vec<String>, Vec<String>), Vec<i64>>;
 
 fn totals<'a>(messages: impl IntoIterator<Item = &'a proto::Profile>) -> Totals {
     let mut totals = Totals::new();
     for message in messages {
         for sample in &message.sample {
-            let stack = sample.location_id.iter().map(|id| frame_in_words(message, *id)).collect();
+            let stack = sample.location_id.iter().map(|id| frame_text(message, *id)).collect();
             let mut labels: Vec<String> =
-                sample.label.iter().map(|label| label_in_words(message, label)).collect();
+                sample.label.iter().map(|label| label_text(message, label)).collect();
             labels.sort();
             let sums = totals.entry((stack, labels)).or_insert(vec![0; sample.value.len()]);
             sums.iter_mut().zip(&sample.value).for_each(|(sum, value)| *sum += value);
@@ -142,36 +143,36 @@ fn totals<'a>(messages: impl IntoIterator<Item = &'a proto::Profile>) -> Totals 
     totals
 }
 
-fn text(message: &proto::Profile, place: i64) -> &str {
-    &message.string_table[place as usize]
+fn text(message: &proto::Profile, index: i64) -> &str {
+    &message.string_table[index as usize]
 }
 
-fn label_in_words(message: &proto::Profile, label: &proto::Label) -> String {
+fn label_text(message: &proto::Profile, label: &proto::Label) -> String {
     format!("{}={}{}", text(message, label.key), text(message, label.str), label.num)
 }
 
-fn frame_in_words(message: &proto::Profile, id: u64) -> String {
+fn frame_text(message: &proto::Profile, id: u64) -> String {
     let location = message.location.iter().find(|location| location.id == id).unwrap();
     let mapping = message.mapping.iter().find(|m| m.id == location.mapping_id).unwrap();
     let (file, build_id) = (text(message, mapping.filename), text(message, mapping.build_id));
-    let mut words = format!("{file} {build_id} {:x}", location.address);
+    let mut frame = format!("{file} {build_id} {:x}", location.address);
     for line in &location.line {
         let function = message.function.iter().find(|f| f.id == line.function_id).unwrap();
         let name = [function.name, function.system_name, function.filename];
-        words += &format!(" {:?}:{}", name.map(|place| text(message, place)), line.line);
+        frame += &format!(" {:?}:{}", name.map(|index| text(message, index)), line.line);
     }
-    words
+    frame
 }
 
-/// What stores ask of a message: ids in order, everything once, flags that are true.
-fn check(message: &proto::Profile) {
+/// Asserts what profile stores require: consecutive ids, nothing twice, flags that are true.
+fn assert_valid(message: &proto::Profile) {
     assert_eq!(&decode(&compress(message), 1 << 24).unwrap(), message);
     let in_order = |ids: Vec<u64>| assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
     in_order(message.mapping.iter().map(|m| m.id).collect());
     in_order(message.location.iter().map(|l| l.id).collect());
     in_order(message.function.iter().map(|f| f.id).collect());
-    let texts: HashSet<&String> = message.string_table.iter().collect();
-    assert_eq!(texts.len(), message.string_table.len());
+    let strings: HashSet<&String> = message.string_table.iter().collect();
+    assert_eq!(strings.len(), message.string_table.len());
     assert_eq!(totals([message]).len(), message.sample.len(), "equal samples are one");
     for location in &message.location {
         let mapping = &message.mapping[location.mapping_id as usize - 1];
@@ -182,7 +183,7 @@ fn check(message: &proto::Profile) {
         assert!(!mapping.has_line_numbers || location.line.iter().all(|line| line.line > 0));
     }
     let is_kernel = |m: &proto::Mapping| text(message, m.filename) == "[kernel.kallsyms]";
-    assert!(message.mapping.iter().map(is_kernel).is_sorted(), "the kernel comes last");
+    assert!(message.mapping.iter().map(is_kernel).is_sorted(), "the kernel is the last mapping");
 }
 
 fn series(profiles: &[Profile]) -> Vec<proto::Profile> {
@@ -191,9 +192,9 @@ fn series(profiles: &[Profile]) -> Vec<proto::Profile> {
 
 proptest! {
     #[test]
-    fn a_message_has_the_series_labels_and_no_sample_twice(profile in profiles(PERIOD_NS)) {
+    fn message_has_series_labels_and_distinct_samples(profile in profiles(PERIOD_NS)) {
         let message = to_message(&profile, SampleGrouping::BySeries);
-        check(&message);
+        assert_valid(&message);
         let count = |message: &proto::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
         let threads = to_message(&profile, SampleGrouping::ByThread);
         prop_assert_eq!(count(&message), count(&threads));
@@ -205,15 +206,15 @@ proptest! {
     }
 
     #[test]
-    fn a_merged_profile_is_the_sum_of_its_windows(windows in prop::collection::vec(profiles(PERIOD_NS), 1..5)) {
+    fn merged_profile_is_the_sum_of_its_windows(windows in prop::collection::vec(profiles(PERIOD_NS), 1..5)) {
         let messages = series(&windows);
         let merged = merge(&messages).unwrap();
-        check(&merged);
+        assert_valid(&merged);
         prop_assert_eq!(totals([&merged]), totals(&messages));
         prop_assert_eq!(merged.period, PERIOD_NS as i64);
         let earliest = windows.iter().map(|window| window.start_unix_ns).min().unwrap();
         prop_assert_eq!(merged.time_nanos as u64, earliest);
-        let comments: Vec<&str> = merged.comment.iter().map(|place| text(&merged, *place)).collect();
+        let comments: Vec<&str> = merged.comment.iter().map(|index| text(&merged, *index)).collect();
         let aggregated = windows.iter().map(|window| window.ledger.aggregated).sum();
         let text = ledger(aggregated).to_string();
         prop_assert!(comments.ends_with(&text.lines().collect::<Vec<_>>()), "{:?}", comments);
@@ -221,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn it_does_not_matter_in_which_steps_windows_are_merged(windows in prop::collection::vec(profiles(PERIOD_NS), 3..6)) {
+    fn merging_is_associative_and_commutative(windows in prop::collection::vec(profiles(PERIOD_NS), 3..6)) {
         let mut messages = series(&windows);
         let whole = merge(&messages).unwrap();
         let half = merge(&messages[..2]).unwrap();
@@ -233,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn a_profile_is_read_back_from_its_message(profile in profiles(PERIOD_NS)) {
+    fn profile_survives_conversion(profile in profiles(PERIOD_NS)) {
         for grouping in [SampleGrouping::BySeries, SampleGrouping::ByThread] {
             let message = to_message(&profile, grouping);
             let read = from_message(&message, SampleUnit::of(&message)).unwrap();
@@ -247,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_bytes_decode_is_merged_and_read_without_a_panic(
+    fn any_decodable_bytes_are_merged_without_a_panic(
         profile in profiles(PERIOD_NS),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -286,13 +287,13 @@ fn one_sample(period_ns: u64, count: u64) -> Profile {
 }
 
 #[test]
-fn windows_with_different_periods_compare_by_time() {
+fn windows_with_different_periods_are_comparable_by_time() {
     let messages = series(&[one_sample(10_000_000, 3), one_sample(50_000_000, 1)]);
     let merged = merge(&messages).unwrap();
     assert_eq!(merged.sample[0].value, [4, 80_000_000]);
     assert_eq!(merged.period, 0);
     let note = "samples stand for different times (periods of 10000000, 50000000 ns): compare cpu, not samples";
-    assert!(merged.comment.iter().any(|place| text(&merged, *place) == note));
+    assert!(merged.comment.iter().any(|index| text(&merged, *index) == note));
     let unit = SampleUnit::of(&merged);
     let read = from_message(&merged, unit).unwrap();
     assert_eq!((unit, read.samples[0].count), (SampleUnit::Microseconds, 80_000));
@@ -300,7 +301,7 @@ fn windows_with_different_periods_compare_by_time() {
 }
 
 #[test]
-fn windows_of_several_machines_cover_their_span_and_not_the_sum() {
+fn duration_of_overlapping_windows_is_their_span() {
     let mut later = one_sample(PERIOD_NS, 1);
     later.start_unix_ns += 500_000_000;
     let merged = merge(&series(&[one_sample(PERIOD_NS, 1), later.clone()])).unwrap();
@@ -311,7 +312,7 @@ fn windows_of_several_machines_cover_their_span_and_not_the_sum() {
 }
 
 #[test]
-fn what_counts_something_else_is_refused_and_changes_nothing() {
+fn rejects_other_sample_types_and_leaves_the_sum_unchanged() {
     let ours = to_message(&one_sample(PERIOD_NS, 1), SampleGrouping::BySeries);
     let mut theirs = ours.clone();
     theirs.string_table[1] = "alloc_objects".into();
@@ -327,7 +328,7 @@ fn what_counts_something_else_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn of_comments_those_are_kept_that_several_windows_have() {
+fn retains_comments_of_several_windows() {
     let windows: Vec<Profile> = (0..3000)
         .map(|number| {
             let version = if number < 2000 { "version 1" } else { "version 2" };
@@ -337,7 +338,7 @@ fn of_comments_those_are_kept_that_several_windows_have() {
         .collect();
     let comments = |windows: &[Profile]| -> Vec<String> {
         let merged = merge(&series(windows)).unwrap();
-        merged.comment.iter().map(|place| text(&merged, *place).to_owned()).collect()
+        merged.comment.iter().map(|index| text(&merged, *index).to_owned()).collect()
     };
     let of_all = comments(&windows);
     assert_eq!(of_all[..2], ["version 1", "version 2"]);
@@ -346,7 +347,7 @@ fn of_comments_those_are_kept_that_several_windows_have() {
 }
 
 #[test]
-fn nothing_merged_is_an_empty_profile() {
+fn sum_of_nothing_is_an_empty_profile() {
     let nothing = merge([]).unwrap();
     assert_eq!(from_message(&nothing, SampleUnit::Samples).unwrap().samples, []);
 }

@@ -1,4 +1,4 @@
-//! pprof bytes to messages.
+//! From pprof bytes to a message.
 
 use std::io::Read;
 
@@ -7,33 +7,41 @@ use prost::Message;
 
 use super::proto;
 
-/// Why bytes are no pprof profile.
+/// Why bytes or a message are no valid pprof profile.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Larger than the caller allows once decompressed.
+    /// The decompressed profile is larger than the caller allows.
     #[error("the profile is larger than {0} bytes")]
     TooLarge(usize),
-    /// Not gzip, although it starts so.
+    /// The gzip data is malformed.
     #[error("the profile is damaged: {0}")]
     Gzip(#[from] std::io::Error),
-    /// Not the message.
+    /// The protobuf message is malformed.
     #[error("the profile is damaged: {0}")]
     Message(#[from] prost::DecodeError),
-    /// A table names something that is not there.
+    /// An index or id is out of range.
     #[error("the profile is damaged: a {0} points outside its table")]
     Dangling(&'static str),
-    /// A sample has more or fewer values than there are sample types.
+    /// The number of a sample's values is not that of the sample types.
     #[error("the profile is damaged: a sample lacks a value or has one too many")]
     Values,
 }
 
 /// Reads a pprof profile, compressed or not.
 ///
-/// Every place in the result lies inside its table, every id exists, and every sample has a value of each
-/// type. Takes memory in proportion to `bytes_max`, which bounds the decompressed size.
+/// In the result, every index is in range, every id exists, and every sample has a value of each
+/// type. Memory is bounded by a multiple of `bytes_max`, the limit of the decompressed size.
+///
+/// ```
+/// use profile::pprof::{DecodeError, decode, encode};
+///
+/// let bytes = encode(&profile::Profile::default());
+/// assert!(decode(&bytes, 1 << 20).is_ok());
+/// assert!(matches!(decode(&bytes, 10), Err(DecodeError::TooLarge(10))));
+/// ```
 ///
 /// # Errors
-/// [`DecodeError`] for anything that is not such a profile.
+/// [`DecodeError`] if the bytes are no such profile.
 pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<proto::Profile, DecodeError> {
     let mut plain = Vec::new();
     let limit = bytes_max as u64 + 1;
@@ -50,9 +58,9 @@ pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<proto::Profile, DecodeEr
     Ok(profile)
 }
 
-/// Checks that every place lies inside its table, every id exists, and every sample has all its values.
+/// Checks that every index is in range, every id exists, and every sample has a value of each type.
 pub(super) fn check(profile: &proto::Profile) -> Result<(), DecodeError> {
-    check_texts(profile)?;
+    check_strings(profile)?;
     check_ids(profile)?;
     let types = profile.sample_type.len();
     if profile.sample.iter().all(|sample| sample.value.len() == types) {
@@ -62,19 +70,19 @@ pub(super) fn check(profile: &proto::Profile) -> Result<(), DecodeError> {
     }
 }
 
-fn check_texts(profile: &proto::Profile) -> Result<(), DecodeError> {
-    let texts = profile.string_table.len().max(1);
-    let mut places = vec![profile.default_sample_type];
-    places.extend(&profile.comment);
-    places.extend(
+fn check_strings(profile: &proto::Profile) -> Result<(), DecodeError> {
+    let strings = profile.string_table.len().max(1);
+    let mut indices = vec![profile.default_sample_type];
+    indices.extend(&profile.comment);
+    indices.extend(
         profile.sample_type.iter().chain(&profile.period_type).flat_map(|t| [t.r#type, t.unit]),
     );
-    places.extend(profile.mapping.iter().flat_map(|m| [m.filename, m.build_id]));
-    places.extend(profile.function.iter().flat_map(|f| [f.name, f.system_name, f.filename]));
+    indices.extend(profile.mapping.iter().flat_map(|m| [m.filename, m.build_id]));
+    indices.extend(profile.function.iter().flat_map(|f| [f.name, f.system_name, f.filename]));
     let labels = profile.sample.iter().flat_map(|s| &s.label);
-    places.extend(labels.flat_map(|l| [l.key, l.str, l.num_unit]));
-    let inside = |place: &i64| usize::try_from(*place).is_ok_and(|place| place < texts);
-    if places.iter().all(inside) { Ok(()) } else { Err(DecodeError::Dangling("text")) }
+    indices.extend(labels.flat_map(|l| [l.key, l.str, l.num_unit]));
+    let is_in_range = |index: &i64| usize::try_from(*index).is_ok_and(|index| index < strings);
+    if indices.iter().all(is_in_range) { Ok(()) } else { Err(DecodeError::Dangling("text")) }
 }
 
 fn check_ids(profile: &proto::Profile) -> Result<(), DecodeError> {

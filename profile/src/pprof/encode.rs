@@ -1,4 +1,4 @@
-//! Profile to pprof messages and bytes.
+//! From a profile to a pprof message and bytes.
 
 use std::io::Write;
 
@@ -11,26 +11,26 @@ use super::samples::{SampleGrouping, samples};
 use super::string_table::StringTable;
 use crate::{Profile, SymbolizedFrame};
 
-/// Writes a profile as gzip-compressed pprof, each thread by itself.
+/// Encodes a profile as gzip-compressed pprof, with the samples of each thread apart.
 pub fn encode(profile: &Profile) -> Vec<u8> {
     compress(&to_message(profile, SampleGrouping::ByThread))
 }
 
-/// Writes a message as gzip-compressed pprof.
+/// Encodes a message as gzip-compressed pprof.
 pub fn compress(message: &proto::Profile) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let bytes = message.encode_to_vec();
-    gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("memory takes every write")
+    gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("writes to memory do not fail")
 }
 
-/// Makes a profile into the message of pprof.
+/// Converts a profile to a pprof message.
 ///
-/// Sample types are `samples/count` and `cpu/nanoseconds`, the latter shown first.
-/// Ids run from 1 in table order. A mapping whose frames have names only in part
-/// becomes two, so that its flags are true of all its locations.
+/// The sample types are `samples/count` and `cpu/nanoseconds`; the latter is the default. Ids are
+/// consecutive from 1 in the order of each table. A mapping with both symbolized and unsymbolized
+/// frames becomes two, so that its flags are true of all its locations.
 ///
-/// Sources: `proto/profile.proto` of pprof; Parca's `pkg/normalizer`, which wants ids in
-/// order; Pyroscope's `pkg/pprof`, which drops addresses of a mapping with `has_functions`.
+/// Sources: `proto/profile.proto` of pprof; Parca's `pkg/normalizer`, which requires ids in order;
+/// Pyroscope's `pkg/pprof`, which drops the addresses of a mapping with `has_functions`.
 pub fn to_message(profile: &Profile, grouping: SampleGrouping) -> proto::Profile {
     let mut strings = StringTable::new();
     let halves = halves_of(profile);
@@ -56,24 +56,24 @@ pub fn to_message(profile: &Profile, grouping: SampleGrouping) -> proto::Profile
     message
 }
 
-/// The frames of a mapping that have names, or those that have none: a mapping of the message.
+/// A mapping of the message: the symbolized or the unsymbolized frames of one of the profile.
 #[derive(Clone, Copy)]
 struct Half {
-    /// From 1 in the order of the message.
+    /// Id in the message.
     id: u64,
-    /// All its lines have a source file.
+    /// Whether all lines have a source file.
     has_files: bool,
-    /// All its lines have a number.
+    /// Whether all lines have a number.
     has_lines: bool,
 }
 
-/// A mapping's half without names and its half with them; `None` for an empty one.
+/// The unsymbolized half of a mapping and the symbolized one; `None` for an empty half.
 type Halves = [Option<Half>; 2];
 
 fn halves_of(profile: &Profile) -> Vec<Halves> {
     let mut halves = vec![[None; 2]; profile.mappings.len()];
     for frame in &profile.frames {
-        let half = halves[frame.mapping as usize][usize::from(is_named(frame))]
+        let half = halves[frame.mapping as usize][usize::from(is_symbolized(frame))]
             .get_or_insert(Half { id: 0, has_files: true, has_lines: true });
         for line in &frame.lines {
             half.has_files &= !profile.functions[line.function as usize].file.is_empty();
@@ -86,7 +86,7 @@ fn halves_of(profile: &Profile) -> Vec<Halves> {
     halves
 }
 
-fn is_named(frame: &SymbolizedFrame) -> bool {
+fn is_symbolized(frame: &SymbolizedFrame) -> bool {
     !frame.lines.is_empty()
 }
 
@@ -118,8 +118,8 @@ fn mappings(
 fn locations(profile: &Profile, halves: &[Halves]) -> Vec<proto::Location> {
     let one = |(index, frame): (usize, &SymbolizedFrame)| proto::Location {
         id: index as u64 + 1,
-        mapping_id: halves[frame.mapping as usize][usize::from(is_named(frame))]
-            .expect("the half of each frame was made")
+        mapping_id: halves[frame.mapping as usize][usize::from(is_symbolized(frame))]
+            .expect("every frame has a half")
             .id,
         address: frame.address.0,
         line: frame

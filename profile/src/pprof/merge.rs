@@ -1,4 +1,4 @@
-//! Messages added up: several windows become one profile, which equals the sum of its parts.
+//! Adds messages up: several windows become one profile, whose totals are the sums of theirs.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -11,37 +11,54 @@ use super::read::split_ledger;
 use super::string_table::StringTable;
 use crate::CaptureLedger;
 
-/// Comments of the sum.
+/// Comments in the sum.
 const COMMENTS_MAX: usize = 32;
-/// Comments that are looked out for to come again.
+/// Distinct comments that are counted.
 const COMMENTS_SEEN_MAX: usize = 1024;
-/// Periods that are named when there are several.
+/// Periods listed if there are several.
 const PERIODS_MAX: usize = 8;
 
 /// Why a message cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// It makes no sense.
+    /// The message is invalid.
     #[error(transparent)]
     Damaged(#[from] DecodeError),
-    /// It counts something else than those before.
+    /// The sample types are not those of the messages before.
     #[error("the profile counts {found}, others count {expected}")]
     SampleTypes {
-        /// What it counts.
+        /// Sample types of the message.
         found: String,
-        /// What those before count.
+        /// Sample types of the messages before.
         expected: String,
     },
 }
 
 /// Adds messages up.
 ///
-/// Samples with equal stacks and labels become one, each of their values the sum. Time is the earliest, duration what is
-/// covered: the sum of durations, or the whole span where windows overlap. The period is that of all; where they
-/// differ it is 0, and a comment says so. Ledgers in comments are added up. Of other comments up to 32 are kept that several
-/// messages have; what one window says of itself is not true of the sum.
+/// - Samples with equal stacks and labels become one; each value is the sum.
+/// - The time is the earliest. The duration is the sum of durations, or the whole span if windows
+///   overlap.
+/// - The period is the common one. If periods differ it is 0, and a comment lists them.
+/// - Ledgers in comments are added up. Of the other comments, up to 32 that several messages have
+///   are retained: a comment of one window is not true of the sum.
 ///
-/// Takes memory for what is distinct.
+/// Memory grows with the distinct stacks and labels, not with the number of messages.
+///
+/// ```
+/// use profile::pprof::{Merger, SampleGrouping, to_message};
+/// use profile::Profile;
+///
+/// let first = Profile { start_unix_ns: 1_000, duration_ns: 500, ..Profile::default() };
+/// let second = Profile { start_unix_ns: 1_500, duration_ns: 500, ..Profile::default() };
+/// let mut merger = Merger::default();
+/// for window in [&first, &second] {
+///     merger.add(&to_message(window, SampleGrouping::BySeries))?;
+/// }
+/// let sum = merger.finish();
+/// assert_eq!((sum.time_nanos, sum.duration_nanos), (1_000, 1_000));
+/// # Ok::<(), profile::pprof::MergeError>(())
+/// ```
 #[derive(Default)]
 pub struct Merger {
     tables: Tables,
@@ -53,14 +70,14 @@ pub struct Merger {
     duration: i64,
     periods: BTreeSet<i64>,
     ledger: Option<CaptureLedger>,
-    /// Comments, and how many messages have them.
+    /// Comments, and the number of messages that have them.
     comments: IndexMap<String, u64>,
 }
 
-/// Adds messages up, as a [`Merger`] does.
+/// Returns the sum of messages; see [`Merger`].
 ///
 /// # Errors
-/// [`MergeError`] of the first that cannot be added.
+/// [`MergeError`] of the first message that cannot be added.
 pub fn merge<'a>(
     messages: impl IntoIterator<Item = &'a proto::Profile>,
 ) -> Result<proto::Profile, MergeError> {
@@ -73,13 +90,13 @@ impl Merger {
     /// Adds a message.
     ///
     /// # Errors
-    /// [`MergeError`]; then nothing of it is in the sum.
+    /// [`MergeError`] if it is invalid or has other sample types; then the sum is unchanged.
     pub fn add(&mut self, message: &proto::Profile) -> Result<(), MergeError> {
         check(message)?;
         let types = Types::of(message);
         match &self.types {
-            Some(known) if *known != types => {
-                let (found, expected) = (types.text(), known.text());
+            Some(expected) if *expected != types => {
+                let (found, expected) = (types.text(), expected.text());
                 return Err(MergeError::SampleTypes { found, expected });
             }
             Some(_) => {}
@@ -92,12 +109,12 @@ impl Merger {
         Ok(())
     }
 
-    /// How many messages were added.
+    /// Returns the number of messages added.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Gives the sum.
+    /// Returns the sum.
     pub fn finish(self) -> proto::Profile {
         let comments = self.comments();
         let Self { tables, samples, types, start, end, duration, periods, .. } = self;
@@ -124,14 +141,14 @@ impl Merger {
     }
 
     fn add_samples(&mut self, message: &proto::Profile) {
-        let text_of: Vec<i64> =
+        let string_of: Vec<i64> =
             message.string_table.iter().map(|text| self.tables.strings.intern(text)).collect();
-        // A message without texts has nothing but the empty one.
-        let text_of = move |place: i64| text_of.get(place as usize).copied().unwrap_or(0);
-        let location_of = self.tables.add(message, &text_of);
+        // A message without a string table has only the empty string.
+        let string_of = move |index: i64| string_of.get(index as usize).copied().unwrap_or(0);
+        let location_of = self.tables.add(message, &string_of);
         for sample in &message.sample {
             let mut labels: Box<[Label]> =
-                sample.label.iter().map(|label| label_key(label, &text_of)).collect();
+                sample.label.iter().map(|label| label_key(label, &string_of)).collect();
             labels.sort_unstable();
             let stack = sample.location_id.iter().map(|id| location_of[id]).collect();
             let sums = self.samples.entry((stack, labels)).or_default();
@@ -153,9 +170,9 @@ impl Merger {
     }
 
     fn add_comments(&mut self, message: &proto::Profile) {
-        let text = |place: &i64| message.string_table.get(*place as usize).map(String::as_str);
-        let strings: Vec<&str> = message.comment.iter().filter_map(text).collect();
-        let (ledger, others) = split_ledger(&strings);
+        let text = |index: &i64| message.string_table.get(*index as usize).map(String::as_str);
+        let comments: Vec<&str> = message.comment.iter().filter_map(text).collect();
+        let (ledger, others) = split_ledger(&comments);
         if let Some(ledger) = ledger {
             self.ledger.get_or_insert_default().add(&ledger);
         }
@@ -169,9 +186,9 @@ impl Merger {
     }
 
     fn comments(&self) -> Vec<String> {
-        let is_kept = |(_, messages): &(&String, &u64)| self.messages == 1 || **messages > 1;
-        let kept = self.comments.iter().filter(is_kept).take(COMMENTS_MAX);
-        let mut out: Vec<String> = kept.map(|(comment, _)| comment.clone()).collect();
+        let is_common = |(_, messages): &(&String, &u64)| self.messages == 1 || **messages > 1;
+        let common = self.comments.iter().filter(is_common).take(COMMENTS_MAX);
+        let mut out: Vec<String> = common.map(|(comment, _)| comment.clone()).collect();
         if self.periods.len() > 1 {
             let periods: Vec<String> = self.periods.iter().map(ToString::to_string).collect();
             out.push(format!(
@@ -186,7 +203,7 @@ impl Merger {
     }
 }
 
-/// What a message counts, in words.
+/// The types of a message's values, as text: quantity and unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Types {
     sample: Vec<(String, String)>,
@@ -196,12 +213,12 @@ struct Types {
 
 impl Types {
     fn of(message: &proto::Profile) -> Self {
-        let text = |place: i64| message.string_table.get(place as usize).cloned();
-        let text = |place: i64| text(place).unwrap_or_default();
-        let words = |of: &proto::ValueType| (text(of.r#type), text(of.unit));
+        let text = |index: i64| message.string_table.get(index as usize).cloned();
+        let text = |index: i64| text(index).unwrap_or_default();
+        let texts = |of: &proto::ValueType| (text(of.r#type), text(of.unit));
         Self {
-            sample: message.sample_type.iter().map(words).collect(),
-            period: message.period_type.as_ref().map(words),
+            sample: message.sample_type.iter().map(texts).collect(),
+            period: message.period_type.as_ref().map(texts),
             default: text(message.default_sample_type),
         }
     }
@@ -212,18 +229,19 @@ impl Types {
     }
 }
 
-/// Text by place in the table of the sum.
+/// Key, string, number and unit; strings are indices into the table of the sum.
 type Label = (i64, i64, i64, i64);
-/// Ids of locations, innermost first, and labels in order.
+/// Ids of locations, innermost first, and sorted labels.
 type SampleKey = (Box<[u64]>, Box<[Label]>);
-/// Start, limit, offset, file, build id, and whether frames in it have names: half of a mapping stays half.
+/// Start, limit, offset, file, build ID, and whether frames are symbolized: the two halves of a
+/// mapping stay apart.
 type MappingKey = (u64, u64, u64, i64, i64, bool);
-/// Name, name for the linker, file.
+/// Name, system name, file.
 type FunctionKey = (i64, i64, i64);
 /// Mapping, address, and for each line function and number.
 type LocationKey = (u64, u64, Box<[(u64, i64)]>);
 
-/// What samples speak of, each once; ids are places, from 1.
+/// The tables of the sum. Ids are indices plus 1.
 struct Tables {
     strings: StringTable,
     mappings: IndexMap<MappingKey, proto::Mapping>,
@@ -243,19 +261,19 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Takes in the tables of a message; tells which of its locations is which here.
+    /// Adds the tables of a message. Returns the ids of its locations in these tables.
     fn add(
         &mut self,
         message: &proto::Profile,
-        text_of: &impl Fn(i64) -> i64,
+        string_of: &impl Fn(i64) -> i64,
     ) -> HashMap<u64, u64> {
         let mut mapping_of = HashMap::from([(0, 0)]);
         for mapping in &message.mapping {
-            mapping_of.insert(mapping.id, self.add_mapping(mapping, text_of));
+            mapping_of.insert(mapping.id, self.add_mapping(mapping, string_of));
         }
         let mut function_of = HashMap::new();
         for f in &message.function {
-            let key = (text_of(f.name), text_of(f.system_name), text_of(f.filename));
+            let key = (string_of(f.name), string_of(f.system_name), string_of(f.filename));
             function_of.insert(f.id, self.functions.insert_full(key).0 as u64 + 1);
         }
         let mut location_of = HashMap::new();
@@ -267,24 +285,24 @@ impl Tables {
         location_of
     }
 
-    fn add_mapping(&mut self, mapping: &proto::Mapping, text_of: &impl Fn(i64) -> i64) -> u64 {
-        let (filename, build_id) = (text_of(mapping.filename), text_of(mapping.build_id));
+    fn add_mapping(&mut self, mapping: &proto::Mapping, string_of: &impl Fn(i64) -> i64) -> u64 {
+        let (filename, build_id) = (string_of(mapping.filename), string_of(mapping.build_id));
         let proto::Mapping { memory_start, memory_limit, file_offset, has_functions, .. } =
             *mapping;
         let key = (memory_start, memory_limit, file_offset, filename, build_id, has_functions);
         let entry = self.mappings.entry(key);
         let id = entry.index() as u64 + 1;
-        // What is said of all locations must be true of those of all messages.
-        let ours = entry.or_insert(proto::Mapping { id, filename, build_id, ..*mapping });
-        ours.has_filenames &= mapping.has_filenames;
-        ours.has_line_numbers &= mapping.has_line_numbers;
-        ours.has_inline_frames &= mapping.has_inline_frames;
+        // A flag is true only if it is true in all messages.
+        let sum = entry.or_insert(proto::Mapping { id, filename, build_id, ..*mapping });
+        sum.has_filenames &= mapping.has_filenames;
+        sum.has_line_numbers &= mapping.has_line_numbers;
+        sum.has_inline_frames &= mapping.has_inline_frames;
         id
     }
 }
 
-fn label_key(label: &proto::Label, text_of: &impl Fn(i64) -> i64) -> Label {
-    (text_of(label.key), text_of(label.str), label.num, text_of(label.num_unit))
+fn label_key(label: &proto::Label, string_of: &impl Fn(i64) -> i64) -> Label {
+    (string_of(label.key), string_of(label.str), label.num, string_of(label.num_unit))
 }
 
 fn function(((name, system_name, filename), id): (FunctionKey, u64)) -> proto::Function {
@@ -303,7 +321,8 @@ fn sample_of(((stack, labels), value): (SampleKey, Vec<i64>)) -> proto::Sample {
     proto::Sample { location_id: stack.into_vec(), value, label }
 }
 
-/// Puts mappings into the order that readers expect: those with most samples at their leaf first, the kernel last.
+/// Sorts mappings as readers expect: those with most samples in their leaf frames first, the kernel
+/// last.
 fn sort_mappings(profile: &mut proto::Profile, strings: &StringTable) {
     let mut samples = vec![0i64; profile.mapping.len() + 1];
     for sample in &profile.sample {
@@ -313,7 +332,7 @@ fn sort_mappings(profile: &mut proto::Profile, strings: &StringTable) {
         samples[mapping] = samples[mapping].saturating_add(count);
     }
     profile.mapping.sort_by_key(|mapping| {
-        let is_kernel = strings.at(mapping.filename) == "[kernel.kallsyms]";
+        let is_kernel = strings.get(mapping.filename) == "[kernel.kallsyms]";
         (is_kernel, Reverse(samples[mapping.id as usize]), mapping.id)
     });
     let mut id_of = vec![0; samples.len()];

@@ -1,11 +1,12 @@
 //! pprof: the profile format that other tools read.
 //!
-//! [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept; [`decode()`]
-//! reads any file of the format within a bound of memory. In between is a [`proto`] message:
-//! [`to_message`] makes one of a profile and [`from_message`] a profile of one; a [`Merger`] adds several up.
+//! - [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept.
+//! - [`decode()`] reads any file of the format within a bound of memory.
+//! - [`to_message`] and [`from_message`] convert between a profile and a [`proto`] message.
+//! - [`Merger`] adds messages up.
 //!
-//! Addresses are those of the ELF file and mappings have no range: the one
-//! convention under which all of these readers find symbols on their own.
+//! Addresses are those of the ELF file, and mappings have no range: the one convention under which
+//! all of these readers find symbols on their own.
 //!
 //! Source: `proto/profile.proto` of the pprof project.
 

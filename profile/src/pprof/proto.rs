@@ -1,9 +1,9 @@
-//! The messages of pprof with their field numbers.
+//! The wire messages of pprof. Names are those of `profile.proto`.
 
-/// A whole profile. Text is kept once in `string_table`; other messages name it by place there.
+/// A profile. Strings are stored once, in `string_table`; other fields are indices into it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Profile {
-    /// What the values of each sample are.
+    /// Types of the values of each sample.
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
     /// The samples.
@@ -18,25 +18,25 @@ pub struct Profile {
     /// Distinct functions.
     #[prost(message, repeated, tag = "5")]
     pub function: Vec<Function>,
-    /// All text; the first is empty.
+    /// All strings; the first is empty.
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
-    /// Nanoseconds since 1970 when it began.
+    /// Start, nanoseconds since 1970.
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
-    /// Nanoseconds it covers.
+    /// Nanoseconds that the profile covers.
     #[prost(int64, tag = "10")]
     pub duration_nanos: i64,
-    /// What `period` counts.
+    /// Type of `period`.
     #[prost(message, optional, tag = "11")]
     pub period_type: Option<ValueType>,
-    /// Distance between samples.
+    /// Distance between two samples.
     #[prost(int64, tag = "12")]
     pub period: i64,
-    /// Free text, a line each.
+    /// Free text, one line each.
     #[prost(int64, repeated, tag = "13")]
     pub comment: Vec<i64>,
-    /// The sample type that readers show first.
+    /// The sample type that readers show by default.
     #[prost(int64, tag = "14")]
     pub default_sample_type: i64,
 }
@@ -47,12 +47,12 @@ pub struct ValueType {
     /// The quantity.
     #[prost(int64, tag = "1")]
     pub r#type: i64,
-    /// Its unit.
+    /// The unit.
     #[prost(int64, tag = "2")]
     pub unit: i64,
 }
 
-/// Samples that are alike.
+/// Samples with equal stack and labels.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Sample {
     /// Ids of locations, innermost first.
@@ -61,24 +61,24 @@ pub struct Sample {
     /// A value for each sample type.
     #[prost(int64, repeated, tag = "2")]
     pub value: Vec<i64>,
-    /// What else is known of them.
+    /// Labels.
     #[prost(message, repeated, tag = "3")]
     pub label: Vec<Label>,
 }
 
-/// A key with a text or a number.
+/// A key with a string or a number.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Label {
     /// The key.
     #[prost(int64, tag = "1")]
     pub key: i64,
-    /// The text, or 0.
+    /// The string, or 0.
     #[prost(int64, tag = "2")]
     pub str: i64,
-    /// The number, when there is no text.
+    /// The number, if there is no string.
     #[prost(int64, tag = "3")]
     pub num: i64,
-    /// The number's unit, or 0.
+    /// The unit of the number, or 0.
     #[prost(int64, tag = "4")]
     pub num_unit: i64,
 }
@@ -101,19 +101,19 @@ pub struct Mapping {
     /// The file.
     #[prost(int64, tag = "5")]
     pub filename: i64,
-    /// Its build id in hexadecimal.
+    /// The build ID in hexadecimal.
     #[prost(int64, tag = "6")]
     pub build_id: i64,
-    /// All its locations have a function.
+    /// Whether all locations have a function.
     #[prost(bool, tag = "7")]
     pub has_functions: bool,
-    /// All its locations have a source file.
+    /// Whether all locations have a source file.
     #[prost(bool, tag = "8")]
     pub has_filenames: bool,
-    /// All its locations have a source line.
+    /// Whether all locations have a source line.
     #[prost(bool, tag = "9")]
     pub has_line_numbers: bool,
-    /// Inlined functions were looked up.
+    /// Whether inlined functions were looked up.
     #[prost(bool, tag = "10")]
     pub has_inline_frames: bool,
 }
@@ -124,18 +124,18 @@ pub struct Location {
     /// From 1, in the order of the table.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Where it lies.
+    /// The mapping, or 0.
     #[prost(uint64, tag = "2")]
     pub mapping_id: u64,
-    /// Its address.
+    /// The address.
     #[prost(uint64, tag = "3")]
     pub address: u64,
-    /// Functions there, the innermost inlined one first.
+    /// Functions at the address, the innermost inlined one first.
     #[prost(message, repeated, tag = "4")]
     pub line: Vec<Line>,
 }
 
-/// A place in a function.
+/// A line of a function.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Line {
     /// The function.
@@ -152,10 +152,10 @@ pub struct Function {
     /// From 1, in the order of the table.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Name for people.
+    /// Demangled name.
     #[prost(int64, tag = "2")]
     pub name: i64,
-    /// Name for the linker.
+    /// Name in the symbol table.
     #[prost(int64, tag = "3")]
     pub system_name: i64,
     /// Source file.

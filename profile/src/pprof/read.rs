@@ -1,4 +1,4 @@
-//! A pprof message becomes a profile again, so that what is drawn of profiles can be drawn of it.
+//! From a pprof message to a profile, so that every output format of profiles works for it too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use crate::{
     SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 
-/// What a profile's samples are counted in.
+/// The unit in which the samples of a profile are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleUnit {
-    /// Samples. Where all have one period, that is CPU time too.
+    /// Samples. With one period for all, they are proportional to CPU time.
     Samples,
-    /// Microseconds of CPU time: right also for the sum of profiles with different periods.
+    /// Microseconds of CPU time. Comparable also in the sum of profiles with different periods.
     Microseconds,
 }
 
 impl SampleUnit {
-    /// Gives the one under which the stacks of a message compare.
+    /// Returns the unit in which the stacks of a message are comparable.
     pub fn of(message: &proto::Profile) -> Self {
         if message.period > 0 { Self::Samples } else { Self::Microseconds }
     }
 
-    /// What the counts are of.
+    /// Returns the name of the unit.
     pub fn name(self) -> &'static str {
         match self {
             Self::Samples => "samples",
@@ -38,13 +38,13 @@ impl SampleUnit {
     }
 }
 
-/// Makes a message into a profile.
+/// Converts a message to a profile: the inverse of [`to_message`](super::to_message).
 ///
-/// What [`to_message`](super::to_message) wrote comes back. Of other profilers' messages come the first value of each
-/// sample as its count and the last as its time; numeric labels that nobody knows here are left out.
+/// In messages of other profilers, the first value of a sample is its count and the last its time.
+/// Unknown numeric labels are omitted.
 ///
 /// # Errors
-/// [`DecodeError`] for a message whose places or ids lead nowhere.
+/// [`DecodeError`] if an index or id is out of range.
 pub fn from_message(message: &proto::Profile, unit: SampleUnit) -> Result<Profile, DecodeError> {
     check(message)?;
     let reader = Reader { message };
@@ -69,38 +69,39 @@ pub fn from_message(message: &proto::Profile, unit: SampleUnit) -> Result<Profil
     Ok(profile)
 }
 
-/// The name of memory in which frames lie that have no mapping.
+/// Name of the mapping of frames without one.
 const UNKNOWN: &str = "[unknown]";
 
-/// A message whose places and ids are checked.
+/// Reads a message whose indices and ids are checked.
 struct Reader<'a> {
     message: &'a proto::Profile,
 }
 
 impl Reader<'_> {
-    fn text(&self, place: i64) -> &str {
-        self.message.string_table.get(place as usize).map_or("", String::as_str)
+    fn text(&self, index: i64) -> &str {
+        self.message.string_table.get(index as usize).map_or("", String::as_str)
     }
 
-    /// Takes the ledger out of the comments, which end with it.
+    /// Returns the comments without the ledger, and the ledger.
     fn comments(&self) -> (Vec<String>, CaptureLedger) {
-        let texts: Vec<&str> = self.message.comment.iter().map(|place| self.text(*place)).collect();
-        let (ledger, others) = split_ledger(&texts);
+        let comments: Vec<&str> =
+            self.message.comment.iter().map(|index| self.text(*index)).collect();
+        let (ledger, others) = split_ledger(&comments);
         (others.into_iter().map(str::to_owned).collect(), ledger.unwrap_or_default())
     }
 
-    /// The distinct mappings: the two halves of one are one again. Tells by id which is which.
+    /// Returns the distinct mappings, with the two halves of each joined, and their indices by id.
     fn mappings(&self) -> (Vec<Mapping>, HashMap<u64, u32>) {
         let mut distinct: IndexSet<(&str, &str)> = IndexSet::new();
-        let mut places = HashMap::new();
+        let mut index_of = HashMap::new();
         for mapping in &self.message.mapping {
-            let known = (self.text(mapping.filename), self.text(mapping.build_id));
-            places.insert(mapping.id, distinct.insert_full(known).0 as u32);
+            let key = (self.text(mapping.filename), self.text(mapping.build_id));
+            index_of.insert(mapping.id, distinct.insert_full(key).0 as u32);
         }
         if self.message.location.iter().any(|location| location.mapping_id == 0) {
-            places.insert(0, distinct.insert_full((UNKNOWN, "")).0 as u32);
+            index_of.insert(0, distinct.insert_full((UNKNOWN, "")).0 as u32);
         }
-        (distinct.into_iter().map(mapping).collect(), places)
+        (distinct.into_iter().map(mapping).collect(), index_of)
     }
 
     fn functions(&self) -> Vec<Function> {
@@ -112,10 +113,10 @@ impl Reader<'_> {
         self.message.function.iter().map(one).collect()
     }
 
-    /// The frames, and which is which by the id of its location.
+    /// Returns the frames, and their indices by the id of their location.
     fn frames(&self, mapping_of: &HashMap<u64, u32>) -> (Vec<SymbolizedFrame>, HashMap<u64, u32>) {
         let functions = self.message.function.iter().zip(0..);
-        let functions: HashMap<u64, u32> = functions.map(|(f, place)| (f.id, place)).collect();
+        let functions: HashMap<u64, u32> = functions.map(|(f, index)| (f.id, index)).collect();
         let line = |line: &proto::Line| Line {
             function: functions[&line.function_id],
             line: u32::try_from(line.line).unwrap_or(0),
@@ -126,8 +127,8 @@ impl Reader<'_> {
             lines: location.line.iter().map(line).collect(),
         };
         let locations = &self.message.location;
-        let places = locations.iter().zip(0..).map(|(location, place)| (location.id, place));
-        (locations.iter().map(frame).collect(), places.collect())
+        let index_of = locations.iter().zip(0..).map(|(location, index)| (location.id, index));
+        (locations.iter().map(frame).collect(), index_of.collect())
     }
 
     fn samples(&self, profile: &mut Profile, frame_of: &HashMap<u64, u32>, unit: SampleUnit) {
@@ -149,7 +150,7 @@ impl Reader<'_> {
         profile.tasks = tasks.into_iter().collect();
     }
 
-    /// Reads who ran, why the parts of the stack end, and whether some of it is guessed.
+    /// Reads the task, the ends of both parts of the stack, and whether a frame is guessed.
     fn labels(&self, labels: &[proto::Label]) -> (Task, (StackEnd, StackEnd), bool) {
         let (mut series, mut thread) = (Labels::default(), "");
         let (mut ends, mut guessed) = ((StackEnd::Complete, StackEnd::Complete), false);
@@ -183,7 +184,7 @@ fn mapping((name, build_id): (&str, &str)) -> Mapping {
     Mapping { name: name.to_owned(), build_id: BuildId::from_hex(build_id), kind }
 }
 
-/// No sample stands for more: sums of such numbers do not overflow.
+/// Largest count of a sample. Sums of such counts do not overflow.
 const COUNT_MAX: i64 = 1 << 48;
 
 fn count(values: &[i64], unit: SampleUnit) -> u64 {
@@ -194,13 +195,13 @@ fn count(values: &[i64], unit: SampleUnit) -> u64 {
     value.unwrap_or(0).clamp(0, COUNT_MAX) as u64
 }
 
-/// Takes the ledger out of comments, if they have one; gives the others in their order.
+/// Returns the ledger in comments, if there is one, and the other comments in their order.
 pub(super) fn split_ledger<'a>(comments: &[&'a str]) -> (Option<CaptureLedger>, Vec<&'a str>) {
     const LINES: usize = CaptureLedger::TEXT_LINES;
-    for (place, lines) in comments.windows(LINES).enumerate() {
+    for (index, lines) in comments.windows(LINES).enumerate() {
         let Ok(lines) = <[&str; LINES]>::try_from(lines) else { continue };
         if let Some(ledger) = CaptureLedger::parse(lines) {
-            let others = comments[..place].iter().chain(&comments[place + LINES..]);
+            let others = comments[..index].iter().chain(&comments[index + LINES..]);
             return (Some(ledger), others.copied().collect());
         }
     }

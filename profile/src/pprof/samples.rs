@@ -1,4 +1,4 @@
-//! The samples of a profile as pprof has them, with their labels.
+//! The samples of a pprof message, with their labels.
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -7,21 +7,21 @@ use super::string_table::StringTable;
 use crate::labels::{COMM, CUT, GUESSED, THREAD};
 use crate::{Labels, Profile, SampleCount, StackEnd};
 
-/// What the label `guessed` says.
+/// Value of the label `guessed`.
 const BY_FRAME_POINTERS: &str = "frame pointers";
-/// What comes between the reasons of a stack whose parts are both cut.
+/// Separator between the reasons of a stack whose kernel and user parts are both cut.
 const AND: &str = "; ";
 
-/// Which labels samples get, and so which of them are told apart.
+/// By which labels samples are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleGrouping {
-    /// Process, thread and cgroup by number, process and thread by name: what `record` writes.
+    /// By number and name of process and thread, and number of the cgroup: what `record` writes.
     ByThread,
-    /// The labels of the task and no other: what the agent sends. Samples that are then equal are one.
+    /// By the labels of the task only: what the agent sends. Equal samples become one.
     BySeries,
 }
 
-/// Gives the samples with their labels; stacks by locations whose ids are those of frames, from 1.
+/// Returns the samples with their labels. The location id of a frame is its index plus 1.
 pub(super) fn samples(
     profile: &Profile,
     grouping: SampleGrouping,
@@ -88,7 +88,7 @@ fn labels_of_thread(
     out
 }
 
-/// The labels that say how good a stack is.
+/// Returns the labels about the quality of a stack.
 fn quality(cut: Option<&str>, guessed: bool, strings: &mut StringTable) -> Vec<proto::Label> {
     let guessed = guessed.then_some((GUESSED, BY_FRAME_POINTERS));
     let labels = cut.map(|cut| (CUT, cut)).into_iter().chain(guessed);
@@ -103,7 +103,7 @@ fn text(strings: &mut StringTable, key: &str, value: &str) -> proto::Label {
     proto::Label { key: strings.intern(key), str: strings.intern(value), ..proto::Label::default() }
 }
 
-/// Says what of a stack is missing; `None` when nothing is.
+/// Returns the value of the label `cut`; `None` if the stack is complete.
 fn cut_text(kernel_end: StackEnd, user_end: StackEnd) -> Option<String> {
     let parts: Vec<String> = [("kernel", kernel_end), ("user", user_end)]
         .into_iter()
@@ -113,14 +113,14 @@ fn cut_text(kernel_end: StackEnd, user_end: StackEnd) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(AND))
 }
 
-/// Reads why the kernel and the user part of a stack end. What is cut for a reason that nobody knows here has no row: it
-/// must not pass for complete.
+/// Parses the label `cut`: the ends of the kernel and the user part. An unknown reason is read as
+/// [`StackEnd::NoRow`], because the stack must not pass for complete.
 pub(super) fn read_cut(text: &str) -> (StackEnd, StackEnd) {
     let mut ends = (StackEnd::Complete, StackEnd::Complete);
     for part in text.split(AND) {
         let (name, reason) = part.split_once(": ").unwrap_or(("user", part));
-        let known = StackEnd::ALL.iter().find(|end| end.is_cut() && end.text() == reason);
-        let end = known.copied().unwrap_or(StackEnd::NoRow);
+        let end = StackEnd::ALL.iter().find(|end| end.is_cut() && end.text() == reason);
+        let end = end.copied().unwrap_or(StackEnd::NoRow);
         *(if name == "kernel" { &mut ends.0 } else { &mut ends.1 }) = end;
     }
     ends
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_a_stack_is_cut_is_read_back() {
+    fn parses_the_cut_labels_it_writes() {
         for kernel in StackEnd::ALL {
             for user in StackEnd::ALL {
                 let whole = |end: StackEnd| if end.is_cut() { end } else { StackEnd::Complete };

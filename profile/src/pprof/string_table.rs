@@ -1,13 +1,13 @@
-//! The table of texts of a pprof message.
+//! The string table of a pprof message.
 
 use indexmap::IndexSet;
 
 use super::proto;
 
-/// Longest text written, in bytes: Pyroscope's limit.
+/// Longest string written, in bytes: Pyroscope's limit.
 const TEXT_MAX: usize = 65_535;
 
-/// Text kept once; the empty one is at 0.
+/// Distinct strings by index; the empty one is at 0.
 pub(super) struct StringTable(IndexSet<String>);
 
 impl StringTable {
@@ -15,18 +15,18 @@ impl StringTable {
         Self(IndexSet::from([String::new()]))
     }
 
-    /// Gives the place of a text, which is cut where it is too long.
+    /// Returns the index of a string, which is cut if it is too long.
     pub fn intern(&mut self, text: &str) -> i64 {
         let text = &text[..text.floor_char_boundary(TEXT_MAX)];
         match self.0.get_index_of(text) {
-            Some(place) => place as i64,
+            Some(index) => index as i64,
             None => self.0.insert_full(text.to_owned()).0 as i64,
         }
     }
 
-    /// Gives the text at a place.
-    pub fn at(&self, place: i64) -> &str {
-        self.0.get_index(place as usize).map_or("", String::as_str)
+    /// Returns the string at an index.
+    pub fn get(&self, index: i64) -> &str {
+        self.0.get_index(index as usize).map_or("", String::as_str)
     }
 
     pub fn value_type(&mut self, r#type: &str, unit: &str) -> proto::ValueType {

@@ -1,21 +1,21 @@
-//! Ledgers added up, also those that are known by their text alone: what merged profiles carry.
+//! Sums of ledgers, and ledgers parsed from their text: the ledger of merged profiles.
 
 use crate::{CaptureLedger, Cpu, CpuTicks, Loss, TickOutcome};
 
-/// The largest number taken from a text: nobody counts further, and sums of these do not overflow.
+/// Largest number parsed from a text. Real counts are smaller, and sums of these do not overflow.
 const COUNT_MAX: u64 = 1 << 48;
-/// Sums stop there.
+/// Limit at which sums saturate.
 const SUM_MAX: u64 = 1 << 58;
 
 impl CaptureLedger {
-    /// Lines of its text.
+    /// Number of lines of a ledger's text.
     pub const TEXT_LINES: usize = 3;
 
-    /// Reads the text that it is shown as; `None` when that is none, or does not add up. The CPUs are one by then, and how stacks
-    /// ended is not in it.
+    /// Parses the text of a ledger; `None` if it is none or does not add up. The ticks of all CPUs are
+    /// those of one, and the ends of stacks are not in the text.
     pub fn parse(lines: [&str; Self::TEXT_LINES]) -> Option<Self> {
         let [due, ticks, emitted] = lines;
-        let (due, ticks_came, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
+        let (due, ticks_happened, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
         let (ticks, emitted_here, skipped) =
             equation(ticks, ["ticks ", " = emitted ", " + skipped "])?;
         let (emitted, aggregated, lost) =
@@ -37,7 +37,7 @@ impl CaptureLedger {
         (ledger.received, ledger.gaps) = (emitted.checked_sub(full)?, full);
 
         let is_consistent = missed.reasons.is_empty()
-            && (ticks_came, emitted_here) == (ticks, emitted)
+            && (ticks_happened, emitted_here) == (ticks, emitted)
             && due == ticks + missed.count
             && ticks == emitted + skipped.count
             && emitted == aggregated + lost.count
@@ -45,7 +45,7 @@ impl CaptureLedger {
         is_consistent.then_some(ledger)
     }
 
-    /// Adds another one's counts, CPU by CPU.
+    /// Adds the counts of another ledger, CPU by CPU.
     pub fn add(&mut self, other: &Self) {
         for theirs in &other.cpus {
             match self.cpus.iter_mut().find(|ours| ours.cpu == theirs.cpu) {
@@ -75,25 +75,28 @@ fn add_all(sums: &mut [u64], counts: &[u64]) {
     sums.iter_mut().zip(counts).for_each(|(sum, count)| add(sum, *count));
 }
 
-/// The last number of an equation: `7 (idle: 5, other process: 2)`.
-struct Parts<'a> {
+/// The last term of an equation: `7 (idle: 5, other process: 2)`.
+struct CountByReason<'a> {
     count: u64,
     reasons: Vec<(&'a str, u64)>,
 }
 
-/// Takes an equation apart at its words.
-fn equation<'a>(line: &'a str, [first, second, third]: [&str; 3]) -> Option<(u64, u64, Parts<'a>)> {
+/// Parses an equation with these words before its three terms.
+fn equation<'a>(
+    line: &'a str,
+    [first, second, third]: [&str; 3],
+) -> Option<(u64, u64, CountByReason<'a>)> {
     let (left, rest) = line.strip_prefix(first)?.split_once(second)?;
     let (middle, right) = rest.split_once(third)?;
-    Some((number(left)?, number(middle)?, parts(right)?))
+    Some((number(left)?, number(middle)?, count_by_reason(right)?))
 }
 
-fn parts(text: &str) -> Option<Parts<'_>> {
+fn count_by_reason(text: &str) -> Option<CountByReason<'_>> {
     let Some((count, reasons)) = text.split_once(" (") else {
-        return Some(Parts { count: number(text)?, reasons: Vec::new() });
+        return Some(CountByReason { count: number(text)?, reasons: Vec::new() });
     };
     let reasons = reasons.strip_suffix(')')?.split(", ").map(reason);
-    Some(Parts { count: number(count)?, reasons: reasons.collect::<Option<_>>()? })
+    Some(CountByReason { count: number(count)?, reasons: reasons.collect::<Option<_>>()? })
 }
 
 fn reason(text: &str) -> Option<(&str, u64)> {
@@ -138,22 +141,22 @@ mod tests {
         }
     }
 
-    fn read(text: &str) -> Option<CaptureLedger> {
+    fn parse(text: &str) -> Option<CaptureLedger> {
         CaptureLedger::parse(text.lines().collect::<Vec<_>>().try_into().ok()?)
     }
 
     proptest! {
         #[test]
-        fn a_ledger_is_read_back_as_it_was_shown(ledger in ledgers()) {
+        fn parses_what_it_displays(ledger in ledgers()) {
             let text = ledger.to_string();
-            let found = read(&text).expect("it is its own text");
-            prop_assert_eq!(found.to_string(), text);
-            let known = CaptureLedger { user_ends: ledger.user_ends, kernel_ends: ledger.kernel_ends, ..found };
-            prop_assert_eq!(known, ledger);
+            let parsed = parse(&text).expect("the text of a ledger");
+            prop_assert_eq!(parsed.to_string(), text);
+            let (user_ends, kernel_ends) = (ledger.user_ends, ledger.kernel_ends);
+            prop_assert_eq!(CaptureLedger { user_ends, kernel_ends, ..parsed }, ledger);
         }
 
         #[test]
-        fn a_sum_of_ledgers_closes(ledgers in prop::collection::vec(ledgers(), 1..5)) {
+        fn sum_of_ledgers_closes(ledgers in prop::collection::vec(ledgers(), 1..5)) {
             let mut sum = CaptureLedger::default();
             ledgers.iter().for_each(|ledger| sum.add(ledger));
             sum.check().expect("each of them closes");
@@ -162,16 +165,16 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken(lines in prop::array::uniform3("[a-z0-9 =+(),:]{0,60}")) {
+        fn any_text_is_parsed_without_a_panic(lines in prop::array::uniform3("[a-z0-9 =+(),:]{0,60}")) {
             CaptureLedger::parse([&lines[0], &lines[1], &lines[2]]);
         }
     }
 
     #[test]
-    fn a_text_that_does_not_add_up_is_none() {
+    fn rejects_text_that_does_not_add_up() {
         let good = "due 10 = ticks 9 + missed 1\nticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
                     emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)";
-        assert!(read(good).is_some());
+        assert!(parse(good).is_some());
         for (from, to) in [
             ("missed 1", "missed 2"),
             ("ticks 9 =", "ticks 8 ="),
@@ -181,7 +184,7 @@ mod tests {
             ("aggregated 4", "aggregated 18446744073709551615"),
             ("due 10", "due -10"),
         ] {
-            assert_eq!(read(&good.replacen(from, to, 1)), None, "{to}");
+            assert_eq!(parse(&good.replacen(from, to, 1)), None, "{to}");
         }
     }
 }
