@@ -35,7 +35,7 @@ def tick(program, hz, seconds):
         for process in running:
             process.kill()
             process.wait()
-    mean, most, worst = map(float, re.search(r"sampler +([0-9.]+) us a tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us", told).groups())
+    mean, most, worst = map(float, re.search(r"sampler +([0-9.]+) us per tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us", told).groups())
     complete = re.search(r"complete ([0-9.]+) %", told)
     return mean, most, worst, float(complete[1]) if complete else 0.0
 

@@ -170,7 +170,7 @@ def main():
         for rate, work_ms in STORMS:
             reached, (samples, good, faults), told = storm(rate, work_ms, arguments.seconds, arguments.hz, work, programs, f"{work}/launcher")
             share = 100 * good / max(samples, 1)
-            finished = figure(r"([0-9,]+) stacks? finished by the agent", told)
+            finished = figure(r"([0-9,]+) stacks? finished in user space", told)
             cpu, rss = figure(r"own CPU +[0-9.]+ ms, ([0-9.]+) %", told), figure(r"own memory +([0-9.]+) MiB agent", told)
             print(f"| {rate}/s of {work_ms} ms | {reached:.0f} | {samples} | {share:.1f} | {finished} | {cpu} | {rss} |", flush=True)
             if arguments.verbose:

@@ -106,7 +106,7 @@ fn a_cache_that_is_deleted_meanwhile_does_no_harm() {
     let program = wide(place.path());
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     drop(program);
-    let said = "tables could not be kept in the cache: No such file or directory";
+    let said = "tables could not be written to the cache: No such file or directory";
     assert_eq!(recorded.stderr.matches(said).count(), 1, "{}", recorded.stderr);
     assert!(!cache.exists());
     stacks(&recorded);

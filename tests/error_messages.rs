@@ -1,4 +1,4 @@
-//! What cannot be done is refused in one sentence with the next step, and leaves nothing behind.
+//! Errors are one sentence with the next step, and leave no files.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,51 +8,53 @@ use std::process::{Command, Output};
 
 use common::{alone, compile, directory, everytick};
 
-/// Runs `everytick` with these arguments in an empty directory, and checks that it refuses
-/// with exactly this text, leaving the directory empty.
+/// Runs `everytick` with these arguments in an empty directory, and checks that it fails with this
+/// status and text, leaving the directory empty.
 fn check(arguments: &[&str], status: i32, expected: &str) {
     let _alone = alone();
-    let place = directory();
-    let output = everytick().args(arguments).current_dir(place.path()).output().unwrap();
-    refused(&output, status, expected);
-    assert_eq!(place.path().read_dir().unwrap().count(), 0, "{arguments:?} left files");
+    let empty = directory();
+    let output = everytick().args(arguments).current_dir(empty.path()).output().unwrap();
+    assert_error(&output, status, expected);
+    assert_eq!(empty.path().read_dir().unwrap().count(), 0, "{arguments:?} left files");
 }
 
-fn refused(output: &Output, status: i32, expected: &str) {
+fn assert_error(output: &Output, status: i32, expected: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");
-    assert!(stderr.contains(expected), "{stderr:?} does not say {expected:?}");
-    let usage = stderr.contains("For more information, try '--help'"); // clap says more than a line
-    assert!(usage || stderr.trim_end().lines().count() == 1, "more than a sentence: {stderr}");
+    assert!(stderr.contains(expected), "{stderr:?} lacks {expected:?}");
+    let usage = stderr.contains("For more information, try '--help'"); // clap adds lines of its own
+    assert!(usage || stderr.trim_end().lines().count() == 1, "more than one line: {stderr}");
 }
 
 #[test]
-fn a_process_that_does_not_exist() {
-    let expected = "everytick: there is no process 4194303; `ps -e` lists those that run";
+fn process_does_not_exist() {
+    let expected = "everytick: there is no process 4194303; `ps -e` lists all processes";
     check(&["record", "-p", "4194303"], 1, expected);
 }
 
 #[test]
-fn a_frequency_of_zero() {
+fn frequency_is_zero() {
     check(&["record", "-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
 }
 
 #[test]
-fn a_frequency_that_the_kernel_does_not_allow() {
+fn frequency_is_above_the_kernels_limit() {
     let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").unwrap();
-    let expected =
-        format!("-F 1000000: this kernel allows at most {} Hz; ask for less", limit.trim());
+    let expected = format!(
+        "-F 1000000: this kernel allows at most {} Hz; use a lower frequency",
+        limit.trim()
+    );
     check(&["record", "-F", "1000000"], 1, &expected);
 }
 
 #[test]
-fn a_duration_that_is_none() {
+fn duration_is_invalid() {
     check(&["record", "-d", "-1"], 2, "give a number of seconds above 0");
     check(&["record", "-d", "soon"], 2, "give a number of seconds above 0");
 }
 
 #[test]
-fn a_file_name_without_a_known_ending() {
+fn output_has_an_unknown_extension() {
     check(
         &["record", "-o", "x.txt"],
         1,
@@ -61,7 +63,7 @@ fn a_file_name_without_a_known_ending() {
 }
 
 #[test]
-fn a_directory_that_does_not_exist_or_takes_no_files() {
+fn output_directory_is_missing_or_not_writable() {
     check(
         &["record", "-o", "/nowhere/x.svg"],
         1,
@@ -71,7 +73,7 @@ fn a_directory_that_does_not_exist_or_takes_no_files() {
 }
 
 #[test]
-fn one_bad_file_among_good_ones_stops_it_before_it_starts() {
+fn one_bad_output_among_good_ones_fails_at_the_start() {
     check(
         &["record", "-d", "9", "-o", "good.svg", "-o", "bad"],
         1,
@@ -80,74 +82,74 @@ fn one_bad_file_among_good_ones_stops_it_before_it_starts() {
 }
 
 #[test]
-fn a_cgroup_that_is_none() {
+fn cgroup_does_not_exist() {
     check(
         &["record", "--cgroup", "/no/such"],
         1,
-        "/no/such is no cgroup; give a directory below /",
+        "/no/such is not a cgroup; give a directory below /",
     );
-    check(&["record", "--cgroup", "/tmp"], 1, "/tmp is no cgroup");
+    check(&["record", "--cgroup", "/tmp"], 1, "/tmp is not a cgroup");
 }
 
 #[test]
-fn a_name_that_the_kernel_cannot_have() {
+fn comm_is_too_long() {
     check(
         &["record", "--comm", "longer-than-15-bytes"],
         1,
-        "the kernel keeps 1 to 15 bytes of a name",
+        "names in the kernel have 1 to 15 bytes",
     );
 }
 
 #[test]
-fn leaving_out_everything() {
+fn kernel_and_user_frames_are_both_left_out() {
     check(&["record", "--no-kernel", "--no-user"], 2, "cannot be used with");
 }
 
 #[test]
-fn an_unknown_flag_or_command() {
+fn flag_or_command_is_unknown() {
     check(&["record", "--frequncy", "9"], 2, "a similar argument exists: '--frequency'");
     check(&["recrod"], 2, "a similar subcommand exists: 'record'");
 }
 
-/// A copy of the program that every user may run.
-fn public_copy(place: &common::TempDir) -> PathBuf {
+/// Copies the program to where every user may run it.
+fn public_copy(directory: &common::TempDir) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    let copy = place.path().join("everytick");
+    let copy = directory.path().join("everytick");
     fs::copy(env!("CARGO_BIN_EXE_everytick"), &copy).unwrap();
-    for path in [place.path(), &copy] {
+    for path in [directory.path(), &copy] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     copy
 }
 
 #[test]
-fn without_privileges() {
+fn capabilities_are_missing() {
     let _alone = alone();
-    let place = directory();
-    let copy = public_copy(&place);
-    let nobody =
+    let directory = directory();
+    let copy = public_copy(&directory);
+    let unprivileged =
         ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
     let run = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(nobody).arg(&copy).args(arguments).current_dir("/tmp").output().unwrap()
+        command.args(unprivileged).arg(&copy).args(arguments).current_dir("/tmp").output().unwrap()
     };
-    let output = run(&["record", "-d", "1", "-o", "/tmp/everytick-nobody.svg"]);
-    refused(
+    let output = run(&["record", "-d", "1", "-o", "/tmp/everytick-unprivileged.svg"]);
+    assert_error(
         &output,
         1,
         "profiling needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo everytick record`",
     );
-    assert!(!PathBuf::from("/tmp/everytick-nobody.svg").exists());
+    assert!(!PathBuf::from("/tmp/everytick-unprivileged.svg").exists());
 
     let doctor = run(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{text}");
-    assert!(text.contains("FAILS  capabilities     CAP_BPF and CAP_PERFMON missing\n"), "{text}");
+    assert!(text.contains("FAIL  capabilities    CAP_BPF and CAP_PERFMON missing\n"), "{text}");
     assert!(text.ends_with("`everytick record` cannot run here.\n"), "{text}");
 }
 
 #[test]
-fn where_seccomp_denies_bpf() {
+fn seccomp_denies_bpf() {
     let _alone = alone();
     let place = directory();
     let deny = compile("deny_bpf.c", place.path(), "deny_bpf");
@@ -157,10 +159,10 @@ fn where_seccomp_denies_bpf() {
         .arg(place.path().join("x.svg"))
         .output()
         .unwrap();
-    refused(
+    assert_error(
         &output,
         1,
-        "the kernel denies bpf(2) although we have the capabilities; a seccomp profile",
+        "the kernel denies bpf(2) despite the required capabilities, because of a seccomp profile",
     );
     assert!(!place.path().join("x.svg").exists());
 
@@ -170,17 +172,17 @@ fn where_seccomp_denies_bpf() {
 }
 
 #[test]
-fn doctor_says_that_record_works_where_it_works() {
+fn doctor_passes_where_record_works() {
     let _alone = alone();
     let output = everytick().arg("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(text.ends_with("`everytick record` works here.\n"), "{text}");
-    assert!(!text.contains("FAILS"), "{text}");
+    assert!(!text.contains("FAIL"), "{text}");
 }
 
 #[test]
-fn version_and_help_are_on_standard_output() {
+fn version_and_help_go_to_standard_output() {
     for (flag, expected) in
         [("--version", "everytick 0.1.0"), ("--help", "Examples:\n  everytick record ")]
     {

@@ -82,7 +82,7 @@ fn tables_that_push_each_other_out_never_make_a_stack_wrong() {
             Said::Wrong => panic!("{count} times {stack:?}\n{}", recorded.stderr),
         }
     }
-    let evicted = recorded.stderr.lines().find(|line| line.contains("made room for others"));
+    let evicted = recorded.stderr.lines().find(|line| line.contains("tables were evicted"));
     println!("{whole} true, {cut} cut, none wrong; {}", evicted.unwrap_or_default().trim());
     // The tables are read by a thread of low priority, and here every CPU is busy: while it waits, stacks are cut.
     assert!(evicted.is_some(), "no table was evicted\n{}", recorded.stderr);

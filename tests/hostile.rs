@@ -44,7 +44,7 @@ fn check(change: impl FnOnce(&Path, &mut Vec<u8>)) {
         recorded.folded().iter().filter(|(s, _)| s[0] == "broken").map(|(_, n)| n).sum();
     assert!(broken > 50, "its samples are there: {}", recorded.stderr);
     assert!(
-        recorded.stderr.contains("note          no names in ")
+        recorded.stderr.contains("note          no symbols in ")
             || recorded.samples_through(&["broken", "spin"]) > 0
     );
 }

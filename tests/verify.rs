@@ -118,7 +118,7 @@ fn rejects_impossible_arguments() {
     assert_rejected(
         &["-p", "4194303"],
         1,
-        "there is no process 4194303; `ps -e` lists those that run",
+        "there is no process 4194303; `ps -e` lists all processes",
     );
     assert_rejected(&["-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
     assert_rejected(&["-F", "1000000"], 1, "-F 1000000: this kernel allows at most");

@@ -15,8 +15,9 @@ use upload::sinks::directory;
 use upload::spool::SpoolConfig;
 
 use super::cli::AgentArguments;
-use super::export::{self, Export};
-use super::{OURSELVES, filters, load_diagnostics, record, terminal};
+use super::export::{self, ExportRequest};
+use super::workers::SELF_EXE;
+use super::{filters, kernel_limits, load_diagnostics, terminal};
 use crate::agent::{self, AgentConfig, AgentError};
 use crate::budget::BudgetLimits;
 use crate::config::{self, Config, Log, LogFormat, Store, TimeRange};
@@ -41,7 +42,7 @@ pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
     let level = start_log(&config.log);
     let agent_config = agent_config(&config)?;
     let mut reload = |apply: &mut agent::ApplyConfig<'_>| reload(arguments, &config, &level, apply);
-    agent::run(OURSELVES, agent_config, &mut reload).map_err(explain)?;
+    agent::run(SELF_EXE, agent_config, &mut reload).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,14 +82,14 @@ fn reload(
 /// Exports the range into each output file.
 fn export(arguments: &AgentArguments, range: &TimeRange, store: &Store) -> Result<ExitCode> {
     for output in &arguments.outputs {
-        let exported = export::export(&Export {
+        let summary = export::export(&ExportRequest {
             store: store.directory.clone(),
             from_unix_ns: range.from_unix_ns,
             to_unix_ns: range.to_unix_ns,
             output: output.clone(),
             by: arguments.by.into(),
         })?;
-        exported.lines(output).iter().for_each(|line| terminal::line(line));
+        summary.lines(output).iter().for_each(|line| terminal::line(line));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,7 +103,7 @@ fn explain(error: AgentError) -> anyhow::Error {
 
 fn agent_config(config: &Config) -> Result<AgentConfig> {
     let sampling = &config.agent;
-    record::check_frequency(sampling.frequency)?;
+    kernel_limits::check_frequency(sampling.frequency)?;
     let mut sinks = config.sinks.clone();
     sinks.extend(config.store.enabled.then(|| store(&config.store)));
     Ok(AgentConfig {
@@ -122,7 +123,7 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
             kernel_stacks: sampling.kernel_stacks,
             user_stacks: sampling.user_stacks,
             pid_namespace: filters::pid_namespace()?,
-            kernel_frames_limit: record::kernel_frames_limit(),
+            kernel_frames_limit: kernel_limits::kernel_frames_limit(),
             ..kernel::SamplerConfig::machine(sampling.frequency)
         },
         cache: sampling.cache_dir.clone(),
@@ -145,7 +146,7 @@ fn start_log(log: &Log) -> reload::Handle<LevelFilter, Registry> {
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(level);
     match log.format {
-        LogFormat::Text => registry.with(lines.with_ansi(terminal::is_watched())).init(),
+        LogFormat::Text => registry.with(lines.with_ansi(terminal::is_terminal())).init(),
         LogFormat::Json => registry.with(lines.json()).init(),
     }
     handle

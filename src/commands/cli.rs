@@ -1,4 +1,4 @@
-//! The command line: every flag with its help and its range.
+//! The command line: every flag with its help text and its range.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -19,68 +19,69 @@ pub(super) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   everytick record                         profile the machine until Ctrl-C
-  everytick record -d 10 -o cpu.svg        ten seconds, a flamegraph only
+  everytick record -d 10 -o cpu.svg        ten seconds, as a flamegraph only
   everytick record -p 1234 -p 5678         two processes
   everytick record --cgroup /kubepods      all pods of this node
-  everytick record -F 999 -- make -j8      a command and all that it starts
-  everytick doctor                         what this host supports";
+  everytick record -F 999 -- make -j8      a command and its descendants
+  everytick doctor                         check what this host supports";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Profile the machine, or a part of it, into files.
+    /// Profile the machine, or a part of it, and write files.
     Record(RecordArguments),
-    /// Profile the machine for months, and deliver a profile each window.
+    /// Profile the machine continuously, and deliver a profile of each window.
     Agent(AgentArguments),
-    /// Tell whether this host can be profiled, and what is missing.
+    /// Check whether this host can be profiled, and what is missing.
     Doctor,
-    /// Show what the unwinder makes of ELF files, and check it.
+    /// Build unwind tables of ELF files, show and check them.
     Unwind(UnwindArguments),
-    /// Judge unwinding on this host: another unwinder walks the very same ticks.
+    /// Verify unwinding on this host: a second unwinder walks the same ticks.
     Verify(VerifyArguments),
-    /// Name addresses for a running `record` or `agent`.
+    /// Symbolize addresses for a running `record` or `agent`.
     #[command(hide = true)]
     SymbolizerWorker {
-        /// MiB of memory that it may take.
+        /// Memory limit in MiB.
         memory: u64,
     },
-    /// Open files for it.
+    /// Open files for a running `record` or `agent`.
     #[command(hide = true)]
     FileHelper,
 }
 
-/// What `record` is to do.
+/// Arguments of `record`.
 #[derive(Debug, Args)]
 #[command(after_help = RECORD_EXAMPLES)]
 pub(super) struct RecordArguments {
-    /// Samples a second on each CPU.
+    /// Sampling frequency in Hz, on each CPU.
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
     pub frequency: u32,
 
-    /// Stop after so many seconds; without it Ctrl-C or the end of COMMAND stops.
+    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub duration: Option<f64>,
 
-    /// Only this process with its threads. Can be given several times.
+    /// Only this process, with its threads. Can be given several times.
     #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
 
-    /// Only processes in this cgroup or below, in any hierarchy: a directory, or a
-    /// path as /proc/PID/cgroup shows it. Can be given several times.
+    /// Only processes in this cgroup and below, in any hierarchy: a directory, or a path as in
+    /// /proc/PID/cgroup. Can be given several times.
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<PathBuf>,
 
-    /// Only threads of this name, or of processes of this name. Can be given several times.
+    /// Only threads with this name, or of processes with this name. Can be given several times.
     #[arg(long = "comm", value_name = "NAME")]
     pub comms: Vec<String>,
 
-    /// A file to write, its ending tells the format: .svg (flamegraph), .pb.gz (pprof) or
-    /// .folded (text). Can be given several times. Without it: everytick.svg and everytick.pb.gz.
+    /// Write this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof) or
+    /// .folded (folded stacks). Can be given several times. Default: everytick.svg and
+    /// everytick.pb.gz.
     #[arg(short, long = "output", value_name = "FILE")]
     pub outputs: Vec<PathBuf>,
 
-    /// What stacks in flamegraphs and text start with.
-    #[arg(long, value_enum, default_value_t = Start::Process)]
-    pub by: Start,
+    /// Root frames of stacks in flamegraphs and folded stacks.
+    #[arg(long, value_enum, default_value_t = RootFrames::Process)]
+    pub by: RootFrames,
 
     /// Leave out kernel frames.
     #[arg(long, conflicts_with = "no_user")]
@@ -98,132 +99,132 @@ pub(super) struct RecordArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// KiB of memory in which samples wait for the agent; by default what two seconds need.
+    /// Size of the ring buffer for samples. Default: two seconds of samples.
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     pub ring_size: Option<u32>,
 
-    /// Microseconds after which a tick cuts the stack that it walks.
+    /// Time limit of a tick, after which it cuts the stack.
     #[arg(long, value_name = "MICROSECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub tick_limit: Option<u32>,
 
-    /// KiB of memory in which each CPU's process events wait for the agent.
+    /// Size of each CPU's ring buffer for process events.
     #[arg(long, value_name = "KIB", hide = true, value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     pub side_band_size: Option<u32>,
 
-    /// MiB of kernel memory for unwind tables; what was not sampled for longest makes room.
+    /// Kernel memory for unwind tables. When it is full, the least recently used are evicted.
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub unwind_memory: u32,
 
-    /// Keep unwind tables in this directory, 256 MiB at most, and take those of earlier runs from there. It is made if it
-    /// is not there, and can be deleted at any time.
+    /// Cache unwind tables in this directory across runs, 256 MiB at most. It is created if it does
+    /// not exist, and can be deleted at any time.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 
-    /// Run this command, profile it with all that it starts, and stop when it ends.
+    /// Run this command, profile it and its descendants, and stop when it exits.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
-/// What `agent` is to do.
+/// Arguments of `agent`.
 #[derive(Debug, Args)]
 #[command(after_help = AGENT_EXAMPLES)]
 pub(super) struct AgentArguments {
-    /// What is configured.
     #[command(flatten)]
     pub flags: Flags,
 
-    /// Show what is in force and where each value comes from, or all that is wrong, and stop.
+    /// Print the effective configuration with the source of each value, or all errors, and exit.
     #[arg(long, conflicts_with = "export")]
     pub check_config: bool,
 
-    /// Merge what the local store has of a range of time into files, and stop. FROM and TO are times
-    /// such as 2026-11-25T10:00:00Z, `now`, or -5m for five minutes ago.
+    /// Merge the profiles of a time range in the local store into files, and exit. FROM and TO are
+    /// times such as 2026-11-25T10:00:00Z, `now`, or -5m for five minutes ago.
     #[arg(long, value_name = "FROM..TO", allow_hyphen_values = true, value_parser = time_range, requires = "outputs")]
     pub export: Option<TimeRange>,
 
-    /// A file to export to, its ending tells the format: .svg (flamegraph), .pb.gz (pprof) or
-    /// .folded (text). Can be given several times.
+    /// Export to this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof) or
+    /// .folded (folded stacks). Can be given several times.
     #[arg(short, long = "output", value_name = "FILE", requires = "export")]
     pub outputs: Vec<PathBuf>,
 
-    /// What stacks in exported flamegraphs and text start with.
-    #[arg(long, value_enum, default_value_t = Start::Process)]
-    pub by: Start,
+    /// Root frames of stacks in exported flamegraphs and folded stacks.
+    #[arg(long, value_enum, default_value_t = RootFrames::Process)]
+    pub by: RootFrames,
 }
 
-/// What `unwind` is to do.
+/// Arguments of `unwind`.
 #[derive(Debug, Args)]
 pub(super) struct UnwindArguments {
-    /// ELF files; directories are searched for them.
+    /// ELF files, or directories to search for them.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Print every row: from which address on the caller is found how.
+    /// Print all rows: the rule that finds the caller, from each address on.
     #[arg(long)]
     pub rows: bool,
 
-    /// Compare with DWARF as gimli reads it, at so many random addresses of each file, or at every
-    /// row where there are fewer; the exit status is 1 if there is a difference.
+    /// Compare with gimli's reading of the call frame information, at this many random addresses of
+    /// each file, or at every row of files with fewer. The exit status is 1 if they differ.
     #[arg(long, value_name = "ADDRESSES", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
     pub check: Option<u64>,
 
-    /// Other random addresses.
+    /// Seed of the random addresses.
     #[arg(long, default_value_t = 1, requires = "check")]
     pub seed: u64,
 }
 
-/// What `verify` is to do.
+/// Arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub(super) struct VerifyArguments {
-    /// Samples a second on each CPU.
+    /// Sampling frequency in Hz, on each CPU.
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
     pub frequency: u32,
 
-    /// Stop after so many seconds; without it Ctrl-C or the end of COMMAND stops.
+    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
     #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub duration: Option<f64>,
 
-    /// Only this process with its threads. Can be given several times.
+    /// Only this process, with its threads. Can be given several times.
     #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
 
-    /// Write all figures and every place of difference to this file too, as JSON.
+    /// Write all figures and all differences to this file too, as JSON.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Show at most so many places of difference.
+    /// Show at most this many differences.
     #[arg(long, value_name = "COUNT", default_value_t = 12)]
     pub places: usize,
 
-    /// Run this command, judge it with all that it starts, and stop when it ends.
+    /// Run this command, verify it and its descendants, and stop when it exits.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
 const AGENT_EXAMPLES: &str = "\
-A file, over it the environment, over that flags say what it does; docs/configuration.md has all
-keys. Without any, it samples at 19 Hz and keeps profiles in /var/lib/everytick/store.
+Flags override the environment, which overrides the configuration file; docs/configuration.md
+lists all keys. Without any of them, the agent samples at 19 Hz and stores profiles in
+/var/lib/everytick/store.
 
 Examples:
-  everytick agent                              profile this machine for months
+  everytick agent                              profile this machine
   everytick agent --config everytick.toml --check-config
   everytick agent --export -5m..now -o cpu.svg the last five minutes as a flamegraph";
 
 const VERIFY_EXAMPLES: &str = "\
-perf copies registers and 64 KiB of stack of each tick; framehop walks that copy by the call
-frames of the same files. It knows no register but ip, sp and fp, and goes on by frame pointer
-without saying so where call frames do not serve it: a difference says that one of the two is
-wrong. `readelf --debug-dump=frames-interp FILE` at the address shown says which.
+perf copies registers and 64 KiB of stack at each tick; framehop unwinds that copy with the call
+frame information of the same files. framehop restores ip, sp and fp only, and silently falls back
+to frame pointers where call frame information does not help: a difference means that one of the
+two is wrong. `readelf --debug-dump=frames-interp FILE` at the address shown tells which.
 
 Examples:
-  everytick verify -d 10                   whatever runs on this machine
-  everytick verify -o verify.json -- make  a command and all that it starts";
+  everytick verify -d 10                   everything that runs on this machine
+  everytick verify -o verify.json -- make  a command and its descendants";
 
 const RECORD_EXAMPLES: &str = "\
-Filters of one kind widen each other (-p 1 -p 2: either), filters of different kinds
-narrow each other (-p 1 --comm x: both). They work in the kernel: what is left out costs
-next to nothing. The exit status is that of COMMAND.
+Filters of one kind are alternatives (-p 1 -p 2: either process); filters of different kinds must
+all match (-p 1 --comm x: both). They apply in the kernel: what they leave out has almost no
+overhead. The exit status is that of COMMAND.
 
 A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
 Every tick of the sampling clock is accounted for at the end and in the pprof comments.
@@ -233,20 +234,20 @@ Examples:
   everytick record --comm postgres --by thread -o postgres.svg
   everytick record -F 999 -o build.folded -- cargo build";
 
-/// What stacks start with.
+/// Root frames of stacks.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Start {
+pub(super) enum RootFrames {
     /// The name of the process.
     Process,
     /// The name of the process, then that of the thread.
     Thread,
 }
 
-impl From<Start> for StackRoot {
-    fn from(start: Start) -> Self {
-        match start {
-            Start::Process => Self::Process,
-            Start::Thread => Self::Thread,
+impl From<RootFrames> for StackRoot {
+    fn from(root_frames: RootFrames) -> Self {
+        match root_frames {
+            RootFrames::Process => Self::Process,
+            RootFrames::Thread => Self::Thread,
         }
     }
 }
@@ -269,7 +270,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_may_begin_with_a_minus_and_wants_a_file() {
+    fn export_range_may_start_with_a_minus_and_needs_a_file() {
         let parse = |arguments: &[&str]| {
             let all = [&["agent"], arguments].concat();
             Agent::try_parse_from(all).map_err(|error| error.to_string())

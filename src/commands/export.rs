@@ -1,4 +1,4 @@
-//! `everytick agent --export`: the windows of a range of time, added up into one file.
+//! `everytick agent --export`: merges the stored windows of a time range into one file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,92 +9,94 @@ use profile::{counted, thousands};
 use upload::output::{OutputError, OutputFile, StackRoot};
 use upload::sinks::directory::{self, Listing, ReadError};
 
-/// Damaged windows that are named.
-const NAMED_MAX: usize = 5;
+/// Maximum number of damaged windows that are listed.
+const DAMAGED_LISTED_MAX: usize = 5;
 
 /// What to export, and where to.
 #[derive(Clone, Debug)]
-pub struct Export {
-    /// The directory that windows are in.
+pub struct ExportRequest {
+    /// Directory of the stored windows.
     pub store: PathBuf,
-    /// Windows that began at or after this, nanoseconds since 1970...
+    /// Start of the range, nanoseconds since 1970. Windows belong to the range if they started in it.
     pub from_unix_ns: u64,
-    /// ...and before this.
+    /// End of the range, exclusive.
     pub to_unix_ns: u64,
-    /// The file, whose ending tells the format.
+    /// The file to write. Its extension selects the format.
     pub output: PathBuf,
-    /// What stacks start with that are written as text.
+    /// Root frames of stacks in flamegraphs and folded text.
     pub by: StackRoot,
 }
 
-/// What became of an export.
+/// Result of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Windows that were added up.
+pub struct ExportSummary {
+    /// Windows merged.
     pub windows: u64,
-    /// Their samples.
+    /// Samples of these windows.
     pub samples: u64,
-    /// What is not in it, and what else there is to say, a line each.
+    /// What the file lacks, one line each.
     pub notes: Vec<String>,
 }
 
-/// Why nothing was exported. Each says what to do.
+/// Why nothing was exported, with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// It ends before it begins.
-    #[error("the range to export is empty; give FROM..TO with a FROM that is before TO")]
+    /// The range ends before it starts.
+    #[error("the range to export is empty; give FROM..TO with FROM before TO")]
     Range,
-    /// There is no store, or it may not be read.
+    /// The store does not exist or is not readable.
     #[error(
-        "cannot read the store {directory}: {source}; see whether the agent has the same directory in its configuration"
+        "cannot read the store {directory}: {source}; check that the agent's configuration has the \
+         same directory"
     )]
     Store {
         /// The directory.
         directory: PathBuf,
-        /// What the system answered.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// No window can be exported.
-    #[error("no window that began in this range can be read in {directory}; {there}")]
-    Nothing {
+    /// The range has no readable window.
+    #[error("no readable window in {directory} started in this range; {available}")]
+    Empty {
         /// The directory.
         directory: PathBuf,
-        /// What is there.
-        there: String,
+        /// The windows that the store has.
+        available: String,
     },
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] OutputError),
 }
 
-/// Adds up the windows of a range and writes the file. Windows that are damaged are left out, and named.
+/// Merges the windows of a range and writes the file. Damaged windows are left out, with a note.
 ///
 /// # Errors
-/// [`ExportError`]; then there is no file, or still the one that was there before.
-pub fn export(what: &Export) -> Result<Exported, ExportError> {
-    if what.from_unix_ns >= what.to_unix_ns {
+/// [`ExportError`]; the output file is then unchanged.
+pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
+    if request.from_unix_ns >= request.to_unix_ns {
         return Err(ExportError::Range);
     }
-    let sink = OutputFile::new(what.output.clone(), what.by)?;
-    let directory = &what.store;
-    let unreadable = |source| ExportError::Store { directory: directory.clone(), source };
-    let listing = directory::windows_in(directory, what.from_unix_ns, what.to_unix_ns);
-    let (message, mut exported) = merge(&listing.map_err(unreadable)?);
-    if exported.windows == 0 {
-        exported.notes.push(extent(directory));
-        let there = exported.notes.join("; ");
-        return Err(ExportError::Nothing { directory: directory.clone(), there });
+    let sink = OutputFile::new(request.output.clone(), request.by)?;
+    let directory = &request.store;
+    let listing = directory::windows_in(directory, request.from_unix_ns, request.to_unix_ns)
+        .map_err(|source| ExportError::Store { directory: directory.clone(), source })?;
+    let (message, mut summary) = merge(&listing);
+    if summary.windows == 0 {
+        summary.notes.push(describe_store(directory));
+        let available = summary.notes.join("; ");
+        return Err(ExportError::Empty { directory: directory.clone(), available });
     }
     if message.period == 0 {
-        let note = "the sampling frequency changed meanwhile: stacks are compared by CPU time, not by samples";
-        exported.notes.push(note.into());
+        let note = "the sampling frequency changed within the range: stacks are weighted by CPU \
+                    time, not by samples";
+        summary.notes.push(note.into());
     }
     sink.write_message(&message)?;
-    Ok(exported)
+    Ok(summary)
 }
 
-impl Exported {
-    /// Says it in lines for a person.
+impl ExportSummary {
+    /// Formats the summary, one line each. `output`: the file that was written.
     pub fn lines(&self, output: &Path) -> Vec<String> {
         let windows = counted(self.windows, "window", "windows");
         let samples = counted(self.samples, "sample", "samples");
@@ -104,10 +106,11 @@ impl Exported {
     }
 }
 
-fn merge(listing: &Listing) -> (pb::Profile, Exported) {
+fn merge(listing: &Listing) -> (pb::Profile, ExportSummary) {
     let mut merger = Merger::default();
+    let not_windows = listing.damaged.iter();
     let mut damaged: Vec<String> =
-        listing.damaged.iter().map(|path| format!("{}: it is no window", path.display())).collect();
+        not_windows.map(|path| format!("{}: not a window", path.display())).collect();
     for window in &listing.windows {
         if let Err(error) = add(&mut merger, &window.path) {
             damaged.push(error);
@@ -119,36 +122,35 @@ fn merge(listing: &Listing) -> (pb::Profile, Exported) {
     let samples = samples.map(|count| (*count).max(0) as u64).sum();
     let mut notes = Vec::new();
     if !damaged.is_empty() {
-        let left_out = counted(damaged.len() as u64, "window is", "windows are");
-        damaged.truncate(NAMED_MAX);
-        notes.push(format!("{left_out} damaged and left out: {}", damaged.join("; ")));
+        let count = counted(damaged.len() as u64, "damaged window", "damaged windows");
+        damaged.truncate(DAMAGED_LISTED_MAX);
+        notes.push(format!("{count} left out: {}", damaged.join("; ")));
     }
     if listing.left_out > 0 {
-        let left_out = thousands(listing.left_out);
-        notes.push(format!("the last {left_out} windows are left out; export a shorter range"));
+        let count = thousands(listing.left_out);
+        notes.push(format!("the last {count} windows are left out; export a shorter range"));
     }
-    (message, Exported { windows, samples, notes })
+    (message, ExportSummary { windows, samples, notes })
 }
 
-/// Adds a window; says why not.
+/// Adds a window, or returns the path and why it cannot be added.
 fn add(merger: &mut Merger, path: &Path) -> Result<(), String> {
     let message = directory::read(path).map_err(|error| match error {
         ReadError::File { source, .. } => format!("{}: {source}", path.display()),
         ReadError::Damaged { source, .. } => format!("{}: {source}", path.display()),
     })?;
-    let in_words = |error: MergeError| format!("{}: {error}", path.display());
-    merger.add(&message).map_err(in_words)
+    merger.add(&message).map_err(|error: MergeError| format!("{}: {error}", path.display()))
 }
 
-/// Says which windows a store has, as their files are named.
-fn extent(directory: &Path) -> String {
+/// Describes which windows a store has, by the names of their files.
+fn describe_store(directory: &Path) -> String {
     let entries = directory.read_dir().into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let begins = names.filter_map(|name| Some(name.strip_suffix(".pb.gz")?.to_owned()));
-    let begins: Vec<String> = begins.collect();
-    match begins.iter().min().zip(begins.iter().max()) {
-        Some((first, last)) => format!("the windows there began from {first} to {last}"),
-        None => "it holds no window yet".into(),
+    let starts = names.filter_map(|name| Some(name.strip_suffix(".pb.gz")?.to_owned()));
+    let starts: Vec<String> = starts.collect();
+    match starts.iter().min().zip(starts.iter().max()) {
+        Some((first, last)) => format!("its windows started from {first} to {last}"),
+        None => "it has no windows yet".into(),
     }
 }
 
@@ -166,7 +168,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A window of one second in which `app` was sampled in `main`.
+    /// Returns a window of one second in which `app` was sampled in `main`.
     fn window(start: u64, period_ns: u64, count: u64) -> pb::Profile {
         let labels = Labels::from([("comm", "app"), ("node", "n")]);
         let (task, stack) = (TaskId(0), StackId(0));
@@ -202,7 +204,7 @@ mod tests {
         to_message(&profile, SampleGrouping::BySeries)
     }
 
-    /// A store with a window each second from 0 on, with 1, 2, 3... samples.
+    /// Creates a store with a window each second from 0 on, with 1, 2, 3... samples.
     fn store(windows: u64) -> tempfile::TempDir {
         let store = tempfile::tempdir().expect("a directory");
         for start in 0..windows {
@@ -216,8 +218,8 @@ mod tests {
         fs::write(store.path().join(name), bytes).expect("a file");
     }
 
-    fn what(store: &Path, from: u64, to: u64, name: &str) -> Export {
-        Export {
+    fn request(store: &Path, from: u64, to: u64, name: &str) -> ExportRequest {
+        ExportRequest {
             store: store.to_owned(),
             from_unix_ns: from * SECOND,
             to_unix_ns: to * SECOND,
@@ -227,17 +229,17 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_the_sum_of_its_windows_in_each_format() {
+    fn range_is_the_sum_of_its_windows_in_each_format() {
         let store = store(9);
         let of = |name| {
-            let what = what(store.path(), 2, 5, name);
-            let exported = export(&what).expect("there are windows");
-            assert_eq!((exported.windows, exported.samples), (3, 3 + 4 + 5));
+            let request = request(store.path(), 2, 5, name);
+            let summary = export(&request).expect("there are windows");
+            assert_eq!((summary.windows, summary.samples), (3, 3 + 4 + 5));
             assert_eq!(
-                exported.lines(Path::new("x.svg")),
+                summary.lines(Path::new("x.svg")),
                 ["everytick: 12 samples of 3 windows in x.svg"]
             );
-            fs::read(&what.output).expect("it was written")
+            fs::read(&request.output).expect("it was written")
         };
         assert_eq!(String::from_utf8_lossy(&of("x.folded")), "app;main 12\n");
         assert!(String::from_utf8_lossy(&of("x.svg")).contains("main (12 samples, 100"));
@@ -247,53 +249,56 @@ mod tests {
     }
 
     #[test]
-    fn damaged_windows_are_named_and_left_out() {
+    fn damaged_windows_are_listed_and_left_out() {
         let store = store(3);
         put(&store, 1, b"no gzip at all");
         let mut other = window(2, 10_000_000, 7);
         other.string_table[1] = "bytes".into();
         put(&store, 2, &compress(&other));
-        let exported = export(&what(store.path(), 0, 9, "x.folded")).expect("one is left");
-        assert_eq!((exported.windows, exported.samples, exported.notes.len()), (1, 1, 1));
-        let note = &exported.notes[0];
-        assert!(note.starts_with("2 windows are damaged and left out: "), "{note}");
-        assert!(note.contains("01.000Z.pb.gz: it is no window"), "{note}");
+        let summary = export(&request(store.path(), 0, 9, "x.folded")).expect("one is left");
+        assert_eq!((summary.windows, summary.samples, summary.notes.len()), (1, 1, 1));
+        let note = &summary.notes[0];
+        assert!(note.starts_with("2 damaged windows left out: "), "{note}");
+        assert!(note.contains("01.000Z.pb.gz: not a window"), "{note}");
         assert!(note.contains("02.000Z.pb.gz: the profile counts bytes/count"), "{note}");
     }
 
     #[test]
-    fn a_changed_frequency_is_told_and_time_is_drawn() {
+    fn frequency_change_is_noted_and_time_is_drawn() {
         let store = store(1);
         put(&store, 1, &compress(&window(1, 50_000_000, 1)));
-        let exported = export(&what(store.path(), 0, 9, "x.svg")).expect("two windows");
-        assert!(exported.notes[0].starts_with("the sampling frequency changed"), "{exported:?}");
+        let summary = export(&request(store.path(), 0, 9, "x.svg")).expect("two windows");
+        assert!(summary.notes[0].starts_with("the sampling frequency changed"), "{summary:?}");
         let svg = fs::read_to_string(store.path().join("x.svg")).expect("it was written");
         assert!(svg.contains("main (60,000 microseconds of CPU time, 100"), "{svg}");
     }
 
     #[test]
-    fn what_cannot_be_exported_is_told_in_a_sentence() {
+    fn errors_are_one_sentence_with_the_next_step() {
         let store = store(3);
-        let refused = |what: &Export| {
-            let text = export(what).expect_err("nothing to export").to_string();
-            assert!(!what.output.exists(), "{text}");
+        let error_of = |request: &ExportRequest| {
+            let text = export(request).expect_err("nothing to export").to_string();
+            assert!(!request.output.exists(), "{text}");
             text.replace(store.path().to_str().expect("UTF-8"), "STORE")
         };
-        let range = what(store.path(), 5, 5, "x.svg");
-        let expected = "the range to export is empty; give FROM..TO with a FROM that is before TO";
-        assert_eq!(refused(&range), expected);
+        let empty = request(store.path(), 5, 5, "x.svg");
+        let expected = "the range to export is empty; give FROM..TO with FROM before TO";
+        assert_eq!(error_of(&empty), expected);
         assert_eq!(
-            refused(&what(store.path(), 50, 60, "x.svg")),
-            "no window that began in this range can be read in STORE; the windows there began from \
+            error_of(&request(store.path(), 50, 60, "x.svg")),
+            "no readable window in STORE started in this range; its windows started from \
              19700101T000000.000Z to 19700101T000002.000Z"
         );
         assert_eq!(
-            refused(&Export { store: "/nowhere".into(), ..what(store.path(), 0, 9, "x.svg") }),
-            "cannot read the store /nowhere: No such file or directory (os error 2); see whether the \
-             agent has the same directory in its configuration"
+            error_of(&ExportRequest {
+                store: "/nowhere".into(),
+                ..request(store.path(), 0, 9, "x.svg")
+            }),
+            "cannot read the store /nowhere: No such file or directory (os error 2); check that the \
+             agent's configuration has the same directory"
         );
         assert_eq!(
-            refused(&what(store.path(), 0, 9, "x.txt")),
+            error_of(&request(store.path(), 0, 9, "x.txt")),
             "STORE/x.txt: the name must end in one of .svg, .pb.gz, .folded"
         );
     }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use profile::Pid;
 
-use super::OURSELVES;
 use super::cli::VerifyArguments;
-use super::ends::{End, Ends};
-use super::meter::Meter;
-use super::{child, filters, load_diagnostics, record, terminal, verify_report};
+use super::progress::ProgressLine;
+use super::stop::{StopReason, StopWatcher};
+use super::workers::SELF_EXE;
+use super::{child, filters, kernel_limits, load_diagnostics, record, terminal, verify_report};
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{ScanScope, Session, SessionLimits};
 use crate::verify::Verifier;
@@ -22,10 +22,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     if let Some(path) = &arguments.output {
         output::check_writable(path)?;
     }
-    let ends = Ends::watch()?;
+    let stop = StopWatcher::start()?;
     let (verifier, findings) = Verifier::new(1_000_000_000 / u64::from(arguments.frequency));
     let mut session = Session::start(
-        OURSELVES,
+        SELF_EXE,
         config,
         scan(arguments),
         SessionLimits::default(),
@@ -33,14 +33,14 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         Some(Box::new(verifier)),
     )
     .map_err(load_diagnostics::explain)?;
-    let command = record::launch(&mut session, &arguments.command, &ends)?;
+    let command = record::launch(&mut session, &arguments.command, &stop)?;
     announce(arguments);
     let deadline =
         arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
-    let mut meter = Meter::new(false);
-    let end = ends.wait(deadline, &session, &mut meter);
-    meter.clear();
-    if let (false, Some(command)) = (matches!(end, End::Command(_)), command) {
+    let mut progress = ProgressLine::new(false);
+    let reason = stop.wait(deadline, &session, &mut progress);
+    progress.clear();
+    if let (false, Some(command)) = (matches!(reason, StopReason::CommandExited(_)), command) {
         child::terminate(command);
     }
 
@@ -54,14 +54,14 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         output::replace(path, verify_report::json(&findings, executables, seconds).as_bytes())?;
         terminal::line(&format!("  wrote         {}", path.display()));
     }
-    if let (false, Some(command)) = (matches!(end, End::Command(_)), command) {
-        ends.wait_for_command(command, false);
+    if let (false, Some(command)) = (matches!(reason, StopReason::CommandExited(_)), command) {
+        stop.wait_for_command(command, false);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
-    record::check_frequency(arguments.frequency)?;
+    kernel_limits::check_frequency(arguments.frequency)?;
     let processes = filters::processes(&arguments.pids)?;
     Ok(SamplerConfig {
         kernel_stacks: false,
@@ -69,8 +69,8 @@ fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
         perf_samples: true,
         filters: Filters { processes, ..Filters::default() },
         pid_namespace: filters::pid_namespace()?,
-        kernel_frames_limit: record::kernel_frames_limit(),
-        ring_bytes: record::ring_bytes(arguments.frequency),
+        kernel_frames_limit: kernel_limits::kernel_frames_limit(),
+        ring_bytes: kernel_limits::ring_bytes(arguments.frequency),
         ..SamplerConfig::machine(arguments.frequency)
     })
 }

@@ -1,0 +1,67 @@
+//! A short recording of this process.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::check_result::CheckResult;
+use crate::commands::filters::pid_namespace;
+use crate::commands::kernel_limits::{kernel_frames_limit, max_sample_rate, ring_bytes};
+use crate::commands::load_diagnostics::explain;
+use crate::commands::workers::SELF_EXE;
+use crate::kernel::{Filters, SamplerConfig};
+use crate::processes::proc::start_ticks;
+use crate::session::{ScanScope, Session, SessionLimits};
+
+/// Sampling frequency of the trial in Hz.
+const FREQUENCY: u32 = 199;
+const DURATION: Duration = Duration::from_millis(200);
+
+pub(super) fn trial() -> CheckResult {
+    match record() {
+        Ok((samples, tick_us)) => CheckResult::Ok(format!(
+            "{samples} samples of this process in {} ms, {tick_us:.1} us per tick",
+            DURATION.as_millis()
+        )),
+        Err(error) => CheckResult::Failed(format!("{error:#}"), "see the checks above"),
+    }
+}
+
+/// Returns the number of samples, and the mean duration of a tick in microseconds.
+fn record() -> Result<(u64, f64)> {
+    let own_pid = std::process::id();
+    let start = start_ticks(own_pid).context("/proc does not show this process")?;
+    let config = SamplerConfig {
+        command: true,
+        filters: Filters { processes: vec![(own_pid, start)], ..Filters::default() },
+        pid_namespace: pid_namespace()?,
+        kernel_frames_limit: kernel_frames_limit(),
+        ring_bytes: ring_bytes(FREQUENCY),
+        ..SamplerConfig::machine(FREQUENCY.min(max_sample_rate()))
+    };
+    let scope = ScanScope::Only(Vec::new());
+    let mut session = Session::start(SELF_EXE, config, scope, SessionLimits::default(), None, None)
+        .map_err(explain)?;
+    session.launch(spin).map_err(explain)?;
+    let last = session.finish()?.last;
+    last.ledger.check()?;
+    ensure!(
+        last.ledger.aggregated > 0,
+        "the BPF programs load, but there are no samples of this process"
+    );
+    let per_tick = last.counts.sampler.per_tick();
+    Ok((last.ledger.aggregated, per_tick.as_secs_f64() * 1e6))
+}
+
+/// Keeps a CPU busy: an idle machine may not tick.
+fn spin() {
+    let now = || {
+        let time = clock_gettime(ClockId::Monotonic);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let start = now();
+    while now() - start < DURATION {
+        std::hint::spin_loop();
+    }
+}

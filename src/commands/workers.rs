@@ -1,0 +1,23 @@
+//! The worker processes: this program, run with a hidden subcommand.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// This program's file, also after it was replaced or deleted.
+pub(super) const SELF_EXE: &str = "/proc/self/exe";
+
+/// Symbolizes the addresses that it reads from standard input, within `memory_max` bytes.
+pub(super) fn run_symbolizer(memory_max: u64) -> Result<ExitCode> {
+    let (mut requests, mut responses) = (io::stdin().lock(), io::stdout().lock());
+    symbolizer::worker::serve(&mut requests, &mut responses, memory_max)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the files that are requested over standard input, which is a socket.
+pub(super) fn run_file_helper() -> Result<ExitCode> {
+    crate::processes::serve_file_helper(io::stdin().as_fd())?;
+    Ok(ExitCode::SUCCESS)
+}
