@@ -38,23 +38,23 @@ fn compile(program: &str, object: &Path) {
         .unwrap_or_else(|error| panic!("cannot compile bpf/{program}.bpf.c: {error:#}"));
 }
 
-/// The target is BPF, the structures of an interrupted context are the host's.
+/// The target is BPF, but the layout of an interrupted context is that of the host's CPU.
 fn clang_args() -> Vec<String> {
-    let cpu = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the target's CPU");
+    let cpu = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     let mut args = vec!["-Wall".into(), "-Werror".into(), "-mcpu=v3".into()];
     args.push(format!("-I/usr/include/{cpu}-linux-gnu"));
-    let headers = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys tells where its headers are");
+    let headers = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys sets DEP_BPF_INCLUDE");
     args.push(format!("-I{headers}"));
     args
 }
 
-/// The skeleton is included inside a module, where inner attributes are not allowed.
+/// Removes inner attributes: the skeleton is included in a module, where they are not allowed.
 fn strip_inner_attributes(skeleton: &Path) {
     let text = fs::read_to_string(skeleton).expect("cannot read the skeleton");
-    let kept: String = text
+    let outer: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("#!["))
         .map(|line| format!("{line}\n"))
         .collect();
-    fs::write(skeleton, kept).expect("cannot write the skeleton");
+    fs::write(skeleton, outer).expect("cannot write the skeleton");
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Everything that crosses the boundary between the BPF programs and the agent:
- * limits, enumerations, and the shape of each record and map value.
+ * The binary interface between the BPF programs and the agent: limits, enumerations, and the layout
+ * of each record and map value. Nothing else crosses the kernel boundary.
  *
- * src/kernel/abi.rs mirrors this file by hand and is compared with the BTF of
- * the compiled programs while the agent builds: a wrong mirror does not compile.
+ * Constants are enums, because BTF describes enums and not macros. src/kernel/abi.rs takes the
+ * constants from the BTF of the compiled programs, and mirrors the structures by hand; the build
+ * compares sizes, offsets and types, so a wrong mirror does not compile. BTF holds what `abi_types`
+ * in sampler.bpf.c refers to.
+ *
  * Times are nanoseconds of CLOCK_MONOTONIC.
  */
 #ifndef EVERYTICK_ABI_H
@@ -12,204 +15,250 @@
 
 #include "types.h"
 
-/* The kernel gives at most this many frames of its own stack (sysctl kernel.perf_event_max_stack). */
-#define KERNEL_FRAMES_MAX 127
-/* User frames walked before a stack is cut with STACK_END_DEPTH. */
-#define USER_FRAMES_MAX 1024
-/* The same where the walk goes on by tail calls. */
-#define TAIL_CALL_FRAMES_MAX 512
-#define COMM_LEN 16
+enum stack_limit {
+	/* Frames that the kernel returns of its own stack at most (sysctl kernel.perf_event_max_stack). */
+	KERNEL_FRAMES_MAX = 127,
+	/* User frames walked before a stack is cut with STACK_END_DEPTH. */
+	USER_FRAMES_MAX = 1024,
+	/* The same limit for the tail-call unwinder. */
+	TAIL_CALL_FRAMES_MAX = 512,
+	/* General registers. */
+	REGISTERS = 16,
+	/* Bytes of a task's name, NUL included. */
+	COMM_LEN = 16,
+};
+
+/* Bytes of stack that a tick takes along when unwind tables are missing: whole pages. */
+enum snapshot_size {
+	STACK_SNAPSHOT_MAX = 65536,
+	/* Taken when the stack is shorter than that, or the ring has no space for it. */
+	STACK_SNAPSHOT_SHORT = 16384,
+	PAGE_BYTES = 4096,
+};
 
 /* The sampler's time in one tick, log-linear: 4 classes to each power of two of nanoseconds. */
-#define TIME_CLASSES_PER_POWER 4
-#define TIME_CLASSES 128
+enum time_class_limit {
+	TIME_CLASSES_PER_POWER = 4,
+	TIME_CLASSES = 128,
+};
 
-/* Bytes of stack that a tick takes along when its tables are not there yet: whole pages. */
-#define STACK_SNAPSHOT_MAX 65536
-/* The same where there is no more, or not the room for it. */
-#define STACK_SNAPSHOT_SHORT 16384
-#define PAGE_BYTES 4096
-#define REGISTERS 16
+/* Bits of a user frame's address, which user addresses leave free. */
+enum frame_flag_bit {
+	/* Found by frame pointer, and no unwind row confirms it. */
+	FRAME_GUESSED_BIT = 62,
+	/* The interrupted instruction itself, not a return address. */
+	FRAME_EXACT_BIT = 63,
+};
 
-/* Set in a user frame's address: it is the very instruction where the thread was, no return address. */
-#define FRAME_EXACT (1ULL << 63)
-/* Set in a user frame's address: it was found by frame pointer with nothing to confirm it. */
-#define FRAME_GUESSED (1ULL << 62)
+#define FRAME_GUESSED (1ULL << FRAME_GUESSED_BIT)
+#define FRAME_EXACT (1ULL << FRAME_EXACT_BIT)
 
 /*
- * Slabs hold mappings and blocks of rows. A place in them is counted in units of 8 bytes:
- * the slab's number above, the place in it below. 0 is no place.
+ * Slabs hold mappings and blocks of rows. A slot in a slab is addressed by 32 bits: the slab's
+ * number above, the unit within the slab below. Slot 0 does not exist.
  */
-#define SLAB_BYTES (1 << 18)
-#define SLAB_UNITS_SHIFT 15
-#define SLABS_MAX 4096
-/* Blocks of all tables together. */
-#define BLOCKS_MAX 65536
-/* In `blocks`: there are no rows here, and there will be none. */
-#define BLOCK_EMPTY 1
-/* In `blocks`: there are rows, but no room for them. */
-#define BLOCK_REFUSED 2
-#define PROCESSES_MAX 16384
-/* Mappings of one process: they lie in one slab. */
-#define MAPPINGS_MAX 8000
+enum slab_layout {
+	SLAB_BYTES = 1 << 18,
+	SLAB_UNIT_BYTES = 8,
+	SLAB_UNITS_SHIFT = 15,
+	SLABS_MAX = 4096,
+};
 
-/* struct rule: what its operation is. See unwind/src/rule.rs. */
-#define RULE_OP_GAP 0
-#define RULE_OP_ROOT 1
-#define RULE_OP_REGISTER 2
-#define RULE_OP_AT_REGISTER 3
-#define RULE_OP_PLT 4
-#define RULE_OP_SIGNAL 5
-#define RULE_OP_FRAME_POINTER 6
-#define RULE_GAP_NO_ROW 0
-/* struct rule: where a register is saved. -63 to 63 but 0: so many words from the CFA. */
-#define RULE_SAVED_SAME 0
-#define RULE_SAVED_IN 64
-#define RULE_SAVED_UNKNOWN 126
-#define RULE_SAVED_AT_FP 127
+_Static_assert(SLAB_BYTES == SLAB_UNIT_BYTES << SLAB_UNITS_SHIFT, "a slot addresses a whole slab");
+
+enum map_limit {
+	/* Blocks of all unwind tables together. */
+	BLOCKS_MAX = 65536,
+	PROCESSES_MAX = 16384,
+	/* Mappings of one process: they lie in one slab. */
+	MAPPINGS_MAX = 8000,
+};
+
+/* Values of `blocks` that are not slots. 0: the table is not loaded yet. */
+enum block_state {
+	/* The block has no rows and never will. */
+	BLOCK_EMPTY = 1,
+	/* The block has rows, but they do not fit. */
+	BLOCK_REFUSED = 2,
+};
+
+/* The operation of a struct rule: how to find the CFA. See unwind/src/rule.rs. */
+enum rule_op {
+	RULE_OP_GAP = 0,
+	RULE_OP_ROOT = 1,
+	RULE_OP_REGISTER = 2,
+	RULE_OP_AT_REGISTER = 3,
+	RULE_OP_PLT = 4,
+	RULE_OP_SIGNAL = 5,
+	RULE_OP_FRAME_POINTER = 6,
+};
+
+/* The offset of a rule with RULE_OP_GAP: why there is no rule. */
+enum rule_gap {
+	RULE_GAP_NO_ROW = 0,
+	RULE_GAP_NOT_EXPRESSIBLE = 1,
+};
+
+/* Where a register is saved. -63 to 63 without 0: so many words from the CFA. */
+enum rule_saved {
+	RULE_SAVED_SAME = 0,
+	/* In another register: its number is added. */
+	RULE_SAVED_IN = 64,
+	RULE_SAVED_UNKNOWN = 126,
+	RULE_SAVED_AT_FP = 127,
+};
 
 /* How a tick ended. Every tick ends in exactly one of these. */
 enum outcome {
-	OUTCOME_DELIVERED,		/* its record is in the ring */
-	OUTCOME_LOST_RING_FULL,		/* it had a sequence number, but the ring had no room */
-	OUTCOME_SKIPPED_IDLE,		/* the idle task, and --idle was not given */
-	OUTCOME_SKIPPED_PROCESS,	/* not among the processes asked for */
-	OUTCOME_SKIPPED_CGROUP,		/* not below the cgroups asked for */
-	OUTCOME_SKIPPED_COMM,		/* neither thread nor process has a name asked for */
-	OUTCOME_SKIPPED_MODE,		/* only frames of a mode left out by --no-kernel or --no-user */
-	OUTCOME_SKIPPED_NAMESPACE,	/* invisible from the agent's pid namespace */
+	OUTCOME_DELIVERED,         /* its record is in the ring */
+	OUTCOME_LOST_RING_FULL,    /* it has a sequence number, but the ring was full */
+	OUTCOME_SKIPPED_IDLE,      /* the idle task, without --idle */
+	OUTCOME_SKIPPED_PROCESS,   /* not one of the selected processes */
+	OUTCOME_SKIPPED_CGROUP,    /* not at or below a selected cgroup */
+	OUTCOME_SKIPPED_COMM,      /* neither thread nor process has a selected name */
+	OUTCOME_SKIPPED_MODE,      /* only frames that --no-kernel or --no-user leaves out */
+	OUTCOME_SKIPPED_NAMESPACE, /* invisible from the agent's pid namespace */
 	OUTCOMES,
 };
 
 /* Why a kernel or user stack ends where it ends. */
 enum stack_end {
-	STACK_END_ABSENT,		/* there is no such stack, or it was not asked for */
-	STACK_END_COMPLETE,		/* complete */
-	STACK_END_DEPTH,		/* more frames than the limit */
-	STACK_END_NO_ROW,		/* no row for an address, and no frame pointer that leads on */
-	STACK_END_RETURN_ADDRESS,	/* what should be a return address is not a user address */
-	STACK_END_UNREADABLE,		/* stack memory could not be read */
-	STACK_END_32_BIT,		/* 32-bit code, which is not unwound */
-	STACK_END_KERNEL_REFUSED,	/* the kernel gave no stack */
-	STACK_END_NO_MAPPING,		/* an address in no executable mapping */
-	STACK_END_NOT_EXPRESSIBLE,	/* a rule that cannot be followed */
-	STACK_END_WORK_LIMIT,		/* the tick took too long */
-	STACK_END_NO_TABLE,		/* the rows of an executable were not there yet, and there is no stack snapshot */
-	STACK_END_SNAPSHOT_END,		/* agent only: the stack snapshot ended */
+	STACK_END_ABSENT, /* there is no such stack, or it was not requested */
+	STACK_END_COMPLETE,
+	STACK_END_DEPTH,           /* more frames than the limit */
+	STACK_END_NO_ROW,          /* no unwind row, and no frame pointer that leads on */
+	STACK_END_RETURN_ADDRESS,  /* the return address is not a user address */
+	STACK_END_UNREADABLE,      /* stack memory could not be read */
+	STACK_END_32_BIT,          /* 32-bit code, which is not unwound */
+	STACK_END_KERNEL_REFUSED,  /* the kernel returned no stack */
+	STACK_END_NO_MAPPING,      /* an address in no executable mapping */
+	STACK_END_NOT_EXPRESSIBLE, /* a rule that cannot be followed */
+	STACK_END_WORK_LIMIT,      /* the tick took too long */
+	STACK_END_NO_TABLE,     /* the unwind table is not loaded, and there is no stack snapshot */
+	STACK_END_SNAPSHOT_END, /* set by the agent only: the stack snapshot ended */
 	STACK_ENDS,
 };
 
-/* Set in sample.flags: the user stack is not walked to its end; the rest follows as struct unfinished tells. */
-#define SAMPLE_UNFINISHED 1
+/* Flags of a struct sample. */
+enum sample_flag {
+	/* The walk stopped early: the record is a struct unfinished. */
+	SAMPLE_UNFINISHED = 1,
+};
 
 /*
- * One sample as it lies in the ring: this header, then kernel_frames and then
- * user_frames addresses of 8 bytes, each innermost first. The innermost address
- * is an instruction, the others are return addresses.
+ * The head of a record in the ring. kernel_frames and then user_frames addresses of 8 bytes follow,
+ * each stack innermost first. The innermost address is an instruction, the others are return
+ * addresses.
  */
 struct sample {
 	u64 time;
-	u64 sequence;		/* counts this CPU's samples from 0, lost ones included */
-	u64 cgroup_id;		/* in the cgroup v2 hierarchy */
-	u32 pid;		/* process, as the agent's pid namespace numbers it */
-	u32 tid;		/* thread, likewise */
+	u64 sequence;  /* counts this CPU's samples from 0, lost ones included */
+	u64 cgroup_id; /* in the cgroup v2 hierarchy */
+	u32 pid;       /* process, in the agent's pid namespace */
+	u32 tid;       /* thread, likewise */
 	u32 cpu;
 	u16 kernel_frames;
 	u16 user_frames;
-	u8 kernel_end;		/* enum stack_end */
-	u8 user_end;		/* enum stack_end */
-	u8 flags;		/* SAMPLE_* */
+	u8 kernel_end; /* enum stack_end */
+	u8 user_end;   /* enum stack_end */
+	u8 flags;      /* enum sample_flag */
 	u8 reserved[5];
-	u8 comm[COMM_LEN];	/* of the thread, NUL-terminated */
+	u8 comm[COMM_LEN]; /* of the thread, NUL-terminated */
 };
 
-/* Set in registers.known. */
-#define KNOWN_FP 1
-#define KNOWN_BASE 2
-#define KNOWN_ALL 4	/* `all` holds the registers of this frame */
+/* Flags of registers.known: which values of the frame are known. */
+enum known_register {
+	KNOWN_FP = 1,
+	KNOWN_BASE = 2,
+	KNOWN_ALL = 4, /* `all` holds the registers of this frame */
+};
 
-/* Where a thread stands in one frame. */
+/* The registers of one frame. */
 struct registers {
 	u64 ip;
 	u64 sp;
 	u64 fp;
 	u64 base;
-	u32 known;
-	u32 is_return;	/* 1 when ip is a return address: it belongs to the call before it */
-	u64 all[REGISTERS];	/* by DWARF number, as far as KNOWN_ALL says so */
+	u32 known;          /* enum known_register */
+	u32 is_return;      /* 1 if ip is a return address: it belongs to the call before it */
+	u64 all[REGISTERS]; /* by DWARF number, if KNOWN_ALL is set */
 };
 
 /*
- * A sample that is to be finished, with all that the agent needs to go on with the walk. Records in the ring that are
- * reserved have fixed sizes, so this has room.
+ * A sample whose walk the agent finishes, with everything it needs to continue: registers and a
+ * stack snapshot. A record that is reserved in the ring has a fixed size, so the frames take their
+ * maximum here.
  */
 struct unfinished {
 	struct sample sample;
-	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames, of which those count that the sample tells */
-	struct registers at;		/* the frame taken last */
-	u64 bytes;			/* of the stack, from the beginning of the page that its red zone begins in */
-	u8 stack[STACK_SNAPSHOT_MAX];	/* or STACK_SNAPSHOT_SHORT */
+	u64 frames[KERNEL_FRAMES_MAX + USER_FRAMES_MAX]; /* as many are valid as `sample` counts */
+	struct registers registers;                      /* of the last frame */
+	u64 stack_bytes;                                 /* valid bytes of `stack` */
+	u8 stack[]; /* from the start of the page that the red zone begins in */
 };
 
-/* A process's executable mappings: this in a slab, then the mappings in the order of their addresses. */
-struct process {
-	u32 pid;		/* as the agent's pid namespace numbers it */
+/* The head of a process's executable mappings in a slab; the mappings follow, by address. */
+struct process_header {
+	u32 pid; /* in the agent's pid namespace */
 	u32 count;
-	u64 stamp;		/* when it got its memory: see `stamps` */
+	u64 generation; /* when the process got its memory: see `generations` */
 };
 
-/* A mapping, in a slab. */
-struct mapping {
+/* One executable mapping, in a slab. */
+struct mapping_entry {
 	u64 start;
 	u64 end;
-	u64 text;		/* bytes from the start of its table's text to `start` */
-	u32 first_block;	/* of its table, in `blocks` */
-	u32 block_shift;	/* bytes of text that a block covers, as a power of two */
+	u64 text_offset; /* of `start`, from the start of its table's text */
+	u32 first_block; /* of its table, in `blocks` */
+	u32 block_shift; /* log2 of the bytes of text that a block covers */
 };
+
+_Static_assert(sizeof(struct process_header) + MAPPINGS_MAX * sizeof(struct mapping_entry) <=
+                       SLAB_BYTES,
+               "the mappings of a process fit a slab");
 
 /* How to get from a frame to its caller; unwind/src/rule.rs writes it. */
 struct rule {
 	s32 offset;
-	u8 op_register;		/* RULE_OP_* below, the number of a register above */
-	s8 fp;
+	u8 op_register; /* enum rule_op in the low half, a register number in the high half */
+	s8 fp;          /* enum rule_saved, as are the next two */
 	s8 base;
 	s8 ra;
 };
 
-/* What one CPU's sampler counted: a per-CPU map with this one element. */
+/* What one CPU's sampler counted: the one element of a per-CPU map. */
 struct counters {
 	u64 ticks;
 	u64 outcomes[OUTCOMES];
-	u64 time_total;				/* nanoseconds spent in ticks */
-	u64 time_max;				/* nanoseconds of the longest tick */
-	u64 time_classes[TIME_CLASSES];		/* ticks by their time */
-	u64 descendants_missed;			/* child processes that could not be followed */
-	u64 copies;				/* ticks that took a copy of their stack along */
+	u64 time_total;                 /* nanoseconds spent in ticks */
+	u64 time_max;                   /* nanoseconds of the longest tick */
+	u64 time_classes[TIME_CLASSES]; /* ticks by their time */
+	u64 descendants_missed;         /* child processes of COMMAND that could not be followed */
 };
 
-/* Read-only settings, fixed before the programs load. */
-struct settings {
+/* Configuration of the programs, fixed before they load. */
+struct sampler_config {
 	u8 kernel_stacks;
 	u8 user_stacks;
 	u8 idle;
-	u8 filter_processes;	/* only `pids` and `descendants` */
-	u8 filter_cgroups;	/* only at or below `cgroups` */
-	u8 filter_comms;	/* only `comms` */
-	u8 perf_samples;	/* have perf write its own record of each tick with a user stack */
+	u8 filter_processes; /* only `pids` and `descendants` */
+	u8 filter_cgroups;   /* only at or below `cgroups` */
+	u8 filter_comms;     /* only `comms` */
+	u8 perf_samples;     /* have perf write its own record of each tick with a user stack */
 	u8 reserved;
-	u32 kernel_frames_limit;	/* at most KERNEL_FRAMES_MAX */
-	u32 pid_namespace;	/* inode number of the agent's pid namespace, 0 when it is the first */
-	u32 launcher;		/* the agent's own pid in that namespace: its child is the COMMAND */
-	u32 ring_wakeup_bytes;	/* wake the reader once this much is unread */
-	u32 ring_snapshot_bytes;	/* take no stacks along once this much is unread */
-	u32 tick_limit;		/* nanoseconds after which a stack is cut */
-	u32 user_frames_limit;	/* at most USER_FRAMES_MAX */
+	u32 kernel_frames_limit; /* at most KERNEL_FRAMES_MAX */
+	u32 user_frames_limit;   /* at most USER_FRAMES_MAX */
+	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */
+	u32 launcher;      /* the agent's own pid in its namespace: its child is COMMAND */
+	u32 ring_wakeup_bytes;   /* unread bytes at which the reader is woken */
+	u32 ring_snapshot_bytes; /* unread bytes at which ticks take no stack snapshots */
+	u32 tick_limit;          /* nanoseconds after which a tick cuts its stack */
 };
 
-/* Key of `cgroups`: ids are unique within one hierarchy only. */
+/* Key of `cgroups`: an id is unique within one hierarchy only. */
 struct cgroup_key {
-	u64 id;			/* inode number of the directory */
-	u64 hierarchy;		/* as in /proc/PID/cgroup, 0 is cgroup v2 */
+	u64 id;        /* inode number of the directory */
+	u64 hierarchy; /* as in /proc/PID/cgroup; 0 is cgroup v2 */
 };
 
 /* Key of `comms`. */

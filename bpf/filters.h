@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The filters of `record`: filters of one kind widen each other, kinds narrow each other. */
+/*
+ * The filters of `record`. A tick must match one filter of each kind; a kind without filters
+ * matches everything.
+ */
 #ifndef EVERYTICK_FILTERS_H
 #define EVERYTICK_FILTERS_H
 
@@ -7,12 +10,12 @@
 #include "kernel_types.h"
 #include "maps.h"
 
-/* /proc/PID/stat counts the start of a process in these. */
+/* Unit of a process's start time in /proc/PID/stat. */
 #define NANOSECONDS_PER_CLOCK_TICK 10000000ULL
 #define HIERARCHIES_MAX 32
 #define CGROUP_DEPTH_MAX 32
 
-/* The processes given with -p: pid as the agent sees it -> start time in clock ticks. */
+/* Processes selected with -p: pid in the agent's namespace -> start time in clock ticks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -20,6 +23,7 @@ struct {
 	__type(value, u64);
 } pids SEC(".maps");
 
+/* A set: values are not used. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -27,6 +31,7 @@ struct {
 	__type(value, u8);
 } cgroups SEC(".maps");
 
+/* A set: values are not used. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -34,21 +39,23 @@ struct {
 	__type(value, u8);
 } comms SEC(".maps");
 
-/* `tgid`: in the first namespace; `visible`: in the agent's. */
-static inline bool process_wanted(const struct task_struct *task, u32 tgid, u32 visible)
+/* `tgid`: in the initial namespace; `visible`: in the agent's. */
+static inline bool process_matches(const struct task_struct *task, u32 tgid, u32 visible)
 {
 	u64 start = BPF_CORE_READ(task, group_leader, start_boottime);
 
 	u64 *ticks = bpf_map_lookup_elem(&pids, &visible);
 	if (ticks && *ticks == start / NANOSECONDS_PER_CLOCK_TICK)
 		return true;
-	u64 *followed = bpf_map_lookup_elem(&descendants, &tgid);
-	return followed && *followed == start;
+	u64 *descendant = bpf_map_lookup_elem(&descendants, &tgid);
+	return descendant && *descendant == start;
 }
 
-static inline bool comm_wanted(const struct task_struct *task)
+/* Matches the name of the current thread, or that of its process. */
+static inline bool comm_matches(const struct task_struct *task)
 {
 	struct comm_key key = {};
+
 	bpf_get_current_comm(key.name, sizeof(key.name));
 	if (bpf_map_lookup_elem(&comms, &key))
 		return true;
@@ -59,10 +66,10 @@ static inline bool comm_wanted(const struct task_struct *task)
 }
 
 /*
- * Looks at a cgroup and at all above it. Global, so that the verifier looks at this loop once; before
- * Linux 5.12 such a function takes numbers only.
+ * Returns whether the cgroup at an address, or one above it, is selected. Global, so that the
+ * verifier checks this loop once; before Linux 5.12 such a function takes numbers only.
  */
-__noinline int below_wanted_cgroup(u64 address, u64 hierarchy)
+__noinline int cgroup_or_ancestor_matches(u64 address, u64 hierarchy)
 {
 	struct cgroup *cgroup = (void *)address;
 
@@ -73,7 +80,7 @@ __noinline int below_wanted_cgroup(u64 address, u64 hierarchy)
 		};
 		if (bpf_map_lookup_elem(&cgroups, &key))
 			return 1;
-		const void *parent = BPF_CORE_READ(cgroup, self.parent); /* the `self` of the cgroup above */
+		const void *parent = BPF_CORE_READ(cgroup, self.parent); /* its member `self` */
 		if (!parent)
 			return 0;
 		cgroup = (void *)(parent - bpf_core_field_offset(struct cgroup, self));
@@ -81,20 +88,23 @@ __noinline int below_wanted_cgroup(u64 address, u64 hierarchy)
 	return 0;
 }
 
-/* Looks at a task's cgroup in each hierarchy. */
-static inline bool cgroup_wanted(const struct task_struct *task)
+/* Matches a task's cgroup in each hierarchy. */
+static inline bool cgroup_matches(const struct task_struct *task)
 {
 	const struct css_set *set = BPF_CORE_READ(task, cgroups);
-	const struct list_head *head = (const void *)set + bpf_core_field_offset(struct css_set, cgrp_links);
-	const struct list_head *at = BPF_CORE_READ(set, cgrp_links.next);
+	const struct list_head *head =
+		(const void *)set + bpf_core_field_offset(struct css_set, cgrp_links);
+	const struct list_head *node = BPF_CORE_READ(set, cgrp_links.next);
 
-	for (u32 index = 0; index < HIERARCHIES_MAX && at && at != head; index++) {
+	for (u32 index = 0; index < HIERARCHIES_MAX && node && node != head; index++) {
 		const struct cgrp_cset_link *link =
-			(const void *)at - bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
+			(const void *)node -
+			bpf_core_field_offset(struct cgrp_cset_link, cgrp_link);
 		struct cgroup *cgroup = BPF_CORE_READ(link, cgrp);
-		if (below_wanted_cgroup((u64)cgroup, BPF_CORE_READ(cgroup, root, hierarchy_id)))
+		u64 hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
+		if (cgroup_or_ancestor_matches((u64)cgroup, hierarchy))
 			return true;
-		at = BPF_CORE_READ(at, next);
+		node = BPF_CORE_READ(node, next);
 	}
 	return false;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Keeps `descendants`: COMMAND and all that it starts. Raw tracepoints, so a child is a
- * member before it runs its first instruction.
+ * Maintains `descendants`: COMMAND and all processes that it starts. These are raw tracepoints, so
+ * a child is a member before it executes its first instruction.
  *
- * The agent sets `launching` around the spawn of COMMAND. Until it clears it, what
- * the agent itself forks becomes the first member; from then on only members' children.
+ * The agent sets `launching` while it spawns COMMAND: what the agent itself forks then is the first
+ * member. Afterwards only children of members become members.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -15,7 +15,7 @@
 
 bool launching;
 
-static inline bool is_member(const struct task_struct *task, u32 tgid)
+static inline bool is_descendant(const struct task_struct *task, u32 tgid)
 {
 	u64 *start = bpf_map_lookup_elem(&descendants, &tgid);
 	return start && *start == BPF_CORE_READ(task, group_leader, start_boottime);
@@ -24,7 +24,7 @@ static inline bool is_member(const struct task_struct *task, u32 tgid)
 static inline bool is_launcher(const struct task_struct *task, u32 tgid)
 {
 	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	return launching && visible_pid(leader, tgid) == settings.launcher;
+	return launching && visible_pid(leader, tgid) == config.launcher;
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -37,20 +37,23 @@ int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (child_tgid == parent_tgid)
 		return 0; /* a thread */
-	if (!is_member(parent, parent_tgid) && !is_launcher(parent, parent_tgid))
+	if (!is_descendant(parent, parent_tgid) && !is_launcher(parent, parent_tgid))
 		return 0;
 
 	u64 start = BPF_CORE_READ(child, start_boottime);
 	if (bpf_map_update_elem(&descendants, &child_tgid, &start, BPF_ANY)) {
 		u32 zero = 0;
-		struct counters *counted = bpf_map_lookup_elem(&counters, &zero);
-		if (counted)
-			counted->descendants_missed++;
+		struct counters *count = bpf_map_lookup_elem(&counters, &zero);
+		if (count)
+			count->descendants_missed++;
 	}
 	return 0;
 }
 
-/* A process's number is free once its leader is; a new process may have it already, with another start time. */
+/*
+ * A pid is free once the process's leader is. A new process may have the pid already, with another
+ * start time.
+ */
 SEC("raw_tp/sched_process_free")
 int follow_free(struct bpf_raw_tracepoint_args *ctx)
 {

@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * One step of a frame-pointer walk, as arithmetic alone: it reads no memory, so
- * that tests compile it for the host and compare it with the reference walker in
- * the crate `unwind`.
+ * One step of a frame-pointer walk. It reads no memory, so tests compile it for the host and
+ * compare it with its twin, unwind/src/frame_pointer.rs.
  *
- * A function with a frame pointer keeps at [fp] the caller's fp and at [fp + 8]
- * the return address; the caller's sp is fp + 16. A step asks for these two
- * words with frame_pointer_ready(), and after reading them takes them to
- * frame_pointer_step().
+ * A function with a frame pointer saves the caller's fp at [fp], with the return address above it
+ * at [fp + 8]; the caller's sp is fp + 16. The caller of these functions checks
+ * frame_pointer_ready(), reads the two words, and passes them to frame_pointer_step().
  */
 #ifndef EVERYTICK_FRAME_POINTER_H
 #define EVERYTICK_FRAME_POINTER_H
 
 #include "step.h"
 
-/* Frames further up than this are not believed: threads have smaller stacks, and what looks like a frame is none. */
-#define FRAME_BYTES_MAX (8ULL << 20)
+enum frame_pointer_limit {
+	/* A frame further above sp is none: threads have smaller stacks. */
+	FRAME_BYTES_MAX = 8 << 20,
+};
 
 /*
- * Says whether a frame can lie at r->fp: aligned, above the stack pointer, and not
- * far above. Each step moves sp above the frame it leaves, so frames only rise and
- * a walk ends.
+ * Returns whether a frame can lie at r->fp: aligned, above the stack pointer, and not far above.
+ * Each step moves sp above the frame it leaves, so frames only rise and a walk ends.
  */
 static inline bool frame_pointer_ready(const struct registers *r)
 {
@@ -29,8 +28,8 @@ static inline bool frame_pointer_ready(const struct registers *r)
 }
 
 /*
- * Moves to the caller, given the two words at r->fp. Gives false and leaves r
- * alone when the second is no user address.
+ * Moves to the caller, given the two words at r->fp. Returns false and leaves r unchanged if the
+ * second word is not a user address.
  */
 static inline bool frame_pointer_step(struct registers *r, u64 saved_fp, u64 return_address)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The few kernel structures that the programs look into, with only the members
- * they read. Offsets come from the running kernel's BTF when the programs load
- * (CO-RE), so neither order nor size matters here.
+ * The kernel structures that the programs read, reduced to the members that they read. Offsets come
+ * from the running kernel's BTF when the programs load (CO-RE), so order and size do not matter.
  */
 #ifndef EVERYTICK_KERNEL_TYPES_H
 #define EVERYTICK_KERNEL_TYPES_H
@@ -51,7 +50,7 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
-/* Ties a css_set to its cgroup in one hierarchy; a css_set has one link for each hierarchy. */
+/* Links a css_set to its cgroup in one hierarchy; a css_set has one link per hierarchy. */
 struct cgrp_cset_link {
 	struct cgroup *cgrp;
 	struct list_head cgrp_link;
@@ -70,7 +69,7 @@ typedef struct {
 } atomic_t;
 
 struct signal_struct {
-	atomic_t live;	/* threads that have not begun to exit */
+	atomic_t live; /* threads that have not started to exit */
 };
 
 struct task_struct {

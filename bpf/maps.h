@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Settings and maps that more than one program uses: weak, so that linking the objects leaves one of each. */
+/*
+ * Configuration and maps that several programs share. They are weak, so that linking the objects
+ * leaves one of each.
+ */
 #ifndef EVERYTICK_MAPS_H
 #define EVERYTICK_MAPS_H
 
@@ -7,12 +10,12 @@
 #include <bpf/bpf_helpers.h>
 #include "abi.h"
 
-const volatile struct settings settings __weak = {};
+const volatile struct sampler_config config __weak = {};
 
 /*
- * The processes of COMMAND: pid in the first namespace -> start time in
- * nanoseconds, so that a reused pid is no member. Filled by follow.bpf.c as they
- * fork. The agent shrinks it to one entry when no COMMAND runs.
+ * COMMAND and all processes that it starts: pid in the initial namespace -> start time in
+ * nanoseconds, so that a reused pid is not a member. follow.bpf.c adds processes as they fork. The
+ * agent shrinks the map to one entry if there is no COMMAND.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -21,7 +24,7 @@ struct {
 	__type(value, u64);
 } descendants __weak SEC(".maps");
 
-/* One element per CPU; only the CPU itself writes it. */
+/* One element per CPU, which only that CPU writes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -30,8 +33,8 @@ struct {
 } counters __weak SEC(".maps");
 
 /*
- * Mappings and blocks of rows. The agent writes slabs through memory that it shares with the
- * kernel, and adds them as it needs them.
+ * Slabs hold mappings and blocks of rows. The agent writes them through memory that it shares with
+ * the kernel, and adds slabs as it needs them.
  */
 struct slab {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -48,7 +51,7 @@ struct {
 	__array(values, struct slab);
 } slabs __weak SEC(".maps");
 
-/* Number of a block -> its place, BLOCK_EMPTY, or 0 while its table is not there. */
+/* Number of a block -> its slot, an enum block_state, or 0 while its table is not loaded. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, BLOCKS_MAX);
@@ -56,7 +59,7 @@ struct {
 	__type(value, u32);
 } blocks __weak SEC(".maps");
 
-/* Process, as the agent's pid namespace numbers it -> place of its struct process. */
+/* Process in the agent's pid namespace -> slot of its struct process_header. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PROCESSES_MAX);
@@ -65,15 +68,15 @@ struct {
 } processes __weak SEC(".maps");
 
 /*
- * Process, numbered likewise -> when it got its memory: when it was forked or called exec, as far as that was seen. What
- * the agent published of an earlier life is of no use; it publishes with the time that it found
- * here, and a walk compares.
+ * Process in the agent's pid namespace -> its generation: when it got its memory, by fork or exec,
+ * as far as the programs saw that. Mappings that the agent published of an earlier generation are
+ * stale: it publishes them with the generation that it found here, and a walk compares the two.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PROCESSES_MAX);
 	__type(key, u32);
 	__type(value, u64);
-} stamps __weak SEC(".maps");
+} generations __weak SEC(".maps");
 
 #endif

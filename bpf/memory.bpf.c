@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tells walks at once when a process's memory is another one than the agent has told of:
- * after fork, after exec, and once it has ended and its number is free. The agent learns
- * of the same a little later, in order, and publishes anew.
+ * Invalidates the published mappings of a process as soon as its memory is another one: after fork,
+ * after exec, and once it has ended and its pid is free. The agent sees the same events a little
+ * later, in order, and publishes anew.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -11,18 +11,18 @@
 #include "maps.h"
 #include "namespace.h"
 
-/* Gives the number of a task's process in the agent's pid namespace, 0 when it has none there. */
+/* Returns the pid of a task's process in the agent's pid namespace, 0 if it has none there. */
 static inline u32 visible_process(const struct task_struct *task)
 {
 	return visible_pid(BPF_CORE_READ(task, group_leader), BPF_CORE_READ(task, tgid));
 }
 
-static inline void begin_life(u32 pid)
+static inline void start_generation(u32 pid)
 {
 	u64 now = bpf_ktime_get_ns();
 
-	/* Where there is no room the process has no stamp, then and when the agent looks. */
-	bpf_map_update_elem(&stamps, &pid, &now, BPF_ANY);
+	/* If the map is full, the process has no generation, here and when the agent looks. */
+	bpf_map_update_elem(&generations, &pid, &now, BPF_ANY);
 	bpf_map_delete_elem(&processes, &pid);
 }
 
@@ -33,7 +33,7 @@ int memory_fork(struct bpf_raw_tracepoint_args *ctx)
 	const struct task_struct *child = (const void *)ctx->args[1];
 
 	if (BPF_CORE_READ(child, tgid) != BPF_CORE_READ(parent, tgid))
-		begin_life(visible_process(child));
+		start_generation(visible_process(child));
 	return 0;
 }
 
@@ -42,7 +42,7 @@ int memory_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	const struct task_struct *task = (const void *)ctx->args[0];
 
-	begin_life(visible_process(task));
+	start_generation(visible_process(task));
 	return 0;
 }
 
@@ -54,7 +54,7 @@ int memory_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (BPF_CORE_READ(task, signal, live.counter) == 0) {
 		bpf_map_delete_elem(&processes, &pid);
-		bpf_map_delete_elem(&stamps, &pid);
+		bpf_map_delete_elem(&generations, &pid);
 	}
 	return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * One step from a frame to its caller, by a rule. Twin of unwind/src/step.rs, with
- * which tests compare it: whoever includes this gives read_user() and read_word(), the
- * only ways in which it reads memory.
+ * One step from a frame to its caller, by an unwind rule. Twin of unwind/src/step.rs; tests compile
+ * this file for the host and compare the two.
+ *
+ * It reads memory through read_user() and read_word() only, which the including file defines.
  */
 #ifndef EVERYTICK_STEP_H
 #define EVERYTICK_STEP_H
@@ -10,9 +11,11 @@
 #include "abi.h"
 #include "arch/registers.h"
 
-/* User code lives between the first page and the end of the lower canonical half. */
-#define USER_ADDRESS_MIN 4096ULL
-#define USER_ADDRESS_MAX (1ULL << 56)
+/* User code is at addresses from the first page to the end of the lower canonical half. */
+enum user_address {
+	USER_ADDRESS_MIN = 4096,
+	USER_ADDRESS_BITS = 56,
+};
 
 enum step {
 	STEP_CALLER,
@@ -23,14 +26,14 @@ enum step {
 	STEP_RETURN_ADDRESS,
 };
 
-/* Reads user memory; false when it cannot. */
+/* Reads user memory; returns false if it cannot. */
 static inline bool read_user(void *to, u32 size, u64 address);
 
-/* Reads a word of the user stack, of which `stack` may hold a piece; false when it cannot. */
+/* Reads a word of the user stack, part of which `stack` may cache; returns false if it cannot. */
 struct stack;
 static inline bool read_word(struct stack *stack, u64 *value, u64 address);
 
-/* What a rule's 8 bytes say; see struct rule. */
+/* The fields of a struct rule, read as 8 bytes. */
 #define RULE_OFFSET(rule) ((s32)(u32)(rule))
 #define RULE_OP(rule) ((u32)((rule) >> 32) & 15)
 #define RULE_REGISTER(rule) ((u32)((rule) >> 36) & 15)
@@ -40,10 +43,10 @@ static inline bool read_word(struct stack *stack, u64 *value, u64 address);
 
 static inline bool is_user_address(u64 address)
 {
-	return address >= USER_ADDRESS_MIN && address < USER_ADDRESS_MAX;
+	return address >= USER_ADDRESS_MIN && address < 1ULL << USER_ADDRESS_BITS;
 }
 
-/* Gives a register of this frame; false when its value is not known. */
+/* Reads a register of this frame; returns false if its value is not known. */
 static inline bool register_value(const struct registers *r, u32 number, u64 *value)
 {
 	if (number == ARCH_SP)
@@ -55,29 +58,34 @@ static inline bool register_value(const struct registers *r, u32 number, u64 *va
 	return *value = r->all[number & 15], r->known & KNOWN_ALL;
 }
 
-enum saved { SAVED_KNOWN, SAVED_LOST, SAVED_UNREADABLE };
+enum saved {
+	SAVED_KNOWN,
+	SAVED_LOST,
+	SAVED_UNREADABLE,
+};
 
 /*
- * Gives the caller's value of a register that is saved in memory or in another register. Inline: with some mitigations
- * a call takes as long as all of this.
+ * Reads the caller's value of a register that is saved in memory or in another register. Inlined:
+ * with some CPU mitigations, a call takes as long as all of this.
  */
-static inline __attribute__((always_inline)) enum saved saved_value(const struct registers *r, struct stack *stack,
-								    s8 place, u64 cfa, u64 *value)
+static inline __attribute__((always_inline)) enum saved
+saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa, u64 *value)
 {
-	if (place == RULE_SAVED_UNKNOWN || place == RULE_SAVED_SAME)
-		return SAVED_LOST; /* the same as here is for the caller to know */
-	if (place == RULE_SAVED_AT_FP) {
+	if (location == RULE_SAVED_UNKNOWN || location == RULE_SAVED_SAME)
+		return SAVED_LOST; /* the calling function handles "same as here" */
+	if (location == RULE_SAVED_AT_FP) {
 		if (!(r->known & KNOWN_FP))
 			return SAVED_LOST;
 		return read_word(stack, value, r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
 	}
-	if (place >= RULE_SAVED_IN)
-		return register_value(r, (u32)(place - RULE_SAVED_IN), value) ? SAVED_KNOWN : SAVED_LOST;
-	return read_word(stack, value, cfa + 8 * (s64)place) ? SAVED_KNOWN : SAVED_UNREADABLE;
+	if (location >= RULE_SAVED_IN)
+		return register_value(r, (u32)(location - RULE_SAVED_IN), value) ? SAVED_KNOWN
+		                                                                 : SAVED_LOST;
+	return read_word(stack, value, cfa + 8 * (s64)location) ? SAVED_KNOWN : SAVED_UNREADABLE;
 }
 
-/* Stands where a thread was interrupted: every register is known, and they are in `all` already. */
-static inline void begin_with_all(struct registers *r, u64 ip)
+/* Starts at an interrupted instruction: every register is known, and `all` holds them already. */
+static inline void start_with_all_registers(struct registers *r, u64 ip)
 {
 	r->ip = ip;
 	r->sp = r->all[ARCH_SP];
@@ -87,28 +95,30 @@ static inline void begin_with_all(struct registers *r, u64 ip)
 	r->is_return = 0;
 }
 
-/* Leaves a frame that the kernel made to call a signal handler: the interrupted registers are all in it. */
+/* Leaves a frame that the kernel built to call a signal handler: it holds all registers. */
 static inline enum step step_from_signal(struct registers *r)
 {
 	u64 words[ARCH_SIGNAL_WORDS];
 
-	if (!read_user(words, sizeof(words), r->sp + ARCH_SIGNAL_AT))
+	if (!read_user(words, sizeof(words), r->sp + ARCH_SIGNAL_OFFSET))
 		return STEP_UNREADABLE;
 	if (!is_user_address(words[ARCH_SIGNAL_IP]))
 		return STEP_RETURN_ADDRESS;
-	arch_take_signal_registers(r->all, words);
-	begin_with_all(r, words[ARCH_SIGNAL_IP]);
+	arch_copy_signal_registers(r->all, words);
+	start_with_all_registers(r, words[ARCH_SIGNAL_IP]);
 	return STEP_CALLER;
 }
 
-/* Says whether the CFA is found by sp. */
+/* Returns whether a rule computes the CFA from sp. */
 static inline bool is_by_sp(u64 rule)
 {
-	return RULE_OP(rule) == RULE_OP_PLT || (RULE_OP(rule) == RULE_OP_REGISTER && RULE_REGISTER(rule) == ARCH_SP);
+	return RULE_OP(rule) == RULE_OP_PLT ||
+	       (RULE_OP(rule) == RULE_OP_REGISTER && RULE_REGISTER(rule) == ARCH_SP);
 }
 
-/* Computes the canonical frame address. STEP_CALLER when it could. */
-static inline enum step find_cfa(const struct registers *r, struct stack *stack, u64 rule, u64 *cfa)
+/* Computes the canonical frame address; returns STEP_CALLER on success. */
+static inline enum step compute_cfa(const struct registers *r, struct stack *stack, u64 rule,
+                                    u64 *cfa)
 {
 	u64 value = 0;
 	s32 offset = RULE_OFFSET(rule);
@@ -140,7 +150,7 @@ static inline enum step find_cfa(const struct registers *r, struct stack *stack,
 	}
 }
 
-/* Steps to the caller. Leaves r alone when there is no caller to be found. */
+/* Steps to the caller. Leaves r unchanged if the caller cannot be found. */
 static inline enum step step_by_rule(struct registers *r, struct stack *stack, u64 rule)
 {
 	u64 cfa = 0, ip = 0, fp = r->fp, base = r->base;
@@ -148,33 +158,35 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 
 	if (RULE_OP(rule) == RULE_OP_SIGNAL)
 		return step_from_signal(r);
-	enum step found = find_cfa(r, stack, rule, &cfa);
-	if (found != STEP_CALLER)
-		return found;
+	enum step result = compute_cfa(r, stack, rule, &cfa);
+	if (result != STEP_CALLER)
+		return result;
 
-	s8 fp_place = RULE_FP(rule), base_place = RULE_BASE(rule);
+	s8 fp_location = RULE_FP(rule), base_location = RULE_BASE(rule);
 	enum saved ra = saved_value(r, stack, RULE_RA(rule), cfa, &ip), caller_fp = SAVED_KNOWN;
-	if (fp_place) {
-		caller_fp = saved_value(r, stack, fp_place, cfa, &fp);
+	if (fp_location) {
+		caller_fp = saved_value(r, stack, fp_location, cfa, &fp);
 		known = caller_fp == SAVED_KNOWN ? known | KNOWN_FP : known & ~KNOWN_FP;
 	}
 	if (ra == SAVED_UNREADABLE || caller_fp == SAVED_UNREADABLE)
 		return STEP_UNREADABLE;
 	if (ra == SAVED_LOST)
 		return STEP_NOT_EXPRESSIBLE;
-	if (base_place == RULE_SAVED_UNKNOWN) {
+	if (base_location == RULE_SAVED_UNKNOWN) {
 		known &= ~KNOWN_BASE;
-	} else if (base_place) {
-		enum saved caller_base = saved_value(r, stack, base_place, cfa, &base);
+	} else if (base_location) {
+		enum saved caller_base = saved_value(r, stack, base_location, cfa, &base);
 		if (caller_base == SAVED_UNREADABLE)
 			return STEP_UNREADABLE;
 		known = caller_base == SAVED_KNOWN ? known | KNOWN_BASE : known & ~KNOWN_BASE;
 	}
 	/*
-	 * A stack rises with each call, except where the return address has been popped already. A CFA that
-	 * is not found by sp may lie on another stack: this frame has switched to the one it is on.
+	 * A stack rises with each call, except where the return address has been popped already. A
+	 * CFA that is not computed from sp may be on another stack: this frame has switched to the
+	 * stack it is on.
 	 */
-	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) || (cfa == r->sp && r->is_return))
+	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) ||
+	    (cfa == r->sp && r->is_return))
 		return STEP_RETURN_ADDRESS;
 	r->ip = ip;
 	r->sp = cfa;

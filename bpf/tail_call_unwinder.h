@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A walk in links, for kernels without bpf_loop (before Linux 5.17): a program walks a few
- * frames and calls itself by tail call. All that a link needs to know lies in this CPU's
- * scratch, where nobody else comes before the tick ends: interrupts are off.
+ * The unwinder for kernels without bpf_loop (before Linux 5.17): a program walks a few frames and
+ * calls itself by tail call. The state of the walk is in this CPU's scratch, which nothing else
+ * uses before the tick ends, because interrupts are off.
  */
 #ifndef EVERYTICK_TAIL_CALL_UNWINDER_H
 #define EVERYTICK_TAIL_CALL_UNWINDER_H
@@ -10,13 +10,14 @@
 #include <bpf/bpf_helpers.h>
 #include "walk.h"
 
-/* The kernel allows so many tail calls in a row. */
+/* Tail calls that the kernel allows in a row. */
 #define TAIL_CALLS_MAX 33
-#define FRAMES_PER_LINK FRAMES_PER_LOOK
+#define FRAMES_PER_TAIL_CALL FRAMES_PER_CLOCK_READ
 
-_Static_assert(TAIL_CALLS_MAX * FRAMES_PER_LINK >= TAIL_CALL_FRAMES_MAX, "the calls end before the frames do");
+_Static_assert(TAIL_CALLS_MAX *FRAMES_PER_TAIL_CALL >= TAIL_CALL_FRAMES_MAX,
+               "the frame limit is reached before the limit of tail calls");
 
-/* The program that goes on with a walk. The agent puts it here. */
+/* The program that continues a walk. The agent fills this in. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -25,15 +26,15 @@ struct {
 } tail_calls SEC(".maps");
 
 /*
- * Walks one frame of the tick that this CPU is in; nonzero when that was the last. Global, so that the
- * verifier looks at it once and not in every turn of the loop.
+ * Walks one frame of this CPU's tick; returns nonzero if that was the last. Global, so that the
+ * verifier checks it once and not in every iteration of the loop.
  */
 __noinline int walk_frame(u32 depth)
 {
 	u32 zero = 0;
 	struct scratch *out = bpf_map_lookup_elem(&scratch, &zero);
 
-	return out ? (int)walk_one(depth, &out) : 1;
+	return out ? (int)walk_one(depth, &out) : STOP;
 }
 
 #endif

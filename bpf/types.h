@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Fixed-width integers and bool under the kernel's names, in BPF and when compiled for the host in tests. */
+/* The kernel's names of fixed-width integers, and bool: in BPF, and in tests on the host. */
 #ifndef EVERYTICK_TYPES_H
 #define EVERYTICK_TYPES_H
 

@@ -1,63 +1,60 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Walks the user stack of the current thread into a record: look the mapping up, then
- * the row, step, repeat. Where there is no row, a frame pointer is believed if it leads
- * to code; such a frame is marked as guessed.
- *
- * Reads of maps never fail loudly: what is torn or stale cannot be seen, because places
- * are published last, and reused only when no tick can still look at them.
+ * Walks the user stack of the current thread into a record: find the mapping, find the unwind rule,
+ * step to the caller, repeat. Without a row, a frame pointer is accepted if it leads to code; such
+ * a frame is marked as guessed.
  */
 #ifndef EVERYTICK_WALK_H
 #define EVERYTICK_WALK_H
 
 #include <asm/ptrace.h>
 #include <bpf/bpf_helpers.h>
-#include "maps.h"
 #include "frame_pointer.h"
-
-/* Looking at the clock costs as much as a frame: once for so many frames. A link of tail_call_unwinder.h has as many. */
-#define FRAMES_PER_LOOK 16
-
-/* Bisection of 8,000 mappings, and of a bucket's 256 rows. */
-#define MAPPING_STEPS 13
-#define ROW_STEPS 9
-
-/* What is read of the stack at once: a dozen frames. */
-#define STACK_PIECE_BYTES 1024
+#include "tables.h"
 
 /*
- * A piece of the user stack. Reading a word of user memory takes as long as the rest of a frame's walk, and a
- * few hundred bytes take no longer. No piece reaches into another page: that may be none.
+ * Frames between two looks at the clock: one look takes as long as one frame. The tail-call
+ * unwinder walks as many frames per program.
+ */
+#define FRAMES_PER_CLOCK_READ 16
+
+/* Bytes of the stack that are read at once: a dozen frames. */
+#define STACK_CACHE_BYTES 1024
+
+/*
+ * A cached piece of the user stack. Reading one word of user memory takes as long as the rest of a
+ * frame's walk, and reading a few hundred bytes takes no longer. A piece never reaches into another
+ * page, which may not exist.
  */
 struct stack {
-	u64 from;
+	u64 start;
 	u64 bytes;
-	u64 words[STACK_PIECE_BYTES / sizeof(u64)];
+	u64 words[STACK_CACHE_BYTES / sizeof(u64)];
 };
 
 /*
- * The state of a walk between two frames. It lives in a map, not on the stack: there it would be too
- * large, and the verifier would follow each value that a path leaves in it.
+ * The state of a walk between two frames. It lives in a map: on the stack it would be too large,
+ * and the verifier would track each value that a path leaves in it.
  */
 struct walk {
 	struct registers registers;
 	struct stack stack;
-	struct mapping mapping;	/* where the last frame was: the next is often there too */
-	u64 start;		/* of the tick */
-	u64 asked;		/* when the last guess that asked the agent would have been due: see may_ask() */
-	u32 process;		/* place of its struct process, 0 when not known */
-	u32 at;			/* words taken */
-	u32 limit;		/* words that may be taken */
-	u8 end;
-	bool needs_table;
+	struct mapping_entry mapping; /* of the last frame: the next frame is often there too */
+	u64 tick_start;
+	u64 last_request; /* rate limit of requests to the agent: see may_request() */
+	u32 process;      /* slot of its struct process_header, 0 if not published */
+	u32 frames;       /* taken so far, kernel frames included */
+	u32 frames_limit;
+	u8 end;           /* enum stack_end */
+	bool needs_agent; /* the agent has to publish mappings or rows before the walk continues */
 };
 
-/* A sample while it is written: the ring wants it in one piece. */
+/* A sample while it is written: the ring takes it in one piece. */
 struct scratch {
-	struct walk walk;	/* not part of the sample */
-	struct pt_regs user;	/* nor this: with what the thread was in user mode last */
+	struct walk walk;    /* not part of the sample */
+	struct pt_regs user; /* not part of the sample: the thread's registers in user mode */
 	struct sample sample;
-	u64 words[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];	/* frames */
+	u64 frames[KERNEL_FRAMES_MAX + USER_FRAMES_MAX];
 };
 
 struct {
@@ -72,181 +69,75 @@ static inline bool read_user(void *to, u32 size, u64 address)
 	return !bpf_probe_read_user(to, size, (const void *)address);
 }
 
-/* Reads the piece of the stack that begins at an address. */
-static inline void read_piece(struct stack *stack, u64 address)
+/* Caches the piece of the stack that starts at an address. */
+static inline void cache_stack(struct stack *stack, u64 address)
 {
 	u32 rest = PAGE_BYTES - (address & (PAGE_BYTES - 1));
-	u32 bytes = rest < STACK_PIECE_BYTES ? rest : STACK_PIECE_BYTES;
+	u32 bytes = rest < STACK_CACHE_BYTES ? rest : STACK_CACHE_BYTES;
 
-	stack->from = address;
+	stack->start = address;
 	stack->bytes = read_user(stack->words, bytes, address) ? bytes : 0;
 }
 
 static inline bool read_word(struct stack *stack, u64 *value, u64 address)
 {
-	u64 into = address - stack->from;
+	u64 offset = address - stack->start;
 
-	if (into + sizeof(u64) > stack->bytes || into > STACK_PIECE_BYTES - sizeof(u64)) {
-		read_piece(stack, address);
-		if (stack->bytes < sizeof(u64))
-			return read_user(value, sizeof(*value), address); /* it lies in two pages */
-		into = 0;
+	if (offset + sizeof(u64) > stack->bytes || offset > STACK_CACHE_BYTES - sizeof(u64)) {
+		cache_stack(stack, address);
+		if (stack->bytes < sizeof(u64)) /* the word straddles two pages */
+			return read_user(value, sizeof(*value), address);
+		offset = 0;
 	}
-	*value = *(u64 *)((u8 *)stack->words + into);
+	*value = *(u64 *)((u8 *)stack->words + offset);
 	return true;
 }
 
-/* Gives the slab that a place is in. */
-static inline const u8 *slab_of(u32 place)
-{
-	u32 zero = 0, number = place >> SLAB_UNITS_SHIFT;
-	void *slab = bpf_map_lookup_elem(&slabs, &number);
-
-	return slab ? bpf_map_lookup_elem(slab, &zero) : NULL;
-}
-
-static inline u32 offset_of(u32 place)
-{
-	return (place & ((1 << SLAB_UNITS_SHIFT) - 1)) * 8;
-}
-
-static inline u16 u16_at(const u8 *slab, u32 offset)
-{
-	return *(const u16 *)(slab + (offset & (SLAB_BYTES - 2)));
-}
-
-static inline u64 u64_at(const u8 *slab, u32 offset)
-{
-	return *(const u64 *)(slab + (offset & (SLAB_BYTES - 8)));
-}
-
-/*
- * Gives the number, from 1, of the last mapping that starts at or before an address, 0 when there is none.
- * Global, so that the verifier looks at this loop once and not in every frame of every path.
- */
-__noinline u32 last_mapping(u32 process, u64 address)
-{
-	const u8 *slab = process ? slab_of(process) : NULL;
-	if (!slab)
-		return 0;
-
-	u32 first = offset_of(process) + sizeof(struct process);
-	u32 from = 0, to = u64_at(slab, offset_of(process)) >> 32;
-	for (u32 i = 0; i < MAPPING_STEPS && from < to; i++) {
-		u32 middle = (from + to) / 2;
-		if (u64_at(slab, first + middle * sizeof(struct mapping)) <= address)
-			from = middle + 1;
-		else
-			to = middle;
-	}
-	return from;
-}
-
-/* Finds the mapping that an address is in. */
-static inline bool find_mapping(struct walk *walk, u64 address)
-{
-	u32 number = last_mapping(walk->process, address);
-	const u8 *slab = number ? slab_of(walk->process) : NULL;
-	if (!slab)
-		return false;
-
-	u32 at = offset_of(walk->process) + sizeof(struct process) + (number - 1) * sizeof(struct mapping);
-	u64 end = u64_at(slab, at + offsetof(struct mapping, end));
-	if (address >= end)
-		return false;
-	u64 table = u64_at(slab, at + offsetof(struct mapping, first_block));
-	walk->mapping.start = u64_at(slab, at);
-	walk->mapping.end = end;
-	walk->mapping.text = u64_at(slab, at + offsetof(struct mapping, text));
-	walk->mapping.first_block = (u32)table;
-	walk->mapping.block_shift = table >> 32;
-	return true;
-}
-
+/* Makes the mapping that contains an address the walk's mapping; returns false if there is none. */
 static inline bool enter_mapping(struct walk *walk, u64 address)
 {
-	return (address >= walk->mapping.start && address < walk->mapping.end) || find_mapping(walk, address);
+	return (address >= walk->mapping.start && address < walk->mapping.end) ||
+	       find_mapping(walk->process, address, &walk->mapping);
 }
 
-#define RULE_NO_ROW ((u64)RULE_OP_GAP << 32 | RULE_GAP_NO_ROW)
+/* Guesses that lead out of known mappings ask the agent this often on each CPU... */
+#define REQUEST_PERIOD_NS 50000000ULL
+/* ...after a burst of so many. */
+#define REQUEST_BURST 64
 
-/* Gives the rule for an address so far into the text of a block. The block's shape is told in unwind/src/table.rs. */
-static __always_inline u64 rule_in_block(u32 place, u32 in_block)
+/* Limits the rate of requests: where fp is no frame pointer, most ticks would send one. */
+static inline bool may_request(struct walk *walk)
 {
-	const u8 *slab = slab_of(place);
-	if (!slab)
-		return RULE_NO_ROW;
+	u64 earliest = walk->tick_start - REQUEST_BURST * REQUEST_PERIOD_NS;
 
-	u32 block = offset_of(place), bucket = in_block >> 8, low = in_block & 255;
-	u64 header = u64_at(slab, block);
-	if (bucket >= (header & 0xffff))
-		return RULE_NO_ROW;
-	u32 rules = block + 8 * (u32)(header >> 16 & 0xffff), rows = block + 8 * (u32)(header >> 32 & 0xffff);
-	u32 from = u16_at(slab, block + 8 + 2 * bucket), to = u16_at(slab, block + 10 + 2 * bucket);
-	for (u32 i = 0; i < ROW_STEPS && from < to; i++) {
-		u32 middle = (from + to) / 2;
-		if (u16_at(slab, rows + 2 * middle) >> 8 <= low)
-			from = middle + 1;
-		else
-			to = middle;
-	}
-	return u64_at(slab, rules + 8 * (u16_at(slab, rows + 2 * (from - 1)) & 255));
-}
-
-enum table_state { TABLE_THERE, TABLE_MISSING, TABLE_REFUSED };
-
-/* Finds the rule for an address in the walk's mapping. */
-static inline enum table_state find_rule(const struct walk *walk, u64 address, u64 *rule)
-{
-	u64 into = address - walk->mapping.start + walk->mapping.text;
-	u32 shift = walk->mapping.block_shift & 31;
-	u32 number = walk->mapping.first_block + (u32)(into >> shift);
-	u32 *place = bpf_map_lookup_elem(&blocks, &number);
-
-	if (!place || !*place)
-		return TABLE_MISSING;
-	if (*place == BLOCK_REFUSED)
-		return TABLE_REFUSED;
-	*rule = *place == BLOCK_EMPTY ? RULE_NO_ROW : rule_in_block(*place, (u32)into & ((1U << shift) - 1));
-	return TABLE_THERE;
-}
-
-/* Guesses that lead out of what is known ask the agent this often on each CPU, after so many at once. */
-#define ASK_PERIOD_NS 50000000ULL
-#define ASKS_AT_ONCE 64
-
-/* Says whether one more may ask: where fp is no frame pointer, most ticks would. */
-static inline bool may_ask(struct walk *walk)
-{
-	u64 earliest = walk->start - ASKS_AT_ONCE * ASK_PERIOD_NS;
-
-	if ((s64)(walk->asked - earliest) < 0)
-		walk->asked = earliest;
-	if (walk->asked + ASK_PERIOD_NS > walk->start)
+	if ((s64)(walk->last_request - earliest) < 0)
+		walk->last_request = earliest;
+	if (walk->last_request + REQUEST_PERIOD_NS > walk->tick_start)
 		return false;
-	walk->asked += ASK_PERIOD_NS;
+	walk->last_request += REQUEST_PERIOD_NS;
 	return true;
 }
 
 /*
- * Goes on by frame pointer where there is no row; believed only if it leads to code. That may be so new, as of a JIT
- * compiler, that the agent has not told of it yet.
+ * Steps by frame pointer where there is no row. The caller is accepted only if it is in a mapping.
+ * It may be so new, as code of a JIT compiler is, that the agent has not published it yet.
  */
-static inline bool guess(struct walk *walk)
+static inline bool guess_caller(struct walk *walk)
 {
 	struct registers *r = &walk->registers;
 	u64 fp, ip;
 
-	if (!frame_pointer_ready(r) || !read_word(&walk->stack, &fp, r->fp) || !read_word(&walk->stack, &ip, r->fp + 8))
+	if (!frame_pointer_ready(r) || !read_word(&walk->stack, &fp, r->fp) ||
+	    !read_word(&walk->stack, &ip, r->fp + 8))
 		return false;
 	if (!enter_mapping(walk, ip - 1)) {
-		walk->needs_table = is_user_address(ip) && may_ask(walk);
+		walk->needs_agent = is_user_address(ip) && may_request(walk);
 		return false;
 	}
 	return frame_pointer_step(r, fp, ip);
 }
 
-static inline u8 end_of(enum step step)
+static inline u8 stack_end_of(enum step step)
 {
 	switch (step) {
 	case STEP_ROOT:
@@ -262,66 +153,79 @@ static inline u8 end_of(enum step step)
 	}
 }
 
-/* Writes the frame that an address is in. Gives false when the record is full. */
-static inline bool take_frame(struct scratch *out, u64 frame)
+/* Appends a frame to the record; returns false if the record is full. */
+static inline bool push_frame(struct scratch *out, u64 frame)
 {
-	u32 at = out->walk.at;
+	u32 frames = out->walk.frames;
 
-	if (at >= out->walk.limit || at >= KERNEL_FRAMES_MAX + USER_FRAMES_MAX) {
+	if (frames >= out->walk.frames_limit || frames >= KERNEL_FRAMES_MAX + USER_FRAMES_MAX) {
 		out->walk.end = STACK_END_DEPTH;
 		return false;
 	}
-	out->words[at] = frame;
-	out->walk.at = at + 1;
+	out->frames[frames] = frame;
+	out->walk.frames = frames + 1;
 	return true;
 }
 
-/* Says that the walk cannot go on before the agent has caught up. */
-static inline long wait_for_agent(struct walk *walk, u8 end)
+/* Results of walk_one(), as bpf_loop takes them. */
+#define CONTINUE 0
+#define STOP 1
+
+/* Ends the walk; the agent continues it once it has published what is missing. */
+static inline long stop_for_agent(struct walk *walk, u8 end)
 {
-	walk->needs_table = true;
+	walk->needs_agent = true;
 	walk->end = end;
-	return 1;
+	return STOP;
 }
 
-/* The frame's address is in the record already; steps to its caller and writes that. */
+/* Finds the rule of the current frame; CONTINUE if there is one. */
+static inline long find_frame_rule(struct walk *walk, u64 *rule)
+{
+	u64 address = walk->registers.ip - walk->registers.is_return;
+
+	if (!enter_mapping(walk, address))
+		return stop_for_agent(walk, STACK_END_NO_MAPPING);
+	switch (find_rule(&walk->mapping, address, rule)) {
+	case TABLE_MISSING:
+		return stop_for_agent(walk, STACK_END_NO_TABLE);
+	case TABLE_REFUSED:
+		walk->end = STACK_END_NO_TABLE;
+		return STOP;
+	case TABLE_LOADED:
+		break;
+	}
+	return CONTINUE;
+}
+
+/* Steps from the frame that was pushed last to its caller, and pushes that. */
 static long walk_one(u32 depth, struct scratch **context)
 {
 	struct scratch *out = *context;
 	struct walk *walk = &out->walk;
 	struct registers *r = &walk->registers;
-	u64 rule;
+	u64 rule, flag = 0;
 
-	if (depth % FRAMES_PER_LOOK == FRAMES_PER_LOOK - 1 &&
-	    bpf_ktime_get_ns() - walk->start > settings.tick_limit) {
+	if (depth % FRAMES_PER_CLOCK_READ == FRAMES_PER_CLOCK_READ - 1 &&
+	    bpf_ktime_get_ns() - walk->tick_start > config.tick_limit) {
 		walk->end = STACK_END_WORK_LIMIT;
-		return 1;
+		return STOP;
 	}
-	if (!enter_mapping(walk, r->ip - r->is_return))
-		return wait_for_agent(walk, STACK_END_NO_MAPPING);
-	switch (find_rule(walk, r->ip - r->is_return, &rule)) {
-	case TABLE_MISSING:
-		return wait_for_agent(walk, STACK_END_NO_TABLE);
-	case TABLE_REFUSED:
-		walk->end = STACK_END_NO_TABLE;
-		return 1;
-	case TABLE_THERE:
-		break;
-	}
+	if (find_frame_rule(walk, &rule) == STOP)
+		return STOP;
 
 	enum step step = step_by_rule(r, &walk->stack, rule);
-	u64 mark = 0;
-	if (step == STEP_NO_ROW && guess(walk)) {
+	if (step == STEP_NO_ROW && guess_caller(walk)) {
 		step = STEP_CALLER;
-		mark = FRAME_GUESSED;
+		flag = FRAME_GUESSED;
 	}
 	if (step != STEP_CALLER) {
-		walk->end = end_of(step);
-		return 1;
+		walk->end = stack_end_of(step);
+		return STOP;
 	}
 	if (!r->is_return)
-		mark = FRAME_EXACT;
-	return take_frame(out, r->ip | mark) ? 0 : 1;
+		flag = FRAME_EXACT;
+	return push_frame(out, r->ip | flag) ? CONTINUE : STOP;
 }
 
 #endif

@@ -5,29 +5,35 @@
 
 #include "../types.h"
 
-#define ARCH_SP 7	/* rsp */
-#define ARCH_FP 6	/* rbp */
-#define ARCH_BASE 3	/* rbx */
+/* Registers that unwind rules name. */
+enum arch_register {
+	ARCH_BASE = 3, /* rbx */
+	ARCH_FP = 6,   /* rbp */
+	ARCH_SP = 7,   /* rsp */
+};
 
-/* Bytes below sp that a function may use without moving sp. */
-#define ARCH_RED_ZONE 128
+enum arch_frame {
+	/* Bytes below sp that a function may use without moving sp. */
+	ARCH_RED_ZONE = 128,
+	/* Bytes from sp to the saved registers of a signal frame. Source: struct sigcontext. */
+	ARCH_SIGNAL_OFFSET = 40,
+	/* Words of saved registers in a signal frame. */
+	ARCH_SIGNAL_WORDS = 17,
+	/* The word that holds the interrupted instruction. */
+	ARCH_SIGNAL_IP = 16,
+};
 
-/* The part of a signal frame that holds registers: so many words, from sp on. Source: struct sigcontext. */
-#define ARCH_SIGNAL_AT 40
-#define ARCH_SIGNAL_WORDS 17
-#define ARCH_SIGNAL_IP 16
-
-/* Puts a signal frame's registers in the order of their numbers. */
-static inline void arch_take_signal_registers(u64 *all, const u64 *words)
+/* Copies a signal frame's registers into the order of their DWARF numbers. */
+static inline void arch_copy_signal_registers(u64 *all, const u64 *words)
 {
-	all[0] = words[13];	/* rax */
-	all[1] = words[12];	/* rdx */
-	all[2] = words[14];	/* rcx */
-	all[3] = words[11];	/* rbx */
-	all[4] = words[9];	/* rsi */
-	all[5] = words[8];	/* rdi */
-	all[6] = words[10];	/* rbp */
-	all[7] = words[15];	/* rsp */
+	all[0] = words[13]; /* rax */
+	all[1] = words[12]; /* rdx */
+	all[2] = words[14]; /* rcx */
+	all[3] = words[11]; /* rbx */
+	all[4] = words[9];  /* rsi */
+	all[5] = words[8];  /* rdi */
+	all[6] = words[10]; /* rbp */
+	all[7] = words[15]; /* rsp */
 	for (u32 i = 0; i < 8; i++)
 		all[8 + i] = words[i]; /* r8 to r15 */
 }

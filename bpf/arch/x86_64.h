@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the programs know about x86-64: the shape of an interrupted context. */
+/* What the programs know about x86-64: the layout of an interrupted context. */
 #ifndef EVERYTICK_ARCH_X86_64_H
 #define EVERYTICK_ARCH_X86_64_H
 
 #include <asm/ptrace.h>
 #include "registers.h"
 
-/* Selector of 64-bit user code (__USER_CS): fixed, because user space sees it. */
+/* Selector of 64-bit user code (__USER_CS): user space sees it, so it never changes. */
 #define CODE_SEGMENT_USER_64 0x33
 
 /* Bytes of a thread's kernel stack: THREAD_SIZE of a kernel without KASAN. */
 #define KERNEL_STACK_BYTES 16384
 
-/* Gives where a thread's user registers lie: at the top of its kernel stack. Kernels with FRED differ, but have bpf_task_pt_regs. */
+/*
+ * Returns the saved user-mode registers of a thread: they are at the top of its kernel stack.
+ * Kernels with FRED differ, but those have bpf_task_pt_regs.
+ */
 static inline const void *arch_user_registers(const void *kernel_stack)
 {
 	return kernel_stack + KERNEL_STACK_BYTES - sizeof(struct pt_regs);
@@ -33,8 +36,8 @@ static inline u64 arch_ip(const struct pt_regs *regs)
 	return regs->rip;
 }
 
-/* Puts the interrupted registers in the order of their DWARF numbers. */
-static inline void arch_take_registers(u64 *all, const struct pt_regs *regs)
+/* Copies the interrupted registers into the order of their DWARF numbers. */
+static inline void arch_copy_registers(u64 *all, const struct pt_regs *regs)
 {
 	all[0] = regs->rax;
 	all[1] = regs->rdx;

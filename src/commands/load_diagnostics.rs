@@ -3,7 +3,7 @@
 use anyhow::{Error, anyhow};
 use rustix::process::geteuid;
 
-use crate::kernel::{Answer, LoadError};
+use crate::kernel::{LoadError, LoadErrorKind};
 use crate::processes::proc::read_text;
 
 /// Bits of include/uapi/linux/capability.h.
@@ -40,16 +40,16 @@ impl Capabilities {
 /// Explains why the sampler cannot be loaded.
 pub(super) fn explain(error: LoadError) -> Error {
     let missing = Capabilities::effective().missing();
-    if error.answer() == Answer::Denied && !missing.is_empty() {
+    if error.kind() == LoadErrorKind::Denied && !missing.is_empty() {
         return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_capabilities());
     }
-    match (&error, error.answer()) {
-        (LoadError::Bpf { .. }, Answer::Denied) => anyhow!(
+    match (&error, error.kind()) {
+        (LoadError::Bpf { .. }, LoadErrorKind::Denied) => anyhow!(
             "the kernel denies bpf(2) despite the required capabilities, because of a seccomp \
              profile, lockdown or, before Linux 5.11, a low RLIMIT_MEMLOCK; run with seccomp \
              unconfined and `ulimit -l unlimited`, or see `everytick doctor`"
         ),
-        (LoadError::Perf(_), Answer::Denied | Answer::Unsupported) => anyhow!(
+        (LoadError::Perf(_), LoadErrorKind::Denied | LoadErrorKind::Unsupported) => anyhow!(
             "the kernel denies perf_event_open(2) despite the required capabilities, because of a \
              seccomp profile; run with seccomp unconfined, or see `everytick doctor`"
         ),

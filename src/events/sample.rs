@@ -8,21 +8,18 @@ use zerocopy::FromBytes;
 use super::{Event, RawSample, StackSnapshot, TimedEvent, UserFrame};
 use crate::kernel::abi;
 
-/// Words that a record has room for when its stack is not walked to its end.
-const FRAMES_ROOM: usize = (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize;
-
-/// Parses a record; `None` when its length or its values make no sense.
+/// Parses a record; `None` if its length or a value is not valid.
 pub(super) fn parse(record: &[u8]) -> Option<TimedEvent> {
-    let (head, rest) = abi::Sample::read_from_prefix(record).ok()?;
-    let is_unfinished = head.flags & abi::SAMPLE_UNFINISHED != 0;
+    let (head, frames) = abi::Sample::ref_from_prefix(record).ok()?;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
-    let (frames, rest) = words(rest, if is_unfinished { FRAMES_ROOM } else { kernel + user })?;
-    let (kernel, user) = frames.get(..kernel + user)?.split_at(kernel);
-    let rest = match is_unfinished {
-        false if rest.is_empty() => None,
-        false => return None,
-        true => Some(Box::new(rest_of_stack(rest)?)),
+    let (frames, snapshot) = if head.flags & abi::SAMPLE_UNFINISHED == 0 {
+        (<[u64]>::ref_from_bytes_with_elems(frames, kernel + user).ok()?, None)
+    } else {
+        let (unfinished, stack) = abi::Unfinished::ref_from_prefix(record).ok()?;
+        let frames = unfinished.frames.get(..kernel + user)?;
+        (frames, Some(Box::new(snapshot(unfinished, stack)?)))
     };
+    let (kernel, user) = frames.split_at(kernel);
     let sample = RawSample {
         sequence: head.sequence,
         cpu: Cpu(head.cpu),
@@ -34,13 +31,9 @@ pub(super) fn parse(record: &[u8]) -> Option<TimedEvent> {
         user: user.iter().enumerate().map(|(depth, word)| user_frame(depth, *word)).collect(),
         kernel_end: StackEnd::from_value(head.kernel_end)?,
         user_end: StackEnd::from_value(head.user_end)?,
-        snapshot: rest,
+        snapshot,
     };
     Some(TimedEvent { time: head.time, event: Event::Sample(Box::new(sample)) })
-}
-
-fn words(bytes: &[u8], count: usize) -> Option<(&[u64], &[u8])> {
-    <[u64]>::ref_from_prefix_with_elems(bytes, count).ok()
 }
 
 fn user_frame(depth: usize, word: u64) -> UserFrame {
@@ -51,21 +44,21 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
     }
 }
 
-fn rest_of_stack(bytes: &[u8]) -> Option<StackSnapshot> {
-    let (head, stack) = abi::Registers::read_from_prefix(bytes).ok()?;
-    let (bytes, stack) = u64::read_from_prefix(stack).ok()?;
-    // From the beginning of the page that the red zone begins in.
-    let stack = stack.get(..usize::try_from(bytes).ok()?)?;
-    let lowest = head.sp.wrapping_sub(RED_ZONE);
+/// Reads the snapshot of an unfinished sample. `stack`: from the start of the page that the red zone
+/// begins in.
+fn snapshot(unfinished: &abi::Unfinished, stack: &[u8]) -> Option<StackSnapshot> {
+    let registers = &unfinished.registers;
+    let stack = stack.get(..usize::try_from(unfinished.stack_bytes).ok()?)?;
+    let lowest = registers.sp.wrapping_sub(RED_ZONE);
     let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
-    let is_known = |what: u32| head.known & what != 0;
+    let is_known = |what: u32| registers.known & what != 0;
     let at = Registers {
-        ip: head.ip,
-        is_return: head.is_return != 0,
-        sp: head.sp,
-        fp: is_known(abi::KNOWN_FP).then_some(head.fp),
-        base: is_known(abi::KNOWN_BASE).then_some(head.base),
-        all: is_known(abi::KNOWN_ALL).then_some(head.all),
+        ip: registers.ip,
+        is_return: registers.is_return != 0,
+        sp: registers.sp,
+        fp: is_known(abi::KNOWN_FP).then_some(registers.fp),
+        base: is_known(abi::KNOWN_BASE).then_some(registers.base),
+        all: is_known(abi::KNOWN_ALL).then_some(registers.all),
     };
     Some(StackSnapshot { at, stack: stack.into() })
 }
@@ -81,8 +74,8 @@ mod tests {
     use super::*;
     use zerocopy::IntoBytes;
 
-    fn record(kernel_frames: u16, user_frames: u16, addresses: &[u64]) -> Vec<u8> {
-        let head = abi::Sample {
+    fn head(kernel_frames: u16, user_frames: u16, flags: u8) -> abi::Sample {
+        abi::Sample {
             time: 7,
             sequence: 1,
             cgroup_id: 2,
@@ -93,11 +86,14 @@ mod tests {
             user_frames,
             kernel_end: StackEnd::Complete as u8,
             user_end: StackEnd::NoRow as u8,
-            flags: 0,
+            flags,
             reserved: [0; 5],
             comm: *b"spin\0garbage\0\0\0\0",
-        };
-        [head.as_bytes(), addresses.as_bytes()].concat()
+        }
+    }
+
+    fn record(kernel_frames: u16, user_frames: u16, addresses: &[u64]) -> Vec<u8> {
+        [head(kernel_frames, user_frames, 0).as_bytes(), addresses.as_bytes()].concat()
     }
 
     #[test]
@@ -114,24 +110,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_was_copied_comes_with_its_registers() {
-        let copied = |bytes: u64| {
-            let (known, all) = (abi::KNOWN_FP, [0; 16]);
+    fn unfinished_sample_has_registers_and_stack_snapshot() {
+        let unfinished = |stack_bytes: u64| {
+            let (known, all) = (abi::KNOWN_FP, [0; abi::REGISTERS]);
             let (ip, sp, fp, base, is_return) = (7, 0x5090, 8, 0, 1);
-            let at = abi::Registers { ip, sp, fp, base, known, is_return, all };
-            let mut record = record(1, 1, &[3; FRAMES_ROOM]);
-            record[std::mem::offset_of!(abi::Sample, flags)] = abi::SAMPLE_UNFINISHED;
-            [&record[..], at.as_bytes(), &bytes.to_ne_bytes(), &[1; 16], &[9; 24]].concat()
+            let record = abi::Unfinished {
+                sample: head(1, 1, abi::SAMPLE_UNFINISHED),
+                frames: [3; (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize],
+                registers: abi::Registers { ip, sp, fp, base, known, is_return, all },
+                stack_bytes,
+                stack: [],
+            };
+            [record.as_bytes(), &[1; 16], &[9; 24]].concat()
         };
-        let timed = parse(&copied(32)).expect("it is well-formed");
+        let timed = parse(&unfinished(32)).expect("it is well-formed");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
-        // The red zone begins 16 bytes into its page, and 8 bytes behind the stack do not count.
+        // The red zone begins 16 bytes into its page. The last 8 bytes are not part of the stack.
         let (is_return, fp) = (true, Some(8));
         let at = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
         let expected = StackSnapshot { at, stack: [9; 16].into() };
         assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
-        assert_eq!(parse(&copied(41)), None);
+        assert_eq!(parse(&unfinished(41)), None);
     }
 
     #[test]

@@ -1,63 +1,94 @@
-//! Mirrors of `bpf/abi.h`, proven equal to the compiled programs' BTF while this compiles.
+//! The binary interface of the BPF programs: `bpf/abi.h` in Rust.
 //!
-//! Size, each offset and each field's type are compared, and no field may be left
-//! out; the values of `enum outcome` and `enum stack_end` are compared with
-//! [`TickOutcome`] and [`StackEnd`].
+//! Constants are taken from the BTF of the compiled programs. Structures are mirrored by hand, and
+//! compared with BTF while this compiles: the size, each offset and each field's type, with no
+//! field left out. The values of `enum outcome` and `enum stack_end` are compared with
+//! [`TickOutcome`] and [`StackEnd`], and what `bpf/` shares with the crate `unwind` is compared
+//! with its twin there.
 
 use std::mem::offset_of;
 
 use profile::{StackEnd, TickOutcome};
+use unwind::{arch, encoding, frame_pointer};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::skeleton::types;
 
-/// Bytes of a task's name, NUL included.
-pub const COMM_LEN: usize = 16;
-/// Classes of the sampler's time in one tick.
-pub const TIME_CLASSES: usize = 128;
-/// Classes to each power of two of nanoseconds.
-pub const TIME_CLASSES_PER_POWER: u32 = 4;
-/// Most frames of a kernel stack.
-pub const KERNEL_FRAMES_MAX: u32 = 127;
-/// User frames walked at most.
-pub const USER_FRAMES_MAX: u32 = 1024;
-/// The same where the walk goes on by tail calls.
-pub const TAIL_CALL_FRAMES_MAX: u32 = 512;
-/// Set in [`Sample::flags`]: the user stack is not walked to its end. Room for all frames, the
-/// [`Registers`] of the last one, and its stack follow.
-pub const SAMPLE_UNFINISHED: u8 = 1;
-/// Set in a user frame: it is the very instruction where the thread was, no return address.
-pub const FRAME_EXACT: u64 = 1 << 63;
-/// Set in a user frame: it was found by frame pointer with nothing to confirm it.
-pub const FRAME_GUESSED: u64 = 1 << 62;
-/// In [`Registers::known`]: the frame pointer is...
-pub const KNOWN_FP: u32 = 1;
-/// ...the base register is...
-pub const KNOWN_BASE: u32 = 2;
-/// ...all registers are.
-pub const KNOWN_ALL: u32 = 4;
-/// Bytes of stack that a tick takes along: whole pages.
-pub const STACK_SNAPSHOT_MAX: usize = 65536;
-/// The same where there is no more, or not the room for it.
-pub const STACK_SNAPSHOT_SHORT: usize = 16384;
-/// Bytes of a page.
-pub const PAGE_BYTES: u64 = 4096;
-/// Bytes of a slab.
-pub const SLAB_BYTES: usize = 1 << 18;
-/// Slabs at most.
-pub const SLABS_MAX: u32 = 4096;
-/// Units of 8 bytes in a slab, as a power of two: a place is a slab's number and a unit.
-pub const SLAB_UNITS_SHIFT: u32 = 15;
-/// Blocks of all tables together.
-pub const BLOCKS_MAX: u32 = 65536;
-/// In place of a block's place: it has no rows, and never will.
-pub const BLOCK_EMPTY: u32 = 1;
-/// In place of a block's place: it has rows, but there is no room for them.
-pub const BLOCK_REFUSED: u32 = 2;
-/// Mappings of one process.
-pub const MAPPINGS_MAX: usize = 8000;
+/// Takes constants from an enum of `bpf/abi.h`.
+macro_rules! constants {
+    ($theirs:ident { $($(#[$doc:meta])* $name:ident: $type:ty,)* }) => {
+        $($(#[$doc])* pub const $name: $type = types::$theirs::$name.0 as $type;)*
+    };
+}
 
-/// Head of a record in the ring; addresses of 8 bytes follow, innermost first, the kernel's before the user's.
+constants!(stack_limit {
+    /// Frames of a kernel stack at most.
+    KERNEL_FRAMES_MAX: u32,
+    /// Frames of a user stack at most.
+    USER_FRAMES_MAX: u32,
+    /// The same for the tail-call unwinder.
+    TAIL_CALL_FRAMES_MAX: u32,
+    /// General registers.
+    REGISTERS: usize,
+    /// Bytes of a task's name, NUL included.
+    COMM_LEN: usize,
+});
+constants!(snapshot_size {
+    /// Bytes of the longer stack snapshot: whole pages.
+    STACK_SNAPSHOT_MAX: usize,
+    /// Bytes of the shorter one, for a shorter stack or a ring that fills up.
+    STACK_SNAPSHOT_SHORT: usize,
+    /// Bytes of a page.
+    PAGE_BYTES: u64,
+});
+constants!(time_class_limit {
+    /// Classes to each power of two of nanoseconds.
+    TIME_CLASSES_PER_POWER: u32,
+    /// Classes of the sampler's time in one tick.
+    TIME_CLASSES: usize,
+});
+constants!(slab_layout {
+    /// Bytes of a slab.
+    SLAB_BYTES: usize,
+    /// Bytes of the unit in which slots are addressed.
+    SLAB_UNIT_BYTES: usize,
+    /// Units in a slab, as a power of two: a slot is a slab's number and a unit.
+    SLAB_UNITS_SHIFT: u32,
+    /// Slabs at most.
+    SLABS_MAX: u32,
+});
+constants!(map_limit {
+    /// Blocks of all tables together.
+    BLOCKS_MAX: u32,
+    /// Mappings of one process that are published at most.
+    MAPPINGS_MAX: usize,
+});
+constants!(block_state {
+    /// In place of a block's slot: the block has no rows and never will.
+    BLOCK_EMPTY: u32,
+    /// In place of a block's slot: the block has rows, but they do not fit.
+    BLOCK_REFUSED: u32,
+});
+constants!(sample_flag {
+    /// In [`Sample::flags`]: the walk stopped early, and the record is an [`Unfinished`].
+    SAMPLE_UNFINISHED: u8,
+});
+constants!(known_register {
+    /// In [`Registers::known`]: the frame pointer is known.
+    KNOWN_FP: u32,
+    /// The base register is known.
+    KNOWN_BASE: u32,
+    /// All registers are known.
+    KNOWN_ALL: u32,
+});
+
+/// In a user frame: the interrupted instruction itself, not a return address.
+pub const FRAME_EXACT: u64 = 1 << types::frame_flag_bit::FRAME_EXACT_BIT.0;
+/// In a user frame: found by frame pointer, and no unwind row confirms it.
+pub const FRAME_GUESSED: u64 = 1 << types::frame_flag_bit::FRAME_GUESSED_BIT.0;
+
+/// Head of a record in the ring. Addresses of 8 bytes follow, each stack innermost first, the
+/// kernel's before the user's.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Sample {
@@ -89,48 +120,65 @@ pub struct Sample {
     pub comm: [u8; COMM_LEN],
 }
 
-/// Where a thread stands in one frame.
+/// The registers of one frame.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Registers {
-    /// Its instruction, or the one that a call returns to.
+    /// The interrupted instruction, or the one that a call returns to.
     pub ip: u64,
-    /// Its stack pointer.
+    /// Stack pointer.
     pub sp: u64,
-    /// Its frame pointer...
+    /// Frame pointer, if it is known.
     pub fp: u64,
-    /// ...and its base register, if they are known.
+    /// Base register, if it is known.
     pub base: u64,
-    /// What is known, of `KNOWN_*`.
+    /// Which of them are known: `KNOWN_*`.
     pub known: u32,
-    /// 1 when `ip` is a return address.
+    /// 1 if `ip` is a return address.
     pub is_return: u32,
     /// General registers by DWARF number, if all are known.
-    pub all: [u64; 16],
+    pub all: [u64; REGISTERS],
 }
 
-/// Head of a process's mappings in a slab; [`Mapping`]s follow in the order of their addresses.
+/// A sample whose walk the agent finishes. A stack snapshot of up to [`STACK_SNAPSHOT_MAX`] bytes
+/// follows, from the start of the page that the red zone begins in.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Process {
-    /// As our pid namespace numbers it.
+pub struct Unfinished {
+    /// Its head.
+    pub sample: Sample,
+    /// The frames of both stacks. As many are valid as `sample` counts.
+    pub frames: [u64; (KERNEL_FRAMES_MAX + USER_FRAMES_MAX) as usize],
+    /// Of the last frame.
+    pub registers: Registers,
+    /// Valid bytes of the stack snapshot.
+    pub stack_bytes: u64,
+    /// Where the stack snapshot begins.
+    pub stack: [u8; 0],
+}
+
+/// Head of a process's mappings in a slab; [`MappingEntry`]s follow in the order of their addresses.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcessHeader {
+    /// In the agent's pid namespace.
     pub pid: u32,
     /// Mappings that follow.
     pub count: u32,
-    /// When it got its memory, as the programs saw it; 0 when that was before them.
-    pub stamp: u64,
+    /// When the process got its memory, as the programs saw it; 0 if that was before them.
+    pub generation: u64,
 }
 
 /// An executable mapping in a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Mapping {
+pub struct MappingEntry {
     /// First address.
     pub start: u64,
     /// Address after the last.
     pub end: u64,
     /// Bytes from the start of its table's text to `start`.
-    pub text: u64,
+    pub text_offset: u64,
     /// Of its table.
     pub first_block: u32,
     /// Bytes of text that a block covers, as a power of two.
@@ -141,15 +189,15 @@ pub struct Mapping {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Rule {
-    /// What the operation wants.
+    /// Operand of the operation.
     pub offset: i32,
-    /// Operation below, register above.
+    /// Operation in the low half, register in the high half.
     pub op_register: u8,
-    /// Where the caller's fp is.
+    /// Where the caller's fp is saved.
     pub fp: i8,
-    /// Where the caller's base register is.
+    /// Where the caller's base register is saved.
     pub base: i8,
-    /// Where the return address is.
+    /// Where the return address is saved.
     pub ra: i8,
 }
 
@@ -157,7 +205,7 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Counters {
-    /// Ticks that came.
+    /// All ticks.
     pub ticks: u64,
     /// Ticks by how they ended, indexed by [`TickOutcome`].
     pub outcomes: [u64; TickOutcome::COUNT],
@@ -169,11 +217,9 @@ pub struct Counters {
     pub time_classes: [u64; TIME_CLASSES],
     /// Child processes of COMMAND that could not be followed.
     pub descendants_missed: u64,
-    /// Ticks that took a copy of their stack along.
-    pub copies: u64,
 }
 
-/// Key of the map of wanted cgroups.
+/// Key of the map of selected cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct CgroupKey {
@@ -183,7 +229,7 @@ pub struct CgroupKey {
     pub hierarchy: u64,
 }
 
-/// Key of the map of wanted names.
+/// Key of the map of selected names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct CommKey {
@@ -191,7 +237,11 @@ pub struct CommKey {
     pub name: [u8; COMM_LEN],
 }
 
-const fn same_type<T>(_: &T, _: &T) {}
+/// A type with the layout of `T`: `T` itself, or its compared mirror.
+trait Mirrors<T> {}
+impl<T> Mirrors<T> for T {}
+
+const fn same_type<Ours: Mirrors<Theirs>, Theirs>(_: &Ours, _: &Theirs) {}
 
 macro_rules! mirror {
     ($ours:ident = $theirs:ident { $($field:ident),* $(,)? }) => {
@@ -203,6 +253,7 @@ macro_rules! mirror {
             let types::$theirs { $($field: _),* } = theirs;
             $(same_type(&ours.$field, &theirs.$field);)*
         };
+        impl Mirrors<types::$theirs> for $ours {}
     };
 }
 
@@ -224,22 +275,58 @@ mirror!(
     }
 );
 mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
-mirror!(Process = process { pid, count, stamp });
-mirror!(Mapping = mapping { start, end, text, first_block, block_shift });
+mirror!(Unfinished = unfinished { sample, frames, registers, stack_bytes, stack });
+mirror!(ProcessHeader = process_header { pid, count, generation });
+mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
 mirror!(
-    Counters = counters {
-        ticks,
-        outcomes,
-        time_total,
-        time_max,
-        time_classes,
-        descendants_missed,
-        copies
-    }
+    Counters = counters { ticks, outcomes, time_total, time_max, time_classes, descendants_missed }
 );
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });
+
+/// Compares constants of a Rust module, by path, with those of an enum of `bpf/`.
+macro_rules! same_constants {
+    ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? }) => {
+        const _: () = { $(assert!($ours as u64 == types::$theirs::$constant.0 as u64);)* };
+    };
+}
+
+same_constants!(rule_op {
+    encoding::OP_GAP => RULE_OP_GAP,
+    encoding::OP_ROOT => RULE_OP_ROOT,
+    encoding::OP_REGISTER => RULE_OP_REGISTER,
+    encoding::OP_AT_REGISTER => RULE_OP_AT_REGISTER,
+    encoding::OP_PLT => RULE_OP_PLT,
+    encoding::OP_SIGNAL => RULE_OP_SIGNAL,
+    encoding::OP_FRAME_POINTER => RULE_OP_FRAME_POINTER,
+});
+same_constants!(rule_gap {
+    unwind::Gap::NoRow => RULE_GAP_NO_ROW,
+    unwind::Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
+});
+same_constants!(rule_saved {
+    encoding::SAVED_SAME => RULE_SAVED_SAME,
+    encoding::SAVED_IN => RULE_SAVED_IN,
+    encoding::SAVED_UNKNOWN => RULE_SAVED_UNKNOWN,
+    encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
+});
+same_constants!(stack_limit { arch::REGISTERS => REGISTERS });
+same_constants!(arch_register {
+    arch::SP.number() => ARCH_SP,
+    arch::FP.number() => ARCH_FP,
+    arch::BASE.number() => ARCH_BASE,
+});
+same_constants!(arch_frame {
+    arch::RED_ZONE => ARCH_RED_ZONE,
+    (arch::SIGNAL_IP - arch::SIGNAL_REGISTERS[8]) / 8 => ARCH_SIGNAL_IP,
+    arch::SIGNAL_REGISTERS[8] => ARCH_SIGNAL_OFFSET,
+});
+same_constants!(user_address {
+    frame_pointer::USER_ADDRESS_MIN => USER_ADDRESS_MIN,
+    frame_pointer::USER_ADDRESS_MAX.ilog2() => USER_ADDRESS_BITS,
+});
+same_constants!(frame_pointer_limit { frame_pointer::FRAME_BYTES_MAX => FRAME_BYTES_MAX });
 
 macro_rules! same_values {
     ($ours:ident = $theirs:ident { $($variant:ident = $constant:ident),* $(,)? } $count:ident) => {

@@ -1,13 +1,13 @@
-//! What the sampler is told before it is loaded, and what can change while it runs.
+//! The configuration of the sampler: what is fixed once it is loaded, and what can change.
 
 use std::num::NonZeroU64;
 
 use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
 use super::{SIDE_BAND_BYTES, Unwinder};
 
-/// After this time a tick cuts its stack.
+/// The default of [`SamplerConfig::tick_limit`].
 const TICK_LIMIT_NS: u32 = 150_000;
-/// The ring of a sampler at usual frequencies.
+/// The default of [`SamplerConfig::ring_bytes`], enough at usual frequencies.
 const RING_BYTES: u32 = 4 << 20;
 
 /// How to sample. Fixed once the programs are loaded.
@@ -19,19 +19,19 @@ pub struct SamplerConfig {
     pub kernel_stacks: bool,
     /// Take user stacks.
     pub user_stacks: bool,
-    /// Take the idle task too.
+    /// Sample the idle task too.
     pub idle: bool,
-    /// Follow the process that [`super::Sampler::launch`] starts, and its children.
+    /// Follow the process that [`super::Sampler::launch`] starts, and its descendants.
     pub command: bool,
     /// Have perf write its own record of each tick with a user stack: see [`super::PerfSamples`].
     pub perf_samples: bool,
-    /// Whom to take.
+    /// Which ticks to sample.
     pub filters: Filters,
-    /// Inode number of the agent's pid namespace when it is not the first.
+    /// Inode number of the agent's pid namespace, unless it is the initial one.
     pub pid_namespace: Option<u32>,
     /// The agent's pid in its namespace.
     pub own_pid: u32,
-    /// Frames of a kernel stack at which it counts as cut, at most 127.
+    /// Frames at which a kernel stack counts as cut, at most 127.
     pub kernel_frames_limit: u32,
     /// How user stacks are walked.
     pub unwinder: Unwinder,
@@ -46,7 +46,8 @@ pub struct SamplerConfig {
 }
 
 impl SamplerConfig {
-    /// Kernel and user stacks of the whole machine, as this kernel can walk them.
+    /// Returns the configuration for kernel and user stacks of the whole machine, with the best
+    /// unwinder of this kernel.
     pub fn machine(frequency: u32) -> Self {
         let unwinder = Unwinder::of_this_kernel();
         Self {
@@ -69,41 +70,42 @@ impl SamplerConfig {
     }
 }
 
-/// How much is sampled, which can change while it runs.
+/// How often and how deep to sample. Can change while the sampler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplingRate {
-    /// Nanoseconds of a CPU's time between its ticks; `None` while nothing is sampled.
+    /// Nanoseconds of a CPU's time between its ticks; `None` pauses sampling.
     pub period: Option<NonZeroU64>,
-    /// Frames of a user stack, where that is less than the settings allow; 0 for as many as they allow.
+    /// Limit of user frames, if it is below [`SamplerConfig::user_frames_limit`]; 0 for that limit.
     pub user_frames: u32,
 }
 
 impl SamplingRate {
-    /// So many ticks a second on each CPU, at least one, and stacks as deep as the settings allow.
+    /// Returns the rate of so many ticks a second on each CPU, at least one, with stacks as deep as
+    /// the configuration allows.
     pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         Self { period: NonZeroU64::new(period), user_frames: 0 }
     }
 }
 
-/// Filters in the kernel. Those of one kind widen each other, kinds narrow each other;
-/// a kind without entries does not filter.
+/// Filters in the kernel. A tick must match one filter of each kind; a kind without filters matches
+/// everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
-    /// Processes: pid in the agent's namespace, start time in clock ticks since boot.
+    /// Processes: pid in the agent's namespace, and start time in clock ticks since boot.
     pub processes: Vec<(u32, u64)>,
-    /// Cgroups with all below them.
+    /// Cgroups, including all below them.
     pub cgroups: Vec<CgroupKey>,
     /// Names of threads or processes.
     pub comms: Vec<CommKey>,
 }
 
 impl CommKey {
-    /// Makes the key of a name as the kernel would keep it: cut to 15 bytes.
+    /// Returns the key of a name, truncated to 15 bytes as the kernel does.
     pub fn new(name: &str) -> Self {
         let mut key = Self { name: [0; COMM_LEN] };
-        let kept = name.len().min(COMM_LEN - 1);
-        key.name[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+        let bytes = name.len().min(COMM_LEN - 1);
+        key.name[..bytes].copy_from_slice(&name.as_bytes()[..bytes]);
         key
     }
 }

@@ -1,25 +1,26 @@
-//! The heap of this process, as the C library manages it: what is free goes back to the kernel.
+//! The C library's heap: one for all threads, which returns free memory to the kernel.
 //!
-//! Each thread would have a heap of its own, and keep what it once needed: the table of one large executable takes 25 MiB for a
-//! tenth of a second.
+//! By default each thread has a heap of its own, and keeps its peak: the table of one large
+//! executable takes 25 MiB for a tenth of a second.
 
-/// Bytes from which on memory is asked of the kernel, and given back when it is free. The C library would raise this bound to
-/// the largest piece that it has ever seen.
-const LARGE: i32 = 256 << 10;
+/// Size from which the C library maps an allocation by itself, and unmaps it when it is freed.
+/// Without this setting the threshold would rise to the largest allocation ever freed.
+const LARGE_BYTES: i32 = 256 << 10;
 
-/// Lets all threads share one heap, without what is large. To be called while there is only one.
+/// Makes all threads share one heap, apart from large allocations. Call it before threads start.
 pub fn share_heap() {
-    // SAFETY: it sets numbers, and there is no other thread yet.
+    // SAFETY: this sets numbers, and no other thread exists yet.
     #[cfg(target_env = "gnu")]
     let _ = unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE)
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES)
     };
 }
 
-/// Gives the free pages of the heap back to the kernel. Other threads wait for memory meanwhile, for about a millisecond.
+/// Returns free pages of the heap to the kernel. Allocations of other threads wait meanwhile, for
+/// about a millisecond.
 pub fn trim_heap() {
-    // SAFETY: it takes the locks of the heap like any allocation does, and touches free memory alone.
+    // SAFETY: this locks the heap as an allocation does, and touches free memory only.
     #[cfg(target_env = "gnu")]
     let _ = unsafe { libc::malloc_trim(0) };
 }

@@ -1,25 +1,26 @@
-//! What libbpf has to say, kept for error messages instead of being printed.
+//! Captures libbpf's messages for error reports, instead of printing them.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{PrintLevel, set_print};
 
-static KEPT: Mutex<String> = Mutex::new(String::new());
+static MESSAGES: Mutex<String> = Mutex::new(String::new());
 
-/// Most bytes kept: the log of a refused program ends with the reason.
-const KEPT_MAX: usize = 1 << 20;
+/// Bytes of messages that are captured at most. The verifier's log of a rejected program ends with
+/// the reason, so this must hold a whole log.
+const BYTES_MAX: usize = 1 << 20;
 
-fn keep(_level: PrintLevel, text: String) {
-    let mut kept = KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if kept.len() + text.len() <= KEPT_MAX {
-        kept.push_str(&text);
+fn capture(_level: PrintLevel, message: String) {
+    let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    if messages.len() + message.len() <= BYTES_MAX {
+        messages.push_str(&message);
     }
 }
 
-/// Runs `work` and gives its result with what libbpf said meanwhile, at `level` and above.
-pub(super) fn listening<T>(level: PrintLevel, work: impl FnOnce() -> T) -> (T, String) {
-    set_print(Some((level, keep)));
+/// Runs `work`; returns its result and libbpf's messages meanwhile, from `level` upwards.
+pub(super) fn with_messages<T>(level: PrintLevel, work: impl FnOnce() -> T) -> (T, String) {
+    set_print(Some((level, capture)));
     let result = work();
-    let mut kept = KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    (result, std::mem::take(&mut *kept))
+    let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    (result, std::mem::take(&mut *messages))
 }

@@ -1,4 +1,4 @@
-//! Perf events: opening, switching and reading them.
+//! Opens, switches and reads perf events.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use profile::Cpu;
 pub struct PerfError {
     /// The CPU.
     pub cpu: Cpu,
-    /// What the kernel answered.
+    /// The error of the system call.
     pub source: io::Error,
 }
 
@@ -24,19 +24,13 @@ pub(super) struct PerfEvent {
     fd: OwnedFd,
 }
 
-/// How long an event was on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Times {
-    /// Nanoseconds enabled.
-    pub enabled: u64,
-}
-
 impl PerfEvent {
-    /// Opens the sampling clock of a CPU, switched off, at `frequency` ticks a second.
+    /// Opens the sampling clock of a CPU at `frequency` ticks a second, disabled.
     ///
-    /// The kernel turns a frequency of this event into the fixed period 1e9 / frequency ns.
+    /// The kernel turns the frequency of this event into the fixed period 1e9 / frequency ns.
     ///
-    /// `records`: when the program lets it, perf writes a record of a tick with user registers and stack.
+    /// `records`: perf writes a record of a tick, with user registers and stack, if the BPF program
+    /// returns 1 for it.
     pub fn cpu_clock(cpu: Cpu, frequency: u32, records: bool) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_CPU_CLOCK);
         event.__bindgen_anon_1.sample_freq = u64::from(frequency);
@@ -44,16 +38,16 @@ impl PerfEvent {
         event.set_disabled(1);
         event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_ENABLED);
         if records {
-            ask_for_records(&mut event);
+            request_records(&mut event);
         }
         Self::open(&mut event, cpu)
     }
 
-    /// Opens an event that never ticks and tells of every exec, fork, exit, name and
-    /// executable mapping on a CPU, stamped with CLOCK_MONOTONIC.
+    /// Opens an event that never ticks and records every exec, fork, exit, name and executable
+    /// mapping on a CPU, in time of CLOCK_MONOTONIC.
     ///
-    /// It does not ask for build ids: the kernel would then leave the mark of one in the record that the events of
-    /// other profilers get, and those would read an inode for it.
+    /// It does not request build IDs: the kernel would then set the build ID flag in the records of
+    /// other profilers' events too, which would read inodes as build IDs.
     pub fn side_band(cpu: Cpu) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
         event.sample_type =
@@ -73,8 +67,8 @@ impl PerfEvent {
 
     fn open(event: &mut attr::perf_event_attr, cpu: Cpu) -> Result<Self, PerfError> {
         let (all_processes, no_group) = (-1, -1);
-        // SAFETY: `event` is a valid perf_event_attr whose `size` is its own size; the
-        // kernel reads it during the call only.
+        // SAFETY: `event` is a valid perf_event_attr, and its `size` is correct. The kernel reads it
+        // during the call only.
         let fd = unsafe {
             sys::perf_event_open(
                 event,
@@ -87,20 +81,20 @@ impl PerfEvent {
         if fd < 0 {
             return Err(PerfError { cpu, source: io::Error::last_os_error() });
         }
-        // SAFETY: the kernel has just given this descriptor to us alone.
+        // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Switches the event off. Its times stand still from then on.
+    /// Disables the event. Its enabled time stands still from then on.
     pub fn disable(&self) -> io::Result<()> {
-        // SAFETY: the descriptor is an open perf event and the request takes no argument.
+        // SAFETY: the descriptor is an open perf event, and the request takes no argument.
         match unsafe { sys::ioctls::DISABLE(self.fd.as_raw_fd(), 0) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Switches the event on.
+    /// Enables the event.
     pub fn enable(&self) -> io::Result<()> {
         // SAFETY: as above.
         match unsafe { sys::ioctls::ENABLE(self.fd.as_raw_fd(), 0) } {
@@ -109,19 +103,19 @@ impl PerfEvent {
         }
     }
 
-    /// Gives the clock another period, in nanoseconds; the first tick is that long after it is switched on.
+    /// Sets the period of the clock, in nanoseconds. The first tick comes a period after `enable`.
     pub fn set_period(&self, period: u64) -> io::Result<()> {
-        // SAFETY: the descriptor is an open perf event. The kernel takes the address of the period, whatever the binding
-        // says, and reads it during the call only.
-        match unsafe { sys::ioctls::PERIOD(self.fd.as_raw_fd(), (&raw const period).addr() as u64) }
-        {
+        let address = (&raw const period).addr() as u64;
+        // SAFETY: the descriptor is an open perf event. The request takes the address of the period,
+        // despite the type of the binding, and the kernel reads it during the call only.
+        match unsafe { sys::ioctls::PERIOD(self.fd.as_raw_fd(), address) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Reads how long the event was on so far.
-    pub fn times(&self) -> io::Result<Times> {
+    /// Reads for how many nanoseconds the event has been enabled.
+    pub fn enabled_ns(&self) -> io::Result<u64> {
         let mut bytes = [0; 16]; // value, time enabled
         let read = rustix::io::read(&self.fd, &mut bytes)?;
         if read != bytes.len() {
@@ -129,10 +123,10 @@ impl PerfEvent {
         }
         let mut enabled = [0; 8];
         enabled.copy_from_slice(&bytes[8..]);
-        Ok(Times { enabled: u64::from_ne_bytes(enabled) })
+        Ok(u64::from_ne_bytes(enabled))
     }
 
-    /// Gives another descriptor of the same event.
+    /// Returns another descriptor of the same event.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
@@ -145,10 +139,10 @@ impl AsFd for PerfEvent {
 }
 
 const CLOCK_MONOTONIC: i32 = 1;
-/// Bytes of stack in perf's record of a tick. The size of a record is 16 bits, and registers, numbers
-/// and time need some 200 bytes of it.
+/// Bytes of stack in perf's record of a tick. The size of a record has 16 bits, and registers, ids
+/// and time take some 200 bytes of it.
 pub const PERF_STACK_BYTES: u32 = 65_024;
-/// Wake the reader once so many bytes of such records are unread.
+/// Unread bytes of such records at which the reader is woken.
 const PERF_SAMPLES_WAKEUP: u32 = 1 << 20;
 
 fn software_event(config: u32) -> attr::perf_event_attr {
@@ -160,8 +154,8 @@ fn software_event(config: u32) -> attr::perf_event_attr {
     }
 }
 
-/// Asks for records as [`crate::events`] parses them, stamped with CLOCK_MONOTONIC.
-fn ask_for_records(event: &mut attr::perf_event_attr) {
+/// Requests records as [`crate::events`] parses them, in time of CLOCK_MONOTONIC.
+fn request_records(event: &mut attr::perf_event_attr) {
     event.sample_type = u64::from(
         attr::PERF_SAMPLE_TID
             | attr::PERF_SAMPLE_TIME
@@ -178,24 +172,27 @@ fn ask_for_records(event: &mut attr::perf_event_attr) {
     event.__bindgen_anon_2.wakeup_watermark = PERF_SAMPLES_WAKEUP;
 }
 
-/// Tells whether the sampling clock can be opened here, and if not, what the kernel answers.
+/// Opens a sampling clock and closes it, to find out whether that works here.
+///
+/// # Errors
+/// [`PerfError`] if the kernel refuses it.
 pub fn cpu_clock_opens() -> Result<(), PerfError> {
     let cpu = online_cpus().ok().and_then(|cpus| cpus.first().copied()).unwrap_or(Cpu(0));
     PerfEvent::cpu_clock(cpu, 1, false).map(drop)
 }
 
-/// Gives the CPUs that are switched on, in order.
+/// Returns the online CPUs, in order.
 ///
 /// # Errors
-/// When `/sys/devices/system/cpu/online` cannot be read or is no list.
+/// If `/sys/devices/system/cpu/online` cannot be read or is not a list.
 pub fn online_cpus() -> io::Result<Vec<Cpu>> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
     parse_cpu_list(text.trim()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("no list of CPUs: {text:?}"))
+        io::Error::new(io::ErrorKind::InvalidData, format!("not a list of CPUs: {text:?}"))
     })
 }
 
-/// Reads a list such as `0-3,8`.
+/// Parses a list such as `0-3,8`.
 fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
     let mut cpus = Vec::new();
     for range in text.split(',') {
@@ -211,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_lists_are_ranges_and_numbers() {
+    fn parses_cpu_lists() {
         let numbers =
             |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
         assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));

@@ -1,6 +1,7 @@
-//! perf's own records of the ticks of one CPU: registers and stack of the very instant that was sampled.
+//! perf's own records of the ticks of one CPU: registers and stack at the instant of the sample.
 //!
-//! The kernel writes one when the program returns 1 for a tick. `verify` walks them with another unwinder.
+//! The kernel writes a record when the BPF program returns 1 for a tick. `verify` unwinds them with
+//! a second unwinder.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,7 +10,7 @@ use profile::Cpu;
 use super::perf::{PerfError, PerfEvent};
 use super::perf_ring::PerfRing;
 
-/// Bytes of one CPU's ring: each record takes its full 64 KiB, however little stack there is.
+/// Bytes of one CPU's ring. Each record takes its full 64 KiB, however short the stack is.
 const RING_BYTES: usize = 8 << 20;
 
 /// The records of one CPU's sampling clock.
@@ -27,7 +28,7 @@ impl PerfSamples {
         Ok(Self { clock, ring })
     }
 
-    /// Gives each unread record to `take`, header included, and frees its room.
+    /// Passes each unread record to `take`, header included, and frees its space.
     pub fn drain(&mut self, take: impl FnMut(&[u8])) {
         self.ring.drain(take);
     }

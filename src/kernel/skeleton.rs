@@ -1,4 +1,4 @@
-//! The generated skeleton of `bpf/`: programs, maps, and the types that BTF tells.
+//! The generated skeleton of `bpf/`: programs, maps, and the types in their BTF.
 
 #[allow(clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
 mod generated {

@@ -1,23 +1,23 @@
-//! What each program costs the kernel's verifier: watched by the test suite, so that growth is seen.
+//! The verifier's cost of each program, which the test suite pins so that growth is noticed.
 
 use std::fmt;
 
 use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::OpenSkel;
 
-use super::sampler::open;
+use super::load::open;
 use super::{LoadError, SamplerConfig, log};
 
 /// The verifier's figures for one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierCost {
-    /// The program.
+    /// Name of the program.
     pub program: String,
     /// Instructions visited.
     pub instructions: u64,
     /// States explored.
     pub states: u64,
-    /// Bytes of stack, by function, as the verifier writes them: `88+40`.
+    /// Bytes of stack by function, as the verifier writes them: `88+40`.
     pub stack: String,
 }
 
@@ -28,14 +28,14 @@ impl fmt::Display for VerifierCost {
     }
 }
 
-/// Loads the programs once more and gives what the verifier says of each.
+/// Loads the programs once more and returns the verifier's figures for each.
 ///
 /// # Errors
-/// [`LoadError`] when the kernel refuses them.
-pub fn verifier_costs(settings: &SamplerConfig) -> Result<Vec<VerifierCost>, LoadError> {
+/// [`LoadError`] if the kernel refuses them.
+pub fn verifier_costs(config: &SamplerConfig) -> Result<Vec<VerifierCost>, LoadError> {
     const STATISTICS: u32 = 4;
-    let (loaded, log) = log::listening(PrintLevel::Debug, || {
-        let mut skeleton = open(settings)?;
+    let (loaded, log) = log::with_messages(PrintLevel::Debug, || {
+        let mut skeleton = open(config)?;
         skeleton.progs.sample.set_log_level(STATISTICS);
         skeleton.progs.sample_tailcall.set_log_level(STATISTICS);
         skeleton.progs.unwind_tailcall.set_log_level(STATISTICS);

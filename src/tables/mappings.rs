@@ -51,13 +51,13 @@ impl Tables {
                 self.stale.insert(pid);
                 continue;
             }
-            let stamp = self.slabs.maps.stamp(pid.0);
-            if stamp > known || self.processes.get(&pid).is_some_and(|p| p.is_fresh(now())) {
+            let generation = self.slabs.maps.generation(pid.0);
+            if generation > known || self.processes.get(&pid).is_some_and(|p| p.is_fresh(now())) {
                 self.stale.insert(pid); // it has other memory by now, of which we do not know yet
                 continue;
             }
             let memory = processes.address_space(pid);
-            let bytes = self.mappings(pid, stamp, &memory, &processes.executables);
+            let bytes = self.mappings(pid, generation, &memory, &processes.executables);
             let Some(place) = self.store(&bytes) else {
                 self.withdraw(pid);
                 continue;
@@ -114,7 +114,7 @@ impl Tables {
     fn mappings(
         &mut self,
         pid: Pid,
-        stamp: u64,
+        generation: u64,
         memory: &AddressSpace,
         executables: &Executables,
     ) -> Vec<u8> {
@@ -124,7 +124,7 @@ impl Tables {
             let executable = executables.get(mapping.executable);
             let entry = self.entry(mapping.executable, executables);
             let (first_block, block_shift) = (entry.numbers.start, entry.block_shift);
-            let text = match entry.state {
+            let text_offset = match entry.state {
                 State::Empty => 0,
                 State::Refused if block_shift == EMPTY_SHIFT => 0,
                 _ => executable
@@ -133,10 +133,12 @@ impl Tables {
                     .wrapping_sub(entry.start),
             };
             let Mapping { start, end, .. } = *mapping;
-            bytes.extend(abi::Mapping { start, end, text, first_block, block_shift }.as_bytes());
+            bytes.extend(
+                abi::MappingEntry { start, end, text_offset, first_block, block_shift }.as_bytes(),
+            );
             count += 1;
         }
-        let head = abi::Process { pid: pid.0, count, stamp };
+        let head = abi::ProcessHeader { pid: pid.0, count, generation };
         [head.as_bytes(), &bytes].concat()
     }
 }

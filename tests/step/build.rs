@@ -1,4 +1,4 @@
-//! Compiles the kernel's step for the host.
+//! Compiles the kernel's unwinding step for the host.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../bpf");

@@ -1,6 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gives the inline functions of the kernel's step a name that can be called, and memory that can be made up. */
+/*
+ * Makes the inline functions of the kernel's step callable from src/lib.rs, with memory that the
+ * test provides. The constants and layouts of abi.h and step.h stay here: Rust has no copy of them.
+ */
 #include "frame_pointer.h"
+
+/* A frame as src/lib.rs passes it. This layout belongs to the test. */
+struct host_frame {
+	u64 ip;
+	u64 sp;
+	u64 fp;
+	u64 base;
+	u64 all[REGISTERS];
+	bool has_fp;
+	bool has_base;
+	bool has_all;
+	bool is_return;
+};
+
+/* The steps in the order in which src/lib.rs names them. */
+static const enum step steps[] = {
+	STEP_CALLER,          STEP_ROOT,       STEP_NO_ROW,
+	STEP_NOT_EXPRESSIBLE, STEP_UNREADABLE, STEP_RETURN_ADDRESS,
+};
 
 typedef bool (*read_function)(const void *memory, u64 address, u64 *word);
 
@@ -22,19 +44,63 @@ static inline bool read_word(struct stack *stack, u64 *value, u64 address)
 	return reader(memory, address, value);
 }
 
-u32 host_step(struct registers *r, u64 rule, read_function read, const void *from)
+static struct registers to_kernel(const struct host_frame *frame)
 {
+	struct registers r = {
+		.ip = frame->ip,
+		.sp = frame->sp,
+		.fp = frame->fp,
+		.base = frame->base,
+		.known = (frame->has_fp ? KNOWN_FP : 0) | (frame->has_base ? KNOWN_BASE : 0) |
+		         (frame->has_all ? KNOWN_ALL : 0),
+		.is_return = frame->is_return,
+	};
+
+	__builtin_memcpy(r.all, frame->all, sizeof(r.all));
+	return r;
+}
+
+static void from_kernel(struct host_frame *frame, const struct registers *r)
+{
+	*frame = (struct host_frame){
+		.ip = r->ip,
+		.sp = r->sp,
+		.fp = r->fp,
+		.base = r->base,
+		.has_fp = r->known & KNOWN_FP,
+		.has_base = r->known & KNOWN_BASE,
+		.has_all = r->known & KNOWN_ALL,
+		.is_return = r->is_return,
+	};
+	__builtin_memcpy(frame->all, r->all, sizeof(frame->all));
+}
+
+u32 host_step(struct host_frame *frame, u64 rule, read_function read, const void *from)
+{
+	struct registers r = to_kernel(frame);
+	u32 number = 0;
+
 	reader = read;
 	memory = from;
-	return step_by_rule(r, NULL, rule);
+	enum step step = step_by_rule(&r, NULL, rule);
+	from_kernel(frame, &r);
+	while (number < sizeof(steps) / sizeof(steps[0]) && steps[number] != step)
+		number++;
+	return number;
 }
 
-bool host_frame_pointer_ready(const struct registers *r)
+bool host_frame_pointer_ready(const struct host_frame *frame)
 {
-	return frame_pointer_ready(r);
+	struct registers r = to_kernel(frame);
+
+	return frame_pointer_ready(&r);
 }
 
-bool host_frame_pointer_step(struct registers *r, u64 saved_fp, u64 return_address)
+bool host_frame_pointer_step(struct host_frame *frame, u64 saved_fp, u64 return_address)
 {
-	return frame_pointer_step(r, saved_fp, return_address);
+	struct registers r = to_kernel(frame);
+	bool is_done = frame_pointer_step(&r, saved_fp, return_address);
+
+	from_kernel(frame, &r);
+	return is_done;
 }

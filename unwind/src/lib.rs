@@ -91,6 +91,7 @@ mod code_patterns;
 mod code_reader;
 pub mod dwarf;
 mod elf;
+pub mod encoding;
 pub mod frame_pointer;
 mod go;
 mod layers;

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::arch::{Register, SAVED_RA};
+use crate::encoding::*;
 
 /// How to get from a frame to its caller. The caller's sp is always the CFA.
 ///
@@ -89,18 +90,6 @@ pub enum RegisterRule {
     Undefined,
 }
 
-const OP_GAP: u8 = 0;
-const OP_ROOT: u8 = 1;
-const OP_REGISTER: u8 = 2;
-const OP_AT_REGISTER: u8 = 3;
-const OP_PLT: u8 = 4;
-const OP_SIGNAL: u8 = 5;
-const OP_FRAME_POINTER: u8 = 6;
-
-const SAVED_IN: i8 = 64;
-const SAVED_UNKNOWN: i8 = 126;
-const SAVED_AT_FP: i8 = 127;
-
 impl RegisterRule {
     /// Returns the rule of a register saved at `bytes` from the CFA, if that can be encoded.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
@@ -111,7 +100,7 @@ impl RegisterRule {
 
     fn encode(self) -> u8 {
         let value = match self {
-            Self::SameValue => 0,
+            Self::SameValue => SAVED_SAME,
             Self::AtCfa(words) => words,
             Self::Register(register) => SAVED_IN + register.number() as i8,
             Self::Undefined => SAVED_UNKNOWN,
@@ -122,7 +111,7 @@ impl RegisterRule {
 
     fn decode(byte: u8) -> Self {
         match byte as i8 {
-            0 => Self::SameValue,
+            SAVED_SAME => Self::SameValue,
             SAVED_UNKNOWN => Self::Undefined,
             SAVED_AT_FP => Self::AtFp,
             value if value >= SAVED_IN => Self::Register(Register::from_number(value as u8 & 15)),

@@ -1,6 +1,6 @@
-//! The step that runs in the kernel, as a function of the host.
+//! The kernel's unwinding step, compiled for the host: tests compare it with its reference, `unwind`.
 //!
-//! For tests only: nothing that is shipped links it.
+//! Nothing that is shipped links this crate.
 
 use std::ffi::c_void;
 
@@ -8,103 +8,106 @@ use unwind::arch::{BASE, FP, REGISTERS, SP};
 use unwind::frame_pointer::FramePointerEnd;
 use unwind::{Registers, Rule, Step};
 
-const KNOWN_FP: u32 = 1;
-const KNOWN_BASE: u32 = 2;
-const KNOWN_ALL: u32 = 4;
-
-/// `struct registers` of `bpf/step.h`.
+/// `struct host_frame` of `step.c`, which translates it into the kernel's `struct registers`.
 #[repr(C)]
-struct KernelRegisters {
+struct HostFrame {
     ip: u64,
     sp: u64,
     fp: u64,
     base: u64,
-    known: u32,
-    is_return: u32,
     all: [u64; REGISTERS],
+    has_fp: bool,
+    has_base: bool,
+    has_all: bool,
+    is_return: bool,
 }
 
 type ReadWord = unsafe extern "C" fn(*const c_void, u64, *mut u64) -> bool;
 type Read<'a> = &'a dyn Fn(u64) -> Option<u64>;
 
 unsafe extern "C" {
-    fn host_step(r: *mut KernelRegisters, rule: u64, read: ReadWord, from: *const c_void) -> u32;
-    fn host_frame_pointer_ready(r: *const KernelRegisters) -> bool;
-    fn host_frame_pointer_step(r: *mut KernelRegisters, saved_fp: u64, return_address: u64)
-    -> bool;
+    fn host_step(frame: *mut HostFrame, rule: u64, read: ReadWord, from: *const c_void) -> u32;
+    fn host_frame_pointer_ready(frame: *const HostFrame) -> bool;
+    fn host_frame_pointer_step(frame: *mut HostFrame, saved_fp: u64, return_address: u64) -> bool;
 }
 
 /// Steps to the caller by a rule, as the kernel does. Twin of [`unwind::step()`].
-pub fn step(at: &Registers, rule: &Rule, read: Read<'_>) -> Step {
-    let mut registers = to_kernel(at);
+pub fn step(registers: &Registers, rule: &Rule, read: Read<'_>) -> Step {
+    let mut frame = HostFrame::from(registers);
     let rule = u64::from_le_bytes(rule.encode());
     let from: *const Read<'_> = &read;
-    // SAFETY: the function reads and writes the structure that it is given, and calls
-    // `read_word` with `from`, which lives until it returns.
-    let step = unsafe { host_step(&mut registers, rule, read_word, from.cast()) };
+    // SAFETY: the function reads and writes `frame`, and calls `read_word` with `from`, which lives
+    // until it returns.
+    let step = unsafe { host_step(&mut frame, rule, read_word, from.cast()) };
     match step {
-        0 => Step::Caller(from_kernel(&registers)),
+        0 => Step::Caller(frame.into()),
         1 => Step::Root,
         2 => Step::NoRow,
         3 => Step::NotExpressible,
         4 => Step::Unreadable,
-        _ => Step::ReturnAddress,
+        5 => Step::ReturnAddress,
+        _ => panic!("step.c names no step {step}"),
     }
 }
 
 unsafe extern "C" fn read_word(from: *const c_void, address: u64, word: *mut u64) -> bool {
-    // SAFETY: `step` gave a pointer to its reader, and the C function one to its own word.
+    // SAFETY: `from` is the pointer that `step` passed, and `word` is a word of the C function.
     let (read, word) = unsafe { (&*from.cast::<Read<'_>>(), &mut *word) };
-    read(address).inspect(|found| *word = *found).is_some()
+    read(address).inspect(|value| *word = *value).is_some()
 }
 
 /// Steps to the caller by frame pointer, as the kernel does. Twin of [`unwind::frame_pointer::step`].
 ///
 /// # Errors
-/// The reason when there is no caller to be found.
-pub fn frame_pointer_step(at: &Registers, read: Read<'_>) -> Result<Registers, FramePointerEnd> {
-    let mut registers = to_kernel(at);
-    // SAFETY: the function reads the structure that it is given and nothing else.
-    if !unsafe { host_frame_pointer_ready(&registers) } {
+/// Why there is no caller.
+pub fn frame_pointer_step(
+    registers: &Registers,
+    read: Read<'_>,
+) -> Result<Registers, FramePointerEnd> {
+    let mut frame = HostFrame::from(registers);
+    // SAFETY: the function only reads `frame`.
+    if !unsafe { host_frame_pointer_ready(&frame) } {
         return Err(FramePointerEnd::FramePointer);
     }
-    let fp = registers.fp;
-    let (saved_fp, return_address) =
-        read(fp).zip(read(fp + 8)).ok_or(FramePointerEnd::Unreadable)?;
-    // SAFETY: the function writes the structure that it is given and nothing else.
-    if !unsafe { host_frame_pointer_step(&mut registers, saved_fp, return_address) } {
+    let words = read(frame.fp).zip(read(frame.fp + 8));
+    let (saved_fp, return_address) = words.ok_or(FramePointerEnd::Unreadable)?;
+    // SAFETY: the function only reads and writes `frame`.
+    if !unsafe { host_frame_pointer_step(&mut frame, saved_fp, return_address) } {
         return Err(FramePointerEnd::ReturnAddress);
     }
-    Ok(from_kernel(&registers))
+    Ok(frame.into())
 }
 
-fn to_kernel(at: &Registers) -> KernelRegisters {
-    let known = [(at.fp.is_some(), KNOWN_FP), (at.base.is_some(), KNOWN_BASE)];
-    let known = known.iter().filter(|(is_known, _)| *is_known).map(|(_, bit)| bit).sum::<u32>();
-    KernelRegisters {
-        ip: at.ip,
-        sp: at.sp,
-        fp: at.fp.unwrap_or(0),
-        base: at.base.unwrap_or(0),
-        known: known | if at.all.is_some() { KNOWN_ALL } else { 0 },
-        is_return: at.is_return.into(),
-        all: at.all.unwrap_or_default(),
+impl From<&Registers> for HostFrame {
+    fn from(registers: &Registers) -> Self {
+        Self {
+            ip: registers.ip,
+            sp: registers.sp,
+            fp: registers.fp.unwrap_or(0),
+            base: registers.base.unwrap_or(0),
+            all: registers.all.unwrap_or_default(),
+            has_fp: registers.fp.is_some(),
+            has_base: registers.base.is_some(),
+            has_all: registers.all.is_some(),
+            is_return: registers.is_return,
+        }
     }
 }
 
-fn from_kernel(registers: &KernelRegisters) -> Registers {
-    let known = |bit| registers.known & bit != 0;
-    Registers {
-        ip: registers.ip,
-        is_return: registers.is_return != 0,
-        sp: registers.sp,
-        fp: known(KNOWN_FP).then_some(registers.fp),
-        base: known(KNOWN_BASE).then_some(registers.base),
-        all: known(KNOWN_ALL).then_some(registers.all),
+impl From<HostFrame> for Registers {
+    fn from(frame: HostFrame) -> Self {
+        Self {
+            ip: frame.ip,
+            is_return: frame.is_return,
+            sp: frame.sp,
+            fp: frame.has_fp.then_some(frame.fp),
+            base: frame.has_base.then_some(frame.base),
+            all: frame.has_all.then_some(frame.all),
+        }
     }
 }
 
-/// Registers by number in which sp, fp and base are these.
+/// Returns general registers by number, with these values in sp, fp and base.
 pub fn registers_with(sp: u64, fp: u64, base: u64, others: u64) -> [u64; REGISTERS] {
     let mut all = [others; REGISTERS];
     for (register, value) in [(SP, sp), (FP, fp), (BASE, base)] {
@@ -122,7 +125,7 @@ mod tests {
 
     const STACK: u64 = 0x7ffc_0000_0000;
 
-    /// Words as they lie on stacks: addresses in the stack, of code, near the edges, and anything.
+    /// Words as stacks hold them: addresses of the stack, of code, near the limits, and any value.
     fn word() -> impl Strategy<Value = u64> {
         prop_oneof![
             (0u64..64).prop_map(|at| STACK + at * 8),
@@ -135,7 +138,7 @@ mod tests {
         ]
     }
 
-    /// A place in a frame, where some registers are known and others not.
+    /// The registers of a frame, of which some are known.
     fn registers() -> impl Strategy<Value = Registers> {
         (word(), word(), word(), word(), word(), 0u8..4, any::<bool>()).prop_map(
             |(ip, sp, fp, base, others, known, is_return)| {
@@ -154,7 +157,7 @@ mod tests {
         )
     }
 
-    /// Rules as compilers make them, with small numbers, and any 8 bytes.
+    /// Rules with small numbers, as compilers write them, and any 8 bytes.
     fn rule() -> impl Strategy<Value = Rule> {
         let small = (0i32..64, any::<u8>(), -8i8..8, -8i8..8, -8i8..8);
         prop_oneof![
@@ -177,7 +180,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
-        fn the_kernel_follows_rules_as_the_reference_does(
+        fn kernel_step_by_rule_equals_the_reference(
             words in prop::collection::vec(word(), 64), at in registers(), rule in rule(),
         ) {
             let read = reader(&words);
@@ -185,7 +188,7 @@ mod tests {
         }
 
         #[test]
-        fn the_kernel_follows_frame_pointers_as_the_reference_does(
+        fn kernel_step_by_frame_pointer_equals_the_reference(
             words in prop::collection::vec(word(), 64), at in registers(),
         ) {
             let read = reader(&words);
@@ -195,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn a_walk_by_frame_pointers_ends_before_it_leaves_any_stack(
+        fn frame_pointer_walk_ends_within_the_stack(
             words in prop::collection::vec(word(), 64), fp in word(),
         ) {
             let mut at = Registers::interrupted(0x40_0000, registers_with(STACK, fp, 0, 0));
