@@ -1,4 +1,4 @@
-/* Unlinks its own file, works for 300 ms in brief_work, and exits with status 3. */
+/* Unlinks its own executable, works in brief_work for 300 ms, and exits with status 3. */
 #include <stdint.h>
 #include <time.h>
 #include <unistd.h>

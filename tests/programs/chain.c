@@ -1,5 +1,7 @@
-/* The chain main -> a -> b -> c -> spin, for ever. Built with frame pointers, which gcc
- * leaves out of a function that has nothing on its stack: so spin has. */
+/*
+ * Runs main -> a -> b -> c -> spin forever. gcc omits the frame pointer of a function without
+ * variables on its stack, so spin has one. The tests know the marked lines.
+ */
 #include <stdint.h>
 
 volatile uint64_t sink;
@@ -7,30 +9,31 @@ volatile uint64_t sink;
 __attribute__((noinline)) void spin(void)
 {
 	volatile uint64_t step = 1;
-
-	for (int i = 0; i < 20000000; i++) sink += step; /* line 11 */
+	/* clang-format off */
+	for (int i = 0; i < 20000000; i++) sink += step; /* line 13 */
+	/* clang-format on */
 }
 
 __attribute__((noinline)) void c(void)
 {
-	spin(); /* line 16 */
+	spin(); /* line 19 */
 	sink++;
 }
 
 __attribute__((noinline)) void b(void)
 {
-	c(); /* line 22 */
+	c(); /* line 25 */
 	sink++;
 }
 
 __attribute__((noinline)) void a(void)
 {
-	b(); /* line 28 */
+	b(); /* line 31 */
 	sink++;
 }
 
 int main(void)
 {
 	for (;;)
-		a(); /* line 35 */
+		a(); /* line 38 */
 }

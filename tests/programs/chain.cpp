@@ -1,7 +1,9 @@
-// The chain main -> a -> b -> c -> spin, for ever, with names that need demangling.
+// Runs main -> a -> b -> c -> spin forever, with names that need demangling.
+// The tests know the marked lines.
 #include <cstdint>
 
-namespace chain {
+namespace chain
+{
 
 volatile uint64_t sink;
 
@@ -9,27 +11,28 @@ struct Worker {
 	__attribute__((noinline)) void spin()
 	{
 		volatile uint64_t step = 1;
-
-		for (int i = 0; i < 20000000; i++) sink += step; // line 13
+		// clang-format off
+		for (int i = 0; i < 20000000; i++) sink += step; // line 15
+		// clang-format on
 	}
 };
 
 template <typename T> __attribute__((noinline)) void c(T &worker)
 {
-	worker.spin(); // line 19
+	worker.spin(); // line 22
 	sink++;
 }
 
 __attribute__((noinline)) void b()
 {
 	Worker worker;
-	c(worker); // line 26
+	c(worker); // line 29
 	sink++;
 }
 
 __attribute__((noinline)) void a()
 {
-	b(); // line 32
+	b(); // line 35
 	sink++;
 }
 
@@ -38,5 +41,5 @@ __attribute__((noinline)) void a()
 int main()
 {
 	for (;;)
-		chain::a(); // line 41
+		chain::a(); // line 44
 }

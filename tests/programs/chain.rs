@@ -1,4 +1,4 @@
-//! The chain main -> a -> b -> c -> spin, for ever.
+//! Runs main -> a -> b -> c -> spin forever. The tests know the marked lines.
 use std::hint::black_box;
 
 #[inline(never)]

@@ -1,4 +1,4 @@
-/* A recursion as deep as its argument says, with spin at its end, for ever. */
+/* Recurses as deep as its argument says, and spins there forever. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -8,7 +8,8 @@ __attribute__((noinline)) void spin(void)
 {
 	volatile uint64_t step = 1;
 
-	for (;;) sink += step;
+	for (;;)
+		sink += step;
 }
 
 __attribute__((noinline)) void descend(int left)

@@ -1,4 +1,4 @@
-/* Runs a command in which bpf(2) answers EPERM, as under a container's seccomp profile. */
+/* Runs a command in which bpf(2) fails with EPERM, as under a container's seccomp profile. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

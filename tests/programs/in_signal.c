@@ -1,4 +1,7 @@
-/* main -> a -> raise, and the handler spins for ever: the stack goes through the frame that the kernel made. */
+/*
+ * Runs main -> a -> raise, whose handler spins forever: the stack leads through the signal frame
+ * that the kernel built.
+ */
 #include <signal.h>
 #include <stdint.h>
 

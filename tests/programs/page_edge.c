@@ -1,5 +1,7 @@
-/* main -> work -> spin, where sp is so near the start of its page that the red zone begins in the page below, which
- * nobody ever touched. With a larger UNTOUCHED there are such pages above sp too. */
+/*
+ * Runs main -> work -> spin with sp so near the start of its page that the red zone begins in the
+ * page below, which was never touched. A larger UNTOUCHED leaves such pages above sp too.
+ */
 #include <alloca.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -13,7 +15,7 @@
 __attribute__((noinline)) void spin(void)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	/* What is left of the page below UNTOUCHED bytes, but 32 bytes of it. */
+	/* Skips UNTOUCHED bytes and the rest of the page below them, except for 32 bytes. */
 	volatile char *top = alloca(UNTOUCHED + ((here - UNTOUCHED) & 4095) - 64);
 	uint64_t left = 3000000000;
 
@@ -32,7 +34,8 @@ int main(void)
 {
 	pthread_t thread;
 	pthread_attr_t attributes;
-	void *stack = mmap(0, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *stack =
+		mmap(0, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	pthread_attr_init(&attributes);
 	pthread_attr_setstack(&attributes, stack, STACK_BYTES);

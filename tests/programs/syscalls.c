@@ -1,5 +1,7 @@
-/* main -> reads -> read(2) of /dev/zero, for ever: most of its time is the kernel's. It makes
- * the call itself, because the C library's function for it keeps no frame pointer. */
+/*
+ * Runs main -> reads -> read(2) of /dev/zero forever, mostly in the kernel. The system call is
+ * inline, because the C library's wrapper has no frame pointer.
+ */
 #include <fcntl.h>
 #include <sys/syscall.h>
 
@@ -10,9 +12,10 @@ __attribute__((noinline)) void reads(int fd)
 {
 	volatile long result;
 	long answer;
-	__asm__ volatile("syscall" : "=a"(answer)
-			 : "a"((long)SYS_read), "D"((long)fd), "S"(buffer), "d"(sizeof(buffer))
-			 : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+	                 : "=a"(answer)
+	                 : "a"((long)SYS_read), "D"((long)fd), "S"(buffer), "d"(sizeof(buffer))
+	                 : "rcx", "r11", "memory");
 	result = answer;
 	sink += result;
 	sink++;

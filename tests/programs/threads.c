@@ -1,4 +1,4 @@
-/* Half a second after its start it makes a thread `late` that works in late_work, while main sleeps. */
+/* Starts a thread `late` after half a second, which works in late_work while main sleeps. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>

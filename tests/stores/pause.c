@@ -1,7 +1,8 @@
 /* What a pod's sandbox runs: nothing. */
 #include <unistd.h>
 
-int main(void) {
+int main(void)
+{
 	for (;;)
 		pause();
 }

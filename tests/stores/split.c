@@ -2,24 +2,29 @@
  * same loop; whose it is, is drawn by lot, so that no clock ticks in step with them. */
 volatile unsigned long work;
 
-__attribute__((noinline)) void spin(void) {
+__attribute__((noinline)) void spin(void)
+{
 	for (int i = 0; i < 10000; i++)
 		work += i;
 }
 
-__attribute__((noinline)) void hot(void) {
+__attribute__((noinline)) void hot(void)
+{
 	spin();
 }
 
-__attribute__((noinline)) void warm(void) {
+__attribute__((noinline)) void warm(void)
+{
 	spin();
 }
 
-__attribute__((noinline)) void cold(void) {
+__attribute__((noinline)) void cold(void)
+{
 	spin();
 }
 
-int main(void) {
+int main(void)
+{
 	unsigned lot = 1;
 
 	for (;;) {

@@ -1,7 +1,9 @@
 /*
- * Has TURNS children one after the other in three ways: vfork and work in our own memory, vfork and exec, posix_spawn.
- * With a fourth argument all of them get that number (clone3 with set_tid), and execute PROGRAM and OTHER in turn.
- * TURNS PROGRAM OTHER [NUMBER]
+ * Usage: children TURNS PROGRAM OTHER [PID]
+ *
+ * Starts TURNS children, one after the other, in three ways: vfork and work in this process's
+ * memory, vfork and exec, posix_spawn. With a fourth argument every child gets that PID (clone3
+ * with set_tid) and executes PROGRAM or OTHER in turn.
  */
 #define _GNU_SOURCE
 #include <linux/sched.h>
@@ -33,27 +35,29 @@ static void work(void)
 		sink = N(a)(sink) + 1;
 }
 
-static pid_t fork_as(pid_t number)
+static pid_t fork_as(pid_t pid)
 {
-	struct clone_args arguments = { .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&number, .set_tid_size = 1 };
+	struct clone_args arguments = { .exit_signal = SIGCHLD,
+		                        .set_tid = (uintptr_t)&pid,
+		                        .set_tid_size = 1 };
 
 	return syscall(SYS_clone3, &arguments, sizeof(arguments));
 }
 
-static void have_child(int turn, char **argv, pid_t number)
+static void start_child(int turn, char **argv, pid_t pid)
 {
 	char *program = argv[2 + turn % 2];
 	char *arguments[] = { program, "1", program, program, NULL };
 	pid_t child = 0;
 
-	if (number)
-		child = fork_as(number);
+	if (pid)
+		child = fork_as(pid);
 	else if (turn % 3 == 2)
 		check(!posix_spawn(&child, program, NULL, NULL, arguments, environ), "posix_spawn");
 	else
 		child = vfork();
 	if (!child) {
-		if (!number && turn % 3 == 0) {
+		if (!pid && turn % 3 == 0) {
 			work();
 			_exit(0);
 		}
@@ -66,9 +70,9 @@ static void have_child(int turn, char **argv, pid_t number)
 
 int main(int argc, char **argv)
 {
-	pid_t number = argc > 4 ? atoi(argv[4]) : 0;
+	pid_t pid = argc > 4 ? atoi(argv[4]) : 0;
 
 	for (int turn = 0; argc > 3 && turn < atoi(argv[1]); turn++)
-		have_child(turn, argv, number);
+		start_child(turn, argv, pid);
 	return argc < 4;
 }

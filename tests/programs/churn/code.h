@@ -1,6 +1,6 @@
 /*
- * A chain a -> b -> spin whose frames are of other sizes for each NUMBER, which goes into every name: who walks one by the
- * rows of another gets it wrong. spin works for about a hundredth of a millisecond.
+ * The call chain a -> b -> spin. Frame sizes differ for each NUMBER, which is part of every name: a
+ * walk by the unwind rows of another NUMBER goes wrong. spin works for about 10 us.
  */
 #define NAME_(name, number) name##_##number
 #define NAME(name, number) NAME_(name, number)

@@ -1,6 +1,8 @@
 /*
- * Opens one library after the other, runs its code for a millisecond, and closes it: the next one lies at the
- * same addresses. ROUNDS DIRECTORY COUNT: libraries are DIRECTORY/0.so and so on.
+ * Usage: libraries ROUNDS DIRECTORY COUNT
+ *
+ * Opens the libraries DIRECTORY/0.so to DIRECTORY/(COUNT-1).so one after the other, runs each for a
+ * millisecond, and closes it: the next one is loaded at the same addresses.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -9,7 +11,8 @@
 static void use(const char *path)
 {
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	unsigned long (*run)(unsigned long) = library ? (unsigned long (*)(unsigned long))dlsym(library, "run") : 0;
+	unsigned long (*run)(unsigned long) =
+		library ? (unsigned long (*)(unsigned long))dlsym(library, "run") : 0;
 	volatile unsigned long x = 0;
 
 	if (!run)

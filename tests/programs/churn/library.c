@@ -1,4 +1,4 @@
-/* A library with the chain of code.h behind a name that all of them share. */
+/* A library that runs the call chain of code.h under a name that all such libraries share. */
 volatile unsigned long sink;
 #include "code.h"
 

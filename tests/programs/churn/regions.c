@@ -1,7 +1,11 @@
 /*
- * Maps the same page of code at COUNT places, none of which joins its neighbour, and calls it there, round after round for
- * SECONDS: half of them memory without a file, half a memfd. At the end it takes all of them away but one, moves that one
- * elsewhere with mremap, and works there for as long again. Code: push %rbp; mov %rsp,%rbp; mov $N,%ecx; dec %ecx; jnz; pop %rbp; ret.
+ * Usage: regions COUNT SECONDS
+ *
+ * Maps the same page of code COUNT times, half of the mappings anonymous and half of a memfd, so
+ * that no mapping merges with its neighbour, and calls each in turn for SECONDS. Then it unmaps all
+ * but one, moves that one with mremap, and calls it there for SECONDS.
+ *
+ * The code: push %rbp; mov %rsp,%rbp; mov $N,%ecx; dec %ecx; jnz; pop %rbp; ret
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -10,16 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static const unsigned char code[] = { 0x55, 0x48, 0x89, 0xe5, 0xb9, 0x40, 0x0d, 0x03, 0x00,
-				      0xff, 0xc9, 0x75, 0xfc, 0x5d, 0xc3 };
+static const unsigned char code[] = { 0x55, 0x48, 0x89, 0xe5, 0xb9, 0x40, 0x0d, 0x03,
+	                              0x00, 0xff, 0xc9, 0x75, 0xfc, 0x5d, 0xc3 };
 #define PAGE 4096
 
 static void *map_one(int fd, int number)
 {
 	int is_file = number % 2;
-	/* Pages of a file at the same offset do not join, and neither does memory on both sides of one. */
+	/* Pages of a file at the same offset do not merge, and they keep anonymous ones apart. */
 	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | (is_file ? PROT_EXEC : 0),
-			  is_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, is_file ? fd : -1, 0);
+	                  is_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, is_file ? fd : -1, 0);
 
 	if (page == MAP_FAILED)
 		exit(1);
@@ -64,8 +68,9 @@ int main(int argc, char **argv)
 			call(pages[i]);
 	for (int i = 1; i < count; i++)
 		munmap(pages[i], PAGE);
-	void *room = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	void *moved = mremap(pages[0], PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (char *)room + 8 * PAGE);
+	void *space = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *moved = mremap(pages[0], PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+	                     (char *)space + 8 * PAGE);
 	if (moved == MAP_FAILED)
 		return 1;
 	for (end = now() + seconds; now() < end;)

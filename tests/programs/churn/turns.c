@@ -1,4 +1,8 @@
-/* Works for a millisecond and calls exec of OTHER, which does the same with us. TURNS OTHER SELF. */
+/*
+ * Usage: turns TURNS OTHER SELF
+ *
+ * Works for a millisecond and executes OTHER, which does the same with SELF, TURNS times in all.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,5 +1,7 @@
-/* main -> aligned32 -> allocates -> both -> many -> aligned64 -> spin: frames that are aligned to more than
- * the stack is, frames of a size that only the run knows, and frames that are both. */
+/*
+ * Runs main -> aligned32 -> allocates -> both -> many -> aligned64 -> spin: frames that are aligned
+ * more strictly than the stack, frames of a size known only at run time, and frames that are both.
+ */
 #include <alloca.h>
 #include <string.h>
 #include "known.h"
@@ -24,8 +26,9 @@ KEPT void aligned64(void)
 	sink += data[0];
 }
 
-/* Takes arguments on the stack, which it can only reach by where its caller's frame ends. */
-KEPT void many(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+/* Has stack arguments, which it can only reach from where its caller's frame ends. */
+KEPT void many(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g,
+               uint64_t h)
 {
 	volatile uint64_t data[4] __attribute__((aligned(32)));
 	volatile char *more = alloca(g);

@@ -1,4 +1,4 @@
-# A program of 32-bit code that works for ever and needs no library.
+# 32-bit code that runs forever and needs no library.
 	.globl _start
 _start:
 	call work

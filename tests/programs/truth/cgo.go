@@ -1,4 +1,4 @@
-// main.main -> main.a -> main.b -> main.leaf, or by cgo a C function: outer -> spin.
+// Runs main.main -> main.a -> main.b -> main.leaf, or by cgo the C functions outer -> spin.
 package main
 
 /*

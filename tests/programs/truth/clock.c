@@ -1,4 +1,4 @@
-/* main -> reads_clock -> clock_gettime of the C library -> that of the kernel's vDSO. */
+/* Runs main -> reads_clock -> clock_gettime of the C library -> the same of the kernel's vDSO. */
 #include <time.h>
 #include "known.h"
 

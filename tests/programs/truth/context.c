@@ -1,4 +1,7 @@
-/* main -> drives, which switches to a stack of its own for body -> work -> spin, and back, by swapcontext. */
+/*
+ * Runs main -> drives, which switches by swapcontext to a separate stack for body -> work -> spin,
+ * and back.
+ */
 #include <stdlib.h>
 #include <ucontext.h>
 #include "known.h"

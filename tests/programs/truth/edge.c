@@ -1,26 +1,29 @@
-/* on_edge -> hollow -> spin, at the lowest bytes of a stack: its red zone would lie in a page that is not there, and
- * most of the frame of hollow in others that are not there either. Then, on the usual stack, it ends. */
+/*
+ * Runs on_edge -> hollow -> spin in the lowest bytes of a stack: the red zone would be in a page
+ * that does not exist, and most of hollow's frame is in pages that do not exist either. Then it
+ * ends, on the usual stack.
+ */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include "known.h"
 
-/* on_edge(sp): calls hollow on that stack. */
+/* on_edge(sp): calls hollow on the stack at sp. */
 void on_edge(void *sp);
 __asm__(".text\n"
-	".globl on_edge\n"
-	".type on_edge, @function\n"
-	"on_edge:\n"
-	"	.cfi_startproc\n"
-	"	.cfi_undefined %rip\n" /* as far as others can see */
-	"	push %rbx\n"
-	"	mov %rsp, %rbx\n"
-	"	mov %rdi, %rsp\n"
-	"	call hollow\n"
-	"	mov %rbx, %rsp\n"
-	"	pop %rbx\n"
-	"	ret\n"
-	"	.cfi_endproc\n"
-	".size on_edge, . - on_edge\n");
+        ".globl on_edge\n"
+        ".type on_edge, @function\n"
+        "on_edge:\n"
+        "	.cfi_startproc\n"
+        "	.cfi_undefined %rip\n" /* it is the root for an unwinder */
+        "	push %rbx\n"
+        "	mov %rsp, %rbx\n"
+        "	mov %rdi, %rsp\n"
+        "	call hollow\n"
+        "	mov %rbx, %rsp\n"
+        "	pop %rbx\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        ".size on_edge, . - on_edge\n");
 
 KEPT void spin(void)
 {
@@ -28,19 +31,19 @@ KEPT void spin(void)
 		sink += 1;
 }
 
-/* A frame of two pages and 24 bytes, with the return address, of which it writes nothing. */
+/* Has a frame of two pages and 24 bytes, return address included, and writes none of it. */
 void hollow(void);
 __asm__(".text\n"
-	".globl hollow\n"
-	".type hollow, @function\n"
-	"hollow:\n"
-	"	.cfi_startproc\n"
-	"	sub $8208, %rsp\n	.cfi_adjust_cfa_offset 8208\n"
-	"	call spin\n"
-	"	add $8208, %rsp\n	.cfi_adjust_cfa_offset -8208\n"
-	"	ret\n"
-	"	.cfi_endproc\n"
-	".size hollow, . - hollow\n");
+        ".globl hollow\n"
+        ".type hollow, @function\n"
+        "hollow:\n"
+        "	.cfi_startproc\n"
+        "	sub $8208, %rsp\n	.cfi_adjust_cfa_offset 8208\n"
+        "	call spin\n"
+        "	add $8208, %rsp\n	.cfi_adjust_cfa_offset -8208\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        ".size hollow, . - hollow\n");
 
 int main(void)
 {

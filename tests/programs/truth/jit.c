@@ -1,5 +1,8 @@
-/* main -> calls -> code made while it runs, which keeps a frame pointer -> called -> spin.
- * Nobody can leave that code by a frame pointer at its first and its last instructions, so it rarely is there. */
+/*
+ * Runs main -> calls -> code generated at run time, with a frame pointer -> called -> spin. No
+ * unwinder can leave that code by frame pointer at its first and last instructions, so the program
+ * is rarely there.
+ */
 #include <string.h>
 #include <sys/mman.h>
 #include "known.h"

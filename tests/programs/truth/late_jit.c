@@ -1,5 +1,8 @@
-/* main -> calls -> code made a moment ago -> code made at the start -> called -> spin: as a JIT compiler does it, of which
- * the frame of the older code is left by its frame pointer into memory that was not mapped before. */
+/*
+ * Runs main -> calls -> code generated a moment ago -> code generated at the start -> called ->
+ * spin, as with a JIT compiler: the frame pointer of the older code leads into memory that was not
+ * mapped before.
+ */
 #include <string.h>
 #include <sys/mman.h>
 #include "known.h"

@@ -1,19 +1,23 @@
-/* main -> calls -> functions of a library through the procedure linkage table. Every hundred rounds it forgets
- * where they are, so that the dynamic linker is asked again. */
+/*
+ * Runs main -> calls -> functions of a library, through the procedure linkage table. Every hundred
+ * rounds it unbinds them, so that the dynamic linker resolves them again.
+ */
 #include <link.h>
 #include <string.h>
 #include "known.h"
 
+/* clang-format off */
 #define FUNCTIONS(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7)
 #define DECLARE(number) void library_##number(void);
 #define CALL(number) library_##number();
 FUNCTIONS(DECLARE)
+/* clang-format on */
 
 static uintptr_t *slots[64], unbound[64];
 static int count;
 
-/* Notes the slots of the functions and what they hold before anything is bound: the second half of a stub. */
-KEPT void note_slots(void)
+/* Records the GOT slots of the functions and their unbound values: the second half of a stub. */
+KEPT void record_slots(void)
 {
 	const ElfW(Rela) *relocations = 0;
 	uintptr_t base = 0;
@@ -49,7 +53,7 @@ KEPT void calls(void)
 
 int main(void)
 {
-	note_slots();
+	record_slots();
 	for (;;) {
 		calls();
 		forget();

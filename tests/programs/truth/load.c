@@ -1,4 +1,7 @@
-/* main -> calls -> enter -> work -> library_leaf, the last three in a library that dlopen loaded. */
+/*
+ * Runs main -> calls -> enter -> work -> library_leaf; the last three are in a library that dlopen
+ * loaded.
+ */
 #include <dlfcn.h>
 #include "known.h"
 

@@ -1,4 +1,4 @@
-/* main -> tries -> a -> jumper, which jumps back to tries. */
+/* Runs main -> tries -> a -> jumper, which jumps back to tries. */
 #include <setjmp.h>
 #include "known.h"
 

@@ -1,16 +1,18 @@
-/* main -> a -> b -> c -> one of three leaves, a fresh call every microsecond: ticks hit prologues and
- * epilogues too. With an argument it ends after so many thousand rounds. */
+/*
+ * Runs main -> a -> b -> c -> one of three leaves, with a new call every microsecond: ticks
+ * also hit prologues and epilogues. With an argument it ends after so many thousand rounds.
+ */
 #include <stdlib.h>
 #include "known.h"
 
-/* Needs nothing from its stack. */
+/* Uses no stack. */
 KEPT void bare(void)
 {
 	for (int i = 0; i < 400; i++)
 		sink += 1;
 }
 
-/* Keeps its data in the red zone, below sp. */
+/* Has its data in the red zone, below sp. */
 KEPT void red_zone(void)
 {
 	volatile uint64_t data[12];
@@ -20,7 +22,7 @@ KEPT void red_zone(void)
 	sink += data[3];
 }
 
-/* Saves every register that belongs to its caller. */
+/* Saves every callee-saved register. */
 KEPT void saves_all(void)
 {
 	__asm__ volatile("" ::: "rbx", "r12", "r13", "r14", "r15", "memory");

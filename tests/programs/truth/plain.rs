@@ -1,4 +1,4 @@
-//! main -> a -> b -> c -> spin, without frame pointers.
+//! Runs main -> a -> b -> c -> spin, without frame pointers.
 use std::hint::black_box;
 
 #[inline(never)]

@@ -1,4 +1,4 @@
-/* main -> 1,000 frames of recurse -> spin. */
+/* Runs main -> 1,000 frames of recurse -> spin. */
 #include "known.h"
 
 KEPT void spin(void)

@@ -1,5 +1,8 @@
-/* main -> work -> spin, interrupted a thousand times a second by two timers: SIGALRM is handled on the stack
- * where it finds the thread (handler -> handled), SIGVTALRM on a stack of its own (alternate -> handled). */
+/*
+ * Runs main -> work -> spin, interrupted a thousand times a second by two timers: SIGALRM is
+ * handled on the thread's stack (handler -> handled), SIGVTALRM on a separate stack (alternate ->
+ * handled).
+ */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdlib.h>

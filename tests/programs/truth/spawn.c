@@ -1,4 +1,4 @@
-/* A thread that runs entry -> work -> spin. */
+/* Runs entry -> work -> spin in a thread. */
 #include <pthread.h>
 #include "known.h"
 

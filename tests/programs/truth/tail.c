@@ -1,4 +1,4 @@
-/* main -> caller -> first, which jumps to second, which jumps to last: one frame after the other. */
+/* Runs main -> caller -> first, which jumps to second, which jumps to last: always one frame. */
 #include "known.h"
 
 KEPT void last(int rounds)

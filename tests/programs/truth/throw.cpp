@@ -1,10 +1,13 @@
-// main -> run -> catcher -> a -> 500 frames of deep -> b -> thrower, which throws to catcher through a frame
-// with a destructor. The way is long, because at its end, for some ten nanoseconds, the unwinder overwrites the
-// very stack that it runs on, and what is true then nobody can tell.
+// Runs main -> run -> catcher -> a -> 500 frames of deep -> b -> thrower, which throws to catcher
+// through a frame with a destructor. There are so many frames because at the end, for some ten
+// nanoseconds, the exception unwinder overwrites the stack that it runs on, where no stack is true.
 #include "known.h"
 
 struct Guard {
-	KEPT ~Guard() { sink += 1; }
+	KEPT ~Guard()
+	{
+		sink += 1;
+	}
 };
 
 KEPT void thrower(int value)
