@@ -1,8 +1,8 @@
-//! Older kernels: each boots in an emulated machine, where everytick profiles programs whose stack is
-//! known by construction and which have no frame pointers.
+//! Older kernels boot in an emulated machine, where everytick profiles programs without frame
+//! pointers whose stacks are known by construction.
 //!
-//! `./dev setup test` fetches the kernels; `kernels/init.sh` is what runs in the guest. An emulated
-//! machine is slow and uneven: what counts is which stacks come, not how many or when.
+//! `./dev setup test` fetches the kernels, and `kernels/init.sh` runs in the guest. An emulated
+//! machine is slow and uneven, so these tests check which stacks come, not how many or when.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,37 +16,37 @@ use guest::Guest;
 
 const CHAIN: [&str; 5] = ["main", "a", "b", "c", "spin"];
 
-/// What stacks may say in the first seconds: an emulated CPU takes long to read call frames.
+/// How stacks may end in the first seconds: an emulated CPU takes long to read call frames.
 const TOO_EARLY: [&str; 2] = ["[cut: no unwind table]", "[cut: end of the stack snapshot]"];
 
-/// Checks that of a program's samples, at least `least` of them, 99 % are true.
-fn check(stacks: &Folded, program: &str, least: u64, is_true: impl Fn(&[String]) -> bool) {
+/// Checks that a program has at least `least` samples, and that 99 % of them are correct.
+fn check(stacks: &Folded, program: &str, least: u64, is_correct: impl Fn(&[String]) -> bool) {
     let is_early = |stack: &[String]| TOO_EARLY.contains(&stack[1].as_str());
     let own = || stacks.iter().filter(|(stack, _)| stack[0] == program && !is_early(stack));
     let all: u64 = own().map(|(_, count)| count).sum();
-    let good: u64 = own().filter(|(stack, _)| is_true(&stack[1..])).map(|(_, count)| count).sum();
-    let wrong: Vec<_> = own().filter(|(stack, _)| !is_true(&stack[1..])).collect();
+    let wrong: Vec<_> = own().filter(|(stack, _)| !is_correct(&stack[1..])).collect();
+    let correct = all - wrong.iter().map(|(_, count)| count).sum::<u64>();
     assert!(all >= least, "only {all} samples of {program}: {stacks:#?}");
-    assert!(good * 100 >= all * 99, "{good} of {all} of {program} are true; not so {wrong:#?}");
+    assert!(correct * 100 >= all * 99, "{program}: {correct} of {all} are correct; not {wrong:#?}");
 }
 
-/// The user frames of a stack, outermost first.
+/// Returns the user frames of a stack, outermost first.
 fn user_frames(stack: &[String]) -> Vec<&str> {
     stack.iter().map(String::as_str).filter(|frame| !frame.ends_with("_[k]")).collect()
 }
 
-/// Says whether user frames are the entry point, two by which the C library calls main, and these.
+/// Returns whether the user frames are the entry point, two of the C library, and `from_main`.
 fn is_complete(stack: &[String], from_main: &[&str]) -> bool {
     let user = user_frames(stack);
     user[0] == "_start" && user.get(3..).is_some_and(|rest| rest == from_main)
 }
 
-/// Says whether user frames are the whole recursion.
+/// Returns whether the user frames are the whole recursion.
 fn is_recursion(stack: &[String], depth: usize) -> bool {
     is_complete(stack, &[vec!["main"], vec!["descend"; depth], vec!["spin"]].concat())
 }
 
-/// Says whether user frames are the innermost 512 of a recursion, and said to be cut.
+/// Returns whether the user frames are the innermost 512 of a recursion, marked as cut.
 fn is_cut_after_512(stack: &[String]) -> bool {
     user_frames(stack)
         == [vec!["[cut: user depth limit]"], vec!["descend"; 511], vec!["spin"]].concat()
@@ -59,7 +59,8 @@ fn check_doctor(guest: &Guest, frames: u32) {
     assert!(!doctor.contains("warn "), "{doctor}");
 }
 
-/// Checks the recording of four programs. `is_deeper`: whether the stack of the recursion 900 deep is true.
+/// Checks the recording of four programs. `is_deeper`: whether a stack of the recursion of 900
+/// frames is correct.
 fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
     guest.text("record");
     let stacks = guest.folded("folded");
@@ -74,21 +75,21 @@ fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
     assert!(reads.sum::<u64>() >= 80, "system calls have no kernel frames: {stacks:#?}");
 }
 
-/// Checks what an agent has of a program on a CPU that was away for a second.
-fn check_cpu_that_comes_back(guest: &Guest) {
+/// Checks that an agent samples a CPU that was offline for a second.
+fn check_cpu_hotplug(guest: &Guest) {
     let log = guest.text("agent");
     assert!(log.contains("restarting sampling: CPUs have come online cpus=[1]"), "{log}");
     guest.text("agent_export");
     let stacks = guest.folded("folded_agent");
-    let its = stacks.iter().filter(|(stack, _)| stack[0] == "chain").map(|(_, count)| count);
-    assert!(its.sum::<u64>() >= 100, "{stacks:#?}");
+    let counts = stacks.iter().filter(|(stack, _)| stack[0] == "chain").map(|(_, count)| count);
+    assert!(counts.sum::<u64>() >= 100, "{stacks:#?}");
 }
 
-/// Checks the recording with every filter, of a command from its first instruction on.
+/// Checks the recording of a command with every filter, from its first instruction.
 fn check_filters(guest: &Guest) {
     guest.text("record_with_filters");
     let stacks = guest.folded("folded_with_filters");
-    // In the midst of exec the thread has its new name already, and the kernel has not told of it yet.
+    // During exec the thread has its new name before the kernel reports it.
     let in_exec = |stack: &[String]| stack.iter().any(|frame| frame == "begin_new_exec_[k]");
     assert!(stacks.iter().all(|(stack, _)| stack[0] == "chain" || in_exec(stack)), "{stacks:#?}");
     let is_loaded = |stack: &[String]| stack.iter().any(|frame| frame == "spin");
@@ -97,26 +98,27 @@ fn check_filters(guest: &Guest) {
 }
 
 #[test]
-fn linux_5_10_walks_by_tail_calls_and_says_when_512_frames_are_not_enough() {
+fn linux_5_10_unwinds_512_frames_by_tail_calls() {
     let _alone = alone();
     let guest = Guest::boot("5.10");
     check_doctor(&guest, 512);
     check_stacks(&guest, is_cut_after_512);
     check_filters(&guest);
-    check_cpu_that_comes_back(&guest);
-    // Memory is charged to RLIMIT_MEMLOCK here, which everytick may not raise: that matters only when it is low.
+    check_cpu_hotplug(&guest);
+    // This kernel charges memory to RLIMIT_MEMLOCK, and everytick may not raise it here. That
+    // matters only if the limit is low.
     guest.text("limited");
     let (text, status) = guest.answer("too_limited");
     assert!(*status == 1 && text.contains("RLIMIT_MEMLOCK"), "{text}");
 }
 
 #[test]
-fn linux_6_1_walks_900_frames() {
+fn linux_6_1_unwinds_900_frames() {
     let _alone = alone();
     let guest = Guest::boot("6.1");
     check_doctor(&guest, 1024);
     check_stacks(&guest, |stack| is_recursion(stack, 900));
     check_filters(&guest);
-    check_cpu_that_comes_back(&guest);
-    guest.text("too_limited"); // memory is charged to the cgroup
+    check_cpu_hotplug(&guest);
+    guest.text("too_limited"); // this kernel charges memory to the cgroup
 }

@@ -1,6 +1,7 @@
-# Sourced by scripts that need a package of another Debian suite. They define `fail` and the directory $work.
+# Sourced by scripts that need a package of another Debian suite. They define `fail` and $work, a
+# directory.
 
-# apt-get with one suite and a place of its own, so that the machine's stay as they are.
+# Runs apt-get with one suite and separate state, so that the machine's own state stays unchanged.
 private_apt() { # SUITE ARGUMENTS...
 	local suite=$1 archive
 	shift

@@ -1,11 +1,12 @@
-//! Stacks are true: programs whose stack is known by construction, read back by `go tool pprof`.
+//! Stacks of programs that are known by construction, read back by `go tool pprof`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 use common::{Running, alone, compile, compile_with, directory, record};
 
-/// Profiles a program and checks that 99.9 % of its user samples are exactly this chain down
-/// to main's caller, each frame `function file:line`, and go on to the entry point.
+/// Profiles a program and checks that 99.9 % of its user samples are exactly this call chain, up to
+/// main's caller, one of `callers`, and from there to the entry point. A frame is `function
+/// file:line`.
 fn check(source: &str, chain: &[&str], callers: &[&str]) {
     let _alone = alone();
     let place = directory();
@@ -14,8 +15,8 @@ fn check(source: &str, chain: &[&str], callers: &[&str]) {
     let recorded = record(&["-F", "997", "-d", "2", "--no-kernel", "-p", &pid]).succeeded();
 
     let traces = recorded.traces();
-    let is_true = |frames: &[String]| {
-        // Rust's `black_box` in the loop of spin is a function of its own, inlined.
+    let is_correct = |frames: &[String]| {
+        // Rust's `black_box` in the loop of spin is an inlined function of its own.
         let inlined = frames.iter().take_while(|frame| frame.ends_with("(inline)")).count();
         let frames = &frames[inlined..];
         let (inner, outer) = frames.split_at(chain.len().min(frames.len()));
@@ -25,39 +26,39 @@ fn check(source: &str, chain: &[&str], callers: &[&str]) {
         is_complete && inner == chain && callers.iter().any(|name| caller.starts_with(name))
     };
     let all: u64 = traces.iter().map(|trace| trace.count).sum();
-    let good: u64 = traces.iter().filter(|t| is_true(&t.frames)).map(|t| t.count).sum();
+    let correct: u64 = traces.iter().filter(|t| is_correct(&t.frames)).map(|t| t.count).sum();
     assert!(all > 1000, "only {all} samples\n{}", recorded.stderr);
-    assert!(good * 1000 >= all * 999, "{good} of {all} are the chain; {traces:#?}");
-    println!("{source}: {good} of {all} user samples are exactly the chain");
+    assert!(correct * 1000 >= all * 999, "{correct} of {all} are the call chain; {traces:#?}");
+    println!("{source}: {correct} of {all} user samples are the call chain");
 }
 
-/// `spin /tmp/x/chain.c:11` becomes `spin chain.c:11`.
+/// Turns `spin /tmp/x/chain.c:13` into `spin chain.c:13`.
 fn without_directories(frame: &str) -> String {
-    let (function, place) = frame.rsplit_once(' ').unwrap_or((frame, ""));
-    format!("{function} {}", place.rsplit('/').next().unwrap_or_default())
+    let (function, line) = frame.rsplit_once(' ').unwrap_or((frame, ""));
+    format!("{function} {}", line.rsplit('/').next().unwrap_or_default())
 }
 
 #[test]
-fn a_c_program_with_frame_pointers() {
+fn c_program_with_frame_pointers() {
     let chain =
-        ["spin chain.c:11", "c chain.c:16", "b chain.c:22", "a chain.c:28", "main chain.c:35"];
+        ["spin chain.c:13", "c chain.c:19", "b chain.c:25", "a chain.c:31", "main chain.c:38"];
     check("chain.c", &chain, &["__libc_start_call_main"]);
 }
 
 #[test]
-fn a_cpp_program_with_frame_pointers() {
+fn cpp_program_with_frame_pointers() {
     let chain = [
-        "chain::Worker::spin chain.cpp:13",
-        "chain::c<chain::Worker> chain.cpp:19",
-        "chain::b chain.cpp:26",
-        "chain::a chain.cpp:32",
-        "main chain.cpp:41",
+        "chain::Worker::spin chain.cpp:15",
+        "chain::c<chain::Worker> chain.cpp:22",
+        "chain::b chain.cpp:29",
+        "chain::a chain.cpp:35",
+        "main chain.cpp:44",
     ];
     check("chain.cpp", &chain, &["__libc_start_call_main"]);
 }
 
 #[test]
-fn a_rust_program_with_frame_pointers() {
+fn rust_program_with_frame_pointers() {
     let chain = [
         "chain::spin chain.rs:8",
         "chain::c chain.rs:13",
@@ -77,19 +78,19 @@ fn inlined_functions_have_their_own_lines() {
         record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let traces = recorded.traces();
     let chain =
-        ["inner inlined.c:9 (inline)", "middle inlined.c:15 (inline)", "outer inlined.c:20"];
-    let is_true = |frames: &[String]| {
+        ["inner inlined.c:9 (inline)", "middle inlined.c:16 (inline)", "outer inlined.c:21"];
+    let is_correct = |frames: &[String]| {
         let names: Vec<String> =
-            frames.iter().take(3).map(|f| place_without_directories(f)).collect();
+            frames.iter().take(3).map(|f| inlined_without_directories(f)).collect();
         names == chain
     };
     let all: u64 = traces.iter().map(|trace| trace.count).sum();
-    let good: u64 = traces.iter().filter(|t| is_true(&t.frames)).map(|t| t.count).sum();
-    assert!(good * 100 >= all * 90, "{good} of {all}: {traces:#?}");
+    let correct: u64 = traces.iter().filter(|t| is_correct(&t.frames)).map(|t| t.count).sum();
+    assert!(correct * 100 >= all * 90, "{correct} of {all}: {traces:#?}");
 }
 
-/// As `without_directories`, for frames that may end in ` (inline)`.
-fn place_without_directories(frame: &str) -> String {
+/// The same as `without_directories`, for frames that may end in ` (inline)`.
+fn inlined_without_directories(frame: &str) -> String {
     match frame.strip_suffix(" (inline)") {
         Some(rest) => format!("{} (inline)", without_directories(rest)),
         None => without_directories(frame),
@@ -97,7 +98,7 @@ fn place_without_directories(frame: &str) -> String {
 }
 
 #[test]
-fn a_system_call_shows_user_and_kernel_functions_in_one_stack() {
+fn system_call_has_user_and_kernel_frames() {
     let _alone = alone();
     let place = directory();
     let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
@@ -113,46 +114,44 @@ fn a_system_call_shows_user_and_kernel_functions_in_one_stack() {
     assert!(through * 10 >= all * 8, "{through} of {all}: {:#?}", recorded.folded());
 }
 
-/// Another limit of frames in kernel stacks until it is dropped.
+/// Changes the limit of frames in kernel stacks until it is dropped.
 struct KernelStackLimit {
-    usual: String,
+    original: String,
 }
 
 impl KernelStackLimit {
     const FILE: &str = "/proc/sys/kernel/perf_event_max_stack";
 
-    fn of(frames: u32) -> Self {
-        let usual = std::fs::read_to_string(Self::FILE).unwrap();
+    fn change_to(frames: u32) -> Self {
+        let original = std::fs::read_to_string(Self::FILE).unwrap();
         Self::set(&frames.to_string());
-        Self { usual }
+        Self { original }
     }
 
-    /// While somebody has stacks taken, the kernel says that it is busy.
+    /// Retries: the kernel answers EBUSY while any perf event takes stacks.
     fn set(frames: &str) {
-        let is_set = || std::fs::write(Self::FILE, frames).is_ok();
-        let mut tries = 0..300;
-        assert!(
-            tries.any(|_| is_set() || {
-                common::pause(100);
-                false
-            }),
-            "the kernel stays busy"
-        );
+        for _ in 0..300 {
+            if std::fs::write(Self::FILE, frames).is_ok() {
+                return;
+            }
+            common::pause(100);
+        }
+        panic!("the kernel still answers EBUSY");
     }
 }
 
 impl Drop for KernelStackLimit {
     fn drop(&mut self) {
-        Self::set(&self.usual);
+        Self::set(&self.original);
     }
 }
 
 #[test]
-fn a_kernel_stack_at_its_limit_says_so() {
+fn kernel_stack_at_the_limit_is_marked_as_cut() {
     let _alone = alone();
     let place = directory();
     let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
-    let limit = KernelStackLimit::of(4);
+    let limit = KernelStackLimit::change_to(4);
     let recorded = record(&["-F", "499", "-d", "1", "-p", &program.pid()]).succeeded();
     drop(limit);
     let cut = recorded.samples_through(&["syscalls", "[cut: kernel depth limit]", "vfs_read_[k]"]);
@@ -166,7 +165,7 @@ fn a_kernel_stack_at_its_limit_says_so() {
 }
 
 #[test]
-fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
+fn stack_without_rows_and_frame_pointers_is_marked_as_cut() {
     let _alone = alone();
     let place = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
@@ -181,7 +180,7 @@ fn a_stack_without_rows_and_frame_pointers_says_everywhere_that_it_is_cut() {
 }
 
 #[test]
-fn what_is_meant_for_debuggers_makes_a_stack_whole_too() {
+fn debug_frame_section_completes_stacks() {
     let _alone = alone();
     let place = directory();
     let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
@@ -193,7 +192,7 @@ fn what_is_meant_for_debuggers_makes_a_stack_whole_too() {
 }
 
 #[test]
-fn frames_found_by_frame_pointer_alone_are_marked() {
+fn frames_by_frame_pointer_are_marked_as_guessed() {
     let _alone = alone();
     let place = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables"];
@@ -207,8 +206,9 @@ fn frames_found_by_frame_pointer_alone_are_marked() {
     }
 }
 
-/// Records a thread whose sp is at the edge of a page. Gives its samples: all, and those cut for want of memory.
-fn at_the_edge_of_a_page(untouched: u32) -> (u64, u64) {
+/// Records a thread whose sp is next to a page boundary. Returns the number of its samples, and of
+/// those that are cut because stack memory was unreadable.
+fn record_page_edge(untouched: u32) -> (u64, u64) {
     let place = directory();
     let define = format!("-DUNTOUCHED={untouched}");
     let arguments = ["-fno-stack-clash-protection", &define];
@@ -220,15 +220,15 @@ fn at_the_edge_of_a_page(untouched: u32) -> (u64, u64) {
 }
 
 #[test]
-fn a_stack_whose_red_zone_was_never_touched_is_whole() {
+fn stack_with_untouched_red_zone_is_complete() {
     let _alone = alone();
-    let (all, cut) = at_the_edge_of_a_page(4096);
+    let (all, cut) = record_page_edge(4096);
     assert!(all > 30 && cut == 0, "{cut} of {all} are cut");
 }
 
 #[test]
-fn a_stack_that_no_copy_reaches_the_end_of_is_whole_once_the_rows_are_there() {
+fn stack_longer_than_any_snapshot_is_complete_once_rows_are_loaded() {
     let _alone = alone();
-    let (all, cut) = at_the_edge_of_a_page(65536);
+    let (all, cut) = record_page_edge(65536);
     assert!(all > 30 && cut < all, "{cut} of {all} are cut");
 }

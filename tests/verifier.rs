@@ -1,4 +1,4 @@
-//! The verifier's cost of each program is in a committed table, so that growth is seen in a diff.
+//! Pins the verifier's cost of each program in a committed table, so that a diff shows growth.
 //!
 //! `UPDATE_EXPECT=1 cargo test --test verifier` accepts new figures.
 #![allow(clippy::unwrap_used)]
@@ -9,8 +9,8 @@ use everytick::kernel::abi::CgroupKey;
 use everytick::kernel::{Filters, SIDE_BAND_BYTES, SamplerConfig, Unwinder, verifier_costs};
 use expect_test::expect_file;
 
-/// Everything that can be switched on, so that no code is dead.
-fn settings() -> SamplerConfig {
+/// Returns a configuration with everything enabled, so that no code is dead.
+fn full_config() -> SamplerConfig {
     SamplerConfig {
         frequency: 99,
         kernel_stacks: true,
@@ -35,32 +35,32 @@ fn settings() -> SamplerConfig {
 }
 
 #[test]
-fn the_cost_of_each_program_is_the_committed_one() {
+fn verifier_cost_of_each_program_is_as_committed() {
     let _alone = common::alone();
     let plain = SamplerConfig {
         command: false,
         perf_samples: false,
         filters: Filters::default(),
         pid_namespace: None,
-        ..settings()
+        ..full_config()
     };
     let mut table = String::from("program         instructions   states  stack\n");
     let tail_calls = SamplerConfig { unwinder: Unwinder::TailCalls, ..plain.clone() };
-    let tail_calls_with_all = SamplerConfig { unwinder: Unwinder::TailCalls, ..settings() };
+    let tail_calls_with_all = SamplerConfig { unwinder: Unwinder::TailCalls, ..full_config() };
     let variants = [
         ("as usual", plain),
-        ("with every filter", settings()),
+        ("with every filter", full_config()),
         ("as usual, by tail calls", tail_calls),
         ("with every filter, by tail calls", tail_calls_with_all),
     ];
-    for (title, settings) in variants {
+    for (title, config) in variants {
         table.push_str(&format!("# {title}\n"));
-        let costs = verifier_costs(&settings).unwrap();
-        assert!(!costs.is_empty(), "the kernel gave no statistics");
+        let costs = verifier_costs(&config).unwrap();
+        assert!(!costs.is_empty(), "the kernel returned no statistics");
         for cost in costs {
             assert!(
                 cost.instructions < 25_000 && cost.states < 1_500,
-                "{cost}: look at this before you accept it"
+                "{cost}: far more than before; find out why before you raise this limit"
             );
             table.push_str(&format!("{cost}\n"));
         }

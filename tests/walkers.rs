@@ -1,4 +1,4 @@
-//! Both unwinders, by loop and by tail calls, take the same stacks, on a kernel that can run either.
+//! Both unwinders, by loop and by tail calls, take the same stacks on a kernel that supports both.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,18 +12,18 @@ use everytick::kernel::{Filters, SamplerConfig, Unwinder};
 use everytick::session::{Recording, ScanScope, Session, SessionLimits};
 use profile::{FileAddr, Pid, StackEnd};
 
-/// What gcc leaves out when it is not asked for frame pointers, as distributions build.
+/// Builds without frame pointers, as distributions do.
 const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
-fn settings(pid: u32, unwinder: Unwinder) -> SamplerConfig {
+fn config(pid: u32, unwinder: Unwinder) -> SamplerConfig {
     SamplerConfig {
         kernel_stacks: false,
         filters: Filters { processes: vec![(pid, start_ticks(pid))], ..Filters::default() },
         unwinder,
         user_frames_limit: unwinder.frames_max(),
-        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
+        tick_limit: 100_000_000, // other load on this machine must not cut stacks
         ..SamplerConfig::machine(499)
     }
 }
@@ -32,18 +32,12 @@ fn start_ticks(pid: u32) -> u64 {
     everytick::processes::proc::start_ticks(pid).unwrap()
 }
 
-/// Records a process for a second by one unwinder. The ledger closes, or this dies.
+/// Records a process for a second with one unwinder. Panics if the ledger does not close.
 fn record(pid: u32, unwinder: Unwinder) -> Recording {
     let scan = ScanScope::Only(vec![Pid(pid)]);
-    let session = Session::start(
-        PROGRAM,
-        settings(pid, unwinder),
-        scan,
-        SessionLimits::default(),
-        None,
-        None,
-    )
-    .unwrap();
+    let session =
+        Session::start(PROGRAM, config(pid, unwinder), scan, SessionLimits::default(), None, None)
+            .unwrap();
     pause(1000);
     let recording = session.finish().unwrap();
     recording.last.ledger.check().unwrap();
@@ -55,10 +49,10 @@ fn record(pid: u32, unwinder: Unwinder) -> Recording {
     recording
 }
 
-/// A stack's callers, without the instruction where the thread was, and why it ends.
+/// The callers of a stack, without the interrupted instruction, and why the stack ends.
 type Callers = (Vec<FileAddr>, StackEnd);
 
-/// The samples by their callers.
+/// Counts samples by their callers.
 fn by_callers(recording: &Recording) -> BTreeMap<String, (Callers, u64)> {
     let window = &recording.last.window;
     let frames: Vec<FileAddr> = window.frames().map(|frame| frame.address).collect();
@@ -73,7 +67,7 @@ fn by_callers(recording: &Recording) -> BTreeMap<String, (Callers, u64)> {
     all
 }
 
-/// The most frequent callers, which must be those of 99 % of the samples.
+/// Returns the callers of 99 % of the samples; panics if they differ.
 fn only_callers(recording: &Recording) -> Callers {
     let all = by_callers(recording);
     let (callers, count) = all.into_values().max_by_key(|(_, count)| *count).unwrap();
@@ -88,20 +82,20 @@ fn start_deep(program: &Path, depth: u32) -> Running {
 }
 
 #[test]
-fn both_take_the_same_stack_of_300_frames() {
+fn unwinders_take_the_same_stack_of_300_frames() {
     let _alone = alone();
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
     let running = start_deep(&program, 300);
     let by_loop = only_callers(&record(running.0.id(), Unwinder::Loop));
     let by_calls = only_callers(&record(running.0.id(), Unwinder::TailCalls));
-    // descend 300 times, main and the three before it
+    // descend 300 times, main, and the three frames that call main
     assert_eq!((by_loop.0.len(), by_loop.1), (304, StackEnd::Complete));
     assert!(by_loop == by_calls, "by loop {by_loop:?}, by tail calls {by_calls:?}");
 }
 
 #[test]
-fn a_stack_of_900_frames_is_complete_by_loop_and_cut_after_512_by_tail_calls() {
+fn tail_call_unwinder_cuts_a_stack_after_512_frames() {
     let _alone = alone();
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);
@@ -110,11 +104,11 @@ fn a_stack_of_900_frames_is_complete_by_loop_and_cut_after_512_by_tail_calls() {
     assert_eq!((by_loop.len(), end), (904, StackEnd::Complete));
     let (by_calls, end) = only_callers(&record(running.0.id(), Unwinder::TailCalls));
     assert_eq!((by_calls.len(), end), (511, StackEnd::Depth));
-    assert!(by_loop.starts_with(&by_calls), "{by_calls:?} is not where {by_loop:?} begins");
+    assert!(by_loop.starts_with(&by_calls), "{by_calls:?} is not the start of {by_loop:?}");
 }
 
 #[test]
-fn a_tail_call_that_fails_costs_frames_but_no_tick() {
+fn failing_tail_call_cuts_the_stack_and_loses_no_tick() {
     let _alone = alone();
     let place = directory();
     let program = compile_with("deep.c", place.path(), "deep", &BARE);

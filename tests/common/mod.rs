@@ -1,7 +1,8 @@
-//! What the stories share: programs with a known stack, recordings, and their readers.
+//! Shared by the tests: programs with known stacks, recordings, and readers of their files.
 //!
-//! Every story profiles the real machine, so they run one at a time: each holds [`alone`].
-#![allow(dead_code, clippy::unwrap_used)] // each test binary uses a part of this, and a test may die
+//! Every test profiles the real machine, so they run one at a time: each holds [`alone`].
+// Each test binary uses a part of this, and a test may panic.
+#![allow(dead_code, clippy::unwrap_used)]
 
 pub mod agent;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 pub use tempfile::TempDir;
 
-/// Waits until no other story of this binary runs. Fails loudly where profiling is not possible.
+/// Waits until no other test of this binary runs. Panics if profiling is not possible.
 pub fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
     let guard = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -24,12 +25,12 @@ pub fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// The program under test.
+/// Returns a command that runs the program under test.
 pub fn everytick() -> Command {
     Command::new(env!("CARGO_BIN_EXE_everytick"))
 }
 
-/// The files of the system's libraries and programs, and of the Rust toolchain's libraries.
+/// Returns the paths of the system's libraries and programs, and of the Rust toolchain's libraries.
 pub fn installed_files() -> Vec<PathBuf> {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
     let sysroot = String::from_utf8(sysroot.stdout).unwrap();
@@ -40,24 +41,24 @@ pub fn installed_files() -> Vec<PathBuf> {
     paths.filter(|path| path.symlink_metadata().unwrap().is_file()).collect()
 }
 
-/// Runs a command that has to succeed; gives its output.
+/// Runs a command and returns its output; panics if it fails.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// An empty directory that goes with the story.
+/// Creates an empty directory, which is removed when it is dropped.
 pub fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Compiles `tests/programs/SOURCE` with frame pointers and debug information, under `name`.
+/// Compiles `tests/programs/SOURCE` with frame pointers and debug information into `name`.
 pub fn compile(source: &str, directory: &Path, name: &str) -> PathBuf {
     compile_with(source, directory, name, &[])
 }
 
-/// As [`compile`], with more arguments to the compiler.
+/// Compiles as [`compile`] does, with more arguments.
 pub fn compile_with(source: &str, directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(source);
     let out = directory.join(name);
@@ -84,7 +85,7 @@ pub fn compile_with(source: &str, directory: &Path, name: &str, arguments: &[&st
     out
 }
 
-/// A program that runs until it is dropped.
+/// A program that is killed when it is dropped.
 pub struct Running(pub Child);
 
 impl Running {
@@ -101,7 +102,7 @@ impl Running {
         self.0.id().to_string()
     }
 
-    /// Lets others go first where there are more than CPUs.
+    /// Lowers its priority.
     pub fn give_way(&self) {
         let pid = rustix::process::Pid::from_raw(self.0.id() as i32);
         rustix::process::setpriority_process(pid, 5).unwrap();
@@ -129,7 +130,7 @@ pub fn record(arguments: &[&str]) -> Recorded {
     recorded(directory, output)
 }
 
-/// Starts `everytick record` in a directory; [`recorded`] takes what came of it.
+/// Starts `everytick record` in a directory. Pass its output to [`recorded`].
 pub fn start_record(directory: &Path, arguments: &[&str]) -> Child {
     let mut command = everytick();
     command.args(["record", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
@@ -141,7 +142,7 @@ pub fn recorded(directory: TempDir, output: Output) -> Recorded {
     Recorded { directory, status: output.status.code().unwrap_or(-1), stderr }
 }
 
-/// Sleeps: for what only time can do.
+/// Sleeps.
 pub fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
@@ -151,7 +152,7 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// A stack outermost first, as folded text has it, and its samples.
+/// Stacks, outermost frame first, as folded text has them, and their samples.
 pub type Folded = Vec<(Vec<String>, u64)>;
 
 pub fn parse_folded(text: &str) -> Folded {
@@ -182,16 +183,16 @@ impl Recorded {
         parse_folded(&text)
     }
 
-    /// Samples whose stack holds all these frames, in this order from the outside in.
+    /// Counts the samples whose stack contains all these frames, in this order from the outermost.
     pub fn samples_through(&self, frames: &[&str]) -> u64 {
-        let holds = |stack: &[String]| {
+        let contains = |stack: &[String]| {
             let mut rest = stack.iter();
             frames.iter().all(|frame| rest.any(|found| found == frame))
         };
-        self.folded().iter().filter(|(stack, _)| holds(stack)).map(|(_, count)| count).sum()
+        self.folded().iter().filter(|(stack, _)| contains(stack)).map(|(_, count)| count).sum()
     }
 
-    /// The ledger as the pprof file carries it: `aggregated` and the like by name.
+    /// Reads the ledger in the comments of the pprof file: `aggregated` and so on by name.
     pub fn ledger(&self) -> BTreeMap<String, u64> {
         let profile = self.pprof();
         let comments =
@@ -216,7 +217,7 @@ impl Recorded {
         ledger
     }
 
-    /// The samples as `go tool pprof -traces -lines` prints them.
+    /// Returns the samples as `go tool pprof -traces -lines` prints them.
     pub fn traces(&self) -> Vec<Trace> {
         let path = self.pprof_path();
         let mut command = Command::new("go");
@@ -237,7 +238,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The functions without their places.
+    /// Returns the functions without their lines.
     pub fn functions(&self) -> Vec<&str> {
         self.frames
             .iter()

@@ -1,4 +1,4 @@
-//! An emulated machine that boots a kernel of `target/kernels` and goes through `init.sh`.
+//! The guest: an emulated machine that boots a kernel of `target/kernels` and runs `init.sh`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,27 +8,28 @@ use std::process::{Command, Stdio};
 use crate::common::{Folded, TempDir, compile_with, directory, parse_folded};
 use crate::machine;
 
-/// Built as distributions build.
+/// Builds without frame pointers, as distributions do.
 const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-/// Seconds after which a guest is given up. It takes 40 on two quiet cores.
-const PATIENCE: &str = "300";
+/// Seconds after which a guest is killed. It takes 40 on two idle cores.
+const TIMEOUT_SECONDS: &str = "300";
 
-/// What a guest answered, by name: text and exit status.
+/// The answers of a guest by name: text and exit status.
 pub struct Guest(BTreeMap<String, (String, i32)>);
 
 impl Guest {
-    /// Boots a kernel of `target/kernels` and lets it go through `init.sh`.
+    /// Boots a kernel of `target/kernels` and waits for the end of `init.sh`.
     pub fn boot(series: &str) -> Self {
         let place = directory();
         let archive = machine::pack(&fill(&place));
         let mut machine = Command::new("timeout");
-        machine.args(["--kill-after=5", PATIENCE]).args(machine::command_line(series, &archive));
+        machine.args(["--kill-after=5", TIMEOUT_SECONDS]);
+        machine.args(machine::command_line(series, &archive));
         let output = machine.stdin(Stdio::null()).output();
         let output = output.expect("timeout and qemu are installed by ./dev setup test");
         let console = String::from_utf8_lossy(&output.stdout).into_owned();
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linux-{series}.log"));
         fs::write(&log, &output.stdout).unwrap();
-        assert!(output.status.success(), "the guest hung or broke: see {}", log.display());
+        assert!(output.status.success(), "the guest hung or failed: see {}", log.display());
         Self::parse(&console)
     }
 
@@ -36,7 +37,7 @@ impl Guest {
         let mut answers = BTreeMap::new();
         let (mut name, mut text) = (String::new(), String::new());
         for line in console.lines().map(str::trim_end) {
-            // The emulator's firmware clears the screen before the first line.
+            // The firmware clears the screen before the first line.
             if let Some((_, new)) = line.split_once("== ") {
                 (name, text) = (new.to_owned(), String::new());
             } else if let Some(status) = line.strip_prefix("exit ") {
@@ -50,24 +51,24 @@ impl Guest {
     }
 
     pub fn answer(&self, name: &str) -> &(String, i32) {
-        let known: Vec<_> = self.0.keys().collect();
-        self.0.get(name).unwrap_or_else(|| panic!("the guest did not get to {name}: {known:?}"))
+        let names: Vec<_> = self.0.keys().collect();
+        self.0.get(name).unwrap_or_else(|| panic!("no answer {name} among {names:?}"))
     }
 
-    /// What a command printed, which must have succeeded.
+    /// Returns the output of a command; panics if it failed.
     pub fn text(&self, name: &str) -> &str {
         let (text, status) = self.answer(name);
         assert_eq!(*status, 0, "{name}: {text}");
         text
     }
 
-    /// The stacks that a recording came to.
+    /// Returns the stacks of a recording.
     pub fn folded(&self, name: &str) -> Folded {
         parse_folded(self.text(name))
     }
 }
 
-/// Puts together what is in the guest: everytick, the programs, and the libraries of both.
+/// Builds the guest's file system: everytick, the test programs, and the libraries of both.
 fn fill(place: &TempDir) -> PathBuf {
     let root = machine::root(place, "kernels/init.sh", &["/bin/busybox", "/usr/bin/setpriv"]);
     let bin = root.join("bin");

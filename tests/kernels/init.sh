@@ -1,17 +1,17 @@
 #!/bin/busybox sh
-# The first process of the guest that tests/kernels.rs boots: profiles the programs there and prints what
-# came of it to the serial console. Each answer follows a line `== NAME`, and `exit STATUS` ends it.
+# The first process of the guest that tests/kernels.rs boots: profiles test programs and prints the
+# results to the serial console. An answer starts with a line `== NAME` and ends with `exit STATUS`.
 #
-# What is profiled shares one CPU, so that the other is free for everytick. An emulated CPU is so slow that
-# it must not cut stacks for the time they take.
+# The profiled programs share one CPU, so that the other is free for everytick. An emulated CPU is
+# so slow that the time limit must not cut stacks.
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /tmp
-/bin/busybox --install -s /bin 2>/dev/null # setpriv is there already, and can more
+/bin/busybox --install -s /bin 2>/dev/null # setpriv is installed already and has more options
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-echo 1 >/proc/sys/kernel/printk # the console is ours
+echo 1 >/proc/sys/kernel/printk # the kernel does not log to the console
 
 answer() { # NAME COMMAND...
 	echo "== $1"
@@ -20,7 +20,7 @@ answer() { # NAME COMMAND...
 	echo "exit $?"
 }
 
-limited() { # KIB: doctor with so much memory that it may lock, and without the right to raise that
+limited() { # KIB: runs doctor with this RLIMIT_MEMLOCK, and without the right to raise it
 	ulimit -l "$1"
 	/bin/setpriv --bounding-set -sys_resource everytick doctor
 }
@@ -40,10 +40,11 @@ answer record $record -d 10 $pids -o /tmp/all.folded
 answer folded cat /tmp/all.folded
 killall chain deep deeper syscalls
 
-answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -- sh -c "timeout 2 taskset 1 chain; true"
+answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -- \
+	sh -c "timeout 2 taskset 1 chain; true"
 answer folded_with_filters cat /tmp/some.folded
 
-# An agent, and a CPU that goes and comes back, on which then the program runs.
+# An agent profiles a program on a CPU that was offline for a second.
 cat >/tmp/agent.toml <<-END
 	[agent]
 	listen = "off"
@@ -59,18 +60,18 @@ END
 everytick agent --config /tmp/agent.toml 2>/tmp/agent.log &
 agent=$!
 cpu=/sys/devices/system/cpu/cpu1/online
-waits() { # TEXT: until the agent's log has it
+wait_for() { # TEXT: waits until the agent's log contains it
 	for second in $(seq 60); do
 		grep -q "$1" /tmp/agent.log && return
 		sleep 1
 	done
 }
-waits "profiling the machine"
+wait_for "profiling the machine"
 sleep 3
 echo 0 >$cpu
 sleep 1
 echo 1 >$cpu
-waits "restarting sampling"
+wait_for "restarting sampling"
 taskset 2 chain &
 sleep 15
 kill $agent

@@ -1,4 +1,5 @@
-//! An emulated machine: the emulator's command line, and the first file system, packed of programs and their libraries.
+//! An emulated machine: the emulator's command line, and the initramfs with programs and their
+//! libraries.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -7,21 +8,23 @@ use std::process::Command;
 
 use crate::common::TempDir;
 
-/// The emulator and its arguments for a machine with a kernel of `target/kernels` and this first file system. It has two CPUs,
-/// and its console is the standard output.
+/// Returns the emulator and its arguments for a machine with two CPUs, a kernel of `target/kernels`
+/// and this initramfs. Its console is the standard output.
 pub fn command_line(series: &str, archive: &Path) -> Vec<String> {
     let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernels").join(series);
     assert!(kernel.exists(), "{} is missing: run ./dev setup test", kernel.display());
-    let fixed = "qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none";
-    let mut line: Vec<String> = fixed.split(' ').map(str::to_owned).collect();
+    let machine = "qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024";
+    let devices = "-nographic -no-reboot -nic none";
+    let words = machine.split(' ').chain(devices.split(' '));
+    let mut line: Vec<String> = words.map(str::to_owned).collect();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     line.extend(["-append".into(), "console=ttyS0 panic=-1 quiet".into()]);
     line.extend(["-kernel".into(), path(&kernel), "-initrd".into(), path(archive)]);
     line
 }
 
-/// Begins a first file system below a story's directory, with this script of `tests` as its first process, and these tools;
-/// gives its root.
+/// Creates the root of an initramfs in a test's directory, with this script of `tests` as the first
+/// process, and these tools. Returns its path.
 pub fn root(place: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
     let root = place.path().join("root");
     fs::create_dir_all(root.join("bin")).unwrap();
@@ -35,14 +38,14 @@ pub fn root(place: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
     root
 }
 
-/// Copies a program into `bin`, without what only a debugger reads.
+/// Copies a program into `bin`, without debug information.
 pub fn add_stripped(program: &Path, root: &Path, name: &str) {
     let mut strip = Command::new("objcopy");
     strip.arg("--strip-debug").arg(program).arg(root.join("bin").join(name));
     assert!(strip.status().unwrap().success());
 }
 
-/// Copies the loader and the libraries that a program needs to where it looks for them.
+/// Copies the dynamic loader and the libraries of a program to their paths below the root.
 pub fn copy_libraries(program: &Path, root: &Path) {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -55,7 +58,7 @@ pub fn copy_libraries(program: &Path, root: &Path) {
     }
 }
 
-/// Packs a directory as the kernel unpacks it into its first file system.
+/// Packs a directory as an initramfs.
 pub fn pack(root: &Path) -> PathBuf {
     let archive = root.with_extension("cpio");
     let mut cpio = Command::new("sh");

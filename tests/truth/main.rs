@@ -1,7 +1,8 @@
-//! Stacks are true to the last frame: programs whose every stack is known by construction, built by several
-//! compilers without frame pointers. At least 99.9 % of their samples must be exactly what is known.
+//! Stacks are correct to the last frame: programs whose every stack is known by construction, built
+//! by several compilers without frame pointers. At least 99.9 % of their samples must be correct.
 //!
-//! [`truth`] says what a chain is; [`programs`] builds them from `tests/programs/truth`.
+//! [`truth`] matches stacks with call chains; [`programs`] builds the sources of
+//! `tests/programs/truth`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
@@ -12,49 +13,50 @@ mod truth;
 
 use common::{Running, alone, directory, pause, record};
 use programs::{EVERYWHERE, Program, build, build_all};
-use truth::{Share, Stack, Truth, are_kept, stacks};
+use truth::{Score, Stack, Truth, all_pass, stacks};
 
-/// Starts programs together, profiles them in one recording, and judges each.
+/// Starts programs together, profiles them in one recording, and checks the stacks of each.
 fn check(programs: &[Program], truth: &Truth<'_>) {
-    judge(programs.iter().map(|program| (program, *truth)), &profile(programs));
+    check_stacks(programs.iter().map(|program| (program, *truth)), &profile(programs));
 }
 
-/// Judges the stacks of each program by what is true for it.
-fn judge<'a>(programs: impl Iterator<Item = (&'a Program, Truth<'a>)>, taken: &[Stack]) {
-    let shares: Vec<Share> =
-        programs.map(|(program, truth)| share(program, taken, &truth)).collect();
-    assert!(are_kept(&shares), "{shares:?}");
+/// Checks the stacks of each program against its truth.
+fn check_stacks<'a>(programs: impl Iterator<Item = (&'a Program, Truth<'a>)>, stacks: &[Stack]) {
+    let scores: Vec<Score> =
+        programs.map(|(program, truth)| score(program, stacks, &truth)).collect();
+    assert!(all_pass(&scores), "{scores:?}");
 }
 
-/// Gives the stacks of programs, each with the name of its program instead of its process's number.
+/// Profiles programs. Returns their stacks, each with the name of its program in place of its pid.
 fn profile(programs: &[Program]) -> Vec<Stack> {
     let running: Vec<Running> =
         programs.iter().map(|p| Running::start_with(&p.path, &p.arguments)).collect();
     let pids: Vec<String> = running.iter().map(Running::pid).collect();
     for program in &running {
-        program.give_way(); // to everytick, which would come late and end late beside them
+        program.give_way(); // to everytick, which would start and stop late beside them
     }
-    pause(100); // each comes to its loop
-    // What is judged is where a walk leads, not how long it takes when others need the CPU.
+    pause(100); // each program reaches its loop
+    // Load on the machine must not cut stacks: the test is about where a walk leads, not its time.
     let mut arguments = vec!["-F", "997", "-d", "3", "--no-kernel", "--tick-limit", "50000"];
     arguments.extend(pids.iter().flat_map(|pid| ["-p", pid]));
     let recorded = record(&arguments).succeeded();
-    let mut taken = stacks(&recorded.pprof());
-    for stack in &mut taken {
-        let at = pids.iter().position(|pid| *pid == stack.pid).unwrap();
-        stack.pid.clone_from(&programs[at].name);
+    let mut stacks = stacks(&recorded.pprof());
+    for stack in &mut stacks {
+        let number = pids.iter().position(|pid| *pid == stack.pid).unwrap();
+        stack.pid.clone_from(&programs[number].name);
     }
-    taken
+    stacks
 }
 
-/// Judges the stacks of one program and says what came of it.
-fn share(program: &Program, taken: &[Stack], truth: &Truth<'_>) -> Share {
-    let (share, wrong) = truth.judge(taken.iter().filter(|stack| stack.pid == program.name));
-    println!("{}: {} of {} true, {} whole", program.name, share.good, share.all, share.whole);
+/// Scores the stacks of one program, and prints what is wrong with them.
+fn score(program: &Program, stacks: &[Stack], truth: &Truth<'_>) -> Score {
+    let (score, wrong) = truth.score(stacks.iter().filter(|stack| stack.pid == program.name));
+    let Score { all, correct, complete } = score;
+    println!("{}: {correct} of {all} correct, {complete} complete", program.name);
     for wrong in wrong.iter().take(20) {
         println!("    {wrong}");
     }
-    share
+    score
 }
 
 fn truth<'a>(chains: &'a [&'a str]) -> Truth<'a> {
@@ -62,7 +64,7 @@ fn truth<'a>(chains: &'a [&'a str]) -> Truth<'a> {
 }
 
 #[test]
-fn chains_with_leaves_that_have_no_frame_that_use_the_red_zone_and_that_save_all_registers() {
+fn leaves_without_frame_with_red_zone_and_with_saved_registers() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "plain.c", &[]);
@@ -70,7 +72,7 @@ fn chains_with_leaves_that_have_no_frame_that_use_the_red_zone_and_that_save_all
 }
 
 #[test]
-fn a_thousand_frames_of_recursion() {
+fn recursion_of_a_thousand_frames() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "recursion.c", &[]);
@@ -87,7 +89,7 @@ fn tail_calls_leave_no_frame() {
 }
 
 #[test]
-fn frames_that_are_realigned_and_of_a_size_that_only_the_run_knows() {
+fn realigned_frames_and_frames_of_dynamic_size() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "align.c", &[]);
@@ -97,7 +99,7 @@ fn frames_that_are_realigned_and_of_a_size_that_only_the_run_knows() {
 }
 
 #[test]
-fn exceptions_being_thrown() {
+fn exceptions() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "throw.cpp", &[]);
@@ -108,7 +110,7 @@ fn exceptions_being_thrown() {
 }
 
 #[test]
-fn signal_handlers_on_the_threads_stack_and_on_one_of_their_own() {
+fn signal_handlers_on_the_thread_stack_and_on_a_separate_stack() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "signals.c", &[]);
@@ -122,7 +124,7 @@ fn signal_handlers_on_the_threads_stack_and_on_one_of_their_own() {
 }
 
 #[test]
-fn jumps_back_by_longjmp() {
+fn longjmp() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "longjmp.c", &[]);
@@ -131,7 +133,7 @@ fn jumps_back_by_longjmp() {
 }
 
 #[test]
-fn calls_into_a_library_that_are_bound_when_they_are_made() {
+fn lazily_bound_calls_into_a_library() {
     let _alone = alone();
     let place = directory();
     let library =
@@ -142,13 +144,13 @@ fn calls_into_a_library_that_are_bound_when_they_are_made() {
     let with_endbr = [&lazy[..], &["-fcf-protection", "-Wl,-z,ibtplt"]].concat();
     programs.push(build(place.path(), "ibt", "gcc", "lazy.c", &with_endbr));
     let chain = "_start @libc.so.6{2} main > calls|forget";
-    // The stubs lie behind _init and have no names of their own.
+    // The stubs are behind _init and have no symbols.
     let tops = "@libtruth.so|@ld-linux-x86-64.so.2|_init";
     check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
 #[test]
-fn the_clock_of_the_vdso() {
+fn vdso_clock() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "clock.c", &[]);
@@ -165,7 +167,7 @@ fn threads() {
 }
 
 #[test]
-fn contexts_of_the_c_library_with_stacks_of_their_own() {
+fn contexts_of_the_c_library() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "context.c", &[]);
@@ -174,7 +176,7 @@ fn contexts_of_the_c_library_with_stacks_of_their_own() {
 }
 
 #[test]
-fn coroutines_that_switch_stacks_in_assembly() {
+fn coroutines_in_assembly() {
     let _alone = alone();
     let place = directory();
     let programs = build_all(place.path(), &EVERYWHERE, "coroutine.c", &[]);

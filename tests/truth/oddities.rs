@@ -1,4 +1,4 @@
-//! Programs that are linked, loaded or made in unusual ways.
+//! Programs that are linked, loaded or generated in unusual ways.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -7,13 +7,13 @@ use std::process::Command;
 
 use crate::common::{Recorded, Running, alone, directory, pause, record};
 use crate::programs::{Program, build, run, source};
-use crate::truth::{Stack, Truth, name, stacks};
-use crate::{check, judge, profile, truth};
+use crate::truth::{Stack, Truth, name_frames, stacks};
+use crate::{check, check_stacks, profile, truth};
 
 const PLAIN: &str = "_start @libc.so.6{2} main > a b c bare|red_zone|saves_all";
 
 #[test]
-fn static_and_position_independent_or_neither() {
+fn static_and_position_independent_programs() {
     let _alone = alone();
     let place = directory();
     let make = |name: &str, more: &[&str]| build(place.path(), name, "gcc", "plain.c", more);
@@ -33,7 +33,7 @@ fn static_and_position_independent_or_neither() {
 }
 
 #[test]
-fn the_c_library_musl_which_says_nothing_of_its_frames() {
+fn musl_without_call_frames() {
     let _alone = alone();
     let place = directory();
     let mut programs = Vec::new();
@@ -65,12 +65,12 @@ fn the_c_library_musl_which_says_nothing_of_its_frames() {
     check_each(&programs, "");
 }
 
-/// Judges each program by chains of its own, which are divided by commas.
+/// Checks each program against its own chains, which commas separate.
 fn check_each(programs: &[(Program, String)], tops: &str) {
     let all: Vec<Program> = programs.iter().map(|(program, _)| program.clone()).collect();
     let chains: Vec<Vec<&str>> = programs.iter().map(|(_, c)| c.split(", ").collect()).collect();
     let truths = chains.iter().map(|chains| Truth { chains, tops, guessed: "" });
-    judge(all.iter().zip(truths), &profile(&all));
+    check_stacks(all.iter().zip(truths), &profile(&all));
 }
 
 #[test]
@@ -81,13 +81,13 @@ fn files_without_symbols_or_sections() {
     let stripped = copy(&whole, "stripped");
     run(Command::new("strip").arg(&stripped.path));
     let sectionless = copy(&whole, "sectionless");
-    forget_sections(&sectionless.path);
+    remove_sections(&sectionless.path);
     let programs = [stripped, sectionless];
-    let mut taken = profile(&programs);
+    let mut stacks = profile(&programs);
     for program in &programs {
-        name(&mut taken, &program.name, &whole.path);
+        name_frames(&mut stacks, &program.name, &whole.path);
     }
-    judge(programs.iter().map(|program| (program, truth(&[PLAIN]))), &taken);
+    check_stacks(programs.iter().map(|program| (program, truth(&[PLAIN]))), &stacks);
 }
 
 fn copy(program: &Program, name: &str) -> Program {
@@ -96,16 +96,16 @@ fn copy(program: &Program, name: &str) -> Program {
     Program { name: name.into(), path, arguments: Vec::new() }
 }
 
-/// Makes an ELF header say that there are no section headers: their offset, then their number and the place of
+/// Removes the section headers from an ELF header: their offset, their number and the index of
 /// their names.
-fn forget_sections(path: &Path) {
+fn remove_sections(path: &Path) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.write_all_at(&[0; 8], 0x28).unwrap();
     file.write_all_at(&[0; 4], 0x3c).unwrap();
 }
 
 #[test]
-fn a_library_that_dlopen_loaded() {
+fn library_loaded_by_dlopen() {
     let _alone = alone();
     let place = directory();
     let library =
@@ -115,12 +115,12 @@ fn a_library_that_dlopen_loaded() {
     };
     let programs = [build_one("gcc"), build_one("clang")];
     let chain = "_start @libc.so.6{2} main > calls enter work library_leaf";
-    // Its own linkage table comes first in it.
+    // The library's procedure linkage table comes first.
     check(&programs, &Truth { tops: "@libloaded.so", ..truth(&[chain]) });
 }
 
 #[test]
-fn a_program_whose_file_is_deleted_while_it_runs() {
+fn deleted_executable() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "deleted", "gcc", "plain.c", &["-O2"]);
@@ -128,22 +128,22 @@ fn a_program_whose_file_is_deleted_while_it_runs() {
     pause(200);
     fs::remove_file(&program.path).unwrap();
     let arguments = ["-F", "997", "-d", "2", "--no-kernel", "-p", &running.pid()];
-    let taken = of_program(&program, &record(&arguments).succeeded());
-    judge([(&program, truth(&[PLAIN]))].into_iter(), &taken);
+    let stacks = of_program(&program, &record(&arguments).succeeded());
+    check_stacks([(&program, truth(&[PLAIN]))].into_iter(), &stacks);
 }
 
-/// Gives the stacks of all processes that ran a program.
+/// Returns the stacks of all processes that ran a program.
 fn of_program(program: &Program, recorded: &Recorded) -> Vec<Stack> {
-    let mut taken = stacks(&recorded.pprof());
-    taken.retain(|stack| stack.comm == program.name);
-    for stack in &mut taken {
+    let mut stacks = stacks(&recorded.pprof());
+    stacks.retain(|stack| stack.comm == program.name);
+    for stack in &mut stacks {
         stack.pid.clone_from(&program.name);
     }
-    taken
+    stacks
 }
 
 #[test]
-fn code_that_was_made_while_the_program_runs_is_left_by_its_frame_pointer() {
+fn jit_code_is_unwound_by_frame_pointer() {
     let _alone = alone();
     let place = directory();
     let programs =
@@ -153,7 +153,7 @@ fn code_that_was_made_while_the_program_runs_is_left_by_its_frame_pointer() {
 }
 
 #[test]
-fn code_that_was_made_a_moment_ago_is_waited_for() {
+fn new_jit_code_is_waited_for() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "late", "gcc", "late_jit.c", &["-O2"]);
@@ -174,14 +174,15 @@ fn rust_without_frame_pointers() {
         Program { name, path, arguments: Vec::new() }
     });
     let chains = programs.clone().map(|program| {
-        format!("_start @libc.so.6{{2}} main @{0}* plain::main > plain::a plain::b plain::c plain::spin", program.name)
+        let rust = "plain::main > plain::a plain::b plain::c plain::spin";
+        format!("_start @libc.so.6{{2}} main @{}* {rust}", program.name)
     });
     let programs: Vec<_> = programs.into_iter().zip(chains).collect();
     check_each(&programs, "@libc.so.6"); // memcpy
 }
 
 #[test]
-fn go_and_the_c_functions_that_it_calls() {
+fn go_with_cgo() {
     let _alone = alone();
     let place = directory();
     let programs = ["-O0", "-O2"].map(|level| {
@@ -196,25 +197,26 @@ fn go_and_the_c_functions_that_it_calls() {
         "runtime.goexit runtime.main main.main > main.a main.b main.leaf",
         "runtime.goexit runtime.main main.main \
          > main.a main.b main._Cfunc_outer runtime.cgocall runtime.asmcgocall _cgo_~* outer spin",
-        "runtime.mcall|runtime.mstart|runtime.systemstack|runtime.morestack", // the runtime's own
+        "runtime.mcall|runtime.mstart|runtime.systemstack|runtime.morestack", // the runtime itself
     ];
-    let tops = "runtime.~|internal/~|indexbytebody|@[vdso]|@libc.so.6"; // signals return to the C library
+    // Signal handlers return to the C library.
+    let tops = "runtime.~|internal/~|indexbytebody|@[vdso]|@libc.so.6";
     check(&programs, &Truth { chains: &chains, tops, guessed: "" });
 }
 
 #[test]
-fn processes_recorded_from_their_first_instruction() {
+fn processes_from_their_first_instruction() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "started", "gcc", "plain.c", &["-O2"]);
-    let taken = started(&program, "40");
+    let stacks = started(&program, "40");
     let chains =
         ["_start > @libc.so.6{2} main a b c bare|red_zone|saves_all", "@ld-linux-x86-64.so.2"];
-    // What the compiler adds for the end of a program keeps a frame pointer and says nothing of its frame.
+    // The compiler's exit code has a frame pointer and no call frames.
     let guessed = "__do_global_dtors_aux";
     let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
     let truth = Truth { chains: &chains, tops, guessed };
-    judge([(&program, truth)].into_iter(), &taken);
+    check_stacks([(&program, truth)].into_iter(), &stacks);
 }
 
 /// Starts a program thirty times, each recorded from its first instruction.
@@ -225,7 +227,7 @@ fn started(program: &Program, argument: &str) -> Vec<Stack> {
 }
 
 #[test]
-fn stacks_with_pages_that_are_not_there_below_and_in_the_middle() {
+fn stacks_with_missing_pages() {
     let _alone = alone();
     let place = directory();
     let program = build(place.path(), "edge", "gcc", "edge.c", &["-O2"]);
@@ -233,11 +235,11 @@ fn stacks_with_pages_that_are_not_there_below_and_in_the_middle() {
     let guessed = "__do_global_dtors_aux";
     let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
     let truth = Truth { chains: &chains, tops, guessed };
-    judge([(&program, truth)].into_iter(), &started(&program, ""));
+    check_stacks([(&program, truth)].into_iter(), &started(&program, ""));
 }
 
 #[test]
-fn a_32_bit_process_is_skipped_and_says_why() {
+fn stacks_of_32_bit_code_are_cut() {
     let _alone = alone();
     let place = directory();
     let (object, path) = (place.path().join("bits32.o"), place.path().join("bits32"));
@@ -246,9 +248,9 @@ fn a_32_bit_process_is_skipped_and_says_why() {
     let running = Running::start(&path);
     let arguments = ["-F", "997", "-d", "1", "--no-kernel", "-p", &running.pid()];
     let recorded = record(&arguments).succeeded();
-    let taken = stacks(&recorded.pprof());
-    assert!(taken.iter().map(|stack| stack.count).sum::<u64>() > 100, "{}", recorded.stderr);
-    for stack in &taken {
+    let stacks = stacks(&recorded.pprof());
+    assert!(stacks.iter().map(|stack| stack.count).sum::<u64>() > 100, "{}", recorded.stderr);
+    for stack in &stacks {
         assert_eq!(stack.cut.as_deref(), Some("user: 32-bit code"), "{stack:?}");
         assert_eq!(stack.frames.len(), 1, "{stack:?}");
     }

@@ -1,9 +1,9 @@
-//! Builds the programs: each source by several compilers at several levels of optimisation.
+//! Builds the programs: each source by several compilers at several optimization levels.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A built program and what its frames are called by.
+/// A built program.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub name: String,
@@ -18,9 +18,9 @@ impl Program {
     }
 }
 
-/// Frames that are no lines of the source would blur the chain; frame pointers would help too much.
-const PLAIN: [&str; 4] = ["-w", "-pthread", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-/// Each compiler at each level.
+/// Flags of every program: each call has a frame, and no frame pointers help the unwinder.
+const FLAGS: [&str; 4] = ["-w", "-pthread", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
+/// Each compiler at each optimization level.
 pub const EVERYWHERE: [(&str, &str); 6] = [
     ("gcc", "-O0"),
     ("gcc", "-O2"),
@@ -30,12 +30,12 @@ pub const EVERYWHERE: [(&str, &str); 6] = [
     ("clang", "-O3"),
 ];
 
-/// Where sources lie.
+/// Returns the path of a source.
 pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/truth").join(name)
 }
 
-/// Compiles one source to a program of this name.
+/// Compiles a source into a program of this name.
 pub fn build(
     place: &Path,
     name: &str,
@@ -45,13 +45,13 @@ pub fn build(
 ) -> Program {
     let path = place.join(name);
     let mut command = Command::new(compiler);
-    // What more says comes last: it may take back what is said before.
-    command.args(PLAIN).arg(source(source_name)).arg("-o").arg(&path).args(more);
+    // `more` comes last, because it may override the other flags.
+    command.args(FLAGS).arg(source(source_name)).arg("-o").arg(&path).args(more);
     run(&mut command);
     Program { name: name.into(), path, arguments: Vec::new() }
 }
 
-/// Compiles one source in each of these ways: `gcc-O2` and the like.
+/// Compiles a source with each of these compilers and levels, into `gcc-O2` and so on.
 pub fn build_all(place: &Path, ways: &[(&str, &str)], source: &str, more: &[&str]) -> Vec<Program> {
     let build_one = |(compiler, level): &(&str, &str)| {
         let name = format!("{compiler}{level}");
@@ -65,7 +65,7 @@ pub fn build_all(place: &Path, ways: &[(&str, &str)], source: &str, more: &[&str
     ways.iter().map(build_one).collect()
 }
 
-/// Runs a tool that must succeed.
+/// Runs a tool; panics if it fails.
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

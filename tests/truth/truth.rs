@@ -1,10 +1,10 @@
-//! What a true stack is, and which share of a program's samples have one.
+//! Describes the correct stacks of a program, and scores the stacks of its samples.
 //!
-//! A chain reads from the outermost frame inwards: `_start @libc.so.6{2} main > a b{2} c|d`. Each word is a
-//! frame: a function by name, or by how its name begins, `runtime.~`, or with `@` any function of a file,
-//! whatever its version. Words between `|` are alternatives; `{2}` means two of them, `*` any number. Before `>`
-//! all must be there; after it the thread got as far as it got. On top of that may lie any number of frames of
-//! the truth's `tops`.
+//! A call chain reads from the outermost frame inwards: `_start @libc.so.6{2} main > a b{2} c|d`.
+//! Each word matches a frame: by function name; by prefix, as in `runtime.~`; or, with `@`, any
+//! function of a file, in whatever version. `|` separates alternatives; `{2}` matches two frames,
+//! and `*` any number. Every frame before `>` must be there; after it, the stack may end anywhere.
+//! Any number of frames that match the truth's `tops` may follow.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,15 +12,15 @@ use std::process::Command;
 
 use profile::pprof::proto::{Profile, Sample};
 
-/// Of so many samples of the programs of a story one may be wrong.
+/// One of so many samples of the programs of a test may be wrong.
 const ONE_OF: u64 = 1000;
-/// Samples that each program must have: with fewer it has not been seen.
-const LEAST: u64 = 100;
+/// Samples that each program must have.
+const SAMPLES_MIN: u64 = 100;
 
-/// One frame as pprof tells it.
+/// One frame of a pprof file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frame {
-    /// Empty when it has no name.
+    /// Empty if it has no name.
     pub function: String,
     /// Name of the executable, without directories.
     pub file: String,
@@ -44,7 +44,7 @@ pub struct Stack {
     /// Outermost first.
     pub frames: Vec<Frame>,
     pub count: u64,
-    /// Why it is not complete.
+    /// Why the stack is cut, if it is.
     pub cut: Option<String>,
     pub is_guessed: bool,
 }
@@ -67,7 +67,7 @@ fn stack(profile: &Profile, sample: &Sample) -> Stack {
     let frame = |id: &u64| {
         let location = &profile.location[*id as usize - 1];
         let mapping = &profile.mapping[location.mapping_id as usize - 1];
-        // The last line is the function itself, those before are inlined into it.
+        // The last line is the function itself; functions inlined into it come first.
         let function = location
             .line
             .last()
@@ -85,8 +85,8 @@ fn stack(profile: &Profile, sample: &Sample) -> Stack {
     }
 }
 
-/// Gives frames of a stripped file the names that it had: `unstripped` is the file before.
-pub fn name(stacks: &mut [Stack], file: &str, unstripped: &Path) {
+/// Names the frames of a stripped file by the symbols of the unstripped file.
+pub fn name_frames(stacks: &mut [Stack], file: &str, unstripped: &Path) {
     let output =
         Command::new("nm").args(["-n", "--defined-only"]).arg(unstripped).output().unwrap();
     let symbols: BTreeMap<u64, String> = String::from_utf8(output.stdout)
@@ -108,71 +108,71 @@ pub fn name(stacks: &mut [Stack], file: &str, unstripped: &Path) {
     }
 }
 
-/// What a program's stacks can be.
+/// The correct stacks of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth<'a> {
     pub chains: &'a [&'a str],
-    /// What may lie on top, in the form of one word of a chain; nothing when it is empty.
+    /// Frames that may follow a chain: one word, or empty for none.
     pub tops: &'a str,
-    /// Stacks with such a frame may go on from there by its frame pointer; also a word, or empty.
+    /// Frames from which the walk may continue by frame pointer: one word, or empty for none.
     pub guessed: &'a str,
 }
 
-/// What came of one program.
+/// The samples of one program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct Score {
     pub all: u64,
-    pub good: u64,
-    /// Those that reach the end of a chain.
-    pub whole: u64,
+    pub correct: u64,
+    /// Correct samples that reach the end of a chain.
+    pub complete: u64,
 }
 
 impl Truth<'_> {
-    /// Counts the samples that are true; the others are given in words.
-    pub fn judge<'s>(&self, stacks: impl Iterator<Item = &'s Stack>) -> (Share, Vec<String>) {
-        let (mut share, mut wrong) = (Share::default(), Vec::new());
+    /// Counts correct samples; also returns descriptions of the wrong stacks.
+    pub fn score<'s>(&self, stacks: impl Iterator<Item = &'s Stack>) -> (Score, Vec<String>) {
+        let (mut score, mut wrong) = (Score::default(), Vec::new());
         for stack in stacks {
-            let may_be = stack.cut.is_none() && (!stack.is_guessed || self.may_guess(stack));
-            let fits = if may_be { self.fit(&stack.frames) } else { None };
-            share.all += stack.count;
-            share.good += if fits.is_some() { stack.count } else { 0 };
-            share.whole += if fits == Some(Fit::Whole) { stack.count } else { 0 };
-            if fits.is_none() {
-                wrong.push(in_words(stack));
+            let is_valid = stack.cut.is_none() && (!stack.is_guessed || self.may_guess(stack));
+            let fit = if is_valid { self.fit(&stack.frames) } else { None };
+            score.all += stack.count;
+            score.correct += if fit.is_some() { stack.count } else { 0 };
+            score.complete += if fit == Some(Fit::Complete) { stack.count } else { 0 };
+            if fit.is_none() {
+                wrong.push(describe(stack));
             }
         }
-        (share, wrong)
+        (score, wrong)
     }
 
     fn may_guess(&self, stack: &Stack) -> bool {
-        let word = Word::read(self.guessed);
-        stack.frames.iter().any(|frame| word.is(frame))
+        let word = Word::parse(self.guessed);
+        stack.frames.iter().any(|frame| word.matches(frame))
     }
 
     fn fit(&self, frames: &[Frame]) -> Option<Fit> {
-        let tops = Word::read(self.tops);
+        let tops = Word::parse(self.tops);
         self.chains.iter().filter_map(|chain| fit(&words(chain), &tops, frames)).max()
     }
 }
 
-/// Says whether programs that were profiled together keep the promise: 99.9 % of their samples are true, each
-/// has enough of them, and a fifth of those reach the end of a chain. One program alone has too few samples to
-/// tell one in a thousand.
-pub fn are_kept(shares: &[Share]) -> bool {
-    let all: u64 = shares.iter().map(|share| share.all).sum();
-    let good: u64 = shares.iter().map(|share| share.good).sum();
-    let are_seen = shares.iter().all(|share| share.all > LEAST && share.whole * 5 >= share.all);
-    are_seen && (all - good) * ONE_OF <= all
+/// Returns whether programs that were profiled together pass: 99.9 % of their samples are correct,
+/// each program has enough samples, and a fifth of those reach the end of a chain. The first limit
+/// is for all together, because one program has too few samples for one in a thousand.
+pub fn all_pass(scores: &[Score]) -> bool {
+    let all: u64 = scores.iter().map(|score| score.all).sum();
+    let correct: u64 = scores.iter().map(|score| score.correct).sum();
+    let is_sampled = |score: &Score| score.all > SAMPLES_MIN && score.complete * 5 >= score.all;
+    scores.iter().all(is_sampled) && (all - correct) * ONE_OF <= all
 }
 
-fn in_words(stack: &Stack) -> String {
+fn describe(stack: &Stack) -> String {
     let frames: Vec<String> = stack.frames.iter().map(Frame::text).collect();
     let cut = stack.cut.as_ref().map(|why| format!(" [cut: {why}]")).unwrap_or_default();
     let guessed = if stack.is_guessed { " [guessed]" } else { "" };
     format!("{} x{cut}{guessed} {}", stack.count, shortened(&frames).join(" "))
 }
 
-/// A thousand frames of the same function are told in one word.
+/// Writes a run of frames of the same function as one word.
 fn shortened(frames: &[String]) -> Vec<String> {
     let runs = frames.chunk_by(|a, b| a == b);
     runs.map(
@@ -181,25 +181,25 @@ fn shortened(frames: &[String]) -> Vec<String> {
     .collect()
 }
 
-/// How far into its chain a stack goes.
+/// How far into a chain a stack goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
-    Part,
-    Whole,
+    Partial,
+    Complete,
 }
 
 #[derive(Clone, Debug)]
 struct Word {
-    /// Function or `@file`.
+    /// Alternatives: function, prefix or `@file`.
     names: Vec<String>,
     least: usize,
     most: usize,
-    /// Whether a stack may end before it.
+    /// Whether a stack may end before this word.
     is_open: bool,
 }
 
 impl Word {
-    fn read(text: &str) -> Self {
+    fn parse(text: &str) -> Self {
         let (names, least, most) = match text.strip_suffix('*') {
             Some(names) => (names, 0, usize::MAX),
             None => match text.strip_suffix('}').and_then(|text| text.rsplit_once('{')) {
@@ -211,7 +211,7 @@ impl Word {
         Self { names, least, most, is_open: false }
     }
 
-    fn is(&self, frame: &Frame) -> bool {
+    fn matches(&self, frame: &Frame) -> bool {
         self.names.iter().any(|name| match (name.strip_prefix('@'), name.strip_suffix('~')) {
             (Some(file), _) => is_file(file, &frame.file),
             (None, Some(beginning)) => frame.function.starts_with(beginning),
@@ -220,7 +220,7 @@ impl Word {
     }
 }
 
-/// Says whether a file has this name, perhaps with a version behind it.
+/// Returns whether a file has this name, with or without a version behind it.
 fn is_file(name: &str, file: &str) -> bool {
     file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
@@ -232,7 +232,7 @@ fn words(chain: &str) -> Vec<Word> {
         if text == ">" {
             is_open = true;
         } else {
-            words.push(Word { is_open, ..Word::read(text) });
+            words.push(Word { is_open, ..Word::parse(text) });
         }
     }
     words
@@ -240,17 +240,17 @@ fn words(chain: &str) -> Vec<Word> {
 
 fn fit(words: &[Word], tops: &Word, frames: &[Frame]) -> Option<Fit> {
     let Some((word, rest)) = words.split_first() else {
-        return frames.iter().all(|frame| tops.is(frame)).then_some(Fit::Whole);
+        return frames.iter().all(|frame| tops.matches(frame)).then_some(Fit::Complete);
     };
-    let most = frames.iter().take(word.most).take_while(|frame| word.is(frame)).count();
+    let most = frames.iter().take(word.most).take_while(|frame| word.matches(frame)).count();
     let on = (word.least..=most).filter_map(|taken| fit(rest, tops, &frames[taken..])).max();
-    // It may also end within this word.
-    let ends = |taken: &usize| frames[*taken..].iter().all(|frame| tops.is(frame));
-    on.or_else(|| (word.is_open && (0..=most).any(|taken| ends(&taken))).then_some(Fit::Part))
+    // The stack may also end within this word.
+    let ends = |taken: &usize| frames[*taken..].iter().all(|frame| tops.matches(frame));
+    on.or_else(|| (word.is_open && (0..=most).any(|taken| ends(&taken))).then_some(Fit::Partial))
 }
 
 #[test]
-fn the_judge_tells_true_from_false() {
+fn matches_stacks_with_chains() {
     let read = |text: &str| -> Vec<Frame> {
         let frame = |word: &str| {
             let (file, function) = word.split_once(':').unwrap_or(("program", word));
@@ -261,13 +261,13 @@ fn the_judge_tells_true_from_false() {
     let chains = ["_start @libc{2} main > a b{3} c|d"];
     let truth = Truth { chains: &chains, tops: "@ld|run~", guessed: "" };
     let is = |text: &str, fit: Option<Fit>| assert_eq!(truth.fit(&read(text)), fit, "{text}");
-    is("_start libc:x libc:y main a b b b d", Some(Fit::Whole));
-    is("_start libc:x libc:y main a b b b c ld:z ld:z", Some(Fit::Whole));
-    is("_start libc.so:x libc:y main", Some(Fit::Part));
+    is("_start libc:x libc:y main a b b b d", Some(Fit::Complete));
+    is("_start libc:x libc:y main a b b b c ld:z ld:z", Some(Fit::Complete));
+    is("_start libc.so:x libc:y main", Some(Fit::Partial));
     is("_start libcxx:x libc:y main", None);
-    is("_start libc:x libc:y main a runs", Some(Fit::Part));
-    is("_start libc:x libc:y main a b b", Some(Fit::Part));
-    is("_start libc:x libc:y main ld:z", Some(Fit::Part));
+    is("_start libc:x libc:y main a runs", Some(Fit::Partial));
+    is("_start libc:x libc:y main a b b", Some(Fit::Partial));
+    is("_start libc:x libc:y main ld:z", Some(Fit::Partial));
     is("_start libc:x libc:y", None);
     is("_start libc:x main", None);
     is("libc:x libc:y main a", None);
