@@ -1,4 +1,4 @@
-//! Configurations: what is wrong is told in one sentence with its place and the next step, what is right is in force.
+//! The configuration: each error is one sentence with its place and the next step, and valid settings take effect.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsString;
@@ -7,9 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use everytick::config::{self, Config, ConfigError, Flags, LogFormat};
+use everytick::config::{self, Config, ConfigError, Flags, LogFormat, LogLevel};
 use expect_test::{Expect, expect, expect_file};
-use tracing::level_filters::LevelFilter;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -22,7 +21,7 @@ fn load(text: &str, variables: Pairs<'_>, flags: &Flags) -> Result<Config, Confi
     Config::from_text(path, text, flags, environment(variables), "web-1")
 }
 
-fn good(text: &str) -> Config {
+fn valid(text: &str) -> Config {
     load(text, &[], &Flags::default()).unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
 
@@ -32,10 +31,10 @@ fn with_sink(more: &str) -> String {
     format!("{SINK}{more}")
 }
 
-/// What `tests/golden/config` has of each kind of mistake: `---`, then variables as `$ NAME=TEXT`, then the file,
-/// then what is said of it. `UPDATE_EXPECT=1 cargo test --test config` writes the last part anew.
+/// Cases in `tests/golden/config`: `---`, then variables as `$ NAME=TEXT`, then the file, then the errors as
+/// `=> ERROR`. `UPDATE_EXPECT=1 cargo test --test config` rewrites the errors.
 #[test]
-fn every_mistake_is_told_in_one_sentence_with_the_next_step() {
+fn every_error_is_one_sentence_with_the_next_step() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
     let mut cases = 0;
     for entry in directory.read_dir().unwrap() {
@@ -44,27 +43,25 @@ fn every_mistake_is_told_in_one_sentence_with_the_next_step() {
         let mut text = String::new();
         for case in golden.split_terminator("---\n").skip(1) {
             cases += 1;
-            text += &told(case);
+            text += &with_errors(case);
         }
         expect_file![path].assert_eq(&text);
     }
     assert!(cases >= 100, "{cases}");
 }
 
-/// Gives a case with what is said of it.
-fn told(case: &str) -> String {
-    let (said, given): (Vec<&str>, Vec<&str>) =
-        case.lines().partition(|line| line.starts_with("=> "));
-    drop(said);
+/// Returns a case with its current errors.
+fn with_errors(case: &str) -> String {
+    let input: Vec<&str> = case.lines().filter(|line| !line.starts_with("=> ")).collect();
     let (variables, file): (Vec<&str>, Vec<&str>) =
-        given.iter().partition(|line| line.starts_with("$ "));
+        input.iter().partition(|line| line.starts_with("$ "));
     let variables: Vec<(&str, &str)> =
         variables.iter().map(|line| line[2..].split_once('=').unwrap()).collect();
     let error = match load(&(file.join("\n") + "\n"), &variables, &Flags::default()) {
         Err(error) => error,
-        Ok(config) => panic!("taken: {case}\n{config:?}"),
+        Ok(config) => panic!("no error: {case}\n{config:?}"),
     };
-    let mut text = format!("---\n{}\n", given.join("\n"));
+    let mut text = format!("---\n{}\n", input.join("\n"));
     for problem in error.problems() {
         let sentence = problem.to_string();
         assert_eq!(sentence.lines().count(), 1, "{sentence}");
@@ -75,51 +72,51 @@ fn told(case: &str) -> String {
     text
 }
 
-fn refused(config: Result<Config, ConfigError>, expected: &Expect) {
+fn check_error(config: Result<Config, ConfigError>, expected: &Expect) {
     expected.assert_eq(&config.unwrap_err().to_string());
 }
 
 #[test]
-fn a_variable_that_is_no_text() {
-    let not_text = [("EVERYTICK_AGENT_NODE".into(), OsString::from_vec(vec![b'a', 0xff]))];
+fn variables_must_be_utf8() {
+    let invalid = [("EVERYTICK_AGENT_NODE".into(), OsString::from_vec(vec![b'a', 0xff]))];
     let path = Path::new("everytick.toml");
-    let config = Config::from_text(path, "", &Flags::default(), not_text, "web-1");
-    refused(config, &expect!["EVERYTICK_AGENT_NODE is not UTF-8; set it again"]);
+    let config = Config::from_text(path, "", &Flags::default(), invalid, "web-1");
+    check_error(config, &expect!["EVERYTICK_AGENT_NODE is not UTF-8; set it again"]);
 }
 
 #[test]
-fn more_than_a_person_writes() {
+fn labels_and_sinks_are_limited() {
     let labels: String = (0..17).map(|number| format!("l{number} = \"x\"\n")).collect();
     let labels = format!("[agent.labels]\n{labels}");
-    refused(
+    check_error(
         load(&labels, &[], &Flags::default()),
-        &expect!["everytick.toml:1:8: `agent.labels` is a table of 17 names; give at most 16"],
+        &expect!["everytick.toml:1:8: `agent.labels` is a table of 17 entries; give at most 16"],
     );
     let sinks: String = (0..17).map(|n| SINK.replace("main", &format!("s{n}"))).collect();
-    refused(
+    check_error(
         load(&sinks, &[], &Flags::default()),
-        &expect!["everytick.toml:28:8: there are 17 sinks; take away some, because 16 is the most"],
+        &expect!["everytick.toml:28:8: there are 17 sinks; remove some, because 16 is the maximum"],
     );
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_from_the_top() {
+fn all_errors_are_reported_from_the_top() {
     let text = "[spool]\nmax_bytes = 1\n\n[agent]\nfrequency = 0\nnod = \"x\"\n\n\
                 [sinks.a]\ntype = \"x\"\n";
     let variables = [("EVERYTICK_X", "1")];
-    refused(
+    check_error(
         load(text, &variables, &Flags::default()),
         &expect![[r#"
-        everytick.toml:2:1: `spool.max_bytes` is 1; add a unit, as in "1MiB"
-        everytick.toml:5:1: `agent.frequency` is 0; give a whole number from 1 to 1000
-        everytick.toml:6:1: unknown key `nod` in [agent]; did you mean `node`?
-        everytick.toml:9:1: `sinks.a.type` is "x"; give one of "parca", "pyroscope", "otlp", "file"
-        EVERYTICK_X is no setting; unset it, or name it EVERYTICK_<SECTION>_<KEY> after a key of the file, as in EVERYTICK_AGENT_WINDOW"#]],
+            everytick.toml:2:1: `spool.max_bytes` is 1; add a unit, as in "1MiB"
+            everytick.toml:5:1: `agent.frequency` is 0; give an integer from 1 to 1000
+            everytick.toml:6:1: unknown key `nod` in [agent]; did you mean `node`?
+            everytick.toml:9:1: `sinks.a.type` is "x"; give one of "parca", "pyroscope", "otlp", "file"
+            EVERYTICK_X is not a setting; unset it, or name it EVERYTICK_<SECTION>_<KEY> after a key of the file, as in EVERYTICK_AGENT_WINDOW"#]],
     );
 }
 
-/// Checks what is said of a file that cannot be read.
-fn bad_file(path: &Path, expected: Expect) {
+/// Checks the error of a file that cannot be read.
+fn check_unreadable(path: &Path, expected: Expect) {
     let flags = Flags { config: Some(path.to_owned()), ..Flags::default() };
     let error = Config::load(&flags, []).unwrap_err().to_string();
     let parent = path.parent().unwrap().to_str().unwrap();
@@ -127,52 +124,52 @@ fn bad_file(path: &Path, expected: Expect) {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
-    let place = tempfile::tempdir().unwrap();
+fn unreadable_files_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
-        let path = place.path().join(name);
+        let path = directory.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    bad_file(
-        &place.path().join("none.toml"),
-        expect!["DIR/none.toml: there is no such file; check the path after --config"],
+    check_unreadable(
+        &directory.path().join("none.toml"),
+        expect!["DIR/none.toml: no such file; check the path after --config"],
     );
-    bad_file(
+    check_unreadable(
         Path::new("/dev/shm"),
-        expect!["DIR/shm: this is not a file; give the path of a file after --config"],
+        expect!["DIR/shm: not a regular file; give the path of a file after --config"],
     );
-    bad_file(
+    check_unreadable(
         Path::new("/dev/zero"),
-        expect!["DIR/zero: this is not a file; give the path of a file after --config"],
+        expect!["DIR/zero: not a regular file; give the path of a file after --config"],
     );
-    bad_file(
+    check_unreadable(
         &file("large.toml", &vec![b'\n'; (1 << 20) + 1]),
         expect![
             "DIR/large.toml: the file is larger than 1MiB; a configuration is a few pages, so check the path"
         ],
     );
-    bad_file(
+    check_unreadable(
         &file("latin1.toml", b"[agent]\nnode = \"k\xf6ln\"\n"),
-        expect!["DIR/latin1.toml:2:10: this is not UTF-8; save the file as UTF-8"],
+        expect!["DIR/latin1.toml:2:10: not UTF-8; save the file as UTF-8"],
     );
-    bad_file(
+    check_unreadable(
         &file("utf16.toml", b"\xff\xfe[\0a\0"),
-        expect!["DIR/utf16.toml:1:1: this is not UTF-8; save the file as UTF-8"],
+        expect!["DIR/utf16.toml:1:1: not UTF-8; save the file as UTF-8"],
     );
-    // A file, and reading it is an error.
-    bad_file(
+    // A regular file, and reading it fails.
+    check_unreadable(
         Path::new("/proc/self/mem"),
         expect![
-            "DIR/mem: the file cannot be read: Input/output error (os error 5); make it readable for the user that everytick runs as"
+            "DIR/mem: cannot read the file: Input/output error (os error 5); make it readable for the user that everytick runs as"
         ],
     );
-    good(&"\n".repeat(1 << 20));
+    valid(&"\n".repeat(1 << 20));
 }
 
 #[test]
-fn without_any_setting_the_defaults_are_in_force() {
-    let config = good("");
+fn defaults_apply_without_settings() {
+    let config = valid("");
     expect![[r#"
         [agent]
         frequency = 19                                   # default
@@ -200,12 +197,12 @@ fn without_any_setting_the_defaults_are_in_force() {
         directory = "/var/lib/everytick/spool"           # default
         max_bytes = "512MiB"                             # default
     "#]]
-    .assert_eq(&config.in_force());
+    .assert_eq(&config.report());
     assert!(config.store.enabled && config.sinks.is_empty());
     assert_eq!(config.agent.window, Duration::from_secs(10));
     assert_eq!(config.agent.max_memory, 256 << 20);
     assert_eq!(config.agent.listen, Some(([127, 0, 0, 1], 7171).into()));
-    assert_eq!(config.log.level, LevelFilter::INFO);
+    assert_eq!(config.log.level, LogLevel::Info);
 }
 
 const ALL: &str = r#"
@@ -238,33 +235,33 @@ max_bytes = "1GiB"
 "#;
 
 #[test]
-fn every_key_of_a_file_is_in_force() {
-    let config = good(ALL);
+fn every_key_of_a_file_takes_effect() {
+    let config = valid(ALL);
     let agent = &config.agent;
     assert_eq!((agent.frequency, agent.window.as_secs()), (99, 60));
     assert_eq!((agent.node.as_str(), agent.labels["team"].as_str()), ("köln-1", "core"));
     assert_eq!((agent.series_max, agent.max_cpu, agent.max_memory), (1000, 2.0, 64 << 20));
     assert_eq!((agent.kernel_stacks, agent.user_stacks), (false, true));
     assert_eq!((agent.listen, &agent.cache_dir), (None, &None));
-    assert_eq!((config.log.level, config.log.format), (LevelFilter::WARN, LogFormat::Json));
-    assert_eq!(config.store.max_age, Duration::from_secs(30 * 86_400));
-    assert_eq!((config.store.max_bytes, config.spool.max_bytes), (10 << 30, 1 << 30));
+    assert_eq!((config.log.level, config.log.format), (LogLevel::Warn, LogFormat::Json));
+    assert_eq!(config.store.retention.max_age, Duration::from_secs(30 * 86_400));
+    assert_eq!((config.store.retention.max_bytes, config.spool.max_bytes), (10 << 30, 1 << 30));
     assert_eq!(config.spool.directory, Path::new("/data/spool"));
 }
 
 #[test]
-fn what_is_shown_as_in_force_is_a_file_that_says_the_same() {
+fn the_report_is_an_equivalent_file() {
     for text in ["", ALL, SINK] {
         let values = |text: String| -> Vec<String> {
             text.lines().map(|line| line.split(" #").next().unwrap().trim_end().into()).collect()
         };
-        let shown = good(text).in_force();
-        assert_eq!(values(shown.clone()), values(good(&shown).in_force()));
+        let shown = valid(text).report();
+        assert_eq!(values(shown.clone()), values(valid(&shown).report()));
     }
 }
 
 #[test]
-fn flags_are_stronger_than_variables_and_these_than_the_file() {
+fn flags_override_variables_and_these_the_file() {
     let file = "[agent]\nfrequency = 1\nwindow = \"1s\"\nmax_cpu = 0.1\n";
     let variables =
         [("EVERYTICK_AGENT_FREQUENCY", "2"), ("EVERYTICK_AGENT_WINDOW", "2s"), ("HOME", "/")];
@@ -273,7 +270,7 @@ fn flags_are_stronger_than_variables_and_these_than_the_file() {
     assert_eq!(config.agent.frequency, 3);
     assert_eq!(config.agent.window, Duration::from_secs(2));
     assert_eq!(config.agent.max_cpu, 0.1);
-    let shown = config.in_force();
+    let shown = config.report();
     for (line, origin) in [
         ("frequency = 3", "--frequency"),
         ("window = \"2s\"", "EVERYTICK_AGENT_WINDOW"),
@@ -286,16 +283,16 @@ fn flags_are_stronger_than_variables_and_these_than_the_file() {
 }
 
 #[test]
-fn a_mistake_is_told_even_where_something_stronger_is_set() {
+fn overridden_values_are_validated() {
     let flags = Flags { frequency: Some("19".into()), ..Flags::default() };
-    refused(
+    check_error(
         load("[agent]\nfrequency = 0\n", &[], &flags),
-        &expect!["everytick.toml:2:1: `agent.frequency` is 0; give a whole number from 1 to 1000"],
+        &expect!["everytick.toml:2:1: `agent.frequency` is 0; give an integer from 1 to 1000"],
     );
 }
 
 #[test]
-fn every_flag_counts() {
+fn every_flag_takes_effect() {
     let some = |text: &str| Some(text.to_owned());
     let flags = Flags {
         config: None,
@@ -313,15 +310,15 @@ fn every_flag_counts() {
     assert_eq!((config.agent.max_cpu, config.agent.max_memory), (0.5, 128 << 20));
     assert_eq!(config.agent.node, "here");
     assert_eq!(config.agent.listen, Some(([0, 0, 0, 0], 80).into()));
-    assert!(config.store.enabled, "asked for beside a sink");
+    assert!(config.store.enabled, "enabled beside a sink");
     assert_eq!(config.store.directory, Path::new("/s"));
-    assert_eq!(config.log.level, LevelFilter::DEBUG);
+    assert_eq!(config.log.level, LogLevel::Debug);
     let off = load("", &[], &Flags { store: some("off"), ..Flags::default() }).unwrap();
     assert!(!off.store.enabled);
 }
 
 #[test]
-fn the_node_is_what_kubernetes_says_else_the_host() {
+fn the_node_defaults_to_kubernetes_then_the_host() {
     let node = |variables: Pairs<'_>| load("", variables, &Flags::default()).unwrap().agent.node;
     assert_eq!(node(&[]), "web-1");
     assert_eq!(node(&[("NODE_NAME", "")]), "web-1");
@@ -330,21 +327,21 @@ fn the_node_is_what_kubernetes_says_else_the_host() {
 }
 
 #[test]
-fn a_sink_switches_the_store_off_unless_it_is_asked_for() {
-    assert!(good("").store.enabled);
-    assert!(!good(SINK).store.enabled);
-    assert!(good(&format!("store.enabled = true\n{SINK}")).store.enabled);
-    assert!(!good("store.enabled = false\n").store.enabled);
+fn a_sink_disables_the_store_by_default() {
+    assert!(valid("").store.enabled);
+    assert!(!valid(SINK).store.enabled);
+    assert!(valid(&format!("store.enabled = true\n{SINK}")).store.enabled);
+    assert!(!valid("store.enabled = false\n").store.enabled);
 }
 
 #[test]
-fn a_store_that_is_off_leaves_its_directory_to_a_sink() {
-    let config = good("[sinks.a]\ntype = \"file\"\ndirectory = \"/var/lib/everytick/store\"\n");
-    assert!(!config.store.enabled, "or the two would be refused");
+fn a_sink_may_use_the_directory_of_a_disabled_store() {
+    let config = valid("[sinks.a]\ntype = \"file\"\ndirectory = \"/var/lib/everytick/store\"\n");
+    assert!(!config.store.enabled, "else the two directories would conflict");
 }
 
 #[test]
-fn variables_set_keys_of_sinks_and_make_new_ones() {
+fn variables_set_keys_of_sinks_and_create_sinks() {
     let variables = [
         ("EVERYTICK_SINKS_MAIN_URL", "http://other:7070"),
         ("EVERYTICK_SINKS_MY_FILES_TYPE", "file"),
@@ -358,12 +355,12 @@ fn variables_set_keys_of_sinks_and_make_new_ones() {
     let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["main", "my_files"]);
     assert_eq!(config.agent.labels["zone"], "a");
-    let shown = config.in_force();
+    let shown = config.report();
     assert!(shown.contains("url = \"http://other:7070\""), "{shown}");
 }
 
 #[test]
-fn opentelemetrys_variables_give_what_a_sink_for_it_does_not_set() {
+fn opentelemetry_variables_set_missing_keys_of_otlp_sinks() {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4318"),
         ("OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT", "http://collector:4318/own"),
@@ -372,7 +369,7 @@ fn opentelemetrys_variables_give_what_a_sink_for_it_does_not_set() {
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
         ("OTEL_SERVICE_NAME", "x"),
     ];
-    let shown = |text: &str| load(text, &variables, &Flags::default()).unwrap().in_force();
+    let shown = |text: &str| load(text, &variables, &Flags::default()).unwrap().report();
     let all = shown("[sinks.otel]\ntype = \"otlp\"\n");
     for line in [
         "url = \"http://collector:4318\"",
@@ -384,21 +381,24 @@ fn opentelemetrys_variables_give_what_a_sink_for_it_does_not_set() {
         assert!(found.is_some_and(|line| line.contains(" # OTEL_EXPORTER_OTLP_")), "{line} {all}");
     }
     assert!(all.contains(" # OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT"), "{all}");
-    assert!(!all.contains("/ca.pem"), "nothing is encrypted: {all}");
+    assert!(!all.contains("/ca.pem"), "certificates need https: {all}");
 
     let own = shown("[sinks.otel]\ntype = \"otlp\"\nurl = \"https://mine\"\ntimeout_seconds = 1\n");
     assert!(
         own.contains("url = \"https://mine\"") && own.contains("timeout_seconds = 1.0"),
         "{own}"
     );
-    assert!(own.contains("path = \"/v1development/profiles\""), "theirs is of their server: {own}");
-    assert!(!shown(SINK).contains("OTEL"), "of no concern to others");
+    assert!(
+        own.contains("path = \"/v1development/profiles\""),
+        "the path belongs to another server: {own}"
+    );
+    assert!(!shown(SINK).contains("OTEL"), "other types ignore the variables");
 }
 
 #[test]
-fn what_cannot_change_while_it_runs_is_named() {
-    let old = good(SINK);
-    let changes = |text: &str| good(text).keep_until_restart(&old);
+fn changes_that_need_a_restart_are_named() {
+    let old = valid(SINK);
+    let changes = |text: &str| valid(text).keep_until_restart(&old);
     assert!(changes(SINK).is_empty());
     let live = "[agent]\nfrequency = 99\nwindow = \"1m\"\nmax_cpu = 0.5\nlabels = { a = \"b\" }\n\
                 [store]\nenabled = true\nmax_age = \"1d\"\n[log]\nlevel = \"debug\"\n";
@@ -418,13 +418,13 @@ fn what_cannot_change_while_it_runs_is_named() {
         ]
     );
     let same = format!("[agent]\nlisten = \"127.0.0.1:7171\"\n{SINK}");
-    assert!(changes(&same).is_empty(), "said, and the same");
+    assert!(changes(&same).is_empty(), "set explicitly, and the same");
 }
 
 #[test]
-fn checking_looks_whether_files_can_be_read_and_shows_no_secret() {
-    let place = tempfile::tempdir().unwrap();
-    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+fn check_verifies_files_and_shows_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let more = format!(
         "bearer_token_file = {:?}\nheaders.X-Key = \"hunter2\"\nheader_files.X-Other = {:?}\n",
         path("token"),
@@ -435,8 +435,8 @@ fn checking_looks_whether_files_can_be_read_and_shows_no_secret() {
     let flags = Flags { config: Some(path("everytick.toml").into()), ..Flags::default() };
 
     let error = config::check(&flags, []).unwrap_err();
-    let parent = place.path().to_str().unwrap();
-    expect!["DIR/everytick.toml:6:1: `sinks.main.header_files` names DIR/other, which cannot be read: No such file or directory (os error 2); put it there and make it readable"]
+    let parent = directory.path().to_str().unwrap();
+    expect!["DIR/everytick.toml:6:1: cannot read DIR/other, the file of `sinks.main.header_files`: No such file or directory (os error 2); put it there and make it readable"]
         .assert_eq(&error.to_string().replace(parent, "DIR"));
 
     std::fs::write(path("other"), "hunter2").unwrap();
@@ -446,24 +446,24 @@ fn checking_looks_whether_files_can_be_read_and_shows_no_secret() {
     assert!(!format!("{:?}", Config::load(&flags, []).unwrap()).contains("hunter2"));
 }
 
-/// `UPDATE_EXPECT=1 cargo test --test config` writes it anew.
+/// `UPDATE_EXPECT=1 cargo test --test config` rewrites it.
 #[test]
-fn the_page_is_what_the_tables_say() {
+fn the_manual_matches_the_declarations() {
     expect_file!["../docs/configuration.md"].assert_eq(&config::manual());
 }
 
 #[test]
-fn what_the_page_shows_is_a_configuration() {
+fn examples_in_the_manual_are_valid() {
     let page = config::manual();
     let examples: Vec<&str> = page.split("```toml\n").skip(1).collect();
     assert!(!examples.is_empty());
     for example in examples {
-        good(example.split("```").next().unwrap());
+        valid(example.split("```").next().unwrap());
     }
 }
 
 #[test]
-fn files_of_a_stranger_are_refused_in_bounds() {
+fn hostile_files_fail_within_bounds() {
     let many_keys: String = (0..90_000).map(|n| format!("k{n}=1\n")).collect();
     let one_line: String = (0..90_000).map(|n| format!("k{n}=1,")).collect();
     for text in [
@@ -485,7 +485,7 @@ fn files_of_a_stranger_are_refused_in_bounds() {
 }
 
 #[test]
-fn a_file_with_bytes_changed_is_taken_or_refused() {
+fn corrupted_files_never_panic() {
     let whole = format!("{ALL}{}", with_sink("headers.X-Team = \"core\"\ntls.ca_file = \"/ca\"\n"));
     let mut random = 1_u64;
     for _ in 0..5_000 {
@@ -501,9 +501,9 @@ fn a_file_with_bytes_changed_is_taken_or_refused() {
 }
 
 #[test]
-fn the_command_shows_what_is_in_force_or_all_that_is_wrong() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("everytick.toml");
+fn check_config_prints_the_report_or_all_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("everytick.toml");
     let check = |text: &str| {
         std::fs::write(&path, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_everytick"));
@@ -522,10 +522,10 @@ fn the_command_shows_what_is_in_force_or_all_that_is_wrong() {
         let found = shown.lines().find(|shown| shown.starts_with(line));
         assert!(found.is_some_and(|found| found.ends_with(origin)), "{line}: {shown}");
     }
-    let (code, said) = check("[agent]\nwindow = 10\nnod = \"x\"\n");
-    assert_eq!(code, Some(1), "{said}");
-    let sentences: Vec<&str> = said.lines().collect();
-    assert_eq!(sentences.len(), 2, "{said}");
+    let (code, errors) = check("[agent]\nwindow = 10\nnod = \"x\"\n");
+    assert_eq!(code, Some(1), "{errors}");
+    let sentences: Vec<&str> = errors.lines().collect();
+    assert_eq!(sentences.len(), 2, "{errors}");
     assert!(
         sentences[0]
             .ends_with("everytick.toml:2:1: `agent.window` is 10; add a unit, as in \"10s\"")

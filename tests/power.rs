@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use common::{TempDir, directory};
 use profile::pprof::proto as pb;
-use upload::Batch;
 use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::spool::SpoolConfig;
+use upload::{Batch, SinkConfig};
 
 /// Number of power losses.
 const BOOTS: u64 = 4;
@@ -151,15 +151,19 @@ fn guest(directory: &TempDir) -> PathBuf {
     machine::pack(&root)
 }
 
-fn config(away: serde_json::Value) -> DeliveryConfig {
-    let disk = Path::new(DISK);
-    let sink = |name: &str, settings: serde_json::Value| NamedSink {
-        name: name.into(),
-        settings: serde_json::from_value(settings).unwrap(),
-    };
-    let store = serde_json::json!({ "type": "file", "directory": disk.join("store") });
-    let spool = SpoolConfig { directory: disk.join("spool"), ..Default::default() };
-    DeliveryConfig { spool, sinks: vec![sink("store", store), sink("away", away)] }
+/// Returns the sink of a directory on the disk.
+fn directory_sink(name: &str) -> SinkConfig {
+    let path = Path::new(DISK).join(name);
+    SinkConfig::parse("file", &[("directory", path.to_str().unwrap())]).unwrap()
+}
+
+fn config(away: SinkConfig) -> DeliveryConfig {
+    let sink = |name: &str, settings| NamedSink { name: name.into(), settings };
+    let spool = SpoolConfig { directory: Path::new(DISK).join("spool"), ..Default::default() };
+    DeliveryConfig {
+        spool,
+        sinks: vec![sink("store", directory_sink("store")), sink("away", away)],
+    }
 }
 
 /// Returns a window. One in three takes more than one write of the file system. Each starts in its
@@ -216,7 +220,7 @@ fn report(word: &str, number: u64) {
 #[test]
 #[ignore = "runs in the guest"]
 fn accepts_until_power_loss() {
-    let away = serde_json::json!({ "type": "parca", "url": "http://127.0.0.1:1" });
+    let away = SinkConfig::parse("parca", &[("url", "http://127.0.0.1:1")]).unwrap();
     let delivery = Delivery::start(&config(away), None).unwrap();
     fs::create_dir_all(unsynced_file(0).parent().unwrap()).unwrap();
     let last = stored_numbers("store").into_iter().max().unwrap_or(0);
@@ -231,8 +235,7 @@ fn accepts_until_power_loss() {
 #[test]
 #[ignore = "runs in the guest"]
 fn delivers_the_spool() {
-    let away = serde_json::json!({ "type": "file", "directory": Path::new(DISK).join("away") });
-    let delivery = Delivery::start(&config(away), None).unwrap();
+    let delivery = Delivery::start(&config(directory_sink("away")), None).unwrap();
     let counts = delivery.stop(TIMEOUT);
     counts.check().unwrap();
     assert_eq!(counts.pending(), 0);

@@ -26,6 +26,7 @@ mod servers;
 mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,25 +37,33 @@ use common::alone;
 use made_up::{PERIOD, Window, now};
 use object::{Object, ObjectSymbol};
 use profile::pprof::proto as pb;
-use serde_json::{Value, json};
 use servers::Server;
 use split::{assert_split, count, split};
 use upload::delivery::{Counts, Delivery, DeliveryConfig, NamedSink};
 use upload::spool::SpoolConfig;
-use upload::{Batch, DebugInfoSource};
+use upload::{Batch, DebugInfoSource, SinkConfig};
+
+/// Returns the configuration of a sink for the server at an address.
+fn sink(name: &str, address: impl Display, settings: &[(&str, &str)]) -> SinkConfig {
+    let url = format!("http://{address}");
+    SinkConfig::parse(name, &[&[("url", url.as_str())], settings].concat()).unwrap()
+}
 
 /// Starts a delivery to one sink, with its spool in this directory.
-fn start(directory: &Path, sink: Value, debug_info: Option<Arc<dyn DebugInfoSource>>) -> Delivery {
-    let settings = serde_json::from_value(sink).unwrap();
+fn start(
+    directory: &Path,
+    sink: SinkConfig,
+    debug_info: Option<Arc<dyn DebugInfoSource>>,
+) -> Delivery {
     let config = DeliveryConfig {
         spool: SpoolConfig { directory: directory.to_owned(), ..SpoolConfig::default() },
-        sinks: vec![NamedSink { name: "store".into(), settings }],
+        sinks: vec![NamedSink { name: "store".into(), settings: sink }],
     };
     Delivery::start(&config, debug_info).unwrap()
 }
 
 /// Delivers batches to one sink, and tells how that ended.
-fn deliver(sink: Value, batches: impl IntoIterator<Item = Batch>) -> Counts {
+fn deliver(sink: SinkConfig, batches: impl IntoIterator<Item = Batch>) -> Counts {
     let directory = tempfile::tempdir().unwrap();
     let delivery = start(directory.path(), sink, None);
     for batch in batches {
@@ -96,7 +105,7 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     let server = Server::parca();
     let start = now() - 60_000_000_000;
     let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
-    let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
+    let sink = sink("parca", &server.address, &[]);
     assert_delivered(&deliver(sink, windows), 3);
 
     let profile = parca::merged(&server, r#"{comm="shop-worker"}"#, 300);
@@ -128,7 +137,7 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
 }
 
 /// Sends three windows to a Collector and looks at what it says that it received.
-fn check_collector(server: &Server, sink: Value) {
+fn check_collector(server: &Server, sink: SinkConfig) {
     let start = now() - 60_000_000_000;
     let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
     assert_delivered(&deliver(sink, windows), 3);
@@ -168,16 +177,14 @@ fn check_collector(server: &Server, sink: Value) {
 fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
     let _alone = alone();
     let (server, _) = Server::collector();
-    let url = format!("http://{}", server.address);
-    check_collector(&server, json!({ "type": "otlp", "protocol": "grpc", "url": url }));
+    check_collector(&server, sink("otlp", &server.address, &[("protocol", "grpc")]));
 }
 
 #[test]
 fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
     let _alone = alone();
     let (server, http) = Server::collector();
-    let url = format!("http://{http}");
-    check_collector(&server, json!({ "type": "otlp", "protocol": "http", "url": url }));
+    check_collector(&server, sink("otlp", http, &[("protocol", "http")]));
 }
 
 #[test]
@@ -188,7 +195,7 @@ fn a_thousand_agents_into_one_parca_and_no_batch_is_refused() {
     let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
     // Agents begin their windows at different moments.
     let windows = (0..).zip(&names).map(|(n, node)| busy_window(node, start + n * 10_000_000));
-    let sink = json!({ "type": "parca", "url": format!("http://{}", server.address) });
+    let sink = sink("parca", &server.address, &[]);
     assert_delivered(&deliver(sink, windows), 1_000);
 
     let found: BTreeSet<String> = parca::values(&server, "node").into_iter().collect();
@@ -234,9 +241,7 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
         window.sample(&labels, &[frame, main], count);
     }
     let server = Server::parca();
-    let sink = json!({
-        "type": "parca", "url": format!("http://{}", server.address), "symbolize": "server",
-    });
+    let sink = sink("parca", &server.address, &[("symbolize", "server")]);
     let files = Arc::new(OneFile { build_id, path: program });
     let spool = tempfile::tempdir().unwrap();
     let delivery = start(spool.path(), sink, Some(files));

@@ -9,10 +9,9 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, filter::LevelFilter, reload};
-use upload::SinkSettings;
+use upload::SinkConfig;
 use upload::delivery::{DeliveryConfig, NamedSink};
 use upload::sinks::directory;
-use upload::spool::SpoolConfig;
 
 use super::cli::AgentArguments;
 use super::export::{self, ExportRequest};
@@ -20,7 +19,7 @@ use super::workers::SELF_EXE;
 use super::{filters, kernel_limits, load_diagnostics, terminal};
 use crate::agent::{self, AgentConfig, AgentError};
 use crate::budget::BudgetLimits;
-use crate::config::{self, Config, Log, LogFormat, Store, TimeRange};
+use crate::config::{self, Config, LogFormat, LogSection, StoreSection, TimeRange};
 use crate::kernel;
 use crate::labels;
 
@@ -65,8 +64,8 @@ fn reload(
     });
     match applied {
         Ok((config, restart_needed)) => {
-            let _ = level.reload(config.log.level); // fails only after the subscriber is dropped
-            for key in restart_needed {
+            let _ = level.reload(LevelFilter::from(config.log.level)); // fails only after the subscriber is dropped
+            for key in &restart_needed {
                 tracing::warn!(key, "configuration change needs a restart");
             }
             tracing::info!("configuration reloaded");
@@ -80,7 +79,7 @@ fn reload(
 }
 
 /// Exports the range into each output file.
-fn export(arguments: &AgentArguments, range: &TimeRange, store: &Store) -> Result<ExitCode> {
+fn export(arguments: &AgentArguments, range: &TimeRange, store: &StoreSection) -> Result<ExitCode> {
     for output in &arguments.outputs {
         let summary = export::export(&ExportRequest {
             store: store.directory.clone(),
@@ -112,13 +111,7 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
         limits: BudgetLimits { cpu_percent: sampling.max_cpu, memory: sampling.max_memory },
         labels: labels::of_machine(&sampling.node, &Labels(sampling.labels.clone())).into(),
         series_max: sampling.series_max,
-        delivery: DeliveryConfig {
-            spool: SpoolConfig {
-                directory: config.spool.directory.clone(),
-                bytes_max: config.spool.max_bytes,
-            },
-            sinks,
-        },
+        delivery: DeliveryConfig { spool: config.spool.clone(), sinks },
         sampler: kernel::SamplerConfig {
             kernel_stacks: sampling.kernel_stacks,
             user_stacks: sampling.user_stacks,
@@ -131,18 +124,17 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
     })
 }
 
-fn store(store: &Store) -> NamedSink {
-    let settings = directory::Settings {
+fn store(store: &StoreSection) -> NamedSink {
+    let config = directory::Config {
         directory: store.directory.clone(),
-        bytes_max: store.max_bytes,
-        age_max_seconds: store.max_age.as_secs(),
+        retention: store.retention.clone(),
     };
-    NamedSink { name: STORE.into(), settings: SinkSettings::File(settings) }
+    NamedSink { name: STORE.into(), settings: SinkConfig::File(config) }
 }
 
 /// Starts logging to standard error. Returns the handle that changes the level.
-fn start_log(log: &Log) -> reload::Handle<LevelFilter, Registry> {
-    let (level, handle) = reload::Layer::new(log.level);
+fn start_log(log: &LogSection) -> reload::Handle<LevelFilter, Registry> {
+    let (level, handle) = reload::Layer::new(LevelFilter::from(log.level));
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(level);
     match log.format {

@@ -1,36 +1,36 @@
-//! Settings by variables: `EVERYTICK_<SECTION>_<KEY>`, `EVERYTICK_SINKS_<NAME>_<KEY>`.
+//! Settings in variables: `EVERYTICK_<SECTION>_<KEY>`, `EVERYTICK_SINKS_<NAME>_<KEY>`.
 
 use std::ffi::OsString;
 
+use upload::config::{Input, shorten};
+use upload::sinks::otlp;
+
 use super::error::{Origin, Problem, Problems};
-use super::given::{Raw, cut};
-use super::layers::{Entry, Layers};
-use super::otel;
-use super::schema::{self, Key};
-use super::sinks;
+use super::layers::{LayerValue, Layers};
+use super::schema;
 use super::suggest::closest;
 
-/// What all of them begin with.
+/// Prefix of all settings.
 const PREFIX: &str = "EVERYTICK_";
-/// What those of sinks begin with.
+/// Then follows the name of a sink.
 const SINKS: &str = "SINKS_";
-/// Between the agent and the workers that it starts.
+/// Variables by which the agent passes file descriptors and the like to its worker processes.
 const WORKERS: &str = "WORKER_";
 
-/// The variables that concern us.
+/// The variables of the environment that are used.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// By name without [`PREFIX`], in order.
+    /// Settings by name without [`PREFIX`], sorted.
     settings: Vec<(String, String)>,
-    /// The machine's name as Kubernetes tells it.
+    /// Name of the machine in Kubernetes.
     pub node: Option<String>,
-    /// Those of OpenTelemetry's exporter, by their whole names.
+    /// Variables of OpenTelemetry's exporter, by their full names.
     pub otel: Vec<(String, String)>,
 }
 
 impl Variables {
-    /// Picks ours. A variable without text is one that is not set.
-    pub fn of(
+    /// Selects the variables in use. A variable without text counts as not set.
+    pub fn new(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         problems: &mut Problems,
     ) -> Self {
@@ -38,14 +38,16 @@ impl Variables {
         for (name, value) in environment {
             let Ok(name) = name.into_string() else { continue };
             match (name.strip_prefix(PREFIX), value.into_string()) {
-                (Some(rest), Ok(value)) if !value.is_empty() && !is_others(rest, &value) => {
+                (Some(rest), Ok(value)) if !value.is_empty() && !is_foreign(rest, &value) => {
                     variables.settings.push((rest.to_owned(), value));
                 }
                 (Some(_), Err(_)) => problems.push(Problem::VariableNotUtf8 { name }),
                 (None, Ok(value)) if name == "NODE_NAME" && !value.is_empty() => {
                     variables.node = Some(value);
                 }
-                (None, Ok(value)) if name.starts_with(otel::PREFIX) && !value.trim().is_empty() => {
+                (None, Ok(value))
+                    if name.starts_with(otlp::VARIABLE_PREFIX) && !value.trim().is_empty() =>
+                {
                     variables.otel.push((name, value));
                 }
                 _ => {}
@@ -55,26 +57,26 @@ impl Variables {
         variables
     }
 
-    /// Sets what they say.
+    /// Collects the settings.
     pub fn collect<'a>(&'a self, layers: &mut Layers<'a>, problems: &mut Problems) {
         for (name, value) in &self.settings {
-            let entry = Entry {
-                raw: Raw::Text(value),
-                origin: Origin::Environment(format!("{PREFIX}{name}")),
-            };
-            if let Some(key) = fixed(name) {
-                layers.set(key, entry);
-            } else if let Some((sink, path)) = of_sink(name, layers) {
-                layers.set_of_sink(&sink, path.to_owned(), entry);
+            let origin = Origin::Environment(format!("{PREFIX}{name}"));
+            let value = LayerValue { input: Input::Unquoted(value), origin: origin.clone() };
+            let mut keys = schema::agent_keys();
+            if let Some((section, key)) = keys.find(|(s, key)| variable(&s.path(key)) == *name) {
+                layers.section(section.name).push(&key.path, value);
+            } else if let Some((sink, path)) = split_sink(name, layers) {
+                layers.sink(&sink, &origin).push(path, value);
             } else {
-                problems.push(unknown(name, layers));
+                problems.push(unknown_variable(name, layers));
             }
         }
     }
 }
 
-/// Says whether others set it: for workers, or Kubernetes for a service whose name begins with `everytick`.
-fn is_others(name: &str, value: &str) -> bool {
+/// Whether a variable with our prefix is not a setting: set for worker processes, or by Kubernetes for a service
+/// whose name begins with `everytick`.
+fn is_foreign(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
     let is_port = |(at, word): (usize, &&str)| {
@@ -90,63 +92,62 @@ fn is_others(name: &str, value: &str) -> bool {
         || words.iter().enumerate().any(is_port)
 }
 
-/// Gives the name of a variable without [`PREFIX`].
+/// Returns the name of a key's variable without [`PREFIX`].
 fn variable(path: &str) -> String {
     path.to_uppercase().replace(['.', '-'], "_")
 }
 
-/// Gives the whole name of the variable of a sink's key.
-pub(super) fn variable_of_sink(sink: &str, path: &str) -> String {
+/// Returns the full name of the variable of a sink's key.
+pub(super) fn sink_variable(sink: &str, path: &str) -> String {
     format!("{PREFIX}{SINKS}{}_{}", variable(sink), variable(path))
 }
 
-fn fixed(name: &str) -> Option<&'static Key> {
-    schema::keys().find(|key| variable(key.path) == name)
-}
-
-/// Finds out which sink and key are meant: a sink that the file has, else the one of the longest key.
-fn of_sink(name: &str, layers: &Layers<'_>) -> Option<(String, &'static str)> {
+/// Splits the name of a variable into sink and key: a sink of the file if one fits, else the longest key.
+fn split_sink(name: &str, layers: &Layers<'_>) -> Option<(String, &'static str)> {
     let name = name.strip_prefix(SINKS)?;
     let split = |path: &'static str| {
         let sink = name.strip_suffix(&variable(path))?.strip_suffix('_')?;
         (!sink.is_empty()).then_some((sink, path))
     };
-    let readings: Vec<(&str, &str)> = sinks::all_paths().filter_map(split).collect();
-    let of_file = readings.iter().find_map(|(sink, path)| {
+    let splits: Vec<(&str, &str)> = schema::sink_paths().filter_map(split).collect();
+    let in_file = splits.iter().find_map(|(sink, path)| {
         let name = layers.sinks.keys().find(|name| variable(name) == *sink)?;
         Some((name.clone(), *path))
     });
-    let longest = || readings.iter().max_by_key(|(_, path)| path.len());
-    of_file.or_else(|| longest().map(|(sink, path)| (sink.to_lowercase(), *path)))
+    let longest = || splits.iter().max_by_key(|(_, path)| path.len());
+    in_file.or_else(|| longest().map(|(sink, path)| (sink.to_lowercase(), *path)))
 }
 
-fn unknown(name: &str, layers: &Layers<'_>) -> Problem {
+fn unknown_variable(name: &str, layers: &Layers<'_>) -> Problem {
     let help = match name.strip_prefix(SINKS) {
-        Some(rest) => sink_help(rest, layers),
+        Some(rest) => suggest_sink_variable(rest, layers),
         None => {
-            let names: Vec<String> = schema::keys().map(|key| variable(key.path)).collect();
+            let keys = schema::agent_keys();
+            let names: Vec<String> = keys.map(|(s, key)| variable(&s.path(key))).collect();
             closest(name, names.iter().map(String::as_str))
                 .map(|near| format!("did you mean {PREFIX}{near}?"))
         }
     };
     let help = help.unwrap_or_else(|| {
-        format!("unset it, or name it {PREFIX}<SECTION>_<KEY> after a key of the file, as in {PREFIX}AGENT_WINDOW")
+        format!(
+            "unset it, or name it {PREFIX}<SECTION>_<KEY> after a key of the file, as in {PREFIX}AGENT_WINDOW"
+        )
     });
-    Problem::UnknownVariable { name: format!("{PREFIX}{}", cut(name)), help }
+    Problem::UnknownVariable { name: format!("{PREFIX}{}", shorten(name)), help }
 }
 
-fn sink_help(rest: &str, layers: &Layers<'_>) -> Option<String> {
-    let with_name = |name: &String| {
+fn suggest_sink_variable(rest: &str, layers: &Layers<'_>) -> Option<String> {
+    let after_sink = |name: &String| {
         let prefix = format!("{}_", variable(name));
         rest.strip_prefix(&prefix).map(|key| (prefix.clone(), key.to_owned()))
     };
     let (prefix, key) =
-        layers.sinks.keys().find_map(with_name).or_else(|| {
+        layers.sinks.keys().find_map(after_sink).or_else(|| {
             rest.split_once('_').map(|(name, key)| (format!("{name}_"), key.to_owned()))
         })?;
-    let names: Vec<String> = sinks::all_paths().map(variable).collect();
+    let names: Vec<String> = schema::sink_paths().map(variable).collect();
     let near = closest(&key, names.iter().map(String::as_str))?;
-    Some(format!("did you mean {PREFIX}{SINKS}{}{near}?", cut(&prefix)))
+    Some(format!("did you mean {PREFIX}{SINKS}{}{near}?", shorten(&prefix)))
 }
 
 #[cfg(test)]
@@ -156,11 +157,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_has_a_variable_of_its_own() {
-        let of_sinks: BTreeSet<&str> = sinks::all_paths().collect();
-        let mut names: Vec<String> = schema::keys().map(|key| variable(key.path)).collect();
+    fn every_key_has_a_unique_variable() {
+        let of_sinks: BTreeSet<&str> = schema::sink_paths().collect();
+        let of_agent = schema::agent_keys();
+        let mut names: Vec<String> = of_agent.map(|(s, key)| variable(&s.path(key))).collect();
         names.extend(of_sinks.into_iter().map(|path| format!("SINKS_X_{}", variable(path))));
-        assert!(names.iter().all(|name| !is_others(name, "http://localhost")));
+        assert!(names.iter().all(|name| !is_foreign(name, "http://localhost")));
         let count = names.len();
         names.sort();
         names.dedup();
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_makes_of_services_is_left_alone() {
+    fn service_variables_of_kubernetes_are_ignored() {
         for (name, value) in [
             ("SERVICE_HOST", "10.0.0.1"),
             ("SERVICE_PORT", "7171"),
@@ -179,10 +181,10 @@ mod tests {
             ("METRICS_SERVICE_HOST", "10.0.0.1"),
             ("METRICS_PORT_80_UDP_PROTO", "udp"),
         ] {
-            assert!(is_others(name, value), "{name}");
+            assert!(is_foreign(name, value), "{name}");
         }
         for name in ["AGENT_FREQUENCY", "AGENT_PORT", "PORT", "SUPPORT_80", "AGENT_PORT_NUMBER"] {
-            assert!(!is_others(name, "80"), "{name}");
+            assert!(!is_foreign(name, "80"), "{name}");
         }
     }
 }

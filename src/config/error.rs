@@ -1,25 +1,25 @@
-//! What is wrong with a configuration: one sentence each, with its place and the next step.
+//! Errors of a configuration: one sentence each, with its place and the next step.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
+use upload::config::units::format_bytes;
 
-use super::file::FILE_BYTES_MAX;
-use super::units::bytes_text;
-
-/// Problems that are told; whoever has more corrects these first.
+/// Problems that are reported at once.
 const PROBLEMS_MAX: usize = 20;
+/// Largest file, in bytes.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Where a setting comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The key is not set.
     Default,
     /// A place in the file.
     File {
-        /// Which file.
+        /// Path of the file.
         path: Arc<Path>,
         /// From 1.
         line: usize,
@@ -33,7 +33,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Orders problems as they are read: from the top of the file down, then the rest.
+    /// Sorts problems from the top of the file down, then the others.
     fn order(&self) -> (bool, usize, usize) {
         match self {
             Self::File { line, column, .. } => (false, *line, *column),
@@ -55,110 +55,110 @@ impl Display for Origin {
     }
 }
 
-/// One thing that is wrong. Never holds a secret.
+/// One error. Its text never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
-    /// The file that was asked for is not there.
-    #[error("{}: there is no such file; check the path after --config", .path.display())]
+    /// The named file does not exist.
+    #[error("{}: no such file; check the path after --config", .path.display())]
     NoFile {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
     },
     /// A directory, a device or the like.
-    #[error("{}: this is not a file; give the path of a file after --config", .path.display())]
+    #[error("{}: not a regular file; give the path of a file after --config", .path.display())]
     NotAFile {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
     },
-    /// Nobody writes so much.
+    /// Larger than any configuration.
     #[error(
         "{}: the file is larger than {}; a configuration is a few pages, so check the path",
         .path.display(),
-        bytes_text(FILE_BYTES_MAX)
+        format_bytes(FILE_BYTES_MAX)
     )]
     TooLarge {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
     },
-    /// The system does not let us read it.
-    #[error("{}: the file cannot be read: {error}; make it readable for the user that everytick runs as", .path.display())]
+    /// The system refuses to read it.
+    #[error("{}: cannot read the file: {error}; make it readable for the user that everytick runs as", .path.display())]
     Unreadable {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: String,
     },
-    /// Bytes that are no text.
-    #[error("{at}: this is not UTF-8; save the file as UTF-8")]
+    /// Not text.
+    #[error("{at}: not UTF-8; save the file as UTF-8")]
     NotUtf8 {
-        /// The first such byte.
+        /// The first invalid byte.
         at: Origin,
     },
     /// Not TOML.
-    #[error("{at}: this is not TOML: {message}; {step}")]
+    #[error("{at}: not TOML: {message}; {step}")]
     Syntax {
-        /// Where it stops to be.
+        /// The first place that is invalid.
         at: Origin,
-        /// What the parser says.
+        /// The parser's message, or a better one.
         message: String,
-        /// What to do.
+        /// The next step.
         step: String,
     },
-    /// A section that there is not.
+    /// No section has this name.
     #[error("{at}: unknown section [{name}]; {help}")]
     UnknownSection {
         /// Where it is named.
         at: Origin,
         /// Its name.
         name: String,
-        /// What may be meant.
+        /// A suggestion.
         help: String,
     },
-    /// A key that its section does not have.
-    #[error("{at}: unknown key `{key}` {}; {help}", within(.section))]
+    /// The section has no such key.
+    #[error("{at}: unknown key `{key}` {}; {help}", in_section(.section))]
     UnknownKey {
         /// Where it is named.
         at: Origin,
-        /// Its name in the section.
+        /// Its path in the section.
         key: String,
-        /// The section, nothing above all sections.
+        /// The section; empty for a key above all sections.
         section: String,
-        /// What may be meant.
+        /// A suggestion.
         help: String,
     },
-    /// A variable that there is not.
-    #[error("{name} is no setting; {help}")]
+    /// No setting has this variable.
+    #[error("{name} is not a setting; {help}")]
     UnknownVariable {
         /// Its name.
         name: String,
-        /// What may be meant.
+        /// A suggestion.
         help: String,
     },
-    /// A variable whose text is none.
+    /// The value of a variable is not text.
     #[error("{name} is not UTF-8; set it again")]
     VariableNotUtf8 {
         /// Its name.
         name: String,
     },
-    /// A variable of OpenTelemetry that cannot be followed.
+    /// A variable of OpenTelemetry with an invalid value.
     #[error("{text}")]
     OpenTelemetry {
-        /// Its name, why, and the next step.
+        /// Its name, the cause, and the next step.
         text: String,
     },
-    /// A key with a value that it does not take.
-    #[error("{}{what} is {found}; {give}", place(.at))]
-    Value {
-        /// Where it was set.
+    /// A key does not accept the value.
+    #[error("{}{what} is {found}; {advice}", in_file(.at))]
+    InvalidValue {
+        /// Where it is set.
         at: Origin,
-        /// What was set.
+        /// The key, variable or flag.
         what: String,
-        /// To what.
+        /// The value.
         found: String,
-        /// What to give instead.
-        give: String,
+        /// The next step.
+        advice: String,
     },
-    /// A sink without a key that it must have.
+    /// A sink lacks a required key.
     #[error("{at}: [sinks.{sink}] has no `{key}`; {step}")]
     MissingKey {
         /// Where the sink is first named.
@@ -166,32 +166,32 @@ pub enum Problem {
         /// Its name.
         sink: String,
         /// The key.
-        key: &'static str,
-        /// What to write.
+        key: String,
+        /// The next step.
         step: String,
     },
-    /// Settings that do not fit together, with the next step.
+    /// Settings that contradict each other, or something else that needs a sentence of its own.
     #[error("{at}: {text}")]
-    Refused {
-        /// One of them.
+    Invalid {
+        /// One of the settings.
         at: Origin,
-        /// Why.
+        /// The cause and the next step.
         text: String,
     },
-    /// So many that the rest is left out.
-    #[error("there are more problems than these; correct these first")]
+    /// Further problems are left out.
+    #[error("there are more problems; correct these first")]
     More,
 }
 
-/// A place in a file stands in front; a variable or a flag is what was set.
-fn place(at: &Origin) -> String {
+/// A place in a file precedes the message; a variable or a flag is part of it.
+fn in_file(at: &Origin) -> String {
     match at {
         Origin::File { .. } => format!("{at}: "),
         Origin::Default | Origin::Environment(_) | Origin::Flag(_) => String::new(),
     }
 }
 
-fn within(section: &str) -> String {
+fn in_section(section: &str) -> String {
     match section {
         "" => "above all sections".to_owned(),
         name => format!("in [{name}]"),
@@ -205,22 +205,20 @@ impl Problem {
             | Self::Syntax { at, .. }
             | Self::UnknownSection { at, .. }
             | Self::UnknownKey { at, .. }
-            | Self::Value { at, .. }
+            | Self::InvalidValue { at, .. }
             | Self::MissingKey { at, .. }
-            | Self::Refused { at, .. } => Some(at),
+            | Self::Invalid { at, .. } => Some(at),
             _ => None,
         }
     }
 }
 
-/// All that is wrong with a configuration.
-///
-/// Its text has a line for each problem.
+/// Everything that is wrong with a configuration; its text has a line for each problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<Problem>);
 
 impl ConfigError {
-    /// Gives the problems, from the top of the file down, then those of the environment.
+    /// Returns the problems: from the top of the file down, then those of the environment.
     pub fn problems(&self) -> &[Problem] {
         &self.0
     }
@@ -244,25 +242,24 @@ impl From<Problem> for ConfigError {
     }
 }
 
-/// Problems as they are found, so many as a person reads.
+/// Problems as they are found, up to [`PROBLEMS_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Adds one, unless there are enough.
+    /// Adds a problem; drops it if there are enough.
     pub fn push(&mut self, problem: Problem) {
-        if self.is_full() {
-            return;
+        if !self.is_full() {
+            self.0.push(problem);
         }
-        self.0.push(problem);
     }
 
-    /// Says that there are enough: looking for more is in vain.
+    /// Whether a search for more can stop.
     pub fn is_full(&self) -> bool {
         self.0.len() > PROBLEMS_MAX
     }
 
-    /// Gives `value` if nothing is wrong.
+    /// Returns `value` if there is no problem.
     pub fn or<T>(mut self, value: T) -> Result<T, ConfigError> {
         if self.0.is_empty() {
             return Ok(value);

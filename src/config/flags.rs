@@ -3,56 +3,59 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use upload::config::Input;
 
 use super::error::Origin;
-use super::given::Raw;
-use super::kind::OFF;
-use super::layers::{Entry, Layers};
+use super::layers::{LayerValue, Layers};
 use super::schema;
+use super::suggest::advice;
 
-/// What the command line sets. Each text was checked as its key's, and is as it was given.
+/// Turns off the store.
+const OFF: &str = "off";
+
+/// The flags. Each text is a valid value of its key, as it was given.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Flags {
-    /// Read this file, not /etc/everytick/everytick.toml.
+    /// Read this file instead of /etc/everytick/everytick.toml.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Samples a second on each CPU.
-    #[arg(short = 'F', long, value_name = "HZ", value_parser = of_key("agent.frequency"))]
+    /// Sets `agent.frequency`.
+    #[arg(short = 'F', long, value_name = "HZ", help = help("agent.frequency"), value_parser = of_key("agent.frequency"))]
     pub frequency: Option<String>,
 
-    /// Time that one profile covers, as in 10s or 1m.
-    #[arg(long, value_name = "DURATION", value_parser = of_key("agent.window"))]
+    /// Sets `agent.window`.
+    #[arg(long, value_name = "DURATION", help = help("agent.window"), value_parser = of_key("agent.window"))]
     pub window: Option<String>,
 
-    /// Per cent of the machine's CPU time that everytick may take.
-    #[arg(long, value_name = "PERCENT", value_parser = of_key("agent.max_cpu"))]
+    /// Sets `agent.max_cpu`.
+    #[arg(long, value_name = "PERCENT", help = help("agent.max_cpu"), value_parser = of_key("agent.max_cpu"))]
     pub max_cpu: Option<String>,
 
-    /// Memory that everytick may take, as in 256MiB.
-    #[arg(long, value_name = "SIZE", value_parser = of_key("agent.max_memory"))]
+    /// Sets `agent.max_memory`.
+    #[arg(long, value_name = "SIZE", help = help("agent.max_memory"), value_parser = of_key("agent.max_memory"))]
     pub max_memory: Option<String>,
 
-    /// Name of this machine, the label `node` of each profile.
-    #[arg(long, value_name = "NAME", value_parser = of_key("agent.node"))]
+    /// Sets `agent.node`.
+    #[arg(long, value_name = "NAME", help = help("agent.node"), value_parser = of_key("agent.node"))]
     pub node: Option<String>,
 
-    /// Where /healthz, /readyz and /metrics are served, as in 127.0.0.1:7171, or `off`.
-    #[arg(long, value_name = "ADDRESS", value_parser = of_key("agent.listen"))]
+    /// Sets `agent.listen`.
+    #[arg(long, value_name = "ADDRESS", help = help("agent.listen"), value_parser = of_key("agent.listen"))]
     pub listen: Option<String>,
 
     /// Keep profiles in this directory, even if there are sinks, or `off`.
-    #[arg(long, value_name = "DIR", value_parser = directory)]
+    #[arg(long, value_name = "DIR", value_parser = absolute_directory)]
     pub store: Option<String>,
 
-    /// The least important lines that are told: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", value_parser = of_key("log.level"))]
+    /// Sets `log.level`.
+    #[arg(long, value_name = "LEVEL", help = help("log.level"), value_parser = of_key("log.level"))]
     pub log_level: Option<String>,
 }
 
 impl Flags {
-    /// Gives each flag, the key that it sets, and to what.
-    pub(super) fn given(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
+    /// Returns each flag, the key that it sets, and the value.
+    pub(super) fn values(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
         let directory = self.store.as_deref().filter(|directory| *directory != OFF);
         let enabled =
             self.store.as_deref().map(|_| if directory.is_some() { "true" } else { "false" });
@@ -69,26 +72,34 @@ impl Flags {
         ]
     }
 
-    /// Sets what they say.
+    /// Collects the values.
     pub(super) fn collect<'a>(&'a self, layers: &mut Layers<'a>) {
-        for (flag, path, text) in self.given() {
-            if let (Some(key), Some(text)) = (schema::find(path), text) {
-                layers.set(key, Entry { raw: Raw::Text(text), origin: Origin::Flag(flag) });
+        for (flag, path, text) in self.values() {
+            if let (Some((section, key)), Some(text)) = (schema::agent_key(path), text) {
+                let value = LayerValue { input: Input::Unquoted(text), origin: Origin::Flag(flag) };
+                layers.section(section.name).push(&key.path, value);
             }
         }
     }
 }
 
-/// Checks a text as the value of a key.
+/// Returns the documentation of a key, as the command line shows it.
+fn help(path: &str) -> String {
+    let Some((_, key)) = schema::agent_key(path) else { return String::new() };
+    let text = format!("{} ({})", key.help.trim_end_matches('.'), key.describe());
+    text.replace(['`', '"'], "")
+}
+
+/// Validates a text as the value of a key.
 fn of_key(path: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone {
-    move |text| match schema::find(path).map(|key| key.kind.read(Raw::Text(text))) {
-        Some(Err(bad)) => Err(bad.give),
+    move |text| match schema::agent_key(path).map(|(_, key)| key.parse(&Input::Unquoted(text))) {
+        Some(Err(invalid)) => Err(advice(&invalid)),
         _ => Ok(text.to_owned()),
     }
 }
 
-/// Takes a directory as a person names it, from where they are.
-fn directory(text: &str) -> Result<String, String> {
+/// Resolves a directory against the working directory.
+fn absolute_directory(text: &str) -> Result<String, String> {
     if text == OFF {
         return Ok(text.to_owned());
     }
@@ -109,27 +120,26 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_sets_a_key_that_there_is() -> Result<(), String> {
+    fn every_flag_sets_an_existing_key() {
         let command = Flags::augment_args(Command::new("agent"));
         let mut flags: Vec<String> = Vec::new();
-        for (flag, path, _) in Flags::default().given() {
-            assert!(schema::find(path).is_some(), "{path}");
+        for (flag, path, _) in Flags::default().values() {
+            assert!(schema::agent_key(path).is_some(), "{path}");
             flags.push(flag.to_owned());
         }
         flags.dedup();
         let all = command.get_arguments().filter_map(|argument| argument.get_long());
         let all: Vec<String> = all.map(|name| format!("--{name}")).collect();
         assert_eq!(all[1..], flags, "beside --config");
-        Ok(())
     }
 
     #[test]
-    fn flags_are_checked_as_their_keys() {
+    fn flags_are_validated_by_their_keys() {
         let check = |arguments: &[&str], expected: &str| {
             let error = parse(arguments).err().unwrap_or_default();
             assert!(error.contains(expected), "{error}");
         };
-        check(&["-F", "0"], "for '--frequency <HZ>': give a whole number from 1 to 1000");
+        check(&["-F", "0"], "for '--frequency <HZ>': give an integer from 1 to 1000");
         check(&["--window", "10"], "for '--window <DURATION>': add a unit, as in \"10s\"");
         check(&["--max-cpu", "200"], "give a number from 0.01 to 100");
         check(&["--listen", "here"], "give an IP address and a port");
@@ -138,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_found_from_where_the_person_is() {
+    fn the_store_is_relative_to_the_working_directory() {
         let here = std::path::absolute("s").ok();
         let here = here.and_then(|path| path.to_str().map(str::to_owned));
         assert_eq!(parse(&["--store", "s"]).map(|flags| flags.store), Ok(here));

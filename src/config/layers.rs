@@ -1,59 +1,67 @@
-//! What was set by whom: file, environment, flags, weakest first.
+//! Values by source: file, environment, flags, weakest first.
 
 use std::collections::BTreeMap;
 
-use super::error::Origin;
-use super::file::Text;
-use super::given::Raw;
-use super::schema::Key;
+use upload::config::Input;
 
-/// A value and where it comes from.
+use super::error::Origin;
+use super::text::SourceText;
+
+/// A value as it was written, and where.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<'a> {
-    pub raw: Raw<'a>,
+pub(super) struct LayerValue<'a> {
+    pub input: Input<'a>,
     pub origin: Origin,
 }
 
-/// A sink before its type is known.
-#[derive(Debug)]
-pub(super) struct SinkLayers<'a> {
-    /// Where it was first named.
-    pub at: Origin,
-    /// Everything set of each key, strongest last.
-    pub entries: BTreeMap<String, Vec<Entry<'a>>>,
+/// All values of one section.
+#[derive(Debug, Default)]
+pub(super) struct SectionLayers<'a> {
+    /// Where a sink is first named.
+    pub at: Option<Origin>,
+    /// Values by the path of their key, strongest last. Keys of sinks may be unknown: they depend on its type.
+    values: BTreeMap<String, Vec<LayerValue<'a>>>,
 }
 
-/// Everything that was set.
+/// All values.
 #[derive(Debug, Default)]
 pub(super) struct Layers<'a> {
-    /// The file, to find places in it.
-    pub text: Option<&'a Text>,
-    pub fixed: BTreeMap<&'static str, Vec<Entry<'a>>>,
-    pub sinks: BTreeMap<String, SinkLayers<'a>>,
+    /// The file, which places of entries in tables are looked up in.
+    pub text: Option<&'a SourceText>,
+    pub sections: BTreeMap<&'static str, SectionLayers<'a>>,
+    /// By name.
+    pub sinks: BTreeMap<String, SectionLayers<'a>>,
+}
+
+impl<'a> SectionLayers<'a> {
+    /// Adds a value over the existing ones of its key.
+    pub fn push(&mut self, path: impl Into<String>, value: LayerValue<'a>) {
+        self.values.entry(path.into()).or_default().push(value);
+    }
+
+    /// Returns all values of a key, strongest last.
+    pub fn get(&self, path: &str) -> &[LayerValue<'a>] {
+        self.values.get(path).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Returns the keys and where each was set last.
+    pub fn paths(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        self.values
+            .iter()
+            .filter_map(|(path, values)| Some((path.as_str(), &values.last()?.origin)))
+    }
 }
 
 impl<'a> Layers<'a> {
-    /// Sets a key of a section over what was set before.
-    pub fn set(&mut self, key: &Key, entry: Entry<'a>) {
-        self.fixed.entry(key.path).or_default().push(entry);
+    /// Returns the values of a section of the agent itself.
+    pub fn section(&mut self, name: &'static str) -> &mut SectionLayers<'a> {
+        self.sections.entry(name).or_default()
     }
 
-    /// Notes a sink.
-    pub fn sink(&mut self, name: &str, at: Origin) {
-        let new = || SinkLayers { at, entries: BTreeMap::new() };
-        self.sinks.entry(name.to_owned()).or_insert_with(new);
-    }
-
-    /// Sets a key of a sink over what was set before.
-    pub fn set_of_sink(&mut self, name: &str, path: String, entry: Entry<'a>) {
-        self.sink(name, entry.origin.clone());
-        if let Some(sink) = self.sinks.get_mut(name) {
-            sink.entries.entry(path).or_default().push(entry);
-        }
-    }
-
-    /// Gives everything set of a key, strongest last.
-    pub fn of(&self, key: &Key) -> &[Entry<'a>] {
-        self.fixed.get(key.path).map(Vec::as_slice).unwrap_or_default()
+    /// Returns the values of a sink. `at`: where it is named, if this is the first time.
+    pub fn sink(&mut self, name: &str, at: &Origin) -> &mut SectionLayers<'a> {
+        let sink = self.sinks.entry(name.to_owned()).or_default();
+        sink.at.get_or_insert_with(|| at.clone());
+        sink
     }
 }

@@ -1,96 +1,97 @@
-//! The configuration of `everytick agent`: a file, over it the environment, over that flags.
+//! The configuration of `everytick agent`: a file, overridden by the environment, overridden by flags.
 //!
-//! [`Config::load`] needs nothing of the machine but the file and the host's name. Every value
-//! goes through the one table of keys (`schema.rs`, and `sinks.rs` for sinks), which says what is known, what it takes
-//! and what holds without it; what comes out are plain structs. All mistakes are told at once, each in one
-//! sentence with its place and the next step.
+//! Settings are declared in the structs that hold them: in `sections` for the agent, in crate `upload` for sinks. This
+//! module combines the layers and reports errors: all at once, one sentence each, with its place and the next
+//! step. [`Config::load`] needs nothing but the file and the host name. Only [`check`] opens other files, to
+//! verify that those of secrets and certificates can be read.
 //!
-//! What is not done here: nothing is opened but the file, except by [`check`], which looks
-//! whether files of secrets and certificates can be read.
+//! ```text
+//! file, environment, flags --> layers --> resolve, sink --> resolved --> Config
+//!                                schema <-- sections           +-------> report
+//! ```
 
-mod entries;
 mod environment;
 mod error;
 mod file;
 mod flags;
-mod given;
-mod kind;
 mod layers;
 mod manual;
-mod one_sink;
-mod otel;
 mod range;
 mod report;
+mod resolve;
+mod resolved;
 mod schema;
 mod sections;
-mod settle;
-mod sinks;
+mod sink;
 mod suggest;
-mod units;
+mod text;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use upload::config::{Config as _, Values};
 use upload::delivery::NamedSink;
+use upload::spool::SpoolConfig;
 
 use environment::Variables;
 use error::Problems;
-use file::Text;
 use layers::Layers;
-use settle::{Machine, Settled};
+use resolve::Machine;
+use resolved::ResolvedSection;
+use schema::SINK_PREFIX;
+use text::SourceText;
 
 pub use error::{ConfigError, Origin, Problem};
-pub use file::DEFAULT_FILE;
 pub use flags::Flags;
 pub use manual::manual;
 pub use range::{RangeError, TimeRange};
-pub use sections::{Agent, Log, LogFormat, Spool, Store};
+pub use sections::{AgentSection, LogFormat, LogLevel, LogSection, StoreSection};
+pub use text::DEFAULT_FILE;
 
-/// Everything that is in force.
+/// The effective configuration.
 #[derive(Clone)]
 pub struct Config {
-    /// What is sampled, and what that may cost.
-    pub agent: Agent,
-    /// What is told.
-    pub log: Log,
+    /// What is sampled, and the overhead allowed for it.
+    pub agent: AgentSection,
+    /// The log.
+    pub log: LogSection,
     /// The local store.
-    pub store: Store,
-    /// Where profiles wait for their sinks.
-    pub spool: Spool,
-    /// Where profiles go, in the order of names.
+    pub store: StoreSection,
+    /// Profiles that have not reached all of their sinks.
+    pub spool: SpoolConfig,
+    /// Destinations of profiles, in the order of names.
     pub sinks: Vec<NamedSink>,
-    settled: Vec<Settled>,
+    resolved: Vec<ResolvedSection>,
 }
 
-/// As [`Config::in_force`]: what may be a secret is not shown.
+/// As [`Config::report`], which holds no secrets.
 impl fmt::Debug for Config {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.in_force())
+        out.write_str(&self.report())
     }
 }
 
 impl Config {
-    /// Reads the file that `flags` name, or [`DEFAULT_FILE`] if it is there, and puts `environment` and
+    /// Reads the file that `flags` name, or [`DEFAULT_FILE`] if it exists, and applies `environment` and
     /// `flags` over it.
     ///
-    /// `environment`: all variables by name, as [`std::env::vars_os`] gives them.
+    /// `environment`: all variables by name, as from [`std::env::vars_os`].
     ///
     /// # Errors
-    /// [`ConfigError`] with all that is wrong.
+    /// [`ConfigError`] with everything that is wrong.
     pub fn load(
         flags: &Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let text = Text::read(flags.config.as_deref())?;
-        Self::of(text.as_ref(), flags, environment, &crate::symbolization::host_name())
+        let text = SourceText::read(flags.config.as_deref())?;
+        Self::from_layers(text.as_ref(), flags, environment, &crate::symbolization::host_name())
     }
 
-    /// As [`Self::load`], from what is in the file named `path`, on a machine named `host`.
+    /// As [`Self::load`], with the `text` of the file named `path`, on a machine named `host`.
     ///
     /// # Errors
-    /// [`ConfigError`] with all that is wrong.
+    /// [`ConfigError`] with everything that is wrong.
     pub fn from_text(
         path: &Path,
         text: &str,
@@ -98,19 +99,19 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         host: &str,
     ) -> Result<Self, ConfigError> {
-        let text = Text::of(path, text.into())?;
-        Self::of(Some(&text), flags, environment, host)
+        let text = SourceText::new(path, text.into())?;
+        Self::from_layers(Some(&text), flags, environment, host)
     }
 
-    fn of(
-        text: Option<&Text>,
+    fn from_layers(
+        text: Option<&SourceText>,
         flags: &Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         host: &str,
     ) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
-        let variables = Variables::of(environment, &mut problems);
-        let document = text.map(Text::parse).transpose()?;
+        let variables = Variables::new(environment, &mut problems);
+        let document = text.map(SourceText::parse).transpose()?;
         let mut layers = Layers { text, ..Layers::default() };
         if let (Some(text), Some(document)) = (text, &document) {
             file::collect(text, document.get_ref(), &mut layers, &mut problems);
@@ -122,67 +123,66 @@ impl Config {
             Some(node) => (node.clone(), Origin::Environment("NODE_NAME".into())),
             None => (host.to_owned(), Origin::Default),
         };
-        let settled =
-            settle::settle(&layers, &Machine { node, otel: variables.otel.clone() }, &mut problems);
-        sections::check(&settled, &mut problems);
-        Ok(Self::build(problems.or(settled)?)?)
+        let machine = Machine { node, otel: variables.otel.clone() };
+        let resolved = resolve::resolve(&layers, &machine, &mut problems);
+        problems.or(resolved).map(Self::from_resolved)
     }
 
-    fn build(settled: Vec<Settled>) -> Result<Self, Problem> {
-        let sinks = settled.iter().filter(|section| section.is_sink());
-        Ok(Self {
-            agent: section(&settled, "agent")?,
-            log: section(&settled, "log")?,
-            store: section(&settled, "store")?,
-            spool: section(&settled, "spool")?,
-            sinks: sinks.map(sinks::settings).collect::<Result<_, _>>()?,
-            settled,
-        })
-    }
-
-    /// Shows what is in force as TOML, each value with its origin. Secrets are not in it, only the names of
-    /// the files that they are in.
-    pub fn in_force(&self) -> String {
-        report::in_force(&self.settled)
-    }
-
-    /// Goes by what the agent was `started` with where that cannot change while it runs. Names the keys, such as
-    /// `agent.listen`, that say otherwise now.
-    pub fn keep_until_restart(&mut self, started: &Self) -> Vec<&'static str> {
-        let value = |config: &Self, key: &schema::Key| {
-            let section = config.settled.iter().find(|section| section.name == key.section());
-            section.and_then(|section| section.get(key.name())).map(|setting| setting.value.clone())
+    fn from_resolved(resolved: Vec<ResolvedSection>) -> Self {
+        let values = |name: &str| {
+            let section = resolved.iter().find(|section| section.name == name);
+            section.map_or_else(Values::default, ResolvedSection::values)
         };
-        let differs = |key: &&schema::Key| key.restart && value(self, key) != value(started, key);
-        let waiting = schema::keys().filter(differs).map(|key| key.path).collect();
-        self.agent.max_memory = started.agent.max_memory;
-        self.spool.directory.clone_from(&started.spool.directory);
-        self.store.directory.clone_from(&started.store.directory);
-        waiting
+        let sink = |section: &ResolvedSection| {
+            let name = section.name.strip_prefix(SINK_PREFIX)?.to_owned();
+            Some(NamedSink { name, settings: sink::config(section)? })
+        };
+        Self {
+            agent: AgentSection::from_values(&values("agent")),
+            log: LogSection::from_values(&values("log")),
+            store: StoreSection::from_values(&values("store")),
+            spool: SpoolConfig::from_values(&values("spool")),
+            sinks: resolved.iter().filter_map(sink).collect(),
+            resolved,
+        }
+    }
+
+    /// Shows the effective configuration as TOML, with the origin of each value. Secrets are replaced by the
+    /// names of their files.
+    pub fn report(&self) -> String {
+        report::effective(&self.resolved)
+    }
+
+    /// Restores the values that the agent was `started` with where a change needs a restart. Returns the keys
+    /// that have changed, such as `agent.listen`.
+    pub fn keep_until_restart(&mut self, started: &Self) -> Vec<String> {
+        let mut changed = Vec::new();
+        for section in &mut self.resolved {
+            let old = started.resolved.iter().find(|old| old.name == section.name);
+            let Some(old) = old else { continue };
+            for value in section.values.iter_mut().filter(|value| value.key.needs_restart) {
+                let Some(old) = old.get(&value.key.path) else { continue };
+                if value.value != old.value {
+                    changed.push(format!("{}.{}", section.name, value.key.path));
+                    *value = old.clone();
+                }
+            }
+        }
+        *self = Self::from_resolved(std::mem::take(&mut self.resolved));
+        changed
     }
 }
 
-/// Loads as [`Config::load`] does, looks whether the files that it names can be read, and shows what is in force.
+/// As [`Config::load`]; verifies also that the files of secrets can be read. Returns [`Config::report`].
 ///
 /// # Errors
-/// [`ConfigError`] with all that is wrong.
+/// [`ConfigError`] with everything that is wrong.
 pub fn check(
     flags: &Flags,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<String, ConfigError> {
     let config = Config::load(flags, environment)?;
     let mut problems = Problems::default();
-    config.settled.iter().for_each(|section| section.unreadable_files(&mut problems));
-    problems.or(config.in_force())
-}
-
-/// Gives a section as its struct.
-fn section<T: DeserializeOwned>(settled: &[Settled], name: &str) -> Result<T, Problem> {
-    let section = settled.iter().find(|section| section.name == name);
-    let (at, table) = section.map_or_else(
-        || (Origin::Default, toml::Table::new()),
-        |section| (section.at.clone(), section.table()),
-    );
-    T::deserialize(table)
-        .map_err(|error| Problem::Refused { at, text: format!("[{name}]: {}", error.message()) })
+    config.resolved.iter().for_each(|section| section.report_unreadable_files(&mut problems));
+    problems.or(config.report())
 }

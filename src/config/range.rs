@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use profile::Date;
 use thiserror::Error;
 use toml::value::{Datetime, Offset, Time};
-
-use super::units;
+use upload::config::units::parse_duration;
 
 /// What all of it looks like.
 const USAGE: &str = "give FROM..TO, as in -5m..now or 2026-11-25T10:00:00Z..2026-11-25T10:05:00Z";
@@ -85,7 +84,7 @@ fn time(text: &str, now: SystemTime) -> Result<u64, RangeError> {
     let back = if text == "now" {
         Some(Duration::ZERO)
     } else if let Some(back) = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')) {
-        let read = units::duration(back);
+        let read = parse_duration(back);
         Some(read.map_err(|give| RangeError::NoDuration { text: text.to_owned(), give })?)
     } else {
         None

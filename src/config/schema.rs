@@ -1,344 +1,176 @@
-//! The one table of all keys but those of sinks: what each takes, what holds without it, what it does.
-//!
-//! `docs/configuration.md` is this table as people read it; a test compares the two.
+//! All sections and their keys, and what an unknown name may have meant.
 
-use std::time::Duration;
+use std::sync::LazyLock;
 
-use super::kind::Kind;
+use upload::config::{Config, DefaultValue, Key, KeyType, Value};
+use upload::sinks::SinkType;
+use upload::spool::SpoolConfig;
+
+use super::sections::{AgentSection, LogSection, StoreSection};
 use super::suggest::closest;
-use crate::budget::MemoryShares;
 
-/// What holds when a key is not set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Unset {
-    /// This value, as a variable of the environment would give it.
-    Is(&'static str),
-    /// What other things give, told to people.
-    Depends(&'static str),
-    /// Nothing: what it would do is not done.
-    Nothing,
-    /// An error, which shows this.
-    Missing(&'static str),
-}
-
-/// A key.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Key {
-    /// Section and name, or the name in a sink, with dots where tables are in tables.
-    pub path: &'static str,
-    pub kind: Kind,
-    pub unset: Unset,
-    pub meaning: &'static str,
-    /// A change takes effect after a restart only.
-    pub restart: bool,
-    /// The field that its value is handed on in, when that has another name: in whole seconds.
-    pub seconds: Option<&'static str>,
-}
-
-impl Key {
-    pub const fn new(path: &'static str, kind: Kind, unset: Unset, meaning: &'static str) -> Self {
-        Self { path, kind, unset, meaning, restart: false, seconds: None }
-    }
-
-    const fn needs_restart(self) -> Self {
-        Self { restart: true, ..self }
-    }
-
-    /// Has a duration handed on in another field.
-    pub const fn in_seconds(self, field: &'static str) -> Self {
-        Self { seconds: Some(field), ..self }
-    }
-
-    /// Gives the name of its section.
-    pub fn section(&self) -> &'static str {
-        self.path.split_once('.').map_or("", |(section, _)| section)
-    }
-
-    /// Gives the name in its section.
-    pub fn name(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, name)| name)
-    }
-}
-
-/// A section.
+/// A section of the agent itself.
 #[derive(Debug)]
 pub(super) struct Section {
     pub name: &'static str,
-    pub meaning: &'static str,
-    pub keys: &'static [Key],
+    pub help: String,
+    pub keys: Vec<Key>,
 }
 
-/// What a path in a section is.
+/// All sections but those of sinks.
+pub(super) static SECTIONS: LazyLock<[Section; 4]> = LazyLock::new(|| {
+    [
+        section::<AgentSection>("agent"),
+        section::<LogSection>("log"),
+        section::<StoreSection>("store"),
+        section::<SpoolConfig>("spool"),
+    ]
+});
+
+fn section<T: Config>(name: &'static str) -> Section {
+    Section { name, help: T::help(), keys: T::keys() }
+}
+
+/// All types of sinks.
+pub(super) static SINK_TYPES: LazyLock<Vec<SinkType>> = LazyLock::new(SinkType::all);
+
+/// The key that selects the type of a sink.
+pub(super) static SINK_TYPE: LazyLock<Key> = LazyLock::new(|| Key {
+    path: "type".to_owned(),
+    help: "Type of the sink, one of those below.".to_owned(),
+    key_type: KeyType::OneOf(SinkType::NAMES),
+    accepts_off: false,
+    default: DefaultValue::Required(SinkType::names_in_words()),
+    needs_restart: false,
+});
+
+impl Section {
+    /// Returns the path of a key with its section, as in `agent.frequency`.
+    pub fn path(&self, key: &Key) -> String {
+        format!("{}.{}", self.name, key.path)
+    }
+
+    /// Returns a key by its path in the section.
+    pub fn key(&self, path: &str) -> Option<&Key> {
+        find(&self.keys, path)
+    }
+}
+
+/// Returns a key by its path.
+pub(super) fn find<'a>(keys: &'a [Key], path: &str) -> Option<&'a Key> {
+    keys.iter().find(|key| key.path == path)
+}
+
+/// Returns the paths of keys.
+pub(super) fn paths(keys: &[Key]) -> impl Iterator<Item = &str> + Clone {
+    keys.iter().map(|key| key.path.as_str())
+}
+
+/// Returns all keys but those of sinks, with their sections.
+pub(super) fn agent_keys() -> impl Iterator<Item = (&'static Section, &'static Key)> + Clone {
+    SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+}
+
+/// Returns a key by section and path, as in `agent.frequency`.
+pub(super) fn agent_key(path: &str) -> Option<(&'static Section, &'static Key)> {
+    let (section, path) = path.split_once('.')?;
+    agent_keys().find(|(found, key)| found.name == section && key.path == path)
+}
+
+/// Returns the paths of the keys of all types of sinks, those that several types have repeatedly.
+pub(super) fn sink_paths() -> impl Iterator<Item = &'static str> + Clone {
+    SINK_TYPES.iter().flat_map(|sink| paths(&sink.keys)).chain([SINK_TYPE.path.as_str()])
+}
+
+/// Returns a type of sinks by the value of [`SINK_TYPE`].
+pub(super) fn sink_type(value: &Value) -> Option<&'static SinkType> {
+    SINK_TYPES.iter().find(|sink| *value == Value::Text(sink.name.to_owned()))
+}
+
+/// The role of a path in a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    /// A key.
+pub(super) enum PathRole {
     Key,
     /// A table of keys.
     Table,
-    No,
+    Unknown,
 }
 
-impl Known {
-    /// Looks a path up among those of keys.
-    pub fn among<'a>(path: &str, mut paths: impl Iterator<Item = &'a str> + Clone) -> Self {
-        if paths.clone().any(|key| key == path) {
+impl PathRole {
+    /// Classifies `path` among the `known` paths of keys.
+    pub fn of<'a>(path: &str, mut known: impl Iterator<Item = &'a str> + Clone) -> Self {
+        if known.clone().any(|key| key == path) {
             return Self::Key;
         }
-        let is_above = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        if paths.any(is_above) { Self::Table } else { Self::No }
+        let is_below = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        if known.any(is_below) { Self::Table } else { Self::Unknown }
     }
 }
 
-impl Section {
-    pub fn key(&self, name: &str) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name() == name)
-    }
-
-    pub fn paths(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
-        self.keys.iter().map(Key::name)
-    }
-
-    pub fn known(&self, path: &str) -> Known {
-        Known::among(path, self.paths())
-    }
-}
-
-/// Gives all keys.
-pub(super) fn keys() -> impl Iterator<Item = &'static Key> + Clone {
-    SECTIONS.iter().flat_map(|section| section.keys)
-}
-
-/// Finds a key by section and name.
-pub(super) fn find(path: &str) -> Option<&'static Key> {
-    keys().find(|key| key.path == path)
-}
-
-/// What stands for the section of any sink.
-pub(super) const SINKS: &str = "sinks";
-
-/// Says what may be meant by a name that `section` does not have.
-pub(super) fn help(
-    section: &str,
-    name: &str,
-    paths: impl IntoIterator<Item = &'static str>,
-) -> String {
-    let paths: Vec<&str> = paths.into_iter().collect();
-    let has_it =
-        |other: &&Section| section != SINKS && other.name != section && other.key(name).is_some();
-    if let Some(other) = SECTIONS.iter().find(has_it) {
+/// Suggests what `name`, which `section` does not have, may have meant.
+///
+/// `section`: `None` above all sections. `known`: paths of the keys of the section.
+pub(super) fn suggest_key(section: Option<&str>, name: &str, known: &[&str]) -> String {
+    let is_sink = section.is_some_and(|section| section.starts_with(SINK_PREFIX));
+    let has_it = |other: &&Section| Some(other.name) != section && other.key(name).is_some();
+    if let Some(other) = SECTIONS.iter().find(has_it).filter(|_| !is_sink) {
         return format!("it is a key of [{}], so write it there", other.name);
     }
-    if let Some(key) = keys().find(|key| key.path.replacen('.', "_", 1) == name) {
-        return format!("write it as `{}` in [{}]", key.name(), key.section());
+    let is_joined = |(section, key): &(&Section, &Key)| {
+        name.strip_prefix(section.name).and_then(|rest| rest.strip_prefix('_'))
+            == Some(key.path.as_str())
+    };
+    if let Some((section, key)) = agent_keys().find(is_joined) {
+        return format!("write it as `{}` in [{}]", key.path, section.name);
     }
     if SECTIONS.iter().any(|section| section.name == name) {
         return format!("write [{name}] as a section of its own");
     }
-    if let Some(near) = closest(name, paths.iter().copied()) {
+    if let Some(near) = closest(name, known.iter().copied()) {
         return format!("did you mean `{near}`?");
     }
-    if paths.is_empty() {
-        let near = closest(name, keys().map(Key::name));
-        if let Some(key) = keys().find(|key| Some(key.name()) == near) {
-            return format!("did you mean `{}` in [{}]?", key.name(), key.section());
-        }
-        return "write the section that it belongs to above it, such as [agent]".into();
+    if section.is_none() {
+        return suggest_section(name);
     }
-    format!("its keys are `{}`", paths.join("`, `"))
+    format!("its keys are `{}`", known.join("`, `"))
 }
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = KIB << 10;
-const GIB: u64 = MIB << 10;
-const TIB: u64 = GIB << 10;
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+/// Suggests the section of a key that is written above all sections.
+fn suggest_section(name: &str) -> String {
+    let near = closest(name, agent_keys().map(|(_, key)| key.path.as_str()));
+    match agent_keys().find(|(_, key)| Some(key.path.as_str()) == near) {
+        Some((section, key)) => format!("did you mean `{}` in [{}]?", key.path, section.name),
+        None => "write its section above it, such as [agent]".into(),
+    }
+}
 
-/// Says what log lines are told, most important first.
-pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// What log lines look like.
-pub(super) const FORMATS: [&str; 2] = ["text", "json"];
-
-/// All sections but those of sinks.
-pub(super) static SECTIONS: [Section; 4] = [
-    Section { name: "agent", meaning: "What is sampled, and what that may cost.", keys: &AGENT },
-    Section { name: "log", meaning: "What is told on standard error.", keys: &LOG },
-    Section {
-        name: "store",
-        meaning: "The local store: a directory with a pprof file for each window, for one machine without a \
-                  profile store elsewhere. `everytick agent --export` and `go tool pprof` read it.",
-        keys: &STORE,
-    },
-    Section {
-        name: "spool",
-        meaning: "Where profiles wait until their sinks have taken them. What goes before that is counted for each \
-                  sink that it waited for.",
-        keys: &SPOOL,
-    },
-];
-
-static AGENT: [Key; 11] = [
-    Key::new(
-        "agent.frequency",
-        Kind::Whole { from: 1, to: 1000 },
-        Unset::Is("19"),
-        "samples a second on each CPU",
-    ),
-    Key::new(
-        "agent.window",
-        Kind::Duration { from: SECOND, to: HOUR },
-        Unset::Is("10s"),
-        "time that one profile covers",
-    ),
-    Key::new(
-        "agent.node",
-        Kind::Text,
-        Unset::Depends("`$NODE_NAME`, else the host's name"),
-        "name of this machine, the label `node` of each profile",
-    ),
-    Key::new(
-        "agent.labels",
-        Kind::Labels,
-        Unset::Nothing,
-        "labels that each profile gets, as in `team = \"core\"`; at most 16",
-    ),
-    Key::new(
-        "agent.series_max",
-        Kind::Whole { from: 1, to: 100_000 },
-        Unset::Is("500"),
-        "label sets in one window; those with fewest samples beyond that are merged into one",
-    ),
-    Key::new(
-        "agent.max_cpu",
-        Kind::Number { from: 0.01, to: 100.0 },
-        Unset::Is("1.0"),
-        "per cent of the machine's CPU time that everytick may take, BPF programs included; less is sampled \
-         when it would take more",
-    ),
-    Key::new(
-        "agent.max_memory",
-        Kind::Bytes { from: MemoryShares::LEAST, to: TIB },
-        Unset::Is("256MiB"),
-        "memory that everytick may take, that in the kernel included",
-    )
-    .needs_restart(),
-    Key::new(
-        "agent.kernel_stacks",
-        Kind::Switch,
-        Unset::Is("true"),
-        "whether stacks have kernel frames",
-    )
-    .needs_restart(),
-    Key::new(
-        "agent.user_stacks",
-        Kind::Switch,
-        Unset::Is("true"),
-        "whether stacks have user frames",
-    )
-    .needs_restart(),
-    Key::new(
-        "agent.listen",
-        Kind::AddressOrOff,
-        Unset::Is("127.0.0.1:7171"),
-        "where `/healthz`, `/readyz` and `/metrics` are served",
-    )
-    .needs_restart(),
-    Key::new(
-        "agent.cache_dir",
-        Kind::DirectoryOrOff,
-        Unset::Is("/var/lib/everytick/cache"),
-        "where unwind tables are kept for the next start, 256 MiB at most",
-    )
-    .needs_restart(),
-];
-
-static LOG: [Key; 2] = [
-    Key::new(
-        "log.level",
-        Kind::OneOf(&LEVELS),
-        Unset::Is("info"),
-        "the least important lines that are told",
-    ),
-    Key::new(
-        "log.format",
-        Kind::OneOf(&FORMATS),
-        Unset::Is("text"),
-        "what lines look like: for people, or an object of JSON each",
-    )
-    .needs_restart(),
-];
-
-static STORE: [Key; 4] = [
-    Key::new(
-        "store.enabled",
-        Kind::Switch,
-        Unset::Depends("`true` without sinks, else `false`"),
-        "whether there is one",
-    ),
-    Key::new(
-        "store.directory",
-        Kind::Directory,
-        Unset::Is("/var/lib/everytick/store"),
-        "where it is",
-    )
-    .needs_restart(),
-    Key::new(
-        "store.max_bytes",
-        Kind::Bytes { from: 64 * KIB, to: 1024 * TIB },
-        Unset::Is("1GiB"),
-        "largest size; the oldest windows go first",
-    ),
-    Key::new(
-        "store.max_age",
-        Kind::Duration { from: SECOND, to: Duration::from_secs(3660 * DAY.as_secs()) },
-        Unset::Is("7d"),
-        "windows that are older go, ten with each new one",
-    ),
-];
-
-static SPOOL: [Key; 2] = [
-    Key::new(
-        "spool.directory",
-        Kind::Directory,
-        Unset::Is("/var/lib/everytick/spool"),
-        "where it is",
-    )
-    .needs_restart(),
-    Key::new(
-        "spool.max_bytes",
-        Kind::Bytes { from: 64 * KIB, to: TIB },
-        Unset::Is("512MiB"),
-        "largest size, profiles for several sinks counted once; the oldest goes first",
-    ),
-];
+/// Prefix of the names of sinks' sections.
+pub(super) const SINK_PREFIX: &str = "sinks.";
 
 #[cfg(test)]
 mod tests {
-    use super::super::given::Raw;
+    use upload::config::Input;
+
     use super::*;
 
     #[test]
-    fn every_default_is_a_value_of_its_key() {
-        for key in keys() {
-            if let Unset::Is(text) = key.unset {
-                assert!(key.kind.read(Raw::Text(text)).is_ok(), "{}", key.path);
+    fn defaults_are_valid_values() {
+        let of_sinks = SINK_TYPES.iter().flat_map(|sink| &sink.keys);
+        for key in agent_keys().map(|(_, key)| key).chain(of_sinks) {
+            if let DefaultValue::Value(value) = &key.default {
+                let text = key.key_type.show(value);
+                assert_eq!(key.parse(&Input::Unquoted(&text)).as_ref(), Ok(value), "{}", key.path);
             }
         }
     }
 
     #[test]
-    fn every_key_is_in_the_section_that_it_names_and_there_once() {
-        let mut paths = Vec::new();
-        for section in &SECTIONS {
-            for key in section.keys {
-                assert_eq!(key.section(), section.name);
-                paths.push(key.path);
+    fn paths_are_unique_in_their_section() {
+        let sections = SECTIONS.iter().map(|section| &section.keys);
+        for keys in sections.chain(SINK_TYPES.iter().map(|sink| &sink.keys)) {
+            for key in keys {
+                assert_eq!(paths(keys).filter(|path| *path == key.path).count(), 1, "{}", key.path);
             }
         }
-        let count = paths.len();
-        paths.sort_unstable();
-        paths.dedup();
-        assert_eq!(paths.len(), count);
     }
 }

@@ -1,156 +1,117 @@
-//! Sections as plain structs, and what of them must fit together.
+//! The sections of the agent itself. Those of sinks are in crate `upload`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
 use tracing::level_filters::LevelFilter;
+use upload::config::Conflict;
+use upload::sinks::directory::Retention;
 
-use super::error::{Origin, Problem, Problems};
-use super::kind::OFF;
-use super::settle::{Setting, Settled};
-use super::units;
+use crate::budget::MemoryShares;
 
-/// `[agent]`: what is sampled, and what that may cost.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Agent {
-    /// Samples a second on each CPU.
-    pub frequency: u32,
-    /// Time that one profile covers.
-    #[serde(deserialize_with = "duration")]
-    pub window: Duration,
-    /// Name of this machine.
-    pub node: String,
-    /// Labels that each profile gets, by name; none of them is one that everytick writes.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Label sets in one window.
-    pub series_max: usize,
-    /// Per cent of the machine's CPU time.
-    pub max_cpu: f64,
-    /// Bytes, those in the kernel included.
-    pub max_memory: u64,
-    /// Whether stacks have kernel frames.
-    pub kernel_stacks: bool,
-    /// Whether stacks have user frames; one of the two is true.
-    pub user_stacks: bool,
-    /// Where health and metrics are served.
-    #[serde(deserialize_with = "address")]
-    pub listen: Option<SocketAddr>,
-    /// Where unwind tables are kept for the next start.
-    #[serde(deserialize_with = "directory")]
-    pub cache_dir: Option<PathBuf>,
-}
-
-/// `[log]`: what is told on standard error.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// The least important lines that are told.
-    #[serde(deserialize_with = "level")]
-    pub level: LevelFilter,
-    /// What lines look like.
-    pub format: LogFormat,
-}
-
-/// What lines look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// An object each.
-    Json,
-}
-
-/// `[store]`: the local store.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Store {
-    /// Whether windows are written to it. It can be read in any case.
-    pub enabled: bool,
-    /// Where it is.
-    pub directory: PathBuf,
-    /// Bytes at most.
-    pub max_bytes: u64,
-    /// Windows that are older go, ten with each new one.
-    #[serde(deserialize_with = "duration")]
-    pub max_age: Duration,
-}
-
-/// `[spool]`: where profiles wait for their sinks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spool {
-    /// Where it is.
-    pub directory: PathBuf,
-    /// Bytes at most.
-    pub max_bytes: u64,
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    units::duration(&String::deserialize(from)?).map_err(D::Error::custom)
-}
-
-fn level<'de, D: Deserializer<'de>>(from: D) -> Result<LevelFilter, D::Error> {
-    String::deserialize(from)?.parse().map_err(D::Error::custom)
-}
-
-fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = Some(String::deserialize(from)?).filter(|text| text != OFF);
-    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-}
-
-fn directory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-    let text = Some(String::deserialize(from)?).filter(|text| text != OFF);
-    Ok(text.map(PathBuf::from))
-}
-
-/// Looks whether sections fit together.
-pub(super) fn check(settled: &[Settled], problems: &mut Problems) {
-    let find = |section: &str, name: &str| {
-        settled.iter().find(|settled| settled.name == section)?.get(name)
-    };
-    let is_off = |setting: &&Setting| setting.value.as_bool() == Some(false);
-    let kernel = find("agent", "kernel_stacks").filter(is_off);
-    let user = find("agent", "user_stacks").filter(is_off);
-    if let (Some(_), Some(user)) = (kernel, user) {
-        let text =
-            "neither `agent.kernel_stacks` nor `agent.user_stacks` is true; leave one of them on";
-        problems.push(Problem::Refused { at: user.origin.clone(), text: text.into() });
+upload::config! {
+    /// What is sampled, and the overhead allowed for it.
+    pub struct AgentSection {
+        /// Samples per second on each CPU.
+        frequency: u32 = integer(1..=1000).default(19),
+        /// Time that one profile covers.
+        window: Duration = duration(seconds(1)..=hours(1)).default(seconds(10)),
+        /// Name of this machine, the label `node` of each profile.
+        node: String = text().computed("`$NODE_NAME`, else the host name"),
+        /// Labels of each profile, as in `team = "core"`; at most 16.
+        labels: BTreeMap<String, String> = labels().or_empty(),
+        /// Maximum number of label sets in one window. Beyond it, those with the fewest samples are merged into one.
+        series_max: usize = integer(1..=100_000).default(500),
+        /// CPU time that everytick may use, BPF programs included, in % of total CPU capacity. Above it, sampling
+        /// is reduced.
+        max_cpu: f64 = number(0.01..=100.0).default(1.0),
+        /// Memory that everytick may use, kernel memory included.
+        max_memory: u64 = bytes(MemoryShares::LEAST..=tib(1)).default(mib(256)).needs_restart(),
+        /// Whether stacks include kernel frames.
+        kernel_stacks: bool = boolean().default(true).needs_restart(),
+        /// Whether stacks include user frames.
+        user_stacks: bool = boolean().default(true).needs_restart(),
+        /// Address that serves `/healthz`, `/readyz` and `/metrics`.
+        listen: Option<SocketAddr> = address()
+            .or_off()
+            .default(Some(SocketAddr::from(([127, 0, 0, 1], 7171))))
+            .needs_restart(),
+        /// Directory that caches unwind tables for the next start, 256 MiB at most.
+        cache_dir: Option<PathBuf> = directory()
+            .or_off()
+            .default(Some("/var/lib/everytick/cache".into()))
+            .needs_restart(),
     }
-    one_directory_each(settled, problems);
 }
 
-/// Each bounded directory is tidied by its owner, who would delete what is another's.
-fn one_directory_each(settled: &[Settled], problems: &mut Problems) {
-    let mut seen: Vec<(String, &Setting)> = Vec::new();
-    let is_off = |section: &Settled| {
-        section.get("enabled").is_some_and(|enabled| enabled.value.as_bool() == Some(false))
-    };
-    for section in settled.iter().filter(|section| !is_off(section)) {
-        for name in ["directory", "cache_dir"] {
-            let Some(setting) = section.get(name).filter(|setting| place(setting) != Some(OFF))
-            else {
-                continue;
-            };
-            let path = format!("{}.{name}", section.name);
-            let same = seen.iter().find(|(_, other)| place(other) == place(setting));
-            if let Some((other, earlier)) = same {
-                let set = [setting, earlier].into_iter().find(|s| s.origin != Origin::Default);
-                let at = set.map_or(Origin::Default, |setting| setting.origin.clone());
-                let text = format!("`{path}` and `{other}` are one directory; give each its own");
-                problems.push(Problem::Refused { at, text });
-            }
-            seen.push((path, setting));
+impl AgentSection {
+    /// Returns the settings that contradict each other.
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let has_stacks = self.kernel_stacks || self.user_stacks;
+        let text = "is false, and so is `agent.kernel_stacks`; leave one of them on";
+        (!has_stacks).then(|| Conflict::new("user_stacks", text)).into_iter().collect()
+    }
+}
+
+upload::config! {
+    /// The log, which is written to standard error.
+    pub struct LogSection {
+        /// Least important level that is logged.
+        level: LogLevel = one_of().default(LogLevel::Info),
+        /// Format of a line: for people, or a JSON object.
+        format: LogFormat = one_of().default(LogFormat::Text).needs_restart(),
+    }
+}
+
+upload::config! {
+    /// Importance of a log line, most important first.
+    pub enum LogLevel {
+        /// Someone must act.
+        Error = "error",
+        /// Quality suffers.
+        Warn = "warn",
+        /// The life of the agent.
+        Info = "info",
+        /// For developers.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
         }
     }
 }
 
-fn place(setting: &Setting) -> Option<&str> {
-    setting.value.as_str().map(|path| path.trim_end_matches('/'))
+upload::config! {
+    /// Format of a log line.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// A JSON object.
+        Json = "json",
+    }
+}
+
+upload::config! {
+    /// The local store: a directory with a pprof file for each window, for one machine without a profile store
+    /// elsewhere. `everytick agent --export` and `go tool pprof` read it.
+    pub struct StoreSection {
+        /// Whether windows are written to the store. `--export` reads it in any case.
+        enabled: bool = boolean().computed("`true` without sinks, else `false`"),
+        /// Directory of the store.
+        directory: PathBuf = directory().default("/var/lib/everytick/store".into()).needs_restart(),
+        /// The bounds of the store.
+        retention: Retention = flattened(),
+    }
 }

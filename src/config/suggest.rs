@@ -1,11 +1,12 @@
-//! What somebody may have meant by a name that is not known.
+//! Suggestions: the known name that an unknown one probably stands for.
 
 use strsim::damerau_levenshtein;
+use upload::config::InvalidValue;
 
-/// Longer names are no slips of the finger.
+/// Longer names are not typing mistakes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What other programs call it, and what it is called here.
+/// Names that other programs use, and ours.
 const OTHER_NAMES: [(&str, &str); 28] = [
     ("hz", "frequency"),
     ("rate", "frequency"),
@@ -37,8 +38,17 @@ const OTHER_NAMES: [(&str, &str); 28] = [
     ("org_id", "tenant"),
 ];
 
-/// Finds the name that is meant, if one is near: by a few letters, by a part of it, or by what others call it.
-/// Letters may be large or small, and `-` counts as `_`.
+/// Returns what to give instead of an invalid value.
+pub(super) fn advice(invalid: &InvalidValue) -> String {
+    let found = invalid.found.trim_matches('"');
+    match closest(found, invalid.choices.iter().copied()) {
+        Some(choice) => format!("did you mean \"{choice}\"?"),
+        None => invalid.advice.clone(),
+    }
+}
+
+/// Returns the candidate that `name` probably stands for: one that differs by a few letters, contains the name or
+/// is contained in it, or has this name in other programs. Case is ignored, and `-` equals `_`.
 pub(super) fn closest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -46,35 +56,34 @@ pub(super) fn closest<'a>(
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let name = plain(name);
+    let name = normalize(name);
     let distances = candidates
         .into_iter()
-        .filter_map(|candidate| Some((distance(&name, &plain(candidate))?, candidate)));
+        .filter_map(|candidate| Some((distance(&name, &normalize(candidate))?, candidate)));
     distances.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
-fn plain(name: &str) -> String {
+fn normalize(name: &str) -> String {
     name.to_lowercase().replace(['-', ' '], "_")
 }
 
-/// Says how far apart two names are, if one could be meant by the other.
+/// Returns how far apart two names are, if one may stand for the other.
 fn distance(name: &str, candidate: &str) -> Option<usize> {
-    /// Any slip of a few letters is nearer than a name that has the other as a part.
-    const PART: usize = NAME_BYTES_MAX;
-    let is_called = |(other, ours): &(&str, &str)| {
-        let same = candidate == *ours || candidate.ends_with(&format!("_{ours}"));
-        name == *other && same
+    /// A name that contains the other is farther away than any typing mistake.
+    const CONTAINED: usize = NAME_BYTES_MAX;
+    let is_synonym = |(other, ours): &(&str, &str)| {
+        name == *other && (candidate == *ours || candidate.ends_with(&format!("_{ours}")))
     };
-    if OTHER_NAMES.iter().any(is_called) {
+    if OTHER_NAMES.iter().any(is_synonym) {
         return Some(1);
     }
     let edits = damerau_levenshtein(name, candidate);
     if edits <= name.len().max(candidate.len()) / 3 {
         return Some(edits);
     }
-    let is_part = name.len() >= 3 && candidate.contains(name)
+    let is_contained = name.len() >= 3 && candidate.contains(name)
         || candidate.len() >= 3 && name.contains(candidate);
-    is_part.then(|| PART + name.len().abs_diff(candidate.len()))
+    is_contained.then(|| CONTAINED + name.len().abs_diff(candidate.len()))
 }
 
 #[cfg(test)]
@@ -82,7 +91,7 @@ mod tests {
     use super::closest;
 
     #[test]
-    fn names_are_found_by_slips_parts_and_what_others_call_them() {
+    fn finds_typing_mistakes_parts_and_synonyms() {
         let candidates =
             ["frequency", "window", "node", "max_cpu", "url", "tls.ca_file", "bearer_token_file"];
         let check = |name: &str, expected: Option<&str>| {

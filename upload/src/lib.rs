@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+pub mod config;
 mod debug_info;
 pub mod delivery;
 mod disk;
@@ -33,4 +34,4 @@ pub mod transport;
 
 pub use batch::{Answer, BYTES_MAX, Batch, Failure, Series, subset};
 pub use debug_info::{DebugInfoSource, UploadStatus};
-pub use sinks::{SinkSettings, StartError, Symbolize};
+pub use sinks::{SinkConfig, StartError, Symbolize};

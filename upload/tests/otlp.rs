@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use upload::sinks::otlp::{Protocol, Settings, Sink};
+use upload::sinks::otlp::{Config, Protocol, Sink};
 use upload::{Answer, Failure};
 use wire::batches::{BUILD_ID, samples, window, with_labels};
 use wire::otlp_rules::{EXPORT, PATH, Taken, read};
@@ -16,12 +16,8 @@ use wire::{assert_delivered, connection, short, text};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
-fn settings(server: &Server, protocol: Protocol) -> Settings {
-    Settings {
-        connection: connection(&server.url()),
-        protocol: Some(protocol),
-        ..Settings::default()
-    }
+fn settings(server: &Server, protocol: Protocol) -> Config {
+    Config { connection: connection(&server.url()), protocol: Some(protocol), ..Config::default() }
 }
 
 fn sink(server: &Server, protocol: Protocol) -> Sink {
@@ -130,7 +126,7 @@ async fn a_retry_bears_the_same_ids_and_another_window_others() {
 async fn requests_stay_below_what_servers_take() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
-        let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
+        let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 6, 900)).await);
         let sizes: Vec<usize> = server.seen().iter().map(|seen| seen.body.len()).collect();
         assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
@@ -309,7 +305,7 @@ fn partial(rejected: i64, text: &str) -> Act {
 async fn a_partial_success_is_counted_and_never_repeated() {
     for (protocol, down) in [(Protocol::Grpc, grpc(14)), (Protocol::Http, http(503))] {
         let server = Server::start(vec![partial(2, "label too long"), down]).await;
-        let settings = Settings { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
+        let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         let mut sink = Sink::new(&settings).unwrap();
         let batch = window(0, 6, 900);
         assert_eq!(short(&sink.send(&batch).await).0, "later", "the second part has to wait");

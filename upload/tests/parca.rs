@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use upload::Symbolize;
-use upload::sinks::parca::{Settings, Sink};
+use upload::sinks::parca::{Config, Sink};
 use upload::transport::Compression;
 use upload::{Answer, Batch, Failure};
 use wire::batches::{BUILD_ID, DURATION, START, samples, window, with_labels};
@@ -15,8 +15,8 @@ use wire::parca_rules::{Taken, WRITE_RAW, read};
 use wire::server::{Act, Server, grpc};
 use wire::{assert_delivered, connection, short, text};
 
-fn settings(server: &Server) -> Settings {
-    Settings { connection: connection(&server.url()), ..Settings::default() }
+fn settings(server: &Server) -> Config {
+    Config { connection: connection(&server.url()), ..Config::default() }
 }
 
 fn sink(server: &Server) -> Sink {
@@ -60,7 +60,7 @@ async fn what_goes_in_comes_out_by_label_and_function() {
 #[tokio::test]
 async fn names_of_files_with_a_build_id_are_left_to_the_server_if_it_is_asked_to() {
     let server = Server::start(vec![]).await;
-    let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
+    let settings = Config { symbolize: Symbolize::Server, ..settings(&server) };
     let mut sink = Sink::new(&settings, None).unwrap();
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
     let taken = &taken(&server)[0];
@@ -96,7 +96,7 @@ async fn without_compression_the_messages_are_plain() {
 #[tokio::test]
 async fn a_window_larger_than_a_request_goes_in_several() {
     let server = Server::start(vec![]).await;
-    let mut settings = Settings { request_bytes_max: 64 << 10, ..settings(&server) };
+    let mut settings = Config { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
     assert_delivered(&sink.send(&window(0, 6, 900)).await);
@@ -181,7 +181,7 @@ async fn each_status_leads_to_its_answer() {
 #[tokio::test]
 async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
     let server = Server::start(vec![Act::Content, Act::Content, grpc(14)]).await;
-    let mut settings = Settings { request_bytes_max: 64 << 10, ..settings(&server) };
+    let mut settings = Config { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
     let batch: Batch = window(0, 6, 900);

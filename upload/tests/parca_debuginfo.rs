@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use upload::DebugInfoSource;
 use upload::Symbolize;
-use upload::sinks::parca::{Settings, Sink};
+use upload::sinks::parca::{Config, Sink};
 use wire::batches::{BUILD_ID, window};
 use wire::server::{Act, Seen, Server, grpc, http};
 use wire::{assert_delivered, connection};
@@ -190,10 +190,10 @@ fn own() -> Arc<dyn DebugInfoSource> {
 }
 
 fn sink(server: &Server, files: Arc<dyn DebugInfoSource>) -> Sink {
-    let settings = Settings {
+    let settings = Config {
         connection: connection(&server.url()),
         symbolize: Symbolize::Server,
-        ..Settings::default()
+        ..Config::default()
     };
     Sink::new(&settings, Some(&files)).unwrap()
 }
@@ -247,10 +247,10 @@ async fn a_bucket_gets_it_by_put_and_nothing_of_our_credentials() {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "hunter2").unwrap();
-    let mut settings = Settings {
+    let mut settings = Config {
         connection: connection(&server.url()),
         debug_info: Some(true),
-        ..Settings::default()
+        ..Config::default()
     };
     settings.connection.bearer_token_file = Some(token);
     settings.connection.insecure = true;
@@ -308,7 +308,7 @@ async fn files_without_debug_info_and_without_a_file_are_not_offered() {
 #[tokio::test]
 async fn the_agent_that_finds_names_itself_uploads_nothing() {
     let (_store, server) = start(Store::default()).await;
-    let settings = Settings { connection: connection(&server.url()), ..Settings::default() };
+    let settings = Config { connection: connection(&server.url()), ..Config::default() };
     let mut sink = Sink::new(&settings, Some(&own())).unwrap();
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use made_up::{PERIOD, Window, now};
 use pyroscope_server::{Fault, Limits, Server};
-use upload::sinks::pyroscope::{Settings, Sink};
-use upload::{Answer, Batch, DebugInfoSource, Failure, Symbolize};
+use upload::sinks::pyroscope::{Config, Sink};
+use upload::{Answer, Batch, DebugInfoSource, Failure, SinkConfig, Symbolize};
 
 /// Settings for a server, as a config file would give them.
-fn settings(server: &Server) -> Settings {
-    let mut settings = Settings::default();
+fn settings(server: &Server) -> Config {
+    let mut settings = Config::default();
     settings.connection.url = server.url();
     settings.connection.timeout_seconds = 2.0;
     settings
@@ -196,7 +196,7 @@ async fn what_is_known_of_a_sample_goes_along_or_not() {
     assert!(server.taken().iter().all(|taken| !taken.labels.contains_key("thread")));
 
     let server = Server::start();
-    let settings = Settings { sample_labels: false, ..settings(&server) };
+    let settings = Config { sample_labels: false, ..settings(&server) };
     assert_delivered(&Sink::new(&settings, None).unwrap().send(&batch).await);
     let taken = server.taken();
     assert_eq!((taken.len(), taken[0].labels.contains_key("guessed")), (1, false));
@@ -433,7 +433,7 @@ async fn wait_for(is_there: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
     let server = Server::start();
-    let settings = Settings { symbolize: Symbolize::Server, ..settings(&server) };
+    let settings = Config { symbolize: Symbolize::Server, ..settings(&server) };
     let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings, Some(&source)).unwrap();
     assert_delivered(&sink.send(&window(1)).await);
@@ -469,7 +469,7 @@ async fn debug_info_stays_here_unless_it_is_asked_for() {
 async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() {
     let server = Server::start();
     server.be_old();
-    let settings = Settings { debug_info: Some(true), ..settings(&server) };
+    let settings = Config { debug_info: Some(true), ..settings(&server) };
     let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings, Some(&source)).unwrap();
     for _ in 0..2 {
@@ -487,16 +487,13 @@ fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
     let proxy = |status| Fault::Answer(status, Vec::new(), "<html>no backend</html>");
     server.misbehave([proxy(503), Fault::CutBefore, proxy(429)]);
     let directory = tempfile::tempdir().unwrap();
-    let sink = serde_json::json!({ "type": "pyroscope", "url": server.url() });
+    let sink = SinkConfig::parse("pyroscope", &[("url", &server.url())]).unwrap();
     let settings = upload::delivery::DeliveryConfig {
         spool: upload::spool::SpoolConfig {
             directory: directory.path().to_owned(),
             ..upload::spool::SpoolConfig::default()
         },
-        sinks: vec![upload::delivery::NamedSink {
-            name: "main".into(),
-            settings: serde_json::from_value(sink).unwrap(),
-        }],
+        sinks: vec![upload::delivery::NamedSink { name: "main".into(), settings: sink }],
     };
     let delivery = upload::delivery::Delivery::start(&settings, None).unwrap();
     let batches: Vec<Batch> = (0..5).map(|_| window(3)).collect();
@@ -517,24 +514,4 @@ fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
     let sent: Vec<i64> = batches.iter().flat_map(|p| [p.profile.time_nanos; 3]).collect();
     let times: Vec<i64> = taken.iter().map(|taken| taken.profile.time_nanos).collect();
     assert_eq!(times, sent, "oldest first");
-}
-
-#[test]
-fn settings_under_which_nothing_could_be_sent_are_refused() {
-    let check = |text: &str, expected: &str| {
-        let settings: Result<Settings, _> = serde_json::from_str(text);
-        let error = match settings {
-            Ok(settings) => Sink::new(&settings, None).err().map(|error| error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        let error = error.unwrap_or_else(|| "fine".into());
-        assert!(error.contains(expected), "{text}: {error}");
-    };
-    let url = r#""url": "http://localhost:4040""#;
-    check(&format!("{{{url}}}"), "fine");
-    check(&format!(r#"{{{url}, "limits": {{"labels": 1}}}}"#), "limits.labels is 1");
-    check(&format!(r#"{{{url}, "limits": {{"burst_bytes": 0}}}}"#), "limits.burst_bytes is 0");
-    check(&format!(r#"{{{url}, "limit": {{}}}}"#), "unknown field `limit`");
-    check(&format!(r#"{{{url}, "limits": {{"label": 3}}}}"#), "unknown field `label`");
-    check("{}", "url");
 }

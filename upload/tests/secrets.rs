@@ -68,11 +68,11 @@ async fn secrets_are_sent_and_shown_nowhere() {
             ..connection(&server.url())
         };
         for connection in [by_user(all.clone()), by_token(all)] {
-            let settings = parca::Settings { connection: connection.clone(), ..Default::default() };
+            let settings = parca::Config { connection: connection.clone(), ..Default::default() };
             let mut sink = parca::Sink::new(&settings, None).unwrap();
             shown += &format!("{settings:?} {:?}", sink.send(&window(0, 1, 2)).await);
             for protocol in [Protocol::Grpc, Protocol::Http] {
-                let settings = otlp::Settings {
+                let settings = otlp::Config {
                     connection: connection.clone(),
                     protocol: Some(protocol),
                     ..Default::default()

@@ -1,90 +1,184 @@
-//! Settings of the sinks over the network as a config file gives them: each key, and what happens to others.
+//! Settings of sinks as text: each key sets its field, and invalid or contradictory ones are errors.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
-use serde_json::json;
+use upload::config::{Config, DefaultValue, KeyType, Value, units};
+use upload::sinks::SinkType;
 use upload::sinks::otlp::Protocol;
-use upload::transport::Compression;
-use upload::{SinkSettings, Symbolize};
+use upload::transport::{Compression, Connection};
+use upload::{SinkConfig, Symbolize};
 
-fn read(value: serde_json::Value) -> Result<SinkSettings, String> {
-    serde_json::from_value(value).map_err(|error| error.to_string())
+/// Settings of each type that has a connection.
+const CONNECTION: [(&str, &str); 15] = [
+    ("url", "https://store:7070"),
+    ("tls.ca_file", "/ca"),
+    ("tls.cert_file", "/cert"),
+    ("tls.key_file", "/key"),
+    ("tls.insecure_skip_verify", "true"),
+    ("basic_auth.username", "u"),
+    ("basic_auth.password_file", "/password"),
+    ("headers", "x-a=1"),
+    ("header_files", "x-b=/b"),
+    ("tenant", "t"),
+    ("proxy", "http://proxy:3128"),
+    ("timeout_seconds", "3"),
+    ("compression", "none"),
+    ("insecure", "true"),
+    ("request_bytes_max", "1MiB"),
+];
+
+fn parse(name: &str, settings: &[(&str, &str)]) -> SinkConfig {
+    SinkConfig::parse(name, settings).unwrap()
 }
 
-/// Keys that all of them have.
-fn connection() -> serde_json::Value {
-    json!({
-        "url": "https://store:7070",
-        "tls": {
-            "ca_file": "/ca",
-            "cert_file": "/cert",
-            "key_file": "/key",
-            "insecure_skip_verify": true,
-        },
-        "bearer_token_file": "/token",
-        "basic_auth": { "username": "u", "password_file": "/password" },
-        "headers": { "x-a": "1" },
-        "header_files": { "x-b": "/b" },
-        "tenant": "t",
-        "proxy": "http://proxy:3128",
-        "timeout_seconds": 3,
-        "compression": "none",
-        "insecure": true,
-    })
-}
-
-fn with(r#type: &str, more: serde_json::Value) -> serde_json::Value {
-    let mut all = connection();
-    all["type"] = r#type.into();
-    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    all
+/// The required settings and nothing else.
+fn required(sink: &SinkType) -> (&'static str, &'static str) {
+    match sink.is_server() {
+        true => ("url", "https://host"),
+        false => ("directory", "/d"),
+    }
 }
 
 #[test]
-fn each_key_of_parca_is_read() {
-    let more = json!({ "symbolize": "server", "debug_info": false, "request_bytes_max": 1000000 });
-    let SinkSettings::Parca(settings) = read(with("parca", more)).unwrap() else {
-        panic!("another")
+fn settings_of_parca_are_read() {
+    let more = [("symbolize", "server"), ("debug_info", "false")];
+    let SinkConfig::Parca(config) = parse("parca", &[&CONNECTION[..], &more].concat()) else {
+        panic!("another type")
     };
-    let connection = &settings.connection;
+    let connection = &config.connection;
     assert_eq!(connection.url, "https://store:7070");
     assert_eq!(connection.tls.ca_file.as_deref(), Some(Path::new("/ca")));
     assert_eq!(connection.tls.key_file.as_deref(), Some(Path::new("/key")));
     assert!(connection.tls.insecure_skip_verify && connection.insecure);
     assert_eq!(connection.basic_auth.as_ref().unwrap().username, "u");
+    assert_eq!(connection.headers["x-a"], "1");
     assert_eq!(connection.header_files["x-b"], Path::new("/b"));
     assert_eq!((connection.timeout_seconds, connection.compression), (3.0, Compression::None));
-    assert_eq!((settings.symbolize, settings.debug_info), (Symbolize::Server, Some(false)));
-    assert_eq!(settings.request_bytes_max, 1_000_000);
+    assert_eq!((config.symbolize, config.debug_info), (Symbolize::Server, Some(false)));
+    assert_eq!(config.request_bytes_max, 1 << 20);
 }
 
 #[test]
-fn each_key_of_otlp_is_read() {
-    let more = json!({ "protocol": "http", "path": "/p", "request_bytes_max": 100000 });
-    let SinkSettings::Otlp(settings) = read(with("otlp", more)).unwrap() else { panic!("another") };
-    assert_eq!((settings.protocol, settings.path.as_str()), (Some(Protocol::Http), "/p"));
-    assert_eq!(settings.request_bytes_max, 100_000);
-    assert_eq!(settings.connection.tenant.as_deref(), Some("t"));
+fn settings_of_otlp_are_read() {
+    let more = [("protocol", "http"), ("path", "/p")];
+    let SinkConfig::Otlp(config) = parse("otlp", &[&CONNECTION[..], &more].concat()) else {
+        panic!("another type")
+    };
+    assert_eq!((config.protocol, config.path.as_str()), (Some(Protocol::Http), "/p"));
+    assert_eq!(config.connection.tenant.as_deref(), Some("t"));
+    assert_eq!(config.connection.bearer_token_file, None);
 }
 
 #[test]
-fn what_is_not_set_has_its_default() {
-    let SinkSettings::Parca(parca) = read(json!({ "type": "parca" })).unwrap() else { panic!() };
-    assert_eq!(parca, upload::sinks::parca::Settings::default());
-    let SinkSettings::Otlp(otlp) = read(json!({ "type": "otlp" })).unwrap() else { panic!() };
-    assert_eq!(otlp, upload::sinks::otlp::Settings::default());
+fn keys_that_are_not_set_have_their_defaults() {
+    let SinkConfig::Otlp(otlp) = parse("otlp", &[("url", "http://h")]) else { panic!() };
+    let connection = Connection { url: "http://h".into(), ..Connection::default() };
+    assert_eq!(otlp, upload::sinks::otlp::Config { connection, ..Default::default() });
     assert_eq!((otlp.connection.timeout_seconds, otlp.request_bytes_max), (10.0, 3_670_016));
 }
 
+/// Returns a valid value that is not the default.
+fn other_value(key: &upload::config::Key) -> String {
+    let is_on = key.default == DefaultValue::Value(Value::Bool(true));
+    match &key.key_type {
+        KeyType::Bool => (!is_on).to_string(),
+        KeyType::Integer { min, .. } => min.to_string(),
+        KeyType::Number { min, .. } => min.to_string(),
+        KeyType::Bytes { min, .. } => units::format_bytes(*min),
+        KeyType::Duration { min, .. } => units::format_duration(*min),
+        KeyType::OneOf(choices) => choices.last().unwrap().to_string(),
+        KeyType::Url => "https://other".into(),
+        KeyType::Proxy => "http://other".into(),
+        KeyType::Address => "[::1]:1".into(),
+        KeyType::Labels | KeyType::Headers => "a=b".into(),
+        KeyType::HeaderFiles => "a=/b".into(),
+        KeyType::Text | KeyType::Directory | KeyType::File => "/other".into(),
+    }
+}
+
 #[test]
-fn unknown_keys_are_errors_wherever_they_are() {
-    for r#type in ["parca", "otlp"] {
-        for (key, value) in [("urll", json!("x")), ("tls", json!({ "ca": "/ca" }))] {
-            let error = read(json!({ "type": r#type, key: value })).unwrap_err();
-            assert!(error.contains("unknown field"), "{type}: {error}");
+fn every_key_changes_the_configuration() {
+    for sink in SinkType::all() {
+        let mut settings = vec![required(&sink)];
+        let unchanged = parse(sink.name, &settings);
+        for key in &sink.keys {
+            let value = other_value(key);
+            let pairs = [
+                "tls.cert_file",
+                "tls.key_file",
+                "basic_auth.username",
+                "basic_auth.password_file",
+            ];
+            settings.retain(|(path, _)| *path != key.path);
+            settings.push((&key.path, &value));
+            for pair in pairs.chunks(2).filter(|pair| pair.contains(&key.path.as_str())) {
+                settings.extend(
+                    pair.iter().filter(|path| **path != key.path).map(|path| (*path, "/other")),
+                );
+            }
+            assert_ne!(parse(sink.name, &settings), unchanged, "{} {}", sink.name, key.path);
+            settings = vec![required(&sink)];
         }
     }
-    let error = read(json!({ "type": "parca", "compression": "zstd" })).unwrap_err();
-    assert!(error.contains("gzip"), "{error}");
+}
+
+#[test]
+fn invalid_settings_are_errors() {
+    let check = |name: &str, settings: &[(&str, &str)], expected: &str| {
+        let error = SinkConfig::parse(name, settings).unwrap_err();
+        assert!(error.contains(expected), "{settings:?}: {error}");
+    };
+    let url = ("url", "https://localhost:4040");
+    check("kafka", &[], "unknown type");
+    check("parca", &[], "`url` is missing");
+    check("parca", &[("urll", "x")], "unknown key `urll`");
+    check("otlp", &[url, ("tls.ca", "/ca")], "unknown key `tls.ca`");
+    check("parca", &[url, ("compression", "zstd")], "give one of \"gzip\", \"none\"");
+    check("parca", &[url, ("request_bytes_max", "100MiB")], "give 64KiB to 60MiB");
+    check("pyroscope", &[url, ("limits.labels", "1")], "give an integer from 2");
+    check("pyroscope", &[url, ("limits.burst_bytes", "0B")], "give 1KiB to 1GiB");
+    check("otlp", &[url, ("path", "a path")], "`path` is not a path");
+    for (path, value) in [("max_bytes", "0B"), ("max_age", "0s"), ("directory", "")] {
+        check("file", &[("directory", "/d"), (path, value)], "give");
+    }
+    for seconds in ["0", "-1", "nan", "inf", "1e9"] {
+        check("parca", &[url, ("timeout_seconds", seconds)], "give a number from 0.01 to 3600");
+    }
+}
+
+#[test]
+fn addresses_have_a_scheme_and_a_host_and_nothing_else() {
+    for url in ["http://localhost:7070", "https://store.example/prefix", "http://[::1]:4317"] {
+        parse("parca", &[("url", url)]);
+    }
+    let check = |url: &str, expected: &str| {
+        let error = SinkConfig::parse("parca", &[("url", url)]).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{url}: {error}");
+    };
+    check("", "give an address such as");
+    check("localhost:7070", "begin it with http:// or https://");
+    check("grpc://localhost", "give an address such as");
+    check("https://", "give an address such as");
+    check("https://h/?a=b", "give an address such as");
+    check("https://u:hunter2@h/", "set basic_auth");
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    let connection = Connection {
+        headers: [("x-api-key".to_owned(), "hunter2".to_owned())].into(),
+        proxy: Some("http://user:hunter2@proxy:3128".into()),
+        url: "https://user:hunter2@host/path?token=hunter2".into(),
+        ..Connection::default()
+    };
+    let text = format!("{connection:?}");
+    assert!(!text.contains("hunter2"), "{text}");
+    for shown in ["https://host/path", "http://proxy:3128", "x-api-key", "timeout_seconds: 10"] {
+        assert!(text.contains(shown), "{text}");
+    }
+    for key in Connection::keys() {
+        let field = key.path.split('.').next().unwrap().to_owned();
+        assert!(text.contains(&field), "{field}: {text}");
+    }
 }

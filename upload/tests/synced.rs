@@ -14,7 +14,7 @@ use profile::pprof::proto as pb;
 use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::sinks::directory;
 use upload::spool::SpoolConfig;
-use upload::{Batch, SinkSettings};
+use upload::{Batch, SinkConfig};
 
 /// Environment variable with the child's working directory.
 const DIRECTORY: &str = "EVERYTICK_TEST_DIRECTORY";
@@ -105,8 +105,8 @@ fn accepts_and_delivers_one_window() {
     let root = PathBuf::from(std::env::var_os(DIRECTORY).expect("set by the parent"));
     let sink = |name: &str| {
         let directory = root.join(format!("store-{name}"));
-        let settings = directory::Settings { directory, ..Default::default() };
-        NamedSink { name: name.into(), settings: SinkSettings::File(settings) }
+        let settings = directory::Config { directory, ..Default::default() };
+        NamedSink { name: name.into(), settings: SinkConfig::File(settings) }
     };
     let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };
     let config = DeliveryConfig { spool, sinks: vec![sink("a"), sink("b")] };

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use tokio::net::TcpListener;
-use upload::sinks::otlp::{Protocol, Settings, Sink};
+use upload::sinks::otlp::{Config, Protocol, Sink};
 use upload::transport::{BasicAuth, Connection, Tls};
 use upload::{Answer, Failure, StartError};
 use wire::batches::window;
@@ -20,7 +20,7 @@ use wire::{assert_delivered, connection, short, text};
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
 fn sink_of(connection: Connection, protocol: Protocol) -> Result<Sink, StartError> {
-    Sink::new(&Settings { connection, protocol: Some(protocol), ..Settings::default() })
+    Sink::new(&Config { connection, protocol: Some(protocol), ..Config::default() })
 }
 
 async fn send(connection: &Connection, protocol: Protocol) -> Answer {

@@ -1,6 +1,6 @@
 //! Configuration of the delivery: the spool and the named sinks.
 
-use crate::sinks::{SinkSettings, StartError};
+use crate::sinks::{SinkConfig, StartError};
 use crate::spool::SpoolConfig;
 
 /// The spool and the sinks of one agent.
@@ -18,7 +18,7 @@ pub struct NamedSink {
     /// Unique name: the sink's directory in the spool, and its label in logs and metrics.
     pub name: String,
     /// Settings of the sink.
-    pub settings: SinkSettings,
+    pub settings: SinkConfig,
 }
 
 /// Verifies that there are sinks and that each name is unique and a valid directory name.

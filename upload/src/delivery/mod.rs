@@ -104,7 +104,7 @@ impl Delivery {
             return Err(StartError::InUse(spool.directory().to_owned()));
         }
         let delivery = Self {
-            shared: Arc::new(Shared::new(spool, Queues::new(config.spool.bytes_max))),
+            shared: Arc::new(Shared::new(spool, Queues::new(config.spool.max_bytes))),
             pacing,
             debug_info,
             workers: Mutex::default(),
@@ -164,7 +164,7 @@ impl Delivery {
         let started = added.iter().map(|sink| self.start_worker(sink));
         let started = started.collect::<Result<Vec<_>, _>>()?;
 
-        self.shared.queues().set_bytes_max(config.spool.bytes_max);
+        self.shared.queues().set_bytes_max(config.spool.max_bytes);
         self.remove_all_except(&config.sinks);
         present.iter().for_each(|sink| self.update_worker(sink));
         for handle in started {

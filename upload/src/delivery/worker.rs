@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::throttled_warnings::{ThrottledWarnings, one_line};
 use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::{Sink, SinkSettings};
+use crate::sinks::{Sink, SinkConfig};
 use crate::spool::{BatchName, SpoolReadError};
 
 /// Device errors in a row after which a file counts as damaged. Before that, the whole disk may be
@@ -25,7 +25,7 @@ const READS_MAX: u32 = 10;
 /// pause.
 #[derive(Clone, Debug)]
 pub struct WorkerControl {
-    pub settings: Arc<SinkSettings>,
+    pub settings: Arc<SinkConfig>,
     /// Deadline of the worker. Until then it delivers without pauses, up to the first failure.
     pub stop_at: Option<Instant>,
 }
@@ -33,7 +33,7 @@ pub struct WorkerControl {
 /// What a worker needs besides its sink.
 pub struct WorkerContext {
     pub generation: Generation,
-    pub settings: Arc<SinkSettings>,
+    pub settings: Arc<SinkConfig>,
     pub debug_info: Option<Arc<dyn DebugInfoSource>>,
     pub shared: Arc<Shared>,
     pub pacing: Pacing,

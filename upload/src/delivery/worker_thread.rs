@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::queues::Generation;
 use super::worker::{Worker, WorkerContext, WorkerControl};
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::{Sink, SinkSettings, StartError};
+use crate::sinks::{Sink, SinkConfig, StartError};
 
 /// Threads of each runtime for blocking calls: name resolution, opening files.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -69,7 +69,7 @@ pub fn start(context: WorkerContext) -> Result<WorkerHandle, StartError> {
 ///
 /// # Errors
 /// [`StartError`] of the sink.
-pub fn check(name: &str, settings: &SinkSettings) -> Result<(), StartError> {
+pub fn check(name: &str, settings: &SinkConfig) -> Result<(), StartError> {
     let thread_error = |source| StartError::Thread { name: name.to_owned(), source };
     let runtime = new_runtime().map_err(thread_error)?;
     new_sink(&runtime, settings, None).map(drop)
@@ -81,7 +81,7 @@ fn new_runtime() -> std::io::Result<Runtime> {
 
 fn new_sink(
     runtime: &Runtime,
-    settings: &SinkSettings,
+    settings: &SinkConfig,
     debug_info: Option<&Arc<dyn DebugInfoSource>>,
 ) -> Result<Sink, StartError> {
     let _guard = runtime.enter();

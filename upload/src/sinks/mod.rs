@@ -1,8 +1,7 @@
 //! The list of sinks: one folder and one line each.
 //!
-//! A sink is a folder with a `Settings` (serde with `deny_unknown_fields` and `default`,
-//! `Clone`, `Debug` without secrets, `PartialEq`) and a `Sink` with
-//! `new(&Settings) -> Result<Self, StartError>` and `async fn send(&mut self, &Batch) -> Answer`.
+//! A sink is a folder with a `Config`, declared with [`config!`](crate::config!), and a `Sink` with
+//! `new(&Config) -> Result<Self, StartError>` and `async fn send(&mut self, &Batch) -> Answer`.
 //! `new` does not speak to the server, which may be down. `send` answers within a bounded
 //! time and may be dropped in the middle. It runs on a thread of its own, so that one
 //! that blocks delays nobody else.
@@ -21,27 +20,128 @@ pub use symbolize::Symbolize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use crate::batch::{Answer, Batch};
+use crate::config::{Config as _, Conflict, DefaultValue, Input, Key, Values};
 use crate::debug_info::DebugInfoSource;
+use crate::transport::Connection;
 
-/// Settings of one sink; `type` says which.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum SinkSettings {
-    /// A directory with a file for each window.
-    File(directory::Settings),
-    /// Parca.
-    Parca(parca::Settings),
-    /// Pyroscope.
-    Pyroscope(pyroscope::Settings),
-    /// A receiver of OTLP, such as the OpenTelemetry Collector.
-    Otlp(otlp::Settings),
-    /// One that does what a test says.
-    #[cfg(test)]
-    #[serde(skip)]
-    Scripted(scripted::ScriptedSink),
+/// Declares the types of sinks: `Variant("name", module)`, in the order of the documentation.
+macro_rules! sink_types {
+    ($($variant:ident($name:literal, $module:ident)),+ $(,)?) => {
+        /// The configuration of one sink.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum SinkConfig {
+            $(
+                #[doc = concat!("Type `", $name, "`.")]
+                $variant($module::Config),
+            )+
+            /// One that acts by the script of a test.
+            #[cfg(test)]
+            Scripted(scripted::ScriptedSink),
+        }
+
+        impl SinkConfig {
+            /// Returns the settings that contradict each other.
+            pub fn conflicts(&self) -> Vec<Conflict> {
+                match self {
+                    $( Self::$variant(config) => config.conflicts(), )+
+                    #[cfg(test)]
+                    Self::Scripted(_) => Vec::new(),
+                }
+            }
+        }
+
+        impl SinkType {
+            /// Names of all types.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// Returns all types.
+            pub fn all() -> Vec<Self> {
+                vec![$(
+                    Self {
+                        name: $name,
+                        help: $module::Config::help(),
+                        keys: $module::Config::keys(),
+                        build: |values| SinkConfig::$variant($module::Config::from_values(values)),
+                    },
+                )+]
+            }
+        }
+    };
+}
+
+sink_types! {
+    Parca("parca", parca),
+    Pyroscope("pyroscope", pyroscope),
+    Otlp("otlp", otlp),
+    File("file", directory),
+}
+
+impl SinkConfig {
+    /// Parses a type and its settings by path, as text without quotes. For callers without a configuration file.
+    ///
+    /// # Errors
+    /// The first key that is unknown, invalid, missing or in conflict with another.
+    pub fn parse(name: &str, settings: &[(&str, &str)]) -> Result<Self, String> {
+        let types = SinkType::all();
+        let sink = types.iter().find(|sink| sink.name == name);
+        let sink = sink.ok_or_else(|| format!("unknown type {name:?}"))?;
+        let mut values = Vec::new();
+        for (path, text) in settings {
+            let key = sink.keys.iter().find(|key| key.path == *path);
+            let key = key.ok_or_else(|| format!("unknown key `{path}`"))?;
+            let value = key.parse(&Input::Unquoted(text));
+            let value = value.map_err(|e| format!("`{path}` is {}; {}", e.found, e.advice))?;
+            values.push(((*path).to_owned(), value));
+        }
+        let is_missing = |key: &&Key| {
+            matches!(key.default, DefaultValue::Required(_))
+                && settings.iter().all(|(path, _)| *path != key.path)
+        };
+        if let Some(key) = sink.keys.iter().find(is_missing) {
+            return Err(format!("`{}` is missing", key.path));
+        }
+        let config = (sink.build)(&values.into_iter().collect());
+        match config.conflicts().first() {
+            Some(conflict) => Err(conflict.to_string()),
+            None => Ok(config),
+        }
+    }
+}
+
+/// A type of sinks.
+#[derive(Debug)]
+pub struct SinkType {
+    /// The value of the key `type`.
+    pub name: &'static str,
+    /// Its documentation.
+    pub help: String,
+    /// Its keys.
+    pub keys: Vec<Key>,
+    /// Builds the configuration of a sink from the values of its keys.
+    pub build: fn(&Values) -> SinkConfig,
+}
+
+impl SinkType {
+    /// Lists the names as values: `"a", "b" or "c"`.
+    pub fn names_in_words() -> String {
+        let quoted: Vec<String> = Self::NAMES.iter().map(|name| format!("{name:?}")).collect();
+        match quoted.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        }
+    }
+
+    /// Returns the keys that only this type has: not those of [`Connection`].
+    pub fn own_keys(&self) -> impl Iterator<Item = &Key> {
+        let shared = Connection::keys();
+        self.keys.iter().filter(move |key| !shared.contains(key))
+    }
+
+    /// Whether the sink has a [`Connection`] to a server.
+    pub fn is_server(&self) -> bool {
+        self.own_keys().count() < self.keys.len()
+    }
 }
 
 /// Why sinks or their spool cannot start: one sentence with the next step.
@@ -112,20 +212,23 @@ impl Sink {
     /// # Errors
     /// [`StartError`] for settings that cannot be followed.
     pub fn new(
-        settings: &SinkSettings,
+        config: &SinkConfig,
         debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        Ok(match settings {
-            SinkSettings::File(settings) => Self::File(directory::Sink::new(settings)?),
-            SinkSettings::Parca(settings) => {
-                Self::Parca(Box::new(parca::Sink::new(settings, debug_info)?))
+        if let Some(conflict) = config.conflicts().first() {
+            return Err(StartError::Settings(conflict.to_string()));
+        }
+        Ok(match config {
+            SinkConfig::File(config) => Self::File(directory::Sink::new(config)),
+            SinkConfig::Parca(config) => {
+                Self::Parca(Box::new(parca::Sink::new(config, debug_info)?))
             }
-            SinkSettings::Pyroscope(settings) => {
-                Self::Pyroscope(Box::new(pyroscope::Sink::new(settings, debug_info)?))
+            SinkConfig::Pyroscope(config) => {
+                Self::Pyroscope(Box::new(pyroscope::Sink::new(config, debug_info)?))
             }
-            SinkSettings::Otlp(settings) => Self::Otlp(Box::new(otlp::Sink::new(settings)?)),
+            SinkConfig::Otlp(config) => Self::Otlp(Box::new(otlp::Sink::new(config)?)),
             #[cfg(test)]
-            SinkSettings::Scripted(script) => Self::Scripted(script.start()?),
+            SinkConfig::Scripted(script) => Self::Scripted(script.start()?),
         })
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use profile::Labels;
 
 use crate::batch::{Answer, Batch, Failure};
-use crate::sinks::StartError;
 
 /// Attempts at one part after which a server that fails inside each time is believed to fail because of it. As
 /// many at a batch of which a server takes nothing, because all of it is too large.
@@ -18,16 +17,6 @@ const DOUBTS_MAX: u32 = 10;
 /// Least bound for requests: a deep stack with long names and its labels. A server that takes nothing
 /// finds smaller ones too large for another reason than their size.
 pub(crate) const REQUEST_BYTES_MIN: usize = 64 << 10;
-
-/// Checks the largest size of a request that is asked for.
-pub(crate) fn request_limit(asked: usize, most: usize) -> Result<usize, StartError> {
-    if (REQUEST_BYTES_MIN..=most).contains(&asked) {
-        return Ok(asked);
-    }
-    Err(StartError::Settings(format!(
-        "request_bytes_max is {asked}; give a number from {REQUEST_BYTES_MIN} to {most}"
-    )))
-}
 
 /// The largest size of requests from now on, when one of `length` bytes was too large for the server. It stays
 /// until the agent starts anew.

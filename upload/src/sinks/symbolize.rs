@@ -3,20 +3,18 @@
 use std::collections::HashSet;
 
 use profile::pprof::proto as pb;
-use serde::Deserialize;
 
 use crate::batch::text_at;
 
-/// Who finds the names of functions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Symbolize {
-    /// The agent: all frames are sent with the names that it has found.
-    #[default]
-    Agent,
-    /// The server: frames in files with a build id are sent as addresses. Those of the kernel, of JIT compilers and
-    /// in files without a build id keep the agent's names, because no server can find them.
-    Server,
+crate::config! {
+    /// Which side symbolizes, that is, finds the names of functions.
+    pub enum Symbolize {
+        /// The agent: all frames are sent with their names.
+        Agent = "agent",
+        /// The server: frames in files with a build ID are sent as addresses. Frames of the kernel, of JIT compilers
+        /// and in files without a build ID keep the agent's names, because no server can find them.
+        Server = "server",
+    }
 }
 
 /// Takes the names of frames away that lie in a file with a build id: servers name those that have none.

@@ -2,22 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-/// Directory and size of the spool.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SpoolConfig {
-    /// The directory. It is created if missing.
-    pub directory: PathBuf,
-    /// Limit of all batches in bytes, each counted once and in whole disk blocks. One more batch
-    /// may exist for a moment.
-    #[serde(rename = "max_bytes")]
-    pub bytes_max: u64,
-}
-
-impl Default for SpoolConfig {
-    fn default() -> Self {
-        Self { directory: "/var/lib/everytick/spool".into(), bytes_max: 512 << 20 }
+crate::config! {
+    /// The spool: profiles on disk that have not reached all of their sinks. A profile that is removed before that
+    /// is counted as lost for each sink that has not received it.
+    pub struct SpoolConfig {
+        /// Directory of the spool. It is created if it does not exist.
+        directory: PathBuf = directory().default("/var/lib/everytick/spool".into()).needs_restart(),
+        /// Maximum size, each profile counted once; the oldest profiles are removed first.
+        ///
+        /// Counted in whole disk blocks. One more batch may exist for a moment.
+        max_bytes: u64 = bytes(kib(64)..=tib(1)).default(mib(512)),
     }
 }

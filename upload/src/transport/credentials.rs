@@ -13,8 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::classify::TransportError;
-use super::connection::{Connection, is_secret};
+use super::connection::Connection;
 use crate::batch::Failure;
+use crate::config::is_secret_header;
 use crate::sinks::StartError;
 
 /// Largest file of a secret, in bytes. Tokens of cloud providers have a few thousand.
@@ -125,7 +126,7 @@ impl Credentials {
     /// To be called before the text is cut, because only whole secrets are found, and the beginning of one
     /// where the text ends.
     pub fn hide(&self, mut text: String) -> String {
-        let fixed = self.fixed.iter().filter(|(name, _)| is_secret(name.as_str()));
+        let fixed = self.fixed.iter().filter(|(name, _)| is_secret_header(name.as_str()));
         let read = self.from_files.iter().filter_map(|header| header.read.as_ref());
         let values = fixed.map(|(_, value)| value).chain(read.map(|(_, value)| value));
         let mut secrets: Vec<&str> =

@@ -100,9 +100,8 @@ impl Grpc {
     /// # Errors
     /// What is wrong with them, and what to do.
     pub fn new(connection: &Connection) -> Result<Self, StartError> {
-        connection.check()?;
         let origin = connection.base()?;
-        let limit = connection.time_limit()?;
+        let limit = connection.time_limit();
         let proxies = Proxies::new(connection, |name| std::env::var(name).ok())?;
         let proxy = proxies.on_the_way_to(&origin)?;
         let shown = shown_way(&origin, proxy.as_ref());

@@ -78,9 +78,8 @@ impl Http {
     /// # Errors
     /// What is wrong with them, and what to do.
     pub fn new(connection: &Connection) -> Result<Self, StartError> {
-        connection.check()?;
         let base = connection.base()?;
-        let limit = connection.time_limit()?;
+        let limit = connection.time_limit();
         let proxies = Proxies::new(connection, |name| std::env::var(name).ok())?;
         let mut tls = None;
         let mut config = None;

@@ -20,13 +20,13 @@ const RUNS: u64 = 100;
 const WINDOWS: u64 = 10_000;
 
 fn config(root: &Path) -> DeliveryConfig {
-    let store = SinkSettings::File(store_config(root.join("store")));
-    let hanging = SinkSettings::Scripted(ScriptedSink::always(Action::Hang));
+    let store = SinkConfig::File(store_config(root.join("store")));
+    let hanging = SinkConfig::Scripted(ScriptedSink::always(Action::Hang));
     let sinks = vec![
         NamedSink { name: "store".into(), settings: store },
         NamedSink { name: "hanging".into(), settings: hanging },
     ];
-    let spool = SpoolConfig { directory: root.join("spool"), bytes_max: 1 << 30 };
+    let spool = SpoolConfig { directory: root.join("spool"), max_bytes: 1 << 30 };
     DeliveryConfig { spool, sinks }
 }
 
@@ -58,7 +58,7 @@ fn sigkill_at_any_moment_loses_no_accepted_window() {
 
     let mut config = config(root.path());
     let recovered = ScriptedSink::default();
-    config.sinks[1].settings = SinkSettings::Scripted(recovered.clone());
+    config.sinks[1].settings = SinkConfig::Scripted(recovered.clone());
     let delivery = Delivery::start_with_pacing(FAST, &config, None).expect("starts");
     let counts = wait_until_delivered(&delivery);
     for sink in counts.sinks.values() {

@@ -151,7 +151,7 @@ fn a_full_store_loses_nothing_while_the_spool_has_space() {
     let disk = Disk::new();
     let mut fixture = Fixture::new([&ScriptedSink::default()]);
     let store = disk.0.path().join("store");
-    fixture.config.sinks[0].settings = SinkSettings::File(store_config(store.clone()));
+    fixture.config.sinks[0].settings = SinkConfig::File(store_config(store.clone()));
     let ballast = disk.0.path().join("ballast");
     let _ = std::fs::write(&ballast, vec![1; 2 << 20]); // as much as fits
     let delivery = fixture.start();

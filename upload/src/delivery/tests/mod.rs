@@ -17,7 +17,7 @@ use super::shared::lock;
 use super::{Counts, Delivery, DeliveryConfig, NamedSink, SinkCounts};
 use crate::batch::{Answer, Batch, Failure, tests::batch};
 use crate::sinks::scripted::{Action, ScriptedSink, delivered, later, refused};
-use crate::sinks::{SinkSettings, StartError, directory};
+use crate::sinks::{SinkConfig, StartError, directory};
 use crate::spool::SpoolConfig;
 
 /// No pauses and a short backoff: an outage passes quickly.
@@ -53,11 +53,11 @@ impl Fixture {
     fn new<const N: usize>(sinks: [&ScriptedSink; N]) -> Self {
         let named = |(index, sink): (usize, &ScriptedSink)| NamedSink {
             name: char::from(b'a' + index as u8).to_string(),
-            settings: SinkSettings::Scripted(sink.clone()),
+            settings: SinkConfig::Scripted(sink.clone()),
         };
         let sinks = sinks.into_iter().enumerate().map(named).collect();
         let root = tempfile::tempdir().expect("a directory");
-        let spool = SpoolConfig { directory: root.path().join("spool"), bytes_max: 1 << 30 };
+        let spool = SpoolConfig { directory: root.path().join("spool"), max_bytes: 1 << 30 };
         Self { root, config: DeliveryConfig { spool, sinks }, pacing: FAST }
     }
 
@@ -92,8 +92,8 @@ fn window(start_unix_ns: u64) -> Batch {
     batch(start_unix_ns, &[(&[("comm", "a")], 3)])
 }
 
-fn store_config(directory: PathBuf) -> directory::Settings {
-    directory::Settings { directory, ..directory::Settings::default() }
+fn store_config(directory: PathBuf) -> directory::Config {
+    directory::Config { directory, ..directory::Config::default() }
 }
 
 fn accept_all(delivery: &Delivery, starts: impl IntoIterator<Item = u64>) {

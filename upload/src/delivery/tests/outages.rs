@@ -21,9 +21,9 @@ fn every_window_reaches_every_sink_in_order() {
 #[test]
 fn a_sink_receives_exactly_what_was_accepted() {
     let root = tempfile::tempdir().expect("a directory");
-    let settings = SinkSettings::File(store_config(root.path().join("store")));
+    let settings = SinkConfig::File(store_config(root.path().join("store")));
     let sinks = vec![NamedSink { name: "files".into(), settings }];
-    let spool = SpoolConfig { directory: root.path().join("spool"), bytes_max: 1 << 30 };
+    let spool = SpoolConfig { directory: root.path().join("spool"), max_bytes: 1 << 30 };
     let delivery = Delivery::start(&DeliveryConfig { spool, sinks }, None).expect("starts");
     let batch = batch(1_795_571_040_123_456_789, &[(&[("comm", "a"), ("cut", "b")], 3)]);
     delivery.accept(&batch).expect("accepted");
@@ -105,7 +105,7 @@ fn a_full_spool_drops_and_counts_the_oldest() {
     let (a, b) = (ScriptedSink::always(later(Failure::Unreachable)), ScriptedSink::default());
     let mut fixture = Fixture::new([&a, &b]);
     fixture.pacing = FROZEN;
-    fixture.config.spool.bytes_max = 5 * 4096;
+    fixture.config.spool.max_bytes = 5 * 4096;
     let delivery = fixture.start();
     for start in 1..=12 {
         accept_all(&delivery, [start]);
@@ -129,7 +129,7 @@ fn a_full_spool_drops_and_counts_the_oldest() {
 fn a_window_larger_than_the_spool_evicts_nothing() {
     let a = ScriptedSink::always(Action::Hang);
     let mut fixture = Fixture::new([&a]);
-    fixture.config.spool.bytes_max = 4 * 4096;
+    fixture.config.spool.max_bytes = 4 * 4096;
     let delivery = fixture.start();
     accept_all(&delivery, 1..=4);
     let mut random = fastrand::Rng::with_seed(1);
@@ -173,7 +173,7 @@ fn a_lower_limit_evicts_earlier_windows_at_start() {
     let delivery = fixture.start();
     accept_all(&delivery, 1..=5);
     delivery.stop(Duration::ZERO);
-    fixture.config.spool.bytes_max = 2 * 4096;
+    fixture.config.spool.max_bytes = 2 * 4096;
     a.recover();
     fixture.pacing = FROZEN;
     let delivery = fixture.start();

@@ -3,7 +3,7 @@
 use super::*;
 
 fn named(name: &str, sink: &ScriptedSink) -> NamedSink {
-    NamedSink { name: name.into(), settings: SinkSettings::Scripted(sink.clone()) }
+    NamedSink { name: name.into(), settings: SinkConfig::Scripted(sink.clone()) }
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_lower_limit_applies_from_the_next_window() {
     let delivery = fixture.start();
     accept_all(&delivery, 1..=6);
     wait_until(&delivery, |counts| of(counts, "a").attempts.later.total() == 1);
-    fixture.config.spool.bytes_max = 3 * 4096;
+    fixture.config.spool.max_bytes = 3 * 4096;
     delivery.reload(&fixture.config).expect("valid");
     wait_until(&delivery, |counts| of(counts, "a").attempts.later.total() == 2);
     accept_all(&delivery, [7]);

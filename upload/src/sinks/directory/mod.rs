@@ -10,25 +10,25 @@
 //! place of its earlier copy. `go tool pprof` opens each file; [`windows_in`] finds those of
 //! a range of time. Other files in the directory are left alone.
 
+mod config;
 mod header;
 mod kept;
 mod read;
 mod stamp;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::{Compression, GzBuilder};
 use prost::Message;
-use serde::Deserialize;
 
 use crate::batch::{self, Answer, Batch, Failure};
 use crate::disk;
-use crate::sinks::StartError;
 use kept::Kept;
 use stamp::Stamp;
 
+pub use config::{Config, Retention};
 pub use read::{Listing, ReadError, StoredWindow, read, windows_in};
 
 /// Permissions of the directory and of its files, less the umask: what runs on a machine
@@ -43,33 +43,9 @@ const COMPRESSION: Compression = Compression::new(4);
 /// added files: an hour of windows of 10 s.
 const LIST_EACH: u32 = 360;
 
-/// Where windows are kept and how many.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The directory. It is made when it is not there.
-    pub directory: PathBuf,
-    /// Most bytes of all windows, as they lie on the disk.
-    #[serde(rename = "max_bytes")]
-    pub bytes_max: u64,
-    /// Windows that began longer ago are removed, in seconds.
-    #[serde(rename = "max_age_seconds")]
-    pub age_max_seconds: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            directory: "/var/lib/everytick/store".into(),
-            bytes_max: 1 << 30,
-            age_max_seconds: 7 * 24 * 60 * 60,
-        }
-    }
-}
-
 /// The sink.
 pub(crate) struct Sink {
-    settings: Settings,
+    config: Config,
     /// What lies in the directory; `None` when it is to be listed.
     kept: Option<Kept>,
     /// Windows since it was listed.
@@ -91,28 +67,15 @@ impl From<io::Error> for NotStored {
 }
 
 impl Sink {
-    /// Checks the settings. The directory itself may come later.
-    ///
-    /// # Errors
-    /// [`StartError::Settings`] for a directory without a name and for bounds that leave
-    /// no room.
-    pub fn new(settings: &Settings) -> Result<Self, StartError> {
-        let refuse = |text: &str| Err(StartError::Settings(text.to_owned()));
-        if settings.directory.as_os_str().is_empty() {
-            return refuse("the sink of type `file` has no directory; give the path of one");
-        }
-        if settings.bytes_max == 0 || settings.age_max_seconds == 0 {
-            return refuse(
-                "max_bytes and max_age_seconds must not be 0; leave them out for the default",
-            );
-        }
-        Ok(Self { settings: settings.clone(), kept: None, since_listed: 0 })
+    /// Makes the sink. The directory may appear later.
+    pub fn new(config: &Config) -> Self {
+        Self { config: config.clone(), kept: None, since_listed: 0 }
     }
 
     /// Writes a window. Blocks while it is written.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let stored = self.store(batch);
-        let directory = self.settings.directory.display();
+        let directory = self.config.directory.display();
         match stored {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(NotStored::TooLarge) => Answer::Refused {
@@ -130,10 +93,10 @@ impl Sink {
     /// Writes a window and gives its bytes, after room was made for it.
     fn store(&mut self, batch: &Batch) -> Result<u64, NotStored> {
         let bytes = compressed(batch)?;
-        if kept::on_disk(bytes.len() as u64) > self.settings.bytes_max {
+        if kept::on_disk(bytes.len() as u64) > self.config.retention.max_bytes {
             return Err(NotStored::TooLarge);
         }
-        let directory = self.settings.directory.clone();
+        let directory = self.config.directory.clone();
         disk::create_directory(&directory, DIRECTORY_MODE)?;
         let mut kept = match self.kept.take() {
             Some(kept) if self.since_listed < LIST_EACH => kept,
@@ -148,15 +111,15 @@ impl Sink {
 
     fn list(&mut self) -> io::Result<Kept> {
         self.since_listed = 0;
-        disk::remove_temporaries(&self.settings.directory);
-        Kept::list(&self.settings.directory)
+        disk::remove_temporaries(&self.config.directory);
+        Kept::list(&self.config.directory)
     }
 
     fn replace(&self, kept: &mut Kept, batch: &Batch, bytes: &[u8]) -> io::Result<()> {
-        let directory = &self.settings.directory;
+        let directory = &self.config.directory;
         let stamp = free_stamp(directory, kept, batch)?;
         kept.insert(stamp, bytes.len() as u64);
-        for old in kept.beyond(self.settings.bytes_max, self.oldest_unix_ms(kept), stamp) {
+        for old in kept.beyond(self.config.retention.max_bytes, self.oldest_unix_ms(kept), stamp) {
             disk::remove(&directory.join(old.file_name()))?;
             kept.remove(old);
         }
@@ -170,8 +133,7 @@ impl Sink {
     fn oldest_unix_ms(&self, kept: &Kept) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let newest = Duration::from_millis(kept.newest_unix_ms());
-        let age_max = Duration::from_secs(self.settings.age_max_seconds);
-        now.min(newest).saturating_sub(age_max).as_millis() as u64
+        now.min(newest).saturating_sub(self.config.retention.max_age).as_millis() as u64
     }
 }
 

@@ -1,177 +1,201 @@
-//! Settings that OpenTelemetry's variables of the environment give.
+//! Settings from OpenTelemetry's environment variables.
 //!
-//! | variable `OTEL_EXPORTER_OTLP_...` | setting |
+//! | variable `OTEL_EXPORTER_OTLP_...` | key |
 //! |---|---|
-//! | `ENDPOINT` | `url`; for gRPC a host and port without `http://` will do |
+//! | `ENDPOINT` | `url`; for gRPC `http://` may be missing |
 //! | `PROFILES_ENDPOINT` | `url` and `path`: what follows the host is the whole path |
 //! | `PROTOCOL` | `protocol`: `grpc` or `http/protobuf` |
-//! | `HEADERS` | `headers`: `name=text,...`, text percent-encoded |
-//! | `TIMEOUT` | `timeout_seconds`, there in milliseconds |
+//! | `HEADERS` | `headers`: `name=value,...`, values percent-encoded |
+//! | `TIMEOUT` | `timeout_seconds`, in milliseconds |
 //! | `COMPRESSION` | `compression`: `gzip` or `none` |
 //! | `CERTIFICATE`, `CLIENT_CERTIFICATE`, `CLIENT_KEY` | `tls.ca_file`, `tls.cert_file`, `tls.key_file` |
 //! | `INSECURE` | `insecure`; also that an endpoint without `http://` is not encrypted |
 //!
-//! Each exists with `PROFILES_` in it too, which counts before the other.
+//! Each variable exists with `PROFILES_` in it, too, which overrides the other.
 //!
 //! Source: OpenTelemetry specification 1.5x, "OTLP exporter configuration".
+
+use std::collections::BTreeMap;
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::Protocol;
+use crate::config::{Choice, ConfigField, Value};
 use crate::sinks::StartError;
-use crate::transport::{Compression, Tls};
+use crate::transport::Compression;
 
-/// What the environment gives; `None` and empty where it gives nothing.
-#[derive(Clone, Default, PartialEq)]
-pub struct FromEnvironment {
-    /// The server.
-    pub url: Option<String>,
-    /// Path of the service.
-    pub path: Option<String>,
-    /// How requests travel.
-    pub protocol: Option<Protocol>,
-    /// Headers; their text may be secret.
-    pub headers: Vec<(String, String)>,
-    /// Seconds that a request may take.
-    pub timeout_seconds: Option<f64>,
-    /// How requests are compressed.
-    pub compression: Option<Compression>,
-    /// Certificates.
-    pub tls: Tls,
-    /// Send credentials over `http://` too.
-    pub insecure: Option<bool>,
+/// Prefix of all variables.
+pub const VARIABLE_PREFIX: &str = "OTEL_EXPORTER_OTLP_";
+
+/// The value of a key from a variable.
+#[derive(Debug, PartialEq)]
+pub struct EnvironmentValue {
+    /// Path of the key.
+    pub key: &'static str,
+    /// Its value; that of `headers` may be a secret. Strings are not validated.
+    pub value: Value,
+    /// Full name of the variable.
+    pub variable: String,
 }
 
-/// Reads what the environment gives, which is asked by `variable`. An empty variable is one that is not set.
+/// Reads the settings from the environment, which `variable` looks up. An empty variable counts as not set.
 ///
 /// # Errors
-/// [`StartError::Settings`] with the variable that cannot be followed.
+/// [`StartError::Settings`] with the variable that is invalid.
 pub fn from_environment(
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<FromEnvironment, StartError> {
-    let read = |name: &str| {
-        let of = |middle: &str| {
-            let name = format!("OTEL_EXPORTER_OTLP_{middle}{name}");
+) -> Result<Vec<EnvironmentValue>, StartError> {
+    let read = |suffix: &str| {
+        let set = |middle: &str| {
+            let name = format!("{VARIABLE_PREFIX}{middle}{suffix}");
             let text = variable(&name)?.trim().to_owned();
-            (!text.is_empty()).then_some((name, text))
+            (!text.is_empty()).then_some(Variable { name, text })
         };
-        of("PROFILES_").or_else(|| of(""))
+        set("PROFILES_").or_else(|| set(""))
     };
-    let file = |name: &str| read(name).map(|(_, text)| text.into());
-    let insecure = read("INSECURE").map(|(_, text)| text.eq_ignore_ascii_case("true"));
-    let (url, path) = match read("ENDPOINT") {
-        Some((name, text)) => endpoint(&name, &text, insecure == Some(true))?,
-        None => (None, None),
+    let insecure = read("INSECURE");
+    let is_insecure = insecure.as_ref().is_some_and(Variable::is_true);
+    let mut values = Vec::new();
+    let mut push = |key, variable: &Variable, value| {
+        values.push(EnvironmentValue { key, value, variable: variable.name.clone() });
     };
-    Ok(FromEnvironment {
-        url,
-        path,
-        protocol: read("PROTOCOL").map(protocol).transpose()?,
-        headers: read("HEADERS").map(headers).transpose()?.unwrap_or_default(),
-        timeout_seconds: read("TIMEOUT").map(milliseconds).transpose()?,
-        compression: read("COMPRESSION").map(compression).transpose()?,
-        tls: Tls {
-            ca_file: file("CERTIFICATE"),
-            cert_file: file("CLIENT_CERTIFICATE"),
-            key_file: file("CLIENT_KEY"),
-            insecure_skip_verify: false,
-        },
-        insecure,
-    })
-}
-
-fn refuse(name: &str, shown: &str, step: &str) -> StartError {
-    StartError::Settings(format!("{name} is {shown:?}; {step}"))
-}
-
-/// The address and, of one for profiles alone, the path.
-fn endpoint(
-    name: &str,
-    text: &str,
-    is_insecure: bool,
-) -> Result<(Option<String>, Option<String>), StartError> {
-    // What it shows could hold a password.
-    let wrong = || refuse(name, "no address", "write it as http://host:port");
-    let text = match text.contains("://") {
-        true => text.to_owned(),
-        false if is_insecure => format!("http://{text}"),
-        false => format!("https://{text}"),
-    };
-    if !name.contains("_PROFILES_") {
-        return Ok((Some(text), None));
+    if let Some(variable) = read("ENDPOINT") {
+        let (url, path) = variable.endpoint(is_insecure)?;
+        push("url", &variable, Value::Text(url));
+        path.into_iter().for_each(|path| push("path", &variable, Value::Text(path)));
     }
-    let uri: Uri = text.parse().map_err(|_| wrong())?;
-    let (scheme, authority) = uri.scheme_str().zip(uri.authority()).ok_or_else(wrong)?;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok((Some(format!("{scheme}://{authority}")), Some(path.to_owned())))
-}
-
-fn protocol((name, text): (String, String)) -> Result<Protocol, StartError> {
-    match text.as_str() {
-        "grpc" => Ok(Protocol::Grpc),
-        "http/protobuf" => Ok(Protocol::Http),
-        _ => Err(refuse(&name, &text, "give grpc or http/protobuf")),
+    if let Some(variable) = insecure {
+        push("insecure", &variable, Value::Bool(is_insecure));
     }
-}
-
-fn compression((name, text): (String, String)) -> Result<Compression, StartError> {
-    match text.as_str() {
-        "gzip" => Ok(Compression::Gzip),
-        "none" => Ok(Compression::None),
-        _ => Err(refuse(&name, &text, "give gzip or none")),
+    for (key, suffix, parse) in VARIABLES {
+        if let Some(variable) = read(suffix) {
+            push(key, &variable, parse(&variable)?);
+        }
     }
+    Ok(values)
 }
 
-fn milliseconds((name, text): (String, String)) -> Result<f64, StartError> {
-    match text.parse::<u32>() {
-        Ok(milliseconds) => Ok(f64::from(milliseconds) / 1000.0),
-        Err(_) => Err(refuse(&name, &text, "give milliseconds")),
+type Parse = fn(&Variable) -> Result<Value, StartError>;
+
+/// Keys and the variables that set them, which depend on no other.
+const VARIABLES: [(&str, &str, Parse); 7] = [
+    ("protocol", "PROTOCOL", Variable::protocol),
+    ("headers", "HEADERS", Variable::headers),
+    ("timeout_seconds", "TIMEOUT", Variable::seconds),
+    ("compression", "COMPRESSION", Variable::compression),
+    ("tls.ca_file", "CERTIFICATE", Variable::file),
+    ("tls.cert_file", "CLIENT_CERTIFICATE", Variable::file),
+    ("tls.key_file", "CLIENT_KEY", Variable::file),
+];
+
+/// A variable that is set.
+struct Variable {
+    name: String,
+    text: String,
+}
+
+impl Variable {
+    /// `shown`: the text, or what replaces it because it may be a secret.
+    fn invalid(&self, shown: &str, step: &str) -> StartError {
+        StartError::Settings(format!("{} is {shown}; {step}", self.name))
     }
-}
 
-/// Reads `name=text,name=text`.
-fn headers((name, list): (String, String)) -> Result<Vec<(String, String)>, StartError> {
-    let one = |pair: &str| {
-        let (header, text) = pair.split_once('=')?;
-        let text = percent_decode_str(text.trim()).decode_utf8().ok()?;
-        (!header.trim().is_empty()).then(|| (header.trim().to_lowercase(), text.into_owned()))
-    };
-    let pairs = list.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-    let headers: Option<Vec<_>> = pairs.map(one).collect();
-    headers.ok_or_else(|| refuse(&name, "...", "write it as name=text,name=text"))
+    fn is_true(&self) -> bool {
+        self.text.eq_ignore_ascii_case("true")
+    }
+
+    fn file(&self) -> Result<Value, StartError> {
+        Ok(Value::Text(self.text.clone()))
+    }
+
+    /// Returns the address and, if it is one for profiles only, the path.
+    fn endpoint(&self, is_insecure: bool) -> Result<(String, Option<String>), StartError> {
+        // The text may hold a password.
+        let invalid = || self.invalid("not an address", "write it as http://host:port");
+        let text = match self.text.contains("://") {
+            true => self.text.clone(),
+            false if is_insecure => format!("http://{}", self.text),
+            false => format!("https://{}", self.text),
+        };
+        if !self.name.contains("_PROFILES_") {
+            return Ok((text, None));
+        }
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        let (scheme, authority) = uri.scheme_str().zip(uri.authority()).ok_or_else(invalid)?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok((format!("{scheme}://{authority}"), Some(path.to_owned())))
+    }
+
+    fn protocol(&self) -> Result<Value, StartError> {
+        match self.text.as_str() {
+            "grpc" => Ok(Protocol::Grpc.to_value()),
+            "http/protobuf" => Ok(Protocol::Http.to_value()),
+            text => Err(self.invalid(&format!("{text:?}"), "give grpc or http/protobuf")),
+        }
+    }
+
+    fn compression(&self) -> Result<Value, StartError> {
+        match Compression::from_name(&self.text) {
+            Some(compression) => Ok(compression.to_value()),
+            None => Err(self.invalid(&format!("{:?}", self.text), "give gzip or none")),
+        }
+    }
+
+    fn seconds(&self) -> Result<Value, StartError> {
+        match self.text.parse::<u32>() {
+            Ok(milliseconds) => Ok(Value::Number(f64::from(milliseconds) / 1000.0)),
+            Err(_) => Err(self.invalid(&format!("{:?}", self.text), "give milliseconds")),
+        }
+    }
+
+    /// Parses `name=value,name=value`.
+    fn headers(&self) -> Result<Value, StartError> {
+        let header = |pair: &str| {
+            let (name, value) = pair.split_once('=')?;
+            let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+            (!name.trim().is_empty()).then(|| (name.trim().to_lowercase(), value.into_owned()))
+        };
+        let pairs = self.text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+        let headers: Option<BTreeMap<_, _>> = pairs.map(header).collect();
+        let invalid = || self.invalid("not a list of headers", "write it as name=value,name=value");
+        headers.map(Value::Table).ok_or_else(invalid)
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
-    /// What variables give whose names begin with `OTEL_EXPORTER_OTLP_`.
-    fn given(variables: &[(&str, &str)]) -> Result<FromEnvironment, String> {
+    /// Reads variables, whose names are without the prefix, and shows their values by key.
+    fn read(variables: &[(&str, &str)]) -> Result<BTreeMap<&'static str, String>, String> {
         let variable = |name: &str| {
-            let name = name.strip_prefix("OTEL_EXPORTER_OTLP_")?;
-            let found = variables.iter().find(|(known, _)| *known == name);
+            let name = name.strip_prefix(VARIABLE_PREFIX)?;
+            let found = variables.iter().find(|(set, _)| *set == name);
             found.map(|(_, text)| (*text).to_owned())
         };
-        from_environment(variable).map_err(|error| error.to_string())
+        let values = from_environment(variable).map_err(|error| error.to_string())?;
+        let show = |value: EnvironmentValue| match value.value {
+            Value::Text(text) => (value.key, text),
+            other => (value.key, format!("{other:?}")),
+        };
+        Ok(values.into_iter().map(show).collect())
     }
 
-    fn of(variables: &[(&str, &str)]) -> FromEnvironment {
-        given(variables).unwrap()
+    fn valid(variables: &[(&str, &str)]) -> BTreeMap<&'static str, String> {
+        read(variables).unwrap()
     }
 
     #[test]
-    fn nothing_set_gives_nothing() {
-        assert!(of(&[]) == FromEnvironment::default());
-        assert!(of(&[("ENDPOINT", ""), ("TIMEOUT", " ")]) == FromEnvironment::default());
+    fn empty_variables_set_nothing() {
+        assert!(valid(&[]).is_empty());
+        assert!(valid(&[("ENDPOINT", ""), ("TIMEOUT", " ")]).is_empty());
     }
 
     #[test]
-    fn each_variable_is_a_setting() {
-        let given = of(&[
+    fn each_variable_sets_a_key() {
+        let values = valid(&[
             ("ENDPOINT", "https://collector:4318/base"),
             ("PROTOCOL", "http/protobuf"),
             ("HEADERS", "Authorization=Bearer%20abc, x-cluster = blue"),
@@ -181,49 +205,49 @@ mod tests {
             ("CLIENT_CERTIFICATE", "/cert"),
             ("CLIENT_KEY", "/key"),
         ]);
-        assert_eq!(given.url.as_deref(), Some("https://collector:4318/base"));
-        assert_eq!((given.path, given.protocol), (None, Some(Protocol::Http)));
-        let headers = [("authorization", "Bearer abc"), ("x-cluster", "blue")];
-        assert_eq!(given.headers, headers.map(|(name, text)| (name.to_owned(), text.to_owned())));
-        assert_eq!(
-            (given.timeout_seconds, given.compression),
-            (Some(2.5), Some(Compression::None))
-        );
-        assert_eq!(given.tls.ca_file.as_deref(), Some(Path::new("/ca")));
-        assert_eq!(given.tls.cert_file.as_deref(), Some(Path::new("/cert")));
-        assert_eq!(given.tls.key_file.as_deref(), Some(Path::new("/key")));
-        assert_eq!(given.insecure, None);
+        let headers = r#"Table({"authorization": "Bearer abc", "x-cluster": "blue"})"#;
+        let expected = [
+            ("url", "https://collector:4318/base"),
+            ("protocol", "http"),
+            ("headers", headers),
+            ("timeout_seconds", "Number(2.5)"),
+            ("compression", "none"),
+            ("tls.ca_file", "/ca"),
+            ("tls.cert_file", "/cert"),
+            ("tls.key_file", "/key"),
+        ];
+        assert_eq!(values, expected.map(|(key, value)| (key, value.to_owned())).into());
     }
 
     #[test]
-    fn what_is_for_profiles_counts_first_and_its_path_is_the_whole_one() {
-        let given = of(&[
+    fn profile_variables_override_and_hold_the_whole_path() {
+        let values = valid(&[
             ("ENDPOINT", "http://other:4318"),
             ("PROFILES_ENDPOINT", "http://collector:4318/own/profiles"),
             ("TIMEOUT", "1000"),
             ("PROFILES_TIMEOUT", "3000"),
         ]);
-        assert_eq!(given.url.as_deref(), Some("http://collector:4318"));
+        assert_eq!(values["url"], "http://collector:4318");
         assert_eq!(
-            (given.path.as_deref(), given.timeout_seconds),
-            (Some("/own/profiles"), Some(3.0))
+            (&*values["path"], &*values["timeout_seconds"]),
+            ("/own/profiles", "Number(3.0)")
         );
-        let bare = of(&[("PROFILES_ENDPOINT", "http://collector:4318")]);
-        assert_eq!(bare.path.as_deref(), Some("/"));
+        let bare = valid(&[("PROFILES_ENDPOINT", "http://collector:4318")]);
+        assert_eq!(bare["path"], "/");
     }
 
     #[test]
-    fn a_host_without_a_scheme_is_encrypted_unless_it_is_said_otherwise() {
-        let url = |variables: &[(&str, &str)]| of(variables).url.unwrap();
-        assert_eq!(url(&[("ENDPOINT", "collector:4317")]), "https://collector:4317");
-        let insecure = [("ENDPOINT", "collector:4317"), ("INSECURE", "True")];
-        assert_eq!(url(&insecure), "http://collector:4317");
-        assert_eq!(of(&insecure).insecure, Some(true));
+    fn a_host_without_a_scheme_is_encrypted_by_default() {
+        let encrypted = valid(&[("ENDPOINT", "collector:4317")]);
+        assert_eq!(encrypted["url"], "https://collector:4317");
+        let insecure = valid(&[("ENDPOINT", "collector:4317"), ("INSECURE", "True")]);
+        assert_eq!(insecure["url"], "http://collector:4317");
+        assert_eq!(insecure["insecure"], "Bool(true)");
     }
 
     #[test]
-    fn what_cannot_be_followed_is_told_without_secrets() {
-        let error = |variable| given(&[variable]).err().unwrap();
+    fn errors_show_no_secret() {
+        let error = |variable| read(&[variable]).unwrap_err();
         let text = error(("PROTOCOL", "http/json"));
         assert!(text.contains("OTEL_EXPORTER_OTLP_PROTOCOL is \"http/json\""), "{text}");
         assert!(error(("TIMEOUT", "10s")).contains("milliseconds"));

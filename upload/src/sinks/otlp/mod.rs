@@ -9,6 +9,7 @@
 //!
 //! Source: OTLP specification and opentelemetry-proto 1.11.
 
+mod config;
 mod encode;
 mod environment;
 mod proto;
@@ -18,86 +19,22 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
-use serde::Deserialize;
 
 use crate::batch::{Answer, Batch, Failure};
 use crate::sinks::StartError;
-use crate::sinks::parts::{Parts, Piece, counted, request_limit, smaller};
-use crate::transport::{
-    Connection, Grpc, Http, Reply, RpcStatus, Rules, Verdict, of_call, of_reply, shorten,
-};
+use crate::sinks::parts::{Parts, Piece, counted, smaller};
+use crate::transport::{Grpc, Http, Reply, RpcStatus, Rules, Verdict, of_call, of_reply, shorten};
 use proto::ExportResponse;
 
-pub use environment::{FromEnvironment, from_environment};
+pub use config::{Config, Protocol};
+pub use environment::{EnvironmentValue, VARIABLE_PREFIX, from_environment};
 
 /// The method that takes profiles.
 const EXPORT: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
-/// The path that takes profiles.
-const PATH: &str = "/v1development/profiles";
-/// Largest request that can be asked for. Source: OTLP specification, "clients should not send more".
-const REQUEST_BYTES_MAX: usize = 64 << 20;
 /// What most receivers need that do not know the service.
 const HINT: &str = "; an OpenTelemetry Collector needs --feature-gates=service.profilesSupport";
 /// Least time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-
-/// Where and how.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The server and how to reach it.
-    #[serde(flatten)]
-    pub connection: Connection,
-    /// gRPC or HTTP. Without it: HTTP if the port is 4318, else gRPC.
-    pub protocol: Option<Protocol>,
-    /// Path of the service below `url`, for HTTP.
-    pub path: String,
-    /// Largest request in bytes, before it is compressed. Most servers take 4 MiB.
-    pub request_bytes_max: usize,
-}
-
-/// How requests travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// gRPC; port 4317 by custom.
-    Grpc,
-    /// HTTP with messages in binary; port 4318 by custom.
-    Http,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connection: Connection::default(),
-            protocol: None,
-            path: PATH.to_owned(),
-            request_bytes_max: 7 << 19,
-        }
-    }
-}
-
-impl Settings {
-    fn protocol(&self) -> Protocol {
-        let is_http = || {
-            let url: Option<http::Uri> = self.connection.url.parse().ok();
-            url.is_some_and(|url| url.port_u16() == Some(4318))
-        };
-        self.protocol.unwrap_or_else(|| if is_http() { Protocol::Http } else { Protocol::Grpc })
-    }
-
-    /// The path for HTTP, with a slash first.
-    fn checked_path(&self) -> Result<String, StartError> {
-        let path = format!("/{}", self.path.trim_start_matches('/'));
-        match path.parse::<http::uri::PathAndQuery>() {
-            Ok(_) => Ok(path),
-            Err(_) => Err(StartError::Settings(format!(
-                "path {:?} is none; the service is at {PATH} by custom",
-                self.path
-            ))),
-        }
-    }
-}
 
 /// Sends batches to one receiver of OTLP.
 #[derive(Debug)]
@@ -126,12 +63,12 @@ impl Sink {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn new(settings: &Settings) -> Result<Self, StartError> {
-        let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
-        let connection = &settings.connection;
-        let way = match settings.protocol() {
+    pub fn new(config: &Config) -> Result<Self, StartError> {
+        let limit = config.request_bytes_max as usize;
+        let connection = &config.connection;
+        let way = match config.protocol() {
             Protocol::Grpc => Way::Grpc(Box::new(Grpc::new(connection)?)),
-            Protocol::Http => Way::Http(Box::new(Http::new(connection)?), settings.checked_path()?),
+            Protocol::Http => Way::Http(Box::new(Http::new(connection)?), config.path()),
         };
         Ok(Self { way, limit, parts: Parts::default(), warned: None })
     }
@@ -245,18 +182,6 @@ fn pieces(batch: &Batch) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_port_tells_the_protocol_if_nothing_else_does() {
-        let of = |url: &str, protocol| {
-            let connection = Connection { url: url.into(), ..Connection::default() };
-            Settings { connection, protocol, ..Settings::default() }.protocol()
-        };
-        assert_eq!(of("http://collector:4317", None), Protocol::Grpc);
-        assert_eq!(of("http://collector:4318", None), Protocol::Http);
-        assert_eq!(of("https://collector", None), Protocol::Grpc);
-        assert_eq!(of("http://collector:4318", Some(Protocol::Grpc)), Protocol::Grpc);
-    }
 
     #[test]
     fn errors_are_read_in_both_forms() {

@@ -6,63 +6,26 @@
 //!
 //! Needs Parca 0.20 or newer, or what speaks like it. Source: Parca 0.28.
 
+mod config;
 mod debug_info;
 mod encode;
 mod proto;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfoSource;
 use crate::debug_info::Uploader;
 use crate::sinks::StartError;
-use crate::sinks::parts::{Parts, request_limit, smaller};
-pub use crate::sinks::symbolize::Symbolize;
-use crate::transport::{Compression, Connection, Grpc, Rules, Verdict, of_call};
+use crate::sinks::parts::{Parts, smaller};
+use crate::sinks::symbolize::Symbolize;
+use crate::transport::{Compression, Grpc, Rules, Verdict, of_call};
+pub use config::Config;
 use encode::Prepared;
 use proto::WriteRawResponse;
 
 /// The method that takes profiles.
 const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
-/// Largest request that can be asked for: what the server takes, less head room.
-const REQUEST_BYTES_MAX: usize = 60 << 20;
-
-/// Where and how.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The server and how to reach it. `compression` is that of the pprof messages in a request.
-    #[serde(flatten)]
-    pub connection: Connection,
-    /// Who finds the names of functions.
-    pub symbolize: Symbolize,
-    /// Upload debug info. Without it: yes if the server finds names, no if the agent does.
-    pub debug_info: Option<bool>,
-    /// Largest request in bytes. Parca takes 64 MiB, what is before it may take less.
-    pub request_bytes_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connection: Connection::default(),
-            symbolize: Symbolize::Agent,
-            debug_info: None,
-            // What Parca Agent sends at most.
-            request_bytes_max: 32 << 20,
-        }
-    }
-}
-
-impl Settings {
-    /// Whether debug info is to be uploaded.
-    fn uploads(&self) -> bool {
-        self.debug_info.unwrap_or(self.symbolize == Symbolize::Server)
-    }
-}
-
 /// Sends batches to one Parca.
 pub struct Sink {
     grpc: Grpc,
@@ -79,19 +42,19 @@ impl Sink {
     /// is uploaded from then on if `debug_info` has any.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// What is wrong with the config.
     pub fn new(
-        settings: &Settings,
+        config: &Config,
         debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        let limit = request_limit(settings.request_bytes_max, REQUEST_BYTES_MAX)?;
-        let source = debug_info.filter(|_| settings.uploads());
-        let uploader = source.map(|source| debug_info::start(&settings.connection, source));
+        let limit = config.request_bytes_max as usize;
+        let source = debug_info.filter(|_| config.uploads_debug_info());
+        let uploader = source.map(|source| debug_info::start(&config.connection, source));
         Ok(Self {
             // The messages in it are compressed.
-            grpc: Grpc::new(&settings.connection)?.without_compression(),
-            symbolize: settings.symbolize,
-            gzip: settings.connection.compression == Compression::Gzip,
+            grpc: Grpc::new(&config.connection)?.without_compression(),
+            symbolize: config.symbolize,
+            gzip: config.connection.compression == Compression::Gzip,
             limit,
             parts: Parts::default(),
             uploader: uploader.transpose()?,

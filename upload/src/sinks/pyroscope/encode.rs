@@ -131,8 +131,8 @@ impl<'a> Pieces<'a> {
 
     /// The most that the server takes of one profile: beyond a burst it would answer 429 for ever.
     fn bytes_max(&self) -> usize {
-        let burst = usize::try_from(self.limits.burst_bytes).unwrap_or(usize::MAX);
-        self.limits.profile_bytes.min(burst)
+        let bytes = self.limits.profile_bytes.min(self.limits.burst_bytes);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     fn piece(&self, part: Part) -> Piece {

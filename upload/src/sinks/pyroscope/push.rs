@@ -10,7 +10,7 @@ use super::pace::Pace;
 use super::progress::Progress;
 use super::proto::{PushRequest, RawProfileSeries, RawSample};
 use super::verdict::{Verdict, is_outside_window, judge, names_its_limit};
-use super::{Limits, Settings, debug_info};
+use super::{Config, Limits, debug_info};
 use crate::batch::{Answer, Batch, Failure};
 use crate::debug_info::DebugInfoSource;
 use crate::debug_info::Uploader;
@@ -48,18 +48,17 @@ impl Sink {
     /// uploaded from then on if `debug_info` has any.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// What is wrong with the config.
     pub fn new(
-        settings: &Settings,
+        config: &Config,
         debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        settings.check()?;
-        let limits = settings.limits.clone();
-        let source = debug_info.filter(|_| settings.uploads());
-        let uploader = source.map(|source| debug_info::start(&settings.connection, source));
+        let limits = config.limits.clone();
+        let source = debug_info.filter(|_| config.uploads_debug_info());
+        let uploader = source.map(|source| debug_info::start(&config.connection, source));
         Ok(Self {
-            http: Http::new(&settings.connection)?,
-            with: With { sample_labels: settings.sample_labels, symbolize: settings.symbolize },
+            http: Http::new(&config.connection)?,
+            with: With { sample_labels: config.sample_labels, symbolize: config.symbolize },
             uploader: uploader.transpose()?,
             pace: Pace::new(limits.bytes_per_second, limits.burst_bytes),
             limits,

@@ -1,0 +1,126 @@
+//! Resolved sections: one value for each key, with its origin.
+
+use upload::config::{Conflict, DefaultValue, InvalidValue, Key, KeyType, Value, Values};
+
+use super::error::{Origin, Problem, Problems};
+use super::layers::LayerValue;
+use super::suggest::advice;
+use super::text::{self, SourceText};
+
+/// The value of a key that is in effect.
+#[derive(Clone, Debug)]
+pub(super) struct ResolvedValue {
+    pub key: &'static Key,
+    pub value: Value,
+    pub origin: Origin,
+}
+
+/// The values of a section that are in effect, in the order of its keys. Keys without a value are absent.
+#[derive(Clone, Debug)]
+pub(super) struct ResolvedSection {
+    /// As in the file: `agent`, `sinks.main`.
+    pub name: String,
+    pub values: Vec<ResolvedValue>,
+}
+
+impl ResolvedSection {
+    /// Returns the value of a key.
+    pub fn get(&self, path: &str) -> Option<&ResolvedValue> {
+        self.values.iter().find(|value| value.key.path == path)
+    }
+
+    /// Returns the values without their origins.
+    pub fn values(&self) -> Values {
+        self.values.iter().map(|value| (value.key.path.clone(), value.value.clone())).collect()
+    }
+
+    /// Whether the section is not in effect.
+    pub fn is_disabled(&self) -> bool {
+        self.get("enabled").is_some_and(|enabled| enabled.value == Value::Bool(false))
+    }
+
+    /// Reports settings that contradict each other.
+    pub fn report(&self, conflicts: Vec<Conflict>, problems: &mut Problems) {
+        for Conflict { key, text } in conflicts {
+            let at = self.get(key).map_or(Origin::Default, |value| value.origin.clone());
+            let text = format!("`{}.{key}` {text}", self.name);
+            problems.push(Problem::Invalid { at, text });
+        }
+    }
+
+    /// Reports files that must exist and cannot be read.
+    pub fn report_unreadable_files(&self, problems: &mut Problems) {
+        for ResolvedValue { key, value, origin } in &self.values {
+            let paths: Vec<&str> = match (&key.key_type, value) {
+                (KeyType::File, Value::Text(path)) => vec![path],
+                (KeyType::HeaderFiles, Value::Table(files)) => {
+                    files.values().map(String::as_str).collect()
+                }
+                _ => continue,
+            };
+            for path in paths {
+                let Some(error) = text::read_error(path) else { continue };
+                let text = format!(
+                    "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it readable",
+                    self.name, key.path
+                );
+                problems.push(Problem::Invalid { at: origin.clone(), text });
+            }
+        }
+    }
+}
+
+/// Parses all values of a key, so that each mistake is reported, and returns the strongest one that is valid.
+///
+/// `section`: name of the section, for error messages. `values`: strongest last.
+pub(super) fn strongest(
+    key: &'static Key,
+    section: &str,
+    values: &[LayerValue<'_>],
+    text: Option<&SourceText>,
+    problems: &mut Problems,
+) -> Option<ResolvedValue> {
+    let mut strongest = None;
+    for LayerValue { input, origin } in values {
+        match key.parse(input) {
+            Ok(value) => strongest = Some(ResolvedValue { key, value, origin: origin.clone() }),
+            Err(invalid) => {
+                let path = format!("{section}.{}", key.path);
+                problems.push(invalid_value(&path, origin, text, &invalid));
+            }
+        }
+    }
+    strongest
+}
+
+fn invalid_value(
+    path: &str,
+    origin: &Origin,
+    text: Option<&SourceText>,
+    invalid: &InvalidValue,
+) -> Problem {
+    let is_file = matches!(origin, Origin::File { .. });
+    let mut at = origin.clone();
+    let what = match &invalid.entry {
+        None if is_file => format!("`{path}`"),
+        None => origin.to_string(),
+        Some(entry) if is_file => {
+            if let (Some(text), Some(offset)) = (text, entry.offset) {
+                at = text.at(offset);
+            }
+            format!("`{path}.{}`", entry.name)
+        }
+        Some(entry) => format!("`{}` in {origin}", entry.name),
+    };
+    Problem::InvalidValue { at, what, found: invalid.found.clone(), advice: advice(invalid) }
+}
+
+/// Returns the default of a key that is not set.
+pub(super) fn default(key: &'static Key) -> Option<ResolvedValue> {
+    match &key.default {
+        DefaultValue::Value(value) => {
+            Some(ResolvedValue { key, value: value.clone(), origin: Origin::Default })
+        }
+        _ => None,
+    }
+}
