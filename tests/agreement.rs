@@ -1,4 +1,4 @@
-//! An independent profiler on the same ticks: `perf record` at the same frequency, at the same time.
+//! Agreement with an independent profiler: `perf record` at the same frequency and time.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -13,18 +13,18 @@ fn seconds(clock: ClockId) -> f64 {
 }
 
 #[test]
-fn perf_counts_the_same_samples_of_the_same_loops() {
+fn counts_as_many_samples_of_loops_as_perf() {
     let _alone = alone();
     let place = directory();
     let program = compile("chain.c", place.path(), "loop");
     let cpus = std::thread::available_parallelism().unwrap().get();
     let loops: Vec<Running> = (0..cpus).map(|_| Running::start(&program)).collect();
 
-    // perf begins before and ends after, so that neither's start and end disturb what is compared.
+    // perf starts before and ends after, so that starts and ends are outside of the comparison.
     let data = place.path().join("perf.data");
     let mut perf = Command::new("perf");
     perf.args(["record", "-e", "cpu-clock", "-F", "199", "-k", "CLOCK_MONOTONIC", "-a"])
-        // perf may abort when it asks after a BPF program that is just being unloaded.
+        // perf may abort when it looks up a BPF program that is being unloaded.
         .args(["--no-bpf-event", "-o"])
         .arg(&data);
     let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -50,13 +50,13 @@ fn perf_counts_the_same_samples_of_the_same_loops() {
             .count()
     };
     let traces = recorded.traces();
-    for one in &loops {
-        let theirs = perf_samples(&one.pid()) as f64;
-        let ours =
-            traces.iter().filter(|t| t.labels["pid"] == one.pid()).map(|t| t.count).sum::<u64>()
-                as f64;
-        println!("process {}: perf {theirs}, everytick {ours}", one.pid());
-        assert!(theirs > 1000.0, "perf saw only {theirs}");
+    for program in &loops {
+        let pid = program.pid();
+        let theirs = perf_samples(&pid) as f64;
+        let of_pid = traces.iter().filter(|trace| trace.labels["pid"] == pid);
+        let ours = of_pid.map(|trace| trace.count).sum::<u64>() as f64;
+        println!("process {pid}: perf {theirs}, everytick {ours}");
+        assert!(theirs > 1000.0, "perf has only {theirs} samples");
         assert!((ours / theirs - 1.0).abs() <= 0.02, "perf {theirs}, everytick {ours}");
     }
 }

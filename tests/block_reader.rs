@@ -1,4 +1,5 @@
-//! A block of a table that is read alone says what the whole reading says, in every file of this machine that has pieces.
+//! A block that is read alone has the rows of the whole table, in every installed file whose blocks
+//! can be read alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -10,27 +11,28 @@ use std::path::Path;
 use common::installed_files;
 use unwind::{BLOCK_SHIFT_MAX, BlockReader, RegisterRule, Rule, Table, rule_in};
 
-/// Addresses that are asked in each block of the larger files.
+/// Distance of the addresses that are compared in each block.
 const STEP: usize = 7;
 
-/// The pieces also say where the base register is, which a whole table without need of it leaves out.
-fn same(piece: Rule, whole: Rule) -> bool {
-    piece == whole || Rule { base: RegisterRule::Undefined, ..piece } == whole
+/// Returns whether two rules are equal. A block that is read alone has the rule of the base register
+/// even if the whole table does not need it.
+fn is_same(alone: Rule, whole: Rule) -> bool {
+    alone == whole || Rule { base: RegisterRule::Undefined, ..alone } == whole
 }
 
-/// Compares every block with that of the whole table; gives how many there were.
+/// Compares every block of a file with the whole table. Returns the number of blocks.
 fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
-    let Some(pieces) = BlockReader::open(read) else { return 0 };
-    assert_eq!(pieces.start(), whole.start, "{}", path.display());
+    let Some(reader) = BlockReader::open(read) else { return 0 };
+    assert_eq!(reader.start(), whole.start, "{}", path.display());
     let numbers = 0..whole.blocks.len() as u32;
-    let blocks: Vec<_> = numbers.filter_map(|n| Some((n, pieces.block(n)?))).collect();
+    let blocks: Vec<_> = numbers.filter_map(|n| Some((n, reader.block(n)?))).collect();
     for (number, block) in &blocks {
         let start = whole.start + (u64::from(*number) << BLOCK_SHIFT_MAX);
         for into in (0..1u32 << BLOCK_SHIFT_MAX).step_by(STEP) {
-            let (piece, whole) = (rule_in(block, into), whole.rule_at(start + u64::from(into)));
+            let (alone, whole) = (rule_in(block, into), whole.rule_at(start + u64::from(into)));
             assert!(
-                same(piece, whole),
-                "{} at {:#x}: {piece:?} alone, {whole:?} in the whole",
+                is_same(alone, whole),
+                "{} at {:#x}: {alone:?} in the block, {whole:?} in the table",
                 path.display(),
                 start + u64::from(into)
             );
@@ -40,7 +42,7 @@ fn compare(path: &Path, read: unwind::ReadAt<'_>, whole: &Table) -> usize {
 }
 
 #[test]
-fn a_block_read_alone_has_the_rows_of_the_whole_reading() {
+fn block_read_alone_has_the_rows_of_the_table() {
     let (mut files, mut blocks) = (0, 0);
     for path in installed_files() {
         let Ok(file) = File::open(&path) else { continue };
@@ -52,6 +54,6 @@ fn a_block_read_alone_has_the_rows_of_the_whole_reading() {
             blocks += compared;
         }
     }
-    println!("{blocks} blocks of {files} files are the same");
+    println!("{blocks} blocks of {files} files are equal");
     assert!(files > 100 && blocks > 500, "{blocks} blocks of {files} files");
 }

@@ -1,5 +1,5 @@
-//! A third opinion on rows: what `readelf --debug-dump=frames-interp` prints for twenty files, the largest of this
-//! machine among them, is what our tables say, row by row.
+//! Rows compared with an independent reader: `readelf --debug-dump=frames-interp` prints the same
+//! rows for the twenty largest files of this machine.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -16,7 +16,7 @@ use unwind::{CallFrames, Cfa, RegisterRule, Rule};
 
 const FILES: usize = 20;
 
-/// The largest files with call frames: system libraries, programs, and the Rust toolchain.
+/// Returns the largest files with call frames: libraries, programs, and the Rust toolchain.
 fn largest_files() -> Vec<PathBuf> {
     let has_rows = |path: &PathBuf| read(path).is_some_and(|frames| frames.table.rows > 1000);
     let files = installed_files().into_iter().filter(has_rows);
@@ -30,13 +30,13 @@ fn read(path: &Path) -> Option<CallFrames> {
     unwind::read(&|at, bytes: &mut [u8]| file.read_exact_at(bytes, at).is_ok()).ok()
 }
 
-/// What readelf calls the columns of one FDE: CFA is always first, the return address is `ra`.
+/// The columns that readelf prints for one FDE. The CFA is always the first.
 struct Columns {
     fp: Option<usize>,
     ra: Option<usize>,
 }
 
-/// Compares a row with the rule for its address; `None` where readelf does not say enough.
+/// Compares a row with the rule for its address; `None` if readelf does not print enough.
 fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
     let cell = |column: Option<usize>| column.and_then(|column| cells.get(column)).copied();
     let (cfa, fp, ra) = (*cells.get(1)?, cell(columns.fp), cell(columns.ra)?);
@@ -44,48 +44,48 @@ fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
         return Some(rule.cfa == Cfa::Root);
     }
     if cfa == "exp" || ra == "exp" || fp == Some("exp") {
-        return None; // an expression, which it does not print here
+        return None; // an expression, which readelf does not print here
     }
     let cfa_is_same = rule.cfa == Cfa::Register(register(cfa)?, offset(cfa)?);
-    let ra_is_same = saved(ra).is_some_and(|saved| saved == rule.ra);
+    let ra_is_same = register_rule(ra) == Some(rule.ra);
     let fp_is_same = match fp {
         None | Some("u" | "s") => {
             matches!(rule.fp, RegisterRule::SameValue | RegisterRule::Undefined)
         }
-        Some(text) => saved(text).is_some_and(|saved| saved == rule.fp),
+        Some(text) => register_rule(text) == Some(rule.fp),
     };
     Some(cfa_is_same && ra_is_same && fp_is_same)
 }
 
-/// `rsp+8`: the register.
+/// Returns the register of `rsp+8`.
 fn register(text: &str) -> Option<Register> {
     let name = text.split(['+', '-']).next()?;
     (0..REGISTERS as u16).filter_map(Register::from_dwarf).find(|register| register.name() == name)
 }
 
-/// `rsp+8`, `c-16`: the bytes.
+/// Returns the bytes of `rsp+8` or `c-16`.
 fn offset(text: &str) -> Option<i32> {
     let at = text.find(['+', '-'])?;
     text[at..].trim_start_matches('+').parse().ok()
 }
 
-/// `c-16` is in memory, `r12` or `rdi` in a register.
-fn saved(text: &str) -> Option<RegisterRule> {
+/// Returns the rule of a register: `c-16` is in memory, `r12` or `rdi` in a register.
+fn register_rule(text: &str) -> Option<RegisterRule> {
     if text.starts_with("c+") || text.starts_with("c-") {
         return RegisterRule::at_cfa(offset(text)?.into());
     }
     register(text).map(RegisterRule::Register)
 }
 
-/// What a comparison of one file came to.
+/// The numbers of rows of one file.
 #[derive(Default)]
-struct Sums {
+struct Counts {
     rows: u64,
     expressions: u64,
-    left_out: u64,
+    omitted: u64,
 }
 
-fn compare(path: &Path, frames: &CallFrames) -> Sums {
+fn compare(path: &Path, frames: &CallFrames) -> Counts {
     let mut readelf = Command::new("readelf")
         .args(["--wide", "--debug-dump=frames-interp"])
         .arg(path)
@@ -96,7 +96,7 @@ fn compare(path: &Path, frames: &CallFrames) -> Sums {
     let lines = BufReader::new(readelf.stdout.take().unwrap()).lines();
     let mut columns = Columns { fp: None, ra: None };
     let (mut is_fde, mut end) = (false, 0);
-    let mut sums = Sums::default();
+    let mut counts = Counts::default();
     for line in lines.map(Result::unwrap) {
         let cells = cells(&line);
         if let Some(range) = line.split_once(" FDE ").and_then(|(_, rest)| rest.split_once("pc=")) {
@@ -108,25 +108,25 @@ fn compare(path: &Path, frames: &CallFrames) -> Sums {
             let of = |name: &str| cells.iter().position(|cell| *cell == name);
             columns = Columns { fp: of("rbp"), ra: of("ra") };
         } else if let (true, Some(address)) = (is_fde, row_address(&cells)) {
-            let is_ours = frames.non_dwarf.iter().any(|range| range.contains(&address));
-            if address >= end || is_ours {
-                continue; // the end of the function, or what its file tells wrongly
+            let is_non_dwarf = frames.non_dwarf.iter().any(|range| range.contains(&address));
+            if address >= end || is_non_dwarf {
+                continue; // the end of the function, or a row that we correct
             }
             let rule = frames.table.rule_at(address);
-            sums.rows += 1;
+            counts.rows += 1;
             match agrees(&rule, &cells, &columns) {
-                None => sums.expressions += 1,
+                None => counts.expressions += 1,
                 Some(true) => {}
-                Some(false) if rule == Rule::NOT_EXPRESSIBLE => sums.left_out += 1,
+                Some(false) if rule == Rule::NOT_EXPRESSIBLE => counts.omitted += 1,
                 Some(false) => panic!("{}: {line} is not {rule}", path.display()),
             }
         }
     }
     assert!(readelf.wait().unwrap().success());
-    sums
+    counts
 }
 
-/// Splits a line at white space; `r2 (rcx)` is one cell, `rcx`.
+/// Splits a line into cells at white space; `r2 (rcx)` is the one cell `rcx`.
 fn cells(line: &str) -> Vec<&str> {
     let mut cells: Vec<&str> = Vec::new();
     for word in line.split_whitespace() {
@@ -144,19 +144,19 @@ fn row_address(cells: &[&str]) -> Option<u64> {
 }
 
 #[test]
-fn readelf_reads_the_same_rows_in_the_largest_files() {
+fn readelf_prints_the_same_rows_for_the_largest_files() {
     let files = largest_files();
     assert_eq!(files.len(), FILES);
     let mut all = 0;
     for path in files {
         let frames = read(&path).unwrap();
-        let Sums { rows, expressions, left_out } = compare(&path, &frames);
-        println!("{rows} rows, {expressions} expressions, {left_out} left out: {}", path.display());
-        assert!(expressions * 10 < rows && left_out * 10_000 < rows);
+        let Counts { rows, expressions, omitted } = compare(&path, &frames);
+        println!("{rows} rows, {expressions} expressions, {omitted} omitted: {}", path.display());
+        assert!(expressions * 10 < rows && omitted * 10_000 < rows);
         all += rows;
     }
     assert!(
         all > 1000 * FILES as u64,
-        "{all} rows: a large file may be of Go and have few, but not all are"
+        "only {all} rows: some large files may be written in Go and have few, but not all"
     );
 }

@@ -1,4 +1,4 @@
-//! `everytick unwind`: what the unwinder makes of ELF files, a line each, and whether it is right.
+//! `everytick unwind`: the unwind table of each ELF file in a line, and a check against DWARF.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,36 +16,36 @@ use super::terminal::line;
 
 const HEADER: &str = "      rows       bytes  B/row   rules       ms  left out   checked  file";
 
-/// Sums over all files.
+/// The figures of one file, or their sums over all files.
 #[derive(Default)]
-struct Total {
+struct Figures {
     files: u64,
     rows: u64,
     bytes: usize,
     rules: u64,
     time: Duration,
-    left_out: u64,
+    omitted_rows: u64,
     checked: u64,
-    unknown: u64,
+    /// Checked addresses that the table omits.
+    omitted_addresses: u64,
     differences: u64,
-    failed: bool,
 }
 
-/// Prints a line for each file, and a last one for all. Gives failure if a file that was named
-/// could not be read, or if a check found a difference.
+/// Prints a line per file and one for the totals. Returns failure if a file on the command line
+/// cannot be read, or a check found a difference.
 pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
-    let mut total = Total::default();
+    let (mut total, mut has_failed) = (Figures::default(), false);
     let mut out = io::BufWriter::new(io::stdout().lock());
     writeln!(out, "{HEADER}")?;
     for path in &arguments.files {
         if path.is_dir() {
             for file in files_below(path) {
-                // What is no ELF file here is no mistake of the caller's.
+                // A file in a directory need not be an ELF file.
                 let _ = show(&file, arguments, &mut total, &mut out)?;
             }
-        } else if let Err(reason) = show(path, arguments, &mut total, &mut out)? {
-            total.failed = true;
-            line(&format!("everytick: {}: {reason:#}", path.display()));
+        } else if let Err(error) = show(path, arguments, &mut total, &mut out)? {
+            has_failed = true;
+            line(&format!("everytick: {}: {error:#}", path.display()));
         }
     }
     if total.files > 1 {
@@ -57,70 +57,75 @@ pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
             out,
             "checked {} addresses: {} left out by the table, {} differences",
             thousands(total.checked),
-            thousands(total.unknown),
+            thousands(total.omitted_addresses),
             thousands(total.differences)
         )?;
     }
     out.flush()?;
-    let is_good = !total.failed && total.differences == 0;
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_success = !has_failed && total.differences == 0;
+    Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows one file. The outer error is that of writing, the inner one tells what is wrong with the file.
+/// Prints one file and adds its figures to the total. The outer error is one of the output, the
+/// inner one of the file.
 fn show(
     path: &Path,
     arguments: &UnwindArguments,
-    total: &mut Total,
+    total: &mut Figures,
     out: &mut impl Write,
 ) -> io::Result<Result<()>> {
-    let read_file = || -> Result<(CallFrames, Option<CheckReport>, Duration)> {
-        let file = File::open(path).context("cannot open it")?;
-        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        anyhow::ensure!(is_file, "it is no regular file; give an ELF file");
-        let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
-        let start = Instant::now();
-        let frames = read(&at).map_err(with_next_step)?;
-        let time = start.elapsed();
-        let checked = match arguments.check {
-            Some(count) => Some(check(&at, &frames, count, arguments.seed)?),
-            None => None,
-        };
-        Ok((frames, checked, time))
-    };
-    let (frames, checked, time) = match read_file() {
-        Ok(all) => all,
+    let (frames, report, time) = match read_file(path, arguments) {
+        Ok(file) => file,
         Err(error) => return Ok(Err(error)),
     };
-    let one = Total {
+    let figures = Figures {
         files: 1,
         rows: frames.table.rows,
         bytes: frames.table.bytes(),
         rules: frames.table.rules,
         time,
-        left_out: frames.omissions.total(),
-        checked: checked.as_ref().map_or(0, |checked| checked.addresses),
-        unknown: checked.as_ref().map_or(0, |checked| checked.omitted),
-        differences: checked.as_ref().map_or(0, |checked| checked.disagreements.len() as u64),
-        failed: false,
+        omitted_rows: frames.omissions.total(),
+        checked: report.addresses,
+        omitted_addresses: report.omitted,
+        differences: report.disagreements.len() as u64,
     };
-    print_line(out, &one, &format!("{}{}", path.display(), reasons(&frames.omissions)))?;
-    for found in checked.iter().flat_map(|checked| &checked.disagreements) {
-        writeln!(out, "  {:#x}: {}", found.address, found.rule)?;
-        writeln!(out, "    ours   {:x?}", found.ours)?;
-        writeln!(out, "    theirs {:x?}", found.theirs)?;
+    print_line(out, &figures, &format!("{}{}", path.display(), reasons(&frames.omissions)))?;
+    for difference in &report.disagreements {
+        writeln!(out, "  {:#x}: {}", difference.address, difference.rule)?;
+        writeln!(out, "    ours   {:x?}", difference.ours)?;
+        writeln!(out, "    theirs {:x?}", difference.theirs)?;
     }
     if arguments.rows {
         for (address, rule) in frames.table.iter() {
             writeln!(out, "  {address:>16x}  {rule}")?;
         }
     }
-    total.add(&one);
+    total.add(&figures);
     Ok(Ok(()))
+}
+
+/// Reads the call frames of a file, and checks them if asked to. The time is that of reading alone.
+fn read_file(
+    path: &Path,
+    arguments: &UnwindArguments,
+) -> Result<(CallFrames, CheckReport, Duration)> {
+    let file = File::open(path).context("cannot open it")?;
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    anyhow::ensure!(is_file, "it is no regular file; give an ELF file");
+    let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
+    let start = Instant::now();
+    let frames = read(&at).map_err(with_next_step)?;
+    let time = start.elapsed();
+    let report = match arguments.check {
+        Some(count) => check(&at, &frames, count, arguments.seed)?,
+        None => CheckReport::default(),
+    };
+    Ok((frames, report, time))
 }
 
 fn with_next_step(error: Error) -> anyhow::Error {
     match error {
-        Error::NoCallFrames => anyhow::anyhow!("{error}; its stacks are walked by frame pointer"),
+        Error::NoCallFrames => anyhow::anyhow!("{error}; its stacks are unwound by frame pointer"),
         Error::NotElf => anyhow::anyhow!("{error}; give an executable or a shared library"),
         other => other.into(),
     }
@@ -133,42 +138,42 @@ fn reasons(omissions: &Omissions) -> String {
     if texts.is_empty() { String::new() } else { format!(" ({})", texts.join(", ")) }
 }
 
-impl Total {
-    fn add(&mut self, one: &Self) {
-        self.files += one.files;
-        self.rows += one.rows;
-        self.bytes += one.bytes;
-        self.rules += one.rules;
-        self.time += one.time;
-        self.left_out += one.left_out;
-        self.checked += one.checked;
-        self.unknown += one.unknown;
-        self.differences += one.differences;
+impl Figures {
+    fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.rules += other.rules;
+        self.time += other.time;
+        self.omitted_rows += other.omitted_rows;
+        self.checked += other.checked;
+        self.omitted_addresses += other.omitted_addresses;
+        self.differences += other.differences;
     }
 }
 
-fn print_line(out: &mut impl Write, sums: &Total, name: &str) -> io::Result<()> {
+fn print_line(out: &mut impl Write, figures: &Figures, name: &str) -> io::Result<()> {
     writeln!(
         out,
         "{:>10}  {:>10}  {:>5.2}  {:>6}  {:>7.1}  {:>8}  {:>8}  {name}",
-        thousands(sums.rows),
-        thousands(sums.bytes as u64),
-        sums.bytes as f64 / sums.rows.max(1) as f64,
-        thousands(sums.rules),
-        sums.time.as_secs_f64() * 1e3,
-        thousands(sums.left_out),
-        thousands(sums.checked),
+        thousands(figures.rows),
+        thousands(figures.bytes as u64),
+        figures.bytes as f64 / figures.rows.max(1) as f64,
+        thousands(figures.rules),
+        figures.time.as_secs_f64() * 1e3,
+        thousands(figures.omitted_rows),
+        thousands(figures.checked),
     )
 }
 
-/// Gives the regular files below a directory, links not followed, in the order of their names.
+/// Returns the regular files below a directory, sorted by path. Symbolic links are not followed.
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut todo = vec![directory.to_owned()];
-    while let Some(directory) = todo.pop() {
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => todo.push(entry.path()),
+                Ok(kind) if kind.is_dir() => pending.push(entry.path()),
                 Ok(kind) if kind.is_file() => files.push(entry.path()),
                 _ => {}
             }

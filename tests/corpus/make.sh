@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the seeds of the corpus again: small ELF files with every kind of call-frame information.
-# What a fuzzer has found since is beside them, named by what it is about.
+# Builds the seeds of the corpus: small ELF files with every kind of call-frame information.
+# Files that a fuzzer found are stored beside them, named by what is special about them.
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -48,7 +48,7 @@ gcc -O2 "${bare[@]}" -g -gz=zlib -fno-asynchronous-unwind-tables "$work/some.c" 
 objcopy --remove-section=.debug_info --remove-section=.debug_line --remove-section=.debug_str --remove-section=.debug_line_str \
 	--remove-section=.debug_abbrev --remove-section=.debug_aranges --remove-section=.debug_rnglists --strip-symbol=x "$work/debug" elf/debug_frame_compressed
 
-# Without section headers: what PT_GNU_EH_FRAME leads to is all there is.
+# Without section headers: call frames are found by PT_GNU_EH_FRAME alone.
 python3 - elf/eh_frame elf/no_section_headers <<'P'
 import struct, sys
 data = bytearray(open(sys.argv[1], "rb").read())
@@ -58,7 +58,7 @@ struct.pack_into("<HHH", data, 58, 0, 0, 0)
 open(sys.argv[2], "wb").write(data[:at])
 P
 
-# Go's function table: twenty functions that push fp and move sp, one that switches stacks, one root.
+# Go's function table: twenty functions that push fp and move sp, a stack switch, and two roots.
 python3 - "$work/table" "$work/go.s" <<'P'
 import struct, sys
 def varint(n):
