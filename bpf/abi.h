@@ -16,7 +16,7 @@
 #include "types.h"
 
 enum stack_limit {
-	/* Frames that the kernel returns of its own stack at most (sysctl kernel.perf_event_max_stack). */
+	/* Frames of a kernel stack at most: default of sysctl kernel.perf_event_max_stack. */
 	KERNEL_FRAMES_MAX = 127,
 	/* User frames walked before a stack is cut with STACK_END_DEPTH. */
 	USER_FRAMES_MAX = 1024,
@@ -141,7 +141,7 @@ enum stack_end {
 
 /* Flags of a struct sample. */
 enum sample_flag {
-	/* The walk stopped early: the record is a struct unfinished. */
+	/* The walk stopped early: the record is a struct unfinished_sample. */
 	SAMPLE_UNFINISHED = 1,
 };
 
@@ -189,7 +189,7 @@ struct registers {
  * stack snapshot. A record that is reserved in the ring has a fixed size, so the frames take their
  * maximum here.
  */
-struct unfinished {
+struct unfinished_sample {
 	struct sample sample;
 	u64 frames[KERNEL_FRAMES_MAX + USER_FRAMES_MAX]; /* as many are valid as `sample` counts */
 	struct registers registers;                      /* of the last frame */

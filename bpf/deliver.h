@@ -41,7 +41,7 @@ static inline u64 snapshot_start(const struct walk *walk)
  * never written do not exist, below a stack that was never deeper and also within it, in large
  * frames. They become zeros.
  */
-static __always_inline void take_snapshot(struct unfinished *record, const struct walk *walk,
+static __always_inline void take_snapshot(struct unfinished_sample *record, const struct walk *walk,
                                           u32 size)
 {
 	u64 start = snapshot_start(walk), bytes = 0;
@@ -59,12 +59,12 @@ static __always_inline void take_snapshot(struct unfinished *record, const struc
  */
 static __always_inline bool deliver_with_snapshot(struct scratch *out, const u32 size)
 {
-	struct unfinished *record =
-		bpf_ringbuf_reserve(&ring, offsetof(struct unfinished, stack) + size, 0);
+	struct unfinished_sample *record =
+		bpf_ringbuf_reserve(&ring, offsetof(struct unfinished_sample, stack) + size, 0);
 	if (!record)
 		return false;
 	out->sample.flags |= SAMPLE_UNFINISHED;
-	bpf_probe_read_kernel(record, offsetof(struct unfinished, registers), &out->sample);
+	bpf_probe_read_kernel(record, offsetof(struct unfinished_sample, registers), &out->sample);
 	take_snapshot(record, &out->walk, size);
 	bpf_ringbuf_submit(record, wakeup_flag(out));
 	return true;

@@ -20,7 +20,7 @@
  */
 __weak __noinline u32 pid_in_namespace(u64 address)
 {
-	/* A task has a pid in its own namespace and in each above: the array is longer than declared. */
+	/* A task has a pid in its own namespace and in each above: `numbers` is that long. */
 	const struct task_struct *task = (const void *)address;
 	const struct pid *pid = BPF_CORE_READ(task, thread_pid);
 	u32 levels = pid ? BPF_CORE_READ(pid, level) + 1 : 0;

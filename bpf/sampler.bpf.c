@@ -46,7 +46,7 @@ const volatile struct {
 	struct process_header process_header;
 	struct mapping_entry mapping_entry;
 	struct rule rule;
-	struct unfinished unfinished[0]; /* its type, without its 9 KiB */
+	struct unfinished_sample unfinished_sample[0]; /* its type, without its 9 KiB */
 } abi_types = {};
 
 /*

@@ -58,7 +58,7 @@ static inline bool register_value(const struct registers *r, u32 number, u64 *va
 	return *value = r->all[number & 15], r->known & KNOWN_ALL;
 }
 
-enum saved {
+enum saved_result {
 	SAVED_KNOWN,
 	SAVED_LOST,
 	SAVED_UNREADABLE,
@@ -68,7 +68,7 @@ enum saved {
  * Reads the caller's value of a register that is saved in memory or in another register. Inlined:
  * with some CPU mitigations, a call takes as long as all of this.
  */
-static inline __attribute__((always_inline)) enum saved
+static inline __attribute__((always_inline)) enum saved_result
 saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa, u64 *value)
 {
 	if (location == RULE_SAVED_UNKNOWN || location == RULE_SAVED_SAME)
@@ -163,7 +163,8 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 		return result;
 
 	s8 fp_location = RULE_FP(rule), base_location = RULE_BASE(rule);
-	enum saved ra = saved_value(r, stack, RULE_RA(rule), cfa, &ip), caller_fp = SAVED_KNOWN;
+	enum saved_result ra = saved_value(r, stack, RULE_RA(rule), cfa, &ip),
+			  caller_fp = SAVED_KNOWN;
 	if (fp_location) {
 		caller_fp = saved_value(r, stack, fp_location, cfa, &fp);
 		known = caller_fp == SAVED_KNOWN ? known | KNOWN_FP : known & ~KNOWN_FP;
@@ -175,7 +176,7 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 	if (base_location == RULE_SAVED_UNKNOWN) {
 		known &= ~KNOWN_BASE;
 	} else if (base_location) {
-		enum saved caller_base = saved_value(r, stack, base_location, cfa, &base);
+		enum saved_result caller_base = saved_value(r, stack, base_location, cfa, &base);
 		if (caller_base == SAVED_UNREADABLE)
 			return STEP_UNREADABLE;
 		known = caller_base == SAVED_KNOWN ? known | KNOWN_BASE : known & ~KNOWN_BASE;

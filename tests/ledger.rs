@@ -3,6 +3,8 @@
 
 mod common;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Child;
 
 use common::{
     Recorded, Running, alone, compile, directory, pause, record, recorded, signal, start_record,
@@ -64,6 +66,7 @@ fn lost_samples_are_counted_when_the_ring_is_too_small() {
 fn record_with_stop(arguments: &[&str]) -> Recorded {
     let place = directory();
     let child = start_record(place.path(), &[arguments, &["-d", "5"]].concat());
+    wait_for_clocks(&child);
     pause(1000);
     signal(&child, Signal::STOP);
     pause(3000);
@@ -79,6 +82,23 @@ fn filtered_ticks_are_counted_by_reason() {
     let ledger = check_closes(&recorded);
     assert!(ledger["other process"] > 50, "{ledger:?}");
     assert!(ledger["aggregated"] > 50, "{ledger:?}");
+}
+
+/// Waits until a recording has opened its perf events, a side band and a clock on each CPU. On a
+/// busy machine that takes seconds.
+fn wait_for_clocks(recording: &Child) {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let descriptors = format!("/proc/{}/fd", recording.id());
+    let is_event = |path: &PathBuf| path.to_str() == Some("anon_inode:[perf_event]");
+    for _ in 0..300 {
+        let entries = std::fs::read_dir(&descriptors).unwrap().flatten();
+        let links = entries.filter_map(|entry| entry.path().read_link().ok());
+        if links.filter(is_event).count() >= 2 * cpus {
+            return;
+        }
+        pause(100);
+    }
+    panic!("the recording opened no clocks");
 }
 
 /// Ticks a second in the tests of idle time.

@@ -15,7 +15,7 @@ pub(super) fn parse(record: &[u8]) -> Option<TimedEvent> {
     let (frames, snapshot) = if head.flags & abi::SAMPLE_UNFINISHED == 0 {
         (<[u64]>::ref_from_bytes_with_elems(frames, kernel + user).ok()?, None)
     } else {
-        let (unfinished, stack) = abi::Unfinished::ref_from_prefix(record).ok()?;
+        let (unfinished, stack) = abi::UnfinishedSample::ref_from_prefix(record).ok()?;
         let frames = unfinished.frames.get(..kernel + user)?;
         (frames, Some(Box::new(snapshot(unfinished, stack)?)))
     };
@@ -46,7 +46,7 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
 
 /// Reads the snapshot of an unfinished sample. `stack`: from the start of the page that the red zone
 /// begins in.
-fn snapshot(unfinished: &abi::Unfinished, stack: &[u8]) -> Option<StackSnapshot> {
+fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSnapshot> {
     let registers = &unfinished.registers;
     let stack = stack.get(..usize::try_from(unfinished.stack_bytes).ok()?)?;
     let lowest = registers.sp.wrapping_sub(RED_ZONE);
@@ -114,7 +114,7 @@ mod tests {
         let unfinished = |stack_bytes: u64| {
             let (known, all) = (abi::KNOWN_FP, [0; abi::REGISTERS]);
             let (ip, sp, fp, base, is_return) = (7, 0x5090, 8, 0, 1);
-            let record = abi::Unfinished {
+            let record = abi::UnfinishedSample {
                 sample: head(1, 1, abi::SAMPLE_UNFINISHED),
                 frames: [3; (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize],
                 registers: abi::Registers { ip, sp, fp, base, known, is_return, all },

@@ -70,7 +70,7 @@ constants!(block_state {
     BLOCK_REFUSED: u32,
 });
 constants!(sample_flag {
-    /// In [`Sample::flags`]: the walk stopped early, and the record is an [`Unfinished`].
+    /// In [`Sample::flags`]: the walk stopped early, and the record is an [`UnfinishedSample`].
     SAMPLE_UNFINISHED: u8,
 });
 constants!(known_register {
@@ -144,7 +144,7 @@ pub struct Registers {
 /// follows, from the start of the page that the red zone begins in.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Unfinished {
+pub struct UnfinishedSample {
     /// Its head.
     pub sample: Sample,
     /// The frames of both stacks. As many are valid as `sample` counts.
@@ -157,7 +157,7 @@ pub struct Unfinished {
     pub stack: [u8; 0],
 }
 
-/// Head of a process's mappings in a slab; [`MappingEntry`]s follow in the order of their addresses.
+/// Head of a process's mappings in a slab; [`MappingEntry`]s follow, sorted by address.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessHeader {
@@ -275,7 +275,7 @@ mirror!(
     }
 );
 mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
-mirror!(Unfinished = unfinished { sample, frames, registers, stack_bytes, stack });
+mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
 mirror!(ProcessHeader = process_header { pid, count, generation });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });

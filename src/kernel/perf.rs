@@ -67,8 +67,8 @@ impl PerfEvent {
 
     fn open(event: &mut attr::perf_event_attr, cpu: Cpu) -> Result<Self, PerfError> {
         let (all_processes, no_group) = (-1, -1);
-        // SAFETY: `event` is a valid perf_event_attr, and its `size` is correct. The kernel reads it
-        // during the call only.
+        // SAFETY: `event` is a valid perf_event_attr, and its `size` is correct. The kernel reads
+        // it during the call only.
         let fd = unsafe {
             sys::perf_event_open(
                 event,
@@ -106,8 +106,8 @@ impl PerfEvent {
     /// Sets the period of the clock, in nanoseconds. The first tick comes a period after `enable`.
     pub fn set_period(&self, period: u64) -> io::Result<()> {
         let address = (&raw const period).addr() as u64;
-        // SAFETY: the descriptor is an open perf event. The request takes the address of the period,
-        // despite the type of the binding, and the kernel reads it during the call only.
+        // SAFETY: the descriptor is an open perf event. The request takes the address of the
+        // period, despite the type of the binding. The kernel reads it during the call only.
         match unsafe { sys::ioctls::PERIOD(self.fd.as_raw_fd(), address) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

@@ -29,8 +29,8 @@ impl PerfRing {
     /// [`PerfError`] if the kernel refuses the memory.
     pub fn map(cpu: Cpu, event: &PerfEvent, bytes: usize) -> Result<Self, PerfError> {
         let page = rustix::param::page_size();
-        // SAFETY: the memory is the kernel's ring. It is never truncated, and the kernel writes to it
-        // by the protocol that `drain` follows.
+        // SAFETY: the memory is the kernel's ring. It is never truncated, and the kernel writes to
+        // it by the protocol that `drain` follows.
         let memory =
             unsafe { MmapOptions::new().len(page + bytes).map_mut(event.as_fd().as_raw_fd()) }
                 .map_err(|source| PerfError { cpu, source })?;
@@ -62,8 +62,8 @@ impl PerfRing {
         let first = bytes.min(self.bytes - start);
         self.record.resize(bytes, 0);
         let ring = self.memory[self.page..].as_ptr();
-        // SAFETY: both ranges are within the mapped ring, and `record` has `bytes` bytes. The kernel
-        // does not write between tail and head until `drain` moves the tail.
+        // SAFETY: both ranges are within the mapped ring, and `record` has `bytes` bytes. The
+        // kernel does not write between tail and head until `drain` moves the tail.
         unsafe {
             ptr::copy_nonoverlapping(ring.add(start), self.record.as_mut_ptr(), first);
             ptr::copy_nonoverlapping(ring, self.record.as_mut_ptr().add(first), bytes - first);
@@ -79,8 +79,8 @@ impl PerfRing {
     }
 
     fn position(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: the first page is a perf_event_mmap_page, in which `offset` is an aligned u64 that
-        // the kernel and this process access atomically only. It lives as long as `memory`.
+        // SAFETY: the first page is a perf_event_mmap_page, in which `offset` is an aligned u64
+        // that the kernel and this process access atomically only. It lives as long as `memory`.
         unsafe { &*self.memory.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 }

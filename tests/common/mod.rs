@@ -30,7 +30,7 @@ pub fn everytick() -> Command {
     Command::new(env!("CARGO_BIN_EXE_everytick"))
 }
 
-/// Returns the paths of the system's libraries and programs, and of the Rust toolchain's libraries.
+/// Returns the paths of the system's libraries and programs, and of Rust's libraries.
 pub fn installed_files() -> Vec<PathBuf> {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
     let sysroot = String::from_utf8(sysroot.stdout).unwrap();

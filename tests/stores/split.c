@@ -1,5 +1,7 @@
-/* A program whose three functions have 60, 30 and 10 hundredths of its time. Each turn is as long as any other and spent in the
- * same loop; whose it is, is drawn by lot, so that no clock ticks in step with them. */
+/*
+ * Spends 60, 30 and 10 % of its time in three functions. All turns are equally long and run the
+ * same loop. Which function is next is random, so that no clock ticks in step with them.
+ */
 volatile unsigned long work;
 
 __attribute__((noinline)) void spin(void)

@@ -1,4 +1,5 @@
-//! The kernel's unwinding step, compiled for the host: tests compare it with its reference, `unwind`.
+//! The kernel's unwinding step, compiled for the host. Tests compare it with its reference in
+//! `unwind`.
 //!
 //! Nothing that is shipped links this crate.
 
@@ -56,7 +57,8 @@ unsafe extern "C" fn read_word(from: *const c_void, address: u64, word: *mut u64
     read(address).inspect(|value| *word = *value).is_some()
 }
 
-/// Steps to the caller by frame pointer, as the kernel does. Twin of [`unwind::frame_pointer::step`].
+/// Steps to the caller by frame pointer, as the kernel does. Twin of
+/// [`unwind::frame_pointer::step`].
 ///
 /// # Errors
 /// Why there is no caller.
