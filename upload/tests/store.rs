@@ -1,5 +1,5 @@
-//! The sink `file`, through the delivery: what lies in its directory, and who can read it.
-#![allow(clippy::unwrap_used)] // a test may die
+//! The sink `file` behind the delivery: the files in its directory, and their readers.
+#![allow(clippy::unwrap_used)] // tests may panic
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ const SECOND: u64 = 1_000_000_000;
 /// 2026-11-25 01:44:00 UTC.
 const START: u64 = 1_795_571_040 * SECOND;
 
-/// A window of 10 s with one stack, `count` times, in a function of this name.
+/// Returns a window of 10 s with one stack in `function`, sampled `count` times.
 fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
     let texts = ["", "samples", "count", "cpu", "nanoseconds", "comm", "prog", function];
     let value = |r#type, unit| pb::ValueType { r#type, unit };
@@ -43,7 +43,7 @@ fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
     Batch { profile }
 }
 
-/// Delivers these windows into a store of these settings.
+/// Delivers windows into a store.
 fn deliver(root: &Path, settings: directory::Config, batches: &[Batch]) {
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkConfig::File(settings) }];
     let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };
@@ -95,7 +95,7 @@ fn starts(listing: &Listing) -> Vec<u64> {
 }
 
 #[test]
-fn each_window_is_a_file_that_go_tool_pprof_reads() {
+fn go_tool_pprof_reads_each_window() {
     let root = tempfile::tempdir().unwrap();
     deliver(root.path(), store(root.path()), &[window(START + 123_456_789, 7, "busy_loop")]);
     let path = root.path().join("store/20261125T014400.123Z.pb.gz");
@@ -112,11 +112,11 @@ fn each_window_is_a_file_that_go_tool_pprof_reads() {
 }
 
 #[test]
-fn a_restart_keeps_the_windows_and_a_range_of_time_finds_them() {
+fn windows_of_a_time_range_are_found_after_restarts() {
     let root = tempfile::tempdir().unwrap();
-    for life in 0..3 {
-        let number = |n: u64| START + (life * 3 + n) * 10 * SECOND;
-        let batches: Vec<_> = (0..3).map(|n| window(number(n), 1, "f")).collect();
+    for run in 0..3 {
+        let start = |n: u64| START + (run * 3 + n) * 10 * SECOND;
+        let batches: Vec<_> = (0..3).map(|n| window(start(n), 1, "f")).collect();
         deliver(root.path(), store(root.path()), &batches);
     }
     let store = root.path().join("store");
@@ -133,7 +133,7 @@ fn a_restart_keeps_the_windows_and_a_range_of_time_finds_them() {
 }
 
 #[test]
-fn a_window_that_comes_again_takes_the_place_of_its_copy() {
+fn a_redelivered_window_replaces_its_copy() {
     let root = tempfile::tempdir().unwrap();
     let batches = [window(START, 1, "f"), window(START + 1, 2, "f"), window(START, 3, "f")];
     deliver(root.path(), store(root.path()), &batches);
@@ -149,7 +149,7 @@ fn a_window_that_comes_again_takes_the_place_of_its_copy() {
 }
 
 #[test]
-fn the_store_stays_within_its_size() {
+fn the_store_stays_within_max_bytes() {
     let root = tempfile::tempdir().unwrap();
     let settings = with_bounds(&root, |bounds| bounds.max_bytes = 4 * 4096);
     let batches: Vec<_> = (0..10).map(|n| window(START + n * SECOND, 1, "f")).collect();
@@ -159,10 +159,10 @@ fn the_store_stays_within_its_size() {
 }
 
 #[test]
-fn windows_that_are_too_old_go() {
+fn windows_beyond_max_age_are_removed() {
     let root = tempfile::tempdir().unwrap();
     let settings = with_bounds(&root, |bounds| bounds.max_age = Duration::from_secs(25));
-    let old = 1_000_000 * SECOND; // long ago, so that now is later than any of them
+    let old = 1_000_000 * SECOND; // all of them are in the past
     let batches: Vec<_> = (0..6).map(|n| window(old + n * 10 * SECOND, 1, "f")).collect();
     deliver(root.path(), settings, &batches);
     let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();
@@ -171,7 +171,7 @@ fn windows_that_are_too_old_go() {
 }
 
 #[test]
-fn a_clock_that_leaped_ahead_for_a_moment_removes_nothing() {
+fn a_clock_jump_removes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let year = 365 * 24 * 60 * 60 * SECOND;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -181,7 +181,7 @@ fn a_clock_that_leaped_ahead_for_a_moment_removes_nothing() {
 }
 
 #[test]
-fn foreign_files_are_passed_over_and_damaged_windows_counted() {
+fn foreign_files_are_ignored_and_damaged_windows_listed() {
     let root = tempfile::tempdir().unwrap();
     deliver(
         root.path(),
@@ -196,17 +196,17 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     std::fs::write(file("20261125T014400.600Z.pb.gz"), "").unwrap();
     std::fs::write(file("20261125T014400.700Z.pb.gz"), "no profile").unwrap();
     std::fs::copy(file("20261125T014400.000Z.pb.gz"), file("20261125T014400.800Z.pb.gz")).unwrap();
-    std::fs::write(file(".Ab12Cd.tmp"), "half").unwrap(); // as a killed agent leaves it
+    std::fs::write(file(".Ab12Cd.tmp"), "half").unwrap(); // as left by a killed agent
     let listing = windows_in(&store, 0, u64::MAX).unwrap();
     assert_eq!((starts(&listing), listing.damaged.len()), (vec![0, 1], 3));
 
-    // One that another program has written has no comment, and is read.
-    let plain = pb_bytes(&window(START + 2 * SECOND, 1, "f"));
+    // A file written by another program has no comment; its content is read instead.
+    let plain = encoded(&window(START + 2 * SECOND, 1, "f"));
     std::fs::write(file("20261125T014402.000Z.pb.gz"), plain).unwrap();
     let listing = windows_in(&store, 0, u64::MAX).unwrap();
     assert_eq!(starts(&listing), [0, 1, 2]);
 
-    // Another window comes: what is not ours stays, what a killed agent left goes.
+    // The next delivery keeps foreign files and removes temporary ones.
     deliver(
         root.path(),
         directory::Config { directory: store.clone(), ..Default::default() },
@@ -217,13 +217,13 @@ fn foreign_files_are_passed_over_and_damaged_windows_counted() {
     assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{names:?}");
 }
 
-fn pb_bytes(batch: &Batch) -> Vec<u8> {
+fn encoded(batch: &Batch) -> Vec<u8> {
     use prost::Message;
     batch.profile.encode_to_vec()
 }
 
 #[test]
-fn a_window_larger_than_the_store_is_refused() {
+fn a_window_larger_than_the_store_is_lost() {
     let root = tempfile::tempdir().unwrap();
     let settings = with_bounds(&root, |bounds| bounds.max_bytes = 100);
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkConfig::File(settings) }];
