@@ -29,7 +29,7 @@ mod pacing;
 mod queues;
 mod shared;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod throttled_warnings;
 mod worker;
 mod worker_thread;
