@@ -112,7 +112,7 @@ impl Intake {
     /// each window.
     pub fn open(&mut self, shared: &Shared) {
         if let Err(refusal) = self.lock_spool(shared) {
-            let effect = "it cannot be used, windows will be lost";
+            let effect = "cannot be used, windows will be lost";
             self.refusals.warn(&subject(shared), effect, refusal.reason, &refusal.text);
         }
     }
@@ -148,7 +148,7 @@ impl Intake {
     fn list_batches(&mut self, shared: &Shared, sink: &str) -> Vec<(BatchName, u64)> {
         shared.spool.batches_of(sink).unwrap_or_else(|error| {
             let effect =
-                format!("windows waiting for the sink `{sink}` are not delivered before a restart");
+                format!("cannot list windows for the sink `{sink}`, they wait for a restart");
             let reason = Failure::of_disk(&error);
             self.refusals.warn(&subject(shared), &effect, reason, &error.to_string());
             Vec::new()
@@ -178,7 +178,7 @@ impl Intake {
         for (sink, name) in evicted {
             if let Err(error) = shared.spool.remove(sink, *name) {
                 let reason = Failure::of_disk(&error);
-                let effect = "it may exceed its limit";
+                let effect = "cannot remove an evicted window, may exceed the limit";
                 self.evictions.warn(&subject, effect, reason, &error.to_string());
             }
         }

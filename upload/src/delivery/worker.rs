@@ -163,7 +163,7 @@ impl Worker {
         match Sink::new(&self.context.settings, self.context.debug_info.as_ref()) {
             Ok(sink) => self.sink = sink,
             Err(error) => {
-                self.warn("it keeps its old settings", Failure::Defect, &error.to_string());
+                self.warn("keeps its old settings", Failure::Defect, &error.to_string());
             }
         }
     }
@@ -234,7 +234,7 @@ impl Worker {
             return;
         }
         if let Err(error) = self.context.shared.spool.remove(&self.context.generation.sink, name) {
-            let effect = "a completed window cannot be removed from the spool, may be sent again";
+            let effect = "cannot remove a completed window from the spool, it may arrive twice";
             self.warn(effect, Failure::of_disk(&error), &error.to_string());
         }
         self.context.shared.queues().complete(&self.context.generation, completion);
@@ -280,7 +280,7 @@ impl Worker {
         match shared.spool.quarantine(&generation.sink, name) {
             Ok(()) => shared.queues().count_quarantined(generation),
             Err(error) => {
-                let effect = "a damaged file of the spool cannot be moved into quarantine";
+                let effect = "cannot move a damaged spool file into quarantine";
                 self.warn(effect, Failure::of_disk(&error), &error.to_string());
             }
         }
