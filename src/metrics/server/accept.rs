@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time;
 
-use super::{Handler, Page};
+use super::page::{Handler, Page};
 
 /// Bytes of a request head: the smallest limit that hyper accepts. Prometheus sends some 300.
 const HEAD_BYTES_MAX: usize = 8192;
