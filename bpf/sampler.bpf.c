@@ -20,8 +20,8 @@
 #include "arch/x86_64.h"
 
 /*
- * BTF holds only types that a global refers to. These are what the agent takes its constants from
- * and compares its mirrors with: without its line here, the agent does not compile.
+ * BTF holds only the types that a global refers to. The agent takes its constants from these enums
+ * and compares its mirrors with these structures. It does not compile if one is missing.
  */
 const volatile struct {
 	enum stack_limit stack_limit;

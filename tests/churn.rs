@@ -67,10 +67,10 @@ fn check(recorded: &Recorded) {
     assert!(*complete > 100 && *complete > 9 * cut, "{samples:?}\n{}", recorded.stderr);
 }
 
-fn churn(source: &str, place: &Path, name: &str, number: u32) -> String {
+fn churn(source: &str, dir: &Path, name: &str, number: u32) -> String {
     let define = format!("-DNUMBER={number}");
     let arguments = [&BARE[..], &[&define]].concat();
-    path_text(compile_with(&format!("churn/{source}"), place, name, &arguments))
+    path_text(compile_with(&format!("churn/{source}"), dir, name, &arguments))
 }
 
 fn path_text(path: PathBuf) -> String {
@@ -81,7 +81,7 @@ fn path_text(path: PathBuf) -> String {
 const COMPILED: usize = 20;
 
 /// Builds so many distinct libraries, `0.so` and so on.
-fn libraries(place: &Path, count: usize) {
+fn libraries(dir: &Path, count: usize) {
     let id = |number: usize| format!("{number:040x}");
     let compile = |number: usize| {
         let define = format!("-DNUMBER={}", 7000 + number);
@@ -95,7 +95,7 @@ fn libraries(place: &Path, count: usize) {
             &define,
             &build_id,
         ];
-        std::fs::read(compile_with("churn/library.c", place, "compiled.so", &flags)).unwrap()
+        std::fs::read(compile_with("churn/library.c", dir, "compiled.so", &flags)).unwrap()
     };
     let compiled: Vec<Vec<u8>> = (0..COMPILED).map(compile).collect();
     for number in 0..count {
@@ -103,7 +103,7 @@ fn libraries(place: &Path, count: usize) {
         let mut bytes = compiled[number % COMPILED].clone();
         replace(&mut bytes, format!("_{old}\0").as_bytes(), format!("_{new}\0").as_bytes());
         replace(&mut bytes, &bytes_of(&id(old)), &bytes_of(&id(new)));
-        std::fs::write(place.join(format!("{number}.so")), bytes).unwrap();
+        std::fs::write(dir.join(format!("{number}.so")), bytes).unwrap();
     }
 }
 
@@ -121,27 +121,27 @@ fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) {
 #[test]
 fn libraries_at_the_same_addresses_never_mix() {
     let _alone = alone();
-    let place = directory();
-    libraries(place.path(), 1000);
-    let program = path_text(compile_with("churn/libraries.c", place.path(), "libraries", &BARE));
-    let directory = path_text(place.path().into());
+    let dir = directory();
+    libraries(dir.path(), 1000);
+    let program = path_text(compile_with("churn/libraries.c", dir.path(), "libraries", &BARE));
+    let directory = path_text(dir.path().into());
     check(&record(&["-F", "1997", "--", &program, "3", &directory, "1000"]).succeeded());
 }
 
 #[test]
 fn programs_that_exec_each_other_never_mix() {
     let _alone = alone();
-    let place = directory();
-    let [one, two] = [3, 4].map(|n| churn("turns.c", place.path(), &format!("turns{n}"), n));
+    let dir = directory();
+    let [one, two] = [3, 4].map(|n| churn("turns.c", dir.path(), &format!("turns{n}"), n));
     check(&record(&["-F", "1997", "--", &one, "1000", &two, &one]).succeeded());
 }
 
 #[test]
 fn vfork_and_spawned_children_never_mix() {
     let _alone = alone();
-    let place = directory();
-    let [one, two] = [3, 4].map(|n| churn("turns.c", place.path(), &format!("turns{n}"), n));
-    let parent = churn("children.c", place.path(), "children", 5);
+    let dir = directory();
+    let [one, two] = [3, 4].map(|n| churn("turns.c", dir.path(), &format!("turns{n}"), n));
+    let parent = churn("children.c", dir.path(), "children", 5);
     let recorded = record(&["-F", "1997", "--", &parent, "900", &one, &two]).succeeded();
     check(&recorded);
     for number in 3..=5 {
@@ -152,9 +152,9 @@ fn vfork_and_spawned_children_never_mix() {
 #[test]
 fn reused_pid_is_another_process() {
     let _alone = alone();
-    let place = directory();
-    let [one, two] = [3, 4].map(|n| churn("turns.c", place.path(), &format!("turns{n}"), n));
-    let parent = churn("children.c", place.path(), "children", 5);
+    let dir = directory();
+    let [one, two] = [3, 4].map(|n| churn("turns.c", dir.path(), &format!("turns{n}"), n));
+    let parent = churn("children.c", dir.path(), "children", 5);
     let free = (20_000..30_000).find(|pid| !Path::new(&format!("/proc/{pid}")).exists()).unwrap();
     let arguments = ["-F", "1997", "--", &parent, "600", &one, &two, &free.to_string()];
     check(&record(&arguments).succeeded());
@@ -163,8 +163,8 @@ fn reused_pid_is_another_process() {
 #[test]
 fn finds_code_in_20_000_mappings_and_after_mremap() {
     let _alone = alone();
-    let place = directory();
-    let program = path_text(compile_with("churn/regions.c", place.path(), "regions", &[]));
+    let dir = directory();
+    let program = path_text(compile_with("churn/regions.c", dir.path(), "regions", &[]));
     let recorded = record(&["-F", "499", "--no-kernel", "--", &program, "20000", "2"]).succeeded();
     println!("{}", recorded.stderr);
     let all = recorded.samples_through(&["main", "call"]);

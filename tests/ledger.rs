@@ -13,11 +13,11 @@ use rustix::process::Signal;
 
 /// Keeps every CPU busy: an idle virtual CPU may not tick.
 fn load() -> (common::TempDir, Vec<Running>) {
-    let place = directory();
-    let program = compile("chain.c", place.path(), "busy");
+    let dir = directory();
+    let program = compile("chain.c", dir.path(), "busy");
     let cpus = std::thread::available_parallelism().unwrap().get();
     let running = (0..cpus).map(|_| Running::start(&program)).collect();
-    (place, running)
+    (dir, running)
 }
 
 /// Adds up the ledger in the pprof file, without the code that wrote it.
@@ -64,20 +64,20 @@ fn lost_samples_are_counted_when_the_ring_is_too_small() {
 
 /// Records for five seconds, with the agent stopped for three of them.
 fn record_with_stop(arguments: &[&str]) -> Recorded {
-    let place = directory();
-    let child = start_record(place.path(), &[arguments, &["-d", "5"]].concat());
+    let dir = directory();
+    let child = start_record(dir.path(), &[arguments, &["-d", "5"]].concat());
     wait_for_clocks(&child);
     pause(1000);
     signal(&child, Signal::STOP);
     pause(3000);
     signal(&child, Signal::CONT);
-    recorded(place, child.wait_with_output().unwrap()).succeeded()
+    recorded(dir, child.wait_with_output().unwrap()).succeeded()
 }
 
 #[test]
 fn filtered_ticks_are_counted_by_reason() {
     let _alone = alone();
-    let (_place, running) = load();
+    let (_dir, running) = load();
     let recorded = record(&["-F", "199", "-d", "1", "-p", &running[0].pid()]).succeeded();
     let ledger = check_closes(&recorded);
     assert!(ledger["other process"] > 50, "{ledger:?}");
@@ -107,12 +107,12 @@ const IDLE_HZ: u64 = 199;
 /// Records for about two seconds. Returns the idle ticks to be expected of the time that the CPUs
 /// were idle meanwhile, according to the kernel: other programs may keep CPUs busy.
 fn record_with_idle_time(arguments: &[&str]) -> (Recorded, u64) {
-    let place = directory();
+    let dir = directory();
     let frequency = IDLE_HZ.to_string();
     let script = "cat /proc/stat >before; sleep 2; cat /proc/stat >after";
     let command = ["-F", &frequency, "--", "sh", "-c", script];
-    let child = start_record(place.path(), &[arguments, &command].concat());
-    let recorded = recorded(place, child.wait_with_output().unwrap()).succeeded();
+    let child = start_record(dir.path(), &[arguments, &command].concat());
+    let recorded = recorded(dir, child.wait_with_output().unwrap()).succeeded();
     let [before, after] = ["before", "after"].map(|name| idle_seconds(&recorded, name));
     (recorded, ((after - before) * IDLE_HZ as f64) as u64)
 }

@@ -9,8 +9,8 @@ use common::{Running, alone, compile, compile_with, directory, record};
 /// file:line`.
 fn check(source: &str, chain: &[&str], callers: &[&str]) {
     let _alone = alone();
-    let place = directory();
-    let program = Running::start(&compile(source, place.path(), "chain"));
+    let dir = directory();
+    let program = Running::start(&compile(source, dir.path(), "chain"));
     let pid = program.pid();
     let recorded = record(&["-F", "997", "-d", "2", "--no-kernel", "-p", &pid]).succeeded();
 
@@ -72,8 +72,8 @@ fn rust_program_with_frame_pointers() {
 #[test]
 fn inlined_functions_have_their_own_lines() {
     let _alone = alone();
-    let place = directory();
-    let program = Running::start(&compile("inlined.c", place.path(), "inlined"));
+    let dir = directory();
+    let program = Running::start(&compile("inlined.c", dir.path(), "inlined"));
     let recorded =
         record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let traces = recorded.traces();
@@ -100,8 +100,8 @@ fn inlined_without_directories(frame: &str) -> String {
 #[test]
 fn system_call_has_user_and_kernel_frames() {
     let _alone = alone();
-    let place = directory();
-    let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
+    let dir = directory();
+    let program = Running::start(&compile("syscalls.c", dir.path(), "syscalls"));
     let recorded = record(&["-F", "499", "-d", "2", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["syscalls"]);
     let through = recorded.samples_through(&[
@@ -149,8 +149,8 @@ impl Drop for KernelStackLimit {
 #[test]
 fn kernel_stack_at_the_limit_is_marked_as_cut() {
     let _alone = alone();
-    let place = directory();
-    let program = Running::start(&compile("syscalls.c", place.path(), "syscalls"));
+    let dir = directory();
+    let program = Running::start(&compile("syscalls.c", dir.path(), "syscalls"));
     let limit = KernelStackLimit::change_to(4);
     let recorded = record(&["-F", "499", "-d", "1", "-p", &program.pid()]).succeeded();
     drop(limit);
@@ -167,9 +167,9 @@ fn kernel_stack_at_the_limit_is_marked_as_cut() {
 #[test]
 fn stack_without_rows_and_frame_pointers_is_marked_as_cut() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let program = Running::start(&compile_with("chain.c", dir.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
     assert_eq!(recorded.samples_through(&["chain", "[cut: no unwind row]", "spin"]), all);
@@ -182,9 +182,9 @@ fn stack_without_rows_and_frame_pointers_is_marked_as_cut() {
 #[test]
 fn debug_frame_section_completes_stacks() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let bare = ["-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let program = Running::start(&compile_with("chain.c", dir.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
     assert_eq!(recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]), all);
@@ -194,9 +194,9 @@ fn debug_frame_section_completes_stacks() {
 #[test]
 fn frames_by_frame_pointer_are_marked_as_guessed() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables"];
-    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let program = Running::start(&compile_with("chain.c", dir.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
     assert!(all > 50, "{}", recorded.stderr);
@@ -209,10 +209,10 @@ fn frames_by_frame_pointer_are_marked_as_guessed() {
 /// Records a thread whose sp is next to a page boundary. Returns the number of its samples, and of
 /// those that are cut because stack memory was unreadable.
 fn record_page_edge(untouched: u32) -> (u64, u64) {
-    let place = directory();
+    let dir = directory();
     let define = format!("-DUNTOUCHED={untouched}");
     let arguments = ["-fno-stack-clash-protection", &define];
-    let program = compile_with("page_edge.c", place.path(), "page_edge", &arguments);
+    let program = compile_with("page_edge.c", dir.path(), "page_edge", &arguments);
     let recorded = record(&["-F", "499", "--no-kernel", "--", program.to_str().unwrap()]);
     let all = recorded.succeeded();
     let cut = all.samples_through(&["page_edge", "[cut: unreadable stack]"]);

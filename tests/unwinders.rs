@@ -84,8 +84,8 @@ fn start_deep(program: &Path, depth: u32) -> Running {
 #[test]
 fn unwinders_take_the_same_stack_of_300_frames() {
     let _alone = alone();
-    let place = directory();
-    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let dir = directory();
+    let program = compile_with("deep.c", dir.path(), "deep", &BARE);
     let running = start_deep(&program, 300);
     let by_loop = only_callers(&record(running.0.id(), Unwinder::Loop));
     let by_calls = only_callers(&record(running.0.id(), Unwinder::TailCalls));
@@ -97,8 +97,8 @@ fn unwinders_take_the_same_stack_of_300_frames() {
 #[test]
 fn tail_call_unwinder_cuts_a_stack_after_512_frames() {
     let _alone = alone();
-    let place = directory();
-    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let dir = directory();
+    let program = compile_with("deep.c", dir.path(), "deep", &BARE);
     let running = start_deep(&program, 900);
     let (by_loop, end) = only_callers(&record(running.0.id(), Unwinder::Loop));
     assert_eq!((by_loop.len(), end), (904, StackEnd::Complete));
@@ -110,8 +110,8 @@ fn tail_call_unwinder_cuts_a_stack_after_512_frames() {
 #[test]
 fn failing_tail_call_cuts_the_stack_and_loses_no_tick() {
     let _alone = alone();
-    let place = directory();
-    let program = compile_with("deep.c", place.path(), "deep", &BARE);
+    let dir = directory();
+    let program = compile_with("deep.c", dir.path(), "deep", &BARE);
     let running = start_deep(&program, 300);
     let (callers, end) = only_callers(&record(running.0.id(), Unwinder::BrokenTailCalls));
     assert_eq!((callers.len(), end), (0, StackEnd::Depth));

@@ -196,7 +196,7 @@ impl Recorded {
     pub fn ledger(&self) -> BTreeMap<String, u64> {
         let profile = self.pprof();
         let comments =
-            profile.comment.iter().map(|place| profile.string_table[*place as usize].clone());
+            profile.comment.iter().map(|index| profile.string_table[*index as usize].clone());
         let text: Vec<String> = comments.collect();
         let mut ledger = BTreeMap::new();
         let lines = text

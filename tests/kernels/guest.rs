@@ -19,8 +19,8 @@ pub struct Guest(BTreeMap<String, (String, i32)>);
 impl Guest {
     /// Boots a kernel of `target/kernels` and waits for the end of `init.sh`.
     pub fn boot(series: &str) -> Self {
-        let place = directory();
-        let archive = machine::pack(&fill(&place));
+        let dir = directory();
+        let archive = machine::pack(&fill(&dir));
         let mut machine = Command::new("timeout");
         machine.args(["--kill-after=5", TIMEOUT_SECONDS]);
         machine.args(machine::command_line(series, &archive));
@@ -69,8 +69,8 @@ impl Guest {
 }
 
 /// Builds the guest's file system: everytick, the test programs, and the libraries of both.
-fn fill(place: &TempDir) -> PathBuf {
-    let root = machine::root(place, "kernels/init.sh", &["/bin/busybox", "/usr/bin/setpriv"]);
+fn fill(dir: &TempDir) -> PathBuf {
+    let root = machine::root(dir, "kernels/init.sh", &["/bin/busybox", "/usr/bin/setpriv"]);
     let bin = root.join("bin");
     machine::add_stripped(Path::new(env!("CARGO_BIN_EXE_everytick")), &root, "everytick");
     compile_with("chain.c", &bin, "chain", &BARE);

@@ -25,8 +25,8 @@ pub fn command_line(series: &str, archive: &Path) -> Vec<String> {
 
 /// Creates the root of an initramfs in a test's directory, with this script of `tests` as the first
 /// process, and these tools. Returns its path.
-pub fn root(place: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
-    let root = place.path().join("root");
+pub fn root(dir: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
+    let root = dir.path().join("root");
     fs::create_dir_all(root.join("bin")).unwrap();
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(init), root.join("init"))
         .unwrap();

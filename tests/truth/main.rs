@@ -27,7 +27,7 @@ fn check_stacks<'a>(programs: impl Iterator<Item = (&'a Program, Truth<'a>)>, st
     assert!(all_pass(&scores), "{scores:?}");
 }
 
-/// Profiles programs. Returns their stacks, each with the name of its program in place of its pid.
+/// Profiles programs. Returns their stacks, each with the name of its program instead of its pid.
 fn profile(programs: &[Program]) -> Vec<Stack> {
     let running: Vec<Running> =
         programs.iter().map(|p| Running::start_with(&p.path, &p.arguments)).collect();
@@ -66,33 +66,33 @@ fn truth<'a>(chains: &'a [&'a str]) -> Truth<'a> {
 #[test]
 fn leaves_without_frame_with_red_zone_and_with_saved_registers() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "plain.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "plain.c", &[]);
     check(&programs, &truth(&["_start @libc.so.6{2} main > a b c bare|red_zone|saves_all"]));
 }
 
 #[test]
 fn recursion_of_a_thousand_frames() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "recursion.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "recursion.c", &[]);
     check(&programs, &truth(&["_start @libc.so.6{2} main > recurse{1000} spin"]));
 }
 
 #[test]
 fn tail_calls_leave_no_frame() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let ways: Vec<_> = EVERYWHERE.into_iter().filter(|(_, level)| *level != "-O0").collect();
-    let programs = build_all(place.path(), &ways, "tail.c", &["-foptimize-sibling-calls"]);
+    let programs = build_all(dir.path(), &ways, "tail.c", &["-foptimize-sibling-calls"]);
     check(&programs, &truth(&["_start @libc.so.6{2} main > caller first|second|last"]));
 }
 
 #[test]
 fn realigned_frames_and_frames_of_dynamic_size() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "align.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "align.c", &[]);
     let chain = "_start @libc.so.6{2} main > aligned32 allocates both many aligned64 spin";
     let truth = Truth { chains: &[chain], tops: "use", guessed: "" };
     check(&programs, &truth);
@@ -101,8 +101,8 @@ fn realigned_frames_and_frames_of_dynamic_size() {
 #[test]
 fn exceptions() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "throw.cpp", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "throw.cpp", &[]);
     let chain = "_start @libc.so.6{2} main > run catcher a deep{500} b thrower";
     let tops =
         "@libstdc++.so.6|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|_init|Guard::~Guard";
@@ -112,8 +112,8 @@ fn exceptions() {
 #[test]
 fn signal_handlers_on_the_thread_stack_and_on_a_separate_stack() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "signals.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "signals.c", &[]);
     let chains = [
         "_start @libc.so.6{2} main > work spin",
         "_start @libc.so.6{2} main @libc.so.6 > handler|alternate handled",
@@ -126,8 +126,8 @@ fn signal_handlers_on_the_thread_stack_and_on_a_separate_stack() {
 #[test]
 fn longjmp() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "longjmp.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "longjmp.c", &[]);
     let chain = "_start @libc.so.6{2} main > tries a jumper";
     check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|_init", guessed: "" });
 }
@@ -135,14 +135,14 @@ fn longjmp() {
 #[test]
 fn lazily_bound_calls_into_a_library() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let library =
-        build(place.path(), "libtruth.so", "gcc", "library.c", &["-O2", "-shared", "-fPIC"]);
+        build(dir.path(), "libtruth.so", "gcc", "library.c", &["-O2", "-shared", "-fPIC"]);
     let library = library.path.to_str().unwrap();
     let lazy = [library, "-Wl,-z,lazy", "-Wl,-z,norelro"];
-    let mut programs = build_all(place.path(), &EVERYWHERE, "lazy.c", &lazy);
+    let mut programs = build_all(dir.path(), &EVERYWHERE, "lazy.c", &lazy);
     let with_endbr = [&lazy[..], &["-fcf-protection", "-Wl,-z,ibtplt"]].concat();
-    programs.push(build(place.path(), "ibt", "gcc", "lazy.c", &with_endbr));
+    programs.push(build(dir.path(), "ibt", "gcc", "lazy.c", &with_endbr));
     let chain = "_start @libc.so.6{2} main > calls|forget";
     // The stubs are behind _init and have no symbols.
     let tops = "@libtruth.so|@ld-linux-x86-64.so.2|_init";
@@ -152,8 +152,8 @@ fn lazily_bound_calls_into_a_library() {
 #[test]
 fn vdso_clock() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "clock.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "clock.c", &[]);
     let chain = "_start @libc.so.6{2} main > reads_clock";
     check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|@[vdso]|_init", guessed: "" });
 }
@@ -161,16 +161,16 @@ fn vdso_clock() {
 #[test]
 fn threads() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "spawn.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "spawn.c", &[]);
     check(&programs, &truth(&["@libc.so.6{2} entry > work spin"]));
 }
 
 #[test]
 fn contexts_of_the_c_library() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "context.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "context.c", &[]);
     let chains = ["_start @libc.so.6{2} main > drives", "@libc.so.6 body > work spin"];
     check(&programs, &Truth { chains: &chains, tops: "@libc.so.6|_init", guessed: "" });
 }
@@ -178,8 +178,8 @@ fn contexts_of_the_c_library() {
 #[test]
 fn coroutines_in_assembly() {
     let _alone = alone();
-    let place = directory();
-    let programs = build_all(place.path(), &EVERYWHERE, "coroutine.c", &[]);
+    let dir = directory();
+    let programs = build_all(dir.path(), &EVERYWHERE, "coroutine.c", &[]);
     let chains =
         ["_start @libc.so.6{2} main > drives switch_stack", "start_coroutine body > work spin"];
     check(&programs, &Truth { chains: &chains, tops: "switch_stack", guessed: "" });

@@ -15,8 +15,8 @@ const PLAIN: &str = "_start @libc.so.6{2} main > a b c bare|red_zone|saves_all";
 #[test]
 fn static_and_position_independent_programs() {
     let _alone = alone();
-    let place = directory();
-    let make = |name: &str, more: &[&str]| build(place.path(), name, "gcc", "plain.c", more);
+    let dir = directory();
+    let make = |name: &str, more: &[&str]| build(dir.path(), name, "gcc", "plain.c", more);
     let static_chain =
         |name: &str| format!("_start @{name}{{2}} main > a b c bare|red_zone|saves_all");
     let programs = [
@@ -35,12 +35,12 @@ fn static_and_position_independent_programs() {
 #[test]
 fn musl_without_call_frames() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let mut programs = Vec::new();
     for (linked, more) in [("static", &["-O2", "-static"][..]), ("dynamic", &["-O2"])] {
         let make = |source: &str| {
             let name = format!("{}-{linked}", source.trim_end_matches(".c"));
-            build(place.path(), &name, "musl-gcc", source, more)
+            build(dir.path(), &name, "musl-gcc", source, more)
         };
         let library = |program: &Program| match linked {
             "static" => format!("@{}", program.name),
@@ -76,8 +76,8 @@ fn check_each(programs: &[(Program, String)], tops: &str) {
 #[test]
 fn files_without_symbols_or_sections() {
     let _alone = alone();
-    let place = directory();
-    let whole = build(place.path(), "whole", "gcc", "plain.c", &["-O2", "-fPIE", "-pie"]);
+    let dir = directory();
+    let whole = build(dir.path(), "whole", "gcc", "plain.c", &["-O2", "-fPIE", "-pie"]);
     let stripped = copy(&whole, "stripped");
     run(Command::new("strip").arg(&stripped.path));
     let sectionless = copy(&whole, "sectionless");
@@ -107,11 +107,11 @@ fn remove_sections(path: &Path) {
 #[test]
 fn library_loaded_by_dlopen() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let library =
-        build(place.path(), "libloaded.so", "gcc", "library.c", &["-O2", "-shared", "-fPIC"]);
+        build(dir.path(), "libloaded.so", "gcc", "library.c", &["-O2", "-shared", "-fPIC"]);
     let build_one = |compiler: &str| {
-        build(place.path(), compiler, compiler, "load.c", &["-O2"]).with_argument(&library.path)
+        build(dir.path(), compiler, compiler, "load.c", &["-O2"]).with_argument(&library.path)
     };
     let programs = [build_one("gcc"), build_one("clang")];
     let chain = "_start @libc.so.6{2} main > calls enter work library_leaf";
@@ -122,8 +122,8 @@ fn library_loaded_by_dlopen() {
 #[test]
 fn deleted_executable() {
     let _alone = alone();
-    let place = directory();
-    let program = build(place.path(), "deleted", "gcc", "plain.c", &["-O2"]);
+    let dir = directory();
+    let program = build(dir.path(), "deleted", "gcc", "plain.c", &["-O2"]);
     let running = Running::start(&program.path);
     pause(200);
     fs::remove_file(&program.path).unwrap();
@@ -145,9 +145,9 @@ fn of_program(program: &Program, recorded: &Recorded) -> Vec<Stack> {
 #[test]
 fn jit_code_is_unwound_by_frame_pointer() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let programs =
-        ["gcc", "clang"].map(|compiler| build(place.path(), compiler, compiler, "jit.c", &["-O2"]));
+        ["gcc", "clang"].map(|compiler| build(dir.path(), compiler, compiler, "jit.c", &["-O2"]));
     let chain = "_start @libc.so.6{2} main > calls @[jit] called spin";
     check(&programs, &Truth { guessed: "@[jit]", ..truth(&[chain]) });
 }
@@ -155,8 +155,8 @@ fn jit_code_is_unwound_by_frame_pointer() {
 #[test]
 fn new_jit_code_is_waited_for() {
     let _alone = alone();
-    let place = directory();
-    let program = build(place.path(), "late", "gcc", "late_jit.c", &["-O2"]);
+    let dir = directory();
+    let program = build(dir.path(), "late", "gcc", "late_jit.c", &["-O2"]);
     let chain = "_start @libc.so.6{2} main > calls @[jit] @[jit] called spin";
     check(&[program], &Truth { guessed: "@[jit]", tops: "@libc.so.6", ..truth(&[chain]) });
 }
@@ -164,10 +164,10 @@ fn new_jit_code_is_waited_for() {
 #[test]
 fn rust_without_frame_pointers() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let programs = ["2", "3", "s"].map(|level| {
         let name = format!("rust-O{level}");
-        let path = place.path().join(&name);
+        let path = dir.path().join(&name);
         let mut rustc = Command::new("rustc");
         rustc.args(["-Cforce-frame-pointers=no", &format!("-Copt-level={level}"), "-o"]);
         run(rustc.arg(&path).arg(source("plain.rs")));
@@ -184,10 +184,10 @@ fn rust_without_frame_pointers() {
 #[test]
 fn go_with_cgo() {
     let _alone = alone();
-    let place = directory();
+    let dir = directory();
     let programs = ["-O0", "-O2"].map(|level| {
         let name = format!("cgo{level}");
-        let path = place.path().join(&name);
+        let path = dir.path().join(&name);
         let mut go = Command::new("go");
         go.env("CGO_CFLAGS", format!("{level} -fomit-frame-pointer")).args(["build", "-o"]);
         run(go.arg(&path).arg(source("cgo.go")));
@@ -207,8 +207,8 @@ fn go_with_cgo() {
 #[test]
 fn processes_from_their_first_instruction() {
     let _alone = alone();
-    let place = directory();
-    let program = build(place.path(), "started", "gcc", "plain.c", &["-O2"]);
+    let dir = directory();
+    let program = build(dir.path(), "started", "gcc", "plain.c", &["-O2"]);
     let stacks = started(&program, "40");
     let chains =
         ["_start > @libc.so.6{2} main a b c bare|red_zone|saves_all", "@ld-linux-x86-64.so.2"];
@@ -229,8 +229,8 @@ fn started(program: &Program, argument: &str) -> Vec<Stack> {
 #[test]
 fn stacks_with_missing_pages() {
     let _alone = alone();
-    let place = directory();
-    let program = build(place.path(), "edge", "gcc", "edge.c", &["-O2"]);
+    let dir = directory();
+    let program = build(dir.path(), "edge", "gcc", "edge.c", &["-O2"]);
     let chains = ["on_edge > hollow spin", "_start > @libc.so.6{2} main", "@ld-linux-x86-64.so.2"];
     let guessed = "__do_global_dtors_aux";
     let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
@@ -241,8 +241,8 @@ fn stacks_with_missing_pages() {
 #[test]
 fn stacks_of_32_bit_code_are_cut() {
     let _alone = alone();
-    let place = directory();
-    let (object, path) = (place.path().join("bits32.o"), place.path().join("bits32"));
+    let dir = directory();
+    let (object, path) = (dir.path().join("bits32.o"), dir.path().join("bits32"));
     run(Command::new("as").args(["--32", "-o"]).arg(&object).arg(source("bits32.s")));
     run(Command::new("ld").args(["-m", "elf_i386", "-o"]).arg(&path).arg(&object));
     let running = Running::start(&path);

@@ -36,14 +36,8 @@ pub fn source(name: &str) -> PathBuf {
 }
 
 /// Compiles a source into a program of this name.
-pub fn build(
-    place: &Path,
-    name: &str,
-    compiler: &str,
-    source_name: &str,
-    more: &[&str],
-) -> Program {
-    let path = place.join(name);
+pub fn build(dir: &Path, name: &str, compiler: &str, source_name: &str, more: &[&str]) -> Program {
+    let path = dir.join(name);
     let mut command = Command::new(compiler);
     // `more` comes last, because it may override the other flags.
     command.args(FLAGS).arg(source(source_name)).arg("-o").arg(&path).args(more);
@@ -52,7 +46,7 @@ pub fn build(
 }
 
 /// Compiles a source with each of these compilers and levels, into `gcc-O2` and so on.
-pub fn build_all(place: &Path, ways: &[(&str, &str)], source: &str, more: &[&str]) -> Vec<Program> {
+pub fn build_all(dir: &Path, ways: &[(&str, &str)], source: &str, more: &[&str]) -> Vec<Program> {
     let build_one = |(compiler, level): &(&str, &str)| {
         let name = format!("{compiler}{level}");
         let compiler = match (*compiler, source.ends_with(".cpp")) {
@@ -60,7 +54,7 @@ pub fn build_all(place: &Path, ways: &[(&str, &str)], source: &str, more: &[&str
             ("clang", true) => "clang++",
             (compiler, _) => compiler,
         };
-        build(place, &name, compiler, source, &[&[*level], more].concat())
+        build(dir, &name, compiler, source, &[&[*level], more].concat())
     };
     ways.iter().map(build_one).collect()
 }

@@ -55,7 +55,7 @@ pub fn stacks(profile: &Profile) -> Vec<Stack> {
 }
 
 fn stack(profile: &Profile, sample: &Sample) -> Stack {
-    let text = |place: i64| profile.string_table[place as usize].clone();
+    let text = |index: i64| profile.string_table[index as usize].clone();
     let labels: BTreeMap<String, String> = sample
         .label
         .iter()
