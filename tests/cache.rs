@@ -1,4 +1,5 @@
-//! Unwind tables kept between runs: the same stacks with less to read, whatever has become of the directory.
+//! Unwind tables cached between runs: the same stacks with less to read, whatever happens to the
+//! directory.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,10 +13,10 @@ use common::{
     start_record,
 };
 
-/// Starts a program that has enough rows to be kept, and no frame pointers.
-fn wide(place: &Path) -> Running {
+/// Starts a program without frame pointers that has enough rows to be cached.
+fn wide(directory: &Path) -> Running {
     let bare = ["-fomit-frame-pointer", "-O2", "-g0", "-DNUMBER=1"];
-    Running::start(&compile_with("wide.c", place, "wide", &bare))
+    Running::start(&compile_with("wide.c", directory, "wide", &bare))
 }
 
 fn record_with(cache: &Path, program: &Running) -> Recorded {
@@ -23,14 +24,16 @@ fn record_with(cache: &Path, program: &Running) -> Recorded {
     record(&["-F", "499", "-d", "1", "--no-kernel", "-p", &pid, "--cache-dir", cache]).succeeded()
 }
 
-/// The stacks that end where the program is nearly all the time. Nearly all are whole: a busy machine may cut one.
+/// Returns the stacks that end in `spin_1`, where the program is nearly all the time.
+///
+/// At least 95 % of all stacks must be whole: a busy machine may cut some.
 fn stacks(recorded: &Recorded) -> BTreeSet<Vec<String>> {
     let folded = recorded.folded();
     let all: u64 = folded.iter().map(|(_, count)| count).sum();
     let is_whole = |stack: &[String]| !stack.iter().any(|frame| frame.starts_with("[cut"));
     let whole = folded.iter().filter(|(stack, _)| is_whole(stack));
     let count: u64 = whole.clone().map(|(_, count)| count).sum();
-    assert!(count > 50 && count * 100 >= all * 95, "{count} of {all}\n{}", recorded.stderr);
+    assert!(count > 50 && count * 100 >= all * 95, "{count} of {all} whole\n{}", recorded.stderr);
     let stacks = whole.map(|(stack, _)| stack.clone());
     let stacks: BTreeSet<_> = stacks.filter(|stack| stack.ends_with(&["spin_1".into()])).collect();
     let chain = ["main", "a_1", "b_1", "c_1", "spin_1"];
@@ -39,14 +42,14 @@ fn stacks(recorded: &Recorded) -> BTreeSet<Vec<String>> {
     stacks
 }
 
-/// How many tables came from the cache, and how many files in it were damaged.
-fn taken_and_damaged(recorded: &Recorded) -> (u64, u64) {
+/// Returns how many tables came from the cache, and how many files in it were damaged.
+fn loaded_and_damaged(recorded: &Recorded) -> (u64, u64) {
     let before = |text: &str| {
         let line = recorded.stderr.lines().find(|line| line.contains(text))?;
         line[..line.find(text).unwrap()].split_whitespace().last()?.replace(',', "").parse().ok()
     };
-    let taken = before(" from the cache").unwrap_or(0);
-    (taken, before(" damaged files in the cache").unwrap_or(0))
+    let loaded = before(" from the cache").unwrap_or(0);
+    (loaded, before(" damaged files in the cache").unwrap_or(0))
 }
 
 fn tables(cache: &Path) -> Vec<PathBuf> {
@@ -57,66 +60,66 @@ fn tables(cache: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_second_run_takes_the_tables_of_the_first_and_damaged_ones_are_made_anew() {
+fn second_run_loads_cached_tables_and_replaces_damaged_ones() {
     let _alone = alone();
-    let place = directory();
-    let cache = place.path().join("cache");
-    let program = wide(place.path());
+    let temp = directory();
+    let cache = temp.path().join("cache");
+    let program = wide(temp.path());
 
     let first = record_with(&cache, &program);
-    assert_eq!(taken_and_damaged(&first), (0, 0), "{}", first.stderr);
-    let kept = tables(&cache);
-    assert!(kept.len() >= 2, "the program's and the C library's: {kept:?}");
-    let bytes: Vec<Vec<u8>> = kept.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert_eq!(loaded_and_damaged(&first), (0, 0), "{}", first.stderr);
+    let files = tables(&cache);
+    assert!(files.len() >= 2, "no table of the program or of the C library: {files:?}");
+    let bytes: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
 
     let second = record_with(&cache, &program);
-    let (taken, damaged) = taken_and_damaged(&second);
-    assert!(taken >= 2 && damaged == 0, "{}", second.stderr);
+    let (loaded, damaged) = loaded_and_damaged(&second);
+    assert!(loaded >= 2 && damaged == 0, "{}", second.stderr);
     assert_eq!(stacks(&second), stacks(&first));
 
-    for (number, path) in kept.iter().enumerate() {
+    for (number, path) in files.iter().enumerate() {
         let mut bytes = fs::read(path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        // One byte changed, a half, another's.
+        // A changed byte, a truncated file, the table of another file.
         match number % 3 {
             0 => fs::write(path, &bytes).unwrap(),
             1 => fs::write(path, &bytes[..middle]).unwrap(),
-            _ => drop(fs::copy(&kept[number - 1], path).unwrap()),
+            _ => drop(fs::copy(&files[number - 1], path).unwrap()),
         }
     }
     let third = record_with(&cache, &program);
-    assert_eq!(taken_and_damaged(&third), (0, kept.len() as u64), "{}", third.stderr);
+    assert_eq!(loaded_and_damaged(&third), (0, files.len() as u64), "{}", third.stderr);
     assert_eq!(stacks(&third), stacks(&first));
-    assert_eq!(tables(&cache), kept);
-    assert!(kept.iter().zip(&bytes).all(|(path, bytes)| fs::read(path).unwrap() == *bytes));
+    assert_eq!(tables(&cache), files);
+    assert!(files.iter().zip(&bytes).all(|(path, bytes)| fs::read(path).unwrap() == *bytes));
 }
 
 #[test]
-fn a_cache_that_is_deleted_meanwhile_does_no_harm() {
+fn cache_may_be_deleted_during_a_run() {
     let _alone = alone();
-    let place = directory();
-    let cache = place.path().join("cache");
+    let temp = directory();
+    let cache = temp.path().join("cache");
     let (output, arguments) =
         (directory(), ["-F", "499", "-d", "3", "--no-kernel", "--comm", "wide"]);
     let arguments = [&arguments[..], &["--cache-dir", cache.to_str().unwrap()]].concat();
     let child = start_record(output.path(), &arguments);
     pause(1000);
     fs::remove_dir_all(&cache).unwrap();
-    let program = wide(place.path());
+    let program = wide(temp.path());
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     drop(program);
-    let said = "tables could not be written to the cache: No such file or directory";
-    assert_eq!(recorded.stderr.matches(said).count(), 1, "{}", recorded.stderr);
+    let warning = "tables could not be written to the cache: No such file or directory";
+    assert_eq!(recorded.stderr.matches(warning).count(), 1, "{}", recorded.stderr);
     assert!(!cache.exists());
     stacks(&recorded);
 }
 
 #[test]
-fn a_directory_in_which_others_have_a_say_is_refused_in_one_sentence() {
+fn directory_that_others_can_change_is_rejected() {
     let _alone = alone();
-    let place = directory();
-    let path = |name: &str| place.path().join(name);
+    let temp = directory();
+    let path = |name: &str| temp.path().join(name);
     for name in ["open", "theirs", "ours"] {
         fs::create_dir(path(name)).unwrap();
     }
@@ -125,12 +128,12 @@ fn a_directory_in_which_others_have_a_say_is_refused_in_one_sentence() {
     symlink(path("ours"), path("link")).unwrap();
     fs::write(path("file"), "").unwrap();
     let cases = [
-        ("open", "others may write there; `chmod go-w "),
-        ("theirs", " belongs to user 65534, not to us; give a directory of user 0"),
-        ("link", " is a symbolic link; give the directory that it leads to"),
-        ("link/", " is a symbolic link; give the directory that it leads to"),
-        ("file", " is no directory; give another place"),
-        ("file/below", " is no directory; give another place"),
+        ("open", "other users may write there; `chmod go-w "),
+        ("theirs", ": it belongs to user 65534; give a directory of user 0"),
+        ("link", ": it is a symbolic link; give its target"),
+        ("link/", ": it is a symbolic link; give its target"),
+        ("file", ": it is not a directory; give another path"),
+        ("file/below", ": it is not a directory; give another path"),
     ];
     for (name, expected) in cases {
         let mut command = everytick();

@@ -1,4 +1,5 @@
-//! Filters choose in the kernel: processes with later threads, cgroups with all below, names, namespaces.
+//! Filters in the kernel: processes with later threads, cgroups with their descendants, names,
+//! namespaces.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use common::{Recorded, Running, alone, compile, directory, pause, record};
 
-/// The names of the processes that have samples.
+/// Returns the names of the sampled processes.
 fn processes(recorded: &Recorded) -> Vec<String> {
     let mut names: Vec<String> =
         recorded.folded().into_iter().map(|(stack, _)| stack[0].clone()).collect();
@@ -17,11 +18,11 @@ fn processes(recorded: &Recorded) -> Vec<String> {
 }
 
 #[test]
-fn a_process_is_taken_with_threads_that_it_makes_later() {
+fn process_filter_includes_later_threads() {
     let _alone = alone();
-    let place = directory();
-    let threads = Running::start(&compile("threads.c", place.path(), "threads"));
-    let _other = Running::start(&compile("chain.c", place.path(), "other"));
+    let temp = directory();
+    let threads = Running::start(&compile("threads.c", temp.path(), "threads"));
+    let _other = Running::start(&compile("chain.c", temp.path(), "other"));
     let recorded =
         record(&["-F", "199", "-d", "1.5", "--by", "thread", "-p", &threads.pid()]).succeeded();
     assert_eq!(processes(&recorded), ["threads"]);
@@ -33,11 +34,11 @@ fn a_process_is_taken_with_threads_that_it_makes_later() {
 }
 
 #[test]
-fn a_name_chooses_processes_and_threads() {
+fn comm_filter_matches_processes_and_threads() {
     let _alone = alone();
-    let place = directory();
-    let _threads = Running::start(&compile("threads.c", place.path(), "threads"));
-    let _other = Running::start(&compile("chain.c", place.path(), "other"));
+    let temp = directory();
+    let _threads = Running::start(&compile("threads.c", temp.path(), "threads"));
+    let _other = Running::start(&compile("chain.c", temp.path(), "other"));
     pause(700);
     for name in ["late", "threads"] {
         let recorded = record(&["-F", "199", "-d", "1", "--comm", name]).succeeded();
@@ -48,38 +49,38 @@ fn a_name_chooses_processes_and_threads() {
 #[test]
 fn filters_of_different_kinds_narrow_each_other() {
     let _alone = alone();
-    let place = directory();
-    let busy = Running::start(&compile("chain.c", place.path(), "busy"));
+    let temp = directory();
+    let busy = Running::start(&compile("chain.c", temp.path(), "busy"));
     let recorded =
-        record(&["-F", "199", "-d", "0.5", "-p", &busy.pid(), "--comm", "nobody"]).succeeded();
+        record(&["-F", "199", "-d", "0.5", "-p", &busy.pid(), "--comm", "other"]).succeeded();
     assert!(recorded.folded().is_empty());
     assert!(recorded.stderr.contains("no samples: "), "{}", recorded.stderr);
     assert!(recorded.ledger()["other name"] > 50, "{}", recorded.stderr);
 }
 
-/// A cgroup that is removed when it goes.
+/// A cgroup that is removed on drop.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn make(hierarchy: &Path, name: &str) -> Self {
+    fn create(hierarchy: &Path, name: &str) -> Self {
         let path = hierarchy.join(name);
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn take(&self, process: &Running) {
+    fn add(&self, process: &Running) {
         fs::write(self.0.join("cgroup.procs"), process.pid()).unwrap();
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        pause(200); // until the kernel has let go of the last process
+        pause(200); // until the kernel has released the last process
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// Mount points of hierarchies of a kind.
+/// Returns the mount points of the cgroup hierarchies of a kind.
 fn hierarchies(kind: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let of_kind = mounts.lines().filter(|line| line.split(' ').nth(2) == Some(kind));
@@ -87,21 +88,21 @@ fn hierarchies(kind: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_cgroup_is_taken_with_all_below_it_in_each_hierarchy() {
+fn cgroup_filter_includes_descendants_in_each_hierarchy() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("chain.c", place.path(), "inside");
-    let _outside = Running::start(&compile("chain.c", place.path(), "outside"));
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "inside");
+    let _outside = Running::start(&compile("chain.c", temp.path(), "outside"));
     let all = [hierarchies("cgroup2"), hierarchies("cgroup")].concat();
     assert!(!all.is_empty(), "no cgroup hierarchy is mounted");
     for hierarchy in all {
         if hierarchy.ends_with("cpuset") {
-            continue; // a new cpuset takes no process before it has CPUs
+            continue; // a new cpuset accepts no process before it has CPUs
         }
-        let parent = Cgroup::make(&hierarchy, "everytick-test");
-        let child = Cgroup::make(&parent.0, "child");
+        let parent = Cgroup::create(&hierarchy, "everytick-test");
+        let child = Cgroup::create(&parent.0, "child");
         let inside = Running::start(&program);
-        child.take(&inside);
+        child.add(&inside);
         let directory = parent.0.to_str().unwrap();
         for path in [directory, "/everytick-test"] {
             let recorded = record(&["-F", "199", "-d", "0.5", "--cgroup", path]).succeeded();
@@ -118,21 +119,21 @@ fn a_cgroup_is_taken_with_all_below_it_in_each_hierarchy() {
 }
 
 #[test]
-fn without_kernel_stacks_a_program_that_nobody_named_is_taken_all_the_same() {
+fn unfiltered_program_is_sampled_without_kernel_stacks() {
     let _alone = alone();
-    let place = directory();
-    let _program = Running::start(&compile("chain.c", place.path(), "unnamed"));
+    let temp = directory();
+    let _program = Running::start(&compile("chain.c", temp.path(), "unnamed"));
     let recorded = record(&["-F", "199", "-d", "1", "--no-kernel"]).succeeded();
-    // Whole or cut: its rows may wait behind those of whatever else runs.
+    // Whole or cut: its rows may be loaded after those of other programs.
     assert!(recorded.samples_through(&["unnamed"]) > 30, "{:#?}", recorded.folded());
 }
 
 #[test]
-fn in_a_pid_namespace_pids_are_the_ones_that_it_shows() {
+fn pids_are_those_of_the_agents_namespace() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("chain.c", place.path(), "inside");
-    let _outside = Running::start(&compile("chain.c", place.path(), "outside"));
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "inside");
+    let _outside = Running::start(&compile("chain.c", temp.path(), "outside"));
     let script = format!(
         "{} & {} record -F 199 -d 1 -p $! -o out.pb.gz -o out.folded; status=$?; kill $!; exit $status",
         program.display(),
@@ -146,14 +147,14 @@ fn in_a_pid_namespace_pids_are_the_ones_that_it_shows() {
     assert!(recorded.samples_through(&["inside", "main", "a", "b", "c", "spin"]) > 100);
     let pids: Vec<String> =
         recorded.traces().into_iter().map(|t| t.labels["pid"].clone()).collect();
-    assert!(pids.iter().all(|pid| pid == "2"), "the second process of its namespace: {pids:?}");
+    assert!(pids.iter().all(|pid| pid == "2"), "not the second process of its namespace: {pids:?}");
 }
 
 #[test]
-fn in_a_pid_namespace_commands_are_followed_and_the_rest_is_left_out() {
+fn command_is_followed_in_a_pid_namespace() {
     let _alone = alone();
-    let place = directory();
-    let brief = compile("brief.c", place.path(), "brief");
+    let temp = directory();
+    let brief = compile("brief.c", temp.path(), "brief");
     let script = format!(
         "exec {} record -F 499 -o out.pb.gz -o out.folded -- sh -c {}",
         env!("CARGO_BIN_EXE_everytick"),
@@ -172,7 +173,7 @@ fn in_a_pid_namespace_commands_are_followed_and_the_rest_is_left_out() {
 }
 
 #[test]
-fn under_the_proc_of_another_namespace_it_refuses() {
+fn proc_of_another_namespace_is_rejected() {
     let _alone = alone();
     let script = format!("{} record -d 1; exit $?", env!("CARGO_BIN_EXE_everytick"));
     let output = directory();

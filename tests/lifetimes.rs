@@ -1,4 +1,4 @@
-//! Processes that come and go: commands with children, programs that are gone before they are named.
+//! Processes that come and go: commands with children, programs that end before symbolization.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,10 +12,10 @@ use common::{
 use rustix::process::Signal;
 
 #[test]
-fn a_program_that_unlinks_itself_and_lives_300_ms_has_named_stacks() {
+fn self_deleting_program_of_300_ms_is_symbolized() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("brief.c", place.path(), "brief");
+    let temp = directory();
+    let program = compile("brief.c", temp.path(), "brief");
     let output = directory();
     let child = start_record(output.path(), &["-F", "499", "-d", "2", "--comm", "brief"]);
     pause(800);
@@ -24,18 +24,18 @@ fn a_program_that_unlinks_itself_and_lives_300_ms_has_named_stacks() {
     assert!(!program.exists());
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     let all = recorded.samples_through(&["brief"]);
-    let named = recorded.samples_through(&["brief", "main", "brief_work"]);
+    let whole = recorded.samples_through(&["brief", "main", "brief_work"]);
     assert!(all > 80, "only {all} samples\n{}", recorded.stderr);
-    assert!(named * 100 >= all * 95, "{named} of {all}: {:#?}", recorded.folded());
+    assert!(whole * 100 >= all * 95, "{whole} of {all} whole: {:#?}", recorded.folded());
 }
 
 #[test]
-fn a_command_is_profiled_with_its_children_and_threads_and_its_status_is_passed_on() {
+fn command_is_profiled_with_children_and_its_status_returned() {
     let _alone = alone();
-    let place = directory();
-    let brief = compile("brief.c", place.path(), "brief");
-    let threads = compile("threads.c", place.path(), "threads");
-    let bystander = Running::start(&compile("chain.c", place.path(), "bystander"));
+    let temp = directory();
+    let brief = compile("brief.c", temp.path(), "brief");
+    let threads = compile("threads.c", temp.path(), "threads");
+    let bystander = Running::start(&compile("chain.c", temp.path(), "bystander"));
     let script = format!("{} & timeout 1.2 {}; wait; exit 7", brief.display(), threads.display());
     let recorded = record(&["-F", "499", "--by", "thread", "--", "sh", "-c", &script]);
     drop(bystander);
@@ -54,7 +54,7 @@ fn a_command_is_profiled_with_its_children_and_threads_and_its_status_is_passed_
 }
 
 #[test]
-fn a_command_that_a_signal_kills_gives_128_and_its_number() {
+fn status_of_a_killed_command_is_128_plus_signal() {
     let _alone = alone();
     let recorded = record(&["--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(recorded.status, 137, "{}", recorded.stderr);
@@ -62,7 +62,7 @@ fn a_command_that_a_signal_kills_gives_128_and_its_number() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_one_sentence_and_no_file() {
+fn command_that_cannot_run_reports_and_writes_nothing() {
     let _alone = alone();
     let recorded = record(&["--", "/nowhere/program"]);
     assert_eq!(recorded.status, 1);
@@ -73,56 +73,53 @@ fn a_command_that_cannot_be_run_is_one_sentence_and_no_file() {
 }
 
 #[test]
-fn ctrl_c_and_sigterm_finish_and_write() {
+fn sigint_and_sigterm_finish_and_write() {
     let _alone = alone();
     for stop in [Signal::INT, Signal::TERM] {
-        let place = directory();
-        let child = start_record(place.path(), &[]);
+        let temp = directory();
+        let child = start_record(temp.path(), &[]);
         pause(1000);
         signal(&child, stop);
-        let recorded = recorded(place, child.wait_with_output().unwrap()).succeeded();
+        let recorded = recorded(temp, child.wait_with_output().unwrap()).succeeded();
         assert!(recorded.stderr.contains("wrote         out.pb.gz"), "{}", recorded.stderr);
         assert_eq!(recorded.directory.path().read_dir().unwrap().count(), 2);
     }
 }
 
 #[test]
-fn the_duration_ends_a_recording_but_not_its_command() {
+fn duration_ends_the_recording_but_not_its_command() {
     let _alone = alone();
-    let place = directory();
-    let child = start_record(place.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 2; exit 5"]);
+    let temp = directory();
+    let child = start_record(temp.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 2; exit 5"]);
     pause(1500);
-    assert!(
-        place.path().join("out.pb.gz").exists(),
-        "the file is written at the end of the duration"
-    );
-    let recorded = recorded(place, child.wait_with_output().unwrap());
+    assert!(temp.path().join("out.pb.gz").exists(), "no file at the end of the duration");
+    let recorded = recorded(temp, child.wait_with_output().unwrap());
     assert_eq!(recorded.status, 5, "{}", recorded.stderr);
 }
 
 #[test]
-fn killed_with_9_it_leaves_neither_files_nor_programs() {
+fn sigkill_leaves_neither_files_nor_programs() {
     let _alone = alone();
-    let place = directory();
-    let mut child = start_record(place.path(), &[]);
+    let temp = directory();
+    let mut child = start_record(temp.path(), &[]);
     pause(700);
-    assert!(programs_loaded() > 0, "bpftool must see the running sampler");
+    assert!(programs_loaded() > 0, "bpftool does not show the running sampler");
     child.kill().unwrap();
     child.wait().unwrap();
     pause(300); // the kernel frees programs after a grace period
-    assert_eq!(place.path().read_dir().unwrap().count(), 0);
+    assert_eq!(temp.path().read_dir().unwrap().count(), 0);
     assert_eq!(programs_loaded(), 0);
 }
 
 #[test]
-fn nothing_is_left_loaded_after_a_recording() {
+fn recording_unloads_its_programs() {
     let _alone = alone();
     record(&["-d", "0.2", "--", "sleep", "0.1"]).succeeded();
     pause(300);
     assert_eq!(programs_loaded(), 0);
 }
 
-/// Our programs that the kernel has loaded.
+/// Counts our programs that are loaded.
 fn programs_loaded() -> usize {
     let output =
         Command::new("bpftool").args(["prog", "show"]).output().expect("bpftool is installed");
@@ -132,22 +129,22 @@ fn programs_loaded() -> usize {
 }
 
 #[test]
-fn process_events_that_find_no_room_are_counted_and_made_up_for() {
+fn lost_process_events_are_counted_and_recovered() {
     let _alone = alone();
-    let place = directory();
+    let temp = directory();
     let path = |path: PathBuf| path.to_str().unwrap().to_owned();
     let [one, two] = [3, 4].map(|number| {
         let define = format!("-DNUMBER={number}");
-        path(compile_with("churn/turns.c", place.path(), &format!("turns{number}"), &[&define]))
+        path(compile_with("churn/turns.c", temp.path(), &format!("turns{number}"), &[&define]))
     });
-    let storm = path(compile_with("churn/children.c", place.path(), "children", &["-DNUMBER=5"]));
-    let chain = compile("chain.c", place.path(), "chain");
+    let storm = path(compile_with("churn/children.c", temp.path(), "children", &["-DNUMBER=5"]));
+    let chain = compile("chain.c", temp.path(), "chain");
     let output = directory();
     let child = start_record(output.path(), &["-F", "499", "-d", "6", "--side-band-size", "4"]);
     pause(1000);
     let mut storms: Vec<_> =
         (0..4).map(|_| Command::new(&storm).args(["300", &one, &two]).spawn().unwrap()).collect();
-    // Nobody reads for a while: what the kernel tells of these is among what is lost.
+    // Nothing reads the ring for a while, so the events of these processes are lost, too.
     signal(&child, Signal::STOP);
     pause(300);
     let running: Vec<Running> = (0..3).map(|_| Running::start(&chain)).collect();
@@ -162,17 +159,17 @@ fn process_events_that_find_no_room_are_counted_and_made_up_for() {
         note.unwrap().split_whitespace().nth(1).unwrap().replace(',', "").parse().unwrap();
     assert!(lost > 10, "{}", recorded.stderr);
     let all = recorded.samples_through(&["chain"]);
-    let named = recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]);
-    assert!(all > 500 && named * 100 > all * 95, "{named} of {all}\n{}", recorded.stderr);
+    let whole = recorded.samples_through(&["chain", "_start", "main", "a", "b", "c", "spin"]);
+    assert!(all > 500 && whole * 100 > all * 95, "{whole} of {all} whole\n{}", recorded.stderr);
 }
 
 #[test]
-fn what_has_exited_leaves_nothing_in_the_maps_of_the_kernel() {
+fn exited_processes_leave_the_kernel_maps() {
     let _alone = alone();
-    let place = directory();
+    let temp = directory();
     let define = |number| format!("-DNUMBER={number}");
-    let turns = compile_with("churn/turns.c", place.path(), "turns", &[&define(3)]);
-    let parent = compile_with("churn/children.c", place.path(), "children", &[&define(5)]);
+    let turns = compile_with("churn/turns.c", temp.path(), "turns", &[&define(3)]);
+    let parent = compile_with("churn/children.c", temp.path(), "children", &[&define(5)]);
     let output = directory();
     let child = start_record(output.path(), &["-F", "997", "-d", "6"]);
     pause(1000);
@@ -180,31 +177,31 @@ fn what_has_exited_leaves_nothing_in_the_maps_of_the_kernel() {
     assert!(storm.success());
     pause(2500);
     for map in ["processes", "stamps"] {
-        let (there, gone) = kept_of(map);
-        assert!(there > 0 || map == "stamps", "{map} is empty");
-        assert!(gone <= 2, "{gone} processes that are gone are in {map}"); // one may just be going
+        let (running, gone) = count_elements(map);
+        assert!(running > 0 || map == "stamps", "{map} is empty");
+        assert!(gone <= 2, "{gone} exited processes in {map}"); // some may be exiting just now
     }
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     assert!(recorded.samples_through(&["turns", "main", "a_3"]) > 100, "{}", recorded.stderr);
 }
 
-/// Counts the processes that a map of the sampler has an element for: those that are there, and those that are not.
-fn kept_of(map: &str) -> (usize, usize) {
+/// Counts the elements of a map of the sampler by their processes: running ones, and exited ones.
+fn count_elements(map: &str) -> (usize, usize) {
     let output = Command::new("bpftool").args(["-j", "map", "dump", "name", map]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let keys = text.split("\"formatted\":{\"key\":").skip(1);
     let pids = keys.map(|rest| rest.split(',').next().unwrap().parse::<u32>().unwrap());
-    let is_there = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
-    let (there, gone): (Vec<u32>, Vec<u32>) = pids.partition(is_there);
-    (there.len(), gone.len())
+    let is_running = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+    let (running, gone): (Vec<u32>, Vec<u32>) = pids.partition(is_running);
+    (running.len(), gone.len())
 }
 
 #[test]
-fn a_second_ctrl_c_ends_it_at_once() {
+fn second_sigint_ends_at_once() {
     let _alone = alone();
-    let place = directory();
+    let temp = directory();
     let mut command = everytick();
-    command.args(["record", "--", "sh", "-c", "trap '' INT; sleep 3"]).current_dir(place.path());
+    command.args(["record", "--", "sh", "-c", "trap '' INT; sleep 3"]).current_dir(temp.path());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     pause(700);
     signal(&child, Signal::INT);

@@ -1,4 +1,5 @@
-//! One session, many windows: they follow each other without a gap, and what a window is made of can be named after it.
+//! One session, many windows: they follow each other without a gap, and each can be symbolized after
+//! it is closed.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +16,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
 fn start() -> Session {
     let settings = SamplerConfig {
-        tick_limit: 100_000_000, // other work on this machine is not to cut stacks
+        tick_limit: 100_000_000, // other work on this machine must not cut stacks
         ..SamplerConfig::machine(HZ)
     };
     Session::start(PROGRAM, settings, ScanScope::All, SessionLimits::default(), None, None).unwrap()
@@ -27,10 +28,11 @@ fn name(closed: &ClosedWindow) -> Profile {
     symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer).0
 }
 
-/// Counts the samples of a process that runs the chain: all, and those whose stacks show it.
+/// Counts the samples of a process that runs `chain.c`: all of them, and those with the whole
+/// chain.
 fn samples_of(profile: &Profile, comm: &str) -> (u64, u64) {
     let chain = ["spin", "c", "b", "a", "main"];
-    let (mut all, mut named) = (0, 0);
+    let (mut all, mut whole) = (0, 0);
     for sample in &profile.samples {
         if &*profile.tasks[sample.key.task.0 as usize].comm != comm {
             continue;
@@ -39,16 +41,16 @@ fn samples_of(profile: &Profile, comm: &str) -> (u64, u64) {
         let names: Vec<&str> =
             lines.map(|line| &*profile.functions[line.function as usize].name).collect();
         all += sample.count;
-        named += sample.count * u64::from(names.windows(chain.len()).any(|part| part == chain));
+        whole += sample.count * u64::from(names.windows(chain.len()).any(|part| part == chain));
     }
-    (all, named)
+    (all, whole)
 }
 
 #[test]
-fn each_tick_is_in_one_window() {
+fn each_tick_is_in_exactly_one_window() {
     let _alone = alone();
-    let place = directory();
-    let _running = Running::start(&compile("chain.c", place.path(), "chain"));
+    let temp = directory();
+    let _running = Running::start(&compile("chain.c", temp.path(), "chain"));
     let mut session = start();
     let mut windows = Vec::new();
     for turn in 0..6 {
@@ -62,8 +64,8 @@ fn each_tick_is_in_one_window() {
 
     for closed in &windows {
         closed.ledger.check().unwrap();
-        let (all, named) = samples_of(&name(closed), "chain");
-        assert!(all > 10 && named * 100 >= all * 95, "{named} of {all}\n{}", closed.ledger);
+        let (all, whole) = samples_of(&name(closed), "chain");
+        assert!(all > 10 && whole * 100 >= all * 95, "{whole} of {all} whole\n{}", closed.ledger);
         assert_eq!(closed.ledger.lost_total(), 0, "{}", closed.ledger);
     }
     assert_eq!(windows.iter().map(|closed| closed.ledger.ticks()).sum::<u64>(), ticks);
@@ -75,10 +77,10 @@ fn each_tick_is_in_one_window() {
 }
 
 #[test]
-fn a_program_that_is_gone_is_named_in_its_window_and_forgotten_in_the_next_ones() {
+fn deleted_program_is_symbolized_in_its_window_then_forgotten() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("chain.c", place.path(), "gone");
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "gone");
     let mut session = start();
     let running = Running::start(&program);
     pause(400);
@@ -91,11 +93,11 @@ fn a_program_that_is_gone_is_named_in_its_window_and_forgotten_in_the_next_ones(
         targets.any(|target| target.to_string_lossy().contains("/gone"))
     };
     pause(6000);
-    assert!(is_open(), "the window needs it");
-    let (all, named) = samples_of(&name(&closed), "gone");
-    assert!(all > 50 && named * 10 > all * 8, "{named} of {all}"); // it was started meanwhile
+    assert!(is_open(), "the closed window must hold the executable");
+    let (all, whole) = samples_of(&name(&closed), "gone");
+    assert!(all > 50 && whole * 10 > all * 8, "{whole} of {all} whole"); // sampling had begun before
     drop(closed);
-    assert!(!is_open(), "nobody needs it any more");
+    assert!(!is_open(), "nothing needs the executable any more");
     let later = session.finish().unwrap().last;
     later.ledger.check().unwrap();
     assert_eq!(later.ledger.outcome(TickOutcome::LostRingFull), 0);
@@ -103,11 +105,11 @@ fn a_program_that_is_gone_is_named_in_its_window_and_forgotten_in_the_next_ones(
 }
 
 #[test]
-fn a_change_of_pace_begins_a_window_and_each_has_one_period() {
+fn rate_change_begins_a_window_with_its_own_period() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("chain.c", place.path(), "chain");
-    // The clock of a sleeping virtual CPU may miss ticks, so none sleeps.
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "chain");
+    // The clock of a sleeping virtual CPU may miss ticks, so every CPU is kept busy.
     let _running: Vec<_> =
         online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
     let mut session = start();
@@ -131,27 +133,27 @@ fn a_change_of_pace_begins_a_window_and_each_has_one_period() {
         let (ledger, period) = (&closed.ledger, closed.period.sample_ns);
         ledger.check().unwrap();
         assert_eq!(period, 1_000_000_000u64.checked_div(hz.into()).unwrap_or(0));
-        // What is due is the time that the clocks were on for, and no window owes what another was sampled for.
+        // Ticks are due for the time that the clocks ran in this window, and for no other.
         let due = closed.period.duration_ns as f64 * f64::from(hz) / 1e9 * ledger.cpus.len() as f64;
         let off = (ledger.due() as f64 - due).abs();
-        assert!(off <= due * 0.1 + 2.0, "due {} and not {due} at {hz} Hz", ledger.due());
+        assert!(off <= due * 0.1 + 2.0, "{} ticks due instead of {due} at {hz} Hz", ledger.due());
         assert!(ledger.missed() * 20 <= ledger.due() + 20, "{ledger}");
     }
     let paused = &windows[3];
     assert_eq!((paused.ledger.ticks(), samples_of(&name(paused), "chain").0), (0, 0));
     let cut = windows[2].ledger.user_ends[StackEnd::Depth as usize];
     let chain = samples_of(&name(&windows[2]), "chain").0;
-    assert!(cut >= chain && chain > 100, "{cut} of {chain} stacks are cut after three frames");
-    let (all, named) = samples_of(&name(&windows[4]), "chain");
-    assert!(named * 100 >= all * 95 && all > 300, "{named} of {all} after the pause");
+    assert!(cut >= chain && chain > 100, "{cut} of {chain} stacks cut after three frames");
+    let (all, whole) = samples_of(&name(&windows[4]), "chain");
+    assert!(whole * 100 >= all * 95 && all > 300, "{whole} of {all} whole after the pause");
 }
 
 #[test]
-fn in_a_pause_nobody_tells_of_processes_and_after_it_they_are_known() {
+fn processes_of_a_pause_are_looked_up_after_it() {
     let _alone = alone();
-    let place = directory();
-    let before = compile("chain.c", place.path(), "before");
-    let late = compile("chain.c", place.path(), "late");
+    let temp = directory();
+    let before = compile("chain.c", temp.path(), "before");
+    let late = compile("chain.c", temp.path(), "late");
     let _before = Running::start(&before);
     let mut session = start();
     pause(500);
@@ -164,11 +166,11 @@ fn in_a_pause_nobody_tells_of_processes_and_after_it_they_are_known() {
     pause(700);
     let resumed = session.finish().unwrap().last;
     let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);
-    assert!(known[1] <= known[0] + 5, "{known:?}: so many processes were told of in the pause");
+    assert!(known[1] <= known[0] + 5, "{known:?} processes: some were reported during the pause");
     assert_eq!(paused.ledger.ticks(), 0);
     assert_eq!(resumed.counts.side_band_lost, 0);
     for comm in ["before", "late"] {
-        let (all, named) = samples_of(&name(&resumed), comm);
-        assert!(named * 100 >= all * 95 && all > 150, "{named} of {all} of {comm} after the pause");
+        let (all, whole) = samples_of(&name(&resumed), comm);
+        assert!(whole * 100 >= all * 95 && all > 150, "{whole} of {all} of {comm} whole");
     }
 }

@@ -8,9 +8,10 @@ use upload::delivery::Delivery;
 
 use super::window::{LossReason, ProfileStats, PublishResult};
 use crate::budget::{Assessment, BudgetLimits, ResidentMemory, Step};
+use crate::events::unix_ns;
 use crate::metrics::server::{Handler, Page};
 use crate::metrics::{self, BudgetState, ProcessUsage, Snapshot, SymbolCounts, frames};
-use crate::session::{ClosedWindow, unix_ns};
+use crate::session::ClosedWindow;
 
 /// The agent's own figures.
 pub(super) struct Status {

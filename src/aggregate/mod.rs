@@ -1,9 +1,9 @@
-//! Station 4: samples become a window of counted stacks, and the ledger learns of each.
+//! Adds samples to a window of counted stacks, and to its ledger.
 //!
-//! [`Aggregator`] gives every address its place in an executable, as mappings were
-//! when the sample was taken, and stores identical stacks once. It never looks up a name.
+//! [`Aggregator`] turns every address into an executable and an address in it, by the mappings at
+//! the time of the sample, and stores identical stacks once. It never looks up a symbol.
 
-mod sequence;
+mod sequences;
 
 use std::sync::Arc;
 
@@ -14,20 +14,21 @@ use profile::{
 
 use crate::events::RawSample;
 use crate::processes::{AddressSpace, Executables, Identity};
-use sequence::Sequences;
+use sequences::Sequences;
 
-/// Counts samples.
+/// A window that is being filled.
 #[derive(Debug)]
 pub struct Aggregator {
     window: Window,
     ledger: CaptureLedger,
     sequences: Sequences,
+    /// The stack of the last sample, kept for its allocation.
     stack: Vec<Frame>,
 }
 
 impl Aggregator {
-    /// Starts an empty window of at most about `bytes_max` bytes. `first`: the number of each CPU's first sample in it,
-    /// indexed by CPU; 0 where it says nothing.
+    /// Starts an empty window of at most about `bytes_max` bytes. `first`: the number of each CPU's
+    /// first sample in it, indexed by CPU; 0 for CPUs beyond its end.
     pub fn new(bytes_max: usize, first: Vec<u64>) -> Self {
         Self {
             window: Window::new(bytes_max),
@@ -37,34 +38,35 @@ impl Aggregator {
         }
     }
 
-    /// Counts records that came and made no sense.
-    pub fn malformed(&mut self, records: u64) {
+    /// Counts records that arrived but could not be parsed.
+    pub fn count_malformed(&mut self, records: u64) {
         self.ledger.received += records;
         self.ledger.lost[Loss::Malformed as usize] += records;
     }
 
-    /// Learns that a sample came. Samples of a CPU must be told in their order; they may be added in any.
-    pub fn saw(&mut self, sample: &RawSample) {
+    /// Counts a sample that has arrived. Those of a CPU are registered in order; [`Self::add`] may
+    /// follow in any.
+    pub fn register(&mut self, sample: &RawSample) {
         self.ledger.received += 1;
-        self.sequences.saw(sample.cpu, sample.sequence);
+        self.sequences.record(sample.cpu, sample.sequence);
     }
 
-    /// Whether every sample that came has been added.
+    /// Whether every registered sample has been added.
     pub fn is_settled(&self) -> bool {
         let lost = self.ledger.lost(Loss::Malformed) + self.ledger.lost(Loss::WindowFull);
         self.ledger.received == self.ledger.aggregated + lost
     }
 
-    /// Whether there are samples that have not come, out of those below the numbers that each CPU gives next.
-    pub fn misses(&self, emitted: &[u64]) -> bool {
-        self.sequences.missing(emitted) > self.ledger.lost(Loss::Malformed)
+    /// Whether samples have not arrived yet. `next`: the number of each CPU's next sample, indexed
+    /// by CPU.
+    pub fn is_missing_samples(&self, next: &[u64]) -> bool {
+        self.sequences.missing(next) > self.ledger.lost(Loss::Malformed)
     }
 
-    /// Counts a sample. `process`: what is known of its process. `memory`: what was mapped when it
-    /// was taken.
+    /// Adds a sample. `process` and `memory`: its process and mappings at its time.
     ///
     /// # Errors
-    /// When the window has no room for it; then it is counted as lost.
+    /// When the sample does not fit into the window; it is counted as lost then.
     pub fn add(
         &mut self,
         sample: &RawSample,
@@ -97,8 +99,8 @@ impl Aggregator {
         added
     }
 
-    /// Adds the user frames up to the first caller that is in no executable mapping: what a
-    /// broken chain leads to is no frame. Gives why they end, and whether some are guessed.
+    /// Adds the user frames up to the first caller outside every executable mapping: a broken chain
+    /// of callers has led there. Returns why the frames end, and whether some are guessed.
     fn push_user_frames(
         &mut self,
         sample: &RawSample,
@@ -109,7 +111,7 @@ impl Aggregator {
         for (depth, frame) in sample.user.iter().enumerate() {
             match executables.resolve(memory, frame.lookup_address()) {
                 Some(frame) => self.stack.push(frame),
-                // Code ran there, whatever it is.
+                // The thread was executing there, so it is code.
                 None if depth == 0 => {
                     let address = FileAddr(frame.address.0);
                     self.stack.push(Frame { executable: ExecutableId::UNKNOWN, address });
@@ -122,22 +124,22 @@ impl Aggregator {
         (sample.user_end, guessed)
     }
 
-    /// The frames of the sample that was added last, innermost first.
+    /// Returns the frames of the sample added last, innermost first.
     pub fn last_stack(&self) -> &[Frame] {
         &self.stack
     }
 
-    /// Ends the window. `emitted`: the number of each CPU's next sample, indexed by CPU. The
-    /// ledger still lacks what the sampler counted.
-    pub fn finish(mut self, emitted: &[u64]) -> (Window, CaptureLedger) {
-        // A record that made no sense came, although its number was not seen.
-        let missing = self.sequences.missing(emitted);
+    /// Ends the window. `next`: the number of each CPU's next sample, indexed by CPU. The ledger
+    /// still lacks what the sampler counted.
+    pub fn finish(mut self, next: &[u64]) -> (Window, CaptureLedger) {
+        // A malformed record has arrived, although its number was not seen.
+        let missing = self.sequences.missing(next);
         self.ledger.gaps = missing.saturating_sub(self.ledger.lost(Loss::Malformed));
         (self.window, self.ledger)
     }
 }
 
-/// Gives an address within the call that a return address comes back from.
+/// Returns an address within the call instruction before a return address.
 fn in_call(return_address: VirtAddr) -> VirtAddr {
     VirtAddr(return_address.0.wrapping_sub(1))
 }
@@ -190,11 +192,11 @@ mod tests {
         });
         processes.apply(TimedEvent { time: 1, event });
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
-        aggregator.saw(sample);
+        aggregator.register(sample);
         let memory = processes.address_space(Pid(7));
         aggregator
             .add(sample, &Identity::default(), &memory, &processes.executables)
-            .expect("room");
+            .expect("a window with space");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
         let end = window.samples().next().map(|(key, _)| key.user_end);
@@ -202,26 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn callers_point_into_their_call_and_leaves_at_their_instruction() {
+    fn callers_resolve_inside_their_call_instruction() {
         let (frames, end) = aggregate(&sample(&[0xffff_0010, 0xffff_0020], &[0x1100, 0x1200]));
         assert_eq!(frames, [0xffff_0010, 0xffff_001f, 0x1100, 0x11ff]);
         assert_eq!(end, StackEnd::NoRow);
     }
 
     #[test]
-    fn a_return_address_outside_code_ends_the_stack_and_says_so() {
+    fn return_address_outside_code_ends_the_stack() {
         let (frames, end) = aggregate(&sample(&[], &[0x1100, 0x9999, 0x1200]));
         assert_eq!((frames, end), (vec![0x1100], StackEnd::NoMapping));
     }
 
     #[test]
-    fn a_call_at_the_very_end_of_a_mapping_belongs_to_it() {
+    fn call_at_the_end_of_a_mapping_belongs_to_it() {
         let (frames, _) = aggregate(&sample(&[], &[0x1100, 0x2000]));
         assert_eq!(frames, [0x1100, 0x1fff]);
     }
 
     #[test]
-    fn code_in_unknown_memory_keeps_its_address() {
+    fn unmapped_code_keeps_its_address() {
         let (frames, end) = aggregate(&sample(&[], &[0x5000]));
         assert_eq!((frames, end), (vec![0x5000], StackEnd::NoMapping));
     }

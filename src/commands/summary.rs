@@ -95,7 +95,7 @@ fn symbol_notes(profile: &Profile, unsymbolized: &[UnsymbolizedExecutable]) -> V
 
 fn unwinding(session: &SessionCounts) -> String {
     let SessionCounts { tables, finished, .. } = session;
-    let from_cache = match tables.cache.taken {
+    let from_cache = match tables.cache.loaded {
         0 => String::new(),
         taken => format!(", {} from the cache", thousands(taken)),
     };
@@ -111,7 +111,7 @@ fn unwinding(session: &SessionCounts) -> String {
         (tables.refused, "tables do not fit into --unwind-memory: their stacks are cut"),
         (tables.unreadable, "executables have unreadable call frame information"),
         (tables.cache.damaged, "damaged files in the cache were removed, and their tables rebuilt"),
-        (tables.cache.unkept, not_stored.as_str()),
+        (tables.cache.store_failed, not_stored.as_str()),
     ]) {
         let _ = writeln!(text, "  note          {note}");
     }

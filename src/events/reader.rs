@@ -1,44 +1,28 @@
-//! The reader: one thread that empties the kernel's rings and parses what it finds.
+//! The reader: the thread that empties the kernel's rings.
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::epoll;
-
-use super::{Event, Orderer, TimedEvent, now, perf_sample, sample, side_band};
+use super::batch::EventBatch;
+use super::clock::now;
+use super::event::LATE_RECORD_NS;
+use super::wakeup::Wakeup;
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
-/// Samples wait in the ring for five ticks of their clock, within these bounds, unless it fills up or a process event
-/// wakes the reader.
+/// Samples stay in the ring for five ticks of their clock, within these bounds, unless the ring
+/// fills up or a process event wakes the reader.
+const PERIOD_TICKS: u32 = 5;
 const PERIOD_MIN: Duration = Duration::from_millis(100);
 const PERIOD_MAX: Duration = Duration::from_millis(250);
-const PERIOD_TICKS: u32 = 5;
-/// The same after a tick that took its stack along, and after new code was mapped: by then their turn has come, and
-/// what walks lack can be given to the kernel.
-const SOON: Duration = Duration::from_nanos(Orderer::SLACK_NS + 1_000_000);
-/// After a wake-up: a burst of process events costs one wake-up per pause, not one each.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// What the rings held in one turn.
-#[derive(Debug, Default)]
-pub struct EventBatch {
-    /// Events in no particular order.
-    pub events: Vec<TimedEvent>,
-    /// Records of the sampler, parsed or not.
-    pub received: u64,
-    /// Records of the sampler that made no sense.
-    pub malformed: u64,
-    /// Process events that found no room in their ring.
-    pub side_band_lost: u64,
-    /// perf's own records of ticks that found no room in their ring.
-    pub perf_samples_lost: u64,
-    /// All that happened up to here has been read, nanoseconds of CLOCK_MONOTONIC.
-    pub drained: u64,
-}
+/// The period after an urgent batch: by then its events have become due, and the mappings and rows
+/// that the kernel lacks can be published.
+const PERIOD_URGENT: Duration = Duration::from_nanos(LATE_RECORD_NS + 1_000_000);
+/// Niceness of the reader: what it reads too late is lost.
+const NICE: i32 = -10;
 
 /// The running reader.
 #[derive(Debug)]
@@ -48,13 +32,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads once more what the rings hold, hands it on, and ends.
+    /// Has the reader drain the rings once more and send what they held, then waits for its end.
     ///
     /// # Errors
-    /// When the reader could not read.
+    /// When the reader failed.
     pub fn finish(self) -> io::Result<()> {
         drop(self.stop); // the reader sees the pipe close
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the reader died")))
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the reader thread panicked")))
     }
 }
 
@@ -62,17 +46,18 @@ impl Reader {
 pub struct Rings {
     /// The sampler's.
     pub samples: SampleReader,
-    /// Process events, of each CPU.
+    /// Process events, one ring per CPU.
     pub side_bands: Vec<SideBand>,
-    /// perf's own records of ticks, of each CPU, if they were asked for.
+    /// perf's own records of ticks, one ring per CPU; empty unless they were requested.
     pub perf_samples: Vec<PerfSamples>,
 }
 
-/// Starts the reader. `tick`: time between the ticks of a CPU. Batches go to `batches`; while nobody takes them it waits, and what
-/// the rings then have no room for is counted as lost there.
+/// Starts the reader. `tick`: time between two ticks of a CPU.
+///
+/// While `batches` is full the reader waits, and the kernel counts what its rings then lose.
 ///
 /// # Errors
-/// When the thread or its descriptors cannot be made.
+/// When the thread or its descriptors cannot be created.
 pub fn spawn_reader(
     rings: Rings,
     tick: Duration,
@@ -86,127 +71,70 @@ pub fn spawn_reader(
     Ok(Reader { stop, thread })
 }
 
-/// Niceness of the reader: what it is late for is lost.
-const NICE: i32 = -10;
-
 fn run(
     rings: Rings,
     period: Duration,
     batches: &SyncSender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
-    // Refused, it stays as others are, and the rings have room for two seconds.
+    // Where this is refused the default priority remains; the rings hold two seconds of events.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     let Rings { samples, mut side_bands, mut perf_samples } = rings;
-    let current = RefCell::new(EventBatch::default());
+    let batch = RefCell::new(EventBatch::default());
     let mut outcome = Ok(());
     samples.read(
-        |record| take_sample(&mut current.borrow_mut(), record),
+        |record| batch.borrow_mut().add_sampler_record(record),
         |readable, drain_samples| {
-            let waiting = wait_on(stopped, readable, &side_bands, &perf_samples);
-            outcome = waiting.and_then(|waiting| {
-                let mut patience = period;
-                loop {
-                    let is_last = waiting.wait(patience)?;
-                    let drained = now();
-                    drain_samples();
-                    for ring in &mut side_bands {
-                        ring.drain(|record| take_side_band(&mut current.borrow_mut(), record));
-                    }
-                    for ring in &mut perf_samples {
-                        ring.drain(|record| take_perf_sample(&mut current.borrow_mut(), record));
-                    }
-                    let batch = EventBatch { drained, ..current.take() };
-                    patience = if batch.events.is_empty() {
-                        PERIOD_MAX // nothing happens at all
-                    } else if batch.events.iter().any(is_pressing) {
-                        SOON
-                    } else {
-                        period
-                    };
-                    if batches.send(batch).is_err() || is_last {
-                        return Ok(());
-                    }
+            let wakeup = wait_on(stopped, readable, &side_bands, &perf_samples);
+            let drain = || {
+                let drained_at = now();
+                drain_samples();
+                let mut batch = batch.take();
+                for ring in &mut side_bands {
+                    ring.drain(|record| batch.add_side_band_record(record));
                 }
-            });
+                for ring in &mut perf_samples {
+                    ring.drain(|record| batch.add_perf_sample_record(record));
+                }
+                EventBatch { drained_at, ..batch }
+            };
+            outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, period, drain, batches));
         },
     )?;
     outcome
 }
 
-fn is_pressing(timed: &TimedEvent) -> bool {
-    match &timed.event {
-        Event::Sample(sample) => sample.snapshot.is_some(),
-        event => matches!(event, Event::Mmap(_)),
-    }
-}
-
-fn take_sample(batch: &mut EventBatch, record: &[u8]) {
-    batch.received += 1;
-    match sample::parse(record) {
-        Some(timed) => batch.events.push(timed),
-        None => batch.malformed += 1,
-    }
-}
-
-fn take_side_band(batch: &mut EventBatch, record: &[u8]) {
-    match side_band::parse(record) {
-        side_band::Parsed::Event(timed) => batch.events.push(timed),
-        side_band::Parsed::Lost(count) => batch.side_band_lost += count,
-        side_band::Parsed::Nothing => {}
-    }
-}
-
-fn take_perf_sample(batch: &mut EventBatch, record: &[u8]) {
-    match perf_sample::parse(record) {
-        perf_sample::Parsed::Sample(timed) => batch.events.push(timed),
-        perf_sample::Parsed::Lost(count) => batch.perf_samples_lost += count,
-        perf_sample::Parsed::Nothing => {}
-    }
-}
-
-/// Everything that the reader sleeps on.
-struct Waiting {
-    epoll: OwnedFd,
-}
-
-const STOPPED: u64 = 0;
-const READABLE: u64 = 1;
-
 fn wait_on(
     stopped: &OwnedFd,
-    samples: std::os::fd::BorrowedFd<'_>,
+    samples: BorrowedFd<'_>,
     side_bands: &[SideBand],
     perf_samples: &[PerfSamples],
-) -> io::Result<Waiting> {
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let readable = epoll::EventFlags::IN;
-    epoll::add(&epoll, stopped, epoll::EventData::new_u64(STOPPED), readable)?;
-    epoll::add(&epoll, samples, epoll::EventData::new_u64(READABLE), readable)?;
-    for ring in side_bands {
-        epoll::add(&epoll, ring, epoll::EventData::new_u64(READABLE), readable)?;
-    }
-    for ring in perf_samples {
-        epoll::add(&epoll, ring, epoll::EventData::new_u64(READABLE), readable)?;
-    }
-    Ok(Waiting { epoll })
+) -> io::Result<Wakeup> {
+    let wakeup = Wakeup::new(stopped)?;
+    wakeup.add_ring(samples)?;
+    side_bands.iter().try_for_each(|ring| wakeup.add_ring(ring))?;
+    perf_samples.iter().try_for_each(|ring| wakeup.add_ring(ring))?;
+    Ok(wakeup)
 }
 
-impl Waiting {
-    /// Sleeps until there is something to read or the patience, less than a second, is over; tells whether to stop.
-    fn wait(&self, patience: Duration) -> io::Result<bool> {
-        let mut found = Vec::with_capacity(8);
-        let period = rustix::time::Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut found), Some(&period)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
+/// Drains the rings and sends what they held, until it is stopped or the processor has ended.
+fn send_batches(
+    wakeup: &Wakeup,
+    period: Duration,
+    mut drain: impl FnMut() -> EventBatch,
+    batches: &SyncSender<EventBatch>,
+) -> io::Result<()> {
+    let mut timeout = period;
+    loop {
+        let is_last = wakeup.wait(timeout)?;
+        let batch = drain();
+        timeout = match &batch {
+            batch if batch.events.is_empty() => PERIOD_MAX, // the machine is idle
+            batch if batch.is_urgent() => PERIOD_URGENT,
+            _ => period,
+        };
+        if batches.send(batch).is_err() || is_last {
+            return Ok(());
         }
-        if found.iter().any(|event| event.data.u64() == STOPPED) {
-            return Ok(true);
-        }
-        thread::sleep(PAUSE);
-        Ok(false)
     }
 }

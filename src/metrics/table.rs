@@ -181,7 +181,7 @@ pub const TABLE: &[Metric] = &[
         "Unwind tables in backoff, because they do not fit or were evicted repeatedly. Their \
          stacks are cut.",
         &[],
-        |s, out| out.value(s.session.tables.waiting),
+        |s, out| out.value(s.session.tables.in_backoff),
     ),
     counter(
         "everytick_unwind_files_unreadable_total",
@@ -195,10 +195,10 @@ pub const TABLE: &[Metric] = &[
         &[CACHE],
         |s, out| {
             let cache = s.session.tables.cache;
-            out.labelled(&["loaded"], cache.taken);
+            out.labelled(&["loaded"], cache.loaded);
             out.labelled(&["damaged"], cache.damaged);
             out.labelled(&["foreign"], cache.foreign);
-            out.labelled(&["not_stored"], cache.unkept);
+            out.labelled(&["not_stored"], cache.store_failed);
         },
     ),
     counter(

@@ -11,6 +11,7 @@ mod executables;
 mod file_helper;
 mod labelling;
 mod mappings;
+pub mod open_files;
 pub mod proc;
 mod scan;
 

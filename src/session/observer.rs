@@ -1,4 +1,4 @@
-//! Somebody who is shown every sample as it is counted, beside what perf recorded of the same tick.
+//! Lets `verify` see every sample as it is counted, beside perf's record of the same tick.
 
 use profile::VirtAddr;
 use unwind::Rule;
@@ -6,18 +6,20 @@ use unwind::Rule;
 use crate::events::{PerfSample, RawSample};
 use crate::processes::{AddressSpace, Executables};
 
-/// What is known when something is shown.
+/// What an observer can look up while it sees a sample.
 pub struct SampleContext<'a> {
     /// The files behind mappings.
     pub executables: &'a Executables,
-    /// Gives the rule that walks go by at an address, if it is there.
+    /// Returns the rule that walks use at an address, if it is loaded.
     pub rule: &'a dyn Fn(&AddressSpace, VirtAddr) -> Option<Rule>,
 }
 
-/// Sees samples and perf's records; changes nothing. Records of a CPU come in the order of time; a sample
-/// whose stack had to be finished comes when it is.
+/// Sees samples and perf's records, and changes nothing.
+///
+/// Records of a CPU come in the order of time. A sample with a stack snapshot comes when the
+/// snapshot is finished.
 pub trait SampleObserver: Send {
-    /// Sees a sample that is counted. `memory`: what was mapped at its `time`.
+    /// Sees a counted sample. `memory`: the mappings at its `time`.
     fn observe(
         &mut self,
         time: u64,
@@ -29,6 +31,6 @@ pub trait SampleObserver: Send {
     /// Sees what perf recorded at `time`.
     fn observe_perf_sample(&mut self, time: u64, sample: PerfSample, context: &SampleContext<'_>);
 
-    /// Learns that so many of perf's records found no room.
+    /// Counts records of perf that did not fit into their ring.
     fn count_lost(&mut self, perf_samples: u64);
 }

@@ -1,96 +1,141 @@
-//! The processor: one thread that takes what the reader brings, and is asked to cut windows.
+//! The processor: the thread that runs the pipeline.
+//!
+//! It takes batches from the reader, and commands from the session, which it obeys between two
+//! batches. Ending a window takes two commands: [`Command::Hold`], so that no sample is processed
+//! while the sampler's counters are read, and [`Command::Cut`], which makes the boundary take
+//! effect before the next sample.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use super::state::{Kept, State};
-use super::windows::Closed;
-use super::{Progress, ScanScope};
+use super::pipeline::Pipeline;
+use super::results::ClosedWindow;
+use super::window_boundary::WindowBoundary;
 use crate::events::EventBatch;
+
+/// How often loaded rows are published while no batch arrives.
+const LOADING_INTERVAL: Duration = Duration::from_millis(2);
+
+/// What the session asks of the processor.
+enum Command {
+    /// Process no batch before the next command; answered by [`Reply::Holding`].
+    Hold,
+    /// End the window at this boundary; answered by [`Reply::Closed`] once it is complete.
+    Cut(WindowBoundary),
+    /// There is no boundary: the window goes on.
+    Resume,
+}
+
+enum Reply {
+    Holding,
+    Closed(Box<ClosedWindow>),
+}
 
 /// The running processor.
 pub(super) struct Processor {
-    thread: JoinHandle<Kept>,
-    scanned: Receiver<()>,
-    cuts: Sender<Cut>,
-}
-
-/// Asks for the end of a window.
-struct Cut {
-    /// The processor says that it takes no sample until it knows where to cut.
-    ready: SyncSender<()>,
-    seam: Receiver<Seam>,
-    closed: SyncSender<Closed>,
-}
-
-impl Cut {
-    /// Makes it, unless nobody can say where.
-    fn make(self, state: &mut State) {
-        if let Some(seam) = self.ready.send(()).ok().and_then(|()| self.seam.recv().ok()) {
-            state.cut(seam, self.closed);
-        }
-    }
-}
-
-/// Where one window ends and the next begins.
-pub(super) struct Seam {
-    /// The number of each CPU's next sample.
-    pub emitted: Vec<u64>,
-    /// Nobody told of process events up to then, nanoseconds of CLOCK_MONOTONIC.
-    pub missed_until: Option<u64>,
+    thread: JoinHandle<Pipeline>,
+    commands: Sender<Command>,
+    replies: Receiver<Reply>,
 }
 
 impl Processor {
-    /// Starts the processor. It passes over /proc, then takes batches until there are no more.
-    pub fn spawn(
-        batches: Receiver<EventBatch>,
-        scope: ScanScope,
-        mut state: State,
-        progress: Arc<Progress>,
-    ) -> io::Result<Self> {
-        let (done, scanned) = mpsc::sync_channel(1);
-        let (cuts, asked) = mpsc::channel::<Cut>();
-        let keep = move || {
-            state.scan(scope);
-            let _ = done.send(()); // nobody waits any more: the start has failed
-            while let Some(batch) = state.next(&batches) {
-                if let Ok(cut) = asked.try_recv() {
-                    cut.make(&mut state);
-                }
-                state.take(batch);
-                progress.samples.store(state.samples(), Ordering::Relaxed);
-            }
-            state.finish()
-        };
-        let thread = thread::Builder::new().name("processor".into()).spawn(keep)?;
-        Ok(Self { thread, scanned, cuts })
-    }
-
-    /// Ends the window and begins the next; waits until the old one is complete. `seam` tells where, and is called while no
-    /// sample is taken.
+    /// Starts the thread. It processes batches until the reader has ended. `samples`: receives
+    /// the number of samples counted so far.
     ///
     /// # Errors
-    /// Those of `seam`, after which the window goes on; when the processor has died.
-    pub fn cut(&self, seam: impl FnOnce() -> io::Result<Seam>) -> io::Result<Closed> {
-        let died = || io::Error::other("the processor died");
-        let ((ready, is_ready), (closed, window)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
-        let (tell, told) = mpsc::sync_channel(1);
-        self.cuts.send(Cut { ready, seam: told, closed }).map_err(|_| died())?;
-        is_ready.recv().map_err(|_| died())?;
-        tell.send(seam()?).map_err(|_| died())?;
-        window.recv().map_err(|_| died())
+    /// When the thread cannot be created.
+    pub fn spawn(
+        batches: Receiver<EventBatch>,
+        pipeline: Pipeline,
+        samples: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let (commands, received) = mpsc::channel();
+        let (sent, replies) = mpsc::channel();
+        let run = move || run(pipeline, &batches, &received, &sent, &samples);
+        let thread = thread::Builder::new().name("processor".into()).spawn(run)?;
+        Ok(Self { thread, commands, replies })
     }
 
-    /// Waits until what ran before is known.
-    pub fn wait_for_scan(&self) {
-        let _ = self.scanned.recv(); // an error means that the processor died: finish() tells
+    /// Ends the window and begins the next; waits until the old one is complete. `read_boundary`
+    /// is called while no sample is processed.
+    ///
+    /// # Errors
+    /// The error of `read_boundary`, after which the window goes on; when the processor has ended.
+    pub fn cut(
+        &self,
+        read_boundary: impl FnOnce() -> io::Result<WindowBoundary>,
+    ) -> io::Result<ClosedWindow> {
+        self.command(Command::Hold)?;
+        self.replies.recv().map_err(|_| ended())?;
+        match read_boundary() {
+            Ok(boundary) => self.command(Command::Cut(boundary))?,
+            Err(error) => {
+                self.command(Command::Resume)?;
+                return Err(error);
+            }
+        }
+        match self.replies.recv() {
+            Ok(Reply::Closed(window)) => Ok(*window),
+            Ok(Reply::Holding) | Err(_) => Err(ended()),
+        }
     }
 
-    /// Waits until every batch is taken.
-    pub fn finish(self) -> io::Result<Kept> {
-        self.thread.join().map_err(|_| io::Error::other("the processor died"))
+    fn command(&self, command: Command) -> io::Result<()> {
+        self.commands.send(command).map_err(|_| ended())
+    }
+
+    /// Waits until every batch is processed. Returns the pipeline.
+    ///
+    /// # Errors
+    /// When the processor has panicked.
+    pub fn join(self) -> io::Result<Pipeline> {
+        self.thread.join().map_err(|_| ended())
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the processor thread panicked")
+}
+
+fn run(
+    mut pipeline: Pipeline,
+    batches: &Receiver<EventBatch>,
+    commands: &Receiver<Command>,
+    replies: &Sender<Reply>,
+    samples: &AtomicU64,
+) -> Pipeline {
+    while let Some(batch) = next_batch(&mut pipeline, batches) {
+        if let Ok(Command::Hold) = commands.try_recv() {
+            hold(&mut pipeline, commands, replies);
+        }
+        if let Some(closed) = pipeline.process_batch(batch) {
+            let _ = replies.send(Reply::Closed(Box::new(closed))); // the session may have ended
+        }
+        samples.store(pipeline.samples(), Ordering::Relaxed);
+    }
+    pipeline
+}
+
+/// Waits for the next batch, and publishes loaded rows meanwhile; `None` once the reader has ended.
+fn next_batch(pipeline: &mut Pipeline, batches: &Receiver<EventBatch>) -> Option<EventBatch> {
+    while pipeline.is_loading() {
+        match batches.recv_timeout(LOADING_INTERVAL) {
+            Ok(batch) => return Some(batch),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => pipeline.finish_loaded(Duration::ZERO),
+        }
+    }
+    batches.recv().ok()
+}
+
+/// Processes nothing until the session has read a boundary, or failed to.
+fn hold(pipeline: &mut Pipeline, commands: &Receiver<Command>, replies: &Sender<Reply>) {
+    let _ = replies.send(Reply::Holding);
+    if let Ok(Command::Cut(boundary)) = commands.recv() {
+        pipeline.cut(boundary);
     }
 }

@@ -1,163 +1,179 @@
-//! The window that is filled, and the one before it while its last samples are on their way.
+//! The current window, and the previous one until its last samples are counted.
 
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profile::{CaptureLedger, Cpu, Window};
-
-use super::SessionCounts;
+use super::results::{ClosedWindow, SessionCounts};
+use super::window_boundary::WindowBoundary;
 use crate::aggregate::Aggregator;
 use crate::events::RawSample;
-use crate::processes::{Executables, WindowExecutables};
+use crate::processes::Executables;
 
-/// How long samples are waited for: those that wait for a table, and those that have not come. A CPU that is stopped in the middle of
-/// writing one hides all behind it in the ring; what there was no room for never comes.
+/// How long a closed window waits for its samples: those that wait for a table, and those that
+/// have not arrived. A CPU that is interrupted while it writes one hides all behind it in the
+/// ring, and what did not fit never arrives.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A window that is complete. Its ledger and counts lack what only the sampler knows.
-pub(super) struct Closed {
-    pub window: Window,
-    pub ledger: CaptureLedger,
-    pub executables: WindowExecutables,
-    pub counts: SessionCounts,
-}
-
-/// Windows by the samples that belong to them: each CPU numbers its samples, and a cut lies between two of them.
+/// Assigns samples to windows: each CPU numbers its samples, and a boundary lies between two of
+/// them.
 pub(super) struct Windows {
     bytes_max: usize,
-    /// Counts the windows begun.
+    /// Number of the current window.
     number: u64,
+    begin: Arc<WindowBoundary>,
     current: Aggregator,
-    closing: Option<Closing>,
-    /// Samples in all windows.
-    aggregated: u64,
+    closing: Option<ClosingWindow>,
+    /// Samples counted in all windows.
+    pub aggregated: u64,
 }
 
-struct Closing {
+/// A window that has ended but is not complete.
+struct ClosingWindow {
+    begin: Arc<WindowBoundary>,
+    end: Arc<WindowBoundary>,
     aggregator: Aggregator,
-    /// The number of each CPU's first sample after the cut.
-    emitted: Vec<u64>,
-    /// When it was cut, nanoseconds of CLOCK_MONOTONIC.
-    cut: u64,
-    until: Instant,
-    closed: SyncSender<Closed>,
+    /// When to stop waiting for its samples.
+    deadline: Instant,
 }
 
 impl Windows {
-    /// Begins the first. `bytes_max`: of each.
-    pub fn new(bytes_max: usize) -> Self {
-        let current = Aggregator::new(bytes_max, Vec::new());
-        Self { bytes_max, number: 0, current, closing: None, aggregated: 0 }
+    /// Begins the first window. `bytes_max`: limit of each.
+    pub fn new(bytes_max: usize, begin: WindowBoundary) -> Self {
+        Self {
+            bytes_max,
+            number: 0,
+            begin: Arc::new(begin),
+            current: Aggregator::new(bytes_max, Vec::new()),
+            closing: None,
+            aggregated: 0,
+        }
     }
 
-    /// Ends the current window at these numbers of samples, and begins another. No sample with such a number or a later
-    /// one has been told of yet.
-    pub fn cut(&mut self, emitted: Vec<u64>, now: u64, closed: SyncSender<Closed>) {
-        let next = Aggregator::new(self.bytes_max, emitted.clone());
-        let aggregator = std::mem::replace(&mut self.current, next);
+    /// Ends the current window at a boundary, and begins the next. No sample behind the boundary
+    /// has been assigned yet.
+    pub fn cut(&mut self, mut boundary: WindowBoundary) {
+        boundary.carry_remainder(&self.begin);
+        let end = Arc::new(boundary);
+        let next = Aggregator::new(self.bytes_max, end.next_sequences());
         self.number += 1;
-        let until = Instant::now() + PATIENCE;
-        self.closing = Some(Closing { aggregator, emitted, cut: now, until, closed });
+        self.closing = Some(ClosingWindow {
+            begin: std::mem::replace(&mut self.begin, Arc::clone(&end)),
+            end,
+            aggregator: std::mem::replace(&mut self.current, next),
+            deadline: Instant::now() + PATIENCE,
+        });
     }
 
-    /// Whether a window is on its way to be complete.
-    pub fn is_closing(&self) -> bool {
-        self.closing.is_some()
-    }
-
-    /// Counts records that made no sense.
-    pub fn malformed(&mut self, records: u64) {
+    /// Counts records that could not be parsed, in the window that waits for them.
+    pub fn count_malformed(&mut self, records: u64) {
         let closing = self.closing.as_mut().map(|closing| &mut closing.aggregator);
-        closing.unwrap_or(&mut self.current).malformed(records);
+        closing.unwrap_or(&mut self.current).count_malformed(records);
     }
 
-    /// Gives the window that a sample belongs to, and its number.
-    pub fn of(&mut self, sample: &RawSample) -> (&mut Aggregator, u64) {
+    /// Returns the window that a sample belongs to, and its number.
+    pub fn window_of(&mut self, sample: &RawSample) -> (&mut Aggregator, u64) {
         match &mut self.closing {
-            Some(closing) if closing.has(sample) => (&mut closing.aggregator, self.number - 1),
+            Some(closing) if closing.end.is_after(sample) => {
+                (&mut closing.aggregator, self.number - 1)
+            }
             _ => (&mut self.current, self.number),
         }
     }
 
-    /// Learns that a sample was added to its window.
-    pub fn added(&mut self) {
-        self.aggregated += 1;
-    }
-
-    /// Samples added to windows so far.
-    pub fn aggregated(&self) -> u64 {
-        self.aggregated
-    }
-
-    /// The number of the oldest window that is not complete.
+    /// Returns the number of the oldest window that is not complete.
     pub fn oldest(&self) -> u64 {
-        self.number - u64::from(self.is_closing())
+        self.number - u64::from(self.closing.is_some())
     }
 
-    /// Whether the window before has had all its samples told of, and some of them have waited for too long.
-    pub fn is_overdue(&self, known: u64) -> bool {
-        let is_late = |closing: &Closing| known >= closing.cut && closing.is_late();
-        self.closing.as_ref().is_some_and(is_late)
+    /// Whether the closing window has waited too long for samples. `complete_until`: all events up
+    /// to this time have arrived.
+    pub fn is_overdue(&self, complete_until: u64) -> bool {
+        self.closing.as_ref().is_some_and(|closing| {
+            complete_until >= closing.end.read_at && closing.is_past_deadline()
+        })
     }
 
-    /// Whether a sample belongs to the window before.
-    pub fn is_before_cut(&self, sample: &RawSample) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.has(sample))
+    /// Whether a sample belongs to the closing window.
+    pub fn is_closing(&self, sample: &RawSample) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.end.is_after(sample))
     }
 
-    /// Hands out the window before if it is complete. `known`: all samples up to this time have been told of.
-    pub fn close(
+    /// Whether every sample of the closing window is counted, or was waited for long enough.
+    /// `complete_until`: all events up to this time have arrived.
+    pub fn is_complete(&self, complete_until: u64) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.is_complete(complete_until))
+    }
+
+    /// Takes the closing window.
+    pub fn take_closed(
         &mut self,
-        known: u64,
         executables: &Executables,
-        counts: impl FnOnce() -> SessionCounts,
-    ) {
-        let is_complete = |closing: &mut Closing| {
-            let is_all = closing.aggregator.is_settled()
-                && (!closing.aggregator.misses(&closing.emitted) || closing.is_late());
-            known >= closing.cut && is_all
-        };
-        let Some(closing) = self.closing.take_if(is_complete) else { return };
-        let Closing { aggregator, emitted, closed, .. } = closing;
-        let (window, ledger) = aggregator.finish(&emitted);
-        let executables = executables.of_window(&window);
-        let counts = counts();
-        let _ = closed.send(Closed { window, ledger, executables, counts }); // nobody may want it any more
+        counts: SessionCounts,
+    ) -> Option<ClosedWindow> {
+        let ClosingWindow { begin, end, aggregator, .. } = self.closing.take()?;
+        Some(close(aggregator, &begin, &end, executables, counts))
     }
 
-    /// Gives the current window, which nothing is added to any more.
-    pub fn finish(self) -> Aggregator {
-        self.current
+    /// Closes the current window, to which nothing is added any more.
+    pub fn finish(
+        self,
+        end: &WindowBoundary,
+        executables: &Executables,
+        counts: SessionCounts,
+    ) -> ClosedWindow {
+        close(self.current, &self.begin, end, executables, counts)
     }
 }
 
-impl Closing {
-    fn is_late(&self) -> bool {
-        Instant::now() >= self.until
+impl ClosingWindow {
+    fn is_past_deadline(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
-    fn has(&self, sample: &RawSample) -> bool {
-        let Cpu(cpu) = sample.cpu;
-        // A CPU that the cut says nothing of had no sample before it.
-        self.emitted.get(cpu as usize).is_some_and(|emitted| sample.sequence < *emitted)
+    fn is_complete(&self, complete_until: u64) -> bool {
+        complete_until >= self.end.read_at
+            && self.aggregator.is_settled()
+            && (!self.aggregator.is_missing_samples(&self.end.next_sequences())
+                || self.is_past_deadline())
+    }
+}
+
+/// Adds to a window what only the sampler knows.
+fn close(
+    aggregator: Aggregator,
+    begin: &WindowBoundary,
+    end: &WindowBoundary,
+    executables: &Executables,
+    counts: SessionCounts,
+) -> ClosedWindow {
+    let (window, mut ledger) = aggregator.finish(&end.next_sequences());
+    end.complete_ledger(begin, &mut ledger);
+    ClosedWindow {
+        period: end.period_since(begin),
+        executables: executables.of_window(&window),
+        counts: SessionCounts {
+            sampler: end.sampler_time(),
+            not_followed: end.not_followed(),
+            ..counts
+        },
+        window,
+        ledger,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::window_boundary::tests::boundary_after;
     use super::*;
-    use std::sync::mpsc::sync_channel;
 
     #[test]
-    fn a_window_waits_for_what_was_taken_before_its_cut_and_has_not_come() {
-        let mut windows = Windows::new(1 << 20);
-        let executables = Executables::new(0, "");
-        let (closed, window) = sync_channel(1);
-        windows.cut(vec![1], 10, closed);
-        windows.close(20, &executables, SessionCounts::default);
-        assert!(window.try_recv().is_err(), "a sample is on its way");
-        windows.malformed(1); // it has come
-        windows.close(20, &executables, SessionCounts::default);
-        assert_eq!(window.try_recv().expect("the window").ledger.gaps, 0);
+    fn closing_window_waits_for_samples_before_its_boundary() {
+        let mut windows = Windows::new(1 << 20, boundary_after(&[0]));
+        windows.cut(boundary_after(&[1]));
+        assert!(!windows.is_complete(u64::MAX), "a sample has not arrived");
+        windows.count_malformed(1); // it arrives
+        assert!(windows.is_complete(u64::MAX));
+        let closed = windows.take_closed(&Executables::new(0, ""), SessionCounts::default());
+        assert_eq!(closed.expect("a closing window").ledger.gaps, 0);
     }
 }

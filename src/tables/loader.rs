@@ -1,9 +1,10 @@
-//! Reads call frames on a thread of its own: a large or slow file delays nobody else.
+//! The loader: a thread that reads call frames, so that a large or slow file delays nothing else.
 //!
-//! What is profiled comes first, so the thread has a low priority. But until a table is there each tick takes its
-//! stack along, which costs more than reading; so it may work for a while like everybody else.
+//! The thread has a low priority, because the profiled programs come first. But until a table is
+//! loaded each tick takes a stack snapshot, which costs more than reading: so the thread may work
+//! at normal priority for a while, see [`BurstPriority`].
 //!
-//! A file whose table an earlier run has kept is not read at all.
+//! A file whose table is in the cache of an earlier run is not read at all.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,194 +18,216 @@ use std::time::{Duration, Instant};
 use profile::ExecutableId;
 use unwind::{Block, BlockReader, CallFrames, Error, ReadAt};
 
-use super::cache::{Cache, CacheCounts, Counts, Kept, Notes};
+use super::cache::{Cache, CacheCounts, ReadRanges, SerializedTable, SharedCacheCounts};
 use crate::events::cpu_time;
 use crate::processes::ContentId;
 
-/// Niceness of the thread when it has worked for long.
+/// Niceness of the thread after it has used up its burst.
 const NICE: i32 = 10;
-/// CPU time for which it may work as others do...
+/// CPU time that the thread may use at normal priority...
 const BURST_MAX: Duration = Duration::from_millis(500);
-/// ...of which it gets back one part in so many of the time that passes.
+/// ...of which it regains one part in this many of the time that passes.
 const REFILL_PART: u32 = 5;
 
-/// What came of a request.
-pub(super) struct Loaded {
-    pub executable: ExecutableId,
-    pub what: What,
-}
-
-/// How much of a file was read.
-pub(super) enum What {
-    /// Blocks that are needed first, by their numbers, of a table whose text begins there.
-    Blocks(u64, Vec<(u32, Block)>),
-    /// All of its call frames, `None` when there was no reading it; and the CPU time that it took.
-    Whole(Option<Result<CallFrames, Error>>, Duration),
-}
-
-/// Blocks of a file that are needed now; a file that is heard of for the first time is then read as a whole, too.
-pub(super) struct Wanted {
+/// Requests blocks of a file, and the whole file when it is new.
+pub(super) struct LoadRequest {
     pub executable: ExecutableId,
     pub file: File,
-    /// What it held when it was opened: what the cache knows it by.
+    /// Content of the file when it was opened: its key in the cache.
     pub content: Option<ContentId>,
+    /// Blocks that are needed first.
     pub blocks: Vec<u32>,
+    /// Read the whole file, too, once the blocks are done.
     pub is_new: bool,
 }
 
-/// The running thread.
+/// The answer to a request.
+pub(super) struct LoadResult {
+    pub executable: ExecutableId,
+    pub rows: LoadedRows,
+}
+
+/// The rows that were read.
+pub(super) enum LoadedRows {
+    /// Requested blocks by number, of a table whose text begins at this address.
+    Blocks { text_start: u64, blocks: Vec<(u32, Block)> },
+    /// All call frames, `None` when the parser panicked; and the CPU time that reading took.
+    Table { frames: Option<Result<CallFrames, Error>>, cost: Duration },
+}
+
+/// The running loader.
 pub(super) struct Loader {
-    wanted: Sender<Wanted>,
-    loaded: Receiver<Loaded>,
-    /// Files on their way.
-    pub waiting: usize,
-    cached: Option<Counts>,
+    requests: Sender<LoadRequest>,
+    results: Receiver<LoadResult>,
+    /// Files requested as a whole whose table has not arrived.
+    pub files_pending: usize,
+    cache_counts: Option<SharedCacheCounts>,
 }
 
 impl Loader {
-    /// Starts the thread. It ends when this is dropped and what it reads is read. `open_bytes_max`: of files of which blocks were
-    /// asked for.
+    /// Starts the thread. It ends after the file in hand once this is dropped. `open_bytes_max`:
+    /// memory for files of which blocks were requested.
     pub fn spawn(cache: Option<Cache>, open_bytes_max: usize) -> io::Result<Self> {
-        let cached = cache.as_ref().map(|cache| cache.counts.clone());
-        let (wanted, requests) = mpsc::channel();
-        let (results, loaded) = mpsc::channel();
-        thread::Builder::new().name("tables".into()).spawn(move || {
-            let (files, open) = (VecDeque::new(), Vec::new());
-            let aside = Duration::ZERO;
-            let mut work = Work { requests, results, files, open, open_bytes_max, cache, aside };
-            let mut priority = Priority::new();
-            while let Some(Unread { executable, file, content }) = work.next() {
-                priority.adapt();
-                let (notes, begin) = (Notes::default(), work.time());
-                let frames = read(&file, &notes, &mut || work.serve());
-                work.open.retain(|(open, _)| *open != executable);
-                let kept = content.zip(work.worth_keeping(&frames));
-                work.give(executable, What::Whole(frames, work.time().saturating_sub(begin)));
-                work.keep(kept, notes, &file);
-            }
-        })?;
-        Ok(Self { wanted, loaded, waiting: 0, cached })
+        let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
+        let (requests, received) = mpsc::channel();
+        let (sent, results) = mpsc::channel();
+        let worker = Worker {
+            requests: received,
+            results: sent,
+            files: VecDeque::new(),
+            open: Vec::new(),
+            open_bytes_max,
+            cache,
+            interrupted: Duration::ZERO,
+        };
+        thread::Builder::new().name("tables".into()).spawn(move || worker.run())?;
+        Ok(Self { requests, results, files_pending: 0, cache_counts })
     }
 
-    /// What came of the cache so far.
-    pub fn cached(&self) -> CacheCounts {
-        self.cached.as_ref().map(Counts::get).unwrap_or_default()
+    /// Returns the counts of the cache so far.
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.cache_counts.as_ref().map(SharedCacheCounts::get).unwrap_or_default()
     }
 
-    /// Asks for it.
-    pub fn request(&mut self, wanted: Wanted) {
-        let is_new = wanted.is_new;
-        if self.wanted.send(wanted).is_ok() {
-            self.waiting += usize::from(is_new);
+    /// Sends a request.
+    pub fn request(&mut self, request: LoadRequest) {
+        let is_new = request.is_new;
+        if self.requests.send(request).is_ok() {
+            self.files_pending += usize::from(is_new);
         }
     }
 
-    /// Gives what is ready; waits so long for the first, if there is something to wait for.
-    pub fn take(&mut self, patience: Duration) -> Option<Loaded> {
-        if self.waiting == 0 {
+    /// Returns the next result; waits for it up to `timeout` if a file is pending.
+    pub fn receive(&mut self, timeout: Duration) -> Option<LoadResult> {
+        if self.files_pending == 0 {
             return None;
         }
-        let loaded = self.loaded.recv_timeout(patience).ok()?;
-        self.waiting -= usize::from(matches!(loaded.what, What::Whole(..)));
-        Some(loaded)
+        let result = self.results.recv_timeout(timeout).ok()?;
+        self.files_pending -= usize::from(matches!(result.rows, LoadedRows::Table { .. }));
+        Some(result)
     }
 }
 
-/// What the thread has before it.
-struct Work {
-    requests: Receiver<Wanted>,
-    results: Sender<Loaded>,
-    /// Files to be read as a whole.
-    files: VecDeque<Unread>,
-    /// Those of which blocks were asked for, the last one last; `None`: they have to be read as a whole.
+/// The state of the loader thread.
+struct Worker {
+    requests: Receiver<LoadRequest>,
+    results: Sender<LoadResult>,
+    /// Files to read as a whole.
+    files: VecDeque<UnreadFile>,
+    /// Files of which blocks were requested, the last one last; `None`: blocks of it cannot be
+    /// read alone.
     open: Vec<(ExecutableId, Option<BlockReader>)>,
-    /// Bytes that may be held of them.
     open_bytes_max: usize,
     cache: Option<Cache>,
-    /// CPU time that went to others while a file was read as a whole.
-    aside: Duration,
+    /// CPU time spent on other requests while a file was read as a whole.
+    interrupted: Duration,
 }
 
-/// A file to be read as a whole.
-struct Unread {
+/// A file to read as a whole.
+struct UnreadFile {
     executable: ExecutableId,
     file: File,
     content: Option<ContentId>,
 }
 
-impl Work {
-    /// Backoffs for the next file to be read as a whole; `None` when nobody asks any more.
-    fn next(&mut self) -> Option<Unread> {
-        while self.files.is_empty() {
-            let wanted = self.requests.recv().ok()?;
-            self.take(wanted);
+impl Worker {
+    fn run(mut self) {
+        let mut priority = BurstPriority::new();
+        while let Some(UnreadFile { executable, file, content }) = self.next_file() {
+            priority.adapt();
+            let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
+            let frames = guard_panic(&file, &ranges, |at| {
+                unwind::read_with_progress(at, &mut || self.serve_requests())
+            });
+            self.open.retain(|(open, _)| *open != executable);
+            let cached = content.zip(self.serialize_for_cache(&frames));
+            let cost = self.cpu_time().saturating_sub(begin);
+            self.send(executable, LoadedRows::Table { frames, cost });
+            self.store_in_cache(cached, ranges, &file);
         }
-        self.serve();
+    }
+
+    /// Waits for the next file to read as a whole; `None` when no request can come any more.
+    fn next_file(&mut self) -> Option<UnreadFile> {
+        while self.files.is_empty() {
+            let request = self.requests.recv().ok()?;
+            self.accept(request);
+        }
+        self.serve_requests();
         self.files.pop_front()
     }
 
-    /// Reads what has been asked for meanwhile.
-    fn serve(&mut self) {
-        while let Ok(wanted) = self.requests.try_recv() {
+    /// Serves the requests that have arrived meanwhile.
+    fn serve_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
             let begin = cpu_time();
-            self.take(wanted);
-            self.aside += cpu_time().saturating_sub(begin);
+            self.accept(request);
+            self.interrupted += cpu_time().saturating_sub(begin);
         }
     }
 
-    /// CPU time of this thread so far that did not go to others.
-    fn time(&self) -> Duration {
-        cpu_time().saturating_sub(self.aside)
+    /// Returns the CPU time of this thread without that of interrupting requests.
+    fn cpu_time(&self) -> Duration {
+        cpu_time().saturating_sub(self.interrupted)
     }
 
-    fn take(&mut self, Wanted { executable, file, content, blocks, is_new }: Wanted) {
+    fn accept(&mut self, request: LoadRequest) {
+        let LoadRequest { executable, file, content, blocks, is_new } = request;
         let begin = cpu_time();
-        let cached = content.filter(|_| is_new).and_then(|content| self.cached(&content, &file));
+        let cached =
+            content.filter(|_| is_new).and_then(|content| self.load_from_cache(&content, &file));
         if let Some(frames) = cached {
             let cost = cpu_time().saturating_sub(begin);
-            return self.give(executable, What::Whole(Some(Ok(frames)), cost));
+            let rows = LoadedRows::Table { frames: Some(Ok(frames)), cost };
+            return self.send(executable, rows);
         }
         if !blocks.is_empty() {
             self.read_blocks(executable, &file, &blocks);
         }
         if is_new {
-            self.files.push_back(Unread { executable, file, content });
+            self.files.push_back(UnreadFile { executable, file, content });
         }
     }
 
-    /// Gives what an earlier run has kept of a file.
-    fn cached(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
+    fn load_from_cache(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
         let cache = self.cache.as_ref().filter(|_| content.is_in(file))?;
-        cache.take(&content.hash, file)
+        cache.load(&content.hash, file)
     }
 
-    /// Gives the bytes to keep for later runs.
-    fn worth_keeping(&self, frames: &Option<Result<CallFrames, Error>>) -> Option<Vec<u8>> {
+    /// Serializes call frames that are worth storing.
+    fn serialize_for_cache(&self, frames: &Option<Result<CallFrames, Error>>) -> Option<Vec<u8>> {
         let Some(Ok(frames)) = frames else { return None };
-        (self.cache.is_some() && Cache::is_worth(frames)).then(|| frames.to_bytes())
+        (self.cache.is_some() && Cache::is_worthwhile(frames)).then(|| frames.to_bytes())
     }
 
-    /// Writes them to the cache, if the file held all the time what they are kept for.
-    fn keep(&mut self, kept: Option<(ContentId, Vec<u8>)>, notes: Notes, file: &File) {
-        let (Some(cache), Some((content, frames))) = (&mut self.cache, kept) else { return };
-        let Ok(evidence) = notes.hash(file) else { return }; // it is read in too many places
+    /// Stores call frames in the cache if the file had the same content all the time.
+    fn store_in_cache(
+        &mut self,
+        cached: Option<(ContentId, Vec<u8>)>,
+        ranges: ReadRanges,
+        file: &File,
+    ) {
+        let (Some(cache), Some((content, frames))) = (&mut self.cache, cached) else { return };
+        let Ok(evidence) = ranges.hash(file) else { return }; // too many ranges, or unreadable
         if content.is_in(file) {
-            cache.keep(&content.hash, &Kept { evidence: evidence.to_bytes(), frames });
+            let evidence = evidence.to_bytes();
+            cache.store(&content.hash, &SerializedTable { evidence, frames });
         }
     }
 
-    /// Reads blocks of a file's table, if they are to be had alone. Here, too, a panic costs no more than this file.
+    /// Reads blocks of a file's table, if blocks can be read alone. A panic here, too, costs only
+    /// this file.
     fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
         let reader = match self.open.iter().position(|(open, _)| *open == executable) {
-            Some(at) => self.open.remove(at).1,
-            None => guarded(file, &Notes::default(), |at| BlockReader::open(at)).flatten(),
+            Some(index) => self.open.remove(index).1,
+            None => guard_panic(file, &ReadRanges::default(), |at| BlockReader::open(at)).flatten(),
         };
         if let Some(reader) = &reader {
             let read = || {
                 blocks.iter().filter_map(|block| Some((*block, reader.block(*block)?))).collect()
             };
-            let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-            self.give(executable, What::Blocks(reader.start(), found));
+            let blocks = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
+            self.send(executable, LoadedRows::Blocks { text_start: reader.start(), blocks });
         }
         self.open.push((executable, reader));
         while self.open_bytes() > self.open_bytes_max {
@@ -216,47 +239,45 @@ impl Work {
         self.open.iter().filter_map(|(_, reader)| reader.as_ref()).map(BlockReader::bytes).sum()
     }
 
-    fn give(&self, executable: ExecutableId, what: What) {
-        let _ = self.results.send(Loaded { executable, what }); // nobody waits any more
+    fn send(&self, executable: ExecutableId, rows: LoadedRows) {
+        let _ = self.results.send(LoadResult { executable, rows }); // the session may have ended
     }
 }
 
-/// The thread's own priority.
-struct Priority {
-    /// CPU time that is left before it falls.
+/// The priority of the loader thread: normal while its budget of CPU time lasts, low beyond it.
+struct BurstPriority {
+    /// CPU time left at normal priority.
     left: Duration,
-    /// When that was last reckoned, and the CPU time used by then.
-    at: (Instant, Duration),
+    /// When `left` was last computed, and the CPU time used by then.
+    measured: (Instant, Duration),
 }
 
-impl Priority {
+impl BurstPriority {
     fn new() -> Self {
-        Self { left: BURST_MAX, at: (Instant::now(), cpu_time()) }
+        Self { left: BURST_MAX, measured: (Instant::now(), cpu_time()) }
     }
 
-    /// Takes the priority that what was done lately leaves. Where it cannot be raised again it stays low.
+    /// Sets the priority that the recent work allows. Where it cannot be raised again it stays
+    /// low.
     fn adapt(&mut self) {
-        let (before, used) = std::mem::replace(&mut self.at, (Instant::now(), cpu_time()));
-        let refill = (self.at.0 - before) / REFILL_PART;
-        self.left = (self.left + refill).saturating_sub(self.at.1 - used).min(BURST_MAX);
+        let now = (Instant::now(), cpu_time());
+        let (before, used) = std::mem::replace(&mut self.measured, now);
+        let refill = (now.0 - before) / REFILL_PART;
+        self.left = (self.left + refill).saturating_sub(now.1 - used).min(BURST_MAX);
         let nice = if self.left.is_zero() { NICE } else { 0 };
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
     }
 }
 
-/// Reads a file; notes where.
-fn read(
+/// Has a parser read a file, and records which ranges it reads. A panic costs this file its table
+/// and nothing else.
+fn guard_panic<T>(
     file: &File,
-    notes: &Notes,
-    between: &mut dyn FnMut(),
-) -> Option<Result<CallFrames, Error>> {
-    guarded(file, notes, |at| unwind::read_with_progress(at, between))
-}
-
-/// Has a parser read a file. One that panics after all costs this file its table and no more.
-fn guarded<T>(file: &File, notes: &Notes, parse: impl FnOnce(ReadAt<'_>) -> T) -> Option<T> {
+    ranges: &ReadRanges,
+    parse: impl FnOnce(ReadAt<'_>) -> T,
+) -> Option<T> {
     let at = |offset: u64, bytes: &mut [u8]| {
-        notes.add(offset, bytes.len());
+        ranges.add(offset, bytes.len());
         file.read_exact_at(bytes, offset).is_ok()
     };
     catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()

@@ -1,24 +1,27 @@
-//! Which parts of the slabs are free: whole units, never across two slabs.
+//! Hands out slots: ranges of units that never cross from one slab into the next.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Free units, as ranges that do not touch.
+/// Units, counted over all slabs.
+pub(super) type Slot = Range<u32>;
+
+/// The free units, as ranges that do not touch.
 #[derive(Clone, Debug)]
 pub(super) struct SlotAllocator {
+    /// End of each free range, by its start.
     free: BTreeMap<u32, u32>,
-    /// Units of a slab.
-    slab: u32,
+    slab_units: u32,
 }
 
 impl SlotAllocator {
-    /// Knows no free place yet. `slab`: units of a slab.
-    pub fn new(slab: u32) -> Self {
-        Self { free: BTreeMap::new(), slab }
+    /// Starts without free units. `slab_units`: units of one slab.
+    pub fn new(slab_units: u32) -> Self {
+        Self { free: BTreeMap::new(), slab_units }
     }
 
-    /// Takes so many units: the first that fit. `None` when there are none.
-    pub fn take(&mut self, units: u32) -> Option<Range<u32>> {
+    /// Takes the first free units that suffice; `None` when no free range does.
+    pub fn allocate(&mut self, units: u32) -> Option<Slot> {
         let fits = |(start, end): (&u32, &u32)| (end - start >= units).then_some(*start);
         let start = self.free.iter().find_map(fits)?;
         let end = self.free.remove(&start)?;
@@ -28,21 +31,21 @@ impl SlotAllocator {
         Some(start..start + units)
     }
 
-    /// Gives units back, or for the first time; joins them with their neighbours in the slab.
-    pub fn give(&mut self, range: Range<u32>) {
-        let Range { mut start, mut end } = range;
+    /// Frees units, also for the first time. Joins them with free neighbours in the same slab.
+    pub fn release(&mut self, slot: Slot) {
+        let Range { mut start, mut end } = slot;
         if start >= end {
             return;
         }
         let before = self.free.range(..=start).next_back().map(|(start, end)| (*start, *end));
         if let Some((neighbour, neighbour_end)) = before
             && neighbour_end == start
-            && !start.is_multiple_of(self.slab)
+            && !start.is_multiple_of(self.slab_units)
         {
             self.free.remove(&neighbour);
             start = neighbour;
         }
-        if !end.is_multiple_of(self.slab)
+        if !end.is_multiple_of(self.slab_units)
             && let Some(neighbour_end) = self.free.remove(&end)
         {
             end = neighbour_end;
@@ -56,25 +59,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_back_is_whole_again() {
-        let mut places = SlotAllocator::new(64);
-        places.give(1..64);
-        let taken: Vec<_> = [10, 20, 33].iter().map(|n| places.take(*n).expect("free")).collect();
+    fn released_neighbours_are_joined() {
+        let mut slots = SlotAllocator::new(64);
+        slots.release(1..64);
+        let taken: Vec<_> =
+            [10, 20, 33].iter().map(|n| slots.allocate(*n).expect("free units")).collect();
         assert_eq!(taken, [1..11, 11..31, 31..64]);
-        assert_eq!(places.take(1), None);
-        for range in [taken[0].clone(), taken[2].clone(), taken[1].clone()] {
-            places.give(range);
+        assert_eq!(slots.allocate(1), None);
+        for slot in [taken[0].clone(), taken[2].clone(), taken[1].clone()] {
+            slots.release(slot);
         }
-        assert_eq!(places.take(63), Some(1..64));
+        assert_eq!(slots.allocate(63), Some(1..64));
     }
 
     #[test]
-    fn nothing_straddles_two_slabs() {
-        let mut places = SlotAllocator::new(64);
-        places.give(1..64);
-        places.give(64..128);
-        assert_eq!(places.take(64), Some(64..128));
-        places.give(64..128);
-        assert_eq!(places.take(65), None);
+    fn slot_never_straddles_two_slabs() {
+        let mut slots = SlotAllocator::new(64);
+        slots.release(1..64);
+        slots.release(64..128);
+        assert_eq!(slots.allocate(64), Some(64..128));
+        slots.release(64..128);
+        assert_eq!(slots.allocate(65), None);
     }
 }

@@ -89,7 +89,8 @@ fn totals() -> LedgerTotals {
 }
 
 fn session() -> SessionCounts {
-    let cache = CacheCounts { taken: 201, damaged: 202, foreign: 203, unkept: 204, errno: 5 };
+    let cache =
+        CacheCounts { loaded: 201, damaged: 202, foreign: 203, store_failed: 204, errno: 5 };
     let tables = TableCounts {
         tables: 205,
         rows: 206,
@@ -97,7 +98,7 @@ fn session() -> SessionCounts {
         left_out: 208,
         evicted: 209,
         refused: 210,
-        waiting: 217,
+        in_backoff: 217,
         unreadable: 211,
         cache,
     };

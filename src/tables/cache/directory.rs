@@ -1,7 +1,9 @@
-//! The directory of a cache: files that appear whole or not at all, within a budget of bytes, whoever else writes there.
+//! The directory of a cache: files that appear whole or not at all, within a byte budget that
+//! several processes may share.
 //!
-//! It is opened once and all goes by its descriptor, so nothing that happens to its path leads elsewhere. Only its owner may
-//! write there. Any file may be gone at any time; what has not our names is left alone.
+//! The directory is opened once and used by its descriptor, so a change of its path leads nowhere
+//! else. Only its owner may write there. Any file may disappear at any time; files without a name
+//! of ours are left alone.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -15,62 +17,66 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Bytes of one file.
+/// Most bytes of one file.
 pub(super) const FILE_MAX: usize = 64 << 20;
-/// What tables are named: a hash, then this.
-const ENDING: &str = ".table";
-/// What a table is named until it is whole.
-const BEGUN: &str = ".begun-";
-/// After so long nobody writes on at a table that was begun.
-const STALE: Duration = Duration::from_secs(3600);
-/// Share of the budget after which it is looked what others have written, and that is freed at once when it is used up.
-const PART: u64 = 16;
+/// Name of a table: a hash, then this.
+const SUFFIX: &str = ".table";
+/// Name of a table until it is complete: this, then a unique number.
+const PARTIAL: &str = ".begun-";
+/// After this time a partial table is stale: its writer is gone.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+/// Part of the budget that may be written before the directory is listed again, for what other
+/// processes have written; and that is freed at once when the budget is used up.
+const BUDGET_PART: u64 = 16;
 const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
-/// Why a directory is not taken. Each says what to do.
+/// Why a directory cannot hold the cache, with the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// It is not there, and cannot be made.
-    #[error("--cache-dir {path}: it cannot be created: {source}; give another place")]
+    /// The directory does not exist and cannot be created.
+    #[error("cannot create --cache-dir {path}: {source}; give another directory")]
     Create {
         /// The directory.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
-    /// It cannot be opened.
-    #[error("--cache-dir {path}: it cannot be opened: {source}; give another place")]
+    /// The directory cannot be opened.
+    #[error("cannot open --cache-dir {path}: {source}; give another directory")]
     Open {
         /// The directory.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
-    /// It leads elsewhere.
-    #[error("--cache-dir {path} is a symbolic link; give the directory that it leads to")]
+    /// The path is a symbolic link.
+    #[error("cannot use --cache-dir {path}: it is a symbolic link; give its target")]
     Link {
         /// The link.
         path: PathBuf,
     },
-    /// It is something else.
-    #[error("--cache-dir {path} is no directory; give another place")]
+    /// The path is something else than a directory.
+    #[error("cannot use --cache-dir {path}: it is not a directory; give another path")]
     NoDirectory {
-        /// What it is the path of.
+        /// The path.
         path: PathBuf,
     },
-    /// Somebody else could leave tables there.
-    #[error("--cache-dir {path} belongs to user {owner}, not to us; give a directory of user {us}")]
+    /// The directory belongs to another user, who could create tables there.
+    #[error(
+        "cannot use --cache-dir {path}: it belongs to user {owner}; give a directory of user {us}"
+    )]
     Owner {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         owner: u32,
-        /// Who we are.
+        /// The effective user of this process.
         us: u32,
     },
-    /// Everybody else could.
+    /// Other users may write to the directory.
     #[error(
-        "--cache-dir {path}: others may write there; `chmod go-w {path}`, or give another place"
+        "cannot use --cache-dir {path}: other users may write there; `chmod go-w {path}` or give \
+         another directory"
     )]
     Writable {
         /// The directory.
@@ -83,25 +89,26 @@ pub enum CacheError {
 pub(super) struct Directory {
     directory: OwnedFd,
     budget: u64,
-    /// Bytes that were there when it was last looked, and those written since.
-    found: u64,
+    /// Bytes of all tables when the directory was last listed.
+    listed_bytes: u64,
+    /// Bytes written since then.
     written: u64,
-    /// Files begun so far: none has the name of another.
-    begun: u64,
+    /// Counts partial files, for unique names.
+    partials: u64,
 }
 
 impl Directory {
-    /// Opens a directory, makes it if it is not there.
+    /// Opens a directory; creates it if it does not exist.
     ///
     /// # Errors
-    /// [`CacheError`] where others could write, and where there is no directory to be had.
+    /// [`CacheError`] where other users could write, or when there is no directory.
     pub fn open(path: &Path, budget: u64) -> Result<Self, CacheError> {
-        // With a slash at its end, a link would be followed.
+        // With a trailing slash, a link would be followed.
         let path: PathBuf = path.components().collect();
-        let found = path.symlink_metadata();
-        if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(|source| CacheError::Create { path: path.clone(), source })?;
+        let metadata = path.symlink_metadata();
+        if metadata.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            created.map_err(|source| CacheError::Create { path: path.clone(), source })?;
         }
         let flags = OFlags::DIRECTORY | FILE_FLAGS;
         let directory = match open(&path, flags, Mode::empty()) {
@@ -117,15 +124,15 @@ impl Directory {
                 Err(CacheError::Owner { path, owner, us })
             }
             Ok(Stat { st_mode, .. }) if st_mode & 0o022 != 0 => Err(CacheError::Writable { path }),
-            // As if the budget were used up: it is looked what is there before the first table is written.
-            Ok(_) => Ok(Self { directory, budget, found: budget, written: 0, begun: 0 }),
+            // As if the budget were used up, so that the first write lists the directory.
+            Ok(_) => Ok(Self { directory, budget, listed_bytes: budget, written: 0, partials: 0 }),
         }
     }
 
-    /// Reads a table and notes that it was of use; `None` when there is none.
+    /// Reads a table and marks it as used last; `None` when there is none.
     ///
     /// # Errors
-    /// As reading does, and for what is no file of at most [`FILE_MAX`] bytes.
+    /// When reading fails, or it is not a regular file of at most [`FILE_MAX`] bytes.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | FILE_FLAGS;
         let mut file: File = match openat(&self.directory, file_name(name), flags, Mode::empty()) {
@@ -133,84 +140,85 @@ impl Directory {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let found = file.metadata()?;
-        let size = usize::try_from(found.len()).ok().filter(|size| *size <= FILE_MAX);
-        let size = size.filter(|_| found.is_file()).ok_or(io::ErrorKind::InvalidData)?;
+        let metadata = file.metadata()?;
+        let size = usize::try_from(metadata.len()).ok().filter(|size| *size <= FILE_MAX);
+        let size = size.filter(|_| metadata.is_file()).ok_or(io::ErrorKind::InvalidData)?;
         let mut bytes = vec![0; size];
         file.read_exact(&mut bytes)?;
-        let _ = file.set_modified(SystemTime::now()); // then it is thrown out a little early
+        let _ = file.set_modified(SystemTime::now()); // on failure it is evicted a little early
         Ok(Some(bytes))
     }
 
-    /// Removes a table, if it is there.
+    /// Removes a table, if it exists.
     pub fn remove(&self, name: &str) {
         let _ = unlinkat(&self.directory, file_name(name), AtFlags::empty());
     }
 
-    /// Writes a table, in the place of the one there was. Others make room.
+    /// Writes a table, replacing the previous one; evicts others for it if necessary.
     ///
     /// # Errors
-    /// As writing does; then nothing of it is left.
+    /// When writing fails; then nothing of the table is left.
     pub fn write(&mut self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        self.make_room(size as u64)?;
+        self.evict_for(size as u64)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let begun = format!("{BEGUN}{}-{now:x}-{}", std::process::id(), self.begun);
-        self.begun += 1;
+        let partial = format!("{PARTIAL}{}-{now:x}-{}", std::process::id(), self.partials);
+        self.partials += 1;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS;
         let mut file: File =
-            openat(&self.directory, &begun, flags, Mode::RUSR | Mode::WUSR)?.into();
+            openat(&self.directory, &partial, flags, Mode::RUSR | Mode::WUSR)?.into();
         let written = parts.iter().try_for_each(|part| file.write_all(part));
-        let done = written.and_then(|()| {
-            Ok(renameat(&self.directory, &begun, &self.directory, file_name(name))?)
+        let outcome = written.and_then(|()| {
+            Ok(renameat(&self.directory, &partial, &self.directory, file_name(name))?)
         });
-        match done {
+        match outcome {
             Ok(()) => self.written += size as u64,
-            Err(_) => drop(unlinkat(&self.directory, &begun, AtFlags::empty())),
+            Err(_) => drop(unlinkat(&self.directory, &partial, AtFlags::empty())),
         }
-        done
+        outcome
     }
 
-    /// Sees to it that so many bytes find room: removes what was not of use for longest.
-    fn make_room(&mut self, size: u64) -> io::Result<()> {
-        let is_known = self.written < self.budget / PART;
-        if is_known && self.found + self.written + size <= self.budget {
+    /// Evicts the tables used least recently until `size` more bytes fit into the budget.
+    fn evict_for(&mut self, size: u64) -> io::Result<()> {
+        let is_listing_recent = self.written < self.budget / BUDGET_PART;
+        if is_listing_recent && self.listed_bytes + self.written + size <= self.budget {
             return Ok(());
         }
         let mut tables = self.tables()?;
         let mut bytes: u64 = tables.iter().map(|(_, _, size)| size).sum();
         if bytes + size > self.budget {
             tables.sort_unstable();
-            let enough = (self.budget - self.budget / PART).saturating_sub(size);
+            let enough = (self.budget - self.budget / BUDGET_PART).saturating_sub(size);
             for (_, name, size) in tables {
                 if bytes <= enough {
                     break;
                 }
-                let _ = unlinkat(&self.directory, &name, AtFlags::empty()); // another was quicker
+                // Another process may have removed it first.
+                let _ = unlinkat(&self.directory, &name, AtFlags::empty());
                 bytes -= size;
             }
         }
-        (self.found, self.written) = (bytes, 0);
+        (self.listed_bytes, self.written) = (bytes, 0);
         Ok(())
     }
 
-    /// Lists the tables: when each was last of use, its name and size. Removes what was begun and left.
+    /// Lists the tables: last use since 1970, name and size. Removes stale partial tables.
     fn tables(&self) -> io::Result<Vec<(Duration, String, u64)>> {
         let mut tables = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            let (is_table, is_begun) = (is_table(name), name.starts_with(BEGUN));
-            let found = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-            let Some(found) = found.ok().filter(|_| is_table || is_begun) else { continue };
-            let used = Duration::new(found.st_mtime.max(0) as u64, found.st_mtime_nsec as u32);
-            if is_begun && used + STALE < now {
+            let (is_table, is_partial) = (is_table(name), name.starts_with(PARTIAL));
+            let stat = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            let Some(stat) = stat.ok().filter(|_| is_table || is_partial) else { continue };
+            let last_use = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
+            if is_partial && last_use + STALE_AFTER < now {
                 let _ = unlinkat(&self.directory, name, AtFlags::empty());
             }
-            let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             if is_table && is_file {
-                tables.push((used, name.to_owned(), found.st_size as u64));
+                tables.push((last_use, name.to_owned(), stat.st_size as u64));
             }
         }
         Ok(tables)
@@ -218,11 +226,11 @@ impl Directory {
 }
 
 fn file_name(name: &str) -> String {
-    format!("{name}{ENDING}")
+    format!("{name}{SUFFIX}")
 }
 
 fn is_table(name: &str) -> bool {
-    let hash = name.strip_suffix(ENDING).unwrap_or_default();
+    let hash = name.strip_suffix(SUFFIX).unwrap_or_default();
     hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -236,12 +244,12 @@ mod tests {
         format!("{number:064x}")
     }
 
-    fn open(place: &tempfile::TempDir, budget: u64) -> Directory {
-        Directory::open(&place.path().join("cache"), budget).expect("a directory of ours")
+    fn open(parent: &tempfile::TempDir, budget: u64) -> Directory {
+        Directory::open(&parent.path().join("cache"), budget).expect("a writable directory")
     }
 
-    fn names(place: &tempfile::TempDir) -> Vec<String> {
-        let entries = fs::read_dir(place.path().join("cache")).expect("it is there");
+    fn names(parent: &tempfile::TempDir) -> Vec<String> {
+        let entries = fs::read_dir(parent.path().join("cache")).expect("an existing file");
         let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("text");
         let mut names: Vec<String> = entries.map(|entry| name(entry.expect("readable"))).collect();
         names.sort();
@@ -249,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_for_its_owner_alone() {
-        let place = tempfile::tempdir().expect("a place");
-        let mut directory = open(&place, 1000);
+    fn directory_is_created_for_its_owner_alone() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let mut directory = open(&parent, 1000);
         directory.write(&name(1), &[b"one"]).expect("written");
         let mode = |path: &str| {
-            let found = fs::metadata(place.path().join(path)).expect("it is there");
+            let found = fs::metadata(parent.path().join(path)).expect("an existing file");
             found.permissions().mode() & 0o777
         };
         assert_eq!(mode("cache"), 0o700);
@@ -262,81 +270,82 @@ mod tests {
     }
 
     #[test]
-    fn others_have_no_say() {
-        let place = tempfile::tempdir().expect("a place");
-        let path = |name: &str| place.path().join(name);
-        let refused = |name: &str| Directory::open(&path(name), 1).expect_err("it is refused");
-        fs::create_dir(path("open")).expect("made");
+    fn directory_that_others_can_change_is_rejected() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| parent.path().join(name);
+        let error = |name: &str| Directory::open(&path(name), 1).expect_err("an unsafe directory");
+        fs::create_dir(path("open")).expect("created");
         for mode in [0o777, 0o770, 0o702] {
             fs::set_permissions(path("open"), PermissionsExt::from_mode(mode)).expect("set");
-            assert!(matches!(refused("open"), CacheError::Writable { .. }));
+            assert!(matches!(error("open"), CacheError::Writable { .. }));
         }
         fs::set_permissions(path("open"), PermissionsExt::from_mode(0o755)).expect("set");
-        Directory::open(&path("open"), 1).expect("nobody else may write there");
-        symlink("open", path("link")).expect("made");
-        assert!(matches!(refused("link"), CacheError::Link { .. }));
-        assert!(matches!(refused("link/"), CacheError::Link { .. }));
+        Directory::open(&path("open"), 1).expect("a directory that only its owner can write");
+        symlink("open", path("link")).expect("created");
+        assert!(matches!(error("link"), CacheError::Link { .. }));
+        assert!(matches!(error("link/"), CacheError::Link { .. }));
         fs::write(path("file"), "").expect("written");
-        assert!(matches!(refused("file"), CacheError::NoDirectory { .. }));
-        assert!(matches!(refused("file/below"), CacheError::NoDirectory { .. }));
+        assert!(matches!(error("file"), CacheError::NoDirectory { .. }));
+        assert!(matches!(error("file/below"), CacheError::NoDirectory { .. }));
     }
 
     #[test]
-    fn what_was_not_of_use_for_longest_goes_first_and_what_is_not_ours_stays() {
-        let place = tempfile::tempdir().expect("a place");
-        let mut directory = open(&place, 1000);
-        fs::write(place.path().join("cache/notes"), [0; 5000]).expect("written");
+    fn least_recently_used_table_is_evicted_and_foreign_files_stay() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let mut directory = open(&parent, 1000);
+        fs::write(parent.path().join("cache/notes"), [0; 5000]).expect("written");
         for number in 0..3 {
             directory.write(&name(number), &[&[number; 300]]).expect("written");
-            std::thread::sleep(Duration::from_millis(20)); // the clock of file systems is coarse
+            std::thread::sleep(Duration::from_millis(20)); // file system clocks are coarse
         }
         assert_eq!(directory.read(&name(0)).expect("readable"), Some(vec![0; 300]));
         directory.write(&name(3), &[&[3; 300]]).expect("written");
         let left = [name(0), name(2), name(3)].map(|name| file_name(&name));
-        assert_eq!(names(&place), [left.as_slice(), &["notes".into()]].concat());
+        assert_eq!(names(&parent), [left.as_slice(), &["notes".into()]].concat());
     }
 
     #[test]
-    fn several_that_write_share_the_budget() {
-        let place = tempfile::tempdir().expect("a place");
+    fn concurrent_writers_share_the_budget() {
+        let parent = tempfile::tempdir().expect("a directory");
         let write = |mut directory: Directory, numbers: std::ops::Range<u8>| {
             for number in numbers {
                 directory.write(&name(number), &[&[number; 500], &[1; 500]]).expect("written");
                 let bytes = directory.read(&name(number)).expect("readable");
-                assert!(bytes.is_none_or(|bytes| bytes.len() == 1000)); // another may have made room
+                // The other writer may have evicted it.
+                assert!(bytes.is_none_or(|bytes| bytes.len() == 1000));
             }
         };
-        let one = open(&place, 32_000);
-        let other = open(&place, 32_000);
+        let one = open(&parent, 32_000);
+        let other = open(&parent, 32_000);
         std::thread::scope(|scope| {
             scope.spawn(|| write(one, 0..80));
             scope.spawn(|| write(other, 40..120));
         });
-        // Either may have written a sixteenth that the other has not seen.
-        assert!(names(&place).len() <= 34, "{:?}", names(&place));
-        assert!(names(&place).iter().all(|name| is_table(name)), "{:?}", names(&place));
+        // Each may have written a sixteenth of the budget since the other listed the directory.
+        assert!(names(&parent).len() <= 34, "{:?}", names(&parent));
+        assert!(names(&parent).iter().all(|name| is_table(name)), "{:?}", names(&parent));
     }
 
     #[test]
-    fn what_was_begun_long_ago_is_removed() {
-        let place = tempfile::tempdir().expect("a place");
-        let mut directory = open(&place, 1000);
-        for (name, age) in [(".begun-1", 2 * STALE), (".begun-2", STALE / 2)] {
-            let file = File::create(place.path().join("cache").join(name)).expect("made");
+    fn stale_partial_table_is_removed() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let mut directory = open(&parent, 1000);
+        for (name, age) in [(".begun-1", 2 * STALE_AFTER), (".begun-2", STALE_AFTER / 2)] {
+            let file = File::create(parent.path().join("cache").join(name)).expect("created");
             file.set_modified(SystemTime::now() - age).expect("set");
         }
         directory.write(&name(1), &[b"one"]).expect("written");
-        assert_eq!(names(&place), [".begun-2".to_owned(), file_name(&name(1))]);
+        assert_eq!(names(&parent), [".begun-2".to_owned(), file_name(&name(1))]);
     }
 
     #[test]
-    fn a_directory_that_is_gone_has_nothing_and_takes_nothing() {
-        let place = tempfile::tempdir().expect("a place");
-        let mut directory = open(&place, 1000);
+    fn deleted_directory_reads_nothing_and_fails_to_write() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let mut directory = open(&parent, 1000);
         directory.write(&name(1), &[b"one"]).expect("written");
-        fs::remove_dir_all(place.path().join("cache")).expect("removed");
-        assert_eq!(directory.read(&name(1)).expect("nothing"), None);
-        let error = directory.write(&name(1), &[b"one"]).expect_err("no place for it");
+        fs::remove_dir_all(parent.path().join("cache")).expect("removed");
+        assert_eq!(directory.read(&name(1)).expect("no table"), None);
+        let error = directory.write(&name(1), &[b"one"]).expect_err("no directory");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,7 +1,7 @@
-//! What a table was made of: the parts of its file that were read, and their hash.
+//! Evidence of what a table was made of: the ranges of its file that were read, and their hash.
 //!
-//! Whoever builds a file with the build id, size and segments of another gets the same name in the cache. Its table is
-//! given to a file only if every byte that the table was made of is the same there.
+//! A file built with the build ID, size and segments of another has the same key in the cache. A
+//! cached table is used for a file only if every byte that it was made of is the same there.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -11,60 +11,61 @@ use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
-/// Parts that lie closer together, in bytes, are one: so many are read at once anyway.
+/// Ranges that are closer together than this, in bytes, are joined: a read takes as much anyway.
 const GAP: u64 = 4096;
-/// Parts that are noted before those that touch are joined.
-const NOTED_MAX: usize = 8192;
-/// Parts and bytes of a file beyond which its table is not kept.
-const PARTS_MAX: usize = 4096;
+/// Ranges recorded before adjacent ones are joined.
+const RECORDED_MAX: usize = 8192;
+/// Ranges and bytes of a file beyond which its table is not cached.
+const RANGES_MAX: usize = 4096;
 const BYTES_MAX: u64 = 256 << 20;
-const PIECE: usize = 256 << 10;
+const CHUNK: usize = 256 << 10;
 const HASH: usize = 32;
 
-/// Notes which parts of a file are read.
+/// Records which ranges of a file are read.
 #[derive(Debug, Default)]
-pub(in crate::tables) struct Notes {
-    parts: RefCell<Vec<Range<u64>>>,
-    /// They are no longer noted.
-    are_too_many: Cell<bool>,
+pub(in crate::tables) struct ReadRanges {
+    ranges: RefCell<Vec<Range<u64>>>,
+    /// There were too many, and no more are recorded.
+    has_overflowed: Cell<bool>,
 }
 
-impl Notes {
-    /// Notes a part.
+impl ReadRanges {
+    /// Records a range.
     pub fn add(&self, start: u64, bytes: usize) {
-        if self.are_too_many.get() {
+        if self.has_overflowed.get() {
             return;
         }
-        let mut parts = self.parts.borrow_mut();
-        parts.push(start..start.saturating_add(bytes as u64));
-        if parts.len() >= NOTED_MAX {
-            join(&mut parts);
-            self.are_too_many.set(parts.len() > PARTS_MAX);
+        let mut ranges = self.ranges.borrow_mut();
+        ranges.push(start..start.saturating_add(bytes as u64));
+        if ranges.len() >= RECORDED_MAX {
+            join(&mut ranges);
+            self.has_overflowed.set(ranges.len() > RANGES_MAX);
         }
     }
 
-    /// Hashes the noted parts of the file they were read from.
+    /// Hashes the recorded ranges of the file from which they were read.
     ///
     /// # Errors
-    /// When a part cannot be read any more, or when they are too many.
+    /// When a range cannot be read any more, or when there are too many.
     pub fn hash(self, file: &File) -> io::Result<Evidence> {
-        if self.are_too_many.get() {
+        if self.has_overflowed.get() {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge));
         }
-        let mut parts = self.parts.into_inner();
-        join(&mut parts);
+        let mut ranges = self.ranges.into_inner();
+        join(&mut ranges);
         let size = file.metadata()?.len();
-        parts.iter_mut().for_each(|part| part.end = part.end.min(size)); // a read may have asked for more
-        parts.retain(|part| part.start < part.end);
-        let hash = hash(file, &parts)?;
-        Ok(Evidence { parts, hash })
+        // A read may have reached beyond the end of the file.
+        ranges.iter_mut().for_each(|range| range.end = range.end.min(size));
+        ranges.retain(|range| range.start < range.end);
+        let hash = hash(file, &ranges)?;
+        Ok(Evidence { ranges, hash })
     }
 }
 
-/// Joins parts that touch or nearly do; they are in order then.
-fn join(parts: &mut Vec<Range<u64>>) {
-    parts.sort_unstable_by_key(|part| part.start);
-    parts.dedup_by(|next, last| {
+/// Sorts ranges, and joins those that touch or nearly do.
+fn join(ranges: &mut Vec<Range<u64>>) {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
         let touches = next.start <= last.end.saturating_add(GAP);
         if touches {
             last.end = last.end.max(next.end);
@@ -73,58 +74,59 @@ fn join(parts: &mut Vec<Range<u64>>) {
     });
 }
 
-fn hash(file: &File, parts: &[Range<u64>]) -> io::Result<[u8; HASH]> {
-    let bytes: u64 = parts.iter().map(|part| part.end - part.start).sum();
-    if parts.len() > PARTS_MAX || bytes > BYTES_MAX {
+fn hash(file: &File, ranges: &[Range<u64>]) -> io::Result<[u8; HASH]> {
+    let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    if ranges.len() > RANGES_MAX || bytes > BYTES_MAX {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
-    let (mut hasher, mut piece) = (Sha256::new(), vec![0; PIECE]);
-    for part in parts {
-        for start in part.clone().step_by(PIECE) {
-            let piece = &mut piece[..(part.end - start).min(PIECE as u64) as usize];
-            file.read_exact_at(piece, start)?;
-            hasher.update(piece);
+    let (mut hasher, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
+    for range in ranges {
+        for start in range.clone().step_by(CHUNK) {
+            let chunk = &mut chunk[..(range.end - start).min(CHUNK as u64) as usize];
+            file.read_exact_at(chunk, start)?;
+            hasher.update(chunk);
         }
     }
     Ok(hasher.finalize().into())
 }
 
-/// Parts of a file, in order, and the SHA-256 of what is there.
+/// Ranges of a file in ascending order, and the SHA-256 of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tables) struct Evidence {
-    parts: Vec<Range<u64>>,
+    ranges: Vec<Range<u64>>,
     hash: [u8; HASH],
 }
 
 impl Evidence {
-    /// Whether a file has the same in these places.
+    /// Whether a file has the same bytes in these ranges.
     pub fn is_in(&self, file: &File) -> bool {
-        hash(file, &self.parts).is_ok_and(|found| found == self.hash)
+        hash(file, &self.ranges).is_ok_and(|found| found == self.hash)
     }
 
-    /// Writes it: u32 parts, u64 start and end of each, the hash.
+    /// Serializes as u32 count of ranges, u64 start and end of each, the hash.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = (self.parts.len() as u32).to_le_bytes().to_vec();
-        for part in &self.parts {
-            bytes.extend(part.start.to_le_bytes());
-            bytes.extend(part.end.to_le_bytes());
+        let mut bytes = (self.ranges.len() as u32).to_le_bytes().to_vec();
+        for range in &self.ranges {
+            bytes.extend(range.start.to_le_bytes());
+            bytes.extend(range.end.to_le_bytes());
         }
         bytes.extend(self.hash);
         bytes
     }
 
-    /// Reads it from the front of bytes, and gives the others. `None` for anything that was not written so.
+    /// Reads evidence from the front of `bytes`; returns it and the rest. `None` for anything that
+    /// [`Self::to_bytes`] does not write.
     pub fn split_from(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (count, rest) = bytes.split_first_chunk()?;
         let count = u32::from_le_bytes(*count) as usize;
-        let (parts, rest) = rest.split_at_checked(count.checked_mul(16)?)?;
+        let (ranges, rest) = rest.split_at_checked(count.checked_mul(16)?)?;
         let (hash, rest) = rest.split_first_chunk()?;
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
-        let part = |bytes: &[u8]| Some(number(&bytes[..8])?..number(&bytes[8..])?);
-        let parts: Vec<Range<u64>> = parts.chunks_exact(16).map(part).collect::<Option<_>>()?;
-        let is_in_order = parts.iter().all(|part| part.start < part.end)
-            && parts.windows(2).all(|pair| pair[0].end <= pair[1].start);
-        is_in_order.then_some((Self { parts, hash: *hash }, rest))
+        let range = |bytes: &[u8]| Some(number(&bytes[..8])?..number(&bytes[8..])?);
+        let ranges: Vec<Range<u64>> = ranges.chunks_exact(16).map(range).collect::<Option<_>>()?;
+        let is_ascending = ranges.iter().all(|range| range.start < range.end)
+            && ranges.windows(2).all(|pair| pair[0].end <= pair[1].start);
+        is_ascending.then_some((Self { ranges, hash: *hash }, rest))
     }
 }
 
@@ -139,20 +141,20 @@ mod tests {
     }
 
     fn evidence(file: &File) -> Evidence {
-        let notes = Notes::default();
+        let ranges = ReadRanges::default();
         for start in (10_000..20_000).step_by(2) {
-            notes.add(start, 2);
+            ranges.add(start, 2);
         }
-        notes.add(90_000, 5);
-        notes.add(0, 64);
-        notes.hash(file).expect("they can be read")
+        ranges.add(90_000, 5);
+        ranges.add(0, 64);
+        ranges.hash(file).expect("readable ranges")
     }
 
     #[test]
-    fn only_what_was_read_has_to_be_the_same() {
+    fn only_ranges_that_were_read_must_match() {
         let mut bytes: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
         let evidence = evidence(&file(&bytes));
-        assert_eq!(evidence.parts, [0..64, 10_000..20_000, 90_000..90_005]);
+        assert_eq!(evidence.ranges, [0..64, 10_000..20_000, 90_000..90_005]);
         bytes[50_000] ^= 1;
         assert!(evidence.is_in(&file(&bytes)));
         for at in [0, 63, 10_000, 15_001, 19_999, 90_004] {
@@ -160,11 +162,11 @@ mod tests {
             assert!(!evidence.is_in(&file(&bytes)), "{at}");
             bytes[at] ^= 1;
         }
-        assert!(!evidence.is_in(&file(&bytes[..90_004])), "it is shorter");
+        assert!(!evidence.is_in(&file(&bytes[..90_004])), "a shorter file");
     }
 
     #[test]
-    fn it_is_read_back_as_it_was_written_and_nothing_else_is() {
+    fn serialized_evidence_is_read_back() {
         let evidence = evidence(&file(&[1; 100_000]));
         let mut bytes = evidence.to_bytes();
         bytes.extend(b"rest");
@@ -175,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_too_much_was_read_has_none() {
+    fn too_many_ranges_are_no_evidence() {
         let file = file(b"");
-        file.set_len(1 << 40).expect("it takes no room");
-        let notes = Notes::default();
-        (0..20_000).for_each(|at| notes.add(at * 100_000, 8));
-        assert!(notes.hash(&file).is_err());
+        file.set_len(1 << 40).expect("a sparse file");
+        let ranges = ReadRanges::default();
+        (0..20_000).for_each(|at| ranges.add(at * 100_000, 8));
+        assert!(ranges.hash(&file).is_err());
     }
 }

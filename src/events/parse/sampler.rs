@@ -1,15 +1,16 @@
-//! One record of the sampler's ring becomes a [`RawSample`].
+//! Parses a record of the sampler's ring into a [`RawSample`].
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
 use unwind::arch::RED_ZONE;
 use zerocopy::FromBytes;
 
-use super::{Event, RawSample, StackSnapshot, TimedEvent, UserFrame};
+use crate::events::event::{Event, TimedEvent};
+use crate::events::raw_sample::{RawSample, StackSnapshot, UserFrame};
 use crate::kernel::abi;
 
 /// Parses a record; `None` if its length or a value is not valid.
-pub(super) fn parse(record: &[u8]) -> Option<TimedEvent> {
+pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
     let (head, frames) = abi::Sample::ref_from_prefix(record).ok()?;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
     let (frames, snapshot) = if head.flags & abi::SAMPLE_UNFINISHED == 0 {
@@ -47,23 +48,23 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
 /// Reads the snapshot of an unfinished sample. `stack`: from the start of the page that the red zone
 /// begins in.
 fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSnapshot> {
-    let registers = &unfinished.registers;
+    let at = &unfinished.registers;
     let stack = stack.get(..usize::try_from(unfinished.stack_bytes).ok()?)?;
-    let lowest = registers.sp.wrapping_sub(RED_ZONE);
+    let lowest = at.sp.wrapping_sub(RED_ZONE);
     let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
-    let is_known = |what: u32| registers.known & what != 0;
-    let at = Registers {
-        ip: registers.ip,
-        is_return: registers.is_return != 0,
-        sp: registers.sp,
-        fp: is_known(abi::KNOWN_FP).then_some(registers.fp),
-        base: is_known(abi::KNOWN_BASE).then_some(registers.base),
-        all: is_known(abi::KNOWN_ALL).then_some(registers.all),
+    let has = |flag: u32| at.known & flag != 0;
+    let registers = Registers {
+        ip: at.ip,
+        is_return: at.is_return != 0,
+        sp: at.sp,
+        fp: has(abi::KNOWN_FP).then_some(at.fp),
+        base: has(abi::KNOWN_BASE).then_some(at.base),
+        all: has(abi::KNOWN_ALL).then_some(at.all),
     };
-    Some(StackSnapshot { at, stack: stack.into() })
+    Some(StackSnapshot { registers, stack: stack.into() })
 }
 
-/// A task's name as text: up to the NUL; bytes that are no UTF-8 are replaced.
+/// Returns a task's name as text, up to the NUL; bytes that are not UTF-8 are replaced.
 pub(super) fn comm(bytes: &[u8]) -> Box<str> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into()
@@ -97,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn a_record_splits_into_kernel_and_user_frames() {
+    fn frames_split_into_kernel_and_user() {
         let addresses = [10, 20, 30 | abi::FRAME_GUESSED, 40 | abi::FRAME_EXACT];
-        let timed = parse(&record(1, 3, &addresses)).expect("it is well-formed");
+        let timed = parse(&record(1, 3, &addresses)).expect("a well-formed record");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
         assert_eq!(timed.time, 7);
         assert_eq!(&*sample.kernel, [VirtAddr(10)]);
@@ -123,26 +124,26 @@ mod tests {
             };
             [record.as_bytes(), &[1; 16], &[9; 24]].concat()
         };
-        let timed = parse(&unfinished(32)).expect("it is well-formed");
+        let timed = parse(&unfinished(32)).expect("a well-formed record");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
         // The red zone begins 16 bytes into its page. The last 8 bytes are not part of the stack.
         let (is_return, fp) = (true, Some(8));
-        let at = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
-        let expected = StackSnapshot { at, stack: [9; 16].into() };
+        let registers = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
+        let expected = StackSnapshot { registers, stack: [9; 16].into() };
         assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
         assert_eq!(parse(&unfinished(41)), None);
     }
 
     #[test]
-    fn a_record_that_is_too_short_or_too_long_is_refused() {
+    fn record_of_wrong_length_is_rejected() {
         assert_eq!(parse(&record(1, 2, &[10, 20])), None);
         assert_eq!(parse(&record(0, 1, &[10, 20])), None);
         assert_eq!(parse(&record(0, 0, &[])[..40]), None);
     }
 
     #[test]
-    fn a_value_outside_its_list_is_refused() {
+    fn value_outside_its_enum_is_rejected() {
         let mut bytes = record(0, 0, &[]);
         bytes[std::mem::offset_of!(abi::Sample, user_end)] = 200;
         assert_eq!(parse(&bytes), None);

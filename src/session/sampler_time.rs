@@ -1,26 +1,26 @@
-//! What the sampler says of its own time.
+//! The sampler's own overhead, from its counters.
 
 use std::time::Duration;
 
 use crate::kernel::abi::{Counters, TIME_CLASSES, TIME_CLASSES_PER_POWER};
 
-/// Bounds that ticks are counted by, as powers of two of nanoseconds: 512 ns to 16.8 ms.
+/// Upper bounds of the histogram, as powers of two of nanoseconds: 512 ns to 16.8 ms.
 const POWERS: std::ops::Range<u32> = 9..25;
 
-/// Time that the sampler spent in ticks, by its own clock, over all CPUs.
+/// Time that the sampler spent in ticks on all CPUs, by its own clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SamplerTime {
     /// Ticks, skipped ones included.
     pub ticks: u64,
-    /// All of them together.
+    /// Total time.
     pub total: Duration,
-    /// The longest.
+    /// Longest tick.
     pub max: Duration,
-    /// 999 of 1,000 took at most this, to a quarter of a power of two.
+    /// 99.9th percentile, to a quarter of a power of two.
     pub p999: Duration,
-    /// Ticks that took less than 2 to the power of each of [`POWERS`].
+    /// Ticks that took less than 2 to the power of each of [`POWERS`], in nanoseconds.
     below: [u64; POWERS.end as usize - POWERS.start as usize],
-    /// Ticks whose time was counted. The kernel counts a tick and its time one after the other.
+    /// Ticks whose time was recorded: the kernel counts a tick first, then its time.
     timed: u64,
 }
 
@@ -41,25 +41,24 @@ impl SamplerTime {
         }
     }
 
-    /// Ticks by their time: those that took less than each bound, the bounds rising. Those of a bound are among those of
-    /// the next.
+    /// Returns a cumulative histogram: rising bounds, and the ticks that took less than each.
     pub fn below(&self) -> impl ExactSizeIterator<Item = (Duration, u64)> {
         let bound = |at: usize| Duration::from_nanos(1 << (POWERS.start as usize + at));
         self.below.iter().enumerate().map(move |(at, ticks)| (bound(at), *ticks))
     }
 
-    /// All ticks whose time was counted.
+    /// Returns the number of ticks whose time was recorded.
     pub fn timed(&self) -> u64 {
         self.timed
     }
 
-    /// The mean.
+    /// Returns the mean time of a tick.
     pub fn per_tick(&self) -> Duration {
         self.total.checked_div(u32::try_from(self.ticks).unwrap_or(u32::MAX)).unwrap_or_default()
     }
 }
 
-/// Gives the end of the class in which the `rank`-th shortest tick lies.
+/// Returns the upper bound of the class that holds the `rank`-th shortest tick.
 fn percentile(counters: &[Counters], rank: u64) -> u64 {
     let classes = counters.first().map_or(0, |cpu| cpu.time_classes.len());
     let mut below = 0;
@@ -72,17 +71,17 @@ fn percentile(counters: &[Counters], rank: u64) -> u64 {
     0
 }
 
-/// Counts the ticks in classes below this one.
+/// Counts the ticks in the classes below `class`.
 fn classes_below(counters: &[Counters], class: usize) -> u64 {
     counters.iter().map(|cpu| cpu.time_classes[..class].iter().sum::<u64>()).sum()
 }
 
-/// The class that begins at a power of two of nanoseconds, from 4 ns on.
+/// Returns the class that begins at a power of two of nanoseconds, from 4 ns on.
 fn first_class(power: u32) -> usize {
     ((power - 1) * TIME_CLASSES_PER_POWER) as usize
 }
 
-/// First nanosecond of a class: the inverse of `time_class` in `bpf/sampler.bpf.c`.
+/// Returns the first nanosecond of a class: the inverse of `time_class` in `bpf/sampler.bpf.c`.
 fn class_start(class: u32) -> u64 {
     let (power, quarter) = (class / TIME_CLASSES_PER_POWER, class % TIME_CLASSES_PER_POWER);
     match power {
@@ -98,13 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_a_quarter_of_a_power_of_two() {
+    fn classes_are_quarters_of_powers_of_two() {
         let starts: Vec<u64> = (0..14).map(class_start).collect();
         assert_eq!(starts, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20]);
     }
 
     #[test]
-    fn bounds_lie_between_classes() {
+    fn histogram_bounds_lie_between_classes() {
         for power in POWERS {
             assert_eq!(class_start(first_class(power) as u32), 1 << power);
         }
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_below_the_bounds_that_follow_their_time() {
+    fn histogram_is_cumulative() {
         let counters =
             [cpu(&[(class(600), 5), (class(1 << 20), 2)]), cpu(&[(class(513), 1), (127, 1)])];
         let time = SamplerTime::of(&counters);
@@ -123,7 +122,7 @@ mod tests {
         assert_eq!(time.timed(), 9);
     }
 
-    /// The class that a time belongs to, found by looking at all of them.
+    /// Finds the class of a time by trying all of them.
     fn class(ns: u64) -> usize {
         (0..TIME_CLASSES).rev().find(|class| class_start(*class as u32) <= ns).expect("a class")
     }

@@ -1,0 +1,58 @@
+//! What the rings held in one turn of the reader.
+
+use super::event::{Event, LATE_RECORD_NS, TimedEvent};
+use super::parse::{self, ParsedRecord};
+
+/// The events of one turn, and what was lost up to it.
+#[derive(Debug, Default)]
+pub struct EventBatch {
+    /// Events in no particular order.
+    pub events: Vec<TimedEvent>,
+    /// Records of the sampler that could not be parsed.
+    pub malformed: u64,
+    /// Process events that did not fit into their ring.
+    pub side_band_lost: u64,
+    /// perf's own records of ticks that did not fit into their ring.
+    pub perf_samples_lost: u64,
+    /// Every record written before this time is in this batch or an earlier one, nanoseconds of
+    /// CLOCK_MONOTONIC.
+    pub drained_at: u64,
+}
+
+impl EventBatch {
+    /// Returns the time up to which no further event can arrive, nanoseconds of CLOCK_MONOTONIC.
+    pub fn complete_until(&self) -> u64 {
+        self.drained_at.saturating_sub(LATE_RECORD_NS)
+    }
+
+    /// Whether the kernel waits for something in this batch: unwind rows or new mappings.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.events.iter().any(|timed| match &timed.event {
+            Event::Sample(sample) => sample.snapshot.is_some(),
+            event => matches!(event, Event::Mmap(_)),
+        })
+    }
+
+    pub(super) fn add_sampler_record(&mut self, record: &[u8]) {
+        match parse::sampler_record(record) {
+            Some(timed) => self.events.push(timed),
+            None => self.malformed += 1,
+        }
+    }
+
+    pub(super) fn add_side_band_record(&mut self, record: &[u8]) {
+        match parse::side_band_record(record) {
+            ParsedRecord::Event(timed) => self.events.push(timed),
+            ParsedRecord::Lost(count) => self.side_band_lost += count,
+            ParsedRecord::Ignored => {}
+        }
+    }
+
+    pub(super) fn add_perf_sample_record(&mut self, record: &[u8]) {
+        match parse::perf_sample_record(record) {
+            ParsedRecord::Event(timed) => self.events.push(timed),
+            ParsedRecord::Lost(count) => self.perf_samples_lost += count,
+            ParsedRecord::Ignored => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Events: what the kernel reports about processes, and samples.
+
+use profile::{Pid, Tid, VirtAddr};
+
+use super::raw_sample::{PerfSample, RawSample};
+
+/// Nanoseconds by which a record may become visible after the time that it carries: the kernel
+/// may be interrupted while it writes one.
+pub const LATE_RECORD_NS: u64 = 5_000_000;
+
+/// An event and its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedEvent {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Something that the kernel reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process or thread was forked.
+    Fork(ForkEvent),
+    /// A thread got a name, perhaps by executing another file.
+    Comm(CommEvent),
+    /// A process mapped executable memory.
+    Mmap(MmapEvent),
+    /// A thread ended.
+    Exit(ExitEvent),
+    /// A tick of the sampling clock.
+    Sample(Box<RawSample>),
+    /// perf's own record of such a tick.
+    PerfSample(Box<PerfSample>),
+}
+
+/// A fork. A child process starts with its parent's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForkEvent {
+    /// The child's process; equal to `parent` when the child is a thread.
+    pub pid: Pid,
+    /// The process that forked.
+    pub parent: Pid,
+}
+
+/// A new name of a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommEvent {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// Its name.
+    pub comm: Box<str>,
+    /// The process executes another file: its previous mappings are gone.
+    pub is_exec: bool,
+}
+
+/// A range of executable memory and the file behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MmapEvent {
+    /// The process.
+    pub pid: Pid,
+    /// A running thread of it, through which /proc leads to its memory: the main thread may have
+    /// ended.
+    pub tid: Tid,
+    /// First address.
+    pub start: VirtAddr,
+    /// Address after the last.
+    pub end: VirtAddr,
+    /// Offset in the file of the first address.
+    pub offset: u64,
+    /// Which file.
+    pub file: FileIdentity,
+    /// Path in the process's root at the time of the mapping, or a name such as `[vdso]` or
+    /// `//anon`.
+    pub path: Box<str>,
+}
+
+/// How the kernel tells files apart: by device and inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Device, major number.
+    pub major: u32,
+    /// Device, minor number.
+    pub minor: u32,
+    /// Number within the device; 0 for no file.
+    pub inode: u64,
+}
+
+/// The end of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitEvent {
+    /// Its process.
+    pub pid: Pid,
+    /// The thread; equal to `pid` when it is the main thread.
+    pub tid: Tid,
+}

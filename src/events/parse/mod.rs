@@ -1,0 +1,11 @@
+//! Parsers of ring records, one file per kind of ring. Each takes the bytes of one record.
+
+mod perf_record;
+mod perf_sample;
+mod sampler;
+mod side_band;
+
+pub(super) use perf_record::ParsedRecord;
+pub(super) use perf_sample::parse as perf_sample_record;
+pub(super) use sampler::parse as sampler_record;
+pub(super) use side_band::parse as side_band_record;

@@ -1,0 +1,173 @@
+//! Parses records of the side band: what happens to processes.
+
+use byteorder::LittleEndian;
+use linux_perf_event_reader as perf;
+use perf::{CommOrExecRecord, ForkOrExitRecord, Mmap2FileId, Mmap2Record, RawData, RecordType};
+use profile::{Pid, Tid, VirtAddr};
+
+use super::perf_record::{ParsedRecord, PerfRecord};
+use super::sampler::comm;
+use crate::events::event::{
+    CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, MmapEvent, TimedEvent,
+};
+
+/// The trailer that the event requests for each record: u32 pid and tid, u64 time, u32 CPU and
+/// padding.
+const SAMPLE_ID_BYTES: usize = 24;
+const PATH_MAX: usize = 4096;
+/// PERF_RECORD_MISC_MMAP_BUILD_ID of linux/perf_event.h. The kernel may set it for another
+/// profiler that asked for build IDs, and leave it set in our records.
+const MISC_BUILD_ID: u16 = 1 << 14;
+
+/// Parses a record with its header.
+pub(in crate::events) fn parse(record: &[u8]) -> ParsedRecord {
+    try_parse(record).unwrap_or(ParsedRecord::Ignored)
+}
+
+fn try_parse(record: &[u8]) -> Option<ParsedRecord> {
+    let mut record = PerfRecord::split(record)?;
+    let body_bytes = record.body.len().checked_sub(SAMPLE_ID_BYTES)?;
+    let (body, sample_id) = record.body.split_at_checked(body_bytes)?;
+    record.body = body;
+    if record.kind == RecordType::LOST {
+        return record.lost_count().map(ParsedRecord::Lost);
+    }
+    let time = u64::from_ne_bytes(sample_id[8..16].try_into().ok()?);
+    Some(ParsedRecord::Event(TimedEvent { time, event: event(&record)? }))
+}
+
+fn event(record: &PerfRecord<'_>) -> Option<Event> {
+    let (body, misc) = (RawData::Single(record.body), record.misc);
+    match record.kind {
+        RecordType::FORK => fork(&ForkOrExitRecord::parse::<LittleEndian>(body).ok()?),
+        RecordType::EXIT => exit(&ForkOrExitRecord::parse::<LittleEndian>(body).ok()?),
+        RecordType::COMM => comm_change(&CommOrExecRecord::parse::<LittleEndian>(body, misc).ok()?),
+        RecordType::MMAP2 => {
+            mmap(Mmap2Record::parse::<LittleEndian>(body, misc & !MISC_BUILD_ID).ok()?)
+        }
+        _ => None,
+    }
+}
+
+/// Returns the number of a task if it is visible in the agent's PID namespace: others are 0 or -1.
+fn visible(number: i32) -> Option<u32> {
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn fork(fork: &ForkOrExitRecord) -> Option<Event> {
+    // The mappings of a parent outside the namespace are unknown: 0 is no process.
+    let parent = Pid(visible(fork.ppid).unwrap_or(0));
+    Some(Event::Fork(ForkEvent { pid: Pid(visible(fork.pid)?), parent }))
+}
+
+fn exit(exit: &ForkOrExitRecord) -> Option<Event> {
+    Some(Event::Exit(ExitEvent { pid: Pid(visible(exit.pid)?), tid: Tid(visible(exit.tid)?) }))
+}
+
+fn comm_change(record: &CommOrExecRecord<'_>) -> Option<Event> {
+    Some(Event::Comm(CommEvent {
+        pid: Pid(visible(record.pid)?),
+        tid: Tid(visible(record.tid)?),
+        comm: comm(&record.name.as_slice()),
+        is_exec: record.is_execve,
+    }))
+}
+
+fn mmap(record: Mmap2Record<'_>) -> Option<Event> {
+    let Mmap2FileId::InodeAndVersion(id) = record.file_id else { return None };
+    let path = record.path.as_slice();
+    let path = &path[..path.len().min(PATH_MAX)];
+    Some(Event::Mmap(MmapEvent {
+        pid: Pid(visible(record.pid)?),
+        tid: Tid(visible(record.tid)?),
+        start: VirtAddr(record.address),
+        end: VirtAddr(record.address.checked_add(record.length)?),
+        offset: record.page_offset,
+        file: FileIdentity { major: id.major, minor: id.minor, inode: id.inode },
+        path: String::from_utf8_lossy(path).into(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::perf_record::record_bytes;
+    use super::*;
+
+    /// A record with its trailer; only the time in it is set.
+    fn record(kind: RecordType, misc: u16, body: &[u8]) -> Vec<u8> {
+        let mut sample_id = [0; SAMPLE_ID_BYTES];
+        sample_id[8..16].copy_from_slice(&99u64.to_ne_bytes());
+        record_bytes(kind, misc, &[body, &sample_id].concat())
+    }
+
+    fn ints(numbers: &[i32]) -> Vec<u8> {
+        numbers.iter().flat_map(|n| n.to_ne_bytes()).collect()
+    }
+
+    fn longs(numbers: &[u64]) -> Vec<u8> {
+        numbers.iter().flat_map(|n| n.to_ne_bytes()).collect()
+    }
+
+    fn parse_event(bytes: &[u8]) -> Event {
+        match parse(bytes) {
+            ParsedRecord::Event(TimedEvent { time: 99, event }) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn exec_is_a_comm_event_with_a_flag() {
+        let body = [ints(&[7, 7]), b"cc1plus\0".to_vec()].concat();
+        let expected = |is_exec| {
+            Event::Comm(CommEvent { pid: Pid(7), tid: Tid(7), comm: "cc1plus".into(), is_exec })
+        };
+        assert_eq!(parse_event(&record(RecordType::COMM, 1 << 13, &body)), expected(true));
+        assert_eq!(parse_event(&record(RecordType::COMM, 0, &body)), expected(false));
+    }
+
+    #[test]
+    fn fork_from_outside_the_namespace_has_no_parent() {
+        let body = [ints(&[8, 0, 8, 0]), vec![0; 8]].concat();
+        let expected = Event::Fork(ForkEvent { pid: Pid(8), parent: Pid(0) });
+        assert_eq!(parse_event(&record(RecordType::FORK, 0, &body)), expected);
+    }
+
+    #[test]
+    fn mmap_has_an_inode_even_with_the_build_id_flag_set() {
+        let body = [
+            ints(&[7, 7]),
+            longs(&[0x1000, 0x2000, 0x3000]),
+            ints(&[8, 1]),
+            longs(&[42, 0]),
+            ints(&[5, 2]),
+            b"/bin/x\0\0".to_vec(),
+        ]
+        .concat();
+        let expected = Event::Mmap(MmapEvent {
+            pid: Pid(7),
+            tid: Tid(7),
+            start: VirtAddr(0x1000),
+            end: VirtAddr(0x3000),
+            offset: 0x3000,
+            file: FileIdentity { major: 8, minor: 1, inode: 42 },
+            path: "/bin/x".into(),
+        });
+        assert_eq!(parse_event(&record(RecordType::MMAP2, 0, &body)), expected);
+        assert_eq!(parse_event(&record(RecordType::MMAP2, MISC_BUILD_ID, &body)), expected);
+    }
+
+    #[test]
+    fn lost_records_are_counted() {
+        let lost = record(RecordType::LOST, 0, &longs(&[1, 17]));
+        assert_eq!(parse(&lost), ParsedRecord::Lost(17));
+    }
+
+    #[test]
+    fn truncated_records_are_ignored() {
+        let whole = record(RecordType::COMM, 0, &[ints(&[7, 7]), b"x\0".to_vec()].concat());
+        for len in 0..whole.len() {
+            parse(&whole[..len]);
+        }
+        assert_eq!(parse(&whole[..20]), ParsedRecord::Ignored);
+    }
+}

@@ -1,0 +1,83 @@
+//! Samples with addresses as the kernel recorded them.
+
+use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
+use unwind::Registers;
+
+/// A sample whose addresses are not resolved yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawSample {
+    /// Counts the samples of its CPU from 0, lost ones included.
+    pub sequence: u64,
+    /// The CPU that ticked.
+    pub cpu: Cpu,
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Tid,
+    /// The thread's name.
+    pub comm: Box<str>,
+    /// Its cgroup in the cgroup v2 hierarchy.
+    pub cgroup_id: u64,
+    /// Kernel frames, innermost first: an instruction, then return addresses.
+    pub kernel: Box<[VirtAddr]>,
+    /// User frames, innermost first.
+    pub user: Box<[UserFrame]>,
+    /// Why the kernel frames end.
+    pub kernel_end: StackEnd,
+    /// Why the user frames end.
+    pub user_end: StackEnd,
+    /// Present when the kernel could not finish the walk: its state at the last user frame.
+    pub snapshot: Option<Box<StackSnapshot>>,
+}
+
+/// One frame of a user stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserFrame {
+    /// An instruction, or the return address of a call.
+    pub address: VirtAddr,
+    /// The address is the instruction at which the thread was interrupted, not a return address.
+    pub is_exact: bool,
+    /// Found by frame pointer, with nothing to confirm it.
+    pub is_guessed: bool,
+}
+
+impl UserFrame {
+    /// Returns the address whose function and line this frame is in: a return address may lie
+    /// behind the end of the calling function.
+    pub fn lookup_address(&self) -> VirtAddr {
+        VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
+    }
+}
+
+/// The state of an unfinished walk, and the stack from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackSnapshot {
+    /// Registers in the last frame found.
+    pub registers: Registers,
+    /// AddressSpace from the red zone below the stack pointer upward.
+    pub stack: Box<[u8]>,
+}
+
+/// Registers and stack of a thread at a tick, as perf recorded them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerfStackSnapshot {
+    /// The interrupted instruction.
+    pub ip: u64,
+    /// General registers by DWARF number.
+    pub registers: [u64; 16],
+    /// AddressSpace from the stack pointer upward.
+    pub stack: Box<[u8]>,
+}
+
+/// perf's own record of a tick, taken a moment after the sampler's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerfSample {
+    /// The CPU that ticked.
+    pub cpu: Cpu,
+    /// The thread.
+    pub tid: Tid,
+    /// Its registers and stack.
+    pub snapshot: PerfStackSnapshot,
+    /// The stack goes on behind the recorded part.
+    pub is_cut: bool,
+}

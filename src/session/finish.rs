@@ -1,0 +1,107 @@
+//! Stage 3, finish: completes the stacks that ticks could not finish in the kernel.
+
+use std::collections::HashMap;
+
+use profile::{ExecutableId, StackEnd};
+
+use super::resolve::ResolvedSample;
+use crate::events::RawSample;
+use crate::processes::Executables;
+use crate::tables::{RowStore, SnapshotFinisher, WalkOutcome};
+
+/// Finishes stack snapshots; keeps samples until the rows that they need are loaded.
+pub(super) struct Finisher {
+    /// Unfinished samples, by the executable whose rows they wait for.
+    pending: HashMap<ExecutableId, Vec<ResolvedSample>>,
+    /// Bytes of their snapshots.
+    pending_bytes: usize,
+    pending_bytes_max: usize,
+    /// Stacks finished so far.
+    pub finished: u64,
+}
+
+impl Finisher {
+    /// `pending_bytes_max`: snapshots kept at once. A sample beyond it is counted with the frames
+    /// that it has.
+    pub fn new(pending_bytes_max: usize) -> Self {
+        Self { pending: HashMap::new(), pending_bytes: 0, pending_bytes_max, finished: 0 }
+    }
+
+    /// Finishes the stack of a sample. Returns the sample once it can be counted; `None` while it
+    /// waits for rows.
+    pub fn finish(
+        &mut self,
+        mut resolved: ResolvedSample,
+        rows: &mut RowStore,
+        executables: &Executables,
+    ) -> Option<ResolvedSample> {
+        let ResolvedSample { sample, memory, .. } = &mut resolved;
+        let Some(snapshot) = sample.snapshot.take() else { return Some(resolved) };
+        let mut finisher = SnapshotFinisher { rows, memory, executables, snapshot: &snapshot };
+        match finisher.walk(&sample.user) {
+            WalkOutcome::Finished(frames, end) => {
+                // A snapshot that is too short does not lead to the rows that the kernel misses,
+                // and without them it would take such snapshots forever.
+                if matches!(end, StackEnd::SnapshotEnd | StackEnd::Unreadable) {
+                    rows.request_mapped(memory, executables);
+                }
+                (sample.user, sample.user_end) = (frames, end);
+                self.finished += 1;
+                Some(resolved)
+            }
+            WalkOutcome::MissingRows(executable) => {
+                sample.snapshot = Some(snapshot);
+                self.keep(executable, resolved)
+            }
+        }
+    }
+
+    /// Keeps a sample until rows are loaded; gives it back, cut, when that takes too much memory.
+    fn keep(
+        &mut self,
+        executable: ExecutableId,
+        resolved: ResolvedSample,
+    ) -> Option<ResolvedSample> {
+        let bytes = snapshot_bytes(&resolved);
+        if self.pending_bytes + bytes > self.pending_bytes_max {
+            return Some(cut(resolved));
+        }
+        self.pending_bytes += bytes;
+        self.pending.entry(executable).or_default().push(resolved);
+        None
+    }
+
+    /// Takes the samples that waited for an executable's rows, unfinished.
+    pub fn take_pending(&mut self, executable: ExecutableId) -> Vec<ResolvedSample> {
+        let samples = self.pending.remove(&executable).unwrap_or_default();
+        self.pending_bytes -= samples.iter().map(snapshot_bytes).sum::<usize>();
+        samples
+    }
+
+    /// Takes the samples that have waited too long. Their stacks are cut.
+    pub fn take_overdue(&mut self, is_overdue: impl Fn(&RawSample) -> bool) -> Vec<ResolvedSample> {
+        let is_overdue = |resolved: &mut ResolvedSample| is_overdue(&resolved.sample);
+        let pending = self.pending.values_mut();
+        let samples: Vec<_> = pending.flat_map(|all| all.extract_if(.., is_overdue)).collect();
+        self.pending_bytes -= samples.iter().map(snapshot_bytes).sum::<usize>();
+        samples.into_iter().map(cut).collect()
+    }
+
+    /// Returns the executables that unfinished samples have mapped.
+    pub fn executables(&self) -> impl Iterator<Item = ExecutableId> {
+        let mappings = self.pending.values().flatten().flat_map(|resolved| resolved.memory.iter());
+        mappings.map(|mapping| mapping.executable)
+    }
+}
+
+fn snapshot_bytes(resolved: &ResolvedSample) -> usize {
+    resolved.sample.snapshot.as_ref().map_or(0, |snapshot| snapshot.stack.len())
+}
+
+/// Ends the stack of a sample where it is: the table that it needs is missing.
+fn cut(mut resolved: ResolvedSample) -> ResolvedSample {
+    if resolved.sample.snapshot.take().is_some() {
+        resolved.sample.user_end = StackEnd::NoTable;
+    }
+    resolved
+}

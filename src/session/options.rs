@@ -1,0 +1,39 @@
+//! What a session looks at before it starts, and what it may use.
+
+use profile::Pid;
+
+/// Limits of a session: memory in bytes, and whether it reads labels.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// The window of counted stacks.
+    pub window: usize,
+    /// Unwind tables and mappings in the kernel; at least one slab.
+    pub unwind: u64,
+    /// Call frames of files that are being read.
+    pub reading: usize,
+    /// Stack snapshots that wait for tables.
+    pub waiting: usize,
+    /// Read the labels of sampled processes: some system calls for each.
+    pub labels: bool,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            window: 64 << 20,
+            unwind: 128 << 20,
+            reading: 24 << 20,
+            waiting: 16 << 20,
+            labels: false,
+        }
+    }
+}
+
+/// Which processes are read from /proc before the clocks start.
+#[derive(Clone, Debug)]
+pub enum ScanScope {
+    /// All of them.
+    All,
+    /// These: nothing else is sampled, or the side band reports the rest.
+    Only(Vec<Pid>),
+}

@@ -1,0 +1,234 @@
+//! The pipeline: takes the events of all rings through the four stages.
+//!
+//! ```text
+//! EventBatch -> order -> resolve -> finish -> count -> ClosedWindow
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::count::Counter;
+use super::finish::Finisher;
+use super::order::Orderer;
+use super::resolve::{ResolvedSample, Resolver, TABLE_PATIENCE};
+use super::results::{ClosedWindow, Recording, SessionCounts};
+use super::window_boundary::WindowBoundary;
+use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
+use crate::tables::{MappingPublisher, RowStore, SnapshotFinisher};
+
+/// Interval at which unused executables are forgotten...
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(2);
+/// ...or longer, so that at most one part in this many of a CPU's time goes into it.
+const CLEANUP_PART: u32 = 2000;
+
+/// The four stages, and the tables that they share.
+pub(super) struct Pipeline {
+    order: Orderer,
+    resolver: Resolver,
+    finisher: Finisher,
+    counter: Counter,
+    rows: RowStore,
+    publisher: MappingPublisher,
+    /// Bytes of BPF maps without slabs.
+    map_bytes: u64,
+    side_band_lost: u64,
+    next_cleanup: Instant,
+}
+
+impl Pipeline {
+    pub fn new(
+        resolver: Resolver,
+        finisher: Finisher,
+        counter: Counter,
+        rows: RowStore,
+        publisher: MappingPublisher,
+        map_bytes: u64,
+    ) -> Self {
+        Self {
+            order: Orderer::default(),
+            resolver,
+            finisher,
+            counter,
+            rows,
+            publisher,
+            map_bytes,
+            side_band_lost: 0,
+            next_cleanup: Instant::now() + CLEANUP_INTERVAL,
+        }
+    }
+
+    /// Processes a batch. Returns the previous window if it is complete now.
+    pub fn process_batch(&mut self, batch: EventBatch) -> Option<ClosedWindow> {
+        let complete_until = batch.complete_until();
+        self.count_losses(&batch);
+        self.look_ahead(&batch.events);
+        self.order.add(batch.events);
+        for event in self.order.take_until(complete_until) {
+            self.process_event(event);
+        }
+        self.finish_loaded(Duration::ZERO);
+        self.resolver.processes.remove_exited(complete_until);
+        self.publisher.publish(&mut self.rows, &mut self.resolver.processes, complete_until);
+        let closed = self.take_closed_window(complete_until);
+        self.resolver.check_exits();
+        if self.next_cleanup <= Instant::now() {
+            self.clean_up();
+        }
+        closed
+    }
+
+    /// Enters what a batch lacks into the ledger, and invalidates what depended on it.
+    fn count_losses(&mut self, batch: &EventBatch) {
+        if batch.side_band_lost > 0 {
+            self.side_band_lost += batch.side_band_lost;
+            self.invalidate_before(batch.drained_at);
+        }
+        self.counter.count_lost(batch.malformed, batch.perf_samples_lost);
+        self.resolver.check_file_helper(batch.drained_at);
+    }
+
+    /// Invalidates processes and their published mappings: events up to this time were missed.
+    fn invalidate_before(&mut self, time: u64) {
+        self.resolver.invalidate_before(time);
+        self.publisher.invalidate_all();
+    }
+
+    /// Does what cannot wait for an event's turn in the order of time: opens files and reads about
+    /// processes while they exist, and requests rows that the next ticks will need.
+    fn look_ahead(&mut self, events: &[TimedEvent]) {
+        for TimedEvent { time, event } in events {
+            match event {
+                Event::Mmap(mmap) => self.resolver.open_mapped_file(mmap),
+                Event::Sample(sample) => {
+                    self.resolver.look_up_ahead(*time, sample);
+                    self.request_missing_rows(sample);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn request_missing_rows(&mut self, sample: &RawSample) {
+        let Some(snapshot) = &sample.snapshot else { return };
+        self.publisher.track(sample.pid);
+        SnapshotFinisher {
+            rows: &mut self.rows,
+            memory: &self.resolver.processes.address_space(sample.pid),
+            executables: &self.resolver.processes.executables,
+            snapshot,
+        }
+        .request_missing_rows(&sample.user);
+    }
+
+    fn process_event(&mut self, TimedEvent { time, event }: TimedEvent) {
+        match event {
+            Event::Sample(sample) => {
+                self.counter.register(&sample);
+                let resolved = self.resolver.resolve(time, *sample, &mut self.publisher);
+                if resolved.sample.snapshot.is_some() {
+                    self.publisher.track(resolved.sample.pid);
+                }
+                self.finish_and_count(resolved);
+            }
+            Event::PerfSample(sample) => {
+                let executables = &self.resolver.processes.executables;
+                self.counter.show_perf_sample(time, *sample, &self.rows, executables);
+            }
+            event => self.resolver.apply(TimedEvent { time, event }),
+        }
+    }
+
+    fn finish_and_count(&mut self, resolved: ResolvedSample) {
+        let executables = &self.resolver.processes.executables;
+        if let Some(finished) = self.finisher.finish(resolved, &mut self.rows, executables) {
+            self.count(&finished);
+        }
+    }
+
+    fn count(&mut self, sample: &ResolvedSample) {
+        self.counter.count(sample, &mut self.rows, &mut self.resolver.processes.executables);
+    }
+
+    /// Publishes the rows that are loaded, and finishes the samples that waited for them. Waits up
+    /// to `timeout` for each file that is being read.
+    pub fn finish_loaded(&mut self, timeout: Duration) {
+        while let Some(executable) = self.rows.take_loaded(timeout) {
+            for resolved in self.finisher.take_pending(executable) {
+                self.finish_and_count(resolved);
+            }
+        }
+    }
+
+    /// Whether rows are being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.rows.is_loading()
+    }
+
+    /// Returns the number of samples counted so far.
+    pub fn samples(&self) -> u64 {
+        self.counter.windows.aggregated
+    }
+
+    /// Ends the current window at a boundary, and begins the next.
+    pub fn cut(&mut self, boundary: WindowBoundary) {
+        if let Some(time) = boundary.missed_events_until {
+            self.invalidate_before(time);
+        }
+        self.counter.windows.cut(boundary);
+    }
+
+    /// Returns the previous window once it is complete, or has waited too long for samples.
+    fn take_closed_window(&mut self, complete_until: u64) -> Option<ClosedWindow> {
+        if self.counter.windows.is_overdue(complete_until) {
+            let windows = &self.counter.windows;
+            let overdue = self.finisher.take_overdue(|sample| windows.is_closing(sample));
+            overdue.iter().for_each(|resolved| self.count(resolved));
+        }
+        if !self.counter.windows.is_complete(complete_until) {
+            return None;
+        }
+        let counts = self.counts();
+        self.counter.windows.take_closed(&self.resolver.processes.executables, counts)
+    }
+
+    /// Forgets executables that are not mapped any more, with their rows and files.
+    fn clean_up(&mut self) {
+        let begin = cpu_time();
+        let mapped = self.publisher.executables().chain(self.finisher.executables());
+        let oldest = self.counter.windows.oldest();
+        let gone = self.resolver.forget_executables(mapped, oldest);
+        self.rows.forget_executables(&gone);
+        self.rows.expire_backoffs();
+        let used = cpu_time().saturating_sub(begin);
+        self.next_cleanup = Instant::now() + CLEANUP_INTERVAL.max(used * CLEANUP_PART);
+    }
+
+    /// Counts everything that is left, when there are no more batches, and closes the last window.
+    pub fn finish(mut self, end: &WindowBoundary) -> Recording {
+        for event in self.order.take_until(u64::MAX) {
+            self.process_event(event);
+        }
+        self.finish_loaded(TABLE_PATIENCE);
+        for resolved in self.finisher.take_overdue(|_| true) {
+            self.count(&resolved);
+        }
+        let counts = self.counts();
+        let processes = self.resolver.processes;
+        let last = self.counter.windows.finish(end, &processes.executables, counts);
+        Recording { last, processes }
+    }
+
+    fn counts(&self) -> SessionCounts {
+        let (processes, tables) = (&self.resolver.processes, self.rows.counts());
+        SessionCounts {
+            map_bytes: self.map_bytes + tables.slab_bytes,
+            side_band_lost: self.side_band_lost,
+            tables,
+            finished: self.finisher.finished,
+            processes: processes.count() as u64,
+            executables: processes.executables.count() as u64,
+            file_helper: processes.executables.file_helper_usage(),
+            labels: processes.label_counts(),
+            ..SessionCounts::default()
+        }
+    }
+}

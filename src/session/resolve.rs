@@ -1,0 +1,143 @@
+//! Stage 2, resolve: determines for each sample its process and what that process had mapped.
+//!
+//! The resolver owns everything known about processes. Events reach it in the order of time, so
+//! its state is always that of the sample at hand.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use profile::{ExecutableId, Pid};
+
+use super::options::ScanScope;
+use crate::events::{MmapEvent, RawSample, TimedEvent, now};
+use crate::processes::{AddressSpace, Identity, Processes, scan_process, scan_processes};
+use crate::tables::{MappingPublisher, RowStore};
+
+/// The pass over /proc ends after this time; the remaining processes are looked up when they are
+/// sampled.
+const SCAN_MAX: Duration = Duration::from_secs(1);
+/// How long to wait for a table when nothing else is left to do: a file system may never answer.
+pub(super) const TABLE_PATIENCE: Duration = Duration::from_secs(2);
+/// Interval between two checks of some processes for missed exits.
+const EXIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A sample with its process as of its time.
+pub(super) struct ResolvedSample {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    pub sample: RawSample,
+    pub process: Identity,
+    pub memory: AddressSpace,
+}
+
+/// Keeps processes and executables up to date.
+pub(super) struct Resolver {
+    pub processes: Processes,
+    /// The pass over /proc ended before it had seen every process.
+    is_scan_partial: bool,
+    next_exit_check: Instant,
+}
+
+impl Resolver {
+    pub fn new(processes: Processes) -> Self {
+        let next_exit_check = Instant::now() + EXIT_CHECK_INTERVAL;
+        Self { processes, is_scan_partial: false, next_exit_check }
+    }
+
+    /// Reads the processes in scope from /proc. For those that are listed, rows and mappings are
+    /// in the kernel before their first tick.
+    pub fn scan(
+        &mut self,
+        scope: ScanScope,
+        rows: &mut RowStore,
+        publisher: &mut MappingPublisher,
+    ) {
+        match scope {
+            ScanScope::All => {
+                let begin = Instant::now();
+                let mut scanned =
+                    scan_processes().inspect(|scanned| self.processes.insert_scanned(scanned));
+                self.is_scan_partial = scanned.any(|_| begin.elapsed() > SCAN_MAX);
+            }
+            ScanScope::Only(pids) => {
+                for scanned in pids.into_iter().filter_map(scan_process) {
+                    self.processes.insert_scanned(&scanned);
+                    self.load(scanned.pid, rows, publisher);
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, pid: Pid, rows: &mut RowStore, publisher: &mut MappingPublisher) {
+        publisher.track(pid);
+        rows.request_mapped(&self.processes.address_space(pid), &self.processes.executables);
+        while rows.take_loaded(TABLE_PATIENCE).is_some() {}
+        publisher.publish(rows, &mut self.processes, 0);
+    }
+
+    /// Invalidates what is known about processes: events up to this time may have been missed.
+    pub fn invalidate_before(&mut self, time: u64) {
+        self.processes.invalidate_before(time);
+    }
+
+    /// Invalidates what is known about processes when the file helper answers again: files that it
+    /// did not open meanwhile count as impossible to open.
+    pub fn check_file_helper(&mut self, time: u64) {
+        if self.processes.executables.take_recovered() {
+            self.processes.invalidate_before(time);
+        }
+    }
+
+    /// Opens the file of a new mapping ahead of its turn in the order of time, while its process
+    /// still exists.
+    pub fn open_mapped_file(&mut self, mmap: &MmapEvent) {
+        self.processes.open_mapped_file(mmap);
+    }
+
+    /// Reads about the process of a sample ahead of the sample's turn, while it still exists.
+    pub fn look_up_ahead(&mut self, time: u64, sample: &RawSample) {
+        if self.is_scan_partial || self.processes.is_stale(sample.pid) {
+            self.processes.refresh(sample.pid);
+        }
+        self.processes.prepare_labels(sample.pid, sample.cgroup_id, time);
+    }
+
+    /// Applies a process event.
+    pub fn apply(&mut self, event: TimedEvent) {
+        self.processes.apply(event);
+    }
+
+    /// Resolves a sample. Cuts its stack where the kernel walked it by stale mappings.
+    pub fn resolve(
+        &mut self,
+        time: u64,
+        mut sample: RawSample,
+        publisher: &mut MappingPublisher,
+    ) -> ResolvedSample {
+        self.processes.refresh(sample.pid);
+        let memory = self.processes.address_space(sample.pid);
+        publisher.cut_at_stale_mapping(time, &mut sample, &memory);
+        let process = self.processes.identity(sample.pid, sample.cgroup_id, time);
+        ResolvedSample { time, sample, process, memory }
+    }
+
+    /// Checks some processes for missed exits, if it is time for that.
+    pub fn check_exits(&mut self) {
+        if self.next_exit_check <= Instant::now() {
+            self.processes.detect_missed_exits(now());
+            self.next_exit_check = Instant::now() + EXIT_CHECK_INTERVAL;
+        }
+    }
+
+    /// Forgets executables that are not among `mapped`, and of which no window from `oldest` on
+    /// has a frame. Returns them.
+    pub fn forget_executables(
+        &mut self,
+        mapped: impl Iterator<Item = ExecutableId>,
+        oldest: u64,
+    ) -> Vec<ExecutableId> {
+        let mut all: HashSet<ExecutableId> = self.processes.mapped_executables();
+        all.extend(mapped);
+        self.processes.executables.remove_unused(&all, oldest)
+    }
+}

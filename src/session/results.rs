@@ -1,0 +1,56 @@
+//! What a session produces.
+
+use profile::{CaptureLedger, Window};
+use symbolizer::Usage;
+
+use super::sampler_time::SamplerTime;
+use crate::processes::{LabelCounts, Processes, WindowExecutables};
+use crate::symbolization::Period;
+use crate::tables::TableCounts;
+
+/// A window that is complete.
+pub struct ClosedWindow {
+    /// The counted stacks.
+    pub window: Window,
+    /// What became of every tick.
+    pub ledger: CaptureLedger,
+    /// When and how it was sampled.
+    pub period: Period,
+    /// The executables that the window has frames in.
+    pub executables: WindowExecutables,
+    /// Counts of the session up to its end.
+    pub counts: SessionCounts,
+}
+
+/// What remains of a session after its end.
+pub struct Recording {
+    /// Its last window.
+    pub last: ClosedWindow,
+    /// The processes and executables known at the end.
+    pub processes: Processes,
+}
+
+/// Counts since the start of a session, unless they say otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionCounts {
+    /// Overhead of the sampler.
+    pub sampler: SamplerTime,
+    /// Child processes of COMMAND beyond the number that can be followed.
+    pub not_followed: u64,
+    /// Bytes of kernel memory in BPF maps now.
+    pub map_bytes: u64,
+    /// Process events that did not fit into their ring.
+    pub side_band_lost: u64,
+    /// Unwind tables.
+    pub tables: TableCounts,
+    /// Stacks that the agent finished from a snapshot.
+    pub finished: u64,
+    /// Processes known now.
+    pub processes: u64,
+    /// Executables known now.
+    pub executables: u64,
+    /// Resources that the file helper has used.
+    pub file_helper: Usage,
+    /// How labels of processes were found.
+    pub labels: LabelCounts,
+}

@@ -1,0 +1,146 @@
+//! Finishes stack snapshots: walks them with the rows that the kernel has. Twin of `bpf/walk.h`.
+
+use std::collections::BTreeSet;
+
+use profile::{ExecutableId, StackEnd, VirtAddr};
+use unwind::arch::RED_ZONE;
+use unwind::{Registers, Rule, Step, frame_pointer, step};
+
+use super::row_store::{RowStore, RuleLookup};
+use crate::events::{StackSnapshot, UserFrame};
+use crate::kernel::abi::{PAGE_BYTES, STACK_SNAPSHOT_MAX, STACK_SNAPSHOT_SHORT, USER_FRAMES_MAX};
+use crate::processes::{AddressSpace, Executables};
+
+/// Blocks requested at once beside the one that is needed.
+const BLOCKS_AHEAD: usize = 63;
+/// Words of a stack that point into missing blocks and are considered for that.
+const WORDS_MAX: usize = 1024;
+
+/// What came of a walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WalkOutcome {
+    /// All frames that can be found, and why they end.
+    Finished(Box<[UserFrame]>, StackEnd),
+    /// The rows of this executable are needed first; they are being loaded.
+    MissingRows(ExecutableId),
+}
+
+/// Walks one stack snapshot.
+pub struct SnapshotFinisher<'a> {
+    /// The rows to walk by; requests those that are missing.
+    pub rows: &'a mut RowStore,
+    /// The mappings at the time of the snapshot.
+    pub memory: &'a AddressSpace,
+    /// The files behind them.
+    pub executables: &'a Executables,
+    /// Where the kernel's walk stopped.
+    pub snapshot: &'a StackSnapshot,
+}
+
+impl SnapshotFinisher<'_> {
+    /// Requests the rows that the walk will need, ahead of its turn in the order of time.
+    ///
+    /// Until the kernel has them, each tick of the process takes a snapshot. The result of this
+    /// walk is dropped: process events that are not applied yet may change the mappings, so
+    /// [`Self::walk`] repeats it when it is the sample's turn.
+    pub fn request_missing_rows(&mut self, frames: &[UserFrame]) {
+        self.walk(frames);
+    }
+
+    /// Continues the walk after `frames`, the last of which is where the snapshot was taken.
+    pub fn walk(&mut self, frames: &[UserFrame]) -> WalkOutcome {
+        let mut registers = self.snapshot.registers;
+        let mut frames = frames.to_vec();
+        let end = loop {
+            if frames.len() >= USER_FRAMES_MAX as usize {
+                break StackEnd::Depth;
+            }
+            let address = VirtAddr(registers.lookup_address());
+            let rule = match self.rows.lookup_rule(self.memory, self.executables, address) {
+                RuleLookup::Rule(rule) => rule,
+                RuleLookup::Missing(id, block) => {
+                    if self.request(id, block) {
+                        return WalkOutcome::MissingRows(id);
+                    }
+                    continue; // the request has found that there are none
+                }
+                RuleLookup::Refused => break StackEnd::NoTable,
+                RuleLookup::NoMapping => break StackEnd::NoMapping,
+            };
+            match self.step(&registers, &rule) {
+                Ok((caller, is_guessed)) => {
+                    let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_return);
+                    frames.push(UserFrame { address, is_exact, is_guessed });
+                    registers = caller;
+                }
+                Err(end) => break end,
+            }
+        };
+        WalkOutcome::Finished(frames.into(), end)
+    }
+
+    /// Steps to the caller by a rule, or by frame pointer where there is no row. Returns also
+    /// whether the caller is guessed.
+    fn step(&self, registers: &Registers, rule: &Rule) -> Result<(Registers, bool), StackEnd> {
+        let read = |address| self.read_word(address);
+        match step(registers, rule, read) {
+            Step::Caller(caller) => Ok((caller, false)),
+            Step::NoRow => match frame_pointer::step(registers, read) {
+                Ok(caller) if self.is_mapped(&caller) => Ok((caller, true)),
+                Err(frame_pointer::FramePointerEnd::Unreadable) => Err(self.unreadable()),
+                _ => Err(StackEnd::NoRow),
+            },
+            Step::Root => Err(StackEnd::Complete),
+            Step::NotExpressible => Err(StackEnd::NotExpressible),
+            Step::Unreadable => Err(self.unreadable()),
+            Step::ReturnAddress => Err(StackEnd::ReturnAddress),
+        }
+    }
+
+    fn is_mapped(&self, registers: &Registers) -> bool {
+        self.memory.find(VirtAddr(registers.lookup_address())).is_some()
+    }
+
+    /// Reads a word of the snapshot's stack.
+    fn read_word(&self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.checked_sub(self.lowest())?).ok()?;
+        let word = self.snapshot.stack.get(offset..offset.checked_add(8)?)?;
+        Some(u64::from_ne_bytes(word.try_into().ok()?))
+    }
+
+    /// Returns the lowest address of the snapshot's stack.
+    fn lowest(&self) -> u64 {
+        self.snapshot.registers.sp.wrapping_sub(RED_ZONE)
+    }
+
+    /// Requests a block, and with it the blocks that the walk will probably need next.
+    fn request(&mut self, id: ExecutableId, block: u32) -> bool {
+        let blocks: Vec<u32> = [block].into_iter().chain(self.blocks_ahead(id)).collect();
+        self.rows.request(id, &blocks, self.executables)
+    }
+
+    /// Guesses which blocks of an executable a walk will need that cannot see them before it has
+    /// the first: all that words of the stack point into. Some are of calls that have returned,
+    /// but an additional block is cheap.
+    fn blocks_ahead(&self, id: ExecutableId) -> BTreeSet<u32> {
+        let words = self.snapshot.stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let blocks: BTreeSet<u32> = words
+            .map(|word| VirtAddr(u64::from_ne_bytes(word)))
+            .filter_map(|address| {
+                match self.rows.lookup_rule(self.memory, self.executables, address) {
+                    RuleLookup::Missing(executable, block) if executable == id => Some(block),
+                    _ => None,
+                }
+            })
+            .take(WORDS_MAX)
+            .collect();
+        blocks.into_iter().take(BLOCKS_AHEAD).collect()
+    }
+
+    /// Returns why a read failed: most likely the stack goes on behind a full snapshot.
+    fn unreadable(&self) -> StackEnd {
+        let bytes = self.lowest() % PAGE_BYTES + self.snapshot.stack.len() as u64;
+        let is_full = [STACK_SNAPSHOT_SHORT, STACK_SNAPSHOT_MAX].contains(&(bytes as usize));
+        if is_full { StackEnd::SnapshotEnd } else { StackEnd::Unreadable }
+    }
+}

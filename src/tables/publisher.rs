@@ -1,0 +1,178 @@
+//! Publishes the mappings of sampled processes to the kernel.
+//!
+//! Walks in the kernel use the mappings that were published last, which may have been replaced
+//! since. So the publisher remembers what it published and when, until all samples of that time
+//! are counted.
+
+use std::collections::{HashMap, HashSet};
+
+use profile::{ExecutableId, FileOffset, Pid, StackEnd, VirtAddr};
+use zerocopy::IntoBytes;
+
+use super::published::PublishedMappings;
+use super::row_store::RowStore;
+use super::table_entry::{TableEntry, TableState};
+use crate::events::{RawSample, now};
+use crate::kernel::abi;
+use crate::processes::{AddressSpace, Executables, Mapping, Processes};
+
+/// The published mappings of all processes.
+#[derive(Default)]
+pub struct MappingPublisher {
+    by_pid: HashMap<Pid, PublishedMappings>,
+    /// Processes whose mappings are kept up to date in the kernel.
+    tracked: HashSet<Pid>,
+    /// Tracked processes whose published mappings are stale.
+    stale: HashSet<Pid>,
+}
+
+impl MappingPublisher {
+    /// Keeps a process's mappings in the kernel from now on.
+    pub fn track(&mut self, pid: Pid) {
+        if self.tracked.insert(pid) {
+            self.stale.insert(pid);
+        }
+    }
+
+    /// Invalidates the mappings of all processes: they are withdrawn until they are known again.
+    pub fn invalidate_all(&mut self) {
+        self.stale.extend(self.by_pid.keys());
+    }
+
+    /// Brings the mappings of tracked processes up to date. `complete_until`: process events up
+    /// to this time, in nanoseconds of CLOCK_MONOTONIC, are in `processes`.
+    pub fn publish(&mut self, rows: &mut RowStore, processes: &mut Processes, complete_until: u64) {
+        if rows.take_renumbered() {
+            self.stale.extend(&self.tracked);
+        }
+        self.collect_changes(rows, processes);
+        for pid in std::mem::take(&mut self.stale) {
+            if !processes.is_current(pid) {
+                self.tracked.remove(&pid);
+                self.withdraw(rows, pid);
+                if !processes.contains(pid) {
+                    self.by_pid.remove(&pid);
+                }
+            } else if !self.publish_process(rows, processes, pid, complete_until) {
+                self.stale.insert(pid);
+            }
+        }
+    }
+
+    /// Marks processes with changed mappings as stale.
+    fn collect_changes(&mut self, rows: &RowStore, processes: &mut Processes) {
+        for pid in processes.take_changed() {
+            // A new process of a program that was sampled before will probably be sampled, too.
+            if !self.tracked.contains(&pid) && rows.has_rows_of(&processes.address_space(pid)) {
+                self.tracked.insert(pid);
+            }
+            if self.tracked.contains(&pid) {
+                self.stale.insert(pid);
+            }
+            if let Some(published) = self.by_pid.get_mut(&pid) {
+                published.note_change(now());
+            }
+        }
+    }
+
+    /// Publishes the mappings of a process; returns false when it is too early for that.
+    fn publish_process(
+        &mut self,
+        rows: &mut RowStore,
+        processes: &Processes,
+        pid: Pid,
+        complete_until: u64,
+    ) -> bool {
+        let published = self.by_pid.get(&pid);
+        if published.is_some_and(|published| !published.is_settled(now())) {
+            self.withdraw(rows, pid);
+            return false;
+        }
+        let generation = rows.maps().generation(pid.0);
+        if generation > complete_until
+            || published.is_some_and(|published| published.is_fresh(now()))
+        {
+            return false; // its events up to this generation of its memory are not here yet
+        }
+        let memory = processes.address_space(pid);
+        let bytes = serialize(rows, pid, generation, &memory, &processes.executables);
+        let Some(slot) = rows.store(&bytes) else {
+            self.withdraw(rows, pid);
+            return true;
+        };
+        if rows.maps().set_process(pid.0, slot.start).is_err() {
+            rows.retire([slot]); // too many processes: the agent finishes the stacks of this one
+            return true;
+        }
+        let published = self.by_pid.entry(pid).or_default();
+        rows.retire(published.replace(slot, memory, now(), complete_until));
+        true
+    }
+
+    /// Cuts the stack of a sample where the kernel used mappings that were not those of its time.
+    /// `memory`: the mappings at its time.
+    pub fn cut_at_stale_mapping(
+        &mut self,
+        time: u64,
+        sample: &mut RawSample,
+        memory: &AddressSpace,
+    ) {
+        let Some(published) = self.by_pid.get_mut(&sample.pid) else { return };
+        if let Some(reliable) = published.reliable_frames(time, sample, memory) {
+            published.unsettle(now());
+            self.stale.insert(sample.pid);
+            sample.user = sample.user[..reliable].into();
+            (sample.user_end, sample.snapshot) = (StackEnd::NoTable, None);
+        }
+    }
+
+    /// Returns the executables that walks may still look up.
+    pub fn executables(&self) -> impl Iterator<Item = ExecutableId> {
+        let mappings = self.by_pid.values().flat_map(PublishedMappings::mappings);
+        mappings.map(|mapping| mapping.executable)
+    }
+
+    /// Withdraws a process's mappings from the kernel: the agent finishes its stacks.
+    fn withdraw(&mut self, rows: &mut RowStore, pid: Pid) {
+        if let Some(slot) = self.by_pid.get_mut(&pid).and_then(|published| published.slot.take()) {
+            rows.maps().remove_process(pid.0);
+            rows.retire([slot]);
+        }
+    }
+}
+
+/// Serializes mappings for the kernel, see [`abi::ProcessHeader`] and [`abi::MappingEntry`].
+fn serialize(
+    rows: &mut RowStore,
+    pid: Pid,
+    generation: u64,
+    memory: &AddressSpace,
+    executables: &Executables,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut count = 0;
+    for mapping in memory.iter().take(abi::MAPPINGS_MAX) {
+        let entry = rows.entry(mapping.executable, executables);
+        let (first_block, block_shift) = (entry.numbers.start, entry.block_shift);
+        let text_offset = offset_in_text(entry, mapping, executables);
+        let Mapping { start, end, .. } = *mapping;
+        let entry = abi::MappingEntry { start, end, text_offset, first_block, block_shift };
+        bytes.extend(entry.as_bytes());
+        count += 1;
+    }
+    let head = abi::ProcessHeader { pid: pid.0, count, generation };
+    [head.as_bytes(), &bytes].concat()
+}
+
+/// Returns the offset of a mapping in the text of its executable; 0 where all blocks are alike.
+fn offset_in_text(entry: &TableEntry, mapping: &Mapping, executables: &Executables) -> u64 {
+    match entry.state {
+        TableState::Empty => 0,
+        TableState::Refused if !entry.is_numbered() => 0,
+        _ => {
+            let (offset, start) = (FileOffset(mapping.offset), VirtAddr(mapping.start));
+            let address = executables.get(mapping.executable).address_of(offset, start);
+            address.0.wrapping_sub(entry.text_start)
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Publishes the rows that the loader has read.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use profile::ExecutableId;
+use unwind::{Block, CallFrames, Error, Table};
+
+use super::RowStore;
+use crate::kernel::abi;
+use crate::tables::backoff::{Backoffs, ContentHash};
+use crate::tables::loader::LoadedRows;
+use crate::tables::table_entry::{BLOCK_MISSING, TableEntry, TableState};
+
+impl RowStore {
+    /// Whether rows are being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.loader.files_pending > 0
+    }
+
+    /// Publishes the next rows that the loader has read; waits up to `timeout` if it has none yet
+    /// and files are pending. Returns the executable.
+    pub fn take_loaded(&mut self, timeout: Duration) -> Option<ExecutableId> {
+        let loaded = self.loader.receive(timeout)?;
+        let id = loaded.executable;
+        match loaded.rows {
+            LoadedRows::Blocks { text_start, blocks } => self.add_blocks(id, text_start, &blocks),
+            LoadedRows::Table { frames, cost } => self.replace_with_table(id, frames, cost),
+        }
+        Some(id)
+    }
+
+    /// Publishes blocks that were read ahead of the whole table.
+    fn add_blocks(&mut self, id: ExecutableId, text_start: u64, blocks: &[(u32, Block)]) {
+        for (number, block) in blocks {
+            let is_requested = |entry: &&TableEntry| {
+                entry.text_start == text_start
+                    && matches!(&entry.state, TableState::Loading(requested)
+                        if requested.get(number) == Some(&None))
+            };
+            if self.entries.get(&id).filter(is_requested).is_none() {
+                continue; // the whole table came first, or the file has changed
+            }
+            let Some(slot) = self.store(block) else { return };
+            let Some(entry) = self.entries.get_mut(&id) else { return };
+            entry.set_block(&self.slabs.maps, *number, &slot);
+            if let TableState::Loading(requested) = &mut entry.state {
+                requested.insert(*number, Some(slot));
+            }
+        }
+    }
+
+    /// Publishes the whole table of an executable in place of the blocks that were read ahead.
+    fn replace_with_table(
+        &mut self,
+        id: ExecutableId,
+        frames: Option<Result<CallFrames, Error>>,
+        cost: Duration,
+    ) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let numbers = entry.numbers.clone();
+        let blocks = match std::mem::replace(&mut entry.state, TableState::Unread) {
+            TableState::Loading(blocks) => blocks,
+            _ => HashMap::new(),
+        };
+        match frames {
+            Some(Ok(frames)) => self.publish_table(id, &frames, cost),
+            Some(Err(Error::NoCallFrames)) => self.set_empty(id),
+            _ => {
+                self.counts.unreadable += 1;
+                self.set_empty(id);
+            }
+        }
+        let was_renumbered = self.entries.get(&id).is_some_and(|entry| entry.numbers != numbers);
+        for (number, slot) in blocks.into_iter().filter_map(|(n, slot)| Some((n, slot?))) {
+            if was_renumbered {
+                let _ = self.slabs.maps.set_block(numbers.start + number, BLOCK_MISSING);
+            }
+            self.slabs.retire(slot);
+        }
+    }
+
+    fn publish_table(&mut self, id: ExecutableId, frames: &CallFrames, cost: Duration) {
+        let table = &frames.table;
+        self.counts.left_out += frames.omissions.total();
+        if !self.fit_numbers(id, table) {
+            return self.set_empty(id);
+        }
+        if table.bytes() as u64 > self.slabs.bytes_max() / 4 * 3 {
+            return self.refuse(id, Backoffs::too_large); // evicting others would be in vain
+        }
+        let mut slots = Vec::with_capacity(table.blocks.len());
+        for block in &table.blocks {
+            match self.store(block) {
+                Some(slot) => slots.push(slot),
+                None => {
+                    self.slabs.retire_all(slots);
+                    return self.refuse(id, Backoffs::refused);
+                }
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        for (block, slot) in (0..).zip(&slots) {
+            entry.set_block(&self.slabs.maps, block, slot);
+        }
+        entry.last_used = self.clock;
+        entry.loaded = Some((Instant::now(), cost));
+        entry.state = TableState::Ready { slots, rows: table.rows };
+    }
+
+    /// Allocates the block numbers that a table needs: one with smaller blocks needs more, and
+    /// every process that maps its executable must be published again. Returns whether the table
+    /// matches the executable.
+    fn fit_numbers(&mut self, id: ExecutableId, table: &Table) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        if table.block_shift != entry.block_shift {
+            let blocks = table.blocks.len() as u32;
+            let Some(numbers) = self.numbers.allocate(blocks) else { return false };
+            entry.block_shift = table.block_shift;
+            // Walks that still use the old numbers find no rows there and request them.
+            entry.numbers_before = std::mem::replace(&mut entry.numbers, numbers);
+            self.was_renumbered = true;
+        }
+        // Both come from the same program headers, unless the file has changed in between.
+        table.start == entry.text_start && table.blocks.len() == entry.numbers.len()
+    }
+
+    pub(super) fn set_empty(&mut self, id: ExecutableId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.set_all(&self.slabs.maps, abi::BLOCK_EMPTY, TableState::Empty);
+        }
+    }
+
+    /// Marks a table as not loaded because it does not fit; `back_off` decides when to retry.
+    fn refuse(&mut self, id: ExecutableId, back_off: fn(&mut Backoffs, &ContentHash, Instant)) {
+        self.counts.refused += 1;
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(hash) = entry.content {
+            back_off(&mut self.backoffs, &hash, Instant::now());
+        }
+        entry.set_all(&self.slabs.maps, abi::BLOCK_REFUSED, TableState::Refused);
+    }
+}
