@@ -273,7 +273,7 @@ mod tests {
     fn directory_that_others_can_change_is_rejected() {
         let parent = tempfile::tempdir().expect("a directory");
         let path = |name: &str| parent.path().join(name);
-        let error = |name: &str| Directory::open(&path(name), 1).expect_err("an unsafe directory");
+        let error = |name: &str| Directory::open(&path(name), 1).expect_err("an error");
         fs::create_dir(path("open")).expect("created");
         for mode in [0o777, 0o770, 0o702] {
             fs::set_permissions(path("open"), PermissionsExt::from_mode(mode)).expect("set");
