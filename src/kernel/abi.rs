@@ -323,8 +323,8 @@ same_constants!(arch_frame {
     arch::SIGNAL_REGISTERS[8] => ARCH_SIGNAL_OFFSET,
 });
 same_constants!(user_address {
-    frame_pointer::USER_ADDRESS_MIN => USER_ADDRESS_MIN,
-    frame_pointer::USER_ADDRESS_MAX.ilog2() => USER_ADDRESS_BITS,
+    arch::USER_ADDRESS_MIN => USER_ADDRESS_MIN,
+    arch::USER_ADDRESS_MAX.ilog2() => USER_ADDRESS_BITS,
 });
 same_constants!(frame_pointer_limit { frame_pointer::FRAME_BYTES_MAX => FRAME_BYTES_MAX });
 

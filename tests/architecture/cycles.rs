@@ -68,8 +68,7 @@ fn folders(uses: BTreeSet<Use>) -> BTreeMap<Vec<String>, Graph> {
 }
 
 /// Folders that are still being put in order.
-const PENDING: [&str; 10] = [
-    "unwind",
+const PENDING: [&str; 9] = [
     "upload",
     "upload/transport",
     "./agent",

@@ -4,12 +4,8 @@
 //!
 //! Source: System V ABI, AMD64 supplement, section 3.2.2.
 
+use crate::arch::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
 use crate::step::Registers;
-
-/// Lowest address of user code and stacks.
-pub const USER_ADDRESS_MIN: u64 = 4096;
-/// First address above user code and stacks.
-pub const USER_ADDRESS_MAX: u64 = 1 << 56;
 
 /// Bytes from sp to the farthest plausible frame: threads have smaller stacks.
 pub const FRAME_BYTES_MAX: u64 = 8 << 20;

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::arch::{self, SAVED_RA, SP};
+use crate::arch::{self, SP};
 use crate::elf::Elf;
 use crate::layers::RangeLayer;
 use crate::rule::{Cfa, RegisterRule, Rule};
@@ -44,7 +44,7 @@ fn by_sp(offset: i32) -> Rule {
         cfa: Cfa::Register(SP, offset),
         fp: RegisterRule::SameValue,
         base: RegisterRule::Undefined,
-        ra: SAVED_RA,
+        ra: RegisterRule::SAVED_RA,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::arch::{Register, SAVED_RA};
+use crate::arch::{Register, SAVED_RA_WORDS};
 use crate::encoding::*;
 
 /// How to get from a frame to its caller. The caller's sp is always the CFA.
@@ -91,6 +91,9 @@ pub enum RegisterRule {
 }
 
 impl RegisterRule {
+    /// The rule of a return address that a call has saved.
+    pub const SAVED_RA: Self = Self::AtCfa(SAVED_RA_WORDS);
+
     /// Returns the rule of a register saved at `bytes` from the CFA, if that can be encoded.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
         let words = bytes / 8;
@@ -134,7 +137,12 @@ impl Rule {
 
     /// Returns a rule that consists of its CFA alone.
     const fn bare(cfa: Cfa) -> Self {
-        Self { cfa, fp: RegisterRule::SameValue, base: RegisterRule::SameValue, ra: SAVED_RA }
+        Self {
+            cfa,
+            fp: RegisterRule::SameValue,
+            base: RegisterRule::SameValue,
+            ra: RegisterRule::SAVED_RA,
+        }
     }
 
     /// Returns whether there is no rule.

@@ -3,8 +3,10 @@
 //! This is the reference for `bpf/step.h`: the same rules, written to be read. `tests/step`
 //! compiles the kernel's step for the host and compares the two.
 
-use crate::arch::{BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP};
-use crate::frame_pointer::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
+use crate::arch::{
+    BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP, USER_ADDRESS_MAX,
+    USER_ADDRESS_MIN,
+};
 use crate::rule::{Cfa, Gap, RegisterRule, Rule};
 
 /// The registers of a thread in one frame.
@@ -168,7 +170,6 @@ fn step_from_signal(frame: u64, read: impl Fn(u64) -> Option<u64>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::SAVED_RA;
 
     const STACK: u64 = 0x7000;
     /// The words of the stack, from 0x7000 up.
@@ -186,7 +187,7 @@ mod tests {
     }
 
     fn rule(cfa: Cfa, fp: RegisterRule) -> Rule {
-        Rule { cfa, fp, base: RegisterRule::Undefined, ra: SAVED_RA }
+        Rule { cfa, fp, base: RegisterRule::Undefined, ra: RegisterRule::SAVED_RA }
     }
 
     #[test]

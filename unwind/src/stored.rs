@@ -176,14 +176,19 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{SAVED_RA, SP};
+    use crate::arch::SP;
     use crate::rule::{Cfa, RegisterRule};
     use crate::{TableBuilder, rule_in};
     use proptest::prelude::*;
 
     fn rule(offset: i32) -> Rule {
         let cfa = Cfa::Register(SP, offset);
-        Rule { cfa, fp: RegisterRule::SameValue, base: RegisterRule::Undefined, ra: SAVED_RA }
+        Rule {
+            cfa,
+            fp: RegisterRule::SameValue,
+            base: RegisterRule::Undefined,
+            ra: RegisterRule::SAVED_RA,
+        }
     }
 
     fn frames(start: u64, text: u64, shift: u32, steps: &[(u64, i32)]) -> CallFrames {

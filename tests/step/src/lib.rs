@@ -122,7 +122,7 @@ pub fn registers_with(sp: u64, fp: u64, base: u64, others: u64) -> [u64; REGISTE
 mod tests {
     use super::{frame_pointer_step, registers_with, step};
     use proptest::prelude::*;
-    use unwind::frame_pointer::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
+    use unwind::arch::{USER_ADDRESS_MAX, USER_ADDRESS_MIN};
     use unwind::{Registers, Rule};
 
     const STACK: u64 = 0x7ffc_0000_0000;

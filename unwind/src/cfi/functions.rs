@@ -6,12 +6,13 @@ use std::ops::Range;
 
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, FrameDescriptionEntry, UnwindContext,
-    UnwindOffset, UnwindSection,
+    UnwindOffset, UnwindSection, UnwindTableRow,
 };
 
-use super::{Row, RowsError};
 use crate::omissions::Omissions;
 use crate::sections::Slice;
+
+pub(super) type Row = UnwindTableRow<usize>;
 
 /// FDEs read from one section: 24 bytes each while it is read.
 const FUNCTIONS_MAX: usize = 1 << 21;
@@ -25,6 +26,12 @@ pub(crate) struct Fde<O> {
     pub end: u64,
     /// Offset of the entry in its section.
     offset: O,
+}
+
+/// Why the rows of a function could not be read to the end.
+pub(super) enum RowsError {
+    Malformed,
+    Limit,
 }
 
 /// A section with its CIEs, which many FDEs share, parsed once.

@@ -14,16 +14,14 @@ mod row_rule;
 use std::hash::Hash;
 use std::ops::Range;
 
-use gimli::{BaseAddresses, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow};
+use gimli::{BaseAddresses, UnwindContext, UnwindOffset, UnwindSection};
 
 use crate::layers::{Layer, LayerStats};
 use crate::omissions::Omissions;
 use crate::rule::Rule;
 use crate::sections::Slice;
-use functions::Cies;
+use functions::{Cies, RowsError};
 pub(crate) use functions::{Fde, fde_at};
-
-type Row = UnwindTableRow<usize>;
 
 /// Bytes of CFA instructions executed, as a multiple of the section's size. Every FDE also runs
 /// those of its CIE, so a hostile file could ask for the square of its size.
@@ -145,10 +143,4 @@ where
     fn stats(&self) -> LayerStats {
         self.stats
     }
-}
-
-/// Why the rows of a function could not be read to the end.
-enum RowsError {
-    Malformed,
-    Limit,
 }

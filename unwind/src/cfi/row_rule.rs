@@ -2,7 +2,8 @@
 
 use gimli::{CfaRule, Register as Column, UnwindExpression, UnwindSection};
 
-use super::{Row, expression};
+use super::expression;
+use super::functions::Row;
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
 use crate::omissions::Omissions;
 use crate::rule::{Cfa, RegisterRule, Rule};

@@ -18,7 +18,7 @@ mod table;
 
 use std::ops::Range;
 
-use crate::arch::{FP, SAVED_RA, SP};
+use crate::arch::{FP, SP};
 use crate::code_reader::{CodeReader, ReadCode};
 use crate::layers::{Layer, LayerStats};
 use crate::rule::{Cfa, RegisterRule, Rule};
@@ -183,7 +183,7 @@ impl Frame {
             cfa: Cfa::Register(SP, distance.saturating_add(8)),
             fp,
             base: RegisterRule::Undefined,
-            ra: SAVED_RA,
+            ra: RegisterRule::SAVED_RA,
         };
         if distance <= 0 {
             push(stretch.start, by_sp(RegisterRule::SameValue));
@@ -219,7 +219,7 @@ const BY_FP: Rule = Rule {
     cfa: Cfa::Register(FP, 16),
     fp: RegisterRule::AtCfa(-2),
     base: RegisterRule::Undefined,
-    ra: SAVED_RA,
+    ra: RegisterRule::SAVED_RA,
 };
 
 #[cfg(test)]

@@ -84,7 +84,12 @@ const PUSHES: [u8; 8] = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x18];
 const PUSHED: &[(u32, i32)] = &[(1, 0), (7, 8), (52, 32), (2, 8), (2, 0)];
 
 fn by_sp(offset: i32, fp: RegisterRule) -> Rule {
-    Rule { cfa: Cfa::Register(SP, offset), fp, base: RegisterRule::Undefined, ra: SAVED_RA }
+    Rule {
+        cfa: Cfa::Register(SP, offset),
+        fp,
+        base: RegisterRule::Undefined,
+        ra: RegisterRule::SAVED_RA,
+    }
 }
 
 #[test]

@@ -128,13 +128,18 @@ fn rows_of(start: u64, block: &[u8]) -> impl Iterator<Item = (u64, Rule)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{SAVED_RA, SP};
+    use crate::arch::SP;
     use crate::rule::{Cfa, RegisterRule};
     use proptest::prelude::*;
 
     fn rule(offset: i32) -> Rule {
         let cfa = Cfa::Register(SP, offset);
-        Rule { cfa, fp: RegisterRule::SameValue, base: RegisterRule::Undefined, ra: SAVED_RA }
+        Rule {
+            cfa,
+            fp: RegisterRule::SameValue,
+            base: RegisterRule::Undefined,
+            ra: RegisterRule::SAVED_RA,
+        }
     }
 
     /// Returns the rule that a table must return: the last row at or before the address.

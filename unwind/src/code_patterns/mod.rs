@@ -7,14 +7,17 @@
 //! - Contexts of glibc's `makecontext` begin with a frame whose call frames say, wrongly, that it
 //!   was called. This layer lies above call-frame information.
 
+mod x86_64;
+
 use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::arch::{CodePattern, ENTRY_LEN, MISDESCRIBED_CODE, UNDESCRIBED_CODE, is_call_before};
+use crate::arch::is_call_before;
 use crate::code_reader::{CodeReader, ReadCode};
 use crate::layers::{Layer, LayerStats, RangeLayer};
 use crate::rule::Rule;
+use x86_64::{CodePattern, ENTRY_LEN, MISDESCRIBED_CODE, UNDESCRIBED_CODE};
 
 /// Bytes of one file searched for code without call frames.
 const UNDESCRIBED_SEARCHED_MAX: u64 = 16 << 20;
