@@ -14,8 +14,8 @@ use unwind::{BLOCK_SHIFT_MAX, BlockReader, RegisterRule, Rule, Table, rule_in};
 /// Distance of the addresses that are compared in each block.
 const STEP: usize = 7;
 
-/// Returns whether two rules are equal. A block that is read alone has the rule of the base register
-/// even if the whole table does not need it.
+/// Returns whether two rules are equal. A block that is read alone has the rule of the base
+/// register even if the whole table does not need it.
 fn is_same(alone: Rule, whole: Rule) -> bool {
     alone == whole || Rule { base: RegisterRule::Undefined, ..alone } == whole
 }

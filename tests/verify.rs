@@ -75,7 +75,7 @@ fn dwarf_decides_where_framehop_is_wrong() {
     let place = directory();
     let program = Running::start(&compile_with("in_signal.c", place.path(), "in_signal", &[]));
     let figures = verify(&["-F", "499", "-d", "1", "-p", &program.pid()]);
-    // framehop does not know where a signal frame saves registers: it skips to `a` by frame pointer.
+    // framehop does not know where a signal frame saves registers, and skips to `a` by fp.
     let total = &figures["total"];
     assert!(total["different"].as_u64().unwrap() > 20, "{figures:#}");
     assert_eq!(total["different"], total["dwarf_agrees_with_ours"], "{figures:#}");

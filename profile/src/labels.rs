@@ -100,8 +100,8 @@ pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     ),
     series(
         MERGED,
-        "`true` on the one series into which the series beyond the limit were merged; its only other \
-         labels are `node` and the static ones",
+        "`true` on the one series into which the series beyond the limit were merged; its only \
+         other labels are `node` and the static ones",
         "the limit of series per window",
     ),
     no_series(

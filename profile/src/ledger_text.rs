@@ -11,8 +11,8 @@ impl CaptureLedger {
     /// Number of lines of a ledger's text.
     pub const TEXT_LINES: usize = 3;
 
-    /// Parses the text of a ledger; `None` if it is none or does not add up. The ticks of all CPUs are
-    /// those of one, and the ends of stacks are not in the text.
+    /// Parses the text of a ledger; `None` if it is none or does not add up. The ticks of all CPUs
+    /// are those of one, and the ends of stacks are not in the text.
     pub fn parse(lines: [&str; Self::TEXT_LINES]) -> Option<Self> {
         let [due, ticks, emitted] = lines;
         let (due, ticks_happened, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
@@ -165,7 +165,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_without_a_panic(lines in prop::array::uniform3("[a-z0-9 =+(),:]{0,60}")) {
+        fn any_text_is_parsed_without_a_panic(
+            lines in prop::array::uniform3("[a-z0-9 =+(),:]{0,60}"),
+        ) {
             CaptureLedger::parse([&lines[0], &lines[1], &lines[2]]);
         }
     }

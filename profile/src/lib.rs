@@ -1,9 +1,9 @@
 //! The data model of a profile, and pprof in and out.
 //!
 //! ```text
-//! samples --> Window --symbolize--> Profile --to_message--> pprof::proto::Profile --compress--> bytes
-//!                                      ^                          |
-//!                                      +------- from_message -----+------ decode ------- bytes
+//! samples --> Window --symbolize--> Profile --to_message--> pprof::proto::Profile --> bytes
+//!                                      ^                        |       ^               |
+//!                                      +----- from_message -----+       +--- decode ----+
 //! ```
 //!
 //! - A [`Window`] counts samples by task and stack, within a bound of memory. Its frames are

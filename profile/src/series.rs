@@ -18,9 +18,9 @@ pub struct MergedSeries {
 }
 
 impl Profile {
-    /// Reduces the profile to at most `series_max` series, and at least one, by merging those with the
-    /// fewest samples. The merged series has `labels`, the labels of all series of this machine, and
-    /// [`MERGED`].
+    /// Reduces the profile to at most `series_max` series, and at least one, by merging those with
+    /// the fewest samples. The merged series has [`MERGED`] and `labels`, the labels of all series
+    /// of this machine.
     pub fn bound_series(&mut self, series_max: usize, labels: &Labels) -> MergedSeries {
         let (counts, series_of) = self.count_series();
         let retained = series_max.max(1) - 1;

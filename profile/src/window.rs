@@ -9,8 +9,8 @@ use crate::{ExecutableId, FileAddr, Labels, Pid, StackEnd, Tid};
 
 /// A frame before symbolization: an instruction in an executable.
 ///
-/// `address` is inside the instruction that runs or calls. For callers it is the return address less
-/// one, so that function and line are those of the call.
+/// `address` is inside the instruction that runs or calls. For callers it is the return address
+/// less one, so that function and line are those of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
     /// The executable.

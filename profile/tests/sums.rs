@@ -94,7 +94,10 @@ prop_compose! {
     fn profiles(period_ns: u64)(
         tasks in prop::collection::vec((0..8u32, prop::sample::select(COMMS.to_vec()), 0..3u32), 6),
         // As in a window, stacks are distinct.
-        stacks in prop::collection::btree_set(prop::collection::vec(0..FRAMES.len() as u32, 0..5), 6),
+        stacks in prop::collection::btree_set(
+            prop::collection::vec(0..FRAMES.len() as u32, 0..5),
+            6,
+        ),
         samples in prop::collection::vec(samples(), 0..20),
         start in 1..100u64,
         aggregated in 0..1000u64,
@@ -195,7 +198,8 @@ proptest! {
     fn message_has_series_labels_and_distinct_samples(profile in profiles(PERIOD_NS)) {
         let message = to_message(&profile, SampleGrouping::BySeries);
         assert_valid(&message);
-        let count = |message: &proto::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
+        let count =
+            |message: &proto::Profile| message.sample.iter().map(|s| s.value[0]).sum::<i64>();
         let threads = to_message(&profile, SampleGrouping::ByThread);
         prop_assert_eq!(count(&message), count(&threads));
         let keys: HashSet<&str> = message.sample.iter().flat_map(|sample| &sample.label)
@@ -206,7 +210,9 @@ proptest! {
     }
 
     #[test]
-    fn merged_profile_is_the_sum_of_its_windows(windows in prop::collection::vec(profiles(PERIOD_NS), 1..5)) {
+    fn merged_profile_is_the_sum_of_its_windows(
+        windows in prop::collection::vec(profiles(PERIOD_NS), 1..5),
+    ) {
         let messages = series(&windows);
         let merged = merge(&messages).unwrap();
         assert_valid(&merged);
@@ -214,7 +220,8 @@ proptest! {
         prop_assert_eq!(merged.period, PERIOD_NS as i64);
         let earliest = windows.iter().map(|window| window.start_unix_ns).min().unwrap();
         prop_assert_eq!(merged.time_nanos as u64, earliest);
-        let comments: Vec<&str> = merged.comment.iter().map(|index| text(&merged, *index)).collect();
+        let comments: Vec<&str> =
+            merged.comment.iter().map(|index| text(&merged, *index)).collect();
         let aggregated = windows.iter().map(|window| window.ledger.aggregated).sum();
         let text = ledger(aggregated).to_string();
         prop_assert!(comments.ends_with(&text.lines().collect::<Vec<_>>()), "{:?}", comments);
@@ -222,7 +229,9 @@ proptest! {
     }
 
     #[test]
-    fn merging_is_associative_and_commutative(windows in prop::collection::vec(profiles(PERIOD_NS), 3..6)) {
+    fn merging_is_associative_and_commutative(
+        windows in prop::collection::vec(profiles(PERIOD_NS), 3..6),
+    ) {
         let mut messages = series(&windows);
         let whole = merge(&messages).unwrap();
         let half = merge(&messages[..2]).unwrap();
@@ -243,7 +252,8 @@ proptest! {
             prop_assert_eq!(read.ledger.to_string(), profile.ledger.to_string());
             prop_assert_eq!(&read.comments, &profile.comments);
             prop_assert_eq!(&read.mappings, &profile.mappings);
-            prop_assert_eq!((again.time_nanos, again.duration_nanos), (message.time_nanos, message.duration_nanos));
+            prop_assert_eq!(again.time_nanos, message.time_nanos);
+            prop_assert_eq!(again.duration_nanos, message.duration_nanos);
         }
     }
 
@@ -292,7 +302,8 @@ fn windows_with_different_periods_are_comparable_by_time() {
     let merged = merge(&messages).unwrap();
     assert_eq!(merged.sample[0].value, [4, 80_000_000]);
     assert_eq!(merged.period, 0);
-    let note = "samples stand for different times (periods of 10000000, 50000000 ns): compare cpu, not samples";
+    let note = "samples stand for different times (periods of 10000000, 50000000 ns): \
+                compare cpu, not samples";
     assert!(merged.comment.iter().any(|index| text(&merged, *index) == note));
     let unit = SampleUnit::of(&merged);
     let read = from_message(&merged, unit).unwrap();
@@ -322,7 +333,8 @@ fn rejects_other_sample_types_and_leaves_the_sum_unchanged() {
     assert!(matches!(error, MergeError::SampleTypes { .. }));
     assert_eq!(
         error.to_string(),
-        "the profile counts alloc_objects/count, cpu/nanoseconds, others count samples/count, cpu/nanoseconds"
+        "the profile counts alloc_objects/count, cpu/nanoseconds, \
+         others count samples/count, cpu/nanoseconds"
     );
     assert_eq!(totals([&merger.finish()]), totals([&ours]));
 }

@@ -191,7 +191,11 @@ pub(super) fn json(findings: &Findings, executables: &Executables, seconds: f64)
         .map(|(id, counts)| {
             let executable = executables.get(id);
             let build_id = executable.build_id.as_ref().map(ToString::to_string);
-            json!({ "executable": executable.name, "build_id": build_id, "ticks": figures(&counts) })
+            json!({
+                "executable": executable.name,
+                "build_id": build_id,
+                "ticks": figures(&counts),
+            })
         })
         .collect();
     let sites: Vec<Value> = sorted_sites(findings)

@@ -46,7 +46,7 @@ impl DwarfAgreement {
     }
 }
 
-/// Decides between two stacks by the DWARF of the files, and caches what it has read of them.
+/// Decides between two stacks by the DWARF of the files, whose functions it caches.
 #[derive(Default)]
 pub(super) struct DwarfArbiter {
     files: HashMap<ExecutableId, Option<DwarfUnwinder>>,

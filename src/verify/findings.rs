@@ -45,7 +45,7 @@ pub struct ComparisonCounts {
 pub(super) struct ComparedTick {
     /// The last frame on which both agree.
     pub at: Frame,
-    /// What DWARF says of the next frame, if the stacks are not equal.
+    /// Which of the two DWARF agrees with, if the stacks are not equal.
     pub dwarf: Option<DwarfAgreement>,
     /// Whether a frame of ours is marked as guessed.
     pub is_guessed: bool,

@@ -5,10 +5,10 @@
 //! the tick. framehop unwinds the snapshot by the call frames of the same files, which it reads
 //! anew. The results are [`Findings`].
 //!
-//! framehop knows no register but ip, sp and fp, and uses the frame pointer without saying so where
-//! call frames do not help. A difference therefore shows that one of the two is wrong, but not
-//! which. The address and our rule are stored with it, to be looked up in the file, and DWARF itself
-//! is evaluated ([`DwarfAgreement`]).
+//! framehop restores no register but ip, sp and fp, and silently uses the frame pointer where call
+//! frames do not help. A difference therefore shows that one of the two is wrong, but not which.
+//! The address and our rule are stored with it, to be looked up in the file, and DWARF itself is
+//! evaluated ([`DwarfAgreement`]).
 
 mod comparison;
 mod dwarf;

@@ -1,7 +1,7 @@
 //! Time to read a file into its table, compared with gimli alone iterating over the same rows.
 //!
-//! `cargo bench -p unwind --bench rows -- FILE...`. Each round measures both in turn. The round with
-//! the median ratio is printed, because the machine may be noisy.
+//! `cargo bench -p unwind --bench rows -- FILE...`. Each round measures both in turn. The round
+//! with the median ratio is printed, because the machine may be noisy.
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // prints its result, may panic
 
 use std::fs::File;

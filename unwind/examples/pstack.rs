@@ -75,7 +75,7 @@ fn mappings(pid: &str) -> Result<Vec<Mapping>, Box<dyn Error>> {
     Ok(mappings)
 }
 
-/// Returns the address in the file of what lies at an offset of it.
+/// Returns the address (`p_vaddr`) of a file offset.
 fn file_address(path: &str, offset: u64) -> Result<u64, Box<dyn Error>> {
     let bytes = fs::read(path)?;
     let elf = object::File::parse(&*bytes)?;

@@ -1,7 +1,7 @@
 //! Single blocks of a table, read before the whole file is.
 //!
-//! Reading a large library takes some tenths of a second, one block of its text a small part of
-//! that: `.eh_frame_hdr` lists the functions in the order of their addresses, so only those of the
+//! Reading a large library takes some tenths of a second, one block of its text a small fraction
+//! of that: `.eh_frame_hdr` lists the functions in the order of their addresses, so only those of the
 //! block are read. Nothing proves that the list is complete. A block therefore serves only until
 //! the whole file is read, and a file that has other sources of rows than `.eh_frame` has no
 //! single blocks.
@@ -108,7 +108,7 @@ impl BlockReader {
         self.rows(functions, stretch, start..end)
     }
 
-    /// Reads one function of the list; `None` for one that has no place in a table.
+    /// Reads one function of the list; `None` if it is not in the text.
     fn function(&self, (address, offset): &(u64, EhFrameOffset)) -> Option<Fde<EhFrameOffset>> {
         let eh_frame = self.sections.eh_frame();
         let function = fde_at(&eh_frame, &self.sections.bases, *offset, &self.text)?;

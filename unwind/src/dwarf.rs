@@ -221,7 +221,7 @@ impl Frame<'_> {
         Some(DwarfStep::Caller(Box::new(DwarfCaller { cfa, ra, registers })))
     }
 
-    /// Evaluates an expression to an address. `initial`: what is on its stack at first.
+    /// Evaluates an expression to an address. `initial`: the value on its stack at the start.
     fn evaluate(&self, expression: Expression<Slice<'_>>, initial: Option<u64>) -> Option<u64> {
         let mut evaluation = expression.evaluation(ENCODING);
         evaluation.set_max_iterations(ITERATIONS_MAX);

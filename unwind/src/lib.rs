@@ -7,14 +7,14 @@
 //! ```text
 //! .eh_frame, .debug_frame ---+
 //! .gopclntab (Go) -----------+--> read() --> Table --rule_at(ip)--> Rule --step()--> caller
-//! PLT stubs, known code -----+
+//! PLT stubs, code patterns --+
 //! ```
 //!
 //! # What it provides
 //!
 //! - Tables of 2.7 bytes per row, looked up in at most 8 steps ([`Table::rule_at`]), which can be
 //!   stored and read back without the file ([`CallFrames::to_bytes`]).
-//! - Single blocks of a table in a small part of the time that a large library takes
+//! - Single blocks of a table, in a fraction of the time that a large library takes
 //!   ([`BlockReader`]).
 //! - The reason for each row that the file has and the table has not ([`Omissions`]).
 //! - Two independent answers to compare with: DWARF evaluated by gimli ([`dwarf::DwarfUnwinder`],
@@ -44,8 +44,8 @@
 //!
 //! # What it is not
 //!
-//! It is no symbolizer and no stack walker: looking up the executable of an address, and falling
-//! back to frame pointers where a table has a gap, is the caller's loop (`examples/pstack.rs`).
+//! It is neither a symbolizer nor a whole unwinder: the loop that looks up the executable of an
+//! address, steps, and falls back to frame pointers is the caller's (`examples/pstack.rs`).
 //! DWARF expressions are recognized, not evaluated; those that compilers, linkers and C libraries
 //! do not write become [`Gap::NotExpressible`].
 //!
@@ -186,8 +186,8 @@ fn read_layers(
     on_function: &mut dyn FnMut(),
 ) -> CallFrames {
     let (mut with_base, mut block_shift) = (false, BLOCK_SHIFT_MAX);
-    // A few files keep a CFA in the base register, or have more rules in one place than a block
-    // can number. Those are read again.
+    // A few files have a CFA in the base register, or more rules in a block than it can number.
+    // Those are read again.
     loop {
         let shape = (with_base, block_shift);
         let (frames, needs_base) = read_once(elf, sections, go, &text, shape, on_function);

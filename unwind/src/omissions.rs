@@ -10,11 +10,11 @@ pub struct Omissions {
     pub cfa_expression: u64,
     /// The CFA is relative to no general register, or its offset does not fit 32 bits.
     pub cfa_offset: u64,
-    /// No [`RegisterRule`](crate::RegisterRule) says where the return address or sp is saved.
+    /// No [`RegisterRule`](crate::RegisterRule) expresses where the return address or sp is saved.
     pub return_address: u64,
-    /// No [`RegisterRule`](crate::RegisterRule) says where the frame pointer is saved.
+    /// No [`RegisterRule`](crate::RegisterRule) expresses where the frame pointer is saved.
     pub frame_pointer: u64,
-    /// More rows or rules in one place than a block holds.
+    /// More rows or rules than a block holds.
     pub block_full: u64,
     /// The section is larger, or takes more work, than is allowed.
     pub limit: u64,

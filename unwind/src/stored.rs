@@ -279,7 +279,8 @@ mod tests {
         assert!(is_rejected(&|frames| frames.table.blocks.clear()));
         assert!(is_rejected(&|frames| frames.table.blocks = vec![Block::default(); 5000]));
         let rows_at = 8 * usize::from(u16_at(&good.table.blocks[0], 4).expect("a header"));
-        // Header, the first bucket's first row, a rule's operation, the first row's rule, the second row's address.
+        // Header, the first bucket's first row, a rule's operation, the first row's rule, the
+        // second row's address.
         for (at, byte) in [
             (0, 1),
             (2, 1),

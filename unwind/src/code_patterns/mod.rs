@@ -1,4 +1,4 @@
-//! The layers of code that has no call frames, or wrong ones, but is recognized by its place or
+//! The layers of code that has no call frames, or wrong ones, but is recognized by its address or
 //! its bytes.
 //!
 //! - Nothing calls the entry point of a file: it is the root of the stack.

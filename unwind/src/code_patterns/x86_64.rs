@@ -22,7 +22,7 @@ pub(super) struct CodePattern {
 impl CodePattern {
     const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
         let len = match bytes {
-            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is after the instruction
+            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is after it
             _ => bytes.len(),
         };
         Self { bytes, len: len as u64, is_returned_to, rule }

@@ -128,7 +128,7 @@ fn root_from(function: &GoFunction, range: &Range<u64>, code: &mut CodeReader<'_
     if is_switching { stack_switch(range, code) } else { None }
 }
 
-/// Returns whether a name goes on: `runtime.mcall.abi0` is the function `runtime.mcall`,
+/// Returns whether a name continues: `runtime.mcall.abi0` is the function `runtime.mcall`,
 /// `runtime.mcall2` is not.
 fn continues_name(rest: &[u8]) -> bool {
     rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')

@@ -107,7 +107,8 @@ fn ordinary_function_has_its_cfa_relative_to_sp() {
 
 #[test]
 fn go_before_1_21_stores_fp_after_moving_sp() {
-    let code = [0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x6c, 0x24, 0x10]; // sub $24, %rsp; mov %rbp, 16(%rsp)
+    // sub $24, %rsp; mov %rbp, 16(%rsp)
+    let code = [0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0x6c, 0x24, 0x10];
     let found = rows(function("main.main", &code, &[(4, 0), (56, 24), (4, 0)], 0));
     let expected = [
         (0, by_sp(8, RegisterRule::SameValue)),

@@ -1,7 +1,7 @@
 //! The table of one executable, in the layout that the kernel searches.
 //!
-//! Text is cut into blocks of 256 KiB, blocks into buckets of 256 bytes. A few files have more
-//! rules in one place than a row can number; their blocks are smaller. A block is self-contained:
+//! Text is divided into blocks of 256 KiB, blocks into buckets of 256 bytes. A few files have more
+//! rules in 256 KiB than a row can number; their blocks are smaller. A block is self-contained:
 //!
 //! ```text
 //! u16 buckets, u16 rules at, u16 rows at, u16 0      (at: in units of 8 bytes from the start)
