@@ -11,6 +11,7 @@
 //! The layers, each of which uses only those above it here:
 //!
 //! ```text
+//! config       the declaration of settings, and errors of the configuration
 //! batch        one closed window as a pprof message; answers and failures
 //! disk         durable files and directories
 //! debug_info   upload of debug info, for servers that symbolize themselves
@@ -34,4 +35,5 @@ pub mod transport;
 
 pub use batch::{Answer, BYTES_MAX, Batch, Failure, Series, subset};
 pub use debug_info::{DebugInfoSource, UploadStatus};
-pub use sinks::{SinkConfig, StartError, Symbolize};
+pub use delivery::StartError;
+pub use sinks::{SinkConfig, Symbolize};

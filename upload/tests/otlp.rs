@@ -21,7 +21,7 @@ fn settings(server: &Server, protocol: Protocol) -> Config {
 }
 
 fn sink(server: &Server, protocol: Protocol) -> Sink {
-    Sink::new(&settings(server, protocol)).unwrap()
+    Sink::new(&settings(server, protocol), None).unwrap()
 }
 
 /// All that the server has taken, by the rules of OTLP.
@@ -127,7 +127,7 @@ async fn requests_stay_below_what_servers_take() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
-        assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 6, 900)).await);
+        assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 6, 900)).await);
         let sizes: Vec<usize> = server.seen().iter().map(|seen| seen.body.len()).collect();
         assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
         assert_whole(&taken(&server), 6, 900);
@@ -306,7 +306,7 @@ async fn a_partial_success_is_counted_and_never_repeated() {
     for (protocol, down) in [(Protocol::Grpc, grpc(14)), (Protocol::Http, http(503))] {
         let server = Server::start(vec![partial(2, "label too long"), down]).await;
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
-        let mut sink = Sink::new(&settings).unwrap();
+        let mut sink = Sink::new(&settings, None).unwrap();
         let batch = window(0, 6, 900);
         assert_eq!(short(&sink.send(&batch).await).0, "later", "the second part has to wait");
         let answer = sink.send(&batch).await;
@@ -356,7 +356,7 @@ async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
     let mut settings = settings(&server, Protocol::Http);
     settings.connection.url = format!("{}/tenant/a/", server.url());
     settings.path = "own/profiles".into();
-    assert_delivered(&Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await);
+    assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 1, 2)).await);
     assert_eq!(server.seen()[0].path, "/tenant/a/own/profiles");
 }
 
@@ -375,7 +375,7 @@ async fn a_secret_longer_than_what_is_kept_of_an_answer_is_not_shown_in_part() {
             let mut settings = settings(&server, protocol);
             settings.connection.bearer_token_file = Some(file.clone());
             settings.connection.insecure = true;
-            let answer = Sink::new(&settings).unwrap().send(&window(0, 1, 2)).await;
+            let answer = Sink::new(&settings, None).unwrap().send(&window(0, 1, 2)).await;
             assert!(!format!("{answer:?}").contains("001.002."), "{answer:?}");
         }
     }

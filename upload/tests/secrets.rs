@@ -77,7 +77,7 @@ async fn secrets_are_sent_and_shown_nowhere() {
                     protocol: Some(protocol),
                     ..Default::default()
                 };
-                let mut sink = otlp::Sink::new(&settings).unwrap();
+                let mut sink = otlp::Sink::new(&settings, None).unwrap();
                 shown += &format!("{settings:?} {:?} {sink:?}", sink.send(&window(0, 1, 2)).await);
             }
         }

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use tokio::net::TcpListener;
+use upload::config::ConfigError;
 use upload::sinks::otlp::{Config, Protocol, Sink};
 use upload::transport::{BasicAuth, Connection, Tls};
-use upload::{Answer, Failure, StartError};
+use upload::{Answer, Failure};
 use wire::batches::window;
 use wire::certificates::{self, Authority};
 use wire::proxy::Proxy;
@@ -19,8 +20,8 @@ use wire::{assert_delivered, connection, short, text};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
-fn sink_of(connection: Connection, protocol: Protocol) -> Result<Sink, StartError> {
-    Sink::new(&Config { connection, protocol: Some(protocol), ..Config::default() })
+fn sink_of(connection: Connection, protocol: Protocol) -> Result<Sink, ConfigError> {
+    Sink::new(&Config { connection, protocol: Some(protocol), ..Config::default() }, None)
 }
 
 async fn send(connection: &Connection, protocol: Protocol) -> Answer {

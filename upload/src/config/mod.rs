@@ -17,6 +17,7 @@
 mod address;
 pub mod declare;
 mod entries;
+mod error;
 mod input;
 mod key;
 mod parse;
@@ -26,6 +27,7 @@ mod value;
 use std::fmt::{self, Debug, Display};
 
 pub use entries::is_secret_header;
+pub use error::ConfigError;
 pub use input::{Input, InputEntry, InvalidEntry, InvalidValue, shorten};
 pub use key::{DefaultValue, Key, KeyType};
 pub use parse::TEXT_BYTES_MAX;

@@ -1,6 +1,7 @@
 //! Configuration of the delivery: the spool and the named sinks.
 
-use crate::sinks::{SinkConfig, StartError};
+use super::StartError;
+use crate::sinks::SinkConfig;
 use crate::spool::SpoolConfig;
 
 /// The spool and the sinks of one agent.
@@ -31,7 +32,7 @@ pub(super) fn check_names(sinks: &[NamedSink]) -> Result<(), StartError> {
             return Err(StartError::Name(name.clone()));
         }
         if sinks[..index].iter().any(|other| other.name == *name) {
-            return Err(StartError::Twice(name.clone()));
+            return Err(StartError::DuplicateName(name.clone()));
         }
     }
     Ok(())

@@ -23,6 +23,7 @@
 mod config;
 mod counting_debug_info;
 mod counts;
+mod error;
 mod intake;
 mod ledger;
 mod pacing;
@@ -43,7 +44,6 @@ use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::StartError;
 use crate::spool::{LockError, Spool};
 use config::check_names;
 use counting_debug_info::CountingDebugInfo;
@@ -56,6 +56,7 @@ use worker_thread::WorkerHandle;
 
 pub use config::{DeliveryConfig, NamedSink};
 pub use counts::{Attempts, Counts, DebugInfoCounts, SinkCounts};
+pub use error::StartError;
 pub use intake::AcceptError;
 pub use ledger::{FailureCounts, Ledger};
 

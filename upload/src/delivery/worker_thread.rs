@@ -8,10 +8,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::StartError;
 use super::queues::Generation;
 use super::worker::{Worker, WorkerContext, WorkerControl};
+use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::{Sink, SinkConfig, StartError};
+use crate::sinks::{Sink, SinkConfig};
 
 /// Threads of each runtime for blocking calls: name resolution, opening files.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -57,11 +59,7 @@ pub fn start(context: WorkerContext) -> Result<WorkerHandle, StartError> {
     };
     let thread = thread::Builder::new().name("everytick-sink".into()).spawn(run);
     let thread = thread.map_err(thread_error)?;
-    let died = || {
-        let text = format!("the sink `{name}` cannot be created; please report this");
-        StartError::Settings(text)
-    };
-    started.recv().unwrap_or_else(|_| Err(died()))?;
+    started.recv().map_err(|_| StartError::Defect(name.to_string()))??;
     Ok(WorkerHandle { generation, control, wake, thread })
 }
 
@@ -72,7 +70,8 @@ pub fn start(context: WorkerContext) -> Result<WorkerHandle, StartError> {
 pub fn check(name: &str, settings: &SinkConfig) -> Result<(), StartError> {
     let thread_error = |source| StartError::Thread { name: name.to_owned(), source };
     let runtime = new_runtime().map_err(thread_error)?;
-    new_sink(&runtime, settings, None).map(drop)
+    new_sink(&runtime, settings, None)?;
+    Ok(())
 }
 
 fn new_runtime() -> std::io::Result<Runtime> {
@@ -83,7 +82,7 @@ fn new_sink(
     runtime: &Runtime,
     settings: &SinkConfig,
     debug_info: Option<&Arc<dyn DebugInfoSource>>,
-) -> Result<Sink, StartError> {
+) -> Result<Sink, ConfigError> {
     let _guard = runtime.enter();
     Sink::new(settings, debug_info)
 }

@@ -1,32 +1,46 @@
-//! The list of sinks: one folder and one line each.
+//! The sinks: a folder each, and one list from which everything else follows.
 //!
-//! A sink is a folder with a `Config`, declared with [`config!`](crate::config!), and a `Sink` with
-//! `new(&Config) -> Result<Self, StartError>` and `async fn send(&mut self, &Batch) -> Answer`.
-//! `new` does not speak to the server, which may be down. `send` answers within a bounded
-//! time and may be dropped in the middle. It runs on a thread of its own, so that one
-//! that blocks delays nobody else.
+//! To add a sink, write its folder, declare the module and add it to the list `sinks!`. The folders
+//! have the same files where they need them:
+//!
+//! | file | content |
+//! |---|---|
+//! | `mod.rs` | `Sink` |
+//! | `config.rs` | `Config` |
+//! | `encode.rs` | a batch as the messages of the protocol |
+//! | `retry.rs` | the retry policy of the protocol |
+//! | `proto.rs` | generated messages |
+//! | `debug_info.rs` | the upload of debug info |
+//!
+//! The contract of a sink:
+//!
+//! - `Config` is declared with [`config!`](crate::config!) and has a method `conflicts`.
+//! - `Sink::new(&Config, Option<&Arc<dyn DebugInfoSource>>) -> Result<Self, ConfigError>` does not
+//!   connect: the server may be down. It is called within a tokio runtime, without conflicts in the
+//!   configuration.
+//! - `async fn send(&mut self, &Batch) -> Answer` returns within a bounded time and may be cancelled
+//!   at any await. A sink has a thread of its own, so one that blocks delays no other.
 
 pub mod directory;
 pub mod otlp;
 pub mod parca;
-mod parts;
 pub mod pyroscope;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod send_plan;
 mod symbolize;
 
 pub use symbolize::Symbolize;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::batch::{Answer, Batch};
-use crate::config::{Config as _, Conflict, DefaultValue, Input, Key, Values};
+use crate::config::{Config as _, ConfigError, Conflict, DefaultValue, Input, Key, Values};
 use crate::debug_info::DebugInfoSource;
 use crate::transport::Connection;
 
-/// Declares the types of sinks: `Variant("name", module)`, in the order of the documentation.
-macro_rules! sink_types {
+/// Declares the sinks: `Variant("type", module)`, in the order of the documentation.
+macro_rules! sinks {
     ($($variant:ident($name:literal, $module:ident)),+ $(,)?) => {
         /// The configuration of one sink.
         #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +65,44 @@ macro_rules! sink_types {
             }
         }
 
+        /// A running sink.
+        pub(crate) enum Sink {
+            $( $variant(Box<$module::Sink>), )+
+            #[cfg(test)]
+            Scripted(scripted::ScriptedSink),
+        }
+
+        impl Sink {
+            /// Creates the sink. Must be called within a tokio runtime; does not connect.
+            ///
+            /// # Errors
+            /// The first conflict of the configuration, or a file that cannot be used.
+            pub fn new(
+                config: &SinkConfig,
+                debug_info: Option<&Arc<dyn DebugInfoSource>>,
+            ) -> Result<Self, ConfigError> {
+                if let Some(conflict) = config.conflicts().first() {
+                    return Err(ConfigError::Invalid(conflict.to_string()));
+                }
+                Ok(match config {
+                    $( SinkConfig::$variant(config) => {
+                        Self::$variant(Box::new($module::Sink::new(config, debug_info)?))
+                    } )+
+                    #[cfg(test)]
+                    SinkConfig::Scripted(script) => Self::Scripted(script.start()?),
+                })
+            }
+
+            /// Sends a batch.
+            pub async fn send(&mut self, batch: &Batch) -> Answer {
+                match self {
+                    $( Self::$variant(sink) => sink.send(batch).await, )+
+                    #[cfg(test)]
+                    Self::Scripted(script) => script.send(batch).await,
+                }
+            }
+        }
+
         impl SinkType {
             /// Names of all types.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
@@ -70,7 +122,7 @@ macro_rules! sink_types {
     };
 }
 
-sink_types! {
+sinks! {
     Parca("parca", parca),
     Pyroscope("pyroscope", pyroscope),
     Otlp("otlp", otlp),
@@ -141,106 +193,5 @@ impl SinkType {
     /// Whether the sink has a [`Connection`] to a server.
     pub fn is_server(&self) -> bool {
         self.own_keys().count() < self.keys.len()
-    }
-}
-
-/// Why sinks or their spool cannot start: one sentence with the next step.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Settings that cannot be followed.
-    #[error("{0}")]
-    Settings(String),
-    /// A file that they name cannot be read.
-    #[error("cannot read {path}: {source}; check the path and its permissions")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system answered.
-        source: std::io::Error,
-    },
-    /// There is nowhere to deliver to.
-    #[error("there is no sink; give at least one")]
-    NoSink,
-    /// A name that cannot be a directory of the spool.
-    #[error(
-        "`{0}` cannot be the name of a sink; use 1 to 64 letters, digits, `-`, `_` and `.`, the first no `.`"
-    )]
-    Name(String),
-    /// Two sinks have one name.
-    #[error("two sinks have the name `{0}`; give each its own")]
-    Twice(String),
-    /// Another process writes into the spool.
-    #[error(
-        "the spool {0} is used by another everytick; stop that one, or give this one another directory"
-    )]
-    InUse(PathBuf),
-    /// What only another start can change.
-    #[error("the spool cannot move from {from} to {to} while the agent runs; restart it")]
-    SpoolMoved {
-        /// Where it is.
-        from: PathBuf,
-        /// Where it should be.
-        to: PathBuf,
-    },
-    /// The system gives no thread.
-    #[error("cannot start a thread for the sink `{name}`: {source}; raise the limit of threads")]
-    Thread {
-        /// The sink.
-        name: String,
-        /// What the system answered.
-        source: std::io::Error,
-    },
-}
-
-/// A sink that runs.
-pub(crate) enum Sink {
-    /// A directory with a file for each window.
-    File(directory::Sink),
-    /// Parca.
-    Parca(Box<parca::Sink>),
-    /// Pyroscope.
-    Pyroscope(Box<pyroscope::Sink>),
-    /// A receiver of OTLP.
-    Otlp(Box<otlp::Sink>),
-    #[cfg(test)]
-    Scripted(scripted::ScriptedSink),
-}
-
-impl Sink {
-    /// Makes a sink. To be called within a runtime of tokio; does not speak to the server.
-    ///
-    /// # Errors
-    /// [`StartError`] for settings that cannot be followed.
-    pub fn new(
-        config: &SinkConfig,
-        debug_info: Option<&Arc<dyn DebugInfoSource>>,
-    ) -> Result<Self, StartError> {
-        if let Some(conflict) = config.conflicts().first() {
-            return Err(StartError::Settings(conflict.to_string()));
-        }
-        Ok(match config {
-            SinkConfig::File(config) => Self::File(directory::Sink::new(config)),
-            SinkConfig::Parca(config) => {
-                Self::Parca(Box::new(parca::Sink::new(config, debug_info)?))
-            }
-            SinkConfig::Pyroscope(config) => {
-                Self::Pyroscope(Box::new(pyroscope::Sink::new(config, debug_info)?))
-            }
-            SinkConfig::Otlp(config) => Self::Otlp(Box::new(otlp::Sink::new(config)?)),
-            #[cfg(test)]
-            SinkConfig::Scripted(script) => Self::Scripted(script.start()?),
-        })
-    }
-
-    /// Sends a batch.
-    pub async fn send(&mut self, batch: &Batch) -> Answer {
-        match self {
-            Self::File(sink) => sink.send(batch).await,
-            Self::Parca(sink) => sink.send(batch).await,
-            Self::Pyroscope(sink) => sink.send(batch).await,
-            Self::Otlp(sink) => sink.send(batch).await,
-            #[cfg(test)]
-            Self::Scripted(script) => script.send(batch).await,
-        }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::StartError;
 use crate::batch::{Answer, Batch, Failure};
+use crate::config::ConfigError;
 
 /// What a scripted sink does with a batch.
 #[derive(Clone, Debug)]
@@ -97,10 +97,10 @@ impl ScriptedSink {
         self.state().starts
     }
 
-    pub fn start(&self) -> Result<Self, StartError> {
+    pub fn start(&self) -> Result<Self, ConfigError> {
         let mut state = self.state();
         if state.fails_to_start {
-            return Err(StartError::Settings("the script fails; correct it".to_owned()));
+            return Err(ConfigError::Invalid("the script fails; correct it".to_owned()));
         }
         state.starts += 1;
         Ok(self.clone())

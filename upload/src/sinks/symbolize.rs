@@ -1,4 +1,4 @@
-//! Who finds the names of functions: the agent, or the server by debug info that it is sent.
+//! The choice which side symbolizes: the agent, or the server with uploaded debug info.
 
 use std::collections::HashSet;
 
@@ -17,14 +17,14 @@ crate::config! {
     }
 }
 
-/// Takes the names of frames away that lie in a file with a build id: servers name those that have none.
+/// Removes the names of frames in files with a build ID: servers symbolize frames without names.
 pub(crate) fn leave_names_to_server(profile: &mut pb::Profile) {
-    let is_nameable = |mapping: &pb::Mapping| {
+    let has_build_id = |mapping: &pb::Mapping| {
         let name = text_at(profile, mapping.filename);
         !text_at(profile, mapping.build_id).is_empty() && !name.starts_with('[')
     };
     let ids: HashSet<u64> =
-        profile.mapping.iter().filter(|mapping| is_nameable(mapping)).map(|m| m.id).collect();
+        profile.mapping.iter().filter(|mapping| has_build_id(mapping)).map(|m| m.id).collect();
     for location in &mut profile.location {
         if ids.contains(&location.mapping_id) {
             location.line.clear();

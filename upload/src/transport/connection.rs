@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::config::{Conflict, is_secret_header};
-use crate::sinks::StartError;
+use crate::config::{ConfigError, Conflict, is_secret_header};
 
 crate::config! {
     /// The connection to a server.
@@ -133,22 +132,22 @@ impl Connection {
     /// Returns the address of the server.
     ///
     /// # Errors
-    /// [`StartError::Settings`] if it is not an absolute address, which the type of the key rules out.
-    pub(super) fn base(&self) -> Result<Uri, StartError> {
+    /// [`ConfigError::Invalid`] if it is not an absolute address, which the type of the key rules out.
+    pub(super) fn base_url(&self) -> Result<Uri, ConfigError> {
         let url = self.url.parse().ok().filter(|url: &Uri| url.host().is_some());
         url.ok_or_else(|| {
-            StartError::Settings("cannot parse `url`; write it as http://host:port".to_owned())
+            ConfigError::Invalid("cannot parse `url`; write it as http://host:port".to_owned())
         })
     }
 
     /// Returns how long a request may take.
-    pub(super) fn time_limit(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         Duration::try_from_secs_f64(self.timeout_seconds).unwrap_or(Duration::MAX)
     }
 }
 
-/// An address as it may be shown: scheme, host, port.
-pub(super) fn shown(url: &Uri) -> String {
+/// Returns an address without secrets: scheme, host and port.
+pub(super) fn display_url(url: &Uri) -> String {
     let host = url.authority().map_or("", |authority| authority.as_str());
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     format!("{}://{host}", url.scheme_str().unwrap_or("http"))

@@ -11,108 +11,87 @@ use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Uri};
 use hyper::body::{Body, Frame, SizeHint};
+use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 
-use super::classify::TransportError;
-use super::connection::{Compression, Connection, shown};
-use super::credentials::Credentials;
-use super::proxy::{Proxies, shown_way};
-use super::tls::{TlsFiles, trust_of_nobody, trust_of_others};
+use super::connection::{Connection, display_url};
+use super::endpoint::{Endpoint, USER_AGENT};
+use super::error::TransportError;
+use super::tls::unused_client_config;
 use crate::batch::Failure;
-use crate::sinks::StartError;
+use crate::config::ConfigError;
 
-/// How we introduce ourselves.
-pub(super) const AGENT: &str = concat!("everytick/", env!("CARGO_PKG_VERSION"));
-/// Largest answer, in bytes. Source: OTLP specification, "OTLP/HTTP Response".
-const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Longest wait that a server can ask for.
-pub(super) const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Largest response body that is read, in bytes. Source: OTLP specification, "OTLP/HTTP Response".
+pub(super) const RESPONSE_BYTES_MAX: usize = 4 << 20;
+/// Longest delay that a server can ask for.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Requests to one server. Nothing is connected before the first.
 pub(crate) struct Http {
-    base: String,
-    shown: String,
-    limit: Duration,
-    gzip: bool,
-    credentials: Credentials,
-    tls: Option<TlsFiles>,
-    proxies: Proxies,
+    endpoint: Endpoint,
     client: reqwest::Client,
     /// For addresses that the server gives out, which are not its own.
-    others: Option<reqwest::Client>,
-    connection: Connection,
+    foreign_client: Option<reqwest::Client>,
 }
 
-/// An answer, whatever it says.
+/// A response, of whatever status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// The status.
     pub status: u16,
     /// How long the server asks to be left alone.
     pub retry_after: Option<Duration>,
-    /// What follows; our secrets are taken out unless it is a success.
+    /// The body; unless it is a success without secrets of ours.
     pub body: Bytes,
-    /// Bytes that left, headers not counted.
+    /// Bytes that were sent, headers not counted.
     pub sent_bytes: u64,
 }
 
-/// A body of known length that comes in pieces.
-pub(crate) struct PutBody {
+impl Reply {
+    /// Returns whether the status is one of 200 to 299.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// A request body of known length that is streamed.
+pub(crate) struct StreamedBody {
     /// Bytes in all.
     pub length: u64,
-    /// The pieces. If they end early, the request fails.
-    pub pieces: mpsc::Receiver<Bytes>,
+    /// The chunks. If they end early, the request fails.
+    pub chunks: mpsc::Receiver<Bytes>,
 }
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http").field("server", &self.shown).finish_non_exhaustive()
+        f.debug_struct("Http").field("server", &self.endpoint.name).finish_non_exhaustive()
     }
 }
 
 impl Http {
-    /// Checks the settings and reads the files that they name. Speaks to nobody.
+    /// Checks the configuration and reads the files that it names. Connects to nothing.
     ///
     /// # Errors
-    /// What is wrong with them, and what to do.
-    pub fn new(connection: &Connection) -> Result<Self, StartError> {
-        let base = connection.base()?;
-        let limit = connection.time_limit();
-        let proxies = Proxies::new(connection, |name| std::env::var(name).ok())?;
-        let mut tls = None;
-        let mut config = None;
-        if base.scheme_str() == Some("https") {
-            let (files, made) = TlsFiles::new(&connection.tls, b"http/1.1")?;
-            (tls, config) = (Some(files), Some(made));
-        }
-        Ok(Self {
-            client: client(config, &proxies, &base)?,
-            shown: shown_way(&base, proxies.on_the_way_to(&base)?.as_ref()),
-            base: base.to_string().trim_end_matches('/').to_owned(),
-            limit,
-            gzip: connection.compression == Compression::Gzip,
-            credentials: Credentials::new(connection)?,
-            tls,
-            proxies,
-            others: None,
-            connection: connection.clone(),
-        })
+    /// What is wrong with the configuration, and what to do.
+    pub fn new(config: &Connection) -> Result<Self, ConfigError> {
+        let (endpoint, tls) = Endpoint::new(config, b"http/1.1")?;
+        let client = client(tls, endpoint.proxy_for(&endpoint.url)?)?;
+        Ok(Self { endpoint, client, foreign_client: None })
     }
 
-    /// Posts a body, compressed if the settings say so, and once more if the server does not know us but the
-    /// files say something new by now.
+    /// Posts a body, compressed if so configured. Repeats the request once if the server rejects
+    /// our credentials and their files have changed.
     pub async fn post(
         &mut self,
         path: &str,
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Reply, TransportError> {
-        let body = if self.gzip { gzip(&body) } else { body };
+        let body = if self.endpoint.is_gzip { gzip(&body) } else { body };
         let first = self.post_once(path, content_type, body.clone()).await?;
         match first.status {
-            401 | 403 if self.credentials.read_anew() => {
+            401 | 403 if self.endpoint.credentials.reload() => {
                 self.post_once(path, content_type, body).await
             }
             _ => Ok(first),
@@ -125,27 +104,31 @@ impl Http {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Reply, TransportError> {
-        let mut headers = self.credentials.headers()?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if self.gzip {
+        let mut headers = self.headers(content_type)?;
+        if self.endpoint.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let length = body.len() as u64;
-        self.send(path, headers, body.into(), length, self.limit).await
+        self.send(path, headers, body.into(), length, self.endpoint.timeout).await
     }
 
-    /// Posts a body in pieces as it is, within another time limit.
-    pub async fn post_pieces(
+    /// Posts a streamed body as it is, with a timeout of its own.
+    pub async fn post_stream(
         &mut self,
         path: &str,
         content_type: &'static str,
-        body: PutBody,
-        limit: Duration,
+        body: StreamedBody,
+        timeout: Duration,
     ) -> Result<Reply, TransportError> {
-        let mut headers = self.credentials.headers()?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let headers = self.headers(content_type)?;
         let length = body.length;
-        self.send(path, headers, reqwest::Body::wrap(body), length, limit).await
+        self.send(path, headers, reqwest::Body::wrap(body), length, timeout).await
+    }
+
+    fn headers(&mut self, content_type: &'static str) -> Result<HeaderMap, TransportError> {
+        let mut headers = self.endpoint.credentials.headers()?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(headers)
     }
 
     async fn send(
@@ -154,62 +137,67 @@ impl Http {
         headers: HeaderMap,
         body: reqwest::Body,
         length: u64,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<Reply, TransportError> {
-        self.follow_files()?;
-        let request = self.client.post(format!("{}{path}", self.base)).headers(headers).body(body);
-        let mut reply = answer(request, &self.shown, length, limit).await?;
-        if !(200..300).contains(&reply.status) {
+        self.renew_tls()?;
+        let url = self.endpoint.url.to_string();
+        let url = format!("{}{path}", url.trim_end_matches('/'));
+        let request = self.client.post(url).headers(headers).body(body);
+        let mut reply = exchange(request, &self.endpoint.name, length, timeout).await?;
+        if !reply.is_success() {
             let text = String::from_utf8_lossy(&reply.body);
-            let hidden = self.hide(text.to_string());
-            if hidden != text {
-                reply.body = hidden.into();
+            let redacted = self.redact(text.to_string());
+            if redacted != text {
+                reply.body = redacted.into();
             }
         }
         Ok(reply)
     }
 
-    /// Takes our secrets out of what the server says.
-    pub fn hide(&self, text: String) -> String {
-        self.credentials.hide(text)
+    /// Replaces our secrets in what the server says.
+    pub fn redact(&self, text: String) -> String {
+        self.endpoint.credentials.redact(text)
     }
 
-    /// Puts a body to an address that the server has given us. It bears its own permission, so that nothing of
-    /// ours is sent there, and it is never shown.
-    pub async fn put_elsewhere(
+    /// Puts a body to an address that the server has given us. The address carries its own
+    /// permission, so no credentials of ours are sent there, and it is never shown.
+    pub async fn put_to_foreign(
         &mut self,
         url: &str,
-        body: PutBody,
-        limit: Duration,
+        body: StreamedBody,
+        timeout: Duration,
     ) -> Result<Reply, TransportError> {
-        let invalid = || TransportError::new(Failure::Protocol, "the upload's address is none");
+        let invalid =
+            || TransportError::new(Failure::Protocol, "the address for the upload is invalid");
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(invalid());
         }
-        let client = self.client_for_others(&uri)?;
+        let client = self.client_for_foreign(&uri)?;
         let length = body.length;
         let request = client.request(Method::PUT, url).body(reqwest::Body::wrap(body));
-        answer(request, &shown(&uri), length, limit).await
+        exchange(request, &display_url(&uri), length, timeout).await
     }
 
-    fn client_for_others(&mut self, url: &Uri) -> Result<reqwest::Client, TransportError> {
-        if let Some(client) = &self.others {
+    fn client_for_foreign(&mut self, url: &Uri) -> Result<reqwest::Client, TransportError> {
+        if let Some(client) = &self.foreign_client {
             return Ok(client.clone());
         }
-        let client = trust_of_others(&self.connection.tls)
-            .and_then(|config| client(Some(config), &self.proxies, url))
+        let endpoint = &self.endpoint;
+        let client = endpoint
+            .foreign_tls()
+            .and_then(|tls| client(Some(tls), endpoint.proxy_for(url)?))
             .map_err(|error| TransportError::new(Failure::Tls, error.to_string()))?;
-        self.others = Some(client.clone());
+        self.foreign_client = Some(client.clone());
         Ok(client)
     }
 
     /// Connects with new certificates once they are there.
-    fn follow_files(&mut self) -> Result<(), TransportError> {
-        let Some(config) = self.tls.as_mut().and_then(TlsFiles::changed) else { return Ok(()) };
-        let made = self.base.parse().map_err(|_| StartError::Settings("no address".into()));
-        self.client = made
-            .and_then(|base| client(Some(config), &self.proxies, &base))
+    fn renew_tls(&mut self) -> Result<(), TransportError> {
+        let Some(tls) = self.endpoint.changed_tls() else { return Ok(()) };
+        let proxy = self.endpoint.proxy_for(&self.endpoint.url);
+        self.client = proxy
+            .and_then(|proxy| client(Some(tls), proxy))
             .map_err(|error| TransportError::new(Failure::Tls, error.to_string()))?;
         Ok(())
     }
@@ -217,20 +205,19 @@ impl Http {
 
 fn client(
     tls: Option<ClientConfig>,
-    proxies: &Proxies,
-    url: &Uri,
-) -> Result<reqwest::Client, StartError> {
+    proxy: Option<Intercept>,
+) -> Result<reqwest::Client, ConfigError> {
     let mut builder = reqwest::Client::builder()
-        .user_agent(AGENT)
+        .user_agent(USER_AGENT)
         .redirect(Policy::none())
         .http1_only()
         .no_proxy();
-    // Without one of ours the library would look for a default that nobody has set.
+    // Without a configuration of ours reqwest looks for a process-wide default, which is not set.
     builder = builder.tls_backend_preconfigured(match tls {
         Some(config) => config,
-        None => trust_of_nobody()?,
+        None => unused_client_config()?,
     });
-    if let Some(proxy) = proxies.on_the_way_to(url)? {
+    if let Some(proxy) = proxy {
         let all = reqwest::Proxy::all(proxy.uri().to_string()).map_err(unusable)?;
         builder = builder.proxy(match proxy.basic_auth() {
             Some(auth) => all.custom_http_auth(auth.clone()),
@@ -240,62 +227,61 @@ fn client(
     builder.build().map_err(unusable)
 }
 
-fn unusable(error: reqwest::Error) -> StartError {
-    StartError::Settings(format!("cannot set up HTTP: {}", error.without_url()))
+fn unusable(error: reqwest::Error) -> ConfigError {
+    ConfigError::Invalid(format!("cannot set up HTTP: {}", error.without_url()))
 }
 
-async fn answer(
+/// Sends a request and reads the reply.
+async fn exchange(
     request: reqwest::RequestBuilder,
     server: &str,
     sent_bytes: u64,
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<Reply, TransportError> {
     let exchange = async {
         let mut response = request.send().await?;
         let status = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER);
-        let retry_after = after.and_then(|v| retry_after(v.as_bytes(), SystemTime::now()));
+        let retry_after = after.and_then(|v| parse_retry_after(v.as_bytes(), SystemTime::now()));
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await? {
-            let room = ANSWER_BYTES_MAX - body.len();
-            body.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.len() >= room {
+        while let Some(chunk) = response.chunk().await? {
+            let space = RESPONSE_BYTES_MAX - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(space)]);
+            if chunk.len() >= space {
                 break;
             }
         }
         Ok(Reply { status, retry_after, body: body.into(), sent_bytes })
     };
-    match tokio::time::timeout(limit, exchange).await {
-        Ok(result) => {
-            result.map_err(|e: reqwest::Error| TransportError::of(server, &e.without_url()))
-        }
-        Err(_) => Err(TransportError::timeout(server, limit.as_secs_f64())),
-    }
+    let Ok(result) = tokio::time::timeout(timeout, exchange).await else {
+        return Err(TransportError::timeout(server, timeout));
+    };
+    result.map_err(|error: reqwest::Error| TransportError::of(server, &error.without_url()))
 }
 
 fn gzip(bytes: &Bytes) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     match encoder.write_all(bytes).and_then(|()| encoder.finish()) {
         Ok(compressed) => compressed.into(),
-        // Memory takes every write.
+        // Writes to memory do not fail.
         Err(_) => Bytes::new(),
     }
 }
 
-/// Reads Retry-After: seconds or a date.
+/// Parses Retry-After: seconds or a date.
 ///
 /// Source: RFC 9110, 10.2.3.
-pub(super) fn retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &[u8], now: SystemTime) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let after = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        // A date that has passed asks for nothing.
+        // A date that has passed asks for no delay.
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(after.min(AFTER_MAX))
+    Some(after.min(RETRY_AFTER_MAX))
 }
 
-impl Body for PutBody {
+impl Body for StreamedBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -303,9 +289,9 @@ impl Body for PutBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let piece = std::task::ready!(self.pieces.poll_recv(cx));
-        self.length -= piece.as_ref().map_or(0, Bytes::len).min(self.length as usize) as u64;
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        let chunk = std::task::ready!(self.chunks.poll_recv(cx));
+        self.length -= chunk.as_ref().map_or(0, Bytes::len).min(self.length as usize) as u64;
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -321,14 +307,14 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let of = |text: &str| retry_after(text.as_bytes(), now);
+        let of = |text: &str| parse_retry_after(text.as_bytes(), now);
         assert_eq!(of("120"), Some(Duration::from_secs(120)));
         assert_eq!(of(" 0 "), Some(Duration::ZERO));
         assert_eq!(of("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(of("Sunday, 06-Nov-94 08:49:47 GMT"), Some(Duration::from_secs(10)));
         assert_eq!(of("Sat, 05 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(of("99999999999999"), Some(AFTER_MAX));
-        assert_eq!(of("Sat, 06 Nov 2094 08:49:37 GMT"), Some(AFTER_MAX));
+        assert_eq!(of("99999999999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!(of("Sat, 06 Nov 2094 08:49:37 GMT"), Some(RETRY_AFTER_MAX));
         for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
             assert_eq!(of(nonsense), None, "{nonsense:?}");
         }

@@ -1,25 +1,34 @@
-//! How servers are reached: settings, TLS, credentials, proxies, HTTP and gRPC, and what answers mean.
+//! How servers are reached: connection configuration, proxies, TLS, credentials, HTTP and gRPC, and
+//! the retry policy.
 //!
-//! A sink keeps one `Http` or one `Grpc` for its server, made of a [`Connection`]. Both read the files of
-//! credentials and certificates anew when these change, so that who rotates them need not tell the agent.
+//! A sink owns an [`Http`] or a [`Grpc`] for its server. Both are set up from an `Endpoint`, and
+//! both read files with credentials and certificates again when these change, so rotation needs no
+//! restart.
 //!
-//! No secret leaves this folder but in a request: settings show none in `Debug`, errors name files and headers,
-//! never what is in them, and addresses are shown without user and query.
+//! Secrets leave this module only in requests: configuration hides them in `Debug`, errors name
+//! files and headers without their content, and addresses are shown without user and query.
 
-mod classify;
 mod connection;
-mod connector;
 mod credentials;
+mod endpoint;
+mod error;
 mod grpc;
 mod http;
-mod lane;
+#[rustfmt::skip]
+#[allow(dead_code, reason = "generated")]
+mod proto;
 mod proxy;
+pub(crate) mod retry;
+mod status;
+mod text;
 mod tls;
-mod verdict;
 
 pub use connection::{BasicAuth, Compression, Connection, Tls};
 
-pub(crate) use classify::TransportError;
+pub(crate) use error::TransportError;
 pub(crate) use grpc::{CallError, Grpc};
-pub(crate) use http::{Http, PutBody, Reply};
-pub(crate) use verdict::{RpcStatus, Rules, Verdict, of_call, of_reply, shorten};
+pub(crate) use http::{Http, Reply, StreamedBody};
+pub(crate) use proto::Status as RpcStatus;
+pub(crate) use retry::{Disposition, FailedRequest, RetryPolicy};
+pub(crate) use status::connect_code;
+pub(crate) use text::shorten;

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use super::pacing::Pacing;
 use super::shared::lock;
-use super::{Counts, Delivery, DeliveryConfig, NamedSink, SinkCounts};
+use super::{Counts, Delivery, DeliveryConfig, NamedSink, SinkCounts, StartError};
 use crate::batch::{Answer, Batch, Failure, tests::batch};
 use crate::sinks::scripted::{Action, ScriptedSink, delivered, later, refused};
-use crate::sinks::{SinkConfig, StartError, directory};
+use crate::sinks::{SinkConfig, directory};
 use crate::spool::SpoolConfig;
 
 /// No pauses and a short backoff: an outage passes quickly.

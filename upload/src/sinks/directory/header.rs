@@ -1,23 +1,23 @@
-//! The comment in the header of a window's gzip: when it began and how long it lasted, so
-//! that a range of time is found without unpacking a week of windows.
+//! The comment in a window's gzip header: when the window began and how long it lasted, so that a
+//! time range is found without decompressing a week of windows.
 
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// Bytes of a file in which its header must end.
+/// Bytes at the beginning of a file that contain its header.
 const HEADER_MAX: u64 = 4096;
 
-/// The comment of a window, as text.
+/// Returns the comment of a window.
 pub fn comment(start_unix_ns: u64, duration_ns: u64) -> String {
     format!("everytick start={start_unix_ns} duration={duration_ns}")
 }
 
-/// Reads start and duration, both in nanoseconds, from the beginning of a file. `None`
-/// when there is no such comment.
+/// Reads start and duration, both in nanoseconds, from the beginning of a file; `None` without such
+/// a comment.
 ///
 /// # Errors
-/// As the system answers.
+/// The error of the reader.
 pub fn read(file: impl Read) -> io::Result<Option<(u64, u64)>> {
     let mut beginning = Vec::new();
     file.take(HEADER_MAX).read_to_end(&mut beginning)?;
@@ -36,12 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_comes_back() {
+    fn a_comment_survives_a_round_trip() {
         assert_eq!(parse(&comment(u64::MAX, 0)), Some((u64::MAX, 0)));
     }
 
     #[test]
-    fn other_beginnings_tell_nothing() {
+    fn other_content_is_ignored() {
         for bytes in [&b""[..], b"\x1f\x8b", b"\x1f\x8b\x08\x10\0\0\0\0\0\xff", b"plain text"] {
             assert_eq!(read(bytes).expect("memory is read"), None);
         }

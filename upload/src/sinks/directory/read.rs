@@ -1,6 +1,6 @@
-//! Reading a directory of windows: those of a range of time, and one window.
+//! Reading windows: those of a time range, and single ones.
 //!
-//! The directory may hold anything: other files are passed over, damaged windows counted.
+//! The directory may contain anything: other files are skipped, damaged windows reported.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use profile::pprof::{self, DecodeError, proto as pb};
 
 use super::header;
-use super::kept::Kept;
+use super::index::StoreIndex;
 use super::stamp::Stamp;
 use crate::batch;
 
-/// Most windows given at once, more than a week of 10 s: the rest is counted.
+/// Most windows listed at once, more than a week of 10 s: the rest is counted.
 const WINDOWS_MAX: usize = 100_000;
 
 /// Most bytes of a file that are read.
@@ -24,7 +24,7 @@ const NS_PER_MS: u64 = 1_000_000;
 /// A window in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredWindow {
-    /// Its file.
+    /// The file.
     pub path: PathBuf,
     /// When it began, in nanoseconds since 1970.
     pub start_unix_ns: u64,
@@ -32,12 +32,12 @@ pub struct StoredWindow {
     pub duration_ns: u64,
 }
 
-/// Windows of a range of time.
+/// The windows of a time range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// In order of time.
+    /// The windows, in order of time.
     pub windows: Vec<StoredWindow>,
-    /// Files with the name of a window in that range that are none.
+    /// Files with the name of a window in that range and other content.
     pub damaged: Vec<PathBuf>,
     /// Windows beyond the bound of 100,000, the latest ones.
     pub left_out: u64,
@@ -46,41 +46,41 @@ pub struct Listing {
 /// Why a window cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// As the system answers.
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is no profile.
+    /// The file is not a profile.
     #[error("{path}: {source}; the window is left out")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why not.
         source: DecodeError,
     },
 }
 
-/// Finds the windows that began at or after `from_unix_ns` and before `to_unix_ns`, both
-/// in nanoseconds since 1970. So each window belongs to one of two ranges that meet.
+/// Finds the windows that began at or after `from_unix_ns` and before `to_unix_ns`, both in
+/// nanoseconds since 1970. Adjacent ranges share no window.
 ///
-/// Looks at the names in the directory, at most a million, and at the first 4 KiB of each
-/// window in the range; one that another program has written is read whole, 64 MiB at most.
-/// A listed window may still turn out to be damaged when it is [`read`].
+/// Reads the names in the directory, at most a million, and the first 4 KiB of each window in the
+/// range; a window of another program is read whole, 64 MiB at most. A listed window may still turn
+/// out to be damaged when it is [`read`].
 ///
 /// # Errors
-/// As the system answers for the directory itself.
+/// The system's error for the directory itself.
 pub fn windows_in(directory: &Path, from_unix_ns: u64, to_unix_ns: u64) -> io::Result<Listing> {
-    let kept = Kept::list(directory)?;
+    let index = StoreIndex::list(directory)?;
     let mut listing = Listing::default();
     let in_range = |stamp: &Stamp| {
         stamp.unix_ns().saturating_add(NS_PER_MS) > from_unix_ns && stamp.unix_ns() < to_unix_ns
     };
-    for (place, stamp) in kept.stamps().filter(in_range).enumerate() {
-        if place >= WINDOWS_MAX {
+    for (number, stamp) in index.stamps().filter(in_range).enumerate() {
+        if number >= WINDOWS_MAX {
             listing.left_out += 1;
             continue;
         }
@@ -89,7 +89,7 @@ pub fn windows_in(directory: &Path, from_unix_ns: u64, to_unix_ns: u64) -> io::R
             Some(window) if (from_unix_ns..to_unix_ns).contains(&window.start_unix_ns) => {
                 listing.windows.push(window);
             }
-            Some(_) => {} // in the same millisecond, and outside
+            Some(_) => {} // in the same millisecond, but outside the range
             None => listing.damaged.push(path),
         }
     }
@@ -97,10 +97,10 @@ pub fn windows_in(directory: &Path, from_unix_ns: u64, to_unix_ns: u64) -> io::R
     Ok(listing)
 }
 
-/// Reads a window whole.
+/// Reads a window.
 ///
 /// # Errors
-/// [`ReadError`] for what cannot be read and for what is no profile of at most 64 MiB.
+/// [`ReadError`] for a file that cannot be read or is not a profile of at most 64 MiB.
 pub fn read(path: &Path) -> Result<pb::Profile, ReadError> {
     let failed = |source| ReadError::File { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -110,19 +110,19 @@ pub fn read(path: &Path) -> Result<pb::Profile, ReadError> {
         .map_err(|source| ReadError::Damaged { path: path.to_owned(), source })
 }
 
-/// Reads when a window began and how long it lasted. `None` when its file is not that of
-/// a window of this name.
+/// Reads when a window began and how long it lasted; `None` if the content is not that of a window
+/// of this name.
 pub(super) fn window_at(path: &Path, stamp: Stamp) -> Option<StoredWindow> {
     let (start_unix_ns, duration_ns) = match header::read(File::open(path).ok()?).ok()? {
         Some(times) => times,
-        None => times_within(path)?,
+        None => times_in_profile(path)?,
     };
     let is_of_name = Stamp::of(start_unix_ns).unix_ms == stamp.unix_ms;
     is_of_name.then(|| StoredWindow { path: path.to_owned(), start_unix_ns, duration_ns })
 }
 
-/// Start and duration as the profile itself tells them.
-fn times_within(path: &Path) -> Option<(u64, u64)> {
+/// Reads start and duration from the profile itself.
+fn times_in_profile(path: &Path) -> Option<(u64, u64)> {
     let profile = read(path).ok()?;
     let times = (profile.time_nanos.try_into().ok()?, profile.duration_nanos.try_into().ok()?);
     Some(times)

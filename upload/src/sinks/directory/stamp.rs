@@ -1,14 +1,14 @@
-//! Names of windows: when they began, in UTC, like `20261125T014400.123Z.pb.gz`.
+//! File names of windows: their start in UTC, as in `20261125T014400.123Z.pb.gz`.
 
-/// What the names of windows end in.
-const ENDING: &str = ".pb.gz";
-/// Most windows that began in one millisecond.
+/// Suffix of the names of windows.
+const SUFFIX: &str = ".pb.gz";
+/// Largest number of a window among those that began in one millisecond.
 const NUMBER_MAX: u32 = 999;
 
 const MS_PER_DAY: u64 = 24 * 60 * 60 * 1_000;
 
-/// A window's name: the millisecond in which it began, and its number among those of
-/// that millisecond. Sorted by time.
+/// A window's name: the millisecond in which it began, and its number among those of that
+/// millisecond. Sorted by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
     /// Milliseconds since 1970.
@@ -18,36 +18,36 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The first name for a window that began so many nanoseconds after 1970.
+    /// Returns the first name for a window that began so many nanoseconds after 1970.
     pub fn of(start_unix_ns: u64) -> Self {
         Self { unix_ms: start_unix_ns / 1_000_000, number: 0 }
     }
 
-    /// The next name for the same millisecond, when there is one.
+    /// Returns the next name for the same millisecond, if there is one.
     pub fn next(self) -> Option<Self> {
         (self.number < NUMBER_MAX).then_some(Self { number: self.number + 1, ..self })
     }
 
-    /// Nanoseconds since 1970 at which its millisecond begins.
+    /// Returns the start of its millisecond, in nanoseconds since 1970.
     pub fn unix_ns(self) -> u64 {
         self.unix_ms.saturating_mul(1_000_000)
     }
 
-    /// The name of the file.
+    /// Returns the file name.
     pub fn file_name(self) -> String {
         let (year, month, day) = date_of(self.unix_ms / MS_PER_DAY);
         let ms = self.unix_ms % MS_PER_DAY;
         let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
         let number = if self.number == 0 { String::new() } else { format!("-{}", self.number) };
         format!(
-            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{:03}Z{number}{ENDING}",
+            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}.{:03}Z{number}{SUFFIX}",
             ms % 1_000
         )
     }
 
-    /// Reads the name of a file; `None` for any that [`Stamp::file_name`] does not give.
+    /// Parses a file name; `None` for any that [`Stamp::file_name`] does not return.
     pub fn parse(file_name: &str) -> Option<Self> {
-        let (time, number) = file_name.strip_suffix(ENDING)?.split_once('Z')?;
+        let (time, number) = file_name.strip_suffix(SUFFIX)?.split_once('Z')?;
         let number = match number.strip_prefix('-') {
             Some(number) => number.parse().ok()?,
             None => 0,
@@ -61,7 +61,7 @@ impl Stamp {
     }
 }
 
-/// Year, month and day of so many days after 1970.
+/// Returns year, month and day of a number of days since 1970.
 ///
 /// Years begin in March here, so that a leap day is the last of its year.
 /// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
@@ -77,7 +77,7 @@ fn date_of(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Days from 1970 to a date; `None` before 1970 and for months that do not exist.
+/// Returns the days from 1970 to a date; `None` before 1970 and for months that do not exist.
 /// Source: as [`date_of`], `days_from_civil`.
 fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
     if year < 1_970 || !(1..=12).contains(&month) || day == 0 {
@@ -95,7 +95,7 @@ fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Checks the name of a moment, there and back.
+    /// Checks that a name and its moment convert into each other.
     fn check(unix_ms: u64, number: u32, expect: &str) {
         let stamp = Stamp { unix_ms, number };
         assert_eq!(stamp.file_name(), expect);
@@ -103,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_moments_in_utc() {
-        // Seconds as `date -u -d '2026-11-25 01:44:00' +%s` tells them.
+    fn names_are_times_in_utc() {
+        // Seconds from `date -u -d '2026-11-25 01:44:00' +%s`.
         check(0, 0, "19700101T000000.000Z.pb.gz");
         check(1_795_571_040_123, 0, "20261125T014400.123Z.pb.gz");
         check(1_795_571_040_123, 7, "20261125T014400.123Z-7.pb.gz");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_day_of_four_centuries_comes_back() {
+    fn days_of_four_centuries_survive_a_round_trip() {
         for day in 0..146_097 {
             let (year, month, day_of_month) = date_of(day);
             assert_eq!(days_of(year, month, day_of_month), Some(day));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_foreign() {
+    fn other_names_are_not_parsed() {
         for name in [
             "",
             ".pb.gz",
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_millisecond_has_room_for_a_thousand_windows() {
+    fn a_millisecond_has_a_thousand_names() {
         let mut stamp = Stamp::of(1_500_000);
         let mut names = 1;
         while let Some(next) = stamp.next() {

@@ -4,7 +4,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use crate::config::Conflict;
-use crate::sinks::parts::REQUEST_BYTES_MIN;
+use crate::sinks::send_plan::REQUEST_BYTES_MIN;
 use crate::transport::Connection;
 
 crate::config! {

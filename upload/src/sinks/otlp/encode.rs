@@ -1,17 +1,19 @@
-//! A batch as OTLP: a resource for each container and executable, one profile in each, one dictionary.
+//! A batch as OTLP: a resource for each container and executable, one profile in each, and one
+//! dictionary.
 //!
 //! | label of a series | becomes |
 //! |---|---|
 //! | node | resource: `host.name`; in a pod also `k8s.node.name` |
 //! | container_id | resource: `container.id` |
 //! | pod_uid | resource: `k8s.pod.uid` |
-//! | executable | resource: `process.executable.name`, and `service.name` unless a static label has that name |
+//! | executable | resource: `process.executable.name`; `service.name` unless a static label sets it |
 //! | merged, static labels | resource: under their own names |
 //! | comm | sample: `process.title` |
 //! | cgroup | sample: `process.linux.cgroup` |
 //! | cut, guessed (no series) | sample: `everytick.stack.cut`, `everytick.stack.guessed` |
 //!
-//! `service.name` is always there: without an executable it is the process's name, else `unknown_service`.
+//! `service.name` is always set: without an executable to the process's name, else to
+//! `unknown_service`.
 //!
 //! Sources: OTLP 1.11, comments of `profiles.proto`; semantic conventions 1.44.
 
@@ -24,45 +26,56 @@ use profile::labels::{CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE
 use profile::pprof::proto as pb;
 use sha2::{Digest, Sha256};
 
+use super::proto::any_value::Value;
 use super::proto::{
-    AnyValue, Dictionary, ExportRequest, Function, KeyValue, KeyValueAndUnit, Line, Link, Location,
-    Mapping, Profile, Resource, ResourceProfiles, Sample, Scope, ScopeProfiles, Stack, ValueType,
+    AnyValue, ExportProfilesServiceRequest, Function, InstrumentationScope, KeyValue,
+    KeyValueAndUnit, Line, Link, Location, Mapping, Profile, ProfilesDictionary, Resource,
+    ResourceProfiles, Sample, ScopeProfiles, Stack, ValueType,
 };
 use crate::batch::{Batch, text_at};
-use crate::sinks::parts::Piece;
+use crate::sinks::send_plan::Piece;
 
-/// The service of samples of which nothing is known. Source: semantic conventions, `service.name`.
+/// The service of samples without known process. Source: semantic conventions, `service.name`.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
-/// Makes the request for some series. `counts`: the place of `samples/count`.
-pub(super) fn request(batch: &Batch, part: &[Piece], counts: usize) -> ExportRequest {
+/// Returns the request with these pieces. `counts`: index of `samples/count`.
+pub(super) fn request(
+    batch: &Batch,
+    pieces: &[Piece],
+    counts: usize,
+) -> ExportProfilesServiceRequest {
     let mut by_resource: BTreeMap<Labels, Vec<&Piece>> = BTreeMap::new();
-    for piece in part {
+    for piece in pieces {
         by_resource.entry(resource_of(&piece.labels)).or_default().push(piece);
     }
-    let mut tables = Tables::new(&batch.profile, counts);
+    let mut dictionary = DictionaryBuilder::new(&batch.profile, counts);
     let resource_profiles = by_resource
         .into_iter()
         .map(|(attributes, pieces)| ResourceProfiles {
             scope_profiles: vec![ScopeProfiles {
                 scope: Some(scope()),
-                profiles: vec![tables.profile(batch, &attributes, &pieces)],
+                profiles: vec![dictionary.profile(batch, &attributes, &pieces)],
             }],
             resource: Some(Resource { attributes: attributes.iter().map(key_value).collect() }),
         })
         .collect();
-    ExportRequest { resource_profiles, dictionary: Some(tables.into_dictionary()) }
+    ExportProfilesServiceRequest { resource_profiles, dictionary: Some(dictionary.build()) }
 }
 
-fn scope() -> Scope {
-    Scope { name: "everytick".into(), version: env!("CARGO_PKG_VERSION").into() }
+fn scope() -> InstrumentationScope {
+    InstrumentationScope { name: "everytick".into(), version: env!("CARGO_PKG_VERSION").into() }
 }
 
 fn key_value((key, value): (&str, &str)) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: AnyValue::text(value) }
+    KeyValue { key: key.to_owned(), value: any_value(value) }
 }
 
-/// The attributes of the resource that a series belongs to.
+/// Returns a text. Numbers and indices of texts exist too, but Parca drops both.
+fn any_value(text: &str) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) })
+}
+
+/// Returns the attributes of the resource that a series belongs to.
 fn resource_of(series: &Labels) -> Labels {
     let mut resource = Labels::default();
     let mut set = |name: &str, value: Option<&str>| {
@@ -80,12 +93,12 @@ fn resource_of(series: &Labels) -> Labels {
     set("k8s.node.name", series.get(NODE).filter(|_| series.get(POD_UID).is_some()));
     let is_own =
         |name: &str| ![NODE, COMM, EXECUTABLE, CGROUP, POD_UID, CONTAINER_ID].contains(&name);
-    // Last, so that what the user says counts.
+    // Last, so that labels of the user take precedence.
     series.iter().filter(|(name, _)| is_own(name)).for_each(|(name, value)| set(name, Some(value)));
     resource
 }
 
-/// The name of the attribute that a label of samples becomes.
+/// Returns the name of the attribute that a label of samples becomes.
 fn sample_attribute(label: &str) -> Option<&'static str> {
     Some(match label {
         COMM => "process.title",
@@ -96,7 +109,7 @@ fn sample_attribute(label: &str) -> Option<&'static str> {
     })
 }
 
-/// Rows of one table, each once, the empty one first.
+/// Rows of one table without duplicates, the empty row first.
 struct Table<T>(IndexSet<T>);
 
 impl<T: Default + Eq + Hash> Table<T> {
@@ -104,7 +117,8 @@ impl<T: Default + Eq + Hash> Table<T> {
         Self(IndexSet::from([T::default()]))
     }
 
-    fn place(&mut self, row: T) -> i32 {
+    /// Returns the index of a row, which is added if missing.
+    fn index(&mut self, row: T) -> i32 {
         i32::try_from(self.0.insert_full(row).0).unwrap_or(0)
     }
 
@@ -113,15 +127,15 @@ impl<T: Default + Eq + Hash> Table<T> {
     }
 }
 
-/// The dictionary while it is made.
-struct Tables<'a> {
+/// Builds the dictionary, whose tables the profiles refer to by index.
+struct DictionaryBuilder<'a> {
     source: &'a pb::Profile,
     counts: usize,
     locations_by_id: HashMap<u64, &'a pb::Location>,
     mappings_by_id: HashMap<u64, &'a pb::Mapping>,
     functions_by_id: HashMap<u64, &'a pb::Function>,
-    /// Where locations of the source lie in the dictionary.
-    placed: HashMap<u64, i32>,
+    /// Indices in the dictionary by ID of the source's locations.
+    location_indices: HashMap<u64, i32>,
     texts: Table<String>,
     mappings: Table<Mapping>,
     locations: Table<Location>,
@@ -130,7 +144,7 @@ struct Tables<'a> {
     stacks: Table<Stack>,
 }
 
-impl<'a> Tables<'a> {
+impl<'a> DictionaryBuilder<'a> {
     fn new(source: &'a pb::Profile, counts: usize) -> Self {
         Self {
             source,
@@ -138,7 +152,7 @@ impl<'a> Tables<'a> {
             locations_by_id: source.location.iter().map(|l| (l.id, l)).collect(),
             mappings_by_id: source.mapping.iter().map(|m| (m.id, m)).collect(),
             functions_by_id: source.function.iter().map(|f| (f.id, f)).collect(),
-            placed: HashMap::new(),
+            location_indices: HashMap::new(),
             texts: Table::new(),
             mappings: Table::new(),
             locations: Table::new(),
@@ -148,11 +162,12 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn into_dictionary(self) -> Dictionary {
-        Dictionary {
+    fn build(self) -> ProfilesDictionary {
+        ProfilesDictionary {
             mapping_table: self.mappings.into_rows(),
             location_table: self.locations.into_rows(),
             function_table: self.functions.into_rows(),
+            // Parca accepts the empty link alone, not 16 and 8 bytes of 0.
             link_table: vec![Link {}],
             string_table: self.texts.into_rows(),
             attribute_table: self.attributes.into_rows(),
@@ -160,11 +175,11 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// The one profile of a resource: equal stacks with equal attributes are one sample.
+    /// Returns the profile of a resource: equal stacks with equal attributes are one sample.
     fn profile(&mut self, batch: &Batch, resource: &Labels, pieces: &[&Piece]) -> Profile {
         let mut values: BTreeMap<(i32, Vec<i32>), i64> = BTreeMap::new();
-        for place in pieces.iter().flat_map(|piece| &piece.samples) {
-            let Some(sample) = self.source.sample.get(*place) else { continue };
+        for index in pieces.iter().flat_map(|piece| piece.samples()) {
+            let Some(sample) = self.source.sample.get(*index) else { continue };
             let count = sample.value.get(self.counts).copied().unwrap_or(0);
             if count > 0 {
                 let key = (self.stack(sample), self.sample_attributes(sample));
@@ -194,42 +209,43 @@ impl<'a> Tables<'a> {
 
     fn text(&mut self, text: &str) -> i32 {
         match self.texts.0.get_index_of(text) {
-            Some(place) => i32::try_from(place).unwrap_or(0),
-            None => self.texts.place(text.to_owned()),
+            Some(index) => i32::try_from(index).unwrap_or(0),
+            None => self.texts.index(text.to_owned()),
         }
     }
 
-    fn text_of(&mut self, place: i64) -> i32 {
+    /// Returns the index of a text of the source's string table.
+    fn source_text(&mut self, index: i64) -> i32 {
         let source = self.source;
-        self.text(text_at(source, place))
+        self.text(text_at(source, index))
     }
 
     fn attribute(&mut self, name: &str, value: &str) -> i32 {
         let key_strindex = self.text(name);
-        self.attributes.place(KeyValueAndUnit { key_strindex, value: AnyValue::text(value) })
+        self.attributes.index(KeyValueAndUnit { key_strindex, value: any_value(value) })
     }
 
     fn sample_attributes(&mut self, sample: &pb::Sample) -> Vec<i32> {
         let source = self.source;
-        let mut places = Vec::new();
+        let mut indices = Vec::new();
         for label in sample.label.iter().filter(|label| label.str != 0) {
             if let Some(name) = sample_attribute(text_at(source, label.key)) {
-                places.push(self.attribute(name, text_at(source, label.str)));
+                indices.push(self.attribute(name, text_at(source, label.str)));
             }
         }
-        places.sort_unstable();
-        places.dedup();
-        places
+        indices.sort_unstable();
+        indices.dedup();
+        indices
     }
 
     fn stack(&mut self, sample: &pb::Sample) -> i32 {
         let location_indices = sample.location_id.iter().map(|id| self.location(*id)).collect();
-        self.stacks.place(Stack { location_indices })
+        self.stacks.index(Stack { location_indices })
     }
 
     fn location(&mut self, id: u64) -> i32 {
-        if let Some(place) = self.placed.get(&id) {
-            return *place;
+        if let Some(index) = self.location_indices.get(&id) {
+            return *index;
         }
         let Some(location) = self.locations_by_id.get(&id).copied() else { return 0 };
         let mapping = self.mappings_by_id.get(&location.mapping_id).copied();
@@ -243,9 +259,9 @@ impl<'a> Tables<'a> {
                 .into_iter()
                 .collect(),
         };
-        let place = self.locations.place(row);
-        self.placed.insert(id, place);
-        place
+        let index = self.locations.index(row);
+        self.location_indices.insert(id, index);
+        index
     }
 
     fn mapping(&mut self, mapping: &pb::Mapping) -> i32 {
@@ -254,8 +270,8 @@ impl<'a> Tables<'a> {
             "" => Vec::new(),
             id => vec![self.attribute("process.executable.build_id.gnu", id)],
         };
-        let filename_strindex = self.text_of(mapping.filename);
-        self.mappings.place(Mapping { filename_strindex, attribute_indices })
+        let filename_strindex = self.source_text(mapping.filename);
+        self.mappings.index(Mapping { filename_strindex, attribute_indices })
     }
 
     fn line(&mut self, line: &pb::Line) -> Line {
@@ -265,15 +281,15 @@ impl<'a> Tables<'a> {
 
     fn function(&mut self, function: &pb::Function) -> i32 {
         let row = Function {
-            name_strindex: self.text_of(function.name),
-            system_name_strindex: self.text_of(function.system_name),
-            filename_strindex: self.text_of(function.filename),
+            name_strindex: self.source_text(function.name),
+            system_name_strindex: self.source_text(function.system_name),
+            filename_strindex: self.source_text(function.filename),
         };
-        self.functions.place(row)
+        self.functions.index(row)
     }
 }
 
-/// What kind of code a frame is; not known for code that a JIT compiler made.
+/// Returns the type of a frame; `None` for JIT-compiled code, whose type is unknown.
 fn frame_type(profile: &pb::Profile, mapping: &pb::Mapping) -> Option<&'static str> {
     match text_at(profile, mapping.filename) {
         name if name.starts_with("[kernel") => Some("kernel"),
@@ -283,7 +299,7 @@ fn frame_type(profile: &pb::Profile, mapping: &pb::Mapping) -> Option<&'static s
     }
 }
 
-/// 16 bytes that are the same each time this is sent, and in no other profile.
+/// Returns 16 bytes that identify a profile and are the same whenever it is sent.
 fn profile_id(batch: &Batch, resource: &Labels, pieces: &[&Piece]) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(batch.start_unix_ns().to_le_bytes());
@@ -294,10 +310,10 @@ fn profile_id(batch: &Batch, resource: &Labels, pieces: &[&Piece]) -> Vec<u8> {
             hash.update(text);
         }
     }
-    for place in pieces.iter().flat_map(|piece| &piece.samples) {
-        hash.update((*place as u64).to_le_bytes());
+    for index in pieces.iter().flat_map(|piece| piece.samples()) {
+        hash.update((*index as u64).to_le_bytes());
     }
-    // All zeros would mean none; no hash that anybody has seen begins so.
+    // All zeros would mean no ID; no known hash begins so.
     hash.finalize()[..16].to_vec()
 }
 
@@ -306,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_become_attributes_of_the_resource() {
+    fn labels_become_resource_attributes() {
         let series = Labels::from([
             ("node", "n1"),
             ("comm", "worker"),
@@ -329,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_always_has_a_name() {
+    fn service_name_is_always_set() {
         let service = |labels: Labels| resource_of(&labels).0["service.name"].clone();
         assert_eq!(service(Labels::default()), "unknown_service");
         assert_eq!(service(Labels::from([("comm", "kworker/0:1")])), "kworker/0:1");

@@ -21,8 +21,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::Protocol;
-use crate::config::{Choice, ConfigField, Value};
-use crate::sinks::StartError;
+use crate::config::{Choice, ConfigError, ConfigField, Value};
 use crate::transport::Compression;
 
 /// Prefix of all variables.
@@ -42,10 +41,10 @@ pub struct EnvironmentValue {
 /// Reads the settings from the environment, which `variable` looks up. An empty variable counts as not set.
 ///
 /// # Errors
-/// [`StartError::Settings`] with the variable that is invalid.
+/// [`ConfigError::Invalid`] with the variable that is invalid.
 pub fn from_environment(
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<EnvironmentValue>, StartError> {
+) -> Result<Vec<EnvironmentValue>, ConfigError> {
     let read = |suffix: &str| {
         let set = |middle: &str| {
             let name = format!("{VARIABLE_PREFIX}{middle}{suffix}");
@@ -76,7 +75,7 @@ pub fn from_environment(
     Ok(values)
 }
 
-type Parse = fn(&Variable) -> Result<Value, StartError>;
+type Parse = fn(&Variable) -> Result<Value, ConfigError>;
 
 /// Keys and the variables that set them, which depend on no other.
 const VARIABLES: [(&str, &str, Parse); 7] = [
@@ -97,20 +96,20 @@ struct Variable {
 
 impl Variable {
     /// `shown`: the text, or what replaces it because it may be a secret.
-    fn invalid(&self, shown: &str, step: &str) -> StartError {
-        StartError::Settings(format!("{} is {shown}; {step}", self.name))
+    fn invalid(&self, shown: &str, step: &str) -> ConfigError {
+        ConfigError::Invalid(format!("{} is {shown}; {step}", self.name))
     }
 
     fn is_true(&self) -> bool {
         self.text.eq_ignore_ascii_case("true")
     }
 
-    fn file(&self) -> Result<Value, StartError> {
+    fn file(&self) -> Result<Value, ConfigError> {
         Ok(Value::Text(self.text.clone()))
     }
 
     /// Returns the address and, if it is one for profiles only, the path.
-    fn endpoint(&self, is_insecure: bool) -> Result<(String, Option<String>), StartError> {
+    fn endpoint(&self, is_insecure: bool) -> Result<(String, Option<String>), ConfigError> {
         // The text may hold a password.
         let invalid = || self.invalid("not an address", "write it as http://host:port");
         let text = match self.text.contains("://") {
@@ -127,7 +126,7 @@ impl Variable {
         Ok((format!("{scheme}://{authority}"), Some(path.to_owned())))
     }
 
-    fn protocol(&self) -> Result<Value, StartError> {
+    fn protocol(&self) -> Result<Value, ConfigError> {
         match self.text.as_str() {
             "grpc" => Ok(Protocol::Grpc.to_value()),
             "http/protobuf" => Ok(Protocol::Http.to_value()),
@@ -135,14 +134,14 @@ impl Variable {
         }
     }
 
-    fn compression(&self) -> Result<Value, StartError> {
+    fn compression(&self) -> Result<Value, ConfigError> {
         match Compression::from_name(&self.text) {
             Some(compression) => Ok(compression.to_value()),
             None => Err(self.invalid(&format!("{:?}", self.text), "give gzip or none")),
         }
     }
 
-    fn seconds(&self) -> Result<Value, StartError> {
+    fn seconds(&self) -> Result<Value, ConfigError> {
         match self.text.parse::<u32>() {
             Ok(milliseconds) => Ok(Value::Number(f64::from(milliseconds) / 1000.0)),
             Err(_) => Err(self.invalid(&format!("{:?}", self.text), "give milliseconds")),
@@ -150,7 +149,7 @@ impl Variable {
     }
 
     /// Parses `name=value,name=value`.
-    fn headers(&self) -> Result<Value, StartError> {
+    fn headers(&self) -> Result<Value, ConfigError> {
         let header = |pair: &str| {
             let (name, value) = pair.split_once('=')?;
             let value = percent_decode_str(value.trim()).decode_utf8().ok()?;

@@ -1,10 +1,11 @@
-//! The sink for OTLP: profiles to an OpenTelemetry Collector or what speaks like it, by gRPC or HTTP.
+//! The sink for OTLP: profiles to an OpenTelemetry Collector or a compatible receiver, by gRPC or
+//! HTTP.
 //!
-//! The signal is alpha: a Collector needs `--feature-gates=service.profilesSupport`. What becomes of labels is
-//! told in `encode`. Requests are split below what servers take by default, 4 MiB. An answer is followed as the
-//! protocol says; what it calls a partial success is never repeated, and counted.
+//! The signal is alpha: a Collector needs `--feature-gates=service.profilesSupport`. `encode` tells
+//! what becomes of labels. Requests are split below what servers take by default, 4 MiB. What the
+//! protocol calls a partial success is counted and never repeated.
 //!
-//! For Parca use its own sink: of OTLP it drops much, and shows the name of another function
+//! For Parca use the sink `parca`: of OTLP, Parca drops much and shows wrong function names
 //! (`pkg/profile/encode.go`, version 0.28).
 //!
 //! Source: OTLP specification and opentelemetry-proto 1.11.
@@ -12,7 +13,10 @@
 mod config;
 mod encode;
 mod environment;
+#[rustfmt::skip]
+#[allow(dead_code, reason = "generated")]
 mod proto;
+mod retry;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +24,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::batch::{Answer, Batch, Failure};
-use crate::sinks::StartError;
-use crate::sinks::parts::{Parts, Piece, counted, smaller};
-use crate::transport::{Grpc, Http, Reply, RpcStatus, Rules, Verdict, of_call, of_reply, shorten};
-use proto::ExportResponse;
+use super::send_plan::{Acceptance, Piece, SendPlan, counted, lower_limit};
+use crate::batch::{Answer, Batch, Failure, Series};
+use crate::config::ConfigError;
+use crate::debug_info::DebugInfoSource;
+use crate::transport::{Disposition, FailedRequest, Grpc, Http, Reply, RpcStatus, shorten};
+use proto::ExportProfilesServiceResponse;
+use retry::POLICY;
 
 pub use config::{Config, Protocol};
 pub use environment::{EnvironmentValue, VARIABLE_PREFIX, from_environment};
@@ -34,149 +40,146 @@ const EXPORT: &str = "/opentelemetry.proto.collector.profiles.v1development.Prof
 /// What most receivers need that do not know the service.
 const HINT: &str = "; an OpenTelemetry Collector needs --feature-gates=service.profilesSupport";
 /// Least time between two warnings.
-const WARN_EVERY: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends batches to one receiver of OTLP.
 #[derive(Debug)]
 pub struct Sink {
-    way: Way,
-    /// Largest request in bytes; less than the setting once the server has found one too large.
-    limit: usize,
-    parts: Parts,
+    client: Client,
+    /// Largest request in bytes; lowered once the server has found one too large.
+    request_limit: usize,
+    plan: SendPlan,
     warned: Option<Instant>,
 }
 
+/// The connection to a receiver, and for HTTP the path of the service.
 #[derive(Debug)]
-enum Way {
+enum Client {
     Grpc(Box<Grpc>),
     Http(Box<Http>, String),
 }
 
-/// What a request led to.
-enum Outcome {
-    Taken { sent_bytes: u64, response: ExportResponse },
-    Not(Verdict),
+/// A request that the receiver accepted, at least in part.
+struct Accepted {
+    sent_bytes: u64,
+    response: ExportProfilesServiceResponse,
 }
 
 impl Sink {
-    /// Checks the settings; sends nothing.
+    /// Checks the configuration; connects to nothing. OTLP has no debug info.
     ///
     /// # Errors
-    /// What is wrong with them.
-    pub fn new(config: &Config) -> Result<Self, StartError> {
-        let limit = config.request_bytes_max as usize;
+    /// What is wrong with the configuration.
+    pub fn new(
+        config: &Config,
+        _debug_info: Option<&Arc<dyn DebugInfoSource>>,
+    ) -> Result<Self, ConfigError> {
         let connection = &config.connection;
-        let way = match config.protocol() {
-            Protocol::Grpc => Way::Grpc(Box::new(Grpc::new(connection)?)),
-            Protocol::Http => Way::Http(Box::new(Http::new(connection)?), config.path()),
+        let client = match config.protocol() {
+            Protocol::Grpc => Client::Grpc(Box::new(Grpc::new(connection)?)),
+            Protocol::Http => Client::Http(Box::new(Http::new(connection)?), config.path()),
         };
-        Ok(Self { way, limit, parts: Parts::default(), warned: None })
+        let request_limit = config.request_bytes_max as usize;
+        Ok(Self { client, request_limit, plan: SendPlan::new(Acceptance::Whole), warned: None })
     }
 
-    /// Sends what is not there yet of a batch.
+    /// Sends what the server does not have yet of a batch.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let Some(counts) = batch.value_index("samples", "count") else {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };
-        self.parts.begin(batch, || pieces(batch));
-        while let Some(part) = self.parts.front() {
-            let request = encode::request(batch, part, counts);
-            if request.encoded_len() > self.limit {
-                self.parts.halve(batch, "a single stack is larger than a request may be");
+        self.plan.begin(batch, || pieces(batch));
+        while let Some(pieces) = self.plan.front() {
+            let request = encode::request(batch, pieces, counts);
+            if request.encoded_len() > self.request_limit {
+                self.plan.split_front("a single stack is larger than a request may be");
                 continue;
             }
-            if let Some(answer) = self.export(batch, request.encode_to_vec().into()).await {
+            if let Some(answer) = self.export(request.encode_to_vec().into()).await {
                 return answer;
             }
         }
-        self.parts.answer()
+        self.plan.answer()
     }
 
-    /// Sends the part in front. Gives an answer if that ends this attempt.
-    async fn export(&mut self, batch: &Batch, request: Bytes) -> Option<Answer> {
+    /// Sends the front request. Returns an answer if that ends the attempt.
+    async fn export(&mut self, request: Bytes) -> Option<Answer> {
         let length = request.len();
-        match self.way.export(request).await {
-            Outcome::Taken { sent_bytes, response } => {
+        match self.client.export(request).await {
+            Ok(Accepted { sent_bytes, response }) => {
                 let partial = response.partial_success.unwrap_or_default();
                 let rejected = u64::try_from(partial.rejected_profiles).unwrap_or(0);
-                let text = shorten(&self.way.hide(partial.error_message));
+                let text = shorten(&self.client.redact(partial.error_message));
                 if rejected == 0 && !text.is_empty() {
                     self.warn(&text);
                 }
-                self.parts.took(batch, sent_bytes, rejected, &text);
+                self.plan.accepted(sent_bytes, rejected, &text);
+                None
             }
-            Outcome::Not(Verdict::Later { reason, after, text }) => {
-                let hint = if reason == Failure::Protocol { HINT } else { "" };
-                return Some(Answer::Later { reason, after, text: format!("{text}{hint}") });
-            }
-            Outcome::Not(Verdict::InDoubt { text }) => return self.parts.doubt(batch, text),
-            Outcome::Not(Verdict::TooLarge { text }) => {
-                self.limit = smaller(self.limit, length);
-                return self.parts.too_large(batch, length, &text);
-            }
-            Outcome::Not(Verdict::Never { reason, text }) => {
-                self.parts.refuse(batch, reason, &text);
+            Err(mut failed) => {
+                match failed.disposition {
+                    Disposition::Retry(Failure::Protocol) => failed.text.push_str(HINT),
+                    Disposition::Split { .. } => {
+                        self.request_limit = lower_limit(self.request_limit, length);
+                    }
+                    _ => {}
+                }
+                self.plan.failed(failed, length)
             }
         }
-        None
     }
 
-    /// The server has taken all of it, but is not content.
+    /// Logs the warning of a receiver that has accepted all profiles.
     fn warn(&mut self, text: &str) {
-        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
             self.warned = Some(Instant::now());
-            tracing::warn!("the OTLP receiver took the profiles, but warns: {text}");
+            tracing::warn!("the OTLP receiver accepted the profiles with a warning: {text}");
         }
     }
 }
 
-impl Way {
-    async fn export(&mut self, request: Bytes) -> Outcome {
+impl Client {
+    async fn export(&mut self, request: Bytes) -> Result<Accepted, FailedRequest> {
         match self {
-            Self::Grpc(grpc) => match grpc.unary::<ExportResponse>(EXPORT, request).await {
-                Ok(called) => {
-                    Outcome::Taken { sent_bytes: called.sent_bytes, response: called.message }
-                }
-                Err(error) => Outcome::Not(of_call(error, Rules::Otlp)),
+            Self::Grpc(grpc) => match grpc.unary(EXPORT, request).await {
+                Ok(call) => Ok(Accepted { sent_bytes: call.sent_bytes, response: call.message }),
+                Err(error) => Err(POLICY.judge_call(error)),
             },
             Self::Http(http, path) => {
                 match http.post(path, "application/x-protobuf", request).await {
-                    Ok(reply) if (200..300).contains(&reply.status) => Outcome::Taken {
+                    Ok(reply) if reply.is_success() => Ok(Accepted {
                         sent_bytes: reply.sent_bytes,
-                        // An answer that cannot be read says no less than its status.
-                        response: ExportResponse::decode(reply.body).unwrap_or_default(),
-                    },
-                    Ok(reply) => Outcome::Not(of_reply(&reply, &text_of(&reply))),
-                    Err(error) => Outcome::Not(of_call(error.into(), Rules::Otlp)),
+                        // The status alone says that the profiles were accepted.
+                        response: Message::decode(reply.body).unwrap_or_default(),
+                    }),
+                    Ok(reply) => Err(POLICY.judge_reply(&reply, &error_text(&reply))),
+                    Err(error) => Err(POLICY.judge_call(error.into())),
                 }
             }
         }
     }
 
-    fn hide(&self, text: String) -> String {
+    fn redact(&self, text: String) -> String {
         match self {
-            Self::Grpc(grpc) => grpc.hide(text),
-            Self::Http(http, _) => http.hide(text),
+            Self::Grpc(grpc) => grpc.redact(text),
+            Self::Http(http, _) => http.redact(text),
         }
     }
 }
 
-/// What the body of an error says: a message of its own, or text.
-fn text_of(reply: &Reply) -> String {
+/// Returns the text of an error's body: a `google.rpc.Status`, or plain text.
+fn error_text(reply: &Reply) -> String {
     match RpcStatus::decode(reply.body.clone()) {
         Ok(status) if !status.message.is_empty() => status.message,
         _ => String::from_utf8_lossy(&reply.body).into_owned(),
     }
 }
 
-/// The series of a batch.
+/// Returns the series of a batch, without samples whose count is 0.
 fn pieces(batch: &Batch) -> Vec<Piece> {
-    let piece = |series: crate::batch::Series| Piece {
-        labels: Arc::new(series.labels),
-        samples: counted(batch, series.samples),
-    };
-    batch.series().into_iter().map(piece).filter(|piece| !piece.samples.is_empty()).collect()
+    let piece = |series: Series| Piece::of_series(series.labels, counted(batch, series.samples));
+    batch.series().into_iter().map(piece).filter(|piece| !piece.samples().is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -191,8 +194,8 @@ mod tests {
             body: body.into(),
             sent_bytes: 0,
         };
-        let message = RpcStatus { code: 3, message: "bad profile".into(), details: vec![] };
-        assert_eq!(text_of(&reply(message.encode_to_vec())), "bad profile");
-        assert_eq!(text_of(&reply(b"404 page not found".to_vec())), "404 page not found");
+        let status = RpcStatus { code: 3, message: "bad profile".into(), details: vec![] };
+        assert_eq!(error_text(&reply(status.encode_to_vec())), "bad profile");
+        assert_eq!(error_text(&reply(b"404 page not found".to_vec())), "404 page not found");
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration of a sink for Parca.
 
 use crate::config::Conflict;
-use crate::sinks::parts::REQUEST_BYTES_MIN;
+use crate::sinks::send_plan::REQUEST_BYTES_MIN;
 use crate::sinks::symbolize::Symbolize;
 use crate::transport::Connection;
 

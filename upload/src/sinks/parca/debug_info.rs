@@ -1,13 +1,13 @@
 //! Debug info for Parca: the dialogue for each file.
 //!
 //! ```text
-//! ShouldInitiateUpload -> no: never again, or later if another upload is on its way
-//!                      -> yes: InitiateUpload -> GRPC:       Upload, a stream of pieces
-//!                                             -> SIGNED_URL: HTTP PUT to the address given
+//! ShouldInitiateUpload -> no: never again, or later if another upload is in progress
+//!                      -> yes: InitiateUpload -> GRPC:       Upload, a stream of chunks
+//!                                             -> SIGNED_URL: HTTP PUT to that address
 //!                              MarkUploadFinished
 //! ```
-//! Where something better turns up later it is sent by force. A server on default settings reads for five seconds
-//! (`--http-read-timeout`), so that a large file needs a fast network.
+//! Better debug info that is found later is sent with `force`. A server with default settings reads
+//! for five seconds (`--http-read-timeout`), so a large file needs a fast network.
 //!
 //! Source: `pkg/debuginfo` of Parca 0.28.
 
@@ -18,37 +18,39 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Code;
 
+use super::proto::upload_instructions::UploadStrategy;
+use super::proto::upload_request::Data;
 use super::proto::{
-    BUILD_ID_GNU, DEBUGINFO, InitiateUploadRequest, InitiateUploadResponse,
-    MarkUploadFinishedRequest, MarkUploadFinishedResponse, STRATEGY_GRPC, STRATEGY_SIGNED_URL,
-    ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadData, UploadInfo,
-    UploadInstructions, UploadRequest, UploadResponse,
+    BuildIdType, DebuginfoType, InitiateUploadRequest, InitiateUploadResponse,
+    MarkUploadFinishedRequest, MarkUploadFinishedResponse, ShouldInitiateUploadRequest,
+    ShouldInitiateUploadResponse, UploadInfo, UploadInstructions, UploadRequest, UploadResponse,
 };
+use crate::batch::Failure;
+use crate::config::ConfigError;
 use crate::debug_info::{
     DebugFile, DebugInfoSource, LOOK_AGAIN, PARALLEL, RETRY_AFTER, UploadOutcome, UploadProtocol,
     Uploader, read_ahead,
 };
-use crate::sinks::StartError;
-use crate::transport::{CallError, Connection, Grpc, Http, PutBody, TransportError};
+use crate::transport::{CallError, Connection, Grpc, Http, StreamedBody, TransportError};
 
 /// How long one upload may take. Source: the server's `--debuginfo-upload-max-duration`.
-const UPLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 const SHOULD_INITIATE: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/ShouldInitiateUpload";
 const INITIATE: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/InitiateUpload";
 const UPLOAD: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/Upload";
 const FINISHED: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/MarkUploadFinished";
 
-/// Starts uploads on the runtime that this is called in.
+/// Starts uploads on the current runtime.
 pub(super) fn start(
     connection: &Connection,
     source: &Arc<dyn DebugInfoSource>,
-) -> Result<Uploader, StartError> {
+) -> Result<Uploader, ConfigError> {
     let dialogues: Result<Vec<_>, _> = (0..PARALLEL).map(|_| Dialogue::new(connection)).collect();
     Ok(Uploader::start(dialogues?, source))
 }
 
-/// Speaks with the server about one file after the other.
+/// The dialogue with the server about one file after the other.
 struct Dialogue {
     grpc: Grpc,
     http: Http,
@@ -72,9 +74,9 @@ impl UploadProtocol for Dialogue {
 }
 
 impl Dialogue {
-    fn new(connection: &Connection) -> Result<Self, StartError> {
+    fn new(connection: &Connection) -> Result<Self, ConfigError> {
         Ok(Self {
-            // Not every server unpacks messages, and no answer says so before the upload.
+            // Not every server decompresses messages, and none says so before the upload.
             grpc: Grpc::new(connection)?.without_compression(),
             http: Http::new(connection)?,
         })
@@ -98,26 +100,28 @@ impl Dialogue {
                 text,
                 ..
             }) => {
-                tracing::debug!("the server refuses the debug info of {build_id}: {text}");
+                tracing::debug!("the server rejects the debug info of {build_id}: {text}");
                 return Ok(UploadOutcome::Held(quality));
             }
             Err(error) => return Err(error),
         };
-        let arrived = match instructions.upload_strategy {
-            STRATEGY_GRPC => self.by_grpc(build_id, &instructions, file).await?,
-            STRATEGY_SIGNED_URL => self.by_address(&instructions, file).await?,
-            other => return Err(unknown_strategy(other)),
+        let arrived = match instructions.upload_strategy() {
+            UploadStrategy::Grpc => self.upload_by_grpc(build_id, &instructions, file).await?,
+            UploadStrategy::SignedUrl => self.upload_by_put(&instructions, file).await?,
+            UploadStrategy::Unspecified => {
+                return Err(unknown_strategy(instructions.upload_strategy));
+            }
         };
         if arrived != length {
             let text = format!("{arrived} of {length} bytes arrived");
-            return Err(TransportError::new(crate::batch::Failure::Unreachable, text).into());
+            return Err(TransportError::new(Failure::Unreachable, text).into());
         }
         self.finished(build_id, &instructions).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
         Ok(UploadOutcome::Held(quality))
     }
 
-    /// `None`: go on.
+    /// Asks whether the server wants the file. Returns an outcome if not.
     async fn should_initiate(
         &mut self,
         build_id: &str,
@@ -128,14 +132,14 @@ impl Dialogue {
             build_id: build_id.to_owned(),
             hash: file.hash().to_owned(),
             force,
-            r#type: DEBUGINFO,
-            build_id_type: BUILD_ID_GNU,
+            r#type: DebuginfoType::DebuginfoUnspecified.into(),
+            build_id_type: BuildIdType::Gnu.into(),
         };
-        let answer: ShouldInitiateUploadResponse = self.ask(SHOULD_INITIATE, &request).await?;
-        if answer.should_initiate_upload {
+        let response: ShouldInitiateUploadResponse = self.ask(SHOULD_INITIATE, &request).await?;
+        if response.should_initiate_upload {
             return Ok(None);
         }
-        match answer.reason.contains("still in-progress") {
+        match response.reason.contains("still in-progress") {
             true => Ok(Some(UploadOutcome::Later(RETRY_AFTER))),
             false => Ok(Some(UploadOutcome::Held(file.quality()))),
         }
@@ -152,15 +156,15 @@ impl Dialogue {
             size: i64::try_from(file.length()).unwrap_or(i64::MAX),
             hash: file.hash().to_owned(),
             force,
-            r#type: DEBUGINFO,
-            build_id_type: BUILD_ID_GNU,
+            r#type: DebuginfoType::DebuginfoUnspecified.into(),
+            build_id_type: BuildIdType::Gnu.into(),
         };
-        let answer: InitiateUploadResponse = self.ask(INITIATE, &request).await?;
-        answer.upload_instructions.ok_or_else(|| unknown_strategy(0))
+        let response: InitiateUploadResponse = self.ask(INITIATE, &request).await?;
+        response.upload_instructions.ok_or_else(|| unknown_strategy(0))
     }
 
-    /// Gives the number of bytes that have arrived.
-    async fn by_grpc(
+    /// Returns the number of bytes that have arrived.
+    async fn upload_by_grpc(
         &mut self,
         build_id: &str,
         instructions: &UploadInstructions,
@@ -169,31 +173,32 @@ impl Dialogue {
         let info = UploadInfo {
             build_id: build_id.to_owned(),
             upload_id: instructions.upload_id.clone(),
-            r#type: DEBUGINFO,
+            r#type: DebuginfoType::DebuginfoUnspecified.into(),
         };
-        let first = UploadRequest { data: Some(UploadData::Info(info)) }.encode_to_vec();
+        let first = UploadRequest { data: Some(Data::Info(info)) }.encode_to_vec();
         let message = |piece: Vec<u8>| {
-            let data = Some(UploadData::ChunkData(piece.into()));
+            let data = Some(Data::ChunkData(piece.into()));
             Bytes::from(UploadRequest { data }.encode_to_vec())
         };
         let messages = read_ahead(file, Some(first.into()), message);
-        let called = self.grpc.client_streaming::<UploadResponse>(UPLOAD, messages, UPLOAD_LIMIT);
+        let called = self.grpc.client_streaming::<UploadResponse>(UPLOAD, messages, UPLOAD_TIMEOUT);
         Ok(called.await?.message.size)
     }
 
-    async fn by_address(
+    async fn upload_by_put(
         &mut self,
         instructions: &UploadInstructions,
         file: DebugFile,
     ) -> Result<u64, CallError> {
         let length = file.length();
-        let body = PutBody { length, pieces: read_ahead(file, None, Bytes::from) };
-        let reply = self.http.put_elsewhere(&instructions.signed_url, body, UPLOAD_LIMIT).await?;
+        let body = StreamedBody { length, chunks: read_ahead(file, None, Bytes::from) };
+        let reply =
+            self.http.put_to_foreign(&instructions.signed_url, body, UPLOAD_TIMEOUT).await?;
         match reply.status {
             200..300 => Ok(length),
             status => {
-                let text = format!("the store of the server answers {status}");
-                Err(TransportError::new(crate::batch::Failure::Unavailable, text).into())
+                let text = format!("the server's store responds with {status}");
+                Err(TransportError::new(Failure::Unavailable, text).into())
             }
         }
     }
@@ -206,7 +211,7 @@ impl Dialogue {
         let request = MarkUploadFinishedRequest {
             build_id: build_id.to_owned(),
             upload_id: instructions.upload_id.clone(),
-            r#type: DEBUGINFO,
+            r#type: DebuginfoType::DebuginfoUnspecified.into(),
         };
         self.ask::<MarkUploadFinishedResponse>(FINISHED, &request).await.map(|_| ())
     }
@@ -222,6 +227,6 @@ impl Dialogue {
 }
 
 fn unknown_strategy(strategy: i32) -> CallError {
-    let text = format!("the server wants uploads in a way that is not known ({strategy})");
-    TransportError::new(crate::batch::Failure::Protocol, text).into()
+    let text = format!("the server asks for an unknown way of uploading ({strategy})");
+    TransportError::new(Failure::Protocol, text).into()
 }

@@ -1,14 +1,14 @@
-//! A batch as Parca takes it: one pprof message for each label set, with counts of samples alone.
+//! A batch as Parca accepts it: one pprof message for each label set, with sample counts alone.
 //!
-//! Parca drops labels of samples, so all that is to be asked for is a label of the series. It multiplies
-//! counts by the period itself, and makes a row of each value that is not 0: one sample type, equal stacks
-//! as one sample.
+//! Parca drops labels of samples, so everything that is to be queried is a label of the series. It
+//! multiplies counts by the period itself, and makes a row of each value that is not 0: hence one
+//! sample type, and equal stacks as one sample.
 //!
-//! Source: `pkg/normalizer` of Parca 0.28; it refuses a whole request for one series that breaks a rule.
+//! Source: `pkg/normalizer` of Parca 0.28, which rejects a whole request for one series that breaks
+//! a rule.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
-use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -18,46 +18,46 @@ use prost::Message;
 
 use super::proto::{Label, LabelSet, RawProfileSeries, RawSample, WriteRawRequest};
 use crate::batch::{Batch, subset, text_at};
-use crate::sinks::parts::{Piece, counted};
+use crate::sinks::send_plan::{Piece, counted};
 use crate::sinks::symbolize::{Symbolize, leave_names_to_server};
 
-/// The name of profiles. Parca's page knows it, and calls them "On-CPU".
+/// The name of profiles. Parca's UI shows it as "On-CPU".
 const PROFILE_NAME: &str = "parca_agent";
-/// The source file of a frame that lies in no file: an empty one makes older servers crash.
+/// The source file of a frame without a mapping: an empty one crashes older servers.
 const NO_FILE: &str = "UNKNOWN";
 
-/// What of a batch is sent, before it is taken apart.
-pub(super) struct Prepared {
+/// Encodes the requests of one batch.
+pub(super) struct Encoder {
     profile: pb::Profile,
-    /// The place of `samples/count`.
+    /// Index of `samples/count`.
     counts: usize,
 }
 
-impl Prepared {
-    /// Leaves out what Parca drops, and with [`Symbolize::Server`] the names that it finds itself. `None` if
-    /// there are no counts of samples in it.
+impl Encoder {
+    /// Leaves out what Parca drops, and with [`Symbolize::Server`] the names that Parca finds.
+    /// Returns `None` if the batch has no sample counts.
     pub fn new(batch: &Batch, symbolize: Symbolize) -> Option<Self> {
         let counts = batch.value_index("samples", "count")?;
         let mut profile = batch.profile.clone();
         profile.comment.clear();
         profile.default_sample_type = 0;
-        // Without a duration it would be a different kind of profile.
+        // Parca takes a profile without a duration for another type.
         profile.duration_nanos = profile.duration_nanos.max(1);
         profile.sample.iter_mut().for_each(|sample| sample.label.clear());
         if symbolize == Symbolize::Server {
             leave_names_to_server(&mut profile);
         }
-        name_files(&mut profile);
+        name_source_files(&mut profile);
         Some(Self { profile, counts })
     }
 
-    /// The request for some series.
-    pub fn request(&self, part: &[Piece], gzip: bool) -> Vec<u8> {
+    /// Returns the request with these pieces.
+    pub fn request(&self, pieces: &[Piece], gzip: bool) -> Vec<u8> {
         let series = |piece: &Piece| RawProfileSeries {
             labels: Some(label_set(&piece.labels)),
-            samples: vec![RawSample { raw_profile: self.pprof(&piece.samples, gzip) }],
+            samples: vec![RawSample { raw_profile: self.pprof(piece.samples(), gzip) }],
         };
-        WriteRawRequest { series: part.iter().map(series).collect(), normalized: true }
+        WriteRawRequest { series: pieces.iter().map(series).collect(), normalized: true }
             .encode_to_vec()
     }
 
@@ -69,21 +69,21 @@ impl Prepared {
             return bytes;
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        // Memory takes every write; if it did not, the plain bytes are as good.
+        // Writes to memory do not fail; if one did, the plain bytes would do as well.
         encoder.write_all(&bytes).and_then(|()| encoder.finish()).unwrap_or(bytes)
     }
 }
 
-/// Equal stacks as one sample, in the order of their first.
+/// Merges samples with equal stacks, in the order of first occurrence.
 fn merged(samples: Vec<pb::Sample>) -> Vec<pb::Sample> {
-    let mut places: HashMap<Vec<u64>, usize> = HashMap::new();
+    let mut indices: HashMap<Vec<u64>, usize> = HashMap::new();
     let mut out: Vec<pb::Sample> = Vec::with_capacity(samples.len());
     for sample in samples {
         let count = sample.value.first().copied().unwrap_or(0);
-        match places.get(&sample.location_id) {
-            Some(place) => out[*place].value[0] = out[*place].value[0].saturating_add(count),
+        match indices.get(&sample.location_id) {
+            Some(index) => out[*index].value[0] = out[*index].value[0].saturating_add(count),
             None => {
-                places.insert(sample.location_id.clone(), out.len());
+                indices.insert(sample.location_id.clone(), out.len());
                 out.push(sample);
             }
         }
@@ -91,21 +91,21 @@ fn merged(samples: Vec<pb::Sample>) -> Vec<pb::Sample> {
     out
 }
 
-/// Gives functions of frames without a mapping a file.
-fn name_files(profile: &mut pb::Profile) {
-    let loose = profile.location.iter().filter(|location| location.mapping_id == 0);
+/// Sets the source file of functions whose frames have no mapping.
+fn name_source_files(profile: &mut pb::Profile) {
+    let unmapped = profile.location.iter().filter(|location| location.mapping_id == 0);
     let ids: HashSet<u64> =
-        loose.flat_map(|l| l.line.iter().map(|line| line.function_id)).collect();
+        unmapped.flat_map(|l| l.line.iter().map(|line| line.function_id)).collect();
     if ids.is_empty() {
         return;
     }
-    let place = profile.string_table.len() as i64;
+    let no_file = profile.string_table.len() as i64;
     profile.string_table.push(NO_FILE.to_owned());
     let empty: Vec<bool> =
         profile.function.iter().map(|f| text_at(profile, f.filename).is_empty()).collect();
     for (function, is_empty) in profile.function.iter_mut().zip(empty) {
         if is_empty && ids.contains(&function.id) {
-            function.filename = place;
+            function.filename = no_file;
         }
     }
 }
@@ -117,7 +117,7 @@ fn label_set(labels: &Labels) -> LabelSet {
     LabelSet { labels: name.into_iter().chain(others).collect() }
 }
 
-/// The series of a batch under labels that Parca takes, no two with the same ones.
+/// Returns the series of a batch under labels that Parca accepts, each label set once.
 pub(super) fn pieces(batch: &Batch) -> Vec<Piece> {
     let mut by_labels: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
     for series in batch.series() {
@@ -128,18 +128,18 @@ pub(super) fn pieces(batch: &Batch) -> Vec<Piece> {
     }
     let piece = |(labels, mut samples): (Labels, Vec<usize>)| {
         samples.sort_unstable();
-        Piece { labels: Arc::new(labels), samples }
+        Piece::of_series(labels, samples)
     };
     by_labels.into_iter().map(piece).collect()
 }
 
-/// Labels under names that Prometheus allows. Names that become equal get a `_` more each.
+/// Returns labels under names that Prometheus allows. Names that become equal get a `_` appended.
 fn sanitized(labels: &Labels) -> Labels {
     let mut out = BTreeMap::new();
-    // Those that are right as they are keep their names.
-    let (right, wrong): (Vec<_>, Vec<_>) =
+    // Valid names stay as they are.
+    let (valid, invalid): (Vec<_>, Vec<_>) =
         labels.0.iter().partition(|(name, _)| label_name(name) == **name);
-    for (name, value) in right.into_iter().chain(wrong) {
+    for (name, value) in valid.into_iter().chain(invalid) {
         let mut name = label_name(name);
         while out.contains_key(&name) {
             name.push('_');
@@ -150,7 +150,8 @@ fn sanitized(labels: &Labels) -> Labels {
     Labels(out)
 }
 
-/// `[a-zA-Z_][a-zA-Z0-9_]*`, and not two underscores first: those names are the server's.
+/// Returns a name of the form `[a-zA-Z_][a-zA-Z0-9_]*` without two leading underscores, which are
+/// reserved.
 fn label_name(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     let replaced: String = name.chars().map(allowed).collect();
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_become_those_of_prometheus() {
+    fn label_names_are_sanitized() {
         check("comm", "comm");
         check("_private", "_private");
         check("k8s.cluster-name", "k8s_cluster_name");
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_become_equal_stay_apart() {
+    fn equal_names_are_told_apart() {
         let labels = Labels::from([("a.b", "1"), ("a-b", "2"), ("a_b", "3")]);
         let found = sanitized(&labels);
         let expected = Labels::from([("a_b", "3"), ("a_b_", "2"), ("a_b__", "1")]);
@@ -194,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn series_whose_labels_become_equal_are_one() {
+    fn series_with_equal_labels_are_merged() {
         let batch = batch(1, &[(&[("a.b", "x")], 1), (&[("a_b", "x")], 2), (&[("a_b", "y")], 4)]);
         let pieces = pieces(&batch);
         let found: Vec<_> =
-            pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), &*p.samples)).collect();
+            pieces.iter().map(|p| (p.labels.0["a_b"].as_str(), p.samples())).collect();
         assert_eq!(found, [("x", [0, 1].as_slice()), ("y", &[2])]);
     }
 
@@ -210,19 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn equal_stacks_are_one_sample_and_zeros_none() {
+    fn equal_stacks_are_merged_and_zeros_left_out() {
         let mut batch = batch(1, &[(&[("cut", "user: x")], 1), (&[], 2), (&[], 0)]);
         batch.profile.sample[1].location_id = vec![1];
-        let prepared = Prepared::new(&batch, Symbolize::Agent).unwrap();
-        let profile = profiles(&prepared.request(&pieces(&batch), true)).remove(0);
+        let encoder = Encoder::new(&batch, Symbolize::Agent).unwrap();
+        let profile = profiles(&encoder.request(&pieces(&batch), true)).remove(0);
         assert_eq!(profile.sample.len(), 1);
         assert_eq!((profile.sample[0].value[0], profile.sample[0].label.len()), (3, 0));
         assert!(!profile.string_table.iter().any(|text| text == "cut"));
     }
 
     #[test]
-    fn names_are_left_to_the_server_only_where_it_can_find_them() {
-        // A frame in a file with a build id, one in a file without, one of the kernel, one in no mapping.
+    fn names_are_left_to_the_server_where_it_can_find_them() {
+        // Frames of a file with a build ID, of a file without, of the kernel, and without mapping.
         let samples: [(&[(&str, &str)], i64); 4] = [(&[], 1), (&[], 1), (&[], 1), (&[], 1)];
         let mut batch = batch(1, &samples);
         let profile = &mut batch.profile;
@@ -238,8 +239,8 @@ mod tests {
             profile.location[index].mapping_id = id;
         }
         let lines = |symbolize| {
-            let prepared = Prepared::new(&batch, symbolize).unwrap();
-            let profile = profiles(&prepared.request(&pieces(&batch), true)).remove(0);
+            let encoder = Encoder::new(&batch, symbolize).unwrap();
+            let profile = profiles(&encoder.request(&pieces(&batch), true)).remove(0);
             assert_eq!(profile.mapping[0].has_functions, symbolize == Symbolize::Agent);
             assert_eq!(text_at(&profile, profile.function.last().unwrap().filename), NO_FILE);
             profile.location.iter().map(|location| location.line.len()).collect::<Vec<_>>()
@@ -249,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn without_counts_there_is_nothing_to_send() {
+    fn a_batch_without_counts_is_not_encoded() {
         let mut batch = batch(1, &[(&[], 1)]);
         batch.profile.sample_type[0].unit = 0;
-        assert!(Prepared::new(&batch, Symbolize::Agent).is_none());
+        assert!(Encoder::new(&batch, Symbolize::Agent).is_none());
     }
 }

@@ -1,109 +1,108 @@
-//! The sink for Parca: profiles by gRPC, and debug info for those that it names itself.
+//! The sink for Parca: profiles by gRPC, and debug info of the files that Parca symbolizes.
 //!
-//! A batch goes in one `WriteRaw` request, or in several where it is larger than the server takes. All its
-//! series bear the same time and duration, from which Parca finds rates. With [`Symbolize::Server`] frames in
-//! files with a build id go without names, and Parca finds these in the debug info that `debug_info` uploads.
+//! A batch is sent in one `WriteRaw` request, or in several where it exceeds what the server takes.
+//! All its series bear the same time and duration, from which Parca computes rates. With
+//! [`Symbolize::Server`](super::Symbolize) frames in files with a build ID are sent without names,
+//! and Parca symbolizes them with the debug info that `debug_info` uploads.
 //!
-//! Needs Parca 0.20 or newer, or what speaks like it. Source: Parca 0.28.
+//! Needs Parca 0.20 or newer, or a compatible server. Source: Parca 0.28.
 
 mod config;
 mod debug_info;
 mod encode;
+#[rustfmt::skip]
+#[allow(dead_code, reason = "generated")]
 mod proto;
+mod retry;
 
 use std::sync::Arc;
 
+use super::send_plan::{Acceptance, SendPlan, lower_limit};
+use super::symbolize::Symbolize;
 use crate::batch::{Answer, Batch, Failure};
-use crate::debug_info::DebugInfoSource;
-use crate::debug_info::Uploader;
-use crate::sinks::StartError;
-use crate::sinks::parts::{Parts, smaller};
-use crate::sinks::symbolize::Symbolize;
-use crate::transport::{Compression, Grpc, Rules, Verdict, of_call};
-pub use config::Config;
-use encode::Prepared;
+use crate::config::ConfigError;
+use crate::debug_info::{DebugInfoSource, Uploader};
+use crate::transport::{Compression, Disposition, Grpc};
+use encode::Encoder;
 use proto::WriteRawResponse;
+use retry::POLICY;
+
+pub use config::Config;
 
 /// The method that takes profiles.
 const WRITE_RAW: &str = "/parca.profilestore.v1alpha1.ProfileStoreService/WriteRaw";
+
 /// Sends batches to one Parca.
 pub struct Sink {
     grpc: Grpc,
     symbolize: Symbolize,
-    gzip: bool,
-    /// Largest request in bytes; less than the setting once the server has found one too large.
-    limit: usize,
-    parts: Parts,
+    is_gzip: bool,
+    /// Largest request in bytes; lowered once the server has found one too large.
+    request_limit: usize,
+    plan: SendPlan,
     uploader: Option<Uploader>,
 }
 
 impl Sink {
-    /// Checks the settings; sends nothing. To be called within a runtime of tokio, on which debug info
-    /// is uploaded from then on if `debug_info` has any.
+    /// Checks the configuration; connects to nothing. Must be called within a tokio runtime, on
+    /// which debug info of `debug_info` is uploaded from now on.
     ///
     /// # Errors
-    /// What is wrong with the config.
+    /// What is wrong with the configuration.
     pub fn new(
         config: &Config,
         debug_info: Option<&Arc<dyn DebugInfoSource>>,
-    ) -> Result<Self, StartError> {
-        let limit = config.request_bytes_max as usize;
+    ) -> Result<Self, ConfigError> {
         let source = debug_info.filter(|_| config.uploads_debug_info());
         let uploader = source.map(|source| debug_info::start(&config.connection, source));
         Ok(Self {
-            // The messages in it are compressed.
+            // The pprof messages inside are compressed.
             grpc: Grpc::new(&config.connection)?.without_compression(),
             symbolize: config.symbolize,
-            gzip: config.connection.compression == Compression::Gzip,
-            limit,
-            parts: Parts::default(),
+            is_gzip: config.connection.compression == Compression::Gzip,
+            request_limit: config.request_bytes_max as usize,
+            plan: SendPlan::new(Acceptance::Whole),
             uploader: uploader.transpose()?,
         })
     }
 
-    /// Sends what is not there yet of a batch.
+    /// Sends what the server does not have yet of a batch.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
-        let Some(prepared) = Prepared::new(batch, self.symbolize) else {
+        let Some(encoder) = Encoder::new(batch, self.symbolize) else {
             let text = "the window has no samples/count".to_owned();
             return Answer::Refused { reason: Failure::Defect, text };
         };
         if let Some(uploader) = &self.uploader {
             uploader.offer(batch);
         }
-        self.parts.begin(batch, || encode::pieces(batch));
-        while let Some(part) = self.parts.front() {
-            let request = prepared.request(part, self.gzip);
-            if request.len() > self.limit {
-                self.parts.halve(batch, "a single stack is larger than a request may be");
+        self.plan.begin(batch, || encode::pieces(batch));
+        while let Some(pieces) = self.plan.front() {
+            let request = encoder.request(pieces, self.is_gzip);
+            if request.len() > self.request_limit {
+                self.plan.split_front("a single stack is larger than a request may be");
                 continue;
             }
-            if let Some(answer) = self.write(batch, request).await {
+            if let Some(answer) = self.write(request).await {
                 return answer;
             }
         }
-        self.parts.answer()
+        self.plan.answer()
     }
 
-    /// Sends the part in front. Gives an answer if that ends this attempt.
-    async fn write(&mut self, batch: &Batch, request: Vec<u8>) -> Option<Answer> {
+    /// Sends the front request. Returns an answer if that ends the attempt.
+    async fn write(&mut self, request: Vec<u8>) -> Option<Answer> {
         let length = request.len();
-        let error = match self.grpc.unary::<WriteRawResponse>(WRITE_RAW, request.into()).await {
-            Ok(called) => {
-                self.parts.took(batch, called.sent_bytes, 0, "");
-                return None;
-            }
-            Err(error) => error,
-        };
-        match of_call(error, Rules::Parca) {
-            Verdict::Later { reason, after, text } => Some(Answer::Later { reason, after, text }),
-            Verdict::InDoubt { text } => self.parts.doubt(batch, text),
-            Verdict::TooLarge { text } => {
-                self.limit = smaller(self.limit, length);
-                self.parts.too_large(batch, length, &text)
-            }
-            Verdict::Never { reason, text } => {
-                self.parts.refuse(batch, reason, &text);
+        match self.grpc.unary::<WriteRawResponse>(WRITE_RAW, request.into()).await {
+            Ok(response) => {
+                self.plan.accepted(response.sent_bytes, 0, "");
                 None
+            }
+            Err(error) => {
+                let failed = POLICY.judge_call(error);
+                if matches!(failed.disposition, Disposition::Split { .. }) {
+                    self.request_limit = lower_limit(self.request_limit, length);
+                }
+                self.plan.failed(failed, length)
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Debug info for Pyroscope: the dialogue for each file.
 //!
 //! ```text
-//! ShouldInitiateUpload -> no: never again, or later if another upload is on its way
-//!                      -> yes: Upload, a POST of the file as it is
+//! ShouldInitiateUpload -> no: never again, or later if another upload is in progress
+//!                      -> yes: Upload, a POST of the unmodified file
 //!                              UploadFinished
 //! ```
-//! What the server has it keeps: nothing better can take its place. A server that is older than 2.0 has no such
-//! service; it is asked again after an hour.
+//! The server never replaces what it has. A server older than 2.0 has no such service; it is asked
+//! again after an hour.
 //!
 //! Source: `pkg/debuginfo` of Pyroscope 2.2.
 
@@ -16,20 +16,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
+use super::proto::file_metadata::Type;
 use super::proto::{
-    EXECUTABLE_NO_TEXT, FileMetadata, ShouldInitiateUploadRequest, ShouldInitiateUploadResponse,
-    UploadFinishedRequest,
+    FileMetadata, ShouldInitiateUploadRequest, ShouldInitiateUploadResponse, UploadFinishedRequest,
 };
 use crate::batch::Failure;
+use crate::config::ConfigError;
 use crate::debug_info::{
     DebugFile, DebugInfoSource, LOOK_AGAIN, PARALLEL, RETRY_AFTER, UploadOutcome, UploadProtocol,
     Uploader, read_ahead,
 };
-use crate::sinks::StartError;
-use crate::transport::{Connection, Http, PutBody, Reply, TransportError, shorten};
+use crate::transport::{Connection, Http, Reply, StreamedBody, TransportError, shorten};
 
 /// How long one upload may take. Source: the server's `-debug-info.upload-timeout`.
-const UPLOAD_LIMIT: Duration = Duration::from_secs(120);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest build id, in hexadecimal digits.
 const BUILD_ID_MAX: usize = 40;
 
@@ -37,17 +37,17 @@ const SHOULD_INITIATE: &str = "/debuginfo.v1alpha1.DebuginfoService/ShouldInitia
 const UPLOAD: &str = "/debuginfo.v1alpha1.DebuginfoService/Upload";
 const FINISHED: &str = "/debuginfo.v1alpha1.DebuginfoService/UploadFinished";
 
-/// Starts uploads on the runtime that this is called in.
+/// Starts uploads on the current runtime.
 pub(super) fn start(
     connection: &Connection,
     source: &Arc<dyn DebugInfoSource>,
-) -> Result<Uploader, StartError> {
+) -> Result<Uploader, ConfigError> {
     let dialogue = || Ok(Dialogue { http: Http::new(connection)? });
-    let dialogues: Result<Vec<_>, StartError> = (0..PARALLEL).map(|_| dialogue()).collect();
+    let dialogues: Result<Vec<_>, ConfigError> = (0..PARALLEL).map(|_| dialogue()).collect();
     Ok(Uploader::start(dialogues?, source))
 }
 
-/// Speaks with the server about one file after the other.
+/// The dialogue with the server about one file after the other.
 struct Dialogue {
     http: Http,
 }
@@ -85,9 +85,9 @@ impl Dialogue {
             });
         }
         let length = file.length();
-        let body = PutBody { length, pieces: read_ahead(file, None, Bytes::from) };
+        let body = StreamedBody { length, chunks: read_ahead(file, None, Bytes::from) };
         let path = format!("{UPLOAD}/{build_id}");
-        let sent = self.http.post_pieces(&path, "application/octet-stream", body, UPLOAD_LIMIT);
+        let sent = self.http.post_stream(&path, "application/octet-stream", body, UPLOAD_TIMEOUT);
         success(sent.await?)?;
         let finished = UploadFinishedRequest { gnu_build_id: build_id.to_owned() };
         self.ask(FINISHED, &finished).await?;
@@ -102,12 +102,15 @@ impl Dialogue {
         let file = FileMetadata {
             gnu_build_id: build_id.to_owned(),
             name: String::new(),
-            r#type: EXECUTABLE_NO_TEXT,
+            r#type: Type::ExecutableNoText.into(),
         };
         let request = ShouldInitiateUploadRequest { file: Some(file) };
         let body = self.ask(SHOULD_INITIATE, &request).await?;
         ShouldInitiateUploadResponse::decode(body).map_err(|error| {
-            TransportError::new(Failure::Protocol, format!("the answer is no message: {error}"))
+            TransportError::new(
+                Failure::Protocol,
+                format!("the response cannot be decoded: {error}"),
+            )
         })
     }
 
@@ -117,7 +120,7 @@ impl Dialogue {
     }
 }
 
-/// The body of an answer that is a success.
+/// Returns the body of a successful reply.
 fn success(reply: Reply) -> Result<Bytes, TransportError> {
     let reason = match reply.status {
         200..300 => return Ok(reply.body),

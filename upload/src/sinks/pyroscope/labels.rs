@@ -1,35 +1,34 @@
-//! The labels of a series as Pyroscope takes them.
+//! The labels of a series as Pyroscope accepts them.
 //!
-//! It wants `__name__` and `service_name`, allows 30 labels of bounded length, and keeps names that begin
-//! with two underscores to itself. What does not fit is left out, the least important first, and counted.
+//! It requires `__name__` and `service_name`, allows 30 labels of bounded length, and reserves names
+//! that begin with two underscores. Labels that do not fit are left out, the least important first,
+//! and counted.
 
 use profile::Labels;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, EXECUTABLE, MERGED, NODE, POD_UID};
-
-use super::proto::LabelPair;
 
 /// Longest name, in bytes. Source: `validation.max-length-label-name`.
 const NAME_MAX: usize = 1024;
 /// Longest value, in bytes. Source: `validation.max-length-label-value`.
 const VALUE_MAX: usize = 2048;
-/// The name of profiles of CPU time. Pyroscope's own agents use it, so its pages know it.
+/// The name of CPU profiles. Pyroscope's own agents use it, so its pages show it.
 const PROFILE_NAME: &str = "process_cpu";
-/// The service of samples that no process is known of; what the server itself writes there.
+/// The service of samples without a known process; the server writes the same.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
-/// Our own labels, the most important first. Those that a user adds come after them, by name.
+/// Our own labels, the most important first. Labels of the user come after them, by name.
 const BY_IMPORTANCE: [&str; 7] = [NODE, EXECUTABLE, COMM, POD_UID, CONTAINER_ID, MERGED, CGROUP];
 
-/// Labels of a series, sorted by name, and what was lost of them.
+/// The labels of a series that are sent, and how many were lost.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SeriesLabels {
-    /// At most as many as the server takes.
-    pub pairs: Vec<LabelPair>,
-    /// Labels that were left out, or whose value was cut.
+    /// At most as many as the server accepts.
+    pub labels: Labels,
+    /// Labels that were left out or whose value was cut.
     pub lost: u64,
 }
 
-/// Chooses the labels of a series; at most `max` of them, but always `__name__` and `service_name`.
+/// Chooses at most `max` labels of a series, but always `__name__` and `service_name`.
 pub(super) fn choose(series: &Labels, max: usize) -> SeriesLabels {
     let mut named: Vec<(&str, &str)> = series
         .iter()
@@ -43,9 +42,9 @@ pub(super) fn choose(series: &Labels, max: usize) -> SeriesLabels {
 
     named.push(("__name__", PROFILE_NAME));
     named.push(("service_name", service_name(series)));
-    named.sort_unstable();
     let cut = named.iter().filter(|(_, value)| value.len() > VALUE_MAX).count();
-    SeriesLabels { pairs: named.iter().map(pair).collect(), lost: (left_out + cut) as u64 }
+    let labels = Labels(named.into_iter().map(label).collect());
+    SeriesLabels { labels, lost: (left_out + cut) as u64 }
 }
 
 fn importance(name: &str) -> usize {
@@ -64,9 +63,9 @@ fn service_name(series: &Labels) -> &str {
         .unwrap_or(UNKNOWN_SERVICE)
 }
 
-fn pair((name, value): &(&str, &str)) -> LabelPair {
+fn label((name, value): (&str, &str)) -> (String, String) {
     let value = &value[..value.floor_char_boundary(VALUE_MAX)];
-    LabelPair { name: (*name).to_owned(), value: value.to_owned() }
+    (name.to_owned(), value.to_owned())
 }
 
 #[cfg(test)]
@@ -78,8 +77,8 @@ mod tests {
     }
 
     fn chosen(pairs: &[(&str, &str)], max: usize) -> (Vec<(String, String)>, u64) {
-        let SeriesLabels { pairs, lost } = choose(&labels(pairs), max);
-        (pairs.into_iter().map(|pair| (pair.name, pair.value)).collect(), lost)
+        let SeriesLabels { labels, lost } = choose(&labels(pairs), max);
+        (labels.0.into_iter().collect(), lost)
     }
 
     fn value<'a>(chosen: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_is_the_label_else_the_executable_else_the_name_of_the_process() {
+    fn service_name_falls_back_to_executable_and_comm() {
         let check = |pairs: &[(&str, &str)], expected| {
             assert_eq!(value(&chosen(pairs, 30).0, "service_name"), Some(expected), "{pairs:?}");
         };
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn thirty_one_labels_lose_the_last_that_the_user_added() {
+    fn surplus_labels_of_the_user_are_left_out() {
         let names: Vec<String> = (0..29).map(|n| format!("user_{n:02}")).collect();
         let mut pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
         pairs.push(("node", "n1"));
@@ -115,21 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn however_little_room_there_is_the_two_that_the_server_wants_are_there() {
+    fn required_labels_are_always_sent() {
         let (few, lost) = chosen(&[("node", "n1"), ("comm", "x")], 1);
         let names: Vec<&str> = few.iter().map(|pair| pair.0.as_str()).collect();
         assert_eq!((names, lost), (vec!["__name__", "service_name"], 2));
     }
 
     #[test]
-    fn names_of_the_server_and_endless_text_are_kept_from_it() {
+    fn reserved_names_and_long_text_are_left_out() {
         let long_name = "n".repeat(NAME_MAX + 1);
         let long_value = "ä".repeat(VALUE_MAX);
         let pairs =
             [("__name__", "mine"), (long_name.as_str(), "v"), ("cgroup", long_value.as_str())];
-        let (kept, lost) = chosen(&pairs, 30);
-        assert_eq!(value(&kept, "__name__"), Some("process_cpu"));
-        assert_eq!(value(&kept, "cgroup").map(str::len), Some(VALUE_MAX));
-        assert_eq!((kept.len(), lost), (3, 3));
+        let (sent, lost) = chosen(&pairs, 30);
+        assert_eq!(value(&sent, "__name__"), Some("process_cpu"));
+        assert_eq!(value(&sent, "cgroup").map(str::len), Some(VALUE_MAX));
+        assert_eq!((sent.len(), lost), (3, 3));
     }
 }

@@ -1,4 +1,4 @@
-//! Connections for gRPC: TCP, through a proxy where there is one, then TLS.
+//! Connections for gRPC: TCP, through a proxy if there is one, then TLS.
 
 use std::future::Future;
 use std::io;
@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::classify::TransportError;
-use super::connection::shown;
-use super::proxy::shown_way;
+use super::super::connection::display_url;
+use super::super::error::TransportError;
+use super::super::proxy::display_route;
 use crate::batch::Failure;
 
 /// Opens connections to one server.
@@ -33,42 +33,45 @@ pub(super) struct Connector {
     tls: Option<TlsConnector>,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Stream, TransportError>> + Send>>;
+type ConnectFuture = Pin<Box<dyn Future<Output = Result<Stream, TransportError>> + Send>>;
 
 impl Connector {
-    /// `limit`: for the TCP connection alone; what comes after is part of the request's time.
-    pub fn new(limit: Duration, proxy: Option<Intercept>) -> Self {
+    /// `timeout`: of the TCP connection alone. What follows is part of the request's timeout.
+    pub fn new(timeout: Duration, proxy: Option<Intercept>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(limit));
+        tcp.set_connect_timeout(Some(timeout));
         Self { tcp, proxy, tls: None }
     }
 
-    /// Encrypts connections that are opened from now on.
+    /// Encrypts connections from now on.
     pub fn set_tls(&mut self, config: ClientConfig) {
         self.tls = Some(TlsConnector::from(Arc::new(config)));
     }
 
-    async fn open(mut self, url: Uri) -> Result<Stream, TransportError> {
+    async fn connect(mut self, url: Uri) -> Result<Stream, TransportError> {
         let url = with_port(url);
-        let tcp = self.reach(&url).await?;
+        let tcp = self.connect_tcp(&url).await?;
         let Some(tls) = &self.tls else { return Ok(Stream::new(tcp)) };
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host).map_err(|_| {
-            TransportError::new(Failure::Tls, format!("{} has no name to check", shown(&url)))
+            TransportError::new(
+                Failure::Tls,
+                format!("{} has no name to verify", display_url(&url)),
+            )
         })?;
         let stream = tls.connect(name, tcp).await;
-        stream.map(Stream::new).map_err(|error| TransportError::of(&shown(&url), &error))
+        stream.map(Stream::new).map_err(|error| TransportError::of(&display_url(&url), &error))
     }
 
-    /// Connects to the server, or through the proxy to the server.
-    async fn reach(&mut self, url: &Uri) -> Result<TcpStream, TransportError> {
+    /// Connects to the server, through a tunnel if there is a proxy.
+    async fn connect_tcp(&mut self, url: &Uri) -> Result<TcpStream, TransportError> {
         let Some(proxy) = self.proxy.take() else {
             let tcp = self.tcp.call(url.clone()).await;
             return tcp
                 .map(TokioIo::into_inner)
-                .map_err(|error| TransportError::of(&shown(url), &error));
+                .map_err(|error| TransportError::of(&display_url(url), &error));
         };
         let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
         if let Some(auth) = proxy.basic_auth() {
@@ -78,11 +81,11 @@ impl Connector {
             .call(url.clone())
             .await
             .map(TokioIo::into_inner)
-            .map_err(|error| TransportError::of(&shown_way(url, Some(&proxy)), &error))
+            .map_err(|error| TransportError::of(&display_route(url, Some(&proxy)), &error))
     }
 }
 
-/// The address with its port, which proxies must be told.
+/// Returns the address with its port, which the CONNECT request of a tunnel needs.
 fn with_port(url: Uri) -> Uri {
     if url.port().is_some() {
         return url;
@@ -97,26 +100,26 @@ fn with_port(url: Uri) -> Uri {
 impl Service<Uri> for Connector {
     type Response = Stream;
     type Error = TransportError;
-    type Future = Opening;
+    type Future = ConnectFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, url: Uri) -> Self::Future {
-        Box::pin(self.clone().open(url))
+        Box::pin(self.clone().connect(url))
     }
 }
 
-/// What tokio reads from and writes to.
-trait Both: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Both for T {}
+/// A TCP connection, with or without TLS.
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// An open connection, encrypted or not.
-pub(super) struct Stream(TokioIo<Box<dyn Both>>);
+/// An open connection.
+pub(super) struct Stream(TokioIo<Box<dyn ByteStream>>);
 
 impl Stream {
-    fn new(inner: impl Both + 'static) -> Self {
+    fn new(inner: impl ByteStream + 'static) -> Self {
         Self(TokioIo::new(Box::new(inner)))
     }
 }
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_those_of_the_scheme() {
+    fn the_default_port_is_that_of_the_scheme() {
         let of = |url: &str| with_port(url.parse().unwrap()).authority().unwrap().to_string();
         assert_eq!(of("http://h/a"), "h:80");
         assert_eq!(of("https://h"), "h:443");

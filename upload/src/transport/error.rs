@@ -1,12 +1,13 @@
-//! Why a request got no answer, found in the chain of errors that the libraries give.
+//! Why a request got no response, from the error chains of the libraries.
 
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
+use std::time::Duration;
 
 use crate::batch::Failure;
 
-/// No answer of the server.
+/// A request that got no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct TransportError {
@@ -15,17 +16,18 @@ pub(crate) struct TransportError {
 }
 
 impl TransportError {
-    /// Says what happened; `text` is a sentence without secrets.
+    /// `text`: what happened, without secrets.
     pub fn new(reason: Failure, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
     }
 
-    /// Nothing came within the time allowed.
-    pub fn timeout(server: &str, seconds: f64) -> Self {
+    /// No response within the time allowed.
+    pub fn timeout(server: &str, timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
         Self::new(Failure::Timeout, format!("{server} did not answer within {seconds} s"))
     }
 
-    /// Finds out what stopped a request to `server`.
+    /// Classifies what stopped a request to `server`.
     pub fn of(server: &str, error: &(dyn Error + 'static)) -> Self {
         if let Some(own) = chain(error).find_map(|e| e.downcast_ref::<Self>()) {
             return own.clone();
@@ -39,7 +41,7 @@ impl TransportError {
         Self::new(reason, format!("{what} {server}: {}", Causes(error)))
     }
 
-    /// What to count it as.
+    /// Returns the reason to count it under.
     pub fn reason(&self) -> Failure {
         self.reason
     }
@@ -47,7 +49,7 @@ impl TransportError {
 
 fn reason_of(error: &(dyn Error + 'static)) -> Failure {
     let is_tls = |e: &(dyn Error + 'static)| {
-        // HTTP/2 keeps only the text of what broke its connection.
+        // HTTP/2 retains only the text of what broke its connection.
         e.is::<rustls::Error>() || e.to_string().contains("received fatal alert")
     };
     let is_timeout = |e: &(dyn Error + 'static)| {
@@ -64,8 +66,8 @@ fn reason_of(error: &(dyn Error + 'static)) -> Failure {
     }
 }
 
-/// An error and what caused it, outermost first. An `io::Error` hides the error that it wraps, and shows only
-/// the cause of that: both are in the chain.
+/// Returns an error and its causes, outermost first. An `io::Error` hides the error that it wraps
+/// and shows only the cause of that; both are in the chain.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
@@ -77,7 +79,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     })
 }
 
-/// Texts of libraries that only say where they were.
+/// Texts of libraries that name only the step that failed.
 const NOISE: [&str; 7] = [
     "client error (",
     "connection error",
@@ -88,23 +90,23 @@ const NOISE: [&str; 7] = [
     "tunnel error: failed to create underlying connection",
 ];
 
-/// The causes of an error in one line, each said once.
+/// The causes of an error in one line, without repetitions.
 struct Causes<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let texts: Vec<String> = chain(self.0).map(ToString::to_string).collect();
         let is_noise = |text: &str| NOISE.iter().any(|noise| text.starts_with(noise));
-        let mut said = String::new();
+        let mut line = String::new();
         for text in texts.iter().filter(|text| !is_noise(text)) {
-            if !said.contains(text.as_str()) {
-                let comma = if said.is_empty() { "" } else { ": " };
-                write!(said, "{comma}{text}")?;
+            if !line.contains(text.as_str()) {
+                let comma = if line.is_empty() { "" } else { ": " };
+                write!(line, "{comma}{text}")?;
             }
         }
-        match (said.is_empty(), texts.last()) {
+        match (line.is_empty(), texts.last()) {
             (true, Some(last)) => f.write_str(last),
-            _ => f.write_str(&said),
+            _ => f.write_str(&line),
         }
     }
 }
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_in_an_io_error_is_found() {
+    fn finds_the_error_inside_an_io_error() {
         let hidden = io::Error::other(rustls::Error::DecryptError);
         let error = TransportError::of("https://h", &hidden);
         assert_eq!(error.reason(), Failure::Tls);
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_have_found_out_ourselves_stays_as_it_is() {
+    fn own_errors_pass_unchanged() {
         let own = TransportError::new(Failure::Unauthenticated, "the proxy wants a password");
         let wrapped = io::Error::other(own.clone());
         assert_eq!(TransportError::of("http://h", &wrapped), own);

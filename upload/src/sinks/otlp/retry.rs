@@ -1,0 +1,91 @@
+//! The retry policy of OTLP: its own tables for gRPC and HTTP.
+//!
+//! | answer | disposition |
+//! |---|---|
+//! | gRPC OUT_OF_RANGE, DATA_LOSS | retry |
+//! | RESOURCE_EXHAUSTED | retry with RetryInfo, else reject |
+//! | UNKNOWN, INTERNAL | reject |
+//! | other codes | as in `transport/retry.rs` |
+//! | HTTP 429, 502, 503, 504 | retry |
+//! | HTTP 413 | split |
+//! | HTTP 401, 403, 407, and 3xx, 404, 405, 415 | retry |
+//! | other statuses | reject |
+//!
+//! OTLP forbids to retry what is rejected for our credentials or for the address. It does not mean
+//! the profiles: a person will correct a token or an address, so they wait in the spool, which is
+//! bounded.
+//!
+//! Source: OTLP specification 1.11, "Failures".
+
+use tonic::Code;
+
+use crate::batch::Failure;
+use crate::transport::{Disposition, RetryPolicy, retry};
+
+pub(super) const POLICY: RetryPolicy = RetryPolicy { by_code, by_status };
+
+fn by_code(code: Code, has_delay: bool) -> Disposition {
+    match code {
+        Code::OutOfRange | Code::DataLoss => Disposition::Retry(Failure::Unavailable),
+        Code::ResourceExhausted if !has_delay => Disposition::Reject(Failure::Throttled),
+        other => retry::by_code(other),
+    }
+}
+
+fn by_status(status: u16) -> Disposition {
+    Disposition::Retry(match status {
+        413 => return Disposition::Split { is_certain: false },
+        429 => Failure::Throttled,
+        502 | 503 => Failure::Unavailable,
+        504 => Failure::Timeout,
+        401 | 403 | 407 => Failure::Unauthenticated,
+        ..=399 | 404 | 405 | 415 => Failure::Protocol,
+        _ => return Disposition::Reject(Failure::Rejected),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Failure::{
+        Protocol, Rejected, Throttled, Timeout, Unauthenticated, Unavailable,
+    };
+
+    #[test]
+    fn each_code_has_its_disposition() {
+        use Disposition::{Reject, Retry};
+        let table = [
+            (Code::Cancelled, Retry(Unavailable)),
+            (Code::Unknown, Reject(Rejected)),
+            (Code::InvalidArgument, Reject(Rejected)),
+            (Code::DeadlineExceeded, Retry(Timeout)),
+            (Code::NotFound, Reject(Rejected)),
+            (Code::AlreadyExists, Reject(Rejected)),
+            (Code::PermissionDenied, Retry(Unauthenticated)),
+            (Code::ResourceExhausted, Reject(Throttled)),
+            (Code::FailedPrecondition, Reject(Rejected)),
+            (Code::Aborted, Retry(Unavailable)),
+            (Code::OutOfRange, Retry(Unavailable)),
+            (Code::Unimplemented, Retry(Protocol)),
+            (Code::Internal, Reject(Rejected)),
+            (Code::Unavailable, Retry(Unavailable)),
+            (Code::DataLoss, Retry(Unavailable)),
+            (Code::Unauthenticated, Retry(Unauthenticated)),
+        ];
+        for (code, expected) in table {
+            assert_eq!(by_code(code, false), expected, "{code:?}");
+        }
+        assert_eq!(by_code(Code::ResourceExhausted, true), Retry(Throttled));
+    }
+
+    #[test]
+    fn each_status_of_http_has_its_disposition() {
+        for status in [302, 401, 403, 404, 405, 407, 415, 429, 502, 503, 504] {
+            assert!(matches!(by_status(status), Disposition::Retry(_)), "{status}");
+        }
+        for status in [400, 402, 406, 408, 409, 410, 422, 431, 500, 501, 505, 507, 599] {
+            assert_eq!(by_status(status), Disposition::Reject(Rejected), "{status}");
+        }
+        assert_eq!(by_status(413), Disposition::Split { is_certain: false });
+    }
+}

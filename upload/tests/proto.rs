@@ -1,0 +1,37 @@
+//! The generated messages are those of `proto/*.proto`.
+//!
+//! They are committed, because generating them in a build script takes longer than all of this
+//! crate. `UPDATE_EXPECT=1 cargo test -p upload --test proto` writes them.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use expect_test::expect_file;
+
+/// Returns the messages of a file in `proto`, as they are committed.
+fn generate(name: &str) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let output = tempfile::tempdir().unwrap();
+    let files = protox::compile([format!("{name}.proto")], [directory]).unwrap();
+    prost_build::Config::new()
+        // Chunks of a file are not copied into the message.
+        .bytes([".parca.UploadRequest.chunk_data"])
+        // Rows of a table.
+        .message_attribute(".otlp.Location", "#[derive(Eq, Hash)]")
+        .out_dir(output.path())
+        .compile_fds(files)
+        .unwrap();
+    let code = std::fs::read_to_string(output.path().join(format!("{name}.rs"))).unwrap();
+    format!(
+        "//! Generated from `proto/{name}.proto`; to update, run \
+         `UPDATE_EXPECT=1 cargo test -p upload --test proto`.\n\n{code}"
+    )
+}
+
+#[test]
+fn generated_messages_are_up_to_date() {
+    expect_file!["../src/sinks/otlp/proto.rs"].assert_eq(&generate("otlp"));
+    expect_file!["../src/sinks/parca/proto.rs"].assert_eq(&generate("parca"));
+    expect_file!["../src/sinks/pyroscope/proto.rs"].assert_eq(&generate("pyroscope"));
+    expect_file!["../src/transport/proto.rs"].assert_eq(&generate("grpc_status"));
+}
