@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes a container image of the everytick that was built here: its binary and the libraries that it needs, in one layer.
-# No registry, no Docker and no base image take part, and the same binary gives the same image.
+# Builds a container image of the everytick binary and the libraries that it needs, in one layer.
+# Needs no registry, no Docker and no base image. The same binary gives the same image.
 #
 #   deploy/image.sh [-o FILE] [-t TAG] [BINARY]
 #
-#   -o FILE   where to; by default target/everytick-image.tar, in the format of `docker save`
-#   -t TAG    its name; by default localhost/everytick:VERSION
-#   BINARY    by default target/release/everytick; with a TAG any other program
+#   -o FILE   output; default: target/everytick-image.tar. The format is that of `docker save`
+#   -t TAG    name of the image; default: localhost/everytick:VERSION
+#   BINARY    default: target/release/everytick; with a TAG, any other program
 #
-# To load it on a node: `ctr -n k8s.io images import FILE`, `podman load -i FILE` or `docker load -i FILE`.
+# To load the image on a node: `ctr -n k8s.io images import FILE`, `podman load -i FILE` or `docker load -i FILE`.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")/.." && pwd)
 fail() { printf 'image.sh: %s\n' "$*" >&2; exit 1; }
@@ -23,7 +23,7 @@ while getopts o:t: option; do
 done
 shift $((OPTIND - 1))
 binary=${1:-$HERE/target/release/everytick}
-[ -x "$binary" ] || fail "there is no $binary; build it with \`cargo build --release\`, or name another"
+[ -x "$binary" ] || fail "there is no $binary; build it with \`cargo build --release\`, or give another path"
 program=$(basename "$binary")
 if [ -z "$tag" ]; then
 	version=$("$binary" --version) || fail "$binary does not run here"
@@ -32,14 +32,15 @@ fi
 case $(uname -m) in
 x86_64) architecture=amd64 ;;
 aarch64) architecture=arm64 ;;
-*) fail "no name for images of $(uname -m) is known" ;;
+*) fail "cannot build an image for $(uname -m)" ;;
 esac
 
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
-root=$place/root
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
 
-# What is in it: the binary, the loader and the libraries where the loader looks for them, and whom to trust by TLS.
+# Content: the binary, the loader, the libraries at the paths that the loader uses, and the
+# certificate authorities.
 install -D -m 755 "$binary" "$root/$program"
 libraries() { ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// { print $1 }'; }
 if missing=$(ldd "$binary" | grep 'not found'); then fail "a library is missing: $missing"; fi
@@ -48,22 +49,27 @@ authorities=/etc/ssl/certs/ca-certificates.crt
 [ ! -e "$authorities" ] || install -D -m 644 "$authorities" "$root$authorities"
 install -d -m 755 "$root/etc/everytick" "$root/var/lib/everytick" "$root/proc" "$root/sys"
 
-# Everything that could differ from run to run is fixed: order, times, owners.
-pack() { tar --format=gnu --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go-w -C "$1" -cf "$2" "${@:3}"; }
+# Reproducible: order, times and owners are fixed.
+pack() {
+	tar --format=gnu --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go-w \
+		-C "$1" -cf "$2" "${@:3}"
+}
 sum() { sha256sum "$1" | cut -d' ' -f1; }
 
-mkdir "$place/image"
-pack "$root" "$place/layer.tar" .
-layer=$(sum "$place/layer.tar")
-mkdir "$place/image/$layer"
-mv "$place/layer.tar" "$place/image/$layer/layer.tar"
-cat >"$place/config.json" <<JSON
+mkdir "$work/image"
+pack "$root" "$work/layer.tar" .
+layer=$(sum "$work/layer.tar")
+mkdir "$work/image/$layer"
+mv "$work/layer.tar" "$work/image/$layer/layer.tar"
+cat >"$work/config.json" <<JSON
 {"architecture":"$architecture","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Entrypoint":["/$program"],"Cmd":["agent"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"deploy/image.sh"}]}
 JSON
-config=$(sum "$place/config.json")
-mv "$place/config.json" "$place/image/$config.json"
-printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":["%s/layer.tar"]}]\n' "$config" "$tag" "$layer" >"$place/image/manifest.json"
+config=$(sum "$work/config.json")
+mv "$work/config.json" "$work/image/$config.json"
+printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":["%s/layer.tar"]}]\n' \
+	"$config" "$tag" "$layer" >"$work/image/manifest.json"
 mkdir -p "$(dirname "$out")"
-pack "$place/image" "$out.part" manifest.json "$config.json" "$layer"
+pack "$work/image" "$out.part" manifest.json "$config.json" "$layer"
 mv "$out.part" "$out"
-printf '%s: %s, sha256:%s, %s KiB\n' "$out" "$tag" "$config" "$(($(stat -c %s "$out") / 1024))"
+printf '%s: %s, sha256:%s, %s KiB\n' \
+	"$out" "$tag" "$config" "$(($(stat -c %s "$out") / 1024))"

@@ -1,26 +1,26 @@
 //! Everytick: a continuous, system-wide CPU profiler for Linux.
 //!
-//! The stations of the road, each a module that knows only those above it here:
+//! The modules form layers; each uses only those above it in this list:
 //!
 //! ```text
-//! kernel      the fence: BPF programs, perf events, all unsafe code
-//! events      bytes from the kernel -> typed events
-//! labels      text of /proc -> what a process is labelled with
-//! processes   lifecycle events and /proc -> processes, mappings, executables
-//! tables      executables and mappings -> what walks in the kernel go by
-//! aggregate   samples -> a window of counted stacks
-//! symbolization a window -> a profile
-//! output      a profile -> files
-//! session     the threads that run stations 1 to 4
-//! verify      another unwinder beside ours, on the same ticks
-//! budget      what the agent may cost, and how it samples less
-//! metrics     what can be asked of a running agent
-//! agent       one window after the other, for months
-//! config      file, environment and flags -> what the agent is to do
-//! commands    what a person types
+//! kernel         BPF programs, perf events, all unsafe code
+//! events         records from the kernel -> typed events
+//! labels         text of /proc -> labels of a process
+//! processes      process events and /proc -> processes, mappings, executables
+//! tables         executables and mappings -> unwind tables in the kernel
+//! aggregate      samples -> a window of counted stacks
+//! symbolization  a window -> a profile
+//! session        the threads that capture: from ticks to closed windows
+//! verify         a second unwinder, compared with ours on the same ticks
+//! output         a profile -> files
+//! budget         limits of the overhead, and sampling less to keep them
+//! metrics        metrics, health and readiness of a running agent
+//! agent          the continuous profiler: windows, symbolization, delivery
+//! config         file, environment and flags -> the agent's configuration
+//! commands       the command line
 //! ```
 //!
-//! `docs/architecture.md` draws the whole house.
+//! `docs/architecture.md` has the whole picture.
 #![deny(unsafe_code)]
 
 pub mod agent;

@@ -1,4 +1,4 @@
-//! What `deploy/` promises: an image that holds all it needs and is the same each time; a configuration that is right.
+//! The image of `deploy/` is complete and reproducible, and the manifest's configuration is valid.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,14 +8,14 @@ use std::process::Command;
 
 use common::{directory, succeed};
 
-/// Makes an image of the program under test.
-fn image(place: &Path, name: &str) -> PathBuf {
+/// Builds an image of the program under test.
+fn image(directory: &Path, name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image.sh");
-    let out = place.join(name);
+    let out = directory.join(name);
     let mut command = Command::new(script);
     command.arg("-o").arg(&out).args(["-t", "localhost/everytick:test"]);
-    let said = succeed(command.arg(env!("CARGO_BIN_EXE_everytick")));
-    assert!(said.contains("localhost/everytick:test"), "{said}");
+    let output = succeed(command.arg(env!("CARGO_BIN_EXE_everytick")));
+    assert!(output.contains("localhost/everytick:test"), "{output}");
     out
 }
 
@@ -25,12 +25,12 @@ fn unpack(archive: &Path, to: &Path) {
 }
 
 #[test]
-fn the_image_is_the_same_each_time_and_holds_all_that_the_program_needs() {
-    let place = directory();
-    let first = image(place.path(), "first.tar");
-    assert!(fs::read(&first).unwrap() == fs::read(image(place.path(), "second.tar")).unwrap());
+fn image_is_reproducible_and_complete() {
+    let directory = directory();
+    let first = image(directory.path(), "first.tar");
+    assert!(fs::read(&first).unwrap() == fs::read(image(directory.path(), "second.tar")).unwrap());
 
-    let parts = place.path().join("parts");
+    let parts = directory.path().join("parts");
     unpack(&first, &parts);
     let manifest: serde_json::Value =
         serde_json::from_slice(&fs::read(parts.join("manifest.json")).unwrap()).unwrap();
@@ -43,14 +43,14 @@ fn the_image_is_the_same_each_time_and_holds_all_that_the_program_needs() {
     let expected = format!("sha256:{}", sum.split(' ').next().unwrap());
     assert_eq!(config["rootfs"]["diff_ids"][0], *expected);
 
-    let root = place.path().join("root");
+    let root = directory.path().join("root");
     unpack(&layer, &root);
     let entry = config["config"]["Entrypoint"][0].as_str().unwrap();
     let version = succeed(Command::new("chroot").arg(&root).args([entry, "--version"]));
     assert_eq!(version, format!("everytick {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// A block of text in the manifest, without its indentation.
+/// Returns a block of text in the manifest, without its indentation.
 fn block(manifest: &str, key: &str) -> String {
     let (_, rest) = manifest.split_once(&format!("{key}: |\n")).unwrap();
     let is_inside = |line: &&str| line.is_empty() || line.starts_with("    ");
@@ -58,15 +58,15 @@ fn block(manifest: &str, key: &str) -> String {
 }
 
 #[test]
-fn the_manifests_configuration_is_right_also_with_its_example_of_a_sink() {
-    let place = directory();
+fn configuration_is_valid_with_and_without_the_example_sink() {
+    let directory = directory();
     let manifest =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/daemonset.yaml"))
             .unwrap();
     let text = block(&manifest, "everytick.toml");
     assert!(text.contains("listen = \"0.0.0.0:7171\"") && manifest.contains("containerPort: 7171"));
     for text in [text.clone(), text.replace("\n# ", "\n")] {
-        let file = place.path().join("everytick.toml");
+        let file = directory.path().join("everytick.toml");
         fs::write(&file, text).unwrap();
         let mut agent = Command::new(env!("CARGO_BIN_EXE_everytick"));
         succeed(agent.args(["agent", "--check-config", "--config"]).arg(&file));

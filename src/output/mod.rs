@@ -1,28 +1,28 @@
-//! Station 6: a profile goes to its sinks.
+//! The output files of `record`.
 
 use std::path::PathBuf;
 
 use profile::Profile;
 use upload::output::{OutputError, OutputFile, StackRoot};
 
-/// Where a recording goes.
+/// The files that a recording is written to.
 #[derive(Debug)]
 pub struct Outputs {
-    sinks: Vec<OutputFile>,
+    files: Vec<OutputFile>,
 }
 
 impl Outputs {
-    /// Checks every file before anything is profiled.
+    /// Checks, before anything is profiled, that every file can be written.
     ///
     /// # Errors
-    /// The first that cannot be written.
+    /// That of the first file that cannot be written.
     pub fn open(paths: Vec<PathBuf>, by: StackRoot) -> Result<Self, OutputError> {
-        let sinks = paths.into_iter().map(|path| OutputFile::new(path, by));
-        Ok(Self { sinks: sinks.collect::<Result<_, _>>()? })
+        let files = paths.into_iter().map(|path| OutputFile::new(path, by));
+        Ok(Self { files: files.collect::<Result<_, _>>()? })
     }
 
-    /// Writes the profile to each; one that fails keeps none of the others from being written.
+    /// Writes the profile to each file. A failure does not affect the other files.
     pub fn write(&self, profile: &Profile) -> Vec<(PathBuf, Result<(), OutputError>)> {
-        self.sinks.iter().map(|sink| (sink.path().to_owned(), sink.write(profile))).collect()
+        self.files.iter().map(|file| (file.path().to_owned(), file.write(profile))).collect()
     }
 }

@@ -68,13 +68,11 @@ fn folders(uses: BTreeSet<Use>) -> BTreeMap<Vec<String>, Graph> {
 }
 
 /// Folders that are still being put in order.
-const PENDING: [&str; 9] = [
+const PENDING: [&str; 7] = [
     "upload",
+    "upload/sinks",
     "upload/transport",
-    "./agent",
-    "./commands",
     "./config",
-    "./metrics",
     "./processes",
     "./session",
     "./tables",
