@@ -6,20 +6,13 @@ use std::io;
 use std::path::Path;
 
 use super::stamp::Stamp;
-
-/// Least space of a file, in bytes: file systems allocate blocks.
-const BLOCK: u64 = 4096;
+use crate::disk::allocated_bytes;
 
 /// Most names read in one directory, including those of other files.
 pub const NAMES_MAX: usize = 1_000_000;
 
 /// Most windows removed for their age at once: a clock that leaps ahead makes all of them old.
 const AGED_MAX: usize = 10;
-
-/// Returns the bytes that a file of this length occupies on the disk.
-pub fn on_disk(length: u64) -> u64 {
-    length.max(1).next_multiple_of(BLOCK)
-}
 
 /// The windows in a directory by name, and the space that they occupy.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,14 +52,14 @@ impl StoreIndex {
     /// Records a file, which replaces an earlier one of its name.
     pub fn insert(&mut self, stamp: Stamp, length: u64) {
         self.remove(stamp);
-        self.bytes += on_disk(length);
+        self.bytes += allocated_bytes(length);
         self.lengths.insert(stamp, length);
     }
 
     /// Records that a file was removed.
     pub fn remove(&mut self, stamp: Stamp) {
         if let Some(length) = self.lengths.remove(&stamp) {
-            self.bytes -= on_disk(length);
+            self.bytes -= allocated_bytes(length);
         }
     }
 
@@ -87,7 +80,7 @@ impl StoreIndex {
                 }
                 aged += 1;
             }
-            left -= on_disk(*length);
+            left -= allocated_bytes(*length);
             surplus.push(*stamp);
         }
         surplus
@@ -97,6 +90,7 @@ impl StoreIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::BLOCK_BYTES;
 
     fn stamp(unix_ms: u64) -> Stamp {
         Stamp { unix_ms, number: 0 }
@@ -128,8 +122,8 @@ mod tests {
         (1..=100).for_each(|unix_ms| index.insert(stamp(unix_ms), 1));
         let first = |number| (1..=number).map(stamp).collect::<Vec<_>>();
         assert_eq!(index.surplus(u64::MAX, 1_000, stamp(100)), first(10));
-        assert_eq!(index.surplus(50 * BLOCK, 1_000, stamp(100)), first(60));
-        assert_eq!(index.surplus(50 * BLOCK, 0, stamp(100)), first(50));
+        assert_eq!(index.surplus(50 * BLOCK_BYTES, 1_000, stamp(100)), first(60));
+        assert_eq!(index.surplus(50 * BLOCK_BYTES, 0, stamp(100)), first(50));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Sink {
     /// Writes a window after evicting others, and returns its bytes.
     fn store(&mut self, batch: &Batch) -> Result<u64, StoreError> {
         let bytes = compress(batch)?;
-        if index::on_disk(bytes.len() as u64) > self.config.retention.max_bytes {
+        if disk::allocated_bytes(bytes.len() as u64) > self.config.retention.max_bytes {
             return Err(StoreError::TooLarge);
         }
         let directory = self.config.directory.clone();
