@@ -9,14 +9,14 @@
 //! lost(reason)                             +---- ledger <----+
 //! ```
 //!
-//! - [`intake`] accepts a batch: its file and all directory entries are on disk. From then on, a
+//! - `intake` accepts a batch: its file and all directory entries are on disk. From then on, a
 //!   crash or a power loss does not lose the batch.
-//! - [`queues`] orders the batches of each sink, oldest first, and evicts the oldest when the spool
+//! - `queues` orders the batches of each sink, oldest first, and evicts the oldest when the spool
 //!   has reached its limit. An evicted batch is counted for each sink that still waits for it.
-//! - [`worker`] takes the oldest batch, reads it from the spool and sends it. A batch that cannot
+//! - `worker` takes the oldest batch, reads it from the spool and sends it. A batch that cannot
 //!   be delivered now is retried after a backoff of half a second to five minutes, or longer if the
 //!   server asks for it. A batch that the sink rejects for good is counted and dropped.
-//! - [`ledger`] accounts for every window; [`Counts::check`] verifies that none is missing.
+//! - `ledger` accounts for every window; [`Counts::check`] verifies that none is missing.
 //!
 //! A sink that hangs, blocks or panics delays no other sink.
 
