@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! kernel         BPF programs, perf events, all unsafe code
+//! procfs         the reader of /proc
+//! workers        worker processes: spawn, call, deadline, kill
 //! events         records from the kernel -> typed events
 //! labels         text of /proc -> labels of a process
 //! processes      process events and /proc -> processes, mappings, executables
@@ -34,7 +36,9 @@ pub mod labels;
 pub mod metrics;
 pub mod output;
 pub mod processes;
+pub mod procfs;
 pub mod session;
 pub mod symbolization;
 pub mod tables;
 pub mod verify;
+pub mod workers;

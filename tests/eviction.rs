@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Running, alone, compile_with, directory, pause, record, signal};
 use everytick::kernel::{Filters, SamplerConfig};
-use everytick::processes::proc::start_ticks;
+use everytick::procfs::start_ticks;
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use profile::{Pid, StackEnd};
 use rustix::process::Signal;

@@ -29,7 +29,7 @@ fn config(pid: u32, unwinder: Unwinder) -> SamplerConfig {
 }
 
 fn start_ticks(pid: u32) -> u64 {
-    everytick::processes::proc::start_ticks(pid).unwrap()
+    everytick::procfs::start_ticks(pid).unwrap()
 }
 
 /// Records a process for a second with one unwinder. Panics if the ledger does not close.

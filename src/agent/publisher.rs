@@ -12,9 +12,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::symbolization::TimeLimit;
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
-use symbolizer::Limit;
 use upload::Batch;
 use upload::delivery::Delivery;
 
@@ -143,7 +143,7 @@ fn publish(
         return (PublishResult::Lost(LossReason::LedgerDoesNotClose), ProfileStats::default());
     }
     let until = Instant::now() + window.symbolization_max;
-    symbolizer.bound(Limit { until, hurry: window.hurry });
+    symbolizer.set_limit(TimeLimit { until, cancel: window.hurry });
     let (mut profile, _) =
         symbolization::symbolize(&stacks, ledger, period, &executables, symbolizer);
     drop((stacks, executables));

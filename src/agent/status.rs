@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use symbolizer::Usage;
+use crate::workers::Usage;
 use upload::delivery::Delivery;
 
 use super::window::{LossReason, ProfileStats, PublishResult};

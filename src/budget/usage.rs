@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::param::clock_ticks_per_second;
-use symbolizer::Usage;
-
-use crate::processes::proc::read_text;
+use crate::procfs;
+use crate::workers::Usage;
 
 /// Resources that the agent used for one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +24,11 @@ impl UsageMeter {
     /// Returns the usage since the last call, or since the agent started. `bpf_cpu`: time of the
     /// BPF programs so far; `bpf_map_bytes`: size of the BPF maps now.
     pub fn measure(&mut self, bpf_cpu: Duration, bpf_map_bytes: u64) -> ResourceUsage {
-        let workers: Duration = worker_pids().into_iter().map(cpu_of).sum();
-        let total = Usage::own().cpu + cpu_of_exited_children() + workers + bpf_cpu;
+        let own = procfs::stat(std::process::id());
+        let exited_workers = own.map_or(Duration::ZERO, |stat| stat.reaped_children_cpu);
+        let workers = procfs::child_pids().into_iter().filter_map(procfs::stat);
+        let workers: Duration = workers.map(|stat| stat.cpu).sum();
+        let total = Usage::own().cpu + exited_workers + workers + bpf_cpu;
         let cpu = total.saturating_sub(self.cpu_before);
         self.cpu_before = self.cpu_before.max(total);
         ResourceUsage { cpu, memory: ResidentMemory::measure().total() + bpf_map_bytes }
@@ -46,13 +47,10 @@ pub struct ResidentMemory {
 impl ResidentMemory {
     /// Reads the memory of this process and of its workers from /proc.
     pub fn measure() -> Self {
-        let worker = |pid: u32| {
-            let line = read_text(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let subcommand = line.split('\0').nth(1).unwrap_or_default().to_owned();
-            (subcommand, resident_of(&pid.to_string()))
-        };
-        let workers = worker_pids().into_iter().map(worker).collect();
-        Self { agent: resident_of("self"), workers }
+        let resident = |pid| procfs::status(pid).rss_kib << 10;
+        let worker = |pid| (procfs::argument(pid, 1), resident(pid));
+        let workers = procfs::child_pids().into_iter().map(worker).collect();
+        Self { agent: resident(std::process::id()), workers }
     }
 
     /// Returns the sum of all processes. Shared pages count for each of them.
@@ -65,48 +63,6 @@ impl ResidentMemory {
         let workers = self.workers.iter().filter(|(name, _)| name == subcommand);
         workers.map(|(_, bytes)| bytes).sum()
     }
-}
-
-/// Returns the running children of all our threads.
-fn worker_pids() -> Vec<u32> {
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let children = threads.filter_map(|thread| {
-        read_text(&format!("/proc/self/task/{}/children", thread.file_name().to_str()?)).ok()
-    });
-    let mut pids = Vec::new();
-    for text in children {
-        pids.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    pids
-}
-
-fn cpu_of_exited_children() -> Duration {
-    stat_fields("self").map_or(Duration::ZERO, |fields| cpu_time(&fields, 13..15))
-}
-
-fn cpu_of(pid: u32) -> Duration {
-    stat_fields(&pid.to_string()).map_or(Duration::ZERO, |fields| cpu_time(&fields, 11..13))
-}
-
-/// Returns the fields of proc_pid_stat(5) after the name, from the state on. The name may contain
-/// any character.
-fn stat_fields(pid: &str) -> Option<Vec<u64>> {
-    let text = read_text(&format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(')')?;
-    Some(rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
-}
-
-/// Adds up fields that count clock ticks.
-fn cpu_time(fields: &[u64], range: std::ops::Range<usize>) -> Duration {
-    let ticks: u64 = fields.get(range).unwrap_or_default().iter().sum();
-    Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second().max(1)))
-}
-
-fn resident_of(pid: &str) -> u64 {
-    let status = read_text(&format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
 }
 
 #[cfg(test)]

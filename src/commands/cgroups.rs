@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::kernel::abi::CgroupKey;
-use crate::processes::proc::read_text;
+use crate::procfs::{CgroupVersion, Mount, parse_cgroups, parse_mounts, read_text};
 
 /// A mounted cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,41 +52,25 @@ fn key(directory: &Path, hierarchy: &Hierarchy) -> Result<CgroupKey> {
 fn hierarchies() -> Vec<Hierarchy> {
     let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();
     let numbers = read_text("/proc/self/cgroup").unwrap_or_default();
-    mounts.lines().filter_map(|mount| parse_hierarchy(mount, &numbers)).collect()
+    parse_mounts(&mounts).filter_map(|mount| hierarchy(mount, &numbers)).collect()
 }
 
-/// Parses a line of mountinfo such as
-/// `31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory`; `None` if it is no cgroup
-/// hierarchy. `numbers`: /proc/self/cgroup, with lines `number:controllers:path`.
-fn parse_hierarchy(mount: &str, numbers: &str) -> Option<Hierarchy> {
-    let (mount, file_system) = mount.split_once(" - ")?;
-    let mount = mount.split_whitespace().nth(4)?;
-    let mut file_system = file_system.split_whitespace();
-    let (kind, options) = (file_system.next()?, file_system.nth(1)?);
-    let number = match kind {
-        "cgroup2" => 0,
-        "cgroup" => {
-            let has = |controllers: &str| {
-                controllers.split(',').all(|c| options.split(',').any(|o| o == c))
-            };
-            numbers.lines().find_map(|line| {
-                let mut fields = line.splitn(3, ':');
-                let (number, controllers) = (fields.next()?, fields.next()?);
-                if controllers.is_empty() || !has(controllers) {
-                    return None;
-                }
-                number.parse().ok()
-            })?
-        }
-        _ => return None,
+/// Returns the hierarchy that is mounted here, if it is one. `cgroups`: /proc/self/cgroup, which
+/// has the numbers of hierarchies by their controllers.
+fn hierarchy(mount: Mount<'_>, cgroups: &str) -> Option<Hierarchy> {
+    let number = if mount.file_system == CgroupVersion::V2.file_system() {
+        0
+    } else if mount.file_system == CgroupVersion::V1.file_system() {
+        let has = |controllers: &str| {
+            let mut controllers = controllers.split(',');
+            controllers.all(|controller| mount.options.split(',').any(|o| o == controller))
+        };
+        let mut entries = parse_cgroups(cgroups);
+        entries.find(|entry| !entry.controllers.is_empty() && has(entry.controllers))?.hierarchy
+    } else {
+        return None;
     };
-    Some(Hierarchy { mount: unescape(mount).into(), number })
-}
-
-/// Decodes space, tab, newline and backslash, which mountinfo writes as `\` and three octal digits.
-fn unescape(text: &str) -> String {
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
+    Some(Hierarchy { mount: mount.mount_point, number })
 }
 
 #[cfg(test)]
@@ -101,7 +85,8 @@ mod tests {
         let check = |line: String, expected: Option<(&str, u64)>| {
             let expected =
                 expected.map(|(mount, number)| Hierarchy { mount: mount.into(), number });
-            assert_eq!(parse_hierarchy(&line, numbers), expected, "{line}");
+            let mount = parse_mounts(&line).next().expect("well-formed");
+            assert_eq!(hierarchy(mount, numbers), expected, "{line}");
         };
         check(
             line("/sys/fs/cgroup/memory", "cgroup cgroup rw,memory"),

@@ -8,7 +8,7 @@ use super::cgroups;
 use super::cli::RecordArguments;
 use crate::kernel::Filters;
 use crate::kernel::abi::{COMM_LEN, CommKey};
-use crate::processes::proc::start_ticks;
+use crate::procfs::start_ticks;
 
 /// Inode number of the initial pid namespace, fixed in the kernel (PROC_PID_INIT_INO).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::online_cpus;
-use crate::processes::proc::read_text;
+use crate::procfs::read_text;
 
 /// Size of a sample record with 60 frames, from which the size of the ring buffer follows.
 const RECORD_BYTES: u64 = 544;

@@ -4,7 +4,7 @@ use anyhow::{Error, anyhow};
 use rustix::process::geteuid;
 
 use crate::kernel::{LoadError, LoadErrorKind};
-use crate::processes::proc::read_text;
+use crate::procfs;
 
 /// Bits of include/uapi/linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -18,9 +18,7 @@ pub(super) struct Capabilities(u64);
 impl Capabilities {
     /// Returns the effective capabilities of this process.
     pub fn effective() -> Self {
-        let status = read_text("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        Self(line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0))
+        Self(procfs::own_status().effective_capabilities)
     }
 
     fn has(self, bit: u32) -> bool {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::workers::Usage;
 use profile::thousands;
-use symbolizer::Usage;
 
 use super::terminal::{is_terminal, line, replace_line};
 use crate::session::Session;

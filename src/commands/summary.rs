@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::workers::Usage;
 use profile::{Profile, SymbolizedFrame, counted, thousands};
-use symbolizer::Usage;
 
 use super::progress::percent_of_capacity;
 use crate::processes::Executables;

@@ -9,10 +9,9 @@ use anyhow::Result;
 /// This program's file, also after it was replaced or deleted.
 pub(super) const SELF_EXE: &str = "/proc/self/exe";
 
-/// Symbolizes the addresses that it reads from standard input, within `memory_max` bytes.
+/// Symbolizes the addresses that are requested over standard input, which is a socket, within `memory_max` bytes.
 pub(super) fn run_symbolizer(memory_max: u64) -> Result<ExitCode> {
-    let (mut requests, mut responses) = (io::stdin().lock(), io::stdout().lock());
-    symbolizer::worker::serve(&mut requests, &mut responses, memory_max)?;
+    crate::symbolization::serve(io::stdin().as_fd(), memory_max)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,10 +11,9 @@
 //! ```
 //! Sources: kubelet `pkg/kubelet/cm`, runc `libcontainer/cgroups`, Podman `libpod/container_internal_linux.go`, cgroups(7).
 
-use super::root::{Root, Version};
+use super::root::Root;
+use crate::procfs::{CgroupEntry, parse_cgroups};
 
-/// Lines that are looked at: Linux has 14 controllers, and hierarchies can have names.
-const LINES_MAX: usize = 64;
 /// Names in a path that are looked at.
 const NAMES_MAX: usize = 128;
 /// Hexadecimal digits of a container's id.
@@ -40,9 +39,9 @@ impl Cgroup {
     /// Reads the text of `/proc/PID/cgroup`, of the line that says most: one that names a container, then one that names a pod,
     /// then that of v2, of systemd, of any v1 hierarchy, the root of each last. `None` when no line makes sense.
     pub fn parse(text: &str, root: &Root) -> Option<Self> {
-        let found = text.lines().take(LINES_MAX).filter_map(|line| {
-            let (rank, path) = split(line)?;
-            Some((rank, Self::of_path(&root.absolute(path, Version::of(line)))))
+        let found = parse_cgroups(text).map(|entry| {
+            let path = entry.path.strip_suffix(" (deleted)").unwrap_or(entry.path);
+            (rank(&entry), Self::of_path(&root.absolute(path, entry.version())))
         });
         let best = found.min_by_key(|(rank, cgroup)| {
             let is_root = &*cgroup.path == "/";
@@ -67,19 +66,13 @@ impl Cgroup {
     }
 }
 
-/// Splits a line, `ID:CONTROLLERS:PATH`: gives how much its hierarchy counts, less is more, and the path.
-fn split(line: &str) -> Option<(u8, &str)> {
-    let (id, rest) = line.split_once(':')?;
-    let (controllers, path) = rest.split_once(':')?;
-    if !path.starts_with('/') {
-        return None;
-    }
-    let rank = match (id, controllers) {
-        ("0", "") => 0,
+/// Ranks hierarchies: v2, systemd's, any other.
+fn rank(entry: &CgroupEntry<'_>) -> u8 {
+    match (entry.hierarchy, entry.controllers) {
+        (0, "") => 0,
         (_, "name=systemd") => 1,
         _ => 2,
-    };
-    Some((rank, path.strip_suffix(" (deleted)").unwrap_or(path)))
+    }
 }
 
 /// Reads a pod's name: `pod<uid>`, or `...-pod<uid_with_underscores>.slice`. The uid of a static pod is a hash.

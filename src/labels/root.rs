@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::procfs::{self, CgroupVersion, parse_cgroups, parse_mounts};
+
 /// Directories looked into in search of our own.
 const DIRECTORIES_MAX: usize = 20_000;
 /// How far below the root of the hierarchy a namespace is looked for.
@@ -25,27 +27,6 @@ pub struct Root {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place(String);
 
-/// Which hierarchies a path is of. Those of v1 have the same paths wherever containers have cgroup namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    V1,
-    V2,
-}
-
-impl Version {
-    /// Tells by a line of `/proc/PID/cgroup`.
-    pub fn of(line: &str) -> Self {
-        if line.starts_with("0::") { Self::V2 } else { Self::V1 }
-    }
-
-    fn file_system(self) -> &'static str {
-        match self {
-            Self::V1 => "cgroup ",
-            Self::V2 => "cgroup2 ",
-        }
-    }
-}
-
 impl Root {
     /// Finds out where we are.
     pub fn find() -> Self {
@@ -53,26 +34,26 @@ impl Root {
         if namespace == Path::new(FIRST_NAMESPACE) {
             return Self::default();
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mounts = procfs::read_text("/proc/self/mountinfo").unwrap_or_default();
+        let own = procfs::read_text("/proc/self/cgroup").unwrap_or_default();
         let place = |version| Place::find(version, &mounts, &own).unwrap_or_default();
-        Self { v1: place(Version::V1), v2: place(Version::V2) }
+        Self { v1: place(CgroupVersion::V1), v2: place(CgroupVersion::V2) }
     }
 
     /// Makes a path that is told from our namespace into one from the root of its hierarchy. Where our own is
     /// not known, what leads up is left out.
-    pub(super) fn absolute<'a>(&self, path: &'a str, version: Version) -> Cow<'a, str> {
+    pub(super) fn absolute<'a>(&self, path: &'a str, version: CgroupVersion) -> Cow<'a, str> {
         match version {
-            Version::V1 => self.v1.absolute(path),
-            Version::V2 => self.v2.absolute(path),
+            CgroupVersion::V1 => self.v1.absolute(path),
+            CgroupVersion::V2 => self.v2.absolute(path),
         }
     }
 }
 
 impl Place {
-    fn find(version: Version, mountinfo: &str, own: &str) -> Option<Self> {
-        let lines = own.lines().filter(|line| Version::of(line) == version);
-        let mut paths = lines.filter_map(|line| line.splitn(3, ':').nth(2));
+    fn find(version: CgroupVersion, mountinfo: &str, own: &str) -> Option<Self> {
+        let entries = parse_cgroups(own).filter(|entry| entry.version() == version);
+        let mut paths = entries.map(|entry| entry.path);
         let below = paths.find(|path| *path != "/").unwrap_or("/");
         let us = std::process::id().to_string();
         let mut mounts = hosts_mounts(version, mountinfo);
@@ -96,15 +77,12 @@ impl Place {
 }
 
 /// Gives where hierarchies are mounted whose root is above that of our namespace, and how far.
-fn hosts_mounts(version: Version, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
-    mountinfo.lines().filter_map(move |line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (root, place) = (fields.next()?, fields.next()?);
-        let is_whole = root.strip_prefix('/')?.split('/').all(|name| name == "..");
-        let is_cgroup = file_system.starts_with(version.file_system());
-        let depth = root.split('/').count() - 1;
-        (is_whole && is_cgroup && depth <= DEPTH_MAX).then(|| (place.into(), depth))
+fn hosts_mounts(version: CgroupVersion, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
+    parse_mounts(mountinfo).filter_map(move |mount| {
+        let is_above = mount.root.strip_prefix('/')?.split('/').all(|name| name == "..");
+        let is_cgroup = mount.file_system == version.file_system();
+        let depth = mount.root.split('/').count() - 1;
+        (is_above && is_cgroup && depth <= DEPTH_MAX).then_some((mount.mount_point, depth))
     })
 }
 
@@ -177,8 +155,8 @@ mod tests {
             44 30 0:31 /.. /host/v1/cpu ro - cgroup cgroup rw,cpu\n\
             45 30\n";
         let found = |version| hosts_mounts(version, mountinfo).collect::<Vec<_>>();
-        assert_eq!(found(Version::V2), [("/host/cgroup".into(), 4)]);
-        assert_eq!(found(Version::V1), [("/host/v1/cpu".into(), 1)]);
+        assert_eq!(found(CgroupVersion::V2), [("/host/cgroup".into(), 4)]);
+        assert_eq!(found(CgroupVersion::V1), [("/host/v1/cpu".into(), 1)]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct ContentId {
 
 impl ContentId {
     /// Whether the file still holds it.
-    pub fn is_in(&self, file: &File) -> bool {
+    pub fn matches(&self, file: &File) -> bool {
         stat(file).is_ok_and(|found| written(&found) == self.written)
     }
 }
@@ -179,10 +179,10 @@ mod tests {
     fn a_file_that_was_written_since_does_not_hold_what_it_held() {
         let (content, mut file) = content(&[7; 100]);
         let id = content.id(&file).expect("readable");
-        assert!(id.is_in(&file));
+        assert!(id.matches(&file));
         std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of file systems is coarse
         io::Write::write_all(&mut file, &[8]).expect("written");
-        assert!(!id.is_in(&file));
+        assert!(!id.matches(&file));
     }
 
     #[test]

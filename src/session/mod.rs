@@ -43,11 +43,10 @@ use std::time::{Duration, Instant};
 use profile::TickOutcome;
 
 use crate::events::{Reader, Rings, spawn_reader};
-use crate::kernel::{
-    LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, bpf_map_bytes, online_cpus,
-};
+use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, online_cpus};
 use crate::labels::Root;
 use crate::processes::{Executables, Processes, open_files};
+use crate::procfs;
 use crate::tables::{Cache, MappingPublisher, RowStore};
 use clocks::SamplingClocks;
 use count::Counter;
@@ -100,7 +99,7 @@ impl Session {
         }
         let mut sampler = Sampler::load(config)?;
         let mut rows = RowStore::new(sampler.walk_maps()?, limits.unwind, limits.reading, cache)?;
-        let map_bytes = bpf_map_bytes(); // of all maps but slabs: there is none yet
+        let map_bytes = procfs::own_bpf_map_bytes(); // of all maps but slabs: there is none yet
         sampler.watch_memory()?;
 
         let open = |cpu| SideBand::open(cpu, side_band_bytes);

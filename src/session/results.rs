@@ -1,7 +1,7 @@
 //! What a session produces.
 
+use crate::workers::Usage;
 use profile::{CaptureLedger, Window};
-use symbolizer::Usage;
 
 use super::sampler_time::SamplerTime;
 use crate::processes::{LabelCounts, Processes, WindowExecutables};

@@ -1,33 +1,12 @@
-//! What a profile says about itself: how well it was taken, where, and by whom.
+//! The comments of a profile: how complete its stacks are, where it was taken, and by what.
 
 use profile::{CaptureLedger, Profile, StackEnd, thousands};
 
-/// Says of user and kernel stacks how they ended, in per cent of those that there were.
+/// Describes how user and kernel stacks ended, in percent of the stacks of each kind.
 pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (name, ends) in [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)]
-    {
-        let present = |end: &&StackEnd| **end != StackEnd::Absent;
-        let all: u64 = StackEnd::ALL.iter().filter(present).map(|end| ends[*end as usize]).sum();
-        if all == 0 {
-            continue;
-        }
-        let mut parts: Vec<_> = StackEnd::ALL.iter().filter(present).collect();
-        parts.retain(|end| ends[**end as usize] > 0);
-        parts.sort_by_key(|end| u64::MAX - ends[**end as usize]);
-        let texts: Vec<String> = parts
-            .iter()
-            .map(|end| {
-                let cut = if end.is_cut() { "cut: " } else { "" };
-                format!(
-                    "{cut}{} {:.1} %",
-                    end.text(),
-                    100.0 * ends[**end as usize] as f64 / all as f64
-                )
-            })
-            .collect();
-        lines.push(format!("{name:<14}{} ({})", thousands(all), texts.join(", ")));
-    }
+    let stacks = [("user stacks", &ledger.user_ends), ("kernel stacks", &ledger.kernel_ends)];
+    let mut lines: Vec<String> =
+        stacks.into_iter().filter_map(|(name, ends)| stack_ends(name, ends)).collect();
     if ledger.guessed > 0 {
         let share = 100.0 * ledger.guessed as f64 / ledger.aggregated.max(1) as f64;
         lines.push(format!(
@@ -38,12 +17,28 @@ pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
     lines
 }
 
-/// What this machine is called; in a container that has a name of its own, that name.
+/// Lists the ends of stacks, the most frequent first; `None` without stacks.
+fn stack_ends(name: &str, ends: &[u64]) -> Option<String> {
+    let count = |end: &StackEnd| ends[*end as usize];
+    let mut found: Vec<StackEnd> = StackEnd::ALL.to_vec();
+    found.retain(|end| *end != StackEnd::Absent && count(end) > 0);
+    found.sort_by_key(|end| u64::MAX - count(end));
+    let all: u64 = found.iter().map(count).sum();
+    let describe = |end: &StackEnd| {
+        let cut = if end.is_cut() { "cut: " } else { "" };
+        format!("{cut}{} {:.1} %", end.text(), 100.0 * count(end) as f64 / all as f64)
+    };
+    let descriptions: Vec<String> = found.iter().map(describe).collect();
+    (all > 0).then(|| format!("{name:<14}{} ({})", thousands(all), descriptions.join(", ")))
+}
+
+/// Returns the name of this machine; in a container with a host name of its own, that name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The lines that a pprof file carries beside its ledger. `host`: the machine's name; `pace`: how it was sampled, in words.
+/// Returns the lines that a pprof file carries beside its ledger. `host`: name of the machine;
+/// `pace`: how it was sampled, in words.
 pub fn comments(profile: &Profile, host: &str, pace: &str) -> Vec<String> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();

@@ -1,8 +1,14 @@
-//! Station 5: a window becomes a profile.
+//! Turns a window into a profile: addresses get functions, files and lines.
 //!
-//! Each executable's addresses are asked for at once. What has no name keeps its
-//! executable and address; nothing here fails as a whole.
+//! Never fails as a whole: a frame without a symbol keeps its executable and its address.
+//!
+//! 1. Frames are grouped by executable, so that each file is read for all its addresses at once.
+//! 2. [`WindowSymbolizer`] looks each address up in its cache; the symbolizer, a worker process,
+//!    is asked for the rest.
+//! 3. The functions found become the tables of a [`Profile`].
 
+mod cache;
+mod client;
 mod comments;
 mod window_symbolizer;
 
@@ -13,9 +19,10 @@ use profile::{
     CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, Profile,
     SampleCount, SymbolizedFrame, Window,
 };
-use symbolizer::{Failure, Name};
+use symbolizer::proto::SourceFunction;
 
 use crate::processes::{Executable, WindowExecutables};
+pub use client::{SymbolizeError, TimeLimit, serve};
 pub use comments::{comments, host_name, quality};
 pub use window_symbolizer::{SymbolizerMemory, WindowSymbolizer};
 
@@ -30,16 +37,16 @@ pub struct Period {
     pub sample_ns: u64,
 }
 
-/// An executable whose frames have no names, and why.
+/// An executable whose frames have no symbols.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsymbolizedExecutable {
     /// The executable.
     pub executable: Box<str>,
-    /// The reason.
-    pub reason: Failure,
+    /// Why.
+    pub reason: SymbolizeError,
 }
 
-/// Names what has a name.
+/// Symbolizes a window; also returns the executables that failed.
 pub fn symbolize(
     window: &Window,
     ledger: CaptureLedger,
@@ -47,20 +54,19 @@ pub fn symbolize(
     executables: &WindowExecutables,
     symbolizer: &mut WindowSymbolizer,
 ) -> (Profile, Vec<UnsymbolizedExecutable>) {
-    let mut naming = Naming::default();
+    let mut symbols = ProfileSymbols::default();
+    let mut failed = Vec::new();
     let mut frames = vec![None; window.frames().len()];
-    for group in groups(window) {
+    for group in group_by_executable(window) {
         let executable = executables.get(group.executable);
-        let mapping = naming.mapping(executable);
-        if let Err(reason) = symbolizer.learn(group.executable, executable, &group.addresses) {
-            naming
-                .unnamed
-                .push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
+        let mapping = symbols.add_mapping(executable);
+        if let Err(reason) = symbolizer.load(group.executable, executable, &group.addresses) {
+            failed.push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }
-        for (place, address) in group.places.iter().zip(&group.addresses) {
-            let names = symbolizer.names(group.executable, *address);
-            let lines = names.iter().map(|name| naming.line(name)).collect();
-            frames[*place] = Some(SymbolizedFrame { mapping, address: *address, lines });
+        for (frame, address) in group.frames.iter().zip(&group.addresses) {
+            let functions = symbolizer.functions(group.executable, *address);
+            let lines = functions.iter().map(|function| symbols.add_line(function)).collect();
+            frames[*frame] = Some(SymbolizedFrame { mapping, address: *address, lines });
         }
     }
     symbolizer.end_window();
@@ -68,8 +74,8 @@ pub fn symbolize(
         start_unix_ns: period.start_unix_ns,
         duration_ns: period.duration_ns,
         period_ns: period.sample_ns,
-        mappings: naming.mappings,
-        functions: naming.functions.into_iter().collect(),
+        mappings: symbols.mappings,
+        functions: symbols.functions.into_iter().collect(),
         frames: frames.into_iter().flatten().collect(), // every frame is in one group
         stacks: window.stacks().map(|stack| stack.iter().map(|frame| frame.0).collect()).collect(),
         tasks: window.tasks().cloned().collect(),
@@ -77,56 +83,70 @@ pub fn symbolize(
         ledger,
         comments: Vec::new(),
     };
-    (profile, naming.unnamed)
+    (profile, failed)
 }
 
-/// The frames of one executable: their places in the window and their addresses.
-struct Group {
+/// Returns whether a profile has kernel frames and none of them has a symbol: the kernel hides
+/// them.
+pub fn is_kernel_unsymbolized(profile: &Profile) -> bool {
+    let is_kernel =
+        |frame: &&SymbolizedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
+    let mut frames = profile.frames.iter().filter(is_kernel).peekable();
+    frames.peek().is_some() && frames.all(|frame| frame.lines.is_empty())
+}
+
+/// The frames of a window that lie in one executable.
+struct ExecutableFrames {
     executable: ExecutableId,
-    places: Vec<usize>,
+    /// Their indices in the window.
+    frames: Vec<usize>,
+    /// Their addresses, in the same order.
     addresses: Vec<FileAddr>,
-    samples: u64,
+    /// Samples with their leaf in this executable.
+    leaf_samples: u64,
 }
 
-/// Sorts frames by executable: those with most samples at their leaf first, because readers
-/// take the first for the program; the kernel last.
-fn groups(window: &Window) -> Vec<Group> {
+/// Groups frames by executable: those with most leaf samples first, because readers of pprof take
+/// the first mapping for the program; the kernel last.
+fn group_by_executable(window: &Window) -> Vec<ExecutableFrames> {
     let frames: Vec<&Frame> = window.frames().collect();
     let stacks: Vec<_> = window.stacks().collect();
-    let mut by_executable: HashMap<ExecutableId, Group> = HashMap::new();
-    for (place, frame) in frames.iter().enumerate() {
-        let group = by_executable.entry(frame.executable).or_insert_with(|| Group {
-            executable: frame.executable,
-            places: Vec::new(),
+    let mut groups: HashMap<ExecutableId, ExecutableFrames> = HashMap::new();
+    for (index, frame) in frames.iter().enumerate() {
+        let executable = frame.executable;
+        let group = groups.entry(executable).or_insert_with(|| ExecutableFrames {
+            executable,
+            frames: Vec::new(),
             addresses: Vec::new(),
-            samples: 0,
+            leaf_samples: 0,
         });
-        group.places.push(place);
+        group.frames.push(index);
         group.addresses.push(frame.address);
     }
     for (key, count) in window.samples() {
         let leaf = stacks[key.stack.0 as usize].first().map(|leaf| frames[leaf.0 as usize]);
-        if let Some(group) = leaf.and_then(|leaf| by_executable.get_mut(&leaf.executable)) {
-            group.samples += count;
+        if let Some(group) = leaf.and_then(|leaf| groups.get_mut(&leaf.executable)) {
+            group.leaf_samples += count;
         }
     }
-    let mut groups: Vec<Group> = by_executable.into_values().collect();
-    let order =
-        |g: &Group| (g.executable == ExecutableId::KERNEL, u64::MAX - g.samples, g.executable);
-    groups.sort_by_key(order);
+    let mut groups: Vec<ExecutableFrames> = groups.into_values().collect();
+    groups.sort_by_key(|group| {
+        let is_kernel = group.executable == ExecutableId::KERNEL;
+        (is_kernel, u64::MAX - group.leaf_samples, group.executable)
+    });
     groups
 }
 
-/// What a profile's names are made of.
+/// The tables of a profile that symbols add to.
 #[derive(Default)]
-struct Naming {
+struct ProfileSymbols {
     mappings: Vec<Mapping>,
     functions: IndexSet<Function>,
-    unnamed: Vec<UnsymbolizedExecutable>,
 }
 
-impl Naming {
-    fn mapping(&mut self, executable: &Executable) -> u32 {
+impl ProfileSymbols {
+    /// Adds a mapping and returns its index.
+    fn add_mapping(&mut self, executable: &Executable) -> u32 {
         self.mappings.push(Mapping {
             name: executable.name.to_string(),
             build_id: executable.build_id.clone(),
@@ -135,17 +155,9 @@ impl Naming {
         self.mappings.len() as u32 - 1
     }
 
-    fn line(&mut self, name: &Name) -> Line {
-        let Name { function, system_name, file, line } = name.clone();
-        let function = Function { name: function, system_name, file };
-        Line { function: self.functions.insert_full(function).0 as u32, line }
+    fn add_line(&mut self, function: &SourceFunction) -> Line {
+        let SourceFunction { name, system_name, file, line } = function.clone();
+        let (index, _) = self.functions.insert_full(Function { name, system_name, file });
+        Line { function: index as u32, line }
     }
-}
-
-/// Says what kernel frames lack when the kernel hides its symbols.
-pub fn is_kernel_unsymbolized(profile: &Profile) -> bool {
-    let of_kernel =
-        |frame: &&SymbolizedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
-    let mut kernel = profile.frames.iter().filter(of_kernel).peekable();
-    kernel.peek().is_some() && kernel.all(|frame| frame.lines.is_empty())
 }

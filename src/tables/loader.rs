@@ -190,7 +190,7 @@ impl Worker {
     }
 
     fn load_from_cache(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
-        let cache = self.cache.as_ref().filter(|_| content.is_in(file))?;
+        let cache = self.cache.as_ref().filter(|_| content.matches(file))?;
         cache.load(&content.hash, file)
     }
 
@@ -209,7 +209,7 @@ impl Worker {
     ) {
         let (Some(cache), Some((content, frames))) = (&mut self.cache, cached) else { return };
         let Ok(evidence) = ranges.hash(file) else { return }; // too many ranges, or unreadable
-        if content.is_in(file) {
+        if content.matches(file) {
             let evidence = evidence.to_bytes();
             cache.store(&content.hash, &SerializedTable { evidence, frames });
         }

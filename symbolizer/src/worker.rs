@@ -1,7 +1,7 @@
 //! The worker: reads requests, answers them, and dies instead of its parent.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -10,46 +10,44 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use profile::BuildId;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::Usage;
 use crate::debug::Debug;
 use crate::demangle::demangle;
 use crate::kernel::Functions;
-use crate::protocol::{Line, Request, Response, Symbol, receive, send};
-use crate::usage::resident_kib;
+use crate::proto::{Request, Response, SourceFunction, Symbol};
 
 /// The part of its memory that the worker may have taken before it forgets what it has read.
 const KEPT_PART: u64 = 2;
 
-/// Answers requests until their sender closes the stream. `memory_max`: bytes of its own that the worker may have; mapped
-/// files do not count.
+/// Answers requests about files and the kernel.
 ///
 /// What a file made the parser keep serves the next requests about it, until it is to be forgotten, or until all that is kept,
-/// mapped files included, is more than half of that memory: then what was not asked about for longest goes first.
-///
-/// # Errors
-/// When a stream breaks or a message makes no sense.
-pub fn serve(
-    requests: &mut impl Read,
-    responses: &mut impl Write,
-    memory_max: u64,
-) -> io::Result<()> {
-    limit(Resource::Data, memory_max);
-    limit(Resource::Core, 0);
-    let kept_kib = base_kib() + memory_max / KEPT_PART / 1024;
-    let mut parsers = Parsers::default();
-    while let Some(request) = receive::<Request>(requests)? {
-        let mut response = Response::default();
-        request.forget.iter().for_each(|key| drop(parsers.files.remove(key)));
-        match parsers.name(&request) {
-            Ok(symbols) => response.symbols = symbols,
-            Err(error) => response.error = error,
-        }
-        let Usage { cpu, peak_rss_kib } = Usage::own();
-        (response.cpu_ns, response.peak_rss_kib) = (cpu.as_nanos() as u64, peak_rss_kib);
-        send(responses, &response)?;
-        while resident_kib() > kept_kib && parsers.forget_oldest() {}
+/// mapped files included, is more than half of the memory limit: then what was not asked about for longest goes first.
+pub struct Worker {
+    parsers: Parsers,
+    kept_kib: u64,
+    resident_kib: fn() -> u64,
+}
+
+impl Worker {
+    /// Limits the memory of this process. `memory_max`: bytes of its own that it may have; mapped files do not count.
+    /// `resident_kib`: measures the resident memory of this process, in KiB.
+    pub fn new(memory_max: u64, resident_kib: fn() -> u64) -> Self {
+        limit(Resource::Data, memory_max);
+        limit(Resource::Core, 0);
+        let kept_kib = resident_kib() + code_kib() + memory_max / KEPT_PART / 1024;
+        Self { parsers: Parsers::default(), kept_kib, resident_kib }
     }
-    Ok(())
+
+    /// Answers a request.
+    pub fn answer(&mut self, request: &Request) -> Response {
+        request.forget.iter().for_each(|key| drop(self.parsers.files.remove(key)));
+        let response = match self.parsers.name(request) {
+            Ok(symbols) => Response { symbols, error: String::new() },
+            Err(error) => Response { symbols: Vec::new(), error },
+        };
+        while (self.resident_kib)() > self.kept_kib && self.parsers.forget_oldest() {}
+        response
+    }
 }
 
 /// What is kept of a file.
@@ -88,7 +86,7 @@ impl Parsers {
         let functions = self.kernel.insert(functions);
         let symbol = |address: &u64| match functions.find(*address) {
             Some((name, Range { start, end })) => {
-                Symbol { lines: vec![line(name, None)], start, end }
+                Symbol { functions: vec![function(name, None)], start, end }
             }
             None => Symbol::default(),
         };
@@ -125,7 +123,7 @@ impl Parsers {
         };
         if matches!(debug, Debug::Separate(_)) {
             // What has no name there may have one in the file's own symbols.
-            let is_nameless = |place: &usize| symbols[*place].lines.is_empty();
+            let is_nameless = |place: &usize| symbols[*place].functions.is_empty();
             let nameless: Vec<usize> = (0..symbols.len()).filter(is_nameless).collect();
             let rest: Vec<u64> = nameless.iter().map(|place| addresses[*place]).collect();
             let found = if rest.is_empty() { Ok(Vec::new()) } else { names(own, false, &rest) };
@@ -142,9 +140,9 @@ impl Parsers {
     }
 }
 
-/// Memory that the process takes when it has read nothing, with the code that it will come to: about half of its file.
-fn base_kib() -> u64 {
-    resident_kib() + std::fs::metadata("/proc/self/exe").map_or(0, |exe| exe.len()) / 2048
+/// Memory of the code that the process will come to, which it has not read yet: about half of its file.
+fn code_kib() -> u64 {
+    std::fs::metadata("/proc/self/exe").map_or(0, |exe| exe.len()) / 2048
 }
 
 /// Lowers a limit of this process. It only protects: where it cannot be set we go on without.
@@ -160,17 +158,17 @@ fn symbol(found: Symbolized<'_>) -> Symbol {
     // Without lines the whole function has this one name.
     let is_whole = code_info.is_none() && inlined.is_empty();
     let size = size.filter(|_| is_whole).unwrap_or(0);
-    let mut lines = vec![line(&name, code_info.as_deref())];
-    for function in &inlined {
-        lines.push(line(&function.name, function.code_info.as_ref()));
+    let mut functions = vec![function(&name, code_info.as_deref())];
+    for inlined in &inlined {
+        functions.push(function(&inlined.name, inlined.code_info.as_ref()));
     }
-    lines.reverse();
-    Symbol { lines, start: addr, end: addr.saturating_add(size as u64) }
+    functions.reverse();
+    Symbol { functions, start: addr, end: addr.saturating_add(size as u64) }
 }
 
-fn line(name: &str, place: Option<&CodeInfo<'_>>) -> Line {
-    Line {
-        function: demangle(name),
+fn function(name: &str, place: Option<&CodeInfo<'_>>) -> SourceFunction {
+    SourceFunction {
+        name: demangle(name),
         system_name: name.to_owned(),
         file: place.map(|p| p.to_path().to_string_lossy().into_owned()).unwrap_or_default(),
         line: place.and_then(|p| p.line).unwrap_or(0),

@@ -5,8 +5,10 @@ use std::fs;
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 17] = [
     "kernel",
+    "procfs",
+    "workers",
     "events",
     "labels",
     "processes",

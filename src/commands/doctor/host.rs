@@ -8,7 +8,7 @@ use crate::commands::filters;
 use crate::commands::kernel_limits::{kernel_frames_limit, max_sample_rate};
 use crate::commands::load_diagnostics::Capabilities;
 use crate::kernel::{Unwinder, cpu_clock_opens, has_ring_buffer, online_cpus};
-use crate::processes::proc::read_text;
+use crate::procfs::{parse_mounts, read_text};
 
 pub(super) fn kernel() -> CheckResult {
     let release = read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -136,8 +136,7 @@ pub(super) fn pid_namespace() -> CheckResult {
 
 pub(super) fn cgroups() -> CheckResult {
     let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();
-    let count =
-        |kind: &str| mounts.lines().filter(|line| line.contains(&format!(" - {kind} "))).count();
+    let count = |kind| parse_mounts(&mounts).filter(|mount| mount.file_system == kind).count();
     match (count("cgroup2"), count("cgroup")) {
         (0, 0) => CheckResult::Degraded(
             "no cgroup hierarchy is mounted: --cgroup cannot filter".into(),

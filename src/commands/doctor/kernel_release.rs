@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::processes::proc::read_text;
+use crate::procfs::read_text;
 
 /// Returns whether reading user memory from an interrupt may lock up this kernel.
 ///

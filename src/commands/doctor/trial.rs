@@ -11,7 +11,7 @@ use crate::commands::kernel_limits::{kernel_frames_limit, max_sample_rate, ring_
 use crate::commands::load_diagnostics::explain;
 use crate::commands::workers::SELF_EXE;
 use crate::kernel::{Filters, SamplerConfig};
-use crate::processes::proc::start_ticks;
+use crate::procfs::start_ticks;
 use crate::session::{ScanScope, Session, SessionLimits};
 
 /// Sampling frequency of the trial in Hz.

@@ -1,45 +1,37 @@
-//! Opens the files behind mappings, by way of a process of its own: a file system may never answer, and who waits for
-//! such a one cannot even be killed.
+//! Opens the files behind mappings in a worker process, the file helper.
 //!
-//! Whoever asks waits a little. A worker that has not answered by then is left to its file and another takes its place;
-//! until it is gone, and for a while, nothing else on that file's device is opened.
+//! A file system may never answer, and a process that waits for it cannot even be killed. So the
+//! agent waits for a moment only. A helper that has not answered by then is left behind and another
+//! takes its place. Until it has exited, and for a while, no other file on that device is opened.
 
-mod protocol;
-mod worker;
+mod proto;
+mod server;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use profile::BuildId;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::time::Timespec;
-use symbolizer::Usage;
 
 use super::content::Content;
 use super::elf::Elf;
 use crate::events::MmapEvent;
-use protocol::{Found, Wanted, receive, send};
-pub use worker::serve;
+use crate::workers::{CallError, Deadline, KilledWorker, Supervisor, Usage};
+use proto::{OpenRequest, OpenResponse};
+pub use server::serve;
 
-/// How long a file may take to open. One in a page cache takes microseconds, one on a slow disk milliseconds.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-/// How long a worker may take to start.
-const START_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-/// How long a device is left alone that did not answer.
-const LEFT_ALONE: Duration = Duration::from_secs(10);
-/// Devices that may be silent at the same time.
-const SILENT_MAX: usize = 64;
+/// How long a file may take to open. One in the page cache takes microseconds, one on a slow disk
+/// milliseconds.
+const OPEN_MAX: Duration = Duration::from_millis(500);
+/// How long a device that did not answer is left alone.
+const DEVICE_BACKOFF: Duration = Duration::from_secs(10);
+/// Devices that may be unresponsive at the same time.
+const UNRESPONSIVE_MAX: usize = 64;
 
-/// A file that was opened, and what it says of itself.
+/// An open file and what its headers contain.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub file: File,
     pub elf: Elf,
     pub content: Content,
@@ -48,160 +40,81 @@ pub(super) struct Opened {
 /// Major and minor number.
 type Device = (u32, u32);
 
-/// Asks the process that opens files.
+/// Asks the file helper.
 #[derive(Debug)]
 pub(super) struct FileHelper {
-    program: Box<str>,
-    worker: Option<Worker>,
-    /// Devices that have not answered: until when they are left alone, and who waits there.
-    silent: HashMap<Device, (Instant, Child)>,
-    /// Devices of which files were not opened, because they were silent.
+    supervisor: Supervisor,
+    /// Devices that did not answer: when their backoff ends, and the helper that waits there.
+    unresponsive: HashMap<Device, (Instant, KilledWorker)>,
+    /// Devices with files that were not opened because they did not answer.
     missed: HashSet<Device>,
-    /// One of these has answered since.
     has_recovered: bool,
-    /// What workers used that are gone.
-    past: Usage,
-}
-
-#[derive(Debug)]
-struct Worker {
-    child: Child,
-    socket: OwnedFd,
-    usage: Usage,
 }
 
 impl FileHelper {
-    /// `program` with one argument, `file-helper`, is to run [`serve`] on its standard input. It is started when first
-    /// needed.
+    /// `program` with the one argument `file-helper` is to run [`serve`]. It is started on first
+    /// use.
     pub fn new(program: &str) -> Self {
         Self {
-            program: program.into(),
-            worker: None,
-            silent: HashMap::new(),
+            supervisor: Supervisor::new(program, ["file-helper".to_owned()]),
+            unresponsive: HashMap::new(),
             missed: HashSet::new(),
             has_recovered: false,
-            past: Usage::default(),
         }
     }
 
     /// Opens the file of a mapping and reads its headers.
     ///
     /// # Errors
-    /// As opening does; `TimedOut` when there was no answer.
-    pub fn open(&mut self, mapped: &MmapEvent) -> io::Result<Opened> {
+    /// As opening does; `TimedOut` when the device does not answer.
+    pub fn open(&mut self, mapped: &MmapEvent) -> io::Result<OpenedFile> {
         let now = Instant::now();
-        self.silent
-            .retain(|_, (until, child)| *until > now || matches!(child.try_wait(), Ok(None)));
+        self.unresponsive.retain(|_, (until, helper)| *until > now || !helper.has_exited());
         let device = (mapped.file.major, mapped.file.minor);
-        if self.silent.contains_key(&device) {
+        if self.unresponsive.contains_key(&device) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let mut worker = match self.worker.take() {
-            Some(worker) => worker,
-            None => Worker::start(&self.program)?,
+        let reply = self.supervisor.call(&request(mapped), Deadline::after(OPEN_MAX));
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(CallError::TimedOut(helper)) => {
+                self.leave_behind(device, helper);
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(io::Error::other(error)),
         };
-        let opened = worker.ask(mapped);
-        match &opened {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.leave(device, worker),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.past = self.past.and(worker.end());
-            }
-            _ => {
-                self.worker = Some(worker);
-                self.has_recovered |= self.missed.remove(&device);
-            }
-        }
-        opened
+        self.has_recovered |= self.missed.remove(&device);
+        let response: OpenResponse = reply.response;
+        let file = reply.file.ok_or_else(|| io::Error::from_raw_os_error(response.errno))?;
+        let file = File::from(file);
+        let elf = Elf { build_id: BuildId::new(&response.build_id), segments: response.segments };
+        let content = Content::of(&file, &elf, &response.hash)?;
+        Ok(OpenedFile { file, elf, content })
     }
 
-    /// Whether a device has answered since this was last asked, of which files were not opened because it had not.
+    /// Returns whether, since the last call, a device has answered again that had left files
+    /// unopened.
     pub fn take_recovered(&mut self) -> bool {
         std::mem::take(&mut self.has_recovered)
     }
 
-    /// What the workers have used so far.
+    /// Returns what the helpers have used so far.
     pub fn usage(&self) -> Usage {
-        let now = self.worker.as_ref().map(|worker| worker.usage).unwrap_or_default();
-        self.past.and(now)
+        self.supervisor.usage()
     }
 
-    fn leave(&mut self, device: Device, Worker { mut child, usage, .. }: Worker) {
-        self.past = self.past.and(usage);
-        let _ = child.kill(); // it dies when its file system lets it
-        if self.missed.len() < SILENT_MAX {
+    fn leave_behind(&mut self, device: Device, helper: KilledWorker) {
+        if self.missed.len() < UNRESPONSIVE_MAX {
             self.missed.insert(device);
         }
-        if self.silent.len() < SILENT_MAX {
-            self.silent.insert(device, (Instant::now() + LEFT_ALONE, child));
+        if self.unresponsive.len() < UNRESPONSIVE_MAX {
+            self.unresponsive.insert(device, (Instant::now() + DEVICE_BACKOFF, helper));
         }
     }
 }
 
-impl Drop for FileHelper {
-    fn drop(&mut self) {
-        self.worker.take().map(Worker::end);
-    }
-}
-
-impl Worker {
-    fn start(program: &str) -> io::Result<Self> {
-        let (socket, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let child = Command::new(program)
-            .arg("file-helper")
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
-            .process_group(0) // Ctrl-C is for the agent
-            .spawn()?;
-        let mut worker = Self { child, socket, usage: Usage::default() };
-        match worker.receive(&START_MAX) {
-            Ok(_) => Ok(worker), // it is there
-            Err(error) => {
-                let _ = worker.child.kill();
-                worker.end();
-                Err(error)
-            }
-        }
-    }
-
-    fn ask(&mut self, mapped: &MmapEvent) -> io::Result<Opened> {
-        send(self.socket.as_fd(), &wanted(mapped), None).map_err(broken)?;
-        let (found, file) = self.receive(&PATIENCE)?;
-        let file = file.ok_or_else(|| io::Error::from_raw_os_error(found.errno))?;
-        let file = File::from(file);
-        let elf = Elf { build_id: BuildId::new(&found.build_id), segments: found.segments };
-        let content = Content::of(&file, &elf, &found.hash)?;
-        Ok(Opened { file, elf, content })
-    }
-
-    fn receive(&mut self, patience: &Timespec) -> io::Result<(Found, Option<OwnedFd>)> {
-        let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
-        if retry_on_intr(|| poll(&mut waiting, Some(patience)))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let answer = receive::<Found>(self.socket.as_fd()).map_err(broken)?;
-        let (found, file) = answer.ok_or(io::ErrorKind::BrokenPipe)?;
-        let cpu = Duration::from_nanos(found.cpu_ns);
-        self.usage = Usage { cpu, peak_rss_kib: found.peak_rss_kib };
-        Ok((found, file))
-    }
-
-    /// Ends it; gives what it has used.
-    fn end(self) -> Usage {
-        let Self { mut child, socket, usage } = self;
-        drop(socket); // it has nothing open and nothing to lose: it ends at once
-        let _ = child.wait();
-        usage
-    }
-}
-
-fn broken(_: Errno) -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
-}
-
-fn wanted(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> Wanted {
-    Wanted {
+fn request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> OpenRequest {
+    OpenRequest {
         tid: tid.0,
         start: start.0,
         end: end.0,

@@ -1,0 +1,116 @@
+//! One executable: a file, memory without a file, or the kernel.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use profile::{BuildId, ExecutableId, FileAddr, FileOffset, MappingKind, VirtAddr};
+
+use super::content::ContentId;
+use super::elf::{self, Elf, Segment};
+use super::kernel_code::{VDSO, copy_vdso, kernel_build_id};
+
+/// What a mapping executes.
+#[derive(Debug)]
+pub struct Executable {
+    /// Path in the root of its process, or a name in brackets.
+    pub name: Box<str>,
+    /// Its build ID, if it has one.
+    pub build_id: Option<BuildId>,
+    /// Where its symbols can be found.
+    pub origin: Origin,
+    /// The content of its file when it was opened, if it is an ELF file.
+    pub content: Option<ContentId>,
+    pub(super) segments: Vec<Segment>,
+}
+
+/// What is behind an executable.
+#[derive(Debug)]
+pub enum Origin {
+    /// The running kernel.
+    Kernel,
+    /// A file that is held open.
+    File(File),
+    /// A copy of the kernel's vDSO.
+    Vdso(File),
+    /// Memory without a file.
+    Memory,
+    /// A file that is not open: deleted, replaced since it was mapped, or one too many.
+    Unopened,
+}
+
+impl Executable {
+    /// Returns memory that nothing is known about.
+    pub fn unknown() -> Self {
+        Self::without_file("[unknown]", Origin::Memory)
+    }
+
+    /// Returns the running kernel.
+    pub(super) fn kernel() -> Self {
+        let build_id = kernel_build_id();
+        Self { build_id, ..Self::without_file("[kernel.kallsyms]", Origin::Kernel) }
+    }
+
+    /// Returns a copy of the vDSO.
+    pub(super) fn vdso() -> Self {
+        let Ok(copy) = copy_vdso() else { return Self::without_file(VDSO, Origin::Memory) };
+        let Elf { build_id, segments } = elf::read(&copy).unwrap_or_default();
+        Self { build_id, segments, ..Self::without_file(VDSO, Origin::Vdso(copy)) }
+    }
+
+    /// Returns an executable of which no headers were read.
+    pub(super) fn without_file(name: &str, origin: Origin) -> Self {
+        Self { name: name.into(), build_id: None, origin, content: None, segments: Vec::new() }
+    }
+
+    /// Returns its kind in pprof.
+    pub fn kind(&self) -> MappingKind {
+        match self.origin {
+            Origin::Kernel => MappingKind::Kernel,
+            Origin::File(_) | Origin::Unopened => MappingKind::File,
+            Origin::Vdso(_) | Origin::Memory => MappingKind::Memory,
+        }
+    }
+
+    /// Returns the range of file addresses that its code lies in, by its program headers.
+    pub fn text(&self) -> Option<Range<u64>> {
+        let ranges = self.segments.iter().filter_map(Segment::text);
+        ranges.reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Returns its file, if it is open.
+    pub fn file(&self) -> Option<&File> {
+        match &self.origin {
+            Origin::File(file) | Origin::Vdso(file) => Some(file),
+            Origin::Kernel | Origin::Memory | Origin::Unopened => None,
+        }
+    }
+
+    /// Returns the address in the file of a mapped byte. Memory keeps its virtual address; a file
+    /// without load segments counts from its start.
+    pub fn address_of(&self, offset: FileOffset, address: VirtAddr) -> FileAddr {
+        match self.origin {
+            Origin::Kernel | Origin::Memory => FileAddr(address.0),
+            Origin::File(_) | Origin::Vdso(_) | Origin::Unopened => {
+                elf::address_of(&self.segments, offset).unwrap_or(FileAddr(offset.0))
+            }
+        }
+    }
+}
+
+/// The executables that a window has frames in, open and as they were for as long as this lives.
+#[derive(Debug)]
+pub struct WindowExecutables(pub(super) HashMap<ExecutableId, Arc<Executable>>);
+
+impl WindowExecutables {
+    /// Returns an executable; the unknown one if the window has no frames in it.
+    pub fn get(&self, id: ExecutableId) -> &Arc<Executable> {
+        self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
+    }
+
+    /// Lists all of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Executable>> {
+        self.0.values()
+    }
+}

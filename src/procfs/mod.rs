@@ -1,0 +1,132 @@
+//! The reader of procfs: bounded reads, and one parser per file.
+//!
+//! Every process chooses its name, its mappings and the names of its cgroups, so each file is
+//! untrusted input. A parser takes text, not a path; it skips malformed lines and never fails as a
+//! whole. Reads are bounded in bytes, lists in entries.
+
+mod cgroup;
+mod fdinfo;
+mod maps;
+mod mountinfo;
+mod stat;
+mod status;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
+pub use fdinfo::bpf_map_bytes;
+pub use maps::{MapsEntry, parse_executable_maps, parse_range};
+pub use mountinfo::{Mount, parse_mounts};
+pub use stat::Stat;
+pub use status::Status;
+
+/// Longest text read from one file: 32,768 mappings of 128 bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Most files are shorter than this.
+const FILE_BYTES_USUAL: usize = 8 << 10;
+
+/// Reads a file up to 4 MiB as text; bytes that are not UTF-8 are replaced.
+///
+/// # Errors
+/// As reading does: the process may exit at any time.
+pub fn read_text(path: &str) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(FILE_BYTES_USUAL);
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Reads `/proc/ID/stat` of a process or thread; `None` when it does not exist.
+pub fn stat(id: u32) -> Option<Stat> {
+    Stat::parse(&read_text(&format!("/proc/{id}/stat")).ok()?)
+}
+
+/// Returns when a process started, in clock ticks since boot; `None` when it does not exist.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    Some(stat(pid)?.start_ticks)
+}
+
+/// Reads `/proc/PID/status`; all values are 0 when the process does not exist.
+pub fn status(pid: u32) -> Status {
+    Status::parse(&read_text(&format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+/// Reads the status of the calling process.
+pub fn own_status() -> Status {
+    status(std::process::id())
+}
+
+/// Lists all processes that procfs shows.
+pub fn pids() -> impl Iterator<Item = u32> {
+    numbered_entries("/proc")
+}
+
+/// Lists the threads of a process.
+pub fn thread_ids(pid: u32) -> impl Iterator<Item = u32> {
+    numbered_entries(&format!("/proc/{pid}/task"))
+}
+
+/// Lists the running child processes of the calling process.
+pub fn child_pids() -> Vec<u32> {
+    let own_pid = std::process::id();
+    let children = thread_ids(own_pid)
+        .filter_map(|tid| read_text(&format!("/proc/{own_pid}/task/{tid}/children")).ok());
+    children.flat_map(|text| parse_numbers(&text)).collect()
+}
+
+/// Returns one argument of a process's command line; empty when there is none.
+pub fn argument(pid: u32, index: usize) -> String {
+    let line = read_text(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split('\0').nth(index).unwrap_or_default().to_owned()
+}
+
+/// Reads the mappings of a process or thread that are executable.
+///
+/// # Errors
+/// As reading does.
+pub fn executable_maps(id: u32) -> io::Result<Vec<MapsEntry>> {
+    Ok(parse_executable_maps(&read_text(&format!("/proc/{id}/maps"))?).collect())
+}
+
+/// Sums the memory of all BPF maps that the calling process holds open, in bytes.
+pub fn own_bpf_map_bytes() -> u64 {
+    let entries = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
+    bpf_map_bytes(entries.filter_map(|entry| read_text(entry.path().to_str()?).ok()))
+}
+
+fn numbered_entries(directory: &str) -> impl Iterator<Item = u32> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn parse_numbers(text: &str) -> Vec<u32> {
+    text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_process_is_listed_with_its_threads() {
+        let own_pid = std::process::id();
+        assert!(pids().any(|pid| pid == own_pid));
+        assert!(thread_ids(own_pid).any(|tid| tid == own_pid));
+    }
+
+    #[test]
+    fn running_children_are_listed_with_their_command_line() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        let is_listed = child_pids().contains(&child.id());
+        let argument = argument(child.id(), 1);
+        child.kill().and_then(|()| child.wait()).expect("it exits");
+        assert!(is_listed);
+        assert_eq!(argument, "60");
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_cut() {
+        assert_eq!(read_text("/dev/zero").expect("readable").len() as u64, FILE_BYTES_MAX);
+    }
+}

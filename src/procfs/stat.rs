@@ -1,0 +1,87 @@
+//! `/proc/PID/stat`: see proc_pid_stat(5).
+
+use std::time::Duration;
+
+use rustix::param::clock_ticks_per_second;
+
+/// Number of the last field that is read; the first after the name is 3.
+const LAST_FIELD: usize = 22;
+
+/// State and CPU time of a process or thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Name of the thread; of a process, the name of its main thread.
+    pub comm: Box<str>,
+    /// The thread has exited and has not been reaped.
+    pub is_zombie: bool,
+    /// Running threads of the process.
+    pub threads: u32,
+    /// When the process started, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// CPU time of the children that have exited and were reaped.
+    pub reaped_children_cpu: Duration,
+}
+
+impl Stat {
+    /// Parses the line of the file; `None` when a field is missing.
+    ///
+    /// The name in parentheses may contain anything, so fields are counted from the last one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once('(')?;
+        let (comm, rest) = rest.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().take(LAST_FIELD - 2).collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        let number = |index: usize| field(index)?.parse::<u64>().ok();
+        let is_zombie = matches!(field(3)?, "Z" | "X");
+        let threads = u32::try_from(number(20)?).ok()?;
+        Some(Self {
+            comm: comm.into(),
+            is_zombie,
+            threads: threads.saturating_sub(u32::from(is_zombie)),
+            start_ticks: number(22)?,
+            cpu: from_ticks(number(14)?.saturating_add(number(15)?)),
+            reaped_children_cpu: from_ticks(number(16)?.saturating_add(number(17)?)),
+        })
+    }
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second().max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &str = "S 1 2 2 0 -1 4194560 1 0 0 0 3 4 5 6 20 0 5 0 777 1 1";
+
+    #[test]
+    fn a_name_may_contain_parentheses_and_spaces() {
+        let stat = Stat::parse(&format!("12 (a) (b c) {FIELDS}")).expect("well-formed");
+        assert_eq!(&*stat.comm, "a) (b c");
+        assert_eq!((stat.is_zombie, stat.threads, stat.start_ticks), (false, 5, 777));
+        assert_eq!((stat.cpu, stat.reaped_children_cpu), (from_ticks(7), from_ticks(11)));
+    }
+
+    #[test]
+    fn an_exited_main_thread_does_not_count_as_running() {
+        let stat = Stat::parse(&format!("12 (x) Z{}", &FIELDS[1..])).expect("well-formed");
+        assert!(stat.is_zombie && stat.threads == 4, "{stat:?}");
+    }
+
+    #[test]
+    fn malformed_lines_are_rejected() {
+        let no_threads = FIELDS.replace(" 5 0 777", " -5 0 777");
+        for text in ["", "12", "12 (x", "12 (x)", "12 (x) S 1 2", &format!("1 (x) {no_threads}")] {
+            assert_eq!(Stat::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn extreme_numbers_do_not_overflow() {
+        let text = FIELDS.replace(" 3 4 5 6 ", &format!(" {0} {0} {0} {0} ", u64::MAX));
+        assert!(Stat::parse(&format!("1 (x) {text}")).is_some());
+    }
+}

@@ -1,0 +1,57 @@
+//! `/proc/PID/status`: see proc_pid_status(5).
+
+/// Memory and capabilities of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Resident memory, in KiB.
+    pub rss_kib: u64,
+    /// The most resident memory so far, in KiB.
+    pub peak_rss_kib: u64,
+    /// Effective capabilities, one bit each (include/uapi/linux/capability.h).
+    pub effective_capabilities: u64,
+}
+
+impl Status {
+    /// Parses the file; a value that is missing is 0.
+    pub fn parse(text: &str) -> Self {
+        let mut status = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            match name {
+                "VmRSS" => status.rss_kib = kib(value),
+                "VmHWM" => status.peak_rss_kib = kib(value),
+                "CapEff" => {
+                    status.effective_capabilities =
+                        u64::from_str_radix(value.trim(), 16).unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
+fn kib(value: &str) -> u64 {
+    value.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_name() {
+        let text =
+            "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nCapEff:\t000001ffffffffff\n";
+        let expected =
+            Status { rss_kib: 1024, peak_rss_kib: 2048, effective_capabilities: 0x1ff_ffff_ffff };
+        assert_eq!(Status::parse(text), expected);
+    }
+
+    /// The kernel escapes newlines in the name, so a name cannot start a line of its own.
+    #[test]
+    fn a_hostile_name_and_malformed_values_are_ignored() {
+        for text in ["", ":", "Name:\tVmRSS: 9 kB\n", "VmRSS:\nVmHWM: x\nCapEff: -1\n"] {
+            assert_eq!(Status::parse(text), Status::default(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Frames on the Unix stream socket between agent and worker.
+//!
+//! ```text
+//! bytes of the message   u64, little-endian
+//! CPU time of the sender u64, nanoseconds so far; 0 from the agent
+//! its peak memory        u64, KiB; 0 from the agent
+//! message                protobuf
+//! ```
+//! An open file travels along as SCM_RIGHTS of the first byte (unix(7)).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::time::Timespec;
+
+use super::Usage;
+
+const HEADER_BYTES: usize = 24;
+/// Longest message that is accepted, in bytes.
+const MESSAGE_MAX: u64 = 256 << 20;
+/// Memory for a message grows by this much at a time, so that a wrong length costs nothing.
+const PIECE_BYTES: usize = 1 << 20;
+/// How often a cancellation is looked for.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// When to stop waiting for an answer.
+#[derive(Clone, Copy)]
+pub struct Deadline<'a> {
+    /// The latest time.
+    pub at: Instant,
+    /// Returns whether to stop before that time.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Deadline<'_> {
+    /// A deadline that is reached after this time and not before.
+    pub fn after(time: Duration) -> Self {
+        Self { at: Instant::now() + time, is_cancelled: &|| false }
+    }
+}
+
+/// What a worker or the agent has received.
+#[derive(Debug)]
+pub(super) struct Frame {
+    message: Vec<u8>,
+    /// What the sender has used so far.
+    pub usage: Usage,
+    /// The open file that came along.
+    pub file: Option<OwnedFd>,
+}
+
+impl Frame {
+    /// Decodes the message.
+    pub fn decode<M: Message + Default>(&self) -> io::Result<M> {
+        M::decode(&*self.message).map_err(io::Error::other)
+    }
+}
+
+/// Sends a message, and a file with it.
+pub(super) fn send(
+    socket: BorrowedFd<'_>,
+    usage: Usage,
+    message: &impl Message,
+    file: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let numbers = [message.encoded_len() as u64, usage.cpu.as_nanos() as u64, usage.peak_rss_kib];
+    let mut frame: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    message.encode(&mut frame).map_err(io::Error::other)?;
+    let mut unsent = &frame[..];
+    let mut files = file.as_slice();
+    while !unsent.is_empty() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !files.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(files));
+        }
+        let iov = [IoSlice::new(unsent)];
+        let sent = retry_on_intr(|| sendmsg(socket, &iov, &mut ancillary, SendFlags::NOSIGNAL))?;
+        (unsent, files) = (&unsent[sent..], &[]);
+    }
+    Ok(())
+}
+
+/// Receives a frame; `None` when the other side has closed the socket between two frames.
+///
+/// # Errors
+/// `TimedOut` when the deadline is reached; as reading does; for a frame that is malformed.
+pub(super) fn receive(
+    socket: BorrowedFd<'_>,
+    deadline: Option<Deadline<'_>>,
+) -> io::Result<Option<Frame>> {
+    let mut receiver = Receiver { socket, deadline, file: None };
+    let mut header = [0; HEADER_BYTES];
+    match receiver.fill(&mut header)? {
+        0 => return Ok(None),
+        HEADER_BYTES => {}
+        _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+    let mut numbers = header.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number));
+    let mut next = || numbers.next().unwrap_or_default();
+    let (length, cpu_ns, peak_rss_kib) = (next(), next(), next());
+    if length > MESSAGE_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too long"));
+    }
+    let length = length as usize;
+    let mut message = Vec::new();
+    while message.len() < length {
+        let filled = message.len();
+        message.resize(length.min(filled + PIECE_BYTES), 0);
+        if receiver.fill(&mut message[filled..])? < message.len() - filled {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let usage = Usage { cpu: Duration::from_nanos(cpu_ns), peak_rss_kib };
+    Ok(Some(Frame { message, usage, file: receiver.file }))
+}
+
+struct Receiver<'a> {
+    socket: BorrowedFd<'a>,
+    deadline: Option<Deadline<'a>>,
+    file: Option<OwnedFd>,
+}
+
+impl Receiver<'_> {
+    /// Reads until the buffer is full or the other side has closed; returns the bytes read.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            self.wait()?;
+            match self.read(&mut buffer[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Waits until there is something to read.
+    fn wait(&self) -> io::Result<()> {
+        let Some(deadline) = &self.deadline else { return Ok(()) };
+        loop {
+            let left = deadline.at.saturating_duration_since(Instant::now()).min(CANCEL_POLL);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            let mut polled = [PollFd::from_borrowed_fd(self.socket, PollFlags::IN)];
+            if retry_on_intr(|| poll(&mut polled, Some(&timeout)))? > 0 {
+                return Ok(());
+            }
+            if left.is_zero() || (deadline.is_cancelled)() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = retry_on_intr(|| {
+            let mut iov = [IoSliceMut::new(buffer)];
+            recvmsg(self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut files) = message {
+                self.file = files.next().or(self.file.take());
+            }
+        }
+        Ok(received.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    fn sockets() -> (UnixStream, UnixStream) {
+        UnixStream::pair().expect("a pair of sockets")
+    }
+
+    fn soon() -> Option<Deadline<'static>> {
+        Some(Deadline::after(Duration::from_secs(10)))
+    }
+
+    #[test]
+    fn a_message_arrives_with_its_file_and_the_usage_of_its_sender() {
+        let (agent, worker) = sockets();
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"content").expect("written");
+        let usage = Usage { cpu: Duration::from_nanos(12), peak_rss_kib: 34 };
+        send(worker.as_fd(), usage, &"text".to_owned(), Some(file.as_fd())).expect("sent");
+        let frame = receive(agent.as_fd(), soon()).expect("received").expect("a frame");
+        assert_eq!(
+            (frame.decode::<String>().expect("a text"), frame.usage),
+            ("text".into(), usage)
+        );
+        let (mut content, mut file) = (String::new(), File::from(frame.file.expect("a file")));
+        file.rewind().and_then(|()| file.read_to_string(&mut content)).expect("readable");
+        assert_eq!(content, "content");
+    }
+
+    #[test]
+    fn a_message_larger_than_the_socket_holds_arrives() {
+        let (agent, worker) = sockets();
+        let long = "x".repeat(3 * PIECE_BYTES + 5);
+        thread::scope(|scope| {
+            scope.spawn(|| send(worker.as_fd(), Usage::default(), &long, None).expect("sent"));
+            let frame = receive(agent.as_fd(), soon()).expect("received").expect("a frame");
+            assert!(frame.decode::<String>().expect("a text") == long && frame.file.is_none());
+        });
+    }
+
+    #[test]
+    fn a_closed_socket_ends_between_frames_only() {
+        let (agent, worker) = sockets();
+        drop(worker);
+        assert!(receive(agent.as_fd(), soon()).expect("a clean end").is_none());
+        for cut in [&[1; 3][..], &[vec![1], vec![0; 23]].concat()] {
+            let (agent, mut worker) = sockets();
+            worker.write_all(cut).expect("written");
+            drop(worker);
+            let error = receive(agent.as_fd(), soon()).expect_err("a frame that is cut");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_rejected() {
+        let (agent, mut worker) = sockets();
+        worker.write_all(&[0xff; HEADER_BYTES]).expect("written");
+        let error = receive(agent.as_fd(), soon()).expect_err("too long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn waiting_ends_at_the_deadline_or_when_cancelled() {
+        let (agent, _worker) = sockets();
+        let late = Instant::now() + Duration::from_secs(3600);
+        let cancelled = Deadline { at: late, is_cancelled: &|| true };
+        for deadline in [Deadline::after(Duration::from_millis(20)), cancelled] {
+            let error = receive(agent.as_fd(), Some(deadline)).expect_err("no frame");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Worker processes: this program again, for work that may hang or crash in place of the agent.
+//!
+//! - [`Supervisor`] is the agent's side: it starts a worker on first use, sends it requests, and
+//!   kills and replaces one that fails or misses its [`Deadline`].
+//! - [`serve`] is the worker's side: it answers requests until the agent closes the socket.
+//! - `frame` is what travels between them: a protobuf message, what its sender has used so far,
+//!   and optionally an open file.
+//!
+//! A worker never outlives its request by choice: it holds nothing that must be saved.
+
+mod frame;
+mod server;
+mod supervisor;
+mod usage;
+
+pub use frame::Deadline;
+pub use server::serve;
+pub use supervisor::{CallError, KilledWorker, Reply, Supervisor};
+pub use usage::Usage;
