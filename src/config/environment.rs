@@ -41,7 +41,9 @@ impl Variables {
                 (Some(rest), Ok(value)) if !value.is_empty() && !is_foreign(rest, &value) => {
                     variables.settings.push((rest.to_owned(), value));
                 }
-                (Some(_), Err(_)) => problems.push(Problem::VariableNotUtf8 { name }),
+                (Some(_), Err(_)) => {
+                    problems.push(Problem::new(format!("{name} is not UTF-8; set it again")));
+                }
                 (None, Ok(value)) if name == "NODE_NAME" && !value.is_empty() => {
                     variables.node = Some(value);
                 }
@@ -133,7 +135,7 @@ fn unknown_variable(name: &str, layers: &Layers<'_>) -> Problem {
             "unset it, or name it {PREFIX}<SECTION>_<KEY> after a key of the file, as in {PREFIX}AGENT_WINDOW"
         )
     });
-    Problem::UnknownVariable { name: format!("{PREFIX}{}", shorten(name)), help }
+    Problem::unknown_variable(&format!("{PREFIX}{}", shorten(name)), &help)
 }
 
 fn suggest_sink_variable(rest: &str, layers: &Layers<'_>) -> Option<String> {

@@ -57,7 +57,7 @@ impl<'a> FileReader<'a, '_> {
         let DeValue::Table(table) = value else {
             let name = section.name;
             let text = format!("`{name}` is a section; write [{name}], and its keys below");
-            return self.invalid(&at, text);
+            return self.report(&at, text);
         };
         for leaf in leaves(table, |path| PathRole::of(path, schema::paths(&section.keys))) {
             if section.key(&leaf.path).is_some() {
@@ -67,20 +67,20 @@ impl<'a> FileReader<'a, '_> {
             }
             let known: Vec<&str> = schema::paths(&section.keys).collect();
             let help = schema::suggest_key(Some(section.name), &leaf.path, &known);
-            let (at, key) = (self.text.at(leaf.at.start), shorten(&leaf.path));
-            self.problems.push(Problem::UnknownKey { at, key, section: section.name.into(), help });
+            let (key, section) = (shorten(&leaf.path), section.name);
+            self.report(&leaf.at, format!("unknown key `{key}` in [{section}]; {help}"));
         }
     }
 
     fn sinks(&mut self, at: Range<usize>, value: &'a DeValue<'a>) {
         let DeValue::Table(sinks) = value else {
             let text = "each sink is a section with a name; write [sinks.NAME] and its keys below";
-            return self.invalid(&at, text.into());
+            return self.report(&at, text.into());
         };
         for (name, value) in sinks.iter() {
             let (at, name) = (name.span(), name.get_ref().as_ref());
             let DeValue::Table(table) = value.get_ref() else {
-                self.invalid(
+                self.report(
                     &at,
                     format!(
                         "[sinks] has no keys of its own, such as `{}`; write [sinks.NAME] above it",
@@ -105,16 +105,16 @@ impl<'a> FileReader<'a, '_> {
         LayerValue { input: input(leaf.value.get_ref()), origin: self.text.at(leaf.at.start) }
     }
 
-    fn invalid(&mut self, at: &Range<usize>, text: String) {
-        self.problems.push(Problem::Invalid { at: self.text.at(at.start), text });
+    fn report(&mut self, at: &Range<usize>, text: String) {
+        self.problems.push(Problem::at(self.text.at(at.start), text));
     }
 
     fn unknown_section(&mut self, name: &str, at: Range<usize>, value: &DeValue<'_>) {
-        let (at, shown) = (self.text.at(at.start), shorten(name));
+        let shown = shorten(name);
         if !matches!(value, DeValue::Table(_)) {
             let help = schema::suggest_key(None, name, &[]);
-            let section = String::new();
-            return self.problems.push(Problem::UnknownKey { at, key: shown, section, help });
+            let text = format!("unknown key `{shown}` above all sections; {help}");
+            return self.report(&at, text);
         }
         let help = if SINK_TYPES.iter().any(|sink| sink.name == name) {
             format!("a sink has a name, too, as in [sinks.{name}]")
@@ -125,7 +125,7 @@ impl<'a> FileReader<'a, '_> {
                 None => format!("the sections are [{}]", names.collect::<Vec<_>>().join("], [")),
             }
         };
-        self.problems.push(Problem::UnknownSection { at, name: shown, help });
+        self.report(&at, format!("unknown section [{shown}]; {help}"));
     }
 }
 

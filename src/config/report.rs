@@ -35,7 +35,7 @@ fn toml(ResolvedValue { key, value, .. }: &ResolvedValue) -> Toml {
     match (&key.key_type, value) {
         (_, Value::Bool(on)) => Toml::Boolean(*on),
         (_, Value::Number(number)) => Toml::Float(*number),
-        (KeyType::Integer { .. }, Value::Integer(number)) => {
+        (KeyType::Integer(_), Value::Integer(number)) => {
             Toml::Integer(i64::try_from(*number).unwrap_or(i64::MAX))
         }
         (KeyType::Headers, Value::Table(headers)) => {

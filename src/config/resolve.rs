@@ -39,7 +39,7 @@ pub(super) fn resolve(
         let last = layers.sinks.values().next_back().and_then(|sink| sink.at.clone());
         let text =
             format!("there are {count} sinks; remove some, because {SINKS_MAX} is the maximum");
-        problems.push(Problem::Invalid { at: last.unwrap_or(Origin::Default), text });
+        problems.push(Problem::at(last.unwrap_or(Origin::Default), text));
         return sections;
     }
     for (name, values) in &layers.sinks {
@@ -103,7 +103,7 @@ fn report_shared_directories(sections: &[ResolvedSection], problems: &mut Proble
                 let at = set.map_or(Origin::Default, |value| value.origin.clone());
                 let text =
                     format!("`{path}` and `{other}` are the same directory; give each its own");
-                problems.push(Problem::Invalid { at, text });
+                problems.push(Problem::at(at, text));
             }
             seen.push((path, directory, value));
         }

@@ -43,8 +43,7 @@ impl ResolvedSection {
     pub fn report(&self, conflicts: Vec<Conflict>, problems: &mut Problems) {
         for Conflict { key, text } in conflicts {
             let at = self.get(key).map_or(Origin::Default, |value| value.origin.clone());
-            let text = format!("`{}.{key}` {text}", self.name);
-            problems.push(Problem::Invalid { at, text });
+            problems.push(Problem::at(at, format!("`{}.{key}` {text}", self.name)));
         }
     }
 
@@ -64,7 +63,7 @@ impl ResolvedSection {
                     "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it readable",
                     self.name, key.path
                 );
-                problems.push(Problem::Invalid { at: origin.clone(), text });
+                problems.push(Problem::at(origin.clone(), text));
             }
         }
     }
@@ -93,26 +92,24 @@ pub(super) fn strongest(
     strongest
 }
 
-fn invalid_value(
+/// Describes a value that a key does not accept: a place in the file precedes the key; a variable or a
+/// flag stands in its stead.
+pub(super) fn invalid_value(
     path: &str,
     origin: &Origin,
     text: Option<&SourceText>,
     invalid: &InvalidValue,
 ) -> Problem {
-    let is_file = matches!(origin, Origin::File { .. });
-    let mut at = origin.clone();
-    let what = match &invalid.entry {
-        None if is_file => format!("`{path}`"),
-        None => origin.to_string(),
-        Some(entry) if is_file => {
-            if let (Some(text), Some(offset)) = (text, entry.offset) {
-                at = text.at(offset);
-            }
-            format!("`{path}.{}`", entry.name)
-        }
-        Some(entry) => format!("`{}` in {origin}", entry.name),
-    };
-    Problem::InvalidValue { at, what, found: invalid.found.clone(), advice: advice(invalid) }
+    let (found, advice) = (&invalid.found, advice(invalid));
+    let entry = invalid.entry.as_ref();
+    if let Origin::File { .. } = origin {
+        let in_table = text.zip(entry.and_then(|entry| entry.offset));
+        let at = in_table.map_or_else(|| origin.clone(), |(text, offset)| text.at(offset));
+        let below = entry.map_or_else(String::new, |entry| format!(".{}", entry.name));
+        return Problem::at(at, format!("`{path}{below}` is {found}; {advice}"));
+    }
+    let inside = entry.map_or_else(String::new, |entry| format!("`{}` in ", entry.name));
+    Problem::new(format!("{inside}{origin} is {found}; {advice}"))
 }
 
 /// Returns the default of a key that is not set.

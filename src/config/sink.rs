@@ -8,7 +8,6 @@ use super::error::{Origin, Problem, Problems};
 use super::layers::SectionLayers;
 use super::resolved::{self, ResolvedSection, ResolvedValue};
 use super::schema::{self, SINK_PREFIX, SINK_TYPE, SINK_TYPES};
-use super::suggest::advice;
 use super::text::SourceText;
 
 /// The local store is a sink of this name.
@@ -30,7 +29,7 @@ impl SinkResolver<'_> {
     /// Resolves the section, if its name and type are valid.
     pub fn resolve(&self, problems: &mut Problems) -> Option<ResolvedSection> {
         if let Some(text) = check_name(self.name) {
-            problems.push(Problem::Invalid { at: self.at(), text });
+            problems.push(Problem::at(self.at(), text));
             return None;
         }
         let section = ResolvedSection { name: self.section(), values: self.values(problems)? };
@@ -90,7 +89,7 @@ impl SinkResolver<'_> {
             self.otel.iter().find(|(found, _)| found == name).map(|(_, text)| text.clone())
         };
         otlp::from_environment(variable).unwrap_or_else(|error| {
-            problems.push(Problem::OpenTelemetry { text: error.to_string() });
+            problems.push(Problem::new(error.to_string()));
             Vec::new()
         })
     }
@@ -112,8 +111,8 @@ impl SinkResolver<'_> {
                 format!("set {name} to {}", example.replace('"', ""))
             }
         };
-        let (at, sink) = (self.at(), self.name.to_owned());
-        Problem::MissingKey { at, sink, key: key.path.clone(), step }
+        let text = format!("[{}] has no `{}`; {step}", self.section(), key.path);
+        Problem::at(self.at(), text)
     }
 
     fn report_unknown_keys(&self, sink_type: &'static SinkType, problems: &mut Problems) {
@@ -134,10 +133,11 @@ impl SinkResolver<'_> {
                 "[{section}] is of type {}, which has no `{path}`, so unset it",
                 sink_type.name
             );
-            return Problem::UnknownVariable { name: name.clone(), help };
+            return Problem::unknown_variable(name, &help);
         }
         let help = suggest_key(&section, path, sink_type);
-        Problem::UnknownKey { at: origin.clone(), key: shorten(path), section, help }
+        let text = format!("unknown key `{}` in [{section}]; {help}", shorten(path));
+        Problem::at(origin.clone(), text)
     }
 }
 
@@ -191,9 +191,7 @@ fn from_otel(
     if let Value::Text(text) = &found.value
         && let Err(invalid) = key.parse(&Input::Unquoted(text))
     {
-        let (at, what) = (origin.clone(), origin.to_string());
-        let (found, advice) = (invalid.found.clone(), advice(&invalid));
-        problems.push(Problem::InvalidValue { at, what, found, advice });
+        problems.push(resolved::invalid_value(&key.path, &origin, None, &invalid));
     }
     Some(ResolvedValue { key, value: found.value.clone(), origin })
 }

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeTable;
 use upload::config::shorten;
+use upload::config::units::format_bytes;
 
-use super::error::{FILE_BYTES_MAX, Origin, Problem};
+use super::error::{Origin, Problem};
 
 /// The file that is read if no other is named and this one exists.
 pub const DEFAULT_FILE: &str = "/etc/everytick/everytick.toml";
+/// Largest file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The text of a file.
 #[derive(Debug)]
@@ -28,11 +31,10 @@ impl SourceText {
     /// Reads the file at `named`, or [`DEFAULT_FILE`] if it exists.
     pub fn read(named: Option<&Path>) -> Result<Option<Self>, Problem> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        match read_bytes(path) {
-            Err(Problem::NoFile { .. }) if named.is_none() => Ok(None),
-            Err(problem) => Err(problem),
-            Ok(bytes) => Self::new(path, bytes).map(Some),
+        if named.is_none() && !fs::exists(path).unwrap_or(true) {
+            return Ok(None);
         }
+        Self::new(path, read_bytes(path)?).map(Some)
     }
 
     /// Takes the content of a file.
@@ -49,7 +51,12 @@ impl SourceText {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
         let text = Self { path: path.into(), text, lines };
-        if is_utf8 { Ok(text) } else { Err(Problem::NotUtf8 { at: text.at(text.text.len()) }) }
+        match is_utf8 {
+            true => Ok(text),
+            false => {
+                Err(Problem::at(text.at(text.text.len()), "not UTF-8; save the file as UTF-8"))
+            }
+        }
     }
 
     /// Returns the line and column of a byte.
@@ -66,7 +73,7 @@ impl SourceText {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
             let at = self.at(span.start);
             let (message, step) = self.explain(error.message(), span);
-            Problem::Syntax { at, message: message.to_owned(), step }
+            Problem::at(at, format!("not TOML: {message}; {step}"))
         })
     }
 
@@ -92,21 +99,27 @@ impl SourceText {
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
+    let problem = |text: &str| Problem::new(format!("{}: {text}", path.display()));
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Problem::NoFile { path: path.to_owned() },
-        _ => Problem::Unreadable { path: path.to_owned(), error: error.to_string() },
+        io::ErrorKind::NotFound => problem("no such file; check the path after --config"),
+        _ => problem(&format!(
+            "cannot read the file: {error}; make it readable for the user that everytick runs as"
+        )),
     };
     // Opening a pipe would block until it has a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Problem::NotAFile { path: path.to_owned() });
+        return Err(problem("not a regular file; give the path of a file after --config"));
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    match bytes.len() as u64 > FILE_BYTES_MAX {
-        true => Err(Problem::TooLarge { path: path.to_owned() }),
-        false => Ok(bytes),
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let max = format_bytes(FILE_BYTES_MAX);
+        return Err(problem(&format!(
+            "the file is larger than {max}; a configuration is a few pages, so check the path"
+        )));
     }
+    Ok(bytes)
 }
 
 /// Returns why a file of secrets or certificates cannot be read, if so.

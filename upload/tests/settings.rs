@@ -83,10 +83,10 @@ fn other_value(key: &upload::config::Key) -> String {
     let is_on = key.default == DefaultValue::Value(Value::Bool(true));
     match &key.key_type {
         KeyType::Bool => (!is_on).to_string(),
-        KeyType::Integer { min, .. } => min.to_string(),
-        KeyType::Number { min, .. } => min.to_string(),
-        KeyType::Bytes { min, .. } => units::format_bytes(*min),
-        KeyType::Duration { min, .. } => units::format_duration(*min),
+        KeyType::Integer(range) => range.start().to_string(),
+        KeyType::Number(range) => range.start().to_string(),
+        KeyType::Bytes(range) => units::format_bytes(*range.start()),
+        KeyType::Duration(range) => units::format_duration(*range.start()),
         KeyType::OneOf(choices) => choices.last().unwrap().to_string(),
         KeyType::Url => "https://other".into(),
         KeyType::Proxy => "http://other".into(),

@@ -123,80 +123,46 @@ impl<T: ConfigField> Declaration<T> for KeyDeclaration<T> {
     }
 }
 
-/// A field that is a table of keys.
-pub struct TableDeclaration;
-
-/// Declares a table: the keys of the field's type, below its name.
-pub fn table() -> TableDeclaration {
-    TableDeclaration
+/// A field that is set by the keys of its type.
+pub struct KeyGroup {
+    /// Whether the keys are below the name of the field.
+    is_table: bool,
 }
 
-impl<T: Config> Declaration<T> for TableDeclaration {
+/// Declares a table: the keys of the field's type, below its name.
+pub fn table() -> KeyGroup {
+    KeyGroup { is_table: true }
+}
+
+/// Declares a part of the struct: the keys of the field's type, without its name.
+pub fn flattened() -> KeyGroup {
+    KeyGroup { is_table: false }
+}
+
+impl<T: Config> Declaration<T> for KeyGroup {
     fn keys(&self, field: &str, _help: String) -> Vec<Key> {
-        let below = |key: Key| Key { path: format!("{field}.{}", key.path), ..key };
-        T::keys().into_iter().map(below).collect()
+        let mut keys = T::keys();
+        for key in keys.iter_mut().filter(|_| self.is_table) {
+            key.path = format!("{field}.{}", key.path);
+        }
+        keys
     }
 
     fn read(self, field: &str, values: &Values) -> T {
-        T::from_values(&values.table(field))
+        match self.is_table {
+            true => T::from_values(&values.table(field)),
+            false => T::from_values(values),
+        }
     }
 
     fn show(&self, field: &T) -> String {
         format!("{field:?}")
     }
-}
-
-/// A field whose keys are those of the struct that it is in.
-pub struct FlatDeclaration;
-
-/// Declares a part of the struct: the keys of the field's type, without its name.
-pub fn flattened() -> FlatDeclaration {
-    FlatDeclaration
-}
-
-impl<T: Config> Declaration<T> for FlatDeclaration {
-    fn keys(&self, _field: &str, _help: String) -> Vec<Key> {
-        T::keys()
-    }
-
-    fn read(self, _field: &str, values: &Values) -> T {
-        T::from_values(values)
-    }
-
-    fn show(&self, field: &T) -> String {
-        format!("{field:?}")
-    }
-}
-
-/// `true` or `false`.
-pub fn boolean() -> ValueType<bool> {
-    ValueType::new(KeyType::Bool)
 }
 
 /// An integer in a range.
 pub fn integer<T: Integer>(range: RangeInclusive<T>) -> ValueType<T> {
-    let (min, max) = (range.start().to_u64(), range.end().to_u64());
-    ValueType::new(KeyType::Integer { min, max })
-}
-
-/// Any number in a range.
-pub fn number(range: RangeInclusive<f64>) -> ValueType<f64> {
-    ValueType::new(KeyType::Number { min: *range.start(), max: *range.end() })
-}
-
-/// A size in bytes, written with a unit.
-pub fn bytes(range: RangeInclusive<u64>) -> ValueType<u64> {
-    ValueType::new(KeyType::Bytes { min: *range.start(), max: *range.end() })
-}
-
-/// A duration, written with a unit.
-pub fn duration(range: RangeInclusive<Duration>) -> ValueType<Duration> {
-    ValueType::new(KeyType::Duration { min: *range.start(), max: *range.end() })
-}
-
-/// A string.
-pub fn text() -> ValueType<String> {
-    ValueType::new(KeyType::Text)
+    ValueType::new(KeyType::Integer(range.start().to_u64()..=range.end().to_u64()))
 }
 
 /// One of the variants of an enum.
@@ -204,44 +170,46 @@ pub fn one_of<T: Choice>() -> ValueType<T> {
     ValueType::new(KeyType::OneOf(T::NAMES))
 }
 
-/// Absolute path of a directory.
-pub fn directory() -> ValueType<PathBuf> {
-    ValueType::new(KeyType::Directory)
+/// Declares the functions of types: `name(ARGUMENT: BOUND) -> FIELD = KEY TYPE`.
+macro_rules! value_types {
+    ($(
+        $(#[$doc:meta])+
+        $name:ident($($range:ident: $bound:ty)?) -> $field:ty = $key_type:expr;
+    )+) => {$(
+        $(#[$doc])+
+        pub fn $name($($range: RangeInclusive<$bound>)?) -> ValueType<$field> {
+            ValueType::new($key_type)
+        }
+    )+};
 }
 
-/// Absolute path of a file that must exist, such as one that holds a secret.
-pub fn file() -> ValueType<PathBuf> {
-    ValueType::new(KeyType::File)
-}
-
-/// IP address and port.
-pub fn address() -> ValueType<SocketAddr> {
-    ValueType::new(KeyType::Address)
-}
-
-/// Address of a server.
-pub fn url() -> ValueType<String> {
-    ValueType::new(KeyType::Url)
-}
-
-/// Address of a proxy.
-pub fn proxy() -> ValueType<String> {
-    ValueType::new(KeyType::Proxy)
-}
-
-/// Names of labels and their values.
-pub fn labels() -> ValueType<BTreeMap<String, String>> {
-    ValueType::new(KeyType::Labels)
-}
-
-/// Names of HTTP headers and their values.
-pub fn headers() -> ValueType<BTreeMap<String, String>> {
-    ValueType::new(KeyType::Headers)
-}
-
-/// Names of HTTP headers and the files that hold their values.
-pub fn header_files() -> ValueType<BTreeMap<String, PathBuf>> {
-    ValueType::new(KeyType::HeaderFiles)
+value_types! {
+    /// `true` or `false`.
+    boolean() -> bool = KeyType::Bool;
+    /// Any number in a range.
+    number(range: f64) -> f64 = KeyType::Number(range);
+    /// A size in bytes, written with a unit.
+    bytes(range: u64) -> u64 = KeyType::Bytes(range);
+    /// A duration, written with a unit.
+    duration(range: Duration) -> Duration = KeyType::Duration(range);
+    /// A string.
+    text() -> String = KeyType::Text;
+    /// Absolute path of a directory.
+    directory() -> PathBuf = KeyType::Directory;
+    /// Absolute path of a file that must exist, such as one that holds a secret.
+    file() -> PathBuf = KeyType::File;
+    /// IP address and port.
+    address() -> SocketAddr = KeyType::Address;
+    /// Address of a server.
+    url() -> String = KeyType::Url;
+    /// Address of a proxy.
+    proxy() -> String = KeyType::Proxy;
+    /// Names of labels and their values.
+    labels() -> BTreeMap<String, String> = KeyType::Labels;
+    /// Names of HTTP headers and their values.
+    headers() -> BTreeMap<String, String> = KeyType::Headers;
+    /// Names of HTTP headers and the files that hold their values.
+    header_files() -> BTreeMap<String, PathBuf> = KeyType::HeaderFiles;
 }
 
 /// Kibibytes in bytes.

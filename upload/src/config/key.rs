@@ -1,6 +1,7 @@
 //! Descriptions of keys: what the configuration module knows of a setting.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::address::without_secrets;
@@ -30,33 +31,13 @@ pub enum KeyType {
     /// `true` or `false`.
     Bool,
     /// An integer.
-    Integer {
-        /// Smallest value.
-        min: u64,
-        /// Largest value.
-        max: u64,
-    },
+    Integer(RangeInclusive<u64>),
     /// Any number.
-    Number {
-        /// Smallest value.
-        min: f64,
-        /// Largest value.
-        max: f64,
-    },
+    Number(RangeInclusive<f64>),
     /// A size in bytes, written with a unit.
-    Bytes {
-        /// Smallest value.
-        min: u64,
-        /// Largest value.
-        max: u64,
-    },
+    Bytes(RangeInclusive<u64>),
     /// A duration, written with a unit.
-    Duration {
-        /// Smallest value.
-        min: Duration,
-        /// Largest value.
-        max: Duration,
-    },
+    Duration(RangeInclusive<Duration>),
     /// A string of 1 to [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX) bytes.
     Text,
     /// One of these strings.
@@ -102,15 +83,15 @@ impl Key {
 
 impl KeyType {
     fn describe(&self) -> String {
-        let range =
-            |name: &str, min: &dyn Display, max: &dyn Display| format!("{name}, {min} to {max}");
         match self {
             Self::Bool => "`true` or `false`".to_owned(),
-            Self::Integer { min, max } => range("integer", min, max),
-            Self::Number { min, max } => range("number", min, max),
-            Self::Bytes { min, max } => range("size", &format_bytes(*min), &format_bytes(*max)),
-            Self::Duration { min, max } => {
-                range("duration", &format_duration(*min), &format_duration(*max))
+            Self::Integer(range) => format!("integer, {}", format_range(range, |number| *number)),
+            Self::Number(range) => format!("number, {}", format_range(range, |number| *number)),
+            Self::Bytes(range) => {
+                format!("size, {}", format_range(range, |bytes| format_bytes(*bytes)))
+            }
+            Self::Duration(range) => {
+                format!("duration, {}", format_range(range, |duration| format_duration(*duration)))
             }
             Self::Text => "string".to_owned(),
             Self::OneOf(choices) => {
@@ -130,7 +111,7 @@ impl KeyType {
     /// Shows a value without the secrets that it may hold: values of headers, credentials in addresses.
     pub fn show(&self, value: &Value) -> String {
         match (self, value) {
-            (Self::Bytes { .. }, Value::Integer(bytes)) => format_bytes(*bytes),
+            (Self::Bytes(_), Value::Integer(bytes)) => format_bytes(*bytes),
             (Self::Url | Self::Proxy, Value::Text(url)) => without_secrets(url),
             (Self::Headers, Value::Table(headers)) => format!("{:?}", headers.keys()),
             (_, Value::Bool(on)) => on.to_string(),
@@ -142,4 +123,12 @@ impl KeyType {
             (_, Value::Off) => "off".to_owned(),
         }
     }
+}
+
+/// Formats a range: `1s to 1h`.
+pub(super) fn format_range<T, U: Display>(
+    range: &RangeInclusive<T>,
+    format: impl Fn(&T) -> U,
+) -> String {
+    format!("{} to {}", format(range.start()), format(range.end()))
 }

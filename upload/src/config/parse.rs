@@ -1,13 +1,14 @@
 //! Parsing: from what was written to a valid value of a key.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::str::FromStr;
 
 use super::address::{check_proxy, check_url};
 use super::entries;
 use super::input::{Input, InvalidValue};
-use super::key::{Key, KeyType};
+use super::key::{Key, KeyType, format_range};
 use super::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use super::value::Value;
 
@@ -25,15 +26,19 @@ impl Key {
         if self.accepts_off && input.text() == Some(OFF) {
             return Ok(Value::Off);
         }
-        let parsed = match self.key_type {
+        let parsed = match &self.key_type {
             KeyType::Labels | KeyType::Headers | KeyType::HeaderFiles => {
                 return entries::parse(&self.key_type, input);
             }
             KeyType::Bool => parse_bool(input),
-            KeyType::Integer { min, max } => parse_integer(input, min..=max),
-            KeyType::Number { min, max } => parse_number(input, min..=max),
-            KeyType::Duration { min, max } => parse_duration_in(input, min..=max),
-            KeyType::Bytes { min, max } => parse_bytes_in(input, min..=max),
+            KeyType::Integer(range) => parse_number(input, range, "an integer").map(Value::Integer),
+            KeyType::Number(range) => parse_number(input, range, "a number").map(Value::Number),
+            KeyType::Duration(range) => {
+                parse_unit(input, range, parse_duration, format_duration).map(Value::Duration)
+            }
+            KeyType::Bytes(range) => {
+                parse_unit(input, range, parse_bytes, format_bytes).map(Value::Integer)
+            }
             _ => self.key_type.parse_text(input).map(|text| Value::Text(text.to_owned())),
         };
         parsed.map_err(|advice| self.invalid(input, advice))
@@ -109,44 +114,32 @@ fn parse_bool(input: &Input<'_>) -> Result<Value, String> {
     }
 }
 
-fn parse_integer(input: &Input<'_>, range: RangeInclusive<u64>) -> Result<Value, String> {
+/// Parses a number without a unit. `what`: the type with its article.
+fn parse_number<T: FromStr + PartialOrd + Display>(
+    input: &Input<'_>,
+    range: &RangeInclusive<T>,
+    what: &str,
+) -> Result<T, String> {
     let parse = |text: &str| text.parse().ok().filter(|number| range.contains(number));
-    input.number().and_then(parse).map(Value::Integer).ok_or_else(|| {
-        let quotes = without_quotes(input, |text| parse(text).is_some());
-        format!("give an integer from {} to {}{quotes}", range.start(), range.end())
+    input.number().and_then(parse).ok_or_else(|| {
+        let quotes = match input {
+            Input::Quoted(text) if parse(text).is_some() => ", without quotes",
+            _ => "",
+        };
+        format!("give {what} from {} to {}{quotes}", range.start(), range.end())
     })
 }
 
-fn parse_number(input: &Input<'_>, range: RangeInclusive<f64>) -> Result<Value, String> {
-    let parse = |text: &str| text.parse().ok().filter(|number| range.contains(number));
-    input.number().and_then(parse).map(Value::Number).ok_or_else(|| {
-        let quotes = without_quotes(input, |text| parse(text).is_some());
-        format!("give a number from {} to {}{quotes}", range.start(), range.end())
-    })
-}
-
-/// Advice for a number that is valid but for its quotes.
-fn without_quotes(input: &Input<'_>, is_valid: impl Fn(&str) -> bool) -> &'static str {
-    match input {
-        Input::Quoted(text) if is_valid(text) => ", without quotes",
-        _ => "",
+/// Parses a number with a unit.
+fn parse_unit<T: PartialOrd + Copy>(
+    input: &Input<'_>,
+    range: &RangeInclusive<T>,
+    parse: fn(&str) -> Result<T, String>,
+    format: fn(T) -> String,
+) -> Result<T, String> {
+    let value = parse(input.text().or(input.number()).unwrap_or_default())?;
+    match range.contains(&value) {
+        true => Ok(value),
+        false => Err(format!("give {}", format_range(range, |bound| format(*bound)))),
     }
-}
-
-fn parse_duration_in(input: &Input<'_>, range: RangeInclusive<Duration>) -> Result<Value, String> {
-    let duration = parse_duration(input.text().or(input.number()).unwrap_or_default())?;
-    if !range.contains(&duration) {
-        let [min, max] = [*range.start(), *range.end()].map(format_duration);
-        return Err(format!("give {min} to {max}"));
-    }
-    Ok(Value::Duration(duration))
-}
-
-fn parse_bytes_in(input: &Input<'_>, range: RangeInclusive<u64>) -> Result<Value, String> {
-    let bytes = parse_bytes(input.text().or(input.number()).unwrap_or_default())?;
-    if !range.contains(&bytes) {
-        let [min, max] = [*range.start(), *range.end()].map(format_bytes);
-        return Err(format!("give {min} to {max}"));
-    }
-    Ok(Value::Integer(bytes))
 }

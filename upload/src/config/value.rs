@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A valid value of a key.
@@ -60,76 +60,67 @@ pub trait ConfigField: Sized {
     fn to_value(&self) -> Value;
 }
 
-/// Implements [`ConfigField`] for types that are one variant of [`Value`].
-macro_rules! fields {
-    ($($type:ty = $variant:ident),*) => {$(
-        impl ConfigField for $type {
-            fn from_value(value: &Value) -> Option<Self> {
-                match value {
-                    Value::$variant(value) => Some(value.clone()),
-                    _ => None,
-                }
-            }
-
-            fn to_value(&self) -> Value {
-                Value::$variant(self.clone())
-            }
-        }
-    )*};
-}
-
-fields!(bool = Bool, f64 = Number, String = Text, Duration = Duration);
-
 /// An integer that holds the value of a key.
 pub trait Integer: ConfigField + Copy {
     /// Widens it.
     fn to_u64(self) -> u64;
 }
 
-/// Implements [`ConfigField`] for integers. The range of a key is of its field's type, so values fit.
+/// Implements [`Integer`]. The range of a key is of its field's type, so values fit.
 macro_rules! integers {
-    ($($type:ty),*) => {$(
+    ($($type:ty),+) => {$(
         impl Integer for $type {
             fn to_u64(self) -> u64 {
                 self as u64
             }
         }
+    )+};
+}
 
+integers!(u32, u64, usize);
+
+/// Implements [`ConfigField`]: `Type: VALUE => FIELD, this => VALUE`.
+macro_rules! fields {
+    ($($type:ty: $value:pat => $field:expr, $this:ident => $to_value:expr;)+) => {$(
         impl ConfigField for $type {
             fn from_value(value: &Value) -> Option<Self> {
                 match value {
-                    Value::Integer(value) => Self::try_from(*value).ok(),
+                    $value => $field,
                     _ => None,
                 }
             }
 
             fn to_value(&self) -> Value {
-                Value::Integer(self.to_u64())
+                let $this = self;
+                $to_value
             }
         }
-    )*};
+    )+};
 }
 
-integers!(u32, u64, usize);
-
-impl ConfigField for PathBuf {
-    fn from_value(value: &Value) -> Option<Self> {
-        String::from_value(value).map(Self::from)
-    }
-
-    fn to_value(&self) -> Value {
-        Value::Text(self.to_string_lossy().into_owned())
-    }
+fields! {
+    bool: Value::Bool(on) => Some(*on), this => Value::Bool(*this);
+    u32: Value::Integer(number) => (*number).try_into().ok(), this => Value::Integer(this.to_u64());
+    u64: Value::Integer(number) => Some(*number), this => Value::Integer(*this);
+    usize: Value::Integer(number) => (*number).try_into().ok(), this => Value::Integer(this.to_u64());
+    f64: Value::Number(number) => Some(*number), this => Value::Number(*this);
+    Duration: Value::Duration(duration) => Some(*duration), this => Value::Duration(*this);
+    String: Value::Text(text) => Some(text.clone()), this => Value::Text(this.clone());
+    PathBuf: Value::Text(text) => Some(text.into()), this => Value::Text(path_text(this));
+    SocketAddr: Value::Text(text) => text.parse().ok(), this => Value::Text(this.to_string());
+    BTreeMap<String, String>:
+        Value::Table(table) => Some(table.clone()), this => Value::Table(this.clone());
+    BTreeMap<String, PathBuf>:
+        Value::Table(table) => {
+            Some(table.iter().map(|(name, path)| (name.clone(), path.into())).collect())
+        },
+        this => {
+            Value::Table(this.iter().map(|(name, path)| (name.clone(), path_text(path))).collect())
+        };
 }
 
-impl ConfigField for SocketAddr {
-    fn from_value(value: &Value) -> Option<Self> {
-        String::from_value(value)?.parse().ok()
-    }
-
-    fn to_value(&self) -> Value {
-        Value::Text(self.to_string())
-    }
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// `None` is `off` where a key accepts it, else a key that is not set.
@@ -143,30 +134,5 @@ impl<T: ConfigField> ConfigField for Option<T> {
 
     fn to_value(&self) -> Value {
         self.as_ref().map_or(Value::Off, T::to_value)
-    }
-}
-
-impl ConfigField for BTreeMap<String, String> {
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Table(table) => Some(table.clone()),
-            _ => None,
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        Value::Table(self.clone())
-    }
-}
-
-impl ConfigField for BTreeMap<String, PathBuf> {
-    fn from_value(value: &Value) -> Option<Self> {
-        let table = BTreeMap::<String, String>::from_value(value)?;
-        Some(table.into_iter().map(|(name, path)| (name, path.into())).collect())
-    }
-
-    fn to_value(&self) -> Value {
-        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        Value::Table(self.iter().map(|(name, path)| (name.clone(), text(path))).collect())
     }
 }
