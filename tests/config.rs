@@ -1,4 +1,5 @@
-//! The configuration: each error is one sentence with its place and the next step, and valid settings take effect.
+//! The configuration: each error is one sentence with its place and the next step, and valid
+//! settings take effect.
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsString;
@@ -31,8 +32,8 @@ fn with_sink(more: &str) -> String {
     format!("{SINK}{more}")
 }
 
-/// Cases in `tests/golden/config`: `---`, then variables as `$ NAME=TEXT`, then the file, then the errors as
-/// `=> ERROR`. `UPDATE_EXPECT=1 cargo test --test config` rewrites the errors.
+/// Cases in `tests/golden/config`: `---`, then variables as `$ NAME=TEXT`, then the file, then the
+/// errors as `=> ERROR`. `UPDATE_EXPECT=1 cargo test --test config` rewrites the errors.
 #[test]
 fn every_error_is_one_sentence_with_the_next_step() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");

@@ -298,7 +298,7 @@ mod tests {
         let error = parse(&["--export", "-5m..now"]).err().unwrap_or_default();
         assert!(error.contains("--output <FILE>"), "{error}");
         let error = parse(&["--export", "soon..now", "-o", "x.svg"]).err().unwrap_or_default();
-        assert!(error.contains("\"soon\" is no time"), "{error}");
+        assert!(error.contains("\"soon\" is not a time"), "{error}");
         assert!(parse(&["--check-config", "--config", "x.toml"]).is_ok());
     }
 }

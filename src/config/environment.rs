@@ -76,8 +76,8 @@ impl Variables {
     }
 }
 
-/// Whether a variable with our prefix is not a setting: set for worker processes, or by Kubernetes for a service
-/// whose name begins with `everytick`.
+/// Whether a variable with our prefix is not a setting: set for worker processes, or by Kubernetes
+/// for a service whose name begins with `everytick`.
 fn is_foreign(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
@@ -104,7 +104,8 @@ pub(super) fn sink_variable(sink: &str, path: &str) -> String {
     format!("{PREFIX}{SINKS}{}_{}", variable(sink), variable(path))
 }
 
-/// Splits the name of a variable into sink and key: a sink of the file if one fits, else the longest key.
+/// Splits the name of a variable into sink and key: a sink of the file if one fits, else the
+/// longest key.
 fn split_sink(name: &str, layers: &Layers<'_>) -> Option<(String, &'static str)> {
     let name = name.strip_prefix(SINKS)?;
     let split = |path: &'static str| {
@@ -132,7 +133,8 @@ fn unknown_variable(name: &str, layers: &Layers<'_>) -> Problem {
     };
     let help = help.unwrap_or_else(|| {
         format!(
-            "unset it, or name it {PREFIX}<SECTION>_<KEY> after a key of the file, as in {PREFIX}AGENT_WINDOW"
+            "unset it, or name it {PREFIX}<SECTION>_<KEY> after a key of the file, as in \
+             {PREFIX}AGENT_WINDOW"
         )
     });
     Problem::unknown_variable(&format!("{PREFIX}{}", shorten(name)), &help)

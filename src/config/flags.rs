@@ -21,27 +21,33 @@ pub struct Flags {
     pub config: Option<PathBuf>,
 
     /// Sets `agent.frequency`.
-    #[arg(short = 'F', long, value_name = "HZ", help = help("agent.frequency"), value_parser = of_key("agent.frequency"))]
+    #[arg(short = 'F', long, value_name = "HZ")]
+    #[arg(help = help("agent.frequency"), value_parser = of_key("agent.frequency"))]
     pub frequency: Option<String>,
 
     /// Sets `agent.window`.
-    #[arg(long, value_name = "DURATION", help = help("agent.window"), value_parser = of_key("agent.window"))]
+    #[arg(long, value_name = "DURATION")]
+    #[arg(help = help("agent.window"), value_parser = of_key("agent.window"))]
     pub window: Option<String>,
 
     /// Sets `agent.max_cpu`.
-    #[arg(long, value_name = "PERCENT", help = help("agent.max_cpu"), value_parser = of_key("agent.max_cpu"))]
+    #[arg(long, value_name = "PERCENT")]
+    #[arg(help = help("agent.max_cpu"), value_parser = of_key("agent.max_cpu"))]
     pub max_cpu: Option<String>,
 
     /// Sets `agent.max_memory`.
-    #[arg(long, value_name = "SIZE", help = help("agent.max_memory"), value_parser = of_key("agent.max_memory"))]
+    #[arg(long, value_name = "SIZE")]
+    #[arg(help = help("agent.max_memory"), value_parser = of_key("agent.max_memory"))]
     pub max_memory: Option<String>,
 
     /// Sets `agent.node`.
-    #[arg(long, value_name = "NAME", help = help("agent.node"), value_parser = of_key("agent.node"))]
+    #[arg(long, value_name = "NAME")]
+    #[arg(help = help("agent.node"), value_parser = of_key("agent.node"))]
     pub node: Option<String>,
 
     /// Sets `agent.listen`.
-    #[arg(long, value_name = "ADDRESS", help = help("agent.listen"), value_parser = of_key("agent.listen"))]
+    #[arg(long, value_name = "ADDRESS")]
+    #[arg(help = help("agent.listen"), value_parser = of_key("agent.listen"))]
     pub listen: Option<String>,
 
     /// Keep profiles in this directory, even if there are sinks, or `off`.
@@ -49,7 +55,8 @@ pub struct Flags {
     pub store: Option<String>,
 
     /// Sets `log.level`.
-    #[arg(long, value_name = "LEVEL", help = help("log.level"), value_parser = of_key("log.level"))]
+    #[arg(long, value_name = "LEVEL")]
+    #[arg(help = help("log.level"), value_parser = of_key("log.level"))]
     pub log_level: Option<String>,
 }
 

@@ -19,7 +19,8 @@ pub(super) struct LayerValue<'a> {
 pub(super) struct SectionLayers<'a> {
     /// Where a sink is first named.
     pub at: Option<Origin>,
-    /// Values by the path of their key, strongest last. Keys of sinks may be unknown: they depend on its type.
+    /// Values by the path of their key, strongest last. Keys of sinks may be unknown: they depend
+    /// on its type.
     values: BTreeMap<String, Vec<LayerValue<'a>>>,
 }
 

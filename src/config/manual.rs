@@ -12,17 +12,17 @@ use super::schema::{SECTIONS, SINK_TYPE, SINK_TYPES};
 const INTRODUCTION: &str = "\
 # Configuration
 
-`everytick agent` runs without any configuration: it samples at 19 Hz and keeps profiles on this machine.
-Settings come from three sources; a later one overrides an earlier one:
+`everytick agent` runs without any configuration: it samples at 19 Hz and keeps profiles on this
+machine. Settings come from three sources; a later one overrides an earlier one:
 
 1. a file: `/etc/everytick/everytick.toml` if it exists, or the one named by `--config FILE`;
 2. environment variables: `EVERYTICK_<SECTION>_<KEY>`;
 3. flags.
 
-`everytick agent --check-config` prints the effective configuration with the source of each value and exits with
-0. If anything is wrong, it prints every error with file, line, column and the next step, and exits with 1.
-Unknown keys and variables are errors. On SIGHUP the agent reads the configuration again; a configuration with an
-error changes nothing.
+`everytick agent --check-config` prints the effective configuration with the source of each value
+and exits with 0. If anything is wrong, it prints every error with file, line, column and the next
+step, and exits with 1. Unknown keys and variables are errors. On SIGHUP the agent reads the
+configuration again; a configuration with an error changes nothing.
 
 ```toml
 [agent]
@@ -43,8 +43,8 @@ bearer_token_file = \"/etc/everytick/token\"
 - **Durations** are an integer and one of the units ms, s, m, h, d: `\"10s\"`, `\"7d\"`.
 - **Sizes** are an integer and one of the units B, KiB, MiB, GiB, TiB: `\"512MiB\"`.
 - **Paths** are absolute.
-- **Secrets** are never in the file, a variable or a flag: keys that end in `_file` name the file that holds a
-  secret. It is read again when it changes, and only its name is ever shown.
+- **Secrets** are never in the file, a variable or a flag: keys that end in `_file` name the file
+  that holds a secret. It is read again when it changes, and only its name is ever shown.
 
 The column \"reload\" says whether a change takes effect on SIGHUP or after a restart.
 
@@ -53,11 +53,12 @@ The column \"reload\" says whether a change takes effect on SIGHUP or after a re
 const ENVIRONMENT: &str = "\
 ## Environment
 
-The variable of a key is `EVERYTICK_`, its section and its name, in upper case, with `_` for each dot:
-`EVERYTICK_AGENT_MAX_CPU=0.5`, `EVERYTICK_STORE_MAX_AGE=1d`. The variable of a sink's key contains the name of the
-sink: `EVERYTICK_SINKS_MAIN_URL`, `EVERYTICK_SINKS_MAIN_TLS_CA_FILE`. Variables of a sink that the file does not
-have create it, with its name in lower case. Tables are lists with commas: `EVERYTICK_AGENT_LABELS=team=core,zone=a`.
-A variable without text counts as not set. Variables that Kubernetes sets for a service named `everytick`, such as
+The variable of a key is `EVERYTICK_`, its section and its name, in upper case, with `_` for each
+dot: `EVERYTICK_AGENT_MAX_CPU=0.5`, `EVERYTICK_STORE_MAX_AGE=1d`. The variable of a sink's key
+contains the name of the sink: `EVERYTICK_SINKS_MAIN_URL`, `EVERYTICK_SINKS_MAIN_TLS_CA_FILE`.
+Variables of a sink that the file does not have create it, with its name in lower case. Tables are
+lists with commas: `EVERYTICK_AGENT_LABELS=team=core,zone=a`. A variable without text counts as not
+set. Variables that Kubernetes sets for a service named `everytick`, such as
 `EVERYTICK_SERVICE_HOST`, are ignored.
 
 ";
@@ -68,7 +69,7 @@ const TABLE: &str = "| key | type | default | meaning | reload |\n|---|---|---|-
 pub fn manual() -> String {
     let mut text = INTRODUCTION.to_owned();
     for section in SECTIONS.iter() {
-        let _ = writeln!(text, "## [{}]\n\n{}\n", section.name, section.help);
+        let _ = writeln!(text, "## [{}]\n\n{}\n", section.name, wrap(&section.help));
         text.push_str(&table(&section.keys));
         text.push('\n');
     }
@@ -95,10 +96,11 @@ fn row(key: &Key) -> String {
 }
 
 fn sinks() -> String {
-    let mut text = format!(
-        "## [sinks.NAME]\n\nDestinations of profiles: up to {SINKS_MAX}, each with a unique name of the characters \
-         a to z, 0 to 9, - and _. Sinks are independent: a slow or unreachable one delays no other.\n\n"
+    let help = format!(
+        "Destinations of profiles: up to {SINKS_MAX}, each with a unique name of the characters a-z, \
+         0-9, `-` and `_`. Sinks are independent: a slow or unreachable one delays no other."
     );
+    let mut text = format!("## [sinks.NAME]\n\n{}\n\n", wrap(&help));
     text.push_str(&table([&*SINK_TYPE]));
     let servers: Vec<String> = SINK_TYPES
         .iter()
@@ -106,13 +108,26 @@ fn sinks() -> String {
         .map(|sink| format!("`{}`", sink.name))
         .collect();
     for sink in SINK_TYPES.iter() {
-        let _ = writeln!(text, "\n### type = \"{}\"\n\n{}\n", sink.name, sink.help);
+        let _ = writeln!(text, "\n### type = \"{}\"\n\n{}\n", sink.name, wrap(&sink.help));
         text.push_str(&table(sink.own_keys()));
     }
     let _ = writeln!(text, "\n### Servers\n\nFurther keys of {}.\n", servers.join(", "));
     text.push_str(&table(&Connection::keys()));
     text.push('\n');
     text
+}
+
+/// Breaks a paragraph into lines of at most 100 characters.
+fn wrap(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + 1 + word.len() <= 100 => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn flags() -> String {

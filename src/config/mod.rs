@@ -1,9 +1,11 @@
-//! The configuration of `everytick agent`: a file, overridden by the environment, overridden by flags.
+//! The configuration of `everytick agent`: a file, overridden by the environment, overridden by
+//! flags.
 //!
-//! Settings are declared in the structs that hold them: in `sections` for the agent, in crate `upload` for sinks. This
-//! module combines the layers and reports errors: all at once, one sentence each, with its place and the next
-//! step. [`Config::load`] needs nothing but the file and the host name. Only [`check`] opens other files, to
-//! verify that those of secrets and certificates can be read.
+//! Settings are declared in the structs that hold them: in `sections` for the agent, in crate
+//! `upload` for sinks. This module combines the layers and reports errors: all at once, one
+//! sentence each, with its place and the next step. [`Config::load`] needs nothing but the file and
+//! the host name. Only [`check`] opens other files, to verify that those of secrets and
+//! certificates can be read.
 //!
 //! ```text
 //! file, environment, flags --> layers --> resolve, sink --> resolved --> Config
@@ -73,8 +75,8 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Reads the file that `flags` name, or [`DEFAULT_FILE`] if it exists, and applies `environment` and
-    /// `flags` over it.
+    /// Reads the file that `flags` name, or [`DEFAULT_FILE`] if it exists, and applies
+    /// `environment` and `flags` over it.
     ///
     /// `environment`: all variables by name, as from [`std::env::vars_os`].
     ///
@@ -147,14 +149,14 @@ impl Config {
         }
     }
 
-    /// Shows the effective configuration as TOML, with the origin of each value. Secrets are replaced by the
-    /// names of their files.
+    /// Shows the effective configuration as TOML, with the origin of each value. Secrets are
+    /// replaced by the names of their files.
     pub fn report(&self) -> String {
         report::effective(&self.resolved)
     }
 
-    /// Restores the values that the agent was `started` with where a change needs a restart. Returns the keys
-    /// that have changed, such as `agent.listen`.
+    /// Restores the values that the agent was `started` with where a change needs a restart.
+    /// Returns the keys that have changed, such as `agent.listen`.
     pub fn keep_until_restart(&mut self, started: &Self) -> Vec<String> {
         let mut changed = Vec::new();
         for section in &mut self.resolved {
@@ -173,7 +175,8 @@ impl Config {
     }
 }
 
-/// As [`Config::load`]; verifies also that the files of secrets can be read. Returns [`Config::report`].
+/// As [`Config::load`]; verifies also that the files of secrets can be read. Returns
+/// [`Config::report`].
 ///
 /// # Errors
 /// [`ConfigError`] with everything that is wrong.

@@ -1,4 +1,4 @@
-//! A range of time as people give it: `FROM..TO`, each a time of RFC 3339, `now`, or `-5m`.
+//! Ranges of time on the command line: `FROM..TO`, each a time of RFC 3339, `now`, or `-5m`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,57 +7,57 @@ use thiserror::Error;
 use toml::value::{Datetime, Offset, Time};
 use upload::config::units::parse_duration;
 
-/// What all of it looks like.
+/// The syntax, for error messages.
 const USAGE: &str = "give FROM..TO, as in -5m..now or 2026-11-25T10:00:00Z..2026-11-25T10:05:00Z";
 
 /// A range of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
-    /// Its beginning, in nanoseconds since 1970.
+    /// Start, in nanoseconds since 1970.
     pub from_unix_ns: u64,
-    /// The first instant behind it, in nanoseconds since 1970.
+    /// End, exclusive, in nanoseconds since 1970.
     pub to_unix_ns: u64,
 }
 
-/// Why a text is no range of time.
+/// Why a text is not a range of time.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RangeError {
-    /// It is not two times.
+    /// Not two times.
     #[error("{USAGE}")]
     NoRange,
-    /// One of them is no time.
-    #[error("{text:?} is no time; {USAGE}")]
+    /// Start or end is not a time.
+    #[error("{text:?} is not a time; {USAGE}")]
     NoTime {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// A date and time of nobody knows which place.
+    /// A date and time without a time zone.
     #[error("{text:?} has no offset from UTC; add one, as in {text}Z or {text}+02:00")]
     NoOffset {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// A duration that cannot be read.
-    #[error("{text:?} is no duration; {give}")]
+    /// Not a duration.
+    #[error("{text:?} is not a duration; {advice}")]
     NoDuration {
-        /// What was given.
+        /// The text.
         text: String,
         /// What to give instead.
-        give: String,
+        advice: String,
     },
     /// Before 1970 or after 2262.
-    #[error("{text:?} is not a time of this age; {USAGE}")]
-    Beyond {
-        /// What was given.
+    #[error("{text:?} is out of range; {USAGE}")]
+    OutOfRange {
+        /// The text.
         text: String,
     },
-    /// It ends before it begins.
-    #[error("it ends where it begins or before; {USAGE}")]
+    /// The end is not after the start.
+    #[error("the end is not after the start; {USAGE}")]
     Empty,
 }
 
 impl TimeRange {
-    /// Reads a range. What is relative counts from `now`.
+    /// Parses a range. Relative times are relative to `now`.
     ///
     /// # Errors
     /// [`RangeError`] with what to give instead.
@@ -71,33 +71,34 @@ impl TimeRange {
         Ok(Self { from_unix_ns, to_unix_ns })
     }
 
-    /// Says whether something that lasts from `start` has a part in it. Nothing is told of what has no duration.
+    /// Whether a window that starts at `start_unix_ns` overlaps the range. A window without a
+    /// duration counts as one nanosecond.
     pub fn overlaps(self, start_unix_ns: u64, duration_ns: u64) -> bool {
         let end = start_unix_ns.saturating_add(duration_ns.max(1));
         start_unix_ns < self.to_unix_ns && self.from_unix_ns < end
     }
 }
 
-/// Reads one time, in nanoseconds since 1970.
+/// Parses one time; returns nanoseconds since 1970.
 fn time(text: &str, now: SystemTime) -> Result<u64, RangeError> {
-    let beyond = || RangeError::Beyond { text: text.to_owned() };
+    let out_of_range = || RangeError::OutOfRange { text: text.to_owned() };
     let back = if text == "now" {
         Some(Duration::ZERO)
     } else if let Some(back) = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')) {
         let read = parse_duration(back);
-        Some(read.map_err(|give| RangeError::NoDuration { text: text.to_owned(), give })?)
+        Some(read.map_err(|advice| RangeError::NoDuration { text: text.to_owned(), advice })?)
     } else {
         None
     };
     match back {
         Some(back) => {
             let time = now.checked_sub(back).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            time.and_then(|time| u64::try_from(time.as_nanos()).ok()).ok_or_else(beyond)
+            time.and_then(|time| u64::try_from(time.as_nanos()).ok()).ok_or_else(out_of_range)
         }
         None => {
             let read = text.parse::<Datetime>();
             let read = read.map_err(|_| RangeError::NoTime { text: text.to_owned() })?;
-            absolute(&read, text)?.ok_or_else(beyond)
+            absolute(&read, text)?.ok_or_else(out_of_range)
         }
     }
 }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_relative_or_of_rfc_3339() {
+    fn parses_relative_times_and_rfc_3339() {
         let check = |text: &str, from: u64, to: u64| {
             assert_eq!(parse(text), Ok((from * SECOND, to * SECOND)), "{text}");
         };
@@ -153,29 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_says_what_to_give() {
+    fn errors_say_what_to_give_instead() {
         let check = |text: &str, expected: &str| {
             let error = parse(text).err().unwrap_or_default();
             assert!(error.starts_with(expected), "{text}: {error}");
         };
         check("-5m", "give FROM..TO, as in -5m..now or 2026-11-25T10:00:00Z");
-        check("..now", "\"\" is no time; give FROM..TO");
-        check("yesterday..now", "\"yesterday\" is no time; give FROM..TO");
-        check("-5..now", "\"-5\" is no duration; add a unit, as in \"5s\"");
+        check("..now", "\"\" is not a time; give FROM..TO");
+        check("yesterday..now", "\"yesterday\" is not a time; give FROM..TO");
+        check("-5..now", "\"-5\" is not a duration; add a unit, as in \"5s\"");
         check(
             "2026-11-25T10:00:00..now",
             "\"2026-11-25T10:00:00\" has no offset from UTC; add one, as in 2026-11-25T10:00:00Z",
         );
-        check("2026-11-25..now", "\"2026-11-25\" is no time");
-        check("2026-02-30T10:00:00Z..now", "\"2026-02-30T10:00:00Z\" is no time");
-        check("1969-12-31T23:59:59Z..now", "\"1969-12-31T23:59:59Z\" is not a time of this age");
-        check("-99999999d..now", "\"-99999999d\" is not a time of this age");
-        check("now..-5m", "it ends where it begins or before");
-        check("now..now", "it ends where it begins or before");
+        check("2026-11-25..now", "\"2026-11-25\" is not a time");
+        check("2026-02-30T10:00:00Z..now", "\"2026-02-30T10:00:00Z\" is not a time");
+        check("1969-12-31T23:59:59Z..now", "\"1969-12-31T23:59:59Z\" is out of range");
+        check("-99999999d..now", "\"-99999999d\" is out of range");
+        check("now..-5m", "the end is not after the start");
+        check("now..now", "the end is not after the start");
     }
 
     #[test]
-    fn a_window_overlaps_what_it_has_a_part_in() {
+    fn overlap_excludes_the_end() {
         let range = TimeRange { from_unix_ns: 10, to_unix_ns: 20 };
         let overlaps = |start, duration| range.overlaps(start, duration);
         assert!(overlaps(5, 6) && overlaps(19, 5) && overlaps(0, 99) && overlaps(10, 0));

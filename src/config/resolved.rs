@@ -15,7 +15,8 @@ pub(super) struct ResolvedValue {
     pub origin: Origin,
 }
 
-/// The values of a section that are in effect, in the order of its keys. Keys without a value are absent.
+/// The values of a section that are in effect, in the order of its keys. Keys without a value are
+/// absent.
 #[derive(Clone, Debug)]
 pub(super) struct ResolvedSection {
     /// As in the file: `agent`, `sinks.main`.
@@ -60,7 +61,8 @@ impl ResolvedSection {
             for path in paths {
                 let Some(error) = text::read_error(path) else { continue };
                 let text = format!(
-                    "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it readable",
+                    "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it \
+                     readable",
                     self.name, key.path
                 );
                 problems.push(Problem::at(origin.clone(), text));
@@ -69,7 +71,8 @@ impl ResolvedSection {
     }
 }
 
-/// Parses all values of a key, so that each mistake is reported, and returns the strongest one that is valid.
+/// Parses all values of a key, so that each mistake is reported, and returns the strongest one that
+/// is valid.
 ///
 /// `section`: name of the section, for error messages. `values`: strongest last.
 pub(super) fn strongest(
@@ -92,8 +95,8 @@ pub(super) fn strongest(
     strongest
 }
 
-/// Describes a value that a key does not accept: a place in the file precedes the key; a variable or a
-/// flag stands in its stead.
+/// Describes a value that a key does not accept: a place in the file precedes the key; a variable
+/// or a flag stands in its stead.
 pub(super) fn invalid_value(
     path: &str,
     origin: &Origin,

@@ -22,10 +22,11 @@ upload::config! {
         node: String = text().computed("`$NODE_NAME`, else the host name"),
         /// Labels of each profile, as in `team = "core"`; at most 16.
         labels: BTreeMap<String, String> = labels().or_empty(),
-        /// Maximum number of label sets in one window. Beyond it, those with the fewest samples are merged into one.
+        /// Maximum number of label sets in one window. Beyond it, those with the fewest samples are
+        /// merged into one.
         series_max: usize = integer(1..=100_000).default(500),
-        /// CPU time that everytick may use, BPF programs included, in % of total CPU capacity. Above it, sampling
-        /// is reduced.
+        /// CPU time that everytick may use, BPF programs included, in % of total CPU capacity.
+        /// Above it, sampling is reduced.
         max_cpu: f64 = number(0.01..=100.0).default(1.0),
         /// Memory that everytick may use, kernel memory included.
         max_memory: u64 = bytes(MemoryShares::LEAST..=tib(1)).default(mib(256)).needs_restart(),
@@ -104,8 +105,8 @@ upload::config! {
 }
 
 upload::config! {
-    /// The local store: a directory with a pprof file for each window, for one machine without a profile store
-    /// elsewhere. `everytick agent --export` and `go tool pprof` read it.
+    /// The local store: a directory with a pprof file for each window, for one machine without a
+    /// profile store elsewhere. `everytick agent --export` and `go tool pprof` read it.
     pub struct StoreSection {
         /// Whether windows are written to the store. `--export` reads it in any case.
         enabled: bool = boolean().computed("`true` without sinks, else `false`"),

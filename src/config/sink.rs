@@ -158,13 +158,15 @@ fn check_name(name: &str) -> Option<String> {
     }
     (!is_name).then(|| {
         format!(
-            "a sink cannot be named {:?}; use a to z, 0 to 9, - and _, at most {NAME_BYTES_MAX} of them",
+            "a sink cannot be named {:?}; use a to z, 0 to 9, - and _, at most {NAME_BYTES_MAX} of \
+             them",
             shorten(name)
         )
     })
 }
 
-/// Returns the value of a key that no layer sets from the variables of OpenTelemetry, the weakest layer.
+/// Returns the value of a key that no layer sets from the variables of OpenTelemetry, the weakest
+/// layer.
 ///
 /// `earlier`: values of the sink's earlier keys, the address among them.
 fn from_otel(
@@ -176,24 +178,31 @@ fn from_otel(
     let found = otel.iter().find(|value| value.key == key.path)?;
     let url = earlier.iter().find(|value| value.key.path == "url");
     // A path belongs to the address of the same source, and certificates to an encrypted one.
-    let is_from_otel = |url: &ResolvedValue| matches!(&url.origin, Origin::Environment(name) if name.starts_with(otlp::VARIABLE_PREFIX));
-    let is_encrypted = |url: &ResolvedValue| matches!(&url.value, Value::Text(text) if text.starts_with("https://"));
     let applies = match key.path.as_str() {
-        "path" => url.is_some_and(is_from_otel),
-        path if path.starts_with("tls.") => url.is_some_and(is_encrypted),
+        "path" => url.is_some_and(|url| is_from_otel(&url.origin)),
+        path if path.starts_with("tls.") => url.is_some_and(|url| is_encrypted(&url.value)),
         _ => true,
     };
     if !applies {
         return None;
     }
     let origin = Origin::Environment(found.variable.clone());
-    // Headers are not checked by the rules of the file, as OpenTelemetry has no other place for secrets.
+    // Headers are not checked by the rules of the file, as OpenTelemetry has no other place for
+    // secrets.
     if let Value::Text(text) = &found.value
         && let Err(invalid) = key.parse(&Input::Unquoted(text))
     {
         problems.push(resolved::invalid_value(&key.path, &origin, None, &invalid));
     }
     Some(ResolvedValue { key, value: found.value.clone(), origin })
+}
+
+fn is_from_otel(origin: &Origin) -> bool {
+    matches!(origin, Origin::Environment(name) if name.starts_with(otlp::VARIABLE_PREFIX))
+}
+
+fn is_encrypted(url: &Value) -> bool {
+    matches!(url, Value::Text(text) if text.starts_with("https://"))
 }
 
 /// Suggests what a key that a type of sinks does not have may have meant.

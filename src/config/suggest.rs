@@ -47,8 +47,9 @@ pub(super) fn advice(invalid: &InvalidValue) -> String {
     }
 }
 
-/// Returns the candidate that `name` probably stands for: one that differs by a few letters, contains the name or
-/// is contained in it, or has this name in other programs. Case is ignored, and `-` equals `_`.
+/// Returns the candidate that `name` probably stands for: one that differs by a few letters,
+/// contains the name or is contained in it, or has this name in other programs. Case is ignored,
+/// and `-` equals `_`.
 pub(super) fn closest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,

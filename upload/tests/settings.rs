@@ -1,4 +1,5 @@
-//! Settings of sinks as text: each key sets its field, and invalid or contradictory ones are errors.
+//! Settings of sinks as text: each key sets its field, and invalid or contradictory ones are
+//! errors.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

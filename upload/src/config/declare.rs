@@ -69,7 +69,8 @@ impl<T> ValueType<T> {
         self.with(DefaultValue::None, None)
     }
 
-    /// Is `None` while the key is not set; the code that uses it decides. `default`: how, for the documentation.
+    /// Is `None` while the key is not set; the code that uses it decides. `default`: how, for the
+    /// documentation.
     pub fn optional_or(self, default: &'static str) -> KeyDeclaration<Option<T>> {
         self.with(DefaultValue::Computed(default), None)
     }

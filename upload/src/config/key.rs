@@ -108,7 +108,8 @@ impl KeyType {
         }
     }
 
-    /// Shows a value without the secrets that it may hold: values of headers, credentials in addresses.
+    /// Shows a value without the secrets that it may hold: values of headers, credentials in
+    /// addresses.
     pub fn show(&self, value: &Value) -> String {
         match (self, value) {
             (Self::Bytes(_), Value::Integer(bytes)) => format_bytes(*bytes),

@@ -1,16 +1,17 @@
 //! Settings: each is declared once, in the struct that holds it.
 //!
-//! [`config!`](crate::config!) turns a struct into a section of the configuration. One declaration says
-//! everything about a key: type, unit, range, default, documentation, and whether a change needs a restart. The
-//! configuration module of the agent reads files, variables and flags by these descriptions; it is the
-//! only caller of [`Key::parse`] and [`Config::from_values`].
+//! [`config!`](crate::config!) turns a struct into a section of the configuration. One declaration
+//! says everything about a key: type, unit, range, default, documentation, and whether a change
+//! needs a restart. The configuration module of the agent reads files, variables and flags by these
+//! descriptions; it is the only caller of [`Key::parse`] and [`Config::from_values`].
 //!
 //! ```text
 //! Input (as written) -- Key::parse --> Value -- Config::from_values --> struct --> conflicts()
 //! ```
 //!
-//! A struct whose fields constrain each other has a method `conflicts` that returns [`Conflict`]s. Everything
-//! that uses a validated struct may rely on the ranges of its keys and on the absence of conflicts.
+//! A struct whose fields constrain each other has a method `conflicts` that returns [`Conflict`]s.
+//! Everything that uses a validated struct may rely on the ranges of its keys and on the absence of
+//! conflicts.
 //!
 //! This module never reads a file or a variable, and knows no section by name.
 
@@ -113,7 +114,8 @@ impl Display for Conflict {
     }
 }
 
-/// Joins the lines of a doc comment up to its first empty line. What follows is for readers of the code.
+/// Joins the lines of a doc comment up to its first empty line. What follows is for readers of the
+/// code.
 #[doc(hidden)]
 pub fn first_paragraph(lines: &[&str]) -> String {
     let lines = lines.iter().map(|line| line.trim()).take_while(|line| !line.is_empty());
@@ -122,9 +124,9 @@ pub fn first_paragraph(lines: &[&str]) -> String {
 
 /// Declares a struct of settings, or an enum that is the type of one.
 ///
-/// Each field of a struct is one key, declared as `name: Type = TYPE.DEFAULT`. The functions for both are in
-/// [`declare`](crate::config::declare) and need no import. The first paragraph of a doc comment is also the text of
-/// the key in the documentation.
+/// Each field of a struct is one key, declared as `name: Type = TYPE.DEFAULT`. The functions for
+/// both are in [`declare`](crate::config::declare) and need no import. The first paragraph of a doc
+/// comment is also the text of the key in the documentation.
 ///
 /// ```
 /// upload::config! {
@@ -170,8 +172,8 @@ pub fn first_paragraph(lines: &[&str]) -> String {
 /// assert!(config.format == Format::Gzip);
 /// ```
 ///
-/// Keys may be grouped: `tls: Tls = table()` are the keys `tls.ca_file` and so on of the struct `Tls`, and
-/// `connection: Connection = flattened()` are its keys without a prefix.
+/// Keys may be grouped: `tls: Tls = table()` are the keys `tls.ca_file` and so on of the struct
+/// `Tls`, and `connection: Connection = flattened()` are its keys without a prefix.
 ///
 /// Structs are `Clone`, `PartialEq`, and `Debug` without secrets.
 #[macro_export]
@@ -196,15 +198,21 @@ macro_rules! config {
                 let mut keys = ::std::vec::Vec::new();
                 $(
                     let help = $crate::config::first_paragraph(&[$($help),+]);
-                    keys.extend(Declaration::<$type>::keys(&$declaration, stringify!($field), help));
+                    let field = stringify!($field);
+                    keys.extend(Declaration::<$type>::keys(&$declaration, field, help));
                 )+
                 keys
             }
 
             fn from_values(values: &$crate::config::Values) -> Self {
                 use $crate::config::declare::*;
-                $( let $field = Declaration::<$type>::read($declaration, stringify!($field), values); )+
-                Self { $($field),+ }
+                Self {
+                    $(
+                        $field: Declaration::<$type>::read(
+                            $declaration, stringify!($field), values,
+                        ),
+                    )+
+                }
             }
         }
 

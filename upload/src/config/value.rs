@@ -102,7 +102,8 @@ fields! {
     bool: Value::Bool(on) => Some(*on), this => Value::Bool(*this);
     u32: Value::Integer(number) => (*number).try_into().ok(), this => Value::Integer(this.to_u64());
     u64: Value::Integer(number) => Some(*number), this => Value::Integer(*this);
-    usize: Value::Integer(number) => (*number).try_into().ok(), this => Value::Integer(this.to_u64());
+    usize:
+        Value::Integer(number) => (*number).try_into().ok(), this => Value::Integer(this.to_u64());
     f64: Value::Number(number) => Some(*number), this => Value::Number(*this);
     Duration: Value::Duration(duration) => Some(*duration), this => Value::Duration(*this);
     String: Value::Text(text) => Some(text.clone()), this => Value::Text(this.clone());

@@ -130,7 +130,8 @@ sinks! {
 }
 
 impl SinkConfig {
-    /// Parses a type and its settings by path, as text without quotes. For callers without a configuration file.
+    /// Parses a type and its settings by path, as text without quotes. For callers without a
+    /// configuration file.
     ///
     /// # Errors
     /// The first key that is unknown, invalid, missing or in conflict with another.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 crate::config! {
-    /// The spool: profiles on disk that have not reached all of their sinks. A profile that is removed before that
-    /// is counted as lost for each sink that has not received it.
+    /// The spool: profiles on disk that have not reached all of their sinks. A profile that is
+    /// removed before that is counted as lost for each sink that has not received it.
     pub struct SpoolConfig {
         /// Directory of the spool. It is created if it does not exist.
         directory: PathBuf = directory().default("/var/lib/everytick/spool".into()).needs_restart(),

@@ -21,7 +21,8 @@ crate::config! {
         compression: Compression = one_of().default(Compression::Gzip),
         /// Certificates, for `https://` only.
         tls: Tls = table(),
-        /// File with a token, which is sent as `authorization: Bearer`. It is read again when it changes.
+        /// File with a token, which is sent as `authorization: Bearer`. It is read again when it
+        /// changes.
         bearer_token_file: Option<PathBuf> = file().optional(),
         /// User and password, instead of a token.
         basic_auth: Option<BasicAuth> = table(),
@@ -132,7 +133,8 @@ impl Connection {
     /// Returns the address of the server.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] if it is not an absolute address, which the type of the key rules out.
+    /// [`ConfigError::Invalid`] if it is not an absolute address, which the type of the key rules
+    /// out.
     pub(super) fn base_url(&self) -> Result<Uri, ConfigError> {
         let url = self.url.parse().ok().filter(|url: &Uri| url.host().is_some());
         url.ok_or_else(|| {

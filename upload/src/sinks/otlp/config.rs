@@ -8,8 +8,8 @@ use crate::sinks::send_plan::REQUEST_BYTES_MIN;
 use crate::transport::Connection;
 
 crate::config! {
-    /// An OpenTelemetry Collector, or another receiver of OTLP. Keys that are not set are taken from the variables of
-    /// OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// An OpenTelemetry Collector, or another receiver of OTLP. Keys that are not set are taken
+    /// from the variables of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub struct Config {
         /// The server.
         connection: Connection = flattened(),

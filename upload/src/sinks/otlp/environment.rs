@@ -8,7 +8,8 @@
 //! | `HEADERS` | `headers`: `name=value,...`, values percent-encoded |
 //! | `TIMEOUT` | `timeout_seconds`, in milliseconds |
 //! | `COMPRESSION` | `compression`: `gzip` or `none` |
-//! | `CERTIFICATE`, `CLIENT_CERTIFICATE`, `CLIENT_KEY` | `tls.ca_file`, `tls.cert_file`, `tls.key_file` |
+//! | `CERTIFICATE` | `tls.ca_file` |
+//! | `CLIENT_CERTIFICATE`, `CLIENT_KEY` | `tls.cert_file`, `tls.key_file` |
 //! | `INSECURE` | `insecure`; also that an endpoint without `http://` is not encrypted |
 //!
 //! Each variable exists with `PROFILES_` in it, too, which overrides the other.
@@ -38,7 +39,8 @@ pub struct EnvironmentValue {
     pub variable: String,
 }
 
-/// Reads the settings from the environment, which `variable` looks up. An empty variable counts as not set.
+/// Reads the settings from the environment, which `variable` looks up. An empty variable counts as
+/// not set.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with the variable that is invalid.

@@ -17,7 +17,8 @@ crate::config! {
             boolean().optional_or("`true` if the server symbolizes, else `false`"),
         /// Maximum size of a request. Parca accepts 64MiB, proxies in front of it may accept less.
         ///
-        /// The default is what Parca Agent sends; the maximum leaves space below the server's limit.
+        /// The default is what Parca Agent sends; the maximum leaves space below the server's
+        /// limit.
         request_bytes_max: u64 = bytes(REQUEST_BYTES_MIN as u64..=mib(60)).default(mib(32)),
     }
 }

@@ -5,7 +5,8 @@ use crate::sinks::symbolize::Symbolize;
 use crate::transport::Connection;
 
 crate::config! {
-    /// A Pyroscope server, by HTTP. To symbolize it needs version 2.0 or newer and `-symbolizer.enabled`.
+    /// A Pyroscope server, by HTTP. To symbolize it needs version 2.0 or newer and
+    /// `-symbolizer.enabled`.
     pub struct Config {
         /// The server.
         connection: Connection = flattened(),
@@ -36,7 +37,8 @@ crate::config! {
         stack_frames: usize = integer(2..=1_000_000_000).default(1_000),
         /// The server's limit of labels in one series.
         ///
-        /// `__name__` and `service_name` count, and a single label would be the name of the profile.
+        /// `__name__` and `service_name` count, and a single label would be the name of the
+        /// profile.
         labels: usize = integer(2..=1_000_000_000).default(30),
         /// The server's limit of bytes per second, uncompressed.
         bytes_per_second: u64 = bytes(kib(1)..=gib(1)).default(4_000_000),
