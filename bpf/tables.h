@@ -107,7 +107,7 @@ static inline bool find_mapping(u32 process, u64 address, struct mapping_entry *
 #define RULE_NO_ROW ((u64)RULE_OP_GAP << 32 | RULE_GAP_NO_ROW)
 
 /*
- * Returns the rule for an address, given as bytes into the text of a block. unwind/src/table.rs
+ * Returns the rule for an address, given as bytes into the text of a block. unwind/src/table/mod.rs
  * describes the layout of a block.
  */
 static __always_inline u64 rule_in_block(u32 slot, u32 in_block)

@@ -6,18 +6,18 @@
 #include <string.h>
 #include "known.h"
 
-KEPT void use(volatile void *data)
+NOINLINE void use(volatile void *data)
 {
 	*(volatile uint64_t *)data = (uintptr_t)data & 63;
 }
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 1000; i++)
 		sink += 1;
 }
 
-KEPT void aligned64(void)
+NOINLINE void aligned64(void)
 {
 	volatile uint64_t data[8] __attribute__((aligned(64)));
 
@@ -27,8 +27,8 @@ KEPT void aligned64(void)
 }
 
 /* Has stack arguments, which it can only reach from where its caller's frame ends. */
-KEPT void many(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g,
-               uint64_t h)
+NOINLINE void many(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f,
+                   uint64_t g, uint64_t h)
 {
 	volatile uint64_t data[4] __attribute__((aligned(32)));
 	volatile char *more = alloca(g);
@@ -39,7 +39,7 @@ KEPT void many(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint6
 	sink += data[0] + a + b + c + d + e + f + g + h;
 }
 
-KEPT void both(int bytes)
+NOINLINE void both(int bytes)
 {
 	volatile uint64_t data[4] __attribute__((aligned(32)));
 	volatile char *more = alloca(bytes);
@@ -50,7 +50,7 @@ KEPT void both(int bytes)
 	sink += data[0] + more[0];
 }
 
-KEPT void allocates(int bytes)
+NOINLINE void allocates(int bytes)
 {
 	volatile char *data = alloca(bytes);
 
@@ -59,7 +59,7 @@ KEPT void allocates(int bytes)
 	sink += data[0];
 }
 
-KEPT void aligned32(int bytes)
+NOINLINE void aligned32(int bytes)
 {
 	volatile uint64_t data[4] __attribute__((aligned(32)));
 

@@ -8,19 +8,19 @@
 
 static ucontext_t outside, inside;
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 10000; i++)
 		sink += 1;
 }
 
-KEPT void work(void)
+NOINLINE void work(void)
 {
 	spin();
 	sink++;
 }
 
-KEPT void body(void)
+NOINLINE void body(void)
 {
 	for (;;) {
 		work();
@@ -28,7 +28,7 @@ KEPT void body(void)
 	}
 }
 
-KEPT void drives(void)
+NOINLINE void drives(void)
 {
 	swapcontext(&outside, &inside);
 	sink++;

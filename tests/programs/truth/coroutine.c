@@ -43,19 +43,19 @@ __asm__(".text\n"
 
 static void *outside, *inside;
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 1000; i++)
 		sink += 1;
 }
 
-KEPT void work(void)
+NOINLINE void work(void)
 {
 	spin();
 	sink++;
 }
 
-KEPT void body(void)
+NOINLINE void body(void)
 {
 	for (;;) {
 		work();
@@ -63,7 +63,7 @@ KEPT void body(void)
 	}
 }
 
-KEPT void drives(void)
+NOINLINE void drives(void)
 {
 	switch_stack(&outside, inside);
 	sink++;

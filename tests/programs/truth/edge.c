@@ -25,7 +25,7 @@ __asm__(".text\n"
         "	.cfi_endproc\n"
         ".size on_edge, . - on_edge\n");
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 20000000; i++)
 		sink += 1;

@@ -9,19 +9,19 @@
 
 static void (*made)(void (*)(void));
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 5000000; i++)
 		sink += 1;
 }
 
-KEPT void called(void)
+NOINLINE void called(void)
 {
 	spin();
 	sink++;
 }
 
-KEPT void calls(void)
+NOINLINE void calls(void)
 {
 	made(called);
 	sink++;

@@ -3,9 +3,9 @@
 
 /* A function that stays one function: never inlined, cloned, or merged with an equal one. */
 #if defined(__clang__)
-#define KEPT __attribute__((noinline, used))
+#define NOINLINE __attribute__((noinline, used))
 #else
-#define KEPT __attribute__((noipa, used))
+#define NOINLINE __attribute__((noipa, used))
 #endif
 
 /* Written after each call, so that no call is a tail call. */

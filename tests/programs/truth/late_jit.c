@@ -14,19 +14,19 @@ typedef void (*made_code)(void (*)(void), void (*)(void (*)(void)));
 static made_code newer;
 static void (*older)(void (*)(void));
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 5000000; i++)
 		sink += 1;
 }
 
-KEPT void called(void)
+NOINLINE void called(void)
 {
 	spin();
 	sink++;
 }
 
-KEPT void calls(void)
+NOINLINE void calls(void)
 {
 	newer(called, older);
 	sink++;

@@ -17,7 +17,7 @@ static uintptr_t *slots[64], unbound[64];
 static int count;
 
 /* Records the GOT slots of the functions and their unbound values: the second half of a stub. */
-KEPT void record_slots(void)
+NOINLINE void record_slots(void)
 {
 	const ElfW(Rela) *relocations = 0;
 	uintptr_t base = 0;
@@ -37,13 +37,13 @@ KEPT void record_slots(void)
 	}
 }
 
-KEPT void forget(void)
+NOINLINE void forget(void)
 {
 	for (int i = 0; i < count; i++)
 		*slots[i] = unbound[i];
 }
 
-KEPT void calls(void)
+NOINLINE void calls(void)
 {
 	for (int i = 0; i < 100; i++) {
 		FUNCTIONS(CALL)

@@ -2,26 +2,26 @@
 #include "known.h"
 
 /* Long enough that most of the time is spent here, on any CPU. */
-KEPT void library_leaf(void)
+NOINLINE void library_leaf(void)
 {
 	for (int i = 0; i < 8; i++)
 		sink++;
 }
 
 /* clang-format off */
-#define DEFINE(number) KEPT void library_##number(void) { library_leaf(); sink++; }
+#define DEFINE(number) NOINLINE void library_##number(void) { library_leaf(); sink++; }
 DEFINE(0) DEFINE(1) DEFINE(2) DEFINE(3) DEFINE(4) DEFINE(5) DEFINE(6) DEFINE(7)
 	/* clang-format on */
 
 	/* Entry for dlopen: enter -> work -> library_leaf. */
-	KEPT void work(void)
+	NOINLINE void work(void)
 {
 	for (int i = 0; i < 1000; i++)
 		library_leaf();
 	sink++;
 }
 
-KEPT void enter(void)
+NOINLINE void enter(void)
 {
 	work();
 	sink++;

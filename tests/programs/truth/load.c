@@ -7,7 +7,7 @@
 
 static void (*enter)(void);
 
-KEPT void calls(void)
+NOINLINE void calls(void)
 {
 	enter();
 	sink++;

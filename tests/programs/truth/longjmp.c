@@ -4,20 +4,20 @@
 
 static jmp_buf back;
 
-KEPT void jumper(int value)
+NOINLINE void jumper(int value)
 {
 	for (int i = 0; i < 1000; i++)
 		sink += 1;
 	longjmp(back, value + 1);
 }
 
-KEPT void a(int value)
+NOINLINE void a(int value)
 {
 	jumper(value);
 	sink++;
 }
 
-KEPT void tries(int value)
+NOINLINE void tries(int value)
 {
 	if (setjmp(back) == 0)
 		a(value);

@@ -6,14 +6,14 @@
 #include "known.h"
 
 /* Uses no stack. */
-KEPT void bare(void)
+NOINLINE void bare(void)
 {
 	for (int i = 0; i < 400; i++)
 		sink += 1;
 }
 
 /* Has its data in the red zone, below sp. */
-KEPT void red_zone(void)
+NOINLINE void red_zone(void)
 {
 	volatile uint64_t data[12];
 
@@ -23,7 +23,7 @@ KEPT void red_zone(void)
 }
 
 /* Saves every callee-saved register. */
-KEPT void saves_all(void)
+NOINLINE void saves_all(void)
 {
 	__asm__ volatile("" ::: "rbx", "r12", "r13", "r14", "r15", "memory");
 	for (int i = 0; i < 200; i++)
@@ -31,7 +31,7 @@ KEPT void saves_all(void)
 	__asm__ volatile("" ::: "rbx", "r12", "r13", "r14", "r15", "memory");
 }
 
-KEPT void c(int which)
+NOINLINE void c(int which)
 {
 	volatile uint64_t data[40]; /* more than the red zone holds */
 
@@ -45,14 +45,14 @@ KEPT void c(int which)
 	sink += data[which];
 }
 
-KEPT void b(int first)
+NOINLINE void b(int first)
 {
 	for (int i = 0; i < 3; i++)
 		c((first + i) % 3);
 	sink++;
 }
 
-KEPT void a(int first)
+NOINLINE void a(int first)
 {
 	b(first);
 	sink++;

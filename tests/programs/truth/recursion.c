@@ -1,13 +1,13 @@
 /* Runs main -> 1,000 frames of recurse -> spin. */
 #include "known.h"
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 2000000; i++)
 		sink += 1;
 }
 
-KEPT void recurse(int left)
+NOINLINE void recurse(int left)
 {
 	if (left)
 		recurse(left - 1);

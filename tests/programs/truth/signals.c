@@ -9,31 +9,31 @@
 #include <sys/time.h>
 #include "known.h"
 
-KEPT void handled(void)
+NOINLINE void handled(void)
 {
 	for (int i = 0; i < 100000; i++)
 		sink += 1;
 }
 
-KEPT void handler(int signal)
+NOINLINE void handler(int signal)
 {
 	handled();
 	sink += signal;
 }
 
-KEPT void alternate(int signal)
+NOINLINE void alternate(int signal)
 {
 	handled();
 	sink += signal;
 }
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 1000; i++)
 		sink += 1;
 }
 
-KEPT void work(void)
+NOINLINE void work(void)
 {
 	spin();
 	sink++;

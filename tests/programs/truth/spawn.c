@@ -2,19 +2,19 @@
 #include <pthread.h>
 #include "known.h"
 
-KEPT void spin(void)
+NOINLINE void spin(void)
 {
 	for (int i = 0; i < 1000; i++)
 		sink += 1;
 }
 
-KEPT void work(void)
+NOINLINE void work(void)
 {
 	spin();
 	sink++;
 }
 
-KEPT void *entry(void *unused)
+NOINLINE void *entry(void *unused)
 {
 	for (;;)
 		work();

@@ -1,13 +1,13 @@
 /* Runs main -> caller -> first, which jumps to second, which jumps to last: always one frame. */
 #include "known.h"
 
-KEPT void last(int rounds)
+NOINLINE void last(int rounds)
 {
 	for (int i = 0; i < rounds; i++)
 		sink += 1;
 }
 
-KEPT void second(int rounds)
+NOINLINE void second(int rounds)
 {
 	volatile uint64_t data[30];
 
@@ -17,14 +17,14 @@ KEPT void second(int rounds)
 	last(rounds);
 }
 
-KEPT void first(int rounds)
+NOINLINE void first(int rounds)
 {
 	for (int i = 0; i < rounds; i++)
 		sink += 1;
 	second(rounds);
 }
 
-KEPT void caller(void)
+NOINLINE void caller(void)
 {
 	first(200);
 	sink++;

@@ -4,13 +4,13 @@
 #include "known.h"
 
 struct Guard {
-	KEPT ~Guard()
+	NOINLINE ~Guard()
 	{
 		sink += 1;
 	}
 };
 
-KEPT void thrower(int value)
+NOINLINE void thrower(int value)
 {
 	sink += 1;
 	if (value >= 0)
@@ -18,14 +18,14 @@ KEPT void thrower(int value)
 	sink += 1;
 }
 
-KEPT void b(int value)
+NOINLINE void b(int value)
 {
 	Guard guard;
 	thrower(value);
 	sink += 1;
 }
 
-KEPT void deep(int left, int value)
+NOINLINE void deep(int left, int value)
 {
 	if (left)
 		deep(left - 1, value);
@@ -34,13 +34,13 @@ KEPT void deep(int left, int value)
 	sink += 1;
 }
 
-KEPT void a(int value)
+NOINLINE void a(int value)
 {
 	deep(499, value);
 	sink += 1;
 }
 
-KEPT void catcher(int value)
+NOINLINE void catcher(int value)
 {
 	try {
 		a(value);
@@ -49,7 +49,7 @@ KEPT void catcher(int value)
 	}
 }
 
-KEPT void run(int value)
+NOINLINE void run(int value)
 {
 	catcher(value);
 	sink += 1;
