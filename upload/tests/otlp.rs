@@ -1,4 +1,4 @@
-//! Batches to receivers of OTLP: what arrives, and what becomes of them when the server does not do as it should.
+//! The sink for OTLP against a scripted receiver: what arrives, and what failures lead to.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -42,7 +42,7 @@ fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
 }
 
 #[tokio::test]
-async fn what_goes_in_comes_out_by_resource_and_function() {
+async fn profiles_arrive_by_resource_and_function() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
         assert_delivered(&sink(&server, protocol).send(&window(0, 5, 8)).await);
@@ -62,7 +62,7 @@ async fn what_goes_in_comes_out_by_resource_and_function() {
 }
 
 #[tokio::test]
-async fn frames_say_what_is_known_of_them() {
+async fn frames_carry_their_attributes() {
     let server = Server::start(vec![]).await;
     assert_delivered(&sink(&server, Protocol::Grpc).send(&window(0, 1, 4)).await);
     let samples = taken(&server).remove(0).samples;
@@ -81,7 +81,7 @@ async fn frames_say_what_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn a_container_is_a_resource_and_static_labels_are_its_attributes() {
+async fn containers_become_resources_with_static_labels() {
     let server = Server::start(vec![]).await;
     let labels = [
         ("container_id", "c0ffee"),
@@ -107,7 +107,7 @@ async fn a_container_is_a_resource_and_static_labels_are_its_attributes() {
 }
 
 #[tokio::test]
-async fn a_retry_bears_the_same_ids_and_another_window_others() {
+async fn profile_ids_survive_a_retry() {
     let server = Server::start(vec![grpc(14)]).await;
     let mut sink = sink(&server, Protocol::Grpc);
     assert_eq!(short(&sink.send(&window(0, 2, 2)).await).0, "later");
@@ -123,7 +123,7 @@ async fn a_retry_bears_the_same_ids_and_another_window_others() {
 }
 
 #[tokio::test]
-async fn requests_stay_below_what_servers_take() {
+async fn requests_stay_below_the_configured_size() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
@@ -135,7 +135,7 @@ async fn requests_stay_below_what_servers_take() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_less_gets_halves() {
+async fn a_request_too_large_is_split_in_half() {
     for protocol in BOTH {
         let too_large = match protocol {
             Protocol::Grpc => Act::Grpc(8, "Received message larger than max", None, vec![]),
@@ -158,7 +158,7 @@ async fn a_server_that_takes_less_gets_halves() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothing_once_it_is_well()
+async fn gives_up_after_ten_413_responses()
 {
     for protocol in BOTH {
         let server = Server::with(vec![], None, |_| http(413)).await;
@@ -209,7 +209,7 @@ fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_status_of_grpc_leads_to_its_answer() {
+async fn each_grpc_status_has_its_answer() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (1, ("later", Some(Unavailable), None)),
@@ -235,7 +235,7 @@ async fn each_status_of_grpc_leads_to_its_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_when_is_left_alone_until_then() {
+async fn retry_info_sets_the_delay() {
     let details = Act::Grpc(8, "slow", Some(retry_info(3, 500)), vec![]);
     let server = Server::start(vec![details]).await;
     let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
@@ -244,7 +244,7 @@ async fn a_server_that_says_when_is_left_alone_until_then() {
 }
 
 #[tokio::test]
-async fn damaged_details_of_a_status_do_no_harm() {
+async fn damaged_status_details_are_ignored() {
     let headers = vec![("grpc-status-details-bin", "*** no base64 ***".to_owned())];
     let server = Server::start(vec![Act::Grpc(14, "down", None, headers)]).await;
     let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
@@ -252,7 +252,7 @@ async fn damaged_details_of_a_status_do_no_harm() {
 }
 
 #[tokio::test]
-async fn each_status_of_http_leads_to_its_answer() {
+async fn each_http_status_has_its_answer() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (302, ("later", Some(Failure::Protocol), None)),
@@ -276,7 +276,7 @@ async fn each_status_of_http_leads_to_its_answer() {
 }
 
 #[tokio::test]
-async fn retry_after_counts_in_seconds_and_as_a_date() {
+async fn retry_after_is_seconds_or_a_date() {
     let at = SystemTime::now() + Duration::from_secs(7200);
     let date = httpdate::fmt_http_date(at);
     for (value, least, most) in [("17", 17, 17), (date.as_str(), 6000, 7200)] {
@@ -302,7 +302,7 @@ fn partial(rejected: i64, text: &str) -> Act {
 }
 
 #[tokio::test]
-async fn a_partial_success_is_counted_and_never_repeated() {
+async fn a_partial_success_is_never_repeated() {
     for (protocol, down) in [(Protocol::Grpc, grpc(14)), (Protocol::Http, http(503))] {
         let server = Server::start(vec![partial(2, "label too long"), down]).await;
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
@@ -322,7 +322,7 @@ async fn a_partial_success_is_counted_and_never_repeated() {
 }
 
 #[tokio::test]
-async fn a_warning_is_no_loss() {
+async fn a_warning_counts_as_delivered() {
     for protocol in BOTH {
         let server = Server::start(vec![partial(0, "use a newer version")]).await;
         assert_delivered(&sink(&server, protocol).send(&window(0, 1, 2)).await);
@@ -330,13 +330,13 @@ async fn a_warning_is_no_loss() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_answer_is_a_success_if_the_status_says_so() {
+async fn an_undecodable_body_with_status_200_is_success() {
     let server = Server::start(vec![Act::Http(200, vec![], b"<html>welcome".to_vec())]).await;
     assert_delivered(&sink(&server, Protocol::Http).send(&window(0, 1, 2)).await);
 }
 
 #[tokio::test]
-async fn a_server_that_knows_no_gzip_is_spoken_to_without() {
+async fn gzip_is_dropped_if_unsupported() {
     let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"";
     let server =
         Server::with(vec![], None, move |seen| match seen.headers.contains_key("grpc-encoding") {
@@ -351,7 +351,7 @@ async fn a_server_that_knows_no_gzip_is_spoken_to_without() {
 }
 
 #[tokio::test]
-async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
+async fn the_path_follows_that_of_the_url() {
     let server = Server::start(vec![]).await;
     let mut settings = settings(&server, Protocol::Http);
     settings.connection.url = format!("{}/tenant/a/", server.url());
@@ -361,7 +361,7 @@ async fn the_path_is_a_setting_and_comes_after_that_of_the_address() {
 }
 
 #[tokio::test]
-async fn a_secret_longer_than_what_is_kept_of_an_answer_is_not_shown_in_part() {
+async fn a_truncated_secret_is_redacted() {
     let token: String = (0..200).map(|number| format!("{number:03}.")).collect();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");

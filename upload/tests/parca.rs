@@ -1,4 +1,4 @@
-//! Batches to Parca: what arrives, and what becomes of them when the server does not do as it should.
+//! The sink for Parca against a scripted server: what arrives, and what failures lead to.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -39,7 +39,7 @@ fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
 }
 
 #[tokio::test]
-async fn what_goes_in_comes_out_by_label_and_function() {
+async fn profiles_arrive_by_label_and_function() {
     let server = Server::start(vec![]).await;
     assert_delivered(&sink(&server).send(&window(3, 5, 8)).await);
     let taken = taken(&server);
@@ -58,7 +58,7 @@ async fn what_goes_in_comes_out_by_label_and_function() {
 }
 
 #[tokio::test]
-async fn names_of_files_with_a_build_id_are_left_to_the_server_if_it_is_asked_to() {
+async fn names_are_left_to_a_symbolizing_server() {
     let server = Server::start(vec![]).await;
     let settings = Config { symbolize: Symbolize::Server, ..settings(&server) };
     let mut sink = Sink::new(&settings, None).unwrap();
@@ -75,7 +75,7 @@ async fn names_of_files_with_a_build_id_are_left_to_the_server_if_it_is_asked_to
 }
 
 #[tokio::test]
-async fn labels_with_other_names_arrive_under_names_that_parca_takes() {
+async fn label_names_are_sanitized() {
     let server = Server::start(vec![]).await;
     let labels = [("k8s.cluster-name", "blue"), ("k8s_cluster_name", "red"), ("__name__", "mine")];
     assert_delivered(&sink(&server).send(&with_labels(window(0, 2, 2), &labels)).await);
@@ -85,7 +85,7 @@ async fn labels_with_other_names_arrive_under_names_that_parca_takes() {
 }
 
 #[tokio::test]
-async fn without_compression_the_messages_are_plain() {
+async fn compression_none_sends_plain_messages() {
     let server = Server::start(vec![]).await;
     let mut settings = settings(&server);
     settings.connection.compression = Compression::None;
@@ -94,7 +94,7 @@ async fn without_compression_the_messages_are_plain() {
 }
 
 #[tokio::test]
-async fn a_window_larger_than_a_request_goes_in_several() {
+async fn a_large_window_is_sent_in_several_requests() {
     let server = Server::start(vec![]).await;
     let mut settings = Config { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
@@ -106,7 +106,7 @@ async fn a_window_larger_than_a_request_goes_in_several() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_less_gets_halves_and_is_remembered() {
+async fn a_size_limit_is_learned_from_the_server() {
     let text = "grpc: received message larger than max (300000 vs. 100000)";
     let too_large = Act::Grpc(8, text, None, vec![]);
     let server = Server::with(vec![], None, move |seen| match seen.body.len() > 100_000 {
@@ -135,7 +135,7 @@ async fn a_server_that_takes_less_gets_halves_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_single_stack_that_is_too_large_is_refused_and_the_rest_arrives() {
+async fn only_the_stack_too_large_is_rejected() {
     let text = "grpc: received message larger than max";
     let server = Server::with(vec![], None, move |seen| match seen.body.len() > 900 {
         true => Act::Grpc(8, text, None, vec![]),
@@ -157,7 +157,7 @@ async fn a_single_stack_that_is_too_large_is_refused_and_the_rest_arrives() {
 }
 
 #[tokio::test]
-async fn each_status_leads_to_its_answer() {
+async fn each_status_has_its_answer() {
     use Failure::*;
     let table = [
         (3, ("refused", Some(Rejected), None)),
@@ -179,7 +179,7 @@ async fn each_status_leads_to_its_answer() {
 }
 
 #[tokio::test]
-async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
+async fn a_retry_resends_only_what_is_missing() {
     let server = Server::start(vec![Act::Content, Act::Content, grpc(14)]).await;
     let mut settings = Config { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
@@ -195,7 +195,7 @@ async fn a_window_that_waits_for_the_server_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_window_at_which_the_server_always_fails_is_given_up() {
+async fn gives_up_after_ten_server_errors() {
     let server = Server::with(vec![], None, |_| grpc(13)).await;
     let (mut sink, batch) = (sink(&server), window(0, 1, 2));
     for _ in 0..9 {
@@ -211,7 +211,7 @@ async fn a_window_at_which_the_server_always_fails_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_server_behind_a_proxy_that_says_when_is_left_alone_until_then() {
+async fn retry_after_of_a_proxy_sets_the_delay() {
     let headers = vec![("retry-after", "30".to_owned())];
     let server = Server::start(vec![Act::Http(429, headers, vec![])]).await;
     let answer = sink(&server).send(&window(0, 1, 2)).await;
@@ -220,7 +220,7 @@ async fn a_server_behind_a_proxy_that_says_when_is_left_alone_until_then() {
 }
 
 #[tokio::test]
-async fn what_is_no_window_is_refused_and_not_sent() {
+async fn a_batch_without_counts_is_refused() {
     let server = Server::start(vec![]).await;
     let mut batch = window(0, 1, 1);
     batch.profile.sample_type.remove(0);
@@ -230,7 +230,7 @@ async fn what_is_no_window_is_refused_and_not_sent() {
 }
 
 #[tokio::test]
-async fn an_empty_window_is_delivered_without_a_request() {
+async fn an_empty_window_needs_no_request() {
     let server = Server::start(vec![]).await;
     let answer = sink(&server).send(&window(0, 0, 0)).await;
     assert_eq!(answer, Answer::Delivered { bytes: 0 });

@@ -1,4 +1,4 @@
-//! Debug info to Parca: a server with the rules of its store, and what goes wrong in the dialogue.
+//! Debug info to Parca: a server with the rules of its store, and failures of the dialogue.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -24,7 +24,7 @@ const INITIATE: &str = "InitiateUpload";
 const UPLOAD: &str = "Upload";
 const FINISHED: &str = "MarkUploadFinished";
 
-/// The messages, written here anew.
+/// The messages, written again on purpose: a wrong field number in the sink must not be right here.
 mod proto {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Should {
@@ -225,7 +225,7 @@ fn assert_own(bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn the_file_of_a_window_is_uploaded_once() {
+async fn an_executable_is_uploaded_once() {
     let (store, server) = start(Store::default()).await;
     let mut sink = sink(&server, own());
     for number in 0..3 {
@@ -241,7 +241,7 @@ async fn the_file_of_a_window_is_uploaded_once() {
 }
 
 #[tokio::test]
-async fn a_bucket_gets_it_by_put_and_nothing_of_our_credentials() {
+async fn a_bucket_gets_no_credentials() {
     let bucket = Server::start(vec![]).await;
     let (store, server) = start(Store { bucket: Some(bucket.url()), ..Store::default() }).await;
     let directory = tempfile::tempdir().unwrap();
@@ -268,7 +268,7 @@ async fn a_bucket_gets_it_by_put_and_nothing_of_our_credentials() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_refuses_leaves_the_upload_unfinished() {
+async fn a_failed_put_leaves_the_upload_unfinished() {
     let bucket = Server::start(vec![http(403)]).await;
     let (store, server) = start(Store { bucket: Some(bucket.url()), ..Store::default() }).await;
     let mut sink = sink(&server, own());
@@ -279,7 +279,7 @@ async fn a_bucket_that_refuses_leaves_the_upload_unfinished() {
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_want_is_not_sent() {
+async fn unwanted_files_are_not_sent() {
     let (_store, server) =
         start(Store { no: Some("Debuginfo exists in debuginfod"), ..Store::default() }).await;
     let mut sink = sink(&server, own());
@@ -292,7 +292,7 @@ async fn what_the_server_does_not_want_is_not_sent() {
 }
 
 #[tokio::test]
-async fn files_without_debug_info_and_without_a_file_are_not_offered() {
+async fn files_without_debug_info_are_not_offered() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("script");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
@@ -306,7 +306,7 @@ async fn files_without_debug_info_and_without_a_file_are_not_offered() {
 }
 
 #[tokio::test]
-async fn the_agent_that_finds_names_itself_uploads_nothing() {
+async fn a_symbolizing_agent_uploads_nothing() {
     let (_store, server) = start(Store::default()).await;
     let settings = Config { connection: connection(&server.url()), ..Config::default() };
     let mut sink = Sink::new(&settings, Some(&own())).unwrap();
@@ -330,7 +330,7 @@ fn without_dwarf(path: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn better_debug_info_that_turns_up_later_is_sent_by_force() {
+async fn better_debug_info_is_sent_with_force() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app");
     without_dwarf(&path);
@@ -374,7 +374,7 @@ async fn until_finished(sink: &mut Sink, store: &Mutex<Store>, seconds: u64, upl
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_is_not_finished_and_comes_again() {
+async fn a_failed_upload_is_retried() {
     // What the first call of a method leads to.
     for (method, act) in
         [(SHOULD, grpc(14)), (INITIATE, grpc(9)), (UPLOAD, Act::Cut), (FINISHED, Act::Cut)]
@@ -402,7 +402,7 @@ async fn an_upload_that_fails_is_not_finished_and_comes_again() {
 }
 
 #[tokio::test]
-async fn an_upload_that_another_agent_makes_is_asked_for_later() {
+async fn an_upload_in_progress_is_checked_later() {
     let no = "A previous upload is still in-progress and not stale yet (only stale uploads can be retried).";
     let (store, server) = start(Store { no: Some(no), ..Store::default() }).await;
     let mut sink = sink(&server, own());
@@ -413,7 +413,7 @@ async fn an_upload_that_another_agent_makes_is_asked_for_later() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_for_good_is_not_offered_again() {
+async fn a_rejected_file_is_not_offered_again() {
     for code in [3, 6] {
         let store = Mutex::new(Store::default());
         let server = Server::with(vec![], None, move |seen| {
@@ -448,7 +448,7 @@ impl DebugInfoSource for Hanging {
 }
 
 #[tokio::test]
-async fn a_file_that_never_opens_and_a_service_that_fails_hold_up_no_window() {
+async fn failing_uploads_delay_no_window() {
     let (_store, server) = start(Store::default()).await;
     let mut hanging = sink(&server, Arc::new(Hanging));
     for number in 0..3 {

@@ -22,10 +22,7 @@ fn generate(name: &str) -> String {
         .compile_fds(files)
         .unwrap();
     let code = std::fs::read_to_string(output.path().join(format!("{name}.rs"))).unwrap();
-    format!(
-        "//! Generated from `proto/{name}.proto`; to update, run \
-         `UPDATE_EXPECT=1 cargo test -p upload --test proto`.\n\n{code}"
-    )
+    format!("//! Generated from `proto/{name}.proto` by `tests/proto.rs`; do not edit.\n\n{code}")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Batches to Pyroscope: what arrives, and what becomes of them when the server does not do as it should.
+//! The sink for Pyroscope against a strict stand-in: what arrives, and what failures lead to.
 #![allow(clippy::unwrap_used)]
 
 mod made_up;
@@ -68,7 +68,7 @@ fn reason(answer: &Answer) -> Option<Failure> {
 }
 
 #[tokio::test]
-async fn what_goes_in_comes_out_by_function_and_label() {
+async fn profiles_arrive_by_function_and_label() {
     let server = Server::start();
     let batch = window(5);
     assert_delivered(&sink(&server).send(&batch).await);
@@ -93,7 +93,7 @@ async fn what_goes_in_comes_out_by_function_and_label() {
 }
 
 #[tokio::test]
-async fn a_thousand_and_one_processes_go_in_bounded_requests() {
+async fn a_request_has_at_most_64_profiles() {
     let server = Server::start();
     assert_delivered(&sink(&server).send(&window(1_001)).await);
     assert_whole(&server, 1_001);
@@ -101,7 +101,7 @@ async fn a_thousand_and_one_processes_go_in_bounded_requests() {
 }
 
 #[tokio::test]
-async fn sixteen_thousand_and_one_samples_are_two_profiles() {
+async fn a_series_above_16000_samples_is_split() {
     let server = Server::start();
     let mut window = Window::new(now());
     let main = window.function("main");
@@ -119,7 +119,7 @@ async fn sixteen_thousand_and_one_samples_are_two_profiles() {
 }
 
 #[tokio::test]
-async fn a_large_series_is_split_below_the_burst_that_the_server_counts() {
+async fn a_large_series_is_split_below_the_burst() {
     let server = Server::start();
     let mut window = Window::new(now());
     let long = "n".repeat(1_000);
@@ -133,7 +133,7 @@ async fn a_large_series_is_split_below_the_burst_that_the_server_counts() {
 }
 
 #[tokio::test]
-async fn the_sink_keeps_to_the_servers_pace() {
+async fn the_rate_limit_is_observed() {
     let limits = Limits { bytes_per_second: 100_000.0, burst_bytes: 50_000.0, ..Limits::default() };
     let server = Server::with(limits);
     let mut settings = settings(&server);
@@ -149,7 +149,7 @@ async fn the_sink_keeps_to_the_servers_pace() {
 }
 
 #[tokio::test]
-async fn thirty_one_labels_lose_the_least_important_and_the_answer_says_so() {
+async fn surplus_labels_are_left_out_and_reported() {
     let server = Server::start();
     let mut window = Window::new(now());
     let names: Vec<String> = (0..30).map(|n| format!("user_{n:02}")).collect();
@@ -165,7 +165,7 @@ async fn thirty_one_labels_lose_the_least_important_and_the_answer_says_so() {
 }
 
 #[tokio::test]
-async fn a_stack_too_deep_loses_its_root_and_says_so() {
+async fn a_deep_stack_is_cut_at_the_root() {
     let server = Server::start();
     let mut window = Window::new(now());
     let stack: Vec<u64> = (0..1_200).map(|n| window.function(&format!("f{n}"))).collect();
@@ -181,7 +181,7 @@ async fn a_stack_too_deep_loses_its_root_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_sample_goes_along_or_not() {
+async fn sample_labels_are_sent_if_configured() {
     let server = Server::start();
     let batch = {
         let mut window = Window::new(now());
@@ -203,7 +203,7 @@ async fn what_is_known_of_a_sample_goes_along_or_not() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
+async fn retry_after_sets_the_delay() {
     let server = Server::start();
     let after = |value: &str| vec![("retry-after", value.to_owned())];
     server.misbehave([
@@ -230,7 +230,7 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn of_a_request_that_failed_in_part_only_the_failed_series_is_sent_again() {
+async fn only_failed_profiles_are_resent() {
     let server = Server::start();
     server.misbehave([Fault::Profile(2, "internal", "try again")]);
     assert_delivered(&sink(&server).send(&window(5)).await);
@@ -240,7 +240,7 @@ async fn of_a_request_that_failed_in_part_only_the_failed_series_is_sent_again()
 }
 
 #[tokio::test]
-async fn a_series_that_is_refused_for_good_costs_only_itself() {
+async fn a_rejected_series_costs_only_itself() {
     let server = Server::start();
     let refuse = |place| Fault::Profile(place, "invalid_argument", "malformed");
     server.misbehave([refuse(2), refuse(0)]);
@@ -252,7 +252,7 @@ async fn a_series_that_is_refused_for_good_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_series_that_the_server_stumbles_over_holds_up_no_others_and_is_given_up() {
+async fn a_failing_series_goes_last_and_is_given_up() {
     let server = Server::start();
     server.stumble_over("app-002");
     let (mut sink, batch) = (sink(&server), window(100));
@@ -266,7 +266,7 @@ async fn a_series_that_the_server_stumbles_over_holds_up_no_others_and_is_given_
 }
 
 #[tokio::test]
-async fn a_retry_sends_only_what_is_missing() {
+async fn a_retry_resends_only_what_is_missing() {
     let server = Server::start();
     let throttle = |place| Fault::Profile(place, "resource_exhausted", "push rate limit");
     server.misbehave([throttle(1), throttle(0)]);
@@ -280,7 +280,7 @@ async fn a_retry_sends_only_what_is_missing() {
 }
 
 #[tokio::test]
-async fn where_no_answer_came_the_same_ids_are_sent_again() {
+async fn ids_survive_a_lost_response() {
     let server = Server::start();
     server.misbehave([Fault::CutAfter]);
     let (mut sink, batch) = (sink(&server), window(3));
@@ -292,7 +292,7 @@ async fn where_no_answer_came_the_same_ids_are_sent_again() {
 }
 
 #[tokio::test]
-async fn batches_of_two_machines_at_one_time_are_both_sent() {
+async fn windows_of_two_machines_are_both_sent() {
     let (server, start) = (Server::start(), now());
     let mut sink = sink(&server);
     for node in ["n1", "n2"] {
@@ -304,7 +304,7 @@ async fn batches_of_two_machines_at_one_time_are_both_sent() {
 }
 
 #[tokio::test]
-async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
+async fn ids_survive_a_restart() {
     let (server, batch) = (Server::start(), window(3));
     let ids = |server: &Server| -> BTreeSet<String> {
         server.taken().into_iter().map(|taken| taken.id).collect()
@@ -318,7 +318,7 @@ async fn ids_are_the_same_after_a_restart_and_differ_between_windows() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_connection_is_tried_again() {
+async fn a_broken_connection_is_retried() {
     let server = Server::start();
     server.misbehave([Fault::CutBefore, Fault::Hang]);
     let (mut sink, batch) = (sink(&server), window(2));
@@ -333,7 +333,7 @@ fn too_large() -> Fault {
 }
 
 #[tokio::test]
-async fn a_proxy_that_takes_less_gets_smaller_profiles() {
+async fn a_profile_too_large_is_split() {
     let server = Server::start();
     server.misbehave([too_large()]);
     let mut window = Window::new(now());
@@ -348,7 +348,7 @@ async fn a_proxy_that_takes_less_gets_smaller_profiles() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothing_once_it_is_well()
+async fn gives_up_after_ten_413_responses()
 {
     let server = Server::start();
     // All at once, then the first alone, in each attempt.
@@ -373,7 +373,7 @@ async fn a_proxy_that_finds_everything_too_large_is_asked_seldom_and_costs_nothi
 }
 
 #[tokio::test]
-async fn a_window_too_old_for_the_server_is_refused_once_and_not_series_by_series() {
+async fn a_window_too_old_is_rejected_at_once() {
     let server = Server::start();
     server.set_clock(2 * 3_600_000_000_000);
     let answer = sink(&server).send(&window(40)).await;
@@ -384,7 +384,7 @@ async fn a_window_too_old_for_the_server_is_refused_once_and_not_series_by_serie
 }
 
 #[tokio::test]
-async fn without_its_tenant_or_its_path_nothing_is_given_up() {
+async fn a_wrong_tenant_or_path_is_retried() {
     let server = Server::start();
     server.want_tenant();
     let batch = window(1);
@@ -431,7 +431,7 @@ async fn wait_for(is_there: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
+async fn a_symbolizing_server_gets_debug_info() {
     let server = Server::start();
     let settings = Config { symbolize: Symbolize::Server, ..settings(&server) };
     let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
@@ -455,7 +455,7 @@ async fn a_server_that_finds_names_gets_addresses_and_debug_info() {
 }
 
 #[tokio::test]
-async fn debug_info_stays_here_unless_it_is_asked_for() {
+async fn debug_info_is_not_uploaded_by_default() {
     let server = Server::start();
     let source: Arc<dyn DebugInfoSource> = Arc::new(ThisProgram);
     let mut sink = Sink::new(&settings(&server), Some(&source)).unwrap();
@@ -466,7 +466,7 @@ async fn debug_info_stays_here_unless_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() {
+async fn profiles_need_no_debug_info_service() {
     let server = Server::start();
     server.be_old();
     let settings = Config { debug_info: Some(true), ..settings(&server) };
@@ -482,7 +482,7 @@ async fn a_server_without_a_service_for_debug_info_gets_profiles_all_the_same() 
 }
 
 #[test]
-fn windows_that_waited_out_an_outage_arrive_once_and_with_their_times() {
+fn windows_arrive_once_after_an_outage() {
     let server = Server::start();
     let proxy = |status| Fault::Answer(status, Vec::new(), "<html>no backend</html>");
     server.misbehave([proxy(503), Fault::CutBefore, proxy(429)]);

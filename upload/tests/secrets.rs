@@ -1,6 +1,6 @@
-//! Secrets are sent, and shown nowhere: not in logs of any library, answers, errors or `Debug`.
+//! Secrets are sent but never shown: not in logs of any library, answers, errors or `Debug`.
 //!
-//! Alone in its file, because the log is one for the whole process.
+//! In a file of its own, because the log is global to the process.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -19,7 +19,7 @@ use wire::connection;
 use wire::proxy::Proxy;
 use wire::server::{Act, Server};
 
-/// All that is logged.
+/// Everything that is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -35,7 +35,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn secrets_are_sent_and_shown_nowhere() {
+async fn secrets_are_sent_but_never_shown() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -85,8 +85,8 @@ async fn secrets_are_sent_and_shown_nowhere() {
         assert!(sent >= 6, "{sent}");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("hyper"), "the libraries are heard");
-    // In clear, and as basic authentication sends it.
+    assert!(log.contains("hyper"), "the libraries log, too");
+    // In plain text, and as basic authentication encodes it.
     for secret in ["hunter2", "dXNlcjpodW50ZXIy"] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None);

@@ -1,5 +1,5 @@
-//! What can lie between a sink and its server: nothing, silence, wrong certificates, wrong tokens, proxies. Each
-//! story is told for gRPC and for HTTP.
+//! Failures between a sink and its server: silence, certificates, tokens, proxies. Each test runs
+//! for gRPC and for HTTP.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -35,7 +35,7 @@ fn reason(answer: &Answer) -> Option<Failure> {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn a_closed_port_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -47,7 +47,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn the_name_is_not_found() {
+async fn an_unknown_host_is_unreachable() {
     for protocol in BOTH {
         let answer = send(&connection("http://no-such-host.invalid:4317"), protocol).await;
         assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
@@ -56,7 +56,7 @@ async fn the_name_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_server_comes_back_and_takes_it() {
+async fn a_returning_server_gets_the_batch() {
     for protocol in BOTH {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -70,7 +70,7 @@ async fn the_server_comes_back_and_takes_it() {
 }
 
 #[tokio::test]
-async fn the_connection_is_cut_in_the_middle() {
+async fn a_cut_connection_is_retried() {
     for protocol in BOTH {
         for act in [Act::Cut, Act::CutAnswer] {
             let server = Server::start(vec![act]).await;
@@ -83,7 +83,7 @@ async fn the_connection_is_cut_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_silent_is_left_after_the_time_limit_and_its_connection_too() {
+async fn a_timeout_drops_the_connection() {
     for protocol in BOTH {
         let server = Server::start(vec![Act::Hang]).await;
         let limited = Connection { timeout_seconds: 0.3, ..connection(&server.url()) };
@@ -97,7 +97,7 @@ async fn a_server_that_is_silent_is_left_after_the_time_limit_and_its_connection
 }
 
 #[tokio::test]
-async fn a_port_that_takes_connections_and_says_nothing_is_a_timeout() {
+async fn a_silent_port_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     for (scheme, protocol) in
@@ -131,7 +131,7 @@ async fn trusted(
 }
 
 #[tokio::test]
-async fn an_own_authority_is_trusted_and_another_is_not() {
+async fn only_the_configured_authority_is_trusted() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let (_server, connection) = trusted(directory.path(), vec![], None).await;
@@ -146,7 +146,7 @@ async fn an_own_authority_is_trusted_and_another_is_not() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_not_trusted() {
+async fn a_certificate_must_have_the_host_name() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let (server, connection) = trusted(directory.path(), vec![], None).await;
@@ -157,7 +157,7 @@ async fn a_certificate_for_another_name_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_a_certificate_gets_it_or_refuses_us() {
+async fn client_certificates_are_sent() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let clients = Authority::new("clients");
     for protocol in BOTH {
@@ -171,15 +171,15 @@ async fn a_server_that_wants_a_certificate_gets_it_or_refuses_us() {
         for wrong in [connection.clone(), with(theirs.path(), &Authority::new("others"))] {
             let answer = send(&wrong, protocol).await;
             let reason = reason(&answer);
-            // With TLS 1.3 the refusal comes after our request is on its way, and may be lost to a reset.
-            let is_told = matches!(reason, Some(Failure::Tls | Failure::Unreachable));
-            assert!(is_told, "{answer:?}");
+            // With TLS 1.3 the rejection follows our request, and may be lost to a reset.
+            let is_known = matches!(reason, Some(Failure::Tls | Failure::Unreachable));
+            assert!(is_known, "{answer:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_new_authority_and_certificate_are_taken_up_without_a_restart() {
+async fn rotated_certificates_need_no_restart() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let clients = Authority::new("clients");
@@ -208,7 +208,7 @@ async fn with_token(token: &'static str) -> Server {
 }
 
 #[tokio::test]
-async fn a_wrong_token_waits_for_the_right_one() {
+async fn a_corrected_token_is_picked_up() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     for protocol in BOTH {
@@ -233,7 +233,7 @@ async fn a_wrong_token_waits_for_the_right_one() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_taken_away_is_an_answer_and_no_end() {
+async fn a_missing_token_file_is_retried() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     for protocol in BOTH {
@@ -255,7 +255,7 @@ async fn a_token_that_is_taken_away_is_an_answer_and_no_end() {
 }
 
 #[tokio::test]
-async fn users_headers_and_tenants_are_sent() {
+async fn all_kinds_of_headers_are_sent() {
     let directory = tempfile::tempdir().unwrap();
     let (password, key) = (directory.path().join("password"), directory.path().join("key"));
     fs::write(&password, "open sesame").unwrap();
@@ -297,7 +297,7 @@ async fn credentials_are_not_sent_unencrypted() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_gone_through() {
+async fn requests_go_through_the_proxy() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         for is_encrypted in [false, true] {
@@ -326,7 +326,7 @@ async fn a_proxy_is_gone_through() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_a_password_gets_it_or_says_so() {
+async fn proxy_credentials_are_sent() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let (_server, direct) = trusted(directory.path(), vec![], None).await;
@@ -343,7 +343,7 @@ async fn a_proxy_that_wants_a_password_gets_it_or_says_so() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_gone_is_told_by_its_name() {
+async fn an_unreachable_proxy_is_named() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let (_server, direct) = trusted(directory.path(), vec![], None).await;
@@ -355,7 +355,7 @@ async fn a_proxy_that_is_gone_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn a_large_response_is_truncated() {
     let body = vec![b'x'; 16 << 20];
     let server = Server::start(vec![Act::Http(503, vec![], body)]).await;
     let answer = send(&connection(&server.url()), Protocol::Http).await;
@@ -364,7 +364,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn another_kind_of_server_is_told_by_its_answer() {
+async fn a_server_of_another_kind_is_retried() {
     let server = Server::start(vec![http(404), http(404)]).await;
     let answer = send(&connection(&server.url()), Protocol::Http).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));

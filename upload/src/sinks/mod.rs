@@ -18,8 +18,8 @@
 //! - `Sink::new(&Config, Option<&Arc<dyn DebugInfoSource>>) -> Result<Self, ConfigError>` does not
 //!   connect: the server may be down. It is called within a tokio runtime, without conflicts in the
 //!   configuration.
-//! - `async fn send(&mut self, &Batch) -> Answer` returns within a bounded time and may be cancelled
-//!   at any await. A sink has a thread of its own, so one that blocks delays no other.
+//! - `async fn send(&mut self, &Batch) -> Answer` returns within a bounded time and may be
+//!   cancelled at any await. A sink has a thread of its own, so one that blocks delays no other.
 
 pub mod directory;
 pub mod otlp;

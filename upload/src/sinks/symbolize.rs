@@ -11,8 +11,9 @@ crate::config! {
     pub enum Symbolize {
         /// The agent: all frames are sent with their names.
         Agent = "agent",
-        /// The server: frames in files with a build ID are sent as addresses. Frames of the kernel, of JIT compilers
-        /// and in files without a build ID keep the agent's names, because no server can find them.
+        /// The server: frames in files with a build ID are sent as addresses. Frames of the kernel,
+        /// of JIT compilers and in files without a build ID keep the agent's names, because no server
+        /// can find them.
         Server = "server",
     }
 }

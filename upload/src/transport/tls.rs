@@ -174,8 +174,8 @@ fn not_pem(path: &Path, what: &str) -> ConfigError {
     ConfigError::Invalid(format!("{} has no {what} in PEM form; give one that has", path.display()))
 }
 
-/// Trusts any server, for `insecure_skip_verify`. Signatures of the handshake are still verified, so
-/// the server holds the key of its certificate.
+/// Trusts any server, for `insecure_skip_verify`. Signatures of the handshake are still verified,
+/// so the server holds the key of its certificate.
 #[derive(Debug)]
 struct TrustAll(Arc<CryptoProvider>);
 

@@ -1,4 +1,5 @@
-//! The debug info service of the stand-in: two calls of the Connect protocol, and a plain POST between them.
+//! The debug info service of the stand-in: two calls of the Connect protocol, and a plain POST
+//! between them.
 //!
 //! Source: `pkg/debuginfo/store.go` of Pyroscope 2.2.
 

@@ -1,6 +1,7 @@
-//! What the server checks of each profile, in its order and with its texts.
+//! The server's checks of each profile, in its order and with its texts.
 //!
-//! Sources: `pkg/distributor/distributor.go`, `pkg/validation/{limits,validate}.go`, `pkg/pprof` of Pyroscope 2.2.
+//! Sources: `pkg/distributor/distributor.go`, `pkg/validation/{limits,validate}.go`, `pkg/pprof` of
+//! Pyroscope 2.2.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -197,7 +198,7 @@ fn is_metric_name(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_in)
 }
 
-/// The rows of a profile by their own text labels, as the server makes series of them. Rows that count nothing
+/// The rows of a profile by their own text labels, as the server makes series of them. Rows of 0
 /// are dropped.
 pub fn split(profile: &pb::Profile) -> BTreeMap<Vec<(String, String)>, Vec<pb::Sample>> {
     let text = |place: i64| profile.string_table[place as usize].clone();

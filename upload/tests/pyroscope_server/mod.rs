@@ -1,7 +1,8 @@
-//! A strict stand-in for Pyroscope 2.2: its push and debug info services with every limit that it has by
-//! default, and its answers. It can be told to misbehave, request by request.
+//! A strict stand-in for Pyroscope 2.2: its push and debug info services with all default limits,
+//! and its answers. Faults can be scripted, request by request.
 //!
-//! No package registry offers the server itself. What is enforced is what its source does; see `limits.rs`.
+//! No package registry offers the server itself. The stand-in enforces what its source does; see
+//! `limits.rs`.
 #![allow(dead_code, clippy::unwrap_used)] // each test uses a part of this, and a test may die
 
 mod debuginfo;
@@ -35,7 +36,7 @@ pub enum Fault {
     CutBefore,
     /// The request is carried out, and the connection ends without an answer.
     CutAfter,
-    /// The profile in this place of the request fails with this code and text, the others are carried out.
+    /// The profile at this index of the request fails with this code and text.
     Profile(usize, &'static str, &'static str),
     /// As it should be, but this much later.
     Slow(Duration),

@@ -1,7 +1,8 @@
-//! The messages as the server has them. They are written a second time here on purpose: a wrong field number in
-//! the sink must not be right in its judge.
+//! The messages as the server has them, written again on purpose: a wrong field number in the sink
+//! must not be right here.
 //!
-//! Source: `push.v1/push.proto`, `types.v1/types.proto`, `debuginfo.v1alpha1/debuginfo.proto` of Pyroscope 2.2.
+//! Source: `push.v1/push.proto`, `types.v1/types.proto`, `debuginfo.v1alpha1/debuginfo.proto` of
+//! Pyroscope 2.2.
 
 use std::io::Read;
 

@@ -1,5 +1,5 @@
-//! Made-up windows with all that an agent writes: several processes, kernel frames, inlined functions, frames
-//! without names, the two halves of one mapping, and stacks that are cut or guessed.
+//! Synthetic windows with everything that an agent writes: several processes, kernel frames, inlined
+//! functions, frames without names, two halves of one mapping, and cut and guessed stacks.
 
 use std::collections::HashMap;
 

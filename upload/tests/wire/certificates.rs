@@ -1,4 +1,4 @@
-//! Certificates of made-up authorities, as files and as configurations of servers.
+//! Certificates of test authorities, as files and as server configurations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Signed {
     }
 }
 
-/// A server that shows a certificate and, if there is an authority for them, wants one of its clients.
+/// A server configuration; with an authority for clients it requires their certificates.
 pub fn server(own: &Signed, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())

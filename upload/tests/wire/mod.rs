@@ -1,5 +1,4 @@
-//! What the tests of sinks have in common: made-up windows, servers that behave as a script says, proxies and
-//! certificates.
+//! Shared by the tests of sinks: synthetic windows, scripted servers, proxies and certificates.
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod batches;

@@ -1,5 +1,5 @@
-//! A strict reader of OTLP profiles, by the messages of crate `opentelemetry-proto`: what the protocol forbids
-//! and what receivers stumble over fails the test.
+//! A strict reader of OTLP profiles, with the messages of crate `opentelemetry-proto`: what the
+//! protocol forbids and what breaks receivers fails the test.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;

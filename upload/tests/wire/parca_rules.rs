@@ -1,6 +1,6 @@
-//! A strict reader of `WriteRaw` requests: what Parca refuses, drops or counts wrongly fails the test.
+//! A strict reader of `WriteRaw` requests: what Parca rejects, drops or miscounts fails the test.
 //!
-//! Written from Parca's `pkg/normalizer` and `pkg/profile/validate.go`, apart from the sink.
+//! Written from Parca's `pkg/normalizer` and `pkg/profile/validate.go`, independently of the sink.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -60,7 +60,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Samples by the name of the innermost function that has one; of frames without, their address.
+    /// Samples by the innermost function's name, or by the address of a frame without names.
     pub fn by_leaf(&self) -> BTreeMap<String, i64> {
         let mut sums = BTreeMap::new();
         for sample in &self.profile.sample {

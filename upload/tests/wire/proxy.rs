@@ -1,4 +1,4 @@
-//! A proxy for HTTP: `CONNECT`, and requests with a whole address.
+//! An HTTP proxy: `CONNECT`, and requests with an absolute URL.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! A server that notes what it gets and answers as its script says: HTTP/1.1 and gRPC on one port.
+//! A scripted server that records requests: HTTP/1.1 and gRPC on one port.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 pub struct Seen {
     pub path: String,
     pub headers: HeaderMap,
-    /// Without the frame of gRPC, unpacked.
+    /// Decompressed, without the gRPC frame.
     pub body: Bytes,
     pub is_grpc: bool,
 }
@@ -32,19 +32,19 @@ pub struct Seen {
 /// How one request is answered.
 #[derive(Clone, Debug)]
 pub enum Act {
-    /// As one that is content: what the server's own answer is.
+    /// The server's default answer.
     Content,
-    /// With a message of gRPC, or the body of a 200.
+    /// A gRPC message, or the body of a 200.
     Message(Vec<u8>),
-    /// With a status of HTTP, headers and a body.
+    /// HTTP status, headers and body.
     Http(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// With a status of gRPC, its text, details and headers.
+    /// gRPC status, text, details and headers.
     Grpc(i32, &'static str, Option<Vec<u8>>, Vec<(&'static str, String)>),
-    /// Not at all.
+    /// No answer.
     Hang,
-    /// By closing the connection when the request is read.
+    /// Closes the connection after reading the request.
     Cut,
-    /// By closing it in the middle of the answer.
+    /// Closes the connection in the middle of the answer.
     CutAnswer,
 }
 

@@ -69,7 +69,7 @@ impl StoreIndex {
     }
 
     /// Returns the windows to remove, oldest first: all until at most `bytes_max` are left, then at
-    /// most [`AGED_MAX`] that began before `oldest_unix_ms`. `spared`: the one that is being written.
+    /// most [`AGED_MAX`] that began before `oldest_unix_ms`. `spared`: the one being written.
     pub fn surplus(&self, bytes_max: u64, oldest_unix_ms: u64, spared: Stamp) -> Vec<Stamp> {
         let (mut left, mut aged) = (self.bytes, 0);
         let mut surplus = Vec::new();

@@ -139,7 +139,7 @@ impl Sink {
     }
 
     /// Returns the start before which windows are too old, as of now or of the newest window,
-    /// whichever is earlier: a clock that leaps ahead removes nothing before a window bears its time.
+    /// whichever is earlier: a clock that leaps ahead removes nothing before a window has its time.
     fn oldest_unix_ms(&self, index: &StoreIndex) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let newest = Duration::from_millis(index.newest_unix_ms());

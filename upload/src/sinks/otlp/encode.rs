@@ -6,7 +6,7 @@
 //! | node | resource: `host.name`; in a pod also `k8s.node.name` |
 //! | container_id | resource: `container.id` |
 //! | pod_uid | resource: `k8s.pod.uid` |
-//! | executable | resource: `process.executable.name`; `service.name` unless a static label sets it |
+//! | executable | resource: `process.executable.name`; `service.name` unless a static label is |
 //! | merged, static labels | resource: under their own names |
 //! | comm | sample: `process.title` |
 //! | cgroup | sample: `process.linux.cgroup` |

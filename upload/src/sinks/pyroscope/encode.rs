@@ -1,7 +1,7 @@
 //! A batch as profiles that Pyroscope accepts: one or more for each series, each within the limits.
 //!
 //! - Values are `cpu/nanoseconds` alone, which is what Pyroscope's own agents send.
-//! - A stack that is too deep loses the frames next to the root. The server would cut the innermost.
+//! - A stack that is too deep loses the frames next to the root; the server would cut the leaves.
 //! - Of a sample's own labels only `cut` and `guessed` are sent, if at all: the server makes a
 //!   series of each value.
 
