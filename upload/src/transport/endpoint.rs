@@ -41,6 +41,10 @@ impl Endpoint {
         config: &Connection,
         protocol: &'static [u8],
     ) -> Result<(Self, Option<ClientConfig>), ConfigError> {
+        // However the caller came by them: secrets are not sent unencrypted.
+        if let Some(conflict) = config.conflicts().first() {
+            return Err(ConfigError::Invalid(conflict.to_string()));
+        }
         let url = config.base_url()?;
         let proxies = Proxies::new(config, |name| std::env::var(name).ok())?;
         let name = display_route(&url, proxies.proxy_for(&url)?.as_ref());
