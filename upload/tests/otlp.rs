@@ -158,8 +158,7 @@ async fn a_request_too_large_is_split_in_half() {
 }
 
 #[tokio::test]
-async fn gives_up_after_ten_413_responses()
-{
+async fn gives_up_after_ten_413_responses() {
     for protocol in BOTH {
         let server = Server::with(vec![], None, |_| http(413)).await;
         let (mut asked, batch) = (sink(&server, protocol), window(0, 3, 50));

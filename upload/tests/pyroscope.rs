@@ -348,8 +348,7 @@ async fn a_profile_too_large_is_split() {
 }
 
 #[tokio::test]
-async fn gives_up_after_ten_413_responses()
-{
+async fn gives_up_after_ten_413_responses() {
     let server = Server::start();
     // All at once, then the first alone, in each attempt.
     server.misbehave((0..18).map(|_| too_large()));
