@@ -1,5 +1,5 @@
-//! Tables that evict each other from the kernel over and over, while everything is sampled at 5 kHz:
-//! a stack may be cut meanwhile, but it is never wrong.
+//! Tables that evict each other from the kernel over and over, while everything is sampled at
+//! 5 kHz: a stack may be cut meanwhile, but it is never wrong.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
@@ -124,8 +124,8 @@ fn least_recently_sampled_table_is_evicted_and_comes_back() {
     let recovered = (0..20).map(|_| window_of(fitting)).find(is_complete);
     let evicted = session.finish().unwrap().last.counts.tables.evicted;
     println!(
-        "{before:?}, then {others_only:?} of others, then {after:?}, finally {recovered:?}; {evicted} \
-         tables evicted"
+        "{before:?}, then {others_only:?} of others, then {after:?}, finally {recovered:?}; \
+         {evicted} tables evicted"
     );
     assert!(evicted > 0);
     assert!(recovered.is_some(), "tables have not come back after their backoff");

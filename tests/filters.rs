@@ -135,7 +135,8 @@ fn pids_are_those_of_the_agents_namespace() {
     let program = compile("chain.c", temp.path(), "inside");
     let _outside = Running::start(&compile("chain.c", temp.path(), "outside"));
     let script = format!(
-        "{} & {} record -F 199 -d 1 -p $! -o out.pb.gz -o out.folded; status=$?; kill $!; exit $status",
+        "{} & {} record -F 199 -d 1 -p $! -o out.pb.gz -o out.folded; \
+         status=$?; kill $!; exit $status",
         program.display(),
         env!("CARGO_BIN_EXE_everytick"),
     );

@@ -1,5 +1,5 @@
-//! One session, many windows: they follow each other without a gap, and each can be symbolized after
-//! it is closed.
+//! One session, many windows: they follow each other without a gap, and each can be symbolized
+//! after it is closed.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -95,7 +95,8 @@ fn deleted_program_is_symbolized_in_its_window_then_forgotten() {
     pause(6000);
     assert!(is_open(), "the closed window must hold the executable");
     let (all, whole) = samples_of(&name(&closed), "gone");
-    assert!(all > 50 && whole * 10 > all * 8, "{whole} of {all} whole"); // sampling had begun before
+    // Sampling had begun before the program.
+    assert!(all > 50 && whole * 10 > all * 8, "{whole} of {all} whole");
     drop(closed);
     assert!(!is_open(), "nothing needs the executable any more");
     let later = session.finish().unwrap().last;

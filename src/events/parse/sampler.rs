@@ -45,8 +45,8 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
     }
 }
 
-/// Reads the snapshot of an unfinished sample. `stack`: from the start of the page that the red zone
-/// begins in.
+/// Reads the snapshot of an unfinished sample. `stack`: from the start of the page in which the
+/// red zone begins.
 fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSnapshot> {
     let at = &unfinished.registers;
     let stack = stack.get(..usize::try_from(unfinished.stack_bytes).ok()?)?;
