@@ -1,4 +1,5 @@
-//! Lines of stripped programs come from the debug info that distributions put beside them, and from nowhere that a file names.
+//! Stripped programs get lines from the debug info that their distribution installs by build ID, and
+//! never from a path in the file itself.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,16 +13,16 @@ use common::{Recorded, Running, alone, compile_with, directory, pause, record, s
 use object::Object;
 use rustix::fs::{Mode, OFlags};
 
-/// A program with a build id and all of its debug info.
+/// Compiles a program with a build ID and all its debug info.
 fn program(directory: &Path) -> PathBuf {
     compile_with("chain.c", directory, "program", &["-Wl,--build-id"])
 }
 
-/// The place of separate debug info, which goes with the story.
+/// Installed debug info, removed at the end.
 struct Separate(PathBuf);
 
 impl Separate {
-    /// Moves the debug info and the symbols of a program to where a package would have put them.
+    /// Moves the debug info and symbols of a program to where a package would install them.
     fn of(program: &Path) -> Self {
         let bytes = fs::read(program).unwrap();
         let id = object::File::parse(&*bytes).unwrap().build_id().unwrap().unwrap().to_vec();
@@ -38,7 +39,7 @@ impl Separate {
 impl Drop for Separate {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
-        let _ = fs::remove_dir(self.0.parent().unwrap()); // if nothing else is in it
+        let _ = fs::remove_dir(self.0.parent().unwrap()); // only if it is empty
     }
 }
 
@@ -47,7 +48,7 @@ fn recorded(program: &Path) -> Recorded {
     record(&["-F", "199", "-d", "1", "-p", &running.pid()]).succeeded()
 }
 
-/// Samples in `spin`, of which the place is known.
+/// Counts samples in `spin` with a source line.
 fn with_lines(recorded: &Recorded) -> u64 {
     let traces = recorded.traces();
     let has_line = |frame: &String| frame.starts_with("spin ") && frame.contains("chain.c:");
@@ -55,7 +56,7 @@ fn with_lines(recorded: &Recorded) -> u64 {
 }
 
 #[test]
-fn a_stripped_program_has_lines_from_the_debug_info_of_its_build_id() {
+fn a_stripped_program_has_lines_by_its_build_id() {
     let _alone = alone();
     let place = directory();
     let program = program(place.path());
@@ -67,7 +68,7 @@ fn a_stripped_program_has_lines_from_the_debug_info_of_its_build_id() {
 }
 
 #[test]
-fn a_link_to_debug_info_is_not_followed_wherever_it_leads() {
+fn a_debug_link_is_never_followed() {
     let _alone = alone();
     let place = directory();
     let program = program(place.path());
@@ -75,7 +76,7 @@ fn a_link_to_debug_info_is_not_followed_wherever_it_leads() {
     succeed(Command::new("mkfifo").arg(&pipe));
     let link = place.path().join("link");
     let mut bytes = pipe.to_str().unwrap().as_bytes().to_vec();
-    bytes.resize((bytes.len() + 4) & !3, 0); // ends with a zero at least, and is aligned
+    bytes.resize((bytes.len() + 4) & !3, 0); // terminated and aligned
     bytes.extend([1, 2, 3, 4]); // a checksum
     fs::write(&link, bytes).unwrap();
     let section = format!(".gnu_debuglink={}", link.display());
@@ -85,7 +86,7 @@ fn a_link_to_debug_info_is_not_followed_wherever_it_leads() {
     let recorded = thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
-                // This succeeds once somebody reads.
+                // This succeeds once the other end is open.
                 let writing =
                     rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
                 if let Ok(writer) = writing {

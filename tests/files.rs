@@ -1,4 +1,5 @@
-//! Files behind mappings: on volumes that go away, on file systems that never answer, replaced while they run.
+//! Files behind mappings: on volumes that are unmounted, on file systems that never answer, replaced
+//! while they run.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -13,7 +14,7 @@ fn run(command: &str, arguments: &[&str]) {
     succeed(Command::new(command).args(arguments));
 }
 
-/// A file system in memory of its own, unmounted for certain at the end.
+/// A tmpfs of its own, unmounted at the end in any case.
 struct Volume(tempfile::TempDir);
 
 impl Volume {
@@ -48,11 +49,11 @@ fn a_volume_unmounts_once_its_last_process_has_exited() {
     pause(700);
     run(volume.path().join("sleeper").to_str().unwrap(), &["0.2"]);
     pause(6000);
-    assert!(volume.unmount(), "it is still held open");
+    assert!(volume.unmount(), "a file on it is still open");
     recorded(output, child.wait_with_output().unwrap()).succeeded();
 }
 
-/// Ten windows of a second, as long as one of the agent's own, are the most that it takes.
+/// It takes at most ten windows of a second, as long as one default window of the agent.
 #[test]
 fn a_volume_unmounts_while_the_agent_runs_on() {
     let _alone = alone();
@@ -64,14 +65,14 @@ fn a_volume_unmounts_while_the_agent_runs_on() {
     drop(running);
     let closed = || agent.metric("everytick_windows_closed_total");
     let last = closed();
-    agent.wait_for("the end of the volume", || volume.unmount().then_some(()));
+    agent.wait_for("the volume to unmount", || volume.unmount().then_some(()));
     let windows = closed() - last;
-    assert!(windows <= 10.0, "it was held for {windows} windows");
+    assert!(windows <= 10.0, "a file on it was open for {windows} windows");
     agent.stop();
 }
 
 #[test]
-fn a_program_that_is_replaced_while_it_runs_keeps_its_own_names() {
+fn a_program_replaced_while_it_runs_keeps_its_symbols() {
     let _alone = alone();
     let place = directory();
     let program = compile("chain.c", place.path(), "program");
@@ -85,7 +86,7 @@ fn a_program_that_is_replaced_while_it_runs_keeps_its_own_names() {
 }
 
 #[test]
-fn a_copy_that_is_overwritten_has_the_names_of_what_is_in_it_now() {
+fn an_overwritten_copy_has_the_symbols_of_its_new_content() {
     let _alone = alone();
     let place = directory();
     let program = compile("chain.c", place.path(), "program");
@@ -93,7 +94,7 @@ fn a_copy_that_is_overwritten_has_the_names_of_what_is_in_it_now() {
     std::fs::copy(&program, &copy).unwrap();
     let output = directory();
     let child = start_record(output.path(), &["-F", "499", "-d", "11"]);
-    let _program = Running::start(&program); // it is what is held open
+    let _program = Running::start(&program); // this is the file that is held open
     pause(2000);
     drop(Running::start(&copy));
     pause(1000);
@@ -109,7 +110,7 @@ fn a_copy_that_is_overwritten_has_the_names_of_what_is_in_it_now() {
 }
 
 #[test]
-fn a_process_in_another_mount_namespace_has_the_files_that_it_sees() {
+fn a_process_in_another_mount_namespace_has_its_own_files() {
     let _alone = alone();
     let place = directory();
     let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
@@ -128,15 +129,15 @@ fn a_process_in_another_mount_namespace_has_the_files_that_it_sees() {
 }
 
 #[test]
-fn a_file_system_that_never_answers_delays_no_other_file() {
+fn a_file_system_that_never_answers_delays_no_other() {
     let _alone = alone();
     let place = directory();
-    let (silent, busy) = (directory(), directory());
+    let (unresponsive, busy) = (directory(), directory());
     let program = compile("chain.c", place.path(), "chain");
-    let served = fuse::serve(silent.path(), std::fs::read(&program).unwrap());
-    let stuck = Running::start(&silent.path().join("program"));
-    pause(500); // it runs, with all of its pages in memory
-    served.fall_silent();
+    let served = fuse::serve(unresponsive.path(), std::fs::read(&program).unwrap());
+    let stuck = Running::start(&unresponsive.path().join("program"));
+    pause(500); // it runs and all its pages are in memory
+    served.stop_answering();
     let output = directory();
     let child = start_record(output.path(), &["-F", "499", "-d", "4"]);
     pause(1500);
@@ -153,21 +154,21 @@ fn a_file_system_that_never_answers_delays_no_other_file() {
 }
 
 #[test]
-fn a_file_system_that_answers_again_gives_its_files_their_names() {
+fn files_get_symbols_once_their_file_system_answers_again() {
     let _alone = alone();
-    let (place, silent) = (directory(), directory());
+    let (place, unresponsive) = (directory(), directory());
     let program = compile("chain.c", place.path(), "chain");
-    let served = fuse::serve(silent.path(), std::fs::read(&program).unwrap());
-    let program = silent.path().join("program");
+    let served = fuse::serve(unresponsive.path(), std::fs::read(&program).unwrap());
+    let program = unresponsive.path().join("program");
     let _running = Running::start(&program);
-    pause(500); // it runs, with all of its pages in memory
-    served.fall_silent();
+    pause(500); // it runs and all its pages are in memory
+    served.stop_answering();
     let output = directory();
     let child = start_record(output.path(), &["-F", "499", "-d", "18"]);
     pause(3000);
-    served.answer_again();
-    pause(11_000); // a device that was silent is left alone for ten seconds
-    drop(Running::start(&program)); // somebody else maps a file of it
+    served.resume_answering();
+    pause(11_000); // the backoff of an unresponsive device is ten seconds
+    drop(Running::start(&program)); // another process maps a file on it
     let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
     let named = recorded.samples_through(&["program", "_start", "main", "a", "b", "c", "spin"]);
     assert!(named > 500, "{named}\n{}", recorded.stderr);

@@ -1,4 +1,5 @@
-//! Labels of real processes: in cgroups that are named as container runtimes do, short ones, and those that are moved.
+//! Labels of real processes: in cgroups named as container runtimes do, short-lived ones, and those
+//! that are moved.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,18 +19,18 @@ use profile::{Labels, Profile};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 const POD: &str = "2b801b7a-5266-4386-864e-45ed71136371";
 
-/// A cgroup of the v2 hierarchy, removed with what is in it.
+/// A cgroup in the v2 hierarchy, removed with its processes.
 struct Group(PathBuf);
 
 impl Group {
-    /// Makes it below the hierarchy's root.
-    fn make(path: &str) -> Self {
+    /// Creates it below the root of the hierarchy.
+    fn create(path: &str) -> Self {
         let group = Self(mount().join(path.trim_start_matches('/')));
         fs::create_dir_all(&group.0).unwrap();
         group
     }
 
-    fn take(&self, pid: &str) {
+    fn add(&self, pid: &str) {
         fs::write(self.0.join("cgroup.procs"), pid).unwrap();
     }
 }
@@ -37,20 +38,20 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
-        pause(100); // what was killed leaves
+        pause(100); // killed processes exit
         let parents = self.0.ancestors().take_while(|parent| *parent != mount());
         parents.for_each(|parent| drop(fs::remove_dir(parent)));
     }
 }
 
-/// Where the hierarchy of v2 is mounted.
+/// Returns where cgroup v2 is mounted.
 fn mount() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     fields.find(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted")[1].into()
 }
 
-/// The path of a pod's container as systemd names it, with an id of this digit.
+/// Returns the path of a container in a pod, as systemd names it. `id`: the digit of its ID.
 fn container(id: char) -> String {
     let (uid, id) = (POD.replace('-', "_"), id.to_string().repeat(64));
     format!(
@@ -64,13 +65,13 @@ fn start() -> Session {
     Session::start(PROGRAM, settings, ScanScope::All, limits, None, None).unwrap()
 }
 
-fn name(closed: &ClosedWindow) -> Profile {
+fn symbolize(closed: &ClosedWindow) -> Profile {
     let mut symbolizer = WindowSymbolizer::new(PROGRAM, SymbolizerMemory::default());
     let ClosedWindow { window, ledger, period, executables, .. } = closed;
     symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer).0
 }
 
-/// Samples by the labels of those that execute this file.
+/// Counts the samples of an executable by their labels.
 fn by_labels(profile: &Profile, executable: &str) -> BTreeMap<Labels, u64> {
     let mut counts = BTreeMap::new();
     for sample in &profile.samples {
@@ -93,15 +94,15 @@ fn expected(executable: &str, id: char) -> Labels {
 }
 
 #[test]
-fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
+fn a_process_in_a_pod_has_its_labels_and_a_whole_series() {
     let _alone = alone();
-    let (place, group) = (directory(), Group::make(&container('a')));
+    let (place, group) = (directory(), Group::create(&container('a')));
     let program = compile("chain.c", place.path(), "app");
     let running = [Running::start(&program), Running::start(&program)];
-    running.iter().for_each(|running| group.take(&running.pid()));
+    running.iter().for_each(|running| group.add(&running.pid()));
     let mut session = start();
     pause(1500);
-    let mut profile = name(&session.cut().unwrap());
+    let mut profile = symbolize(&session.cut().unwrap());
     session.finish().unwrap();
     let counts = by_labels(&profile, "app");
     let samples = counts[&expected("app", 'a')];
@@ -128,19 +129,19 @@ fn a_process_in_a_pod_has_its_pod_and_container_and_its_series_arrive_whole() {
 }
 
 #[test]
-fn short_processes_have_the_labels_of_their_container_and_their_own_executable() {
+fn short_processes_have_the_labels_of_their_container() {
     let _alone = alone();
-    let (place, group) = (directory(), Group::make(&container('b')));
+    let (place, group) = (directory(), Group::create(&container('b')));
     let program = compile("short.c", place.path(), "short");
     let script = format!("while :; do {}; done", program.display());
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).stdin(Stdio::null());
     let shell = Running(shell.spawn().unwrap());
-    group.take(&shell.pid());
-    pause(100); // the one that was not moved is gone
+    group.add(&shell.pid());
+    pause(100); // the first program, which was not moved, has exited
     let mut session = start();
     pause(2000);
-    let profile = name(&session.cut().unwrap());
+    let profile = symbolize(&session.cut().unwrap());
     let counts = by_labels(&profile, "short");
     let (right, all) = (counts[&expected("short", 'b')], counts.values().sum::<u64>());
     assert!(all > 50 && right == all, "{right} of {all}: {counts:#?}");
@@ -152,17 +153,17 @@ fn short_processes_have_the_labels_of_their_container_and_their_own_executable()
 }
 
 #[test]
-fn a_process_that_is_moved_while_it_runs_is_labelled_by_where_it_is() {
+fn a_moved_process_has_the_labels_of_its_current_cgroup() {
     let _alone = alone();
     let place = directory();
-    let (from, to) = (Group::make(&container('a')), Group::make(&container('b')));
+    let (from, to) = (Group::create(&container('a')), Group::create(&container('b')));
     let running = Running::start(&compile("chain.c", place.path(), "moved"));
-    from.take(&running.pid());
+    from.add(&running.pid());
     let mut session = start();
     pause(1200);
-    to.take(&running.pid());
+    to.add(&running.pid());
     pause(1200);
-    let profile = name(&session.cut().unwrap());
+    let profile = symbolize(&session.cut().unwrap());
     session.finish().unwrap();
     let counts = by_labels(&profile, "moved");
     let count = |id| counts.get(&expected("moved", id)).copied().unwrap_or(0);
@@ -170,7 +171,7 @@ fn a_process_that_is_moved_while_it_runs_is_labelled_by_where_it_is() {
 }
 
 #[test]
-fn in_a_cgroup_namespace_whole_paths_are_told() {
+fn in_a_cgroup_namespace_paths_are_absolute() {
     const INSIDE: &str = "EVERYTICK_TEST_INSIDE";
     let group = "/everytick-test/pod/container";
     let text = "0::/../../other/x\n";
@@ -182,10 +183,10 @@ fn in_a_cgroup_namespace_whole_paths_are_told() {
         assert_eq!(&*path("0::/\n"), group);
         return;
     }
-    let place = Group::make(group);
+    let place = Group::create(group);
     let script =
         format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
-    let test = "in_a_cgroup_namespace_whole_paths_are_told";
+    let test = "in_a_cgroup_namespace_paths_are_absolute";
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(["--exact", test]);
     let output = command.env(INSIDE, "1").output().unwrap();

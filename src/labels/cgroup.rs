@@ -1,4 +1,4 @@
-//! The text of `/proc/PID/cgroup`, and what container runtimes write into the names of cgroups.
+//! The cgroup of a process, and the pod and container in its name.
 //!
 //! ```text
 //! cgroupfs   /kubepods/burstable/pod<uid>/<id>
@@ -9,35 +9,37 @@
 //! CRI-O      .../crio-<id>.scope, its monitor crio-conmon-<id>.scope
 //! Podman     /machine.slice/libpod-<id>.scope/container, its monitor libpod-conmon-<id>.scope
 //! ```
-//! Sources: kubelet `pkg/kubelet/cm`, runc `libcontainer/cgroups`, Podman `libpod/container_internal_linux.go`, cgroups(7).
+//! Sources: kubelet `pkg/kubelet/cm`, runc `libcontainer/cgroups`, Podman
+//! `libpod/container_internal_linux.go`, cgroups(7).
 
 use super::root::Root;
 use crate::procfs::{CgroupEntry, parse_cgroups};
 
-/// Names in a path that are looked at.
+/// Names read of one path.
 const NAMES_MAX: usize = 128;
-/// Hexadecimal digits of a container's id.
+/// Hexadecimal digits of a container ID.
 const ID_DIGITS: usize = 64;
-/// Hexadecimal digits of a pod's uid.
+/// Hexadecimal digits of a pod UID.
 const UID_DIGITS: usize = 32;
-/// Characters of a pod's uid, and where its dashes are.
+/// Characters of a pod UID with dashes, and where the dashes are.
 const UID_LEN: usize = 36;
 const UID_DASHES: [usize; 4] = [8, 13, 18, 23];
 
-/// The cgroup of a process, and what its name tells.
+/// The cgroup of a process, and the pod and container that its name contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cgroup {
     /// Path in its hierarchy.
     pub path: Box<str>,
-    /// The pod, as Kubernetes shows its uid.
+    /// UID of the pod, as Kubernetes shows it.
     pub pod_uid: Option<Box<str>>,
-    /// The pod's container; without a pod the innermost.
+    /// ID of the pod's container; without a pod, of the innermost container.
     pub container_id: Option<Box<str>>,
 }
 
 impl Cgroup {
-    /// Reads the text of `/proc/PID/cgroup`, of the line that says most: one that names a container, then one that names a pod,
-    /// then that of v2, of systemd, of any v1 hierarchy, the root of each last. `None` when no line makes sense.
+    /// Parses `/proc/PID/cgroup` and takes the most informative line: with a container, else with a
+    /// pod, else of v2, of systemd, of any v1 hierarchy; the root of a hierarchy comes last. `None`
+    /// when all lines are malformed.
     pub fn parse(text: &str, root: &Root) -> Option<Self> {
         let found = parse_cgroups(text).map(|entry| {
             let path = entry.path.strip_suffix(" (deleted)").unwrap_or(entry.path);
@@ -50,7 +52,7 @@ impl Cgroup {
         best.map(|(_, cgroup)| cgroup)
     }
 
-    /// Reads the names of a path.
+    /// Finds pod and container among the names of a path.
     fn of_path(path: &str) -> Self {
         let names: Vec<&str> = path.split(['/', ':']).take(NAMES_MAX).collect();
         let pod = names.iter().rposition(|name| pod_uid(name).is_some());
@@ -75,7 +77,8 @@ fn rank(entry: &CgroupEntry<'_>) -> u8 {
     }
 }
 
-/// Reads a pod's name: `pod<uid>`, or `...-pod<uid_with_underscores>.slice`. The uid of a static pod is a hash.
+/// Returns the UID in a pod's name: `pod<uid>`, or `...-pod<uid_with_underscores>.slice`. The UID of
+/// a static pod is a hash.
 fn pod_uid(name: &str) -> Option<String> {
     let name = name.strip_suffix(".slice").unwrap_or(name);
     let uid = match name.strip_prefix("pod") {
@@ -87,14 +90,15 @@ fn pod_uid(name: &str) -> Option<String> {
 }
 
 fn is_uid(text: &str) -> bool {
-    let is_right = |(place, byte): (usize, u8)| match UID_DASHES.contains(&place) {
+    let is_valid = |(index, byte): (usize, u8)| match UID_DASHES.contains(&index) {
         true => matches!(byte, b'-' | b'_'),
         false => is_digit(byte),
     };
-    text.len() == UID_LEN && text.bytes().enumerate().all(is_right)
+    text.len() == UID_LEN && text.bytes().enumerate().all(is_valid)
 }
 
-/// Reads a container's name: `<id>`, or `RUNTIME-<id>.scope`. A monitor beside a container is none.
+/// Returns the ID in a container's name: `<id>`, or `RUNTIME-<id>.scope`; none for the monitor that
+/// runs beside a container.
 fn container_id(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let (runtime, id) = name.rsplit_once('-').unwrap_or(("", name));
@@ -114,10 +118,10 @@ mod tests {
 
     use super::*;
 
-    /// Texts as they were recorded, with a line before each that says where. Digits of ids are repeated, `A*64`, to be short.
+    /// Recorded files, each after a line that says where; `a*64` stands for 64 digits of an ID.
     const SHAPES: &str = include_str!("shapes.txt");
 
-    /// Gives the title and the text of each.
+    /// Lists the title and the text of each.
     fn shapes() -> impl Iterator<Item = (&'static str, String)> {
         let long = |text: &str| {
             let digits = |digit: &str| digit.repeat(ID_DIGITS);
@@ -131,7 +135,7 @@ mod tests {
             .map(move |(title, text)| (title.trim_start_matches("# "), long(text)))
     }
 
-    fn in_words(cgroup: &Cgroup) -> String {
+    fn describe(cgroup: &Cgroup) -> String {
         let short = |text: &str| match text.len() {
             ID_DIGITS => format!("{}*64", &text[..1]),
             _ => text.to_owned(),
@@ -148,18 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_gives_its_pod_and_container() {
+    fn pod_and_container_are_found_in_every_shape() {
         let mut table = String::new();
         for (title, text) in shapes() {
             let cgroup = Cgroup::parse(&text, &Root::default());
             let _ =
-                writeln!(table, "{title}\n  {}", cgroup.as_ref().map_or("none".into(), in_words));
+                writeln!(table, "{title}\n  {}", cgroup.as_ref().map_or("none".into(), describe));
         }
         expect_file!["shapes.golden.txt"].assert_eq(&table);
     }
 
     #[test]
-    fn hostile_text_is_none_or_bounded() {
+    fn hostile_text_is_rejected_or_bounded() {
         let mut random = Random(1);
         for (_, text) in shapes() {
             for _ in 0..500 {
@@ -196,7 +200,7 @@ mod tests {
         );
     }
 
-    /// Numbers that look random and are the same each time.
+    /// A generator of pseudo-random numbers with a fixed seed.
     struct Random(u64);
 
     impl Random {

@@ -1,8 +1,9 @@
-//! From a process to its labels: what it executes, its cgroup, its pod and its container.
+//! Makes the labels of a process: what it executes, its cgroup, its pod and its container.
 //!
-//! Nothing is asked but the text of `/proc/PID/cgroup`; [`Cgroup::parse`] knows the names that container runtimes give.
-//! [`Root`] knows where in the hierarchy the agent itself is, if it is in a container. What labels there are, and what
-//! makes a series, is written in [`profile::labels`] and in `docs/labels.md`.
+//! The one source is the text of `/proc/PID/cgroup`; no container runtime is asked.
+//! [`Cgroup::parse`] understands the names that runtimes choose. [`Root`] is where in the hierarchy
+//! the agent itself is, if it runs in a container. [`profile::labels`] and `docs/labels.md` list the
+//! labels and say which of them make a series.
 
 mod cgroup;
 mod root;
@@ -16,7 +17,7 @@ use profile::{Labels, Profile, Task};
 pub use cgroup::Cgroup;
 pub use root::Root;
 
-/// Gives the labels of a process: its executable's file name, and what its cgroup tells.
+/// Returns the labels of a process: the file name of its executable, its cgroup, pod and container.
 pub fn of_process(executable: Option<&str>, cgroup: Option<&Cgroup>) -> Labels {
     let mut labels = Labels::default();
     labels.set(EXECUTABLE, executable.unwrap_or_default());
@@ -28,21 +29,21 @@ pub fn of_process(executable: Option<&str>, cgroup: Option<&Cgroup>) -> Labels {
     labels
 }
 
-/// Gives the labels that all series of this machine have. `node`: its name. `fixed`: the static labels of the
-/// configuration.
+/// Returns the labels that all series of this machine share. `node`: its name. `fixed`: the static
+/// labels of the configuration.
 pub fn of_machine(node: &str, fixed: &Labels) -> Labels {
     let mut labels = fixed.clone();
     labels.set(NODE, node);
     labels
 }
 
-/// Gives each task all labels of its series: those of its process, its name, and those of the machine.
+/// Completes the labels of each task: those of its process, its name, and those of the machine.
 pub fn complete(profile: &mut Profile, machine: &Labels) {
-    let mut known: HashMap<(Arc<Labels>, Box<str>), Arc<Labels>> = HashMap::new();
+    let mut shared: HashMap<(Arc<Labels>, Box<str>), Arc<Labels>> = HashMap::new();
     for task in &mut profile.tasks {
-        let alike = (Arc::clone(&task.labels), task.comm.clone());
-        let complete = known.entry(alike).or_insert_with(|| Arc::new(of_task(task, machine)));
-        task.labels = Arc::clone(complete);
+        let key = (Arc::clone(&task.labels), task.comm.clone());
+        let labels = shared.entry(key).or_insert_with(|| Arc::new(of_task(task, machine)));
+        task.labels = Arc::clone(labels);
     }
 }
 
@@ -53,7 +54,7 @@ fn of_task(task: &Task, machine: &Labels) -> Labels {
     labels
 }
 
-/// Gives the file name of a path as the kernel tells it, without what it appends once the file is deleted.
+/// Returns the file name of a path in procfs, without what the kernel appends to a deleted file.
 pub fn file_name(path: &str) -> &str {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     path.rsplit('/').next().unwrap_or_default()
@@ -65,7 +66,7 @@ mod tests {
     use profile::{Pid, Tid};
 
     #[test]
-    fn a_series_has_the_labels_of_machine_process_and_task() {
+    fn a_series_has_labels_of_machine_process_and_task() {
         let cgroup = Cgroup::parse("0::/system.slice/nginx.service\n", &Root::default());
         let process = of_process(Some(file_name("/usr/sbin/nginx (deleted)")), cgroup.as_ref());
         let task = Task {

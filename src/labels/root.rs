@@ -1,7 +1,8 @@
-//! Where in the hierarchy the agent is, when it is in a container that sees cgroups from there.
+//! Where in the cgroup hierarchy the agent is, when it runs in a container with a cgroup namespace.
 //!
-//! In a cgroup namespace of its own, `/proc/PID/cgroup` tells paths from the namespace's root on, and `/..` leads up from it.
-//! The names on the way up are told by nobody; but where the host's hierarchy is mounted, one directory there lists us.
+//! There `/proc/PID/cgroup` shows paths from the root of the namespace, and `/..` leads up from it
+//! without names. Where the host's hierarchy is mounted, one directory lists the agent's process,
+//! and its path is the missing part.
 
 use std::borrow::Cow;
 use std::fs;
@@ -9,39 +10,40 @@ use std::path::{Path, PathBuf};
 
 use crate::procfs::{self, CgroupVersion, parse_cgroups, parse_mounts};
 
-/// Directories looked into in search of our own.
+/// Directories searched for the one of the agent.
 const DIRECTORIES_MAX: usize = 20_000;
-/// How far below the root of the hierarchy a namespace is looked for.
+/// How deep in the hierarchy it may be.
 const DEPTH_MAX: usize = 32;
-/// The first cgroup namespace: PROC_CGROUP_INIT_INO of the kernel's linux/proc_ns.h.
-const FIRST_NAMESPACE: &str = "cgroup:[4026531835]";
+/// The initial cgroup namespace: PROC_CGROUP_INIT_INO of the kernel's linux/proc_ns.h.
+const INITIAL_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// The root of our cgroup namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Root {
-    v1: Place,
-    v2: Place,
+    v1: NamespaceRoot,
+    v2: NamespaceRoot,
 }
 
-/// A path in hierarchies of one version; empty: the namespace begins at their root, or nobody knows where.
+/// Where the namespace begins in hierarchies of one version. Empty when that is their root or is
+/// unknown. All v1 hierarchies have the same paths wherever containers have cgroup namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place(String);
+struct NamespaceRoot(String);
 
 impl Root {
-    /// Finds out where we are.
+    /// Searches the mounted hierarchies for the agent.
     pub fn find() -> Self {
         let namespace = fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
-        if namespace == Path::new(FIRST_NAMESPACE) {
+        if namespace == Path::new(INITIAL_NAMESPACE) {
             return Self::default();
         }
         let mounts = procfs::read_text("/proc/self/mountinfo").unwrap_or_default();
         let own = procfs::read_text("/proc/self/cgroup").unwrap_or_default();
-        let place = |version| Place::find(version, &mounts, &own).unwrap_or_default();
-        Self { v1: place(CgroupVersion::V1), v2: place(CgroupVersion::V2) }
+        let root = |version| NamespaceRoot::find(version, &mounts, &own).unwrap_or_default();
+        Self { v1: root(CgroupVersion::V1), v2: root(CgroupVersion::V2) }
     }
 
-    /// Makes a path that is told from our namespace into one from the root of its hierarchy. Where our own is
-    /// not known, what leads up is left out.
+    /// Turns a path in the agent's namespace into one from the root of its hierarchy. Where the
+    /// namespace is unknown, leading `/..` are left out.
     pub(super) fn absolute<'a>(&self, path: &'a str, version: CgroupVersion) -> Cow<'a, str> {
         match version {
             CgroupVersion::V1 => self.v1.absolute(path),
@@ -50,14 +52,14 @@ impl Root {
     }
 }
 
-impl Place {
+impl NamespaceRoot {
     fn find(version: CgroupVersion, mountinfo: &str, own: &str) -> Option<Self> {
         let entries = parse_cgroups(own).filter(|entry| entry.version() == version);
         let mut paths = entries.map(|entry| entry.path);
         let below = paths.find(|path| *path != "/").unwrap_or("/");
-        let us = std::process::id().to_string();
-        let mut mounts = hosts_mounts(version, mountinfo);
-        mounts.find_map(|(mount, depth)| find_in(&mount, depth, below, &us)).map(Self)
+        let own_pid = std::process::id().to_string();
+        let mut mounts = host_mounts(version, mountinfo);
+        mounts.find_map(|(mount, depth)| find_in(&mount, depth, below, &own_pid)).map(Self)
     }
 
     fn absolute<'a>(&self, path: &'a str) -> Cow<'a, str> {
@@ -76,8 +78,8 @@ impl Place {
     }
 }
 
-/// Gives where hierarchies are mounted whose root is above that of our namespace, and how far.
-fn hosts_mounts(version: CgroupVersion, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
+/// Lists mounted hierarchies whose root is above that of the namespace, and how far above.
+fn host_mounts(version: CgroupVersion, mountinfo: &str) -> impl Iterator<Item = (PathBuf, usize)> {
     parse_mounts(mountinfo).filter_map(move |mount| {
         let is_above = mount.root.strip_prefix('/')?.split('/').all(|name| name == "..");
         let is_cgroup = mount.file_system == version.file_system();
@@ -86,15 +88,16 @@ fn hosts_mounts(version: CgroupVersion, mountinfo: &str) -> impl Iterator<Item =
     })
 }
 
-/// Searches a mounted hierarchy for the cgroup at this depth that has us in it, or rather below it.
-fn find_in(mount: &Path, depth: usize, below: &str, us: &str) -> Option<String> {
+/// Searches a mounted hierarchy for the cgroup at this depth that has the process `pid` in its
+/// child `below`.
+fn find_in(mount: &Path, depth: usize, below: &str, pid: &str) -> Option<String> {
     let mut level = vec![String::new()];
-    let mut looked_into = 0;
+    let mut visited = 0;
     for _ in 0..depth {
         let mut next = Vec::new();
         for path in &level {
-            looked_into += 1;
-            if looked_into > DIRECTORIES_MAX {
+            visited += 1;
+            if visited > DIRECTORIES_MAX {
                 return None;
             }
             let entries = fs::read_dir(mount.join(path.trim_start_matches('/'))).ok();
@@ -106,12 +109,12 @@ fn find_in(mount: &Path, depth: usize, below: &str, us: &str) -> Option<String> 
         }
         level = next;
     }
-    let has_us = |path: &String| {
+    let has_pid = |path: &String| {
         let list =
             format!("{}{}/cgroup.procs", path.trim_start_matches('/'), below.trim_end_matches('/'));
-        fs::read_to_string(mount.join(list)).is_ok_and(|pids| pids.lines().any(|pid| pid == us))
+        fs::read_to_string(mount.join(list)).is_ok_and(|pids| pids.lines().any(|line| line == pid))
     };
-    level.into_iter().take(DIRECTORIES_MAX).find(has_us)
+    level.into_iter().take(DIRECTORIES_MAX).find(has_pid)
 }
 
 #[cfg(test)]
@@ -119,8 +122,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_from_our_place_become_paths_from_the_root() {
-        let root = Place("/kubepods/besteffort/pod1/us".into());
+    fn paths_in_the_namespace_become_absolute() {
+        let root = NamespaceRoot("/kubepods/besteffort/pod1/us".into());
         for (path, expected) in [
             ("/", "/kubepods/besteffort/pod1/us"),
             ("/below", "/kubepods/besteffort/pod1/us/below"),
@@ -136,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_knows_our_place_paths_begin_behind_what_leads_up() {
-        let root = Place::default();
+    fn in_an_unknown_namespace_leading_dots_are_dropped() {
+        let root = NamespaceRoot::default();
         for (path, expected) in
             [("/x/y", "/x/y"), ("/../../x", "/x"), ("/..", "/"), ("/", "/"), ("", "/")]
         {
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_hierarchy_is_told_from_our_own() {
+    fn the_hierarchy_of_the_host_is_recognized() {
         let mountinfo = "\
             40 30 0:29 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n\
             41 30 0:29 /../../../.. /host/cgroup ro - cgroup2 cgroup rw,nsdelegate\n\
@@ -154,13 +157,13 @@ mod tests {
             43 30 8:1 /../.. /disk ro - ext4 /dev/sda1 rw\n\
             44 30 0:31 /.. /host/v1/cpu ro - cgroup cgroup rw,cpu\n\
             45 30\n";
-        let found = |version| hosts_mounts(version, mountinfo).collect::<Vec<_>>();
+        let found = |version| host_mounts(version, mountinfo).collect::<Vec<_>>();
         assert_eq!(found(CgroupVersion::V2), [("/host/cgroup".into(), 4)]);
         assert_eq!(found(CgroupVersion::V1), [("/host/v1/cpu".into(), 1)]);
     }
 
     #[test]
-    fn we_are_found_in_the_hosts_hierarchy() {
+    fn the_own_cgroup_is_found_in_the_hierarchy_of_the_host() {
         let mount = tempfile::tempdir().expect("a directory");
         let cgroup = |path: &str, pids: &str| {
             let path = mount.path().join(path);
@@ -171,7 +174,7 @@ mod tests {
         cgroup("kubepods/pod1/us", "");
         cgroup("kubepods/pod1/us/below", "170\n1\n7\n");
         cgroup("system.slice", "99\n");
-        let find = |depth, below, us| find_in(mount.path(), depth, below, us);
+        let find = |depth, below, pid| find_in(mount.path(), depth, below, pid);
         assert_eq!(find(3, "/below", "7").as_deref(), Some("/kubepods/pod1/us"));
         assert_eq!(find(4, "/", "7").as_deref(), Some("/kubepods/pod1/us/below"));
         assert_eq!(find(1, "/", "99").as_deref(), Some("/system.slice"));
@@ -179,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn in_the_first_namespace_paths_stay_as_they_are() {
-        let is_first =
-            fs::read_link("/proc/self/ns/cgroup").is_ok_and(|n| n == Path::new(FIRST_NAMESPACE));
-        assert!(!is_first || Root::find() == Root::default());
+    fn in_the_initial_namespace_paths_stay_the_same() {
+        let is_initial =
+            fs::read_link("/proc/self/ns/cgroup").is_ok_and(|n| n == Path::new(INITIAL_NAMESPACE));
+        assert!(!is_initial || Root::find() == Root::default());
     }
 }

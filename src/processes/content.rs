@@ -1,4 +1,4 @@
-//! What tells one file's content from another's, whatever its name and wherever it lies.
+//! Identifies the content of a file, whatever its name and place.
 
 use std::fs::File;
 use std::io;
@@ -12,77 +12,81 @@ use sha2::{Digest, Sha256};
 use super::elf::{Elf, Segment};
 use crate::events::FileIdentity;
 
-/// Files without a build id are read as a whole up to here.
+/// Files without a build ID are hashed up to this size, in bytes.
 const HASHED_MAX: u64 = 1 << 20;
+/// Bytes read at a time.
 const PIECE: usize = 64 << 10;
 
-/// Size, segments and build id, which tools that rewrite a file keep; without a build id all that is in it, or when it is
-/// large, which file it is and when it was written.
+/// What distinguishes files: size, segments, and a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Content {
     bytes: u64,
     segments: Vec<Segment>,
-    print: Print,
+    fingerprint: Fingerprint,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Print {
+enum Fingerprint {
+    /// Size and segments count as well, because tools that rewrite a file keep its build ID.
     BuildId(BuildId),
+    /// Of the whole file, if it has no build ID.
     Hash(Box<[u8]>),
-    Inode(FileIdentity, Written),
+    /// Which file it is and when it was written, if it is too large to be hashed.
+    Inode(FileIdentity, WriteTime),
 }
 
-/// What a file held when it was opened, as far as it can be told: equal for equal content, in a later run too.
+/// Identifies the content of a file as of when it was opened; equal for equal content, also in later
+/// runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentId {
-    /// SHA-256 of all that tells contents apart.
+    /// SHA-256 of all that distinguishes contents.
     pub hash: [u8; 32],
-    written: Written,
+    written: WriteTime,
 }
 
 impl ContentId {
-    /// Whether the file still holds it.
+    /// Returns whether the file still has this content.
     pub fn matches(&self, file: &File) -> bool {
-        stat(file).is_ok_and(|found| written(&found) == self.written)
+        stat(file).is_ok_and(|attributes| write_time(&attributes) == self.written)
     }
 }
 
-/// When a file was written last: seconds and nanoseconds.
-type Written = (i64, u32);
+/// When a file was last written: seconds and nanoseconds.
+type WriteTime = (i64, u32);
 
 impl Content {
-    /// Finds out of an open file. `hash`: see [`hash()`].
+    /// Identifies the content of an open file. `hash`: see [`hash()`].
     ///
     /// # Errors
     /// As reading does.
     pub fn of(file: &File, elf: &Elf, hash: &[u8]) -> io::Result<Self> {
-        let found = stat(file)?;
-        let print = match &elf.build_id {
-            Some(id) => Print::BuildId(id.clone()),
-            None if !hash.is_empty() => Print::Hash(hash.into()),
-            None => Print::Inode(identity_in(&found), written(&found)),
+        let attributes = stat(file)?;
+        let fingerprint = match &elf.build_id {
+            Some(id) => Fingerprint::BuildId(id.clone()),
+            None if !hash.is_empty() => Fingerprint::Hash(hash.into()),
+            None => Fingerprint::Inode(identity_in(&attributes), write_time(&attributes)),
         };
-        Ok(Self { bytes: found.stx_size, segments: elf.segments.clone(), print })
+        Ok(Self { bytes: attributes.stx_size, segments: elf.segments.clone(), fingerprint })
     }
 
-    /// Gives what later runs know it by. A file that only its place tells apart is known by its last change, too, which
-    /// nobody can set.
+    /// Returns the ID for later runs. That of a file identified by its inode includes the time of its
+    /// last status change, which no program can set.
     ///
     /// # Errors
     /// As reading does.
     pub fn id(&self, file: &File) -> io::Result<ContentId> {
-        let found = stat(file)?;
+        let attributes = stat(file)?;
         let mut hasher = Sha256::new();
         hasher.update(self.bytes.to_le_bytes());
         hasher.update((self.segments.len() as u64).to_le_bytes());
         for segment in &self.segments {
             hasher.update(segment.encode_length_delimited_to_vec());
         }
-        match &self.print {
-            Print::BuildId(id) => hasher.update([&[1], id.as_bytes()].concat()),
-            Print::Hash(hash) => hasher.update([&[2], &hash[..]].concat()),
-            Print::Inode(FileIdentity { major, minor, inode }, written) => {
-                let changed = (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec);
+        match &self.fingerprint {
+            Fingerprint::BuildId(id) => hasher.update([&[1], id.as_bytes()].concat()),
+            Fingerprint::Hash(hash) => hasher.update([&[2], &hash[..]].concat()),
+            Fingerprint::Inode(FileIdentity { major, minor, inode }, written) => {
+                let changed = (attributes.stx_ctime.tv_sec, attributes.stx_ctime.tv_nsec);
                 hasher.update([3]);
                 hasher.update([major.to_le_bytes(), minor.to_le_bytes()].concat());
                 hasher.update(inode.to_le_bytes());
@@ -92,30 +96,34 @@ impl Content {
                 }
             }
         }
-        Ok(ContentId { hash: hasher.finalize().into(), written: written(&found) })
+        Ok(ContentId { hash: hasher.finalize().into(), written: write_time(&attributes) })
     }
 }
 
-/// Tells which file it is.
+/// Returns which file this is.
 pub(super) fn identity(file: &File) -> io::Result<FileIdentity> {
     Ok(identity_in(&stat(file)?))
 }
 
-fn identity_in(found: &Statx) -> FileIdentity {
-    FileIdentity { major: found.stx_dev_major, minor: found.stx_dev_minor, inode: found.stx_ino }
+fn identity_in(attributes: &Statx) -> FileIdentity {
+    FileIdentity {
+        major: attributes.stx_dev_major,
+        minor: attributes.stx_dev_minor,
+        inode: attributes.stx_ino,
+    }
 }
 
-/// Asks about a file what this machine knows: no file system is asked over a network.
+/// Reads the cached attributes of a file: a network file system sends no request.
 fn stat(file: &File) -> io::Result<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     Ok(rustix::fs::statx(file, "", flags, StatxFlags::BASIC_STATS)?)
 }
 
-fn written(found: &Statx) -> Written {
-    (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec)
+fn write_time(attributes: &Statx) -> WriteTime {
+    (attributes.stx_mtime.tv_sec, attributes.stx_mtime.tv_nsec)
 }
 
-/// Hashes all that is in a file (SHA-256); nothing of one that is too large.
+/// Hashes a whole file (SHA-256); returns nothing for one that is too large.
 pub(super) fn hash(file: &File) -> io::Result<Vec<u8>> {
     let bytes = stat(file)?.stx_size;
     if bytes > HASHED_MAX {
@@ -135,7 +143,7 @@ pub(super) fn hash(file: &File) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// The file goes along: once it is closed, the next one may be in its place.
+    /// Returns the file as well: once it is closed, the next one may get its inode.
     fn content(bytes: &[u8]) -> (Content, File) {
         let mut file = tempfile::tempfile().expect("a file");
         io::Write::write_all(&mut file, bytes).expect("written");
@@ -144,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_files_are_equal_and_one_byte_tells_others_apart() {
+    fn one_byte_distinguishes_files() {
         let mut bytes = vec![7; 3 * PIECE + 5];
         let (before, _file) = content(&bytes);
         assert_eq!(content(&bytes).0, before);
@@ -153,20 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn what_later_runs_know_a_file_by_is_told_apart_by_all_that_tells_contents_apart() {
+    fn the_id_differs_with_each_part_of_the_content() {
         let bytes = vec![7; 100];
         let (one, file) = content(&bytes);
         let id = |content: &Content| content.id(&file).expect("readable").hash;
         assert_eq!(id(&one), id(&content(&bytes).0));
         let segments = |count| vec![Segment::default(); count];
-        let built = |id: &[u8]| Print::BuildId(BuildId::new(id).expect("a build id"));
+        let built = |id: &[u8]| Fingerprint::BuildId(BuildId::new(id).expect("a build id"));
         let others = [
             Content { bytes: 101, ..one.clone() },
             Content { segments: segments(1), ..one.clone() },
             Content { segments: segments(2), ..one.clone() },
-            Content { print: Print::Hash([8; 32].into()), ..one.clone() },
-            Content { print: built(&[8; 32]), ..one.clone() },
-            Content { print: built(&[8; 20]), ..one.clone() },
+            Content { fingerprint: Fingerprint::Hash([8; 32].into()), ..one.clone() },
+            Content { fingerprint: built(&[8; 32]), ..one.clone() },
+            Content { fingerprint: built(&[8; 20]), ..one.clone() },
             content(&vec![7; HASHED_MAX as usize + 1]).0,
         ];
         let mut ids: Vec<_> = others.iter().chain([&one]).map(id).collect();
@@ -176,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_written_since_does_not_hold_what_it_held() {
+    fn a_written_file_no_longer_matches() {
         let (content, mut file) = content(&[7; 100]);
         let id = content.id(&file).expect("readable");
         assert!(id.matches(&file));
@@ -186,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn large_files_without_a_build_id_are_told_apart_by_their_place() {
+    fn large_files_without_a_build_id_differ_by_inode() {
         let bytes = vec![7; HASHED_MAX as usize + 1];
         let (one, other) = (content(&bytes), content(&bytes));
         assert_ne!(one.0, other.0);

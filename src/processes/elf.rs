@@ -1,7 +1,7 @@
-//! The little that the agent itself reads of an ELF file: build id and load segments.
+//! Reads the build ID and the load segments of an ELF file.
 //!
-//! The file is somebody else's and may be hostile: what is read has fixed bounds, by
-//! `pread` and not through a mapping, which a shrinking file would turn into a crash.
+//! The file is untrusted: what is read has fixed bounds, and it is read by `pread`, because a
+//! mapping of a file that shrinks would crash the process.
 
 use std::fs::File;
 use std::ops::Range;
@@ -18,10 +18,10 @@ const PROGRAM_HEADERS_MAX: usize = 128;
 /// Bytes of notes read from one segment.
 const NOTES_MAX: u64 = 64 << 10;
 
-/// What an ELF file says about where its code lies.
+/// Build ID and layout of an ELF file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Elf {
-    /// Its build id.
+    /// Its build ID, if it has one.
     pub build_id: Option<BuildId>,
     /// Its load segments.
     pub segments: Vec<Segment>,
@@ -41,14 +41,14 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Gives the addresses of its code.
+    /// Returns the addresses of its code; `None` if it is not executable.
     pub fn text(&self) -> Option<Range<u64>> {
         self.is_executable.then(|| self.address..self.address.saturating_add(self.len))
     }
 
-    /// Whether it holds code and this byte of the file; `page`: bytes of a page, when what is mapped
-    /// along with it counts too.
-    fn holds_code(&self, offset: FileOffset, page: Option<u64>) -> bool {
+    /// Returns whether it is executable and contains this byte of the file. `page`: size of a page,
+    /// to include the bytes that are mapped along with the segment.
+    fn contains_code(&self, offset: FileOffset, page: Option<u64>) -> bool {
         let page = page.unwrap_or(1);
         let end = self.offset.saturating_add(self.len).saturating_add(page - 1);
         self.is_executable
@@ -56,16 +56,16 @@ impl Segment {
     }
 }
 
-/// Gives the address of a byte of the file that is mapped to be executed. Mappings are whole pages, so
-/// its page may begin in one segment and end in the next.
+/// Returns the address of a byte of the file that is mapped as executable. Mappings consist of whole
+/// pages, so a page may begin in one segment and end in the next.
 pub(super) fn address_of(segments: &[Segment], offset: FileOffset) -> Option<FileAddr> {
     let page = rustix::param::page_size() as u64;
-    let find = |page| segments.iter().find(|segment| segment.holds_code(offset, page));
+    let find = |page| segments.iter().find(|segment| segment.contains_code(offset, page));
     let segment = find(None).or_else(|| find(Some(page)))?;
     Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
 }
 
-/// Reads a file; `None` when it is no 64-bit little-endian ELF file.
+/// Reads a file; `None` if it is not a 64-bit little-endian ELF file.
 pub(super) fn read(file: &File) -> Option<Elf> {
     let bytes = read_at(file, 0, size_of::<FileHeader64<LittleEndian>>())?;
     let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
@@ -97,7 +97,7 @@ fn build_id(
     build_id_in(&bytes, header.p_align(endian))
 }
 
-/// Finds the build id among notes; `align` is that of their segment.
+/// Finds the build ID among notes. `align`: alignment of their segment.
 pub(super) fn build_id_in(notes: &[u8], align: u64) -> Option<BuildId> {
     let endian = LittleEndian;
     let mut notes: NoteIterator<'_, FileHeader64<LittleEndian>> =
@@ -122,14 +122,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_executable_has_a_build_id_and_code() {
+    fn own_executable_has_a_build_id_and_code() {
         let elf = read(&File::open("/proc/self/exe").expect("it runs")).expect("it is ELF");
         assert!(elf.build_id.is_some());
         assert!(elf.segments.len() >= 2, "{elf:?}");
     }
 
     #[test]
-    fn a_file_cut_anywhere_in_its_headers_does_no_harm() {
+    fn headers_cut_anywhere_do_no_harm() {
         let whole = std::fs::read("/proc/self/exe").expect("it runs");
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("cut");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_random_bytes_do_no_harm() {
+    fn random_headers_do_no_harm() {
         let mut whole = std::fs::read("/proc/self/exe").expect("it runs");
         whole.truncate(4096);
         let dir = tempfile::tempdir().expect("a directory");
@@ -148,15 +148,15 @@ mod tests {
         let mut state = 1u64;
         for at in 16..1024 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let kept = std::mem::replace(&mut whole[at], (state >> 56) as u8);
+            let original = std::mem::replace(&mut whole[at], (state >> 56) as u8);
             std::fs::write(&path, &whole).expect("written");
             read(&File::open(&path).expect("there"));
-            whole[at] = kept;
+            whole[at] = original;
         }
     }
 
     #[test]
-    fn a_page_that_two_segments_share_is_mapped_with_the_code_of_one() {
+    fn a_page_shared_by_two_segments_belongs_to_the_code() {
         let data = Segment { offset: 0, len: 0xd43a0, address: 0, is_executable: false };
         let code = Segment { offset: 0xd43c0, len: 0x1000, address: 0xd53c0, is_executable: true };
         let address = |offset| address_of(&[data, code], FileOffset(offset));

@@ -64,7 +64,7 @@ impl Processes {
         self.labeller.as_ref().map(|labeller| labeller.counts).unwrap_or_default()
     }
 
-    /// Gives an exited process the cgroup that it had before exec, or that of its parent, unless
+    /// Assigns an exited process the cgroup that it had before exec, or that of its parent, unless
     /// the ID in the sample proves that it was in another.
     fn inherit_cgroup(&mut self, labels: &mut ProcessLabels, cgroup_id: u64, time: u64) {
         let own = labels.cgroup.clone().map(|cgroup| (cgroup, labels.cgroup_id));

@@ -7,7 +7,7 @@ use profile::{ExecutableId, FileOffset, VirtAddr};
 
 use crate::events::MmapEvent;
 
-/// Mappings kept for one process; what is mapped beyond that is not known.
+/// Mappings stored for one process; further ones are ignored.
 const MAPPINGS_MAX: usize = 1 << 16;
 
 /// A range of memory and the executable behind it.
@@ -19,11 +19,11 @@ pub struct Mapping {
     pub end: u64,
     /// Offset in the file of the first address.
     pub offset: u64,
-    /// What is mapped.
+    /// The executable that is mapped.
     pub executable: ExecutableId,
 }
 
-/// A process's mappings at one moment: they stay as they were when it was asked for.
+/// A snapshot of the mappings of one process, cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSpace(Arc<Mappings>);
 
@@ -33,17 +33,17 @@ impl AddressSpace {
         self.0.find(address)
     }
 
-    /// Says whether this is the same memory at the same moment, or one between which nothing was mapped.
+    /// Returns whether nothing was mapped between the two snapshots.
     pub fn is_unchanged(&self, since: &Self) -> bool {
         Arc::ptr_eq(&self.0, &since.0)
     }
 
-    /// Gives every mapping in the order of addresses.
+    /// Lists the mappings in the order of addresses.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.by_start.values()
     }
 
-    /// How many there are.
+    /// Returns the number of mappings.
     pub fn count(&self) -> usize {
         self.0.by_start.len()
     }
@@ -54,8 +54,8 @@ impl AddressSpace {
     }
 }
 
-/// Mappings that never overlap: a new one replaces what it covers, as mmap does. The
-/// kernel tells of no munmap, and an address that is no longer mapped is never sampled.
+/// Mappings that never overlap: a new one replaces what it covers, as mmap does. The kernel reports
+/// no munmap, and an address that is no longer mapped is never sampled.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mappings {
     by_start: BTreeMap<u64, Mapping>,
@@ -81,7 +81,7 @@ impl Mappings {
         (address.0 < mapping.end).then(|| (*mapping, FileOffset(mapping.offset.wrapping_add(into))))
     }
 
-    /// Takes out what lies in a range; mappings that reach out of it keep the rest.
+    /// Removes what lies in a range; mappings that extend beyond it keep the rest.
     fn clear(&mut self, start: u64, end: u64) {
         let overlapping: Vec<Mapping> = self
             .by_start
@@ -123,12 +123,11 @@ mod tests {
     }
 
     fn find(mappings: &Mappings, address: u64) -> Option<(u32, u64)> {
-        let found = mappings.find(VirtAddr(address));
-        found.map(|(mapping, offset)| (mapping.executable.0, offset.0))
+        mappings.find(VirtAddr(address)).map(|(mapping, offset)| (mapping.executable.0, offset.0))
     }
 
     #[test]
-    fn an_address_is_found_in_its_mapping_only() {
+    fn an_address_is_found_only_in_its_mapping() {
         let mut mappings = Mappings::default();
         insert(&mut mappings, 100, 200, 1000, 1);
         let at = [99, 100, 199, 200].map(|address| find(&mappings, address));

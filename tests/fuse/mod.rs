@@ -1,5 +1,6 @@
-//! A file system with one file, `program`, that stops answering when it is told to: the few requests of
-//! the FUSE protocol (Linux's include/uapi/linux/fuse.h) that running a program takes.
+//! A FUSE file system with one file, `program`, that can stop answering.
+//!
+//! It implements the few requests that running a program takes (Linux's include/uapi/linux/fuse.h).
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -28,16 +29,16 @@ const PROGRAM: u64 = 2;
 const ENOSYS: i32 = 38;
 const IN_HEADER: usize = 40;
 const OUT_HEADER: usize = 16;
-/// What is known stays known for so many seconds.
-const VALID: u64 = 3600;
+/// How long the kernel may cache entries and attributes, in seconds.
+const CACHE_SECONDS: u64 = 3600;
 const KEEP_CACHE: u32 = 2;
-/// Pause between two looks for a request.
-const TURN: Duration = Duration::from_micros(200);
+/// Pause between two polls for a request.
+const POLL_PAUSE: Duration = Duration::from_micros(200);
 
 /// A mounted file system.
 pub struct Served {
     place: PathBuf,
-    is_silent: Arc<AtomicBool>,
+    is_unresponsive: Arc<AtomicBool>,
 }
 
 /// Mounts a file system whose one file holds these bytes.
@@ -49,24 +50,24 @@ pub fn serve(place: &Path, program: Vec<u8>) -> Served {
     let options =
         format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
     let mount = ["-i", "-t", "fuse", "-o", &options, "silent"];
-    let is_silent = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&is_silent);
+    let is_unresponsive = Arc::new(AtomicBool::new(false));
+    let shared = Arc::clone(&is_unresponsive);
     let mut mounting = Command::new("mount").args(mount).arg(place).spawn().unwrap();
     rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::CLOEXEC).unwrap();
-    thread::spawn(move || answer_all(&device, &program, &asked)); // mount asks already
+    thread::spawn(move || answer_all(&device, &program, &shared)); // mount itself sends requests
     assert!(mounting.wait().unwrap().success());
-    Served { place: place.into(), is_silent }
+    Served { place: place.into(), is_unresponsive }
 }
 
 impl Served {
-    /// From now on nobody who asks gets an answer.
-    pub fn fall_silent(&self) {
-        self.is_silent.store(true, Ordering::SeqCst);
+    /// Leaves all requests unanswered from now on.
+    pub fn stop_answering(&self) {
+        self.is_unresponsive.store(true, Ordering::SeqCst);
     }
 
-    /// From now on everybody gets an answer, also who has asked meanwhile.
-    pub fn answer_again(&self) {
-        self.is_silent.store(false, Ordering::SeqCst);
+    /// Answers again, also the requests that came meanwhile.
+    pub fn resume_answering(&self) {
+        self.is_unresponsive.store(false, Ordering::SeqCst);
     }
 }
 
@@ -76,21 +77,21 @@ impl Drop for Served {
     }
 }
 
-/// Answers until it is unmounted. While it is silent, requests are taken and not answered: the kernel does not let a process
-/// end that waits for such an answer.
-fn answer_all(mut device: &File, program: &[u8], is_silent: &AtomicBool) {
+/// Answers requests until the file system is unmounted. While it does not answer, it still takes
+/// requests: a process that waits for the answer to one that was taken cannot be killed.
+fn answer_all(mut device: &File, program: &[u8], is_unresponsive: &AtomicBool) {
     let mut request = vec![0; 1 << 20];
-    let mut asked: Vec<Vec<u8>> = Vec::new();
+    let mut pending: Vec<Vec<u8>> = Vec::new();
     loop {
-        thread::sleep(TURN);
-        if !is_silent.load(Ordering::SeqCst) {
-            for answer in asked.drain(..).filter_map(|request| answer(&request, program)) {
-                let _ = device.write(&answer); // who asked may be gone
+        thread::sleep(POLL_PAUSE);
+        if !is_unresponsive.load(Ordering::SeqCst) {
+            for answer in pending.drain(..).filter_map(|request| answer(&request, program)) {
+                let _ = device.write(&answer); // the requester may have exited
             }
         }
         match device.read(&mut request) {
-            Ok(len) => asked.push(request[..len].to_vec()),
-            // Nobody asks, or it is not mounted yet.
+            Ok(len) => pending.push(request[..len].to_vec()),
+            // There is no request, or it is not mounted yet.
             Err(error)
                 if [ErrorKind::WouldBlock, ErrorKind::PermissionDenied].contains(&error.kind()) => {
             }
@@ -99,14 +100,14 @@ fn answer_all(mut device: &File, program: &[u8], is_silent: &AtomicBool) {
     }
 }
 
-/// Answers a request; `None` for one that wants no answer.
+/// Returns the answer to a request; `None` if it needs none.
 fn answer(request: &[u8], program: &[u8]) -> Option<Vec<u8>> {
     let (operation, unique, node) = (u32_at(request, 4), u64_at(request, 8), u64_at(request, 16));
     let body = match operation {
         INIT => Ok(init()),
         LOOKUP if &request[IN_HEADER..] == b"program\0" => Ok(entry(program)),
         LOOKUP => Err(2),
-        GETATTR => Ok([words(&[VALID, 0]), attributes(node, program)].concat()),
+        GETATTR => Ok([words(&[CACHE_SECONDS, 0]), attributes(node, program)].concat()),
         OPEN => Ok([words(&[0]), KEEP_CACHE.to_ne_bytes().to_vec(), vec![0; 4]].concat()),
         READ => {
             let from = (u64_at(request, IN_HEADER + 8) as usize).min(program.len());
@@ -135,7 +136,7 @@ fn init() -> Vec<u8> {
 
 /// `struct fuse_entry_out` of the one file.
 fn entry(program: &[u8]) -> Vec<u8> {
-    [words(&[PROGRAM, 0, VALID, VALID, 0]), attributes(PROGRAM, program)].concat()
+    [words(&[PROGRAM, 0, CACHE_SECONDS, CACHE_SECONDS, 0]), attributes(PROGRAM, program)].concat()
 }
 
 /// `struct fuse_attr`: three times and their nanoseconds are 0.
