@@ -1,5 +1,5 @@
-//! Stripped programs get lines from the debug info that their distribution installs by build ID, and
-//! never from a path in the file itself.
+//! Stripped programs get lines from the debug info that their distribution installs by build ID,
+//! and never from a path in the file itself.
 #![allow(clippy::unwrap_used)]
 
 mod common;

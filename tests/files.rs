@@ -1,5 +1,5 @@
-//! Files behind mappings: on volumes that are unmounted, on file systems that never answer, replaced
-//! while they run.
+//! Files behind mappings: on volumes that are unmounted, on file systems that never answer,
+//! replaced while they run.
 #![allow(clippy::unwrap_used)]
 
 mod common;

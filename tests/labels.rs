@@ -55,7 +55,8 @@ fn mount() -> PathBuf {
 fn container(id: char) -> String {
     let (uid, id) = (POD.replace('-', "_"), id.to_string().repeat(64));
     format!(
-        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{id}.scope"
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice\
+         /cri-containerd-{id}.scope"
     )
 }
 

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! cgroupfs   /kubepods/burstable/pod<uid>/<id>
-//! systemd    /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope
-//! mixed      /system.slice/containerd.service/kubepods-burstable-pod<uid_>.slice:cri-containerd:<id>
-//! kind       /docker/<id>/kubelet.slice/.../kubelet-kubepods-pod<uid_>.slice/cri-containerd-<id>.scope
+//! systemd    /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/
+//!            cri-containerd-<id>.scope
+//! mixed      /system.slice/containerd.service/
+//!            kubepods-burstable-pod<uid_>.slice:cri-containerd:<id>
+//! kind       /docker/<id>/kubelet.slice/.../kubelet-kubepods-pod<uid_>.slice/
+//!            cri-containerd-<id>.scope
 //! Docker     /docker/<id>, /system.slice/docker-<id>.scope, each inside another
 //! CRI-O      .../crio-<id>.scope, its monitor crio-conmon-<id>.scope
 //! Podman     /machine.slice/libpod-<id>.scope/container, its monitor libpod-conmon-<id>.scope
@@ -77,8 +80,8 @@ fn rank(entry: &CgroupEntry<'_>) -> u8 {
     }
 }
 
-/// Returns the UID in a pod's name: `pod<uid>`, or `...-pod<uid_with_underscores>.slice`. The UID of
-/// a static pod is a hash.
+/// Returns the UID in a pod's name: `pod<uid>`, or `...-pod<uid_with_underscores>.slice`. The UID
+/// of a static pod is a hash.
 fn pod_uid(name: &str) -> Option<String> {
     let name = name.strip_suffix(".slice").unwrap_or(name);
     let uid = match name.strip_prefix("pod") {

@@ -2,8 +2,8 @@
 //!
 //! The one source is the text of `/proc/PID/cgroup`; no container runtime is asked.
 //! [`Cgroup::parse`] understands the names that runtimes choose. [`Root`] is where in the hierarchy
-//! the agent itself is, if it runs in a container. [`profile::labels`] and `docs/labels.md` list the
-//! labels and say which of them make a series.
+//! the agent itself is, if it runs in a container. [`profile::labels`] and `docs/labels.md` list
+//! the labels and say which of them make a series.
 
 mod cgroup;
 mod root;

@@ -35,8 +35,8 @@ enum Fingerprint {
     Inode(FileIdentity, WriteTime),
 }
 
-/// Identifies the content of a file as of when it was opened; equal for equal content, also in later
-/// runs.
+/// Identifies the content of a file as of when it was opened; equal for equal content, also in
+/// later runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentId {
     /// SHA-256 of all that distinguishes contents.
@@ -69,8 +69,8 @@ impl Content {
         Ok(Self { bytes: attributes.stx_size, segments: elf.segments.clone(), fingerprint })
     }
 
-    /// Returns the ID for later runs. That of a file identified by its inode includes the time of its
-    /// last status change, which no program can set.
+    /// Returns the ID for later runs. That of a file identified by its inode includes the time of
+    /// its last status change, which no program can set.
     ///
     /// # Errors
     /// As reading does.
@@ -188,7 +188,8 @@ mod tests {
         let (content, mut file) = content(&[7; 100]);
         let id = content.id(&file).expect("readable");
         assert!(id.matches(&file));
-        std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of file systems is coarse
+        // The clock of file systems is coarse.
+        std::thread::sleep(std::time::Duration::from_millis(20));
         io::Write::write_all(&mut file, &[8]).expect("written");
         assert!(!id.matches(&file));
     }

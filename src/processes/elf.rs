@@ -56,8 +56,8 @@ impl Segment {
     }
 }
 
-/// Returns the address of a byte of the file that is mapped as executable. Mappings consist of whole
-/// pages, so a page may begin in one segment and end in the next.
+/// Returns the address of a byte of the file that is mapped as executable. Mappings consist of
+/// whole pages, so a page may begin in one segment and end in the next.
 pub(super) fn address_of(segments: &[Segment], offset: FileOffset) -> Option<FileAddr> {
     let page = rustix::param::page_size() as u64;
     let find = |page| segments.iter().find(|segment| segment.contains_code(offset, page));

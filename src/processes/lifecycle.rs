@@ -47,8 +47,8 @@ impl Processes {
 
     /// Checks whether some of the processes still exist: the event of their exit may have been
     /// missed. One that does not has exited at `now` and is kept as long as others, because samples
-    /// of it may wait for their turn. Some stale processes are refreshed, so that the files they had
-    /// mapped are not held open for nothing.
+    /// of it may wait for their turn. Some stale processes are refreshed, so that the files they
+    /// had mapped are not held open for nothing.
     pub fn detect_missed_exits(&mut self, now: u64) {
         let after = (Bound::Excluded(self.last_checked), Bound::Unbounded);
         let checked: Vec<Pid> =

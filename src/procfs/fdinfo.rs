@@ -1,4 +1,4 @@
-//! `/proc/PID/fdinfo/FD` of BPF maps: see bpf_map_show_fdinfo in the kernel's `kernel/bpf/syscall.c`.
+//! `/proc/PID/fdinfo/FD` of BPF maps: bpf_map_show_fdinfo in the kernel's `kernel/bpf/syscall.c`.
 
 use std::collections::HashMap;
 

@@ -23,7 +23,7 @@ pub fn parse_mounts(text: &str) -> impl Iterator<Item = Mount<'_>> {
     text.lines().filter_map(parse_mount).take(ENTRIES_MAX)
 }
 
-/// Parses a line such as `31 30 0:27 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory`.
+/// Parses a line such as `31 30 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu`.
 fn parse_mount(line: &str) -> Option<Mount<'_>> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut mount = mount.split_whitespace().skip(3);

@@ -1,4 +1,4 @@
-//! The worker: opens files and reads their headers, and waits for file systems in place of the agent.
+//! The worker: opens files, reads their headers, and waits for file systems in the agent's place.
 //!
 //! The file of a mapping is the mapping itself where the kernel allows to open it, else its path in
 //! the root of the process, else in ours. Each may be another file by now, so it counts only if it

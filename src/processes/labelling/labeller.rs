@@ -19,7 +19,7 @@ const AHEAD_MAX: usize = 4096;
 pub struct LabelCounts {
     /// Cgroups read.
     pub read: u64,
-    /// Processes that had exited and have the cgroup of their parent, or their own from before exec.
+    /// Exited processes with the cgroup of their parent, or their own from before exec.
     pub inherited: u64,
     /// Processes that had exited and have none.
     pub unknown: u64,
