@@ -51,7 +51,7 @@ fn parse_executable(line: &str) -> Option<MapsEntry> {
 }
 
 /// Parses two hexadecimal addresses with a dash between them.
-pub fn parse_range(text: &str) -> Option<(u64, u64)> {
+fn parse_range(text: &str) -> Option<(u64, u64)> {
     let (start, end) = text.split_once('-')?;
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }

@@ -15,8 +15,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
-pub use fdinfo::bpf_map_bytes;
-pub use maps::{MapsEntry, parse_executable_maps, parse_range};
+use fdinfo::bpf_map_bytes;
+pub use maps::MapsEntry;
+use maps::parse_executable_maps;
 pub use mountinfo::{Mount, parse_mounts};
 pub use stat::Stat;
 pub use status::Status;
