@@ -4,7 +4,7 @@
 use profile::{Pid, Tid, VirtAddr};
 
 use crate::events::{FileIdentity, MmapEvent, now};
-use crate::procfs::{self, MapsEntry, Stat};
+use crate::procfs::{self, MapsEntry, ProcessStat};
 
 /// Exited threads that are skipped in search of one that runs.
 const ZOMBIES_MAX: usize = 64;
@@ -32,7 +32,7 @@ pub fn scan_processes() -> impl Iterator<Item = ScannedProcess> {
 /// Reads one process; `None` when it has exited.
 pub fn scan_process(pid: Pid) -> Option<ScannedProcess> {
     let time = now();
-    let Stat { comm, threads, is_zombie, .. } = procfs::stat(pid.0)?;
+    let ProcessStat { comm, threads, is_zombie, .. } = procfs::stat(pid.0)?;
     let tid = if is_zombie { running_thread(pid)? } else { Tid(pid.0) };
     let maps = procfs::executable_maps(tid.0).ok()?;
     let mappings = maps.into_iter().map(|entry| mmap_event(pid, tid, entry)).collect();

@@ -19,8 +19,8 @@ use fdinfo::bpf_map_bytes;
 pub use maps::MapsEntry;
 use maps::parse_executable_maps;
 pub use mountinfo::{Mount, parse_mounts};
-pub use stat::Stat;
-pub use status::Status;
+pub use stat::ProcessStat;
+pub use status::ProcessStatus;
 
 /// Longest text read from one file: 32,768 mappings of 128 bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -39,8 +39,8 @@ pub fn read_text(path: &str) -> io::Result<String> {
 }
 
 /// Reads `/proc/ID/stat` of a process or thread; `None` when it does not exist.
-pub fn stat(id: u32) -> Option<Stat> {
-    Stat::parse(&read_text(&format!("/proc/{id}/stat")).ok()?)
+pub fn stat(id: u32) -> Option<ProcessStat> {
+    ProcessStat::parse(&read_text(&format!("/proc/{id}/stat")).ok()?)
 }
 
 /// Returns when a process started, in clock ticks since boot; `None` when it does not exist.
@@ -49,12 +49,12 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
 }
 
 /// Reads `/proc/PID/status`; all values are 0 when the process does not exist.
-pub fn status(pid: u32) -> Status {
-    Status::parse(&read_text(&format!("/proc/{pid}/status")).unwrap_or_default())
+pub fn status(pid: u32) -> ProcessStatus {
+    ProcessStatus::parse(&read_text(&format!("/proc/{pid}/status")).unwrap_or_default())
 }
 
 /// Reads the status of the calling process.
-pub fn own_status() -> Status {
+pub fn own_status() -> ProcessStatus {
     status(std::process::id())
 }
 

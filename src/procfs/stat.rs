@@ -9,7 +9,7 @@ const LAST_FIELD: usize = 22;
 
 /// State and CPU time of a process or thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
+pub struct ProcessStat {
     /// Name of the thread; of a process, the name of its main thread.
     pub comm: Box<str>,
     /// The thread has exited and has not been reaped.
@@ -24,7 +24,7 @@ pub struct Stat {
     pub reaped_children_cpu: Duration,
 }
 
-impl Stat {
+impl ProcessStat {
     /// Parses the line of the file; `None` when a field is missing.
     ///
     /// The name in parentheses may contain anything, so fields are counted from the last one.
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_name_may_contain_parentheses_and_spaces() {
-        let stat = Stat::parse(&format!("12 (a) (b c) {FIELDS}")).expect("well-formed");
+        let stat = ProcessStat::parse(&format!("12 (a) (b c) {FIELDS}")).expect("well-formed");
         assert_eq!(&*stat.comm, "a) (b c");
         assert_eq!((stat.is_zombie, stat.threads, stat.start_ticks), (false, 5, 777));
         assert_eq!((stat.cpu, stat.reaped_children_cpu), (from_ticks(7), from_ticks(11)));
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_exited_main_thread_does_not_count_as_running() {
-        let stat = Stat::parse(&format!("12 (x) Z{}", &FIELDS[1..])).expect("well-formed");
+        let stat = ProcessStat::parse(&format!("12 (x) Z{}", &FIELDS[1..])).expect("well-formed");
         assert!(stat.is_zombie && stat.threads == 4, "{stat:?}");
     }
 
@@ -75,13 +75,13 @@ mod tests {
     fn malformed_lines_are_rejected() {
         let no_threads = FIELDS.replace(" 5 0 777", " -5 0 777");
         for text in ["", "12", "12 (x", "12 (x)", "12 (x) S 1 2", &format!("1 (x) {no_threads}")] {
-            assert_eq!(Stat::parse(text), None, "{text:?}");
+            assert_eq!(ProcessStat::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
     fn extreme_numbers_do_not_overflow() {
         let text = FIELDS.replace(" 3 4 5 6 ", &format!(" {0} {0} {0} {0} ", u64::MAX));
-        assert!(Stat::parse(&format!("1 (x) {text}")).is_some());
+        assert!(ProcessStat::parse(&format!("1 (x) {text}")).is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 /// Memory and capabilities of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct ProcessStatus {
     /// Resident memory, in KiB.
     pub rss_kib: u64,
     /// The most resident memory so far, in KiB.
@@ -11,7 +11,7 @@ pub struct Status {
     pub effective_capabilities: u64,
 }
 
-impl Status {
+impl ProcessStatus {
     /// Parses the file; a value that is missing is 0.
     pub fn parse(text: &str) -> Self {
         let mut status = Self::default();
@@ -42,16 +42,19 @@ mod tests {
     fn values_are_found_by_name() {
         let text =
             "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nCapEff:\t000001ffffffffff\n";
-        let expected =
-            Status { rss_kib: 1024, peak_rss_kib: 2048, effective_capabilities: 0x1ff_ffff_ffff };
-        assert_eq!(Status::parse(text), expected);
+        let expected = ProcessStatus {
+            rss_kib: 1024,
+            peak_rss_kib: 2048,
+            effective_capabilities: 0x1ff_ffff_ffff,
+        };
+        assert_eq!(ProcessStatus::parse(text), expected);
     }
 
     /// The kernel escapes newlines in the name, so a name cannot start a line of its own.
     #[test]
     fn a_hostile_name_and_malformed_values_are_ignored() {
         for text in ["", ":", "Name:\tVmRSS: 9 kB\n", "VmRSS:\nVmHWM: x\nCapEff: -1\n"] {
-            assert_eq!(Status::parse(text), Status::default(), "{text:?}");
+            assert_eq!(ProcessStatus::parse(text), ProcessStatus::default(), "{text:?}");
         }
     }
 }
