@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How right stacks are on real programs under load: the table of docs/accuracy.md.
+"""Accuracy of stacks on real programs under load: the table of docs/accuracy.md.
 
     ./dev accuracy [--seconds N] [--only NAME]... [-o FILE]
 
-Each program is run under load twice, one after the other, with all that it starts: `everytick record` says how its stacks end,
-`everytick verify` walks the very same ticks with framehop and, where the two part, by DWARF as it is written.
-Needs root, and the programs: ./dev setup accuracy installs them.
+Each program runs twice under load, with its descendants. First `everytick record` counts how its
+stacks end. Then `everytick verify` compares the same ticks with framehop and, where the two differ,
+with DWARF evaluated by gimli. Needs root, and the programs: ./dev setup accuracy installs them.
 """
 import argparse
 import glob
@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTICK = f"{HOUSE}/target/release/everytick"
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 HZ = 499
 
 CPP = """#include <algorithm>
@@ -38,7 +38,7 @@ RUST = "use std::collections::*;\n" + "".join(
 
 
 def programs(work):
-    """Each program: its name, a shell script that runs it for as long as it is let, and what prepares that."""
+    """Returns each program: name, shell script that runs it in a loop, command that prepares it."""
     write(f"{work}/all.cc", CPP)
     write(f"{work}/all.rs", RUST)
     twice = "({0}) & ({0}) & wait"
@@ -54,7 +54,7 @@ def programs(work):
         ("gcc", loop(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.$$.o"), ":"),
         ("clang", loop(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.$$.o"), ":"),
         ("gdb", loop(f"gdb -batch -ex 'list main' -ex 'info scope main' -ex 'info functions sort' {work}/debug"), f"g++ -g {work}/all.cc -o {work}/debug"),
-        ("git gc", f"while :; do git -C {work}/repo gc -q --aggressive --prune=now; done", f"git clone -q --bare {HOUSE} {work}/repo"),
+        ("git gc", f"while :; do git -C {work}/repo gc -q --aggressive --prune=now; done", f"git clone -q --bare {REPOSITORY} {work}/repo"),
         ("sqlite3", loop("sqlite3 :memory: 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c limit 300000) insert into t select x, hex(x*7) from c; create index i on t(b); select count(*) from t x join t y on x.b=y.b'"), ":"),
         ("perl", loop("perl -e 'my %h; for (1..900000) { $h{$_ % 999} .= $_; $h{$_ % 999} =~ s/^.*(...)$/$1/ }'"), ":"),
         (
@@ -81,7 +81,7 @@ def write(path, text):
 
 
 def watch(verb, output, script, seconds):
-    """Has everytick profile or judge a script for so many seconds, and ends the script."""
+    """Runs `everytick record` or `verify` on a script for some seconds, then kills the script."""
     command = [EVERYTICK, verb, "-F", str(HZ), "-d", str(seconds), "-o", output, "--", "sh", "-c", script]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while not os.path.exists(output) and process.poll() is None:
@@ -91,21 +91,21 @@ def watch(verb, output, script, seconds):
     time.sleep(0.5)
 
 
-def judge(work, script, seconds):
-    """What `record` and `verify` say of a script."""
-    profile, verdict = f"{work}/out.pb.gz", f"{work}/verify.json"
-    for output in (profile, verdict):
+def measure(work, script, seconds):
+    """Returns the results of `record` and `verify` for a script."""
+    profile, comparison = f"{work}/out.pb.gz", f"{work}/verify.json"
+    for output in (profile, comparison):
         if os.path.exists(output):
             os.remove(output)
     watch("record", profile, script, seconds)
     text = subprocess.run(["go", "tool", "pprof", "-comments", profile], check=True, capture_output=True, text=True).stdout
-    watch("verify", verdict, script, seconds)
-    with open(verdict) as file:
+    watch("verify", comparison, script, seconds)
+    with open(comparison) as file:
         return ends(text), json.load(file)
 
 
 def ends(comments):
-    """The user stacks of a profile by how they end."""
+    """Returns the number of user stacks in a profile, and their shares by end."""
     line = re.search(r"user stacks +([0-9,]+) \((.*)\)", comments)
     parts = {}
     for part in line[2].split(", "):
@@ -128,14 +128,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--only", action="append")
-    parser.add_argument("-o", "--output", help="the table goes there, too")
+    parser.add_argument("-o", "--output", help="write the table to this file too")
     arguments = parser.parse_args()
     lines = [
         "| program | samples | complete % | the rest, % | compared | both complete | of them equal % | different | DWARF with us | DWARF with framehop |",
         "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
-    explained = []
-    for_all = [0, 0]
+    differences = []
+    totals = [0, 0]
     print("\n".join(lines))
     with tempfile.TemporaryDirectory() as work:
         os.chmod(work, 0o755)
@@ -143,14 +143,14 @@ def main():
             if arguments.only and name not in arguments.only:
                 continue
             subprocess.run(["sh", "-c", before], check=True)
-            (samples, parts), figures = judge(work, script, arguments.seconds)
+            (samples, parts), figures = measure(work, script, arguments.seconds)
             lines.append(row(name, samples, parts, figures))
             print(lines[-1], flush=True)
-            for_all[0] += figures["total"]["sure_complete"]
-            for_all[1] += figures["total"]["sure_complete_equal"]
-            explained += [(name, difference) for difference in figures["differences"]]
-    print(f"\nall: {for_all[1]:,} of {for_all[0]:,} equal, {100 * for_all[1] / max(for_all[0], 1):.4f} %\n")
-    for name, difference in explained:
+            totals[0] += figures["total"]["sure_complete"]
+            totals[1] += figures["total"]["sure_complete_equal"]
+            differences += [(name, difference) for difference in figures["differences"]]
+    print(f"\nall: {totals[1]:,} of {totals[0]:,} equal, {100 * totals[1] / max(totals[0], 1):.4f} %\n")
+    for name, difference in differences:
         print(f"- {name}: {json.dumps(difference)}")
     if arguments.output:
         write(arguments.output, "\n".join(lines) + "\n")

@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
-"""What the agent costs over minutes, beside perf record and lightswitch at the same time.
+"""Overhead of the agent over minutes, beside perf record and lightswitch at the same time.
 
     ./dev bench-agent [--minutes M] [--hz HZ]... [--processes N]
 
-Two busy programs, 30 and 150 functions deep and without frame pointers, and so many sleeping processes of 50 programs. At each
-frequency `everytick agent` with its defaults, a local store and a sink `otlp`, whose receiver counts bytes; `perf record -a -g` into a
-file; and lightswitch, where it is installed, into a profile that it writes at its end. All of them run at the same time on the same
-load, each watches the others too, and each is looked at from outside:
+The load: two busy programs, 30 and 150 functions deep and without frame pointers, and N sleeping
+processes of 50 programs. At each frequency run `everytick agent` with its defaults, a local store
+and a sink `otlp`, whose receiver counts bytes; `perf record -a -g` into a file; and lightswitch,
+where it is installed, into a profile that it writes at its end. All of them run at the same time on
+the same load, each samples the others too, and each is measured from outside:
 
-  CPU, all    user and system time of its processes and the time of its BPF programs, from exec to the end, in per cent of the machine
+  CPU, all    user and system time of its processes and the time of its BPF programs, from exec to
+              the end, in % of total CPU capacity
   CPU, later  the same without the first minute
-  BPF         the part of BPF in the latter, and its time for a tick
+  BPF         the part of BPF in the latter, and its time per tick
   RSS         of its processes, added up: the median of the last half, and the peak
   maps        memory of its BPF maps at the end
-  bytes       what it sent or wrote, for each CPU and hour
+  bytes       what it sent or wrote, per CPU and hour
 
-Then the last five minutes of its store are exported, and the same windows added up by Go. Needs root.
+Then the last five minutes of its store are exported and compared with Go's sum of the same windows.
+Needs root.
 """
 import argparse
 import contextlib
@@ -37,21 +40,21 @@ import cost
 import scale
 
 EVERYTICK = scale.EVERYTICK
-# Seconds after which a profiler has loaded what it loads.
-SETTLED = 10
-LOOK_EACH = 10
+# Seconds after which a profiler has loaded its BPF programs.
+SETTLE_SECONDS = 10
+MEASURE_INTERVAL = 10
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Takes every OTLP request, and counts the bytes of their bodies."""
+    """Accepts every OTLP request and counts the bytes of their bodies."""
 
     protocol_version = "HTTP/1.1"
-    taken = {}  # by the first part of the path, which tells agents apart
+    received = {}  # by the first part of the path, which identifies the agent
 
     def do_POST(self):
         sender = "/" + self.path.split("/")[1]
         size = len(self.rfile.read(int(self.headers["Content-Length"])))
-        Receiver.taken[sender] = Receiver.taken.get(sender, 0) + size
+        Receiver.received[sender] = Receiver.received.get(sender, 0) + size
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", "0")
@@ -61,43 +64,43 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Watched:
-    """A profiler that was started, and what it takes. What BPF appears in its first seconds is its own."""
+class Profiler:
+    """A running profiler and its usage. BPF objects that appear in its first seconds are its own."""
 
     def __init__(self, command, log):
         programs, maps = ids("prog"), ids("map")
         self.begun = time.monotonic()
         with open(log, "w") as out:
             self.process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        time.sleep(SETTLED)
-        assert self.process.poll() is None, f"it ended at once: {command}\n{open(log).read()}"
+        time.sleep(SETTLE_SECONDS)
+        assert self.process.poll() is None, f"exited at once: {command}\n{open(log).read()}"
         self.programs, self.maps = ids("prog") - programs, ids("map") - maps
-        self.looks = []
+        self.measurements = []
 
-    def look(self):
-        """Takes a look: time, CPU of processes and of BPF in seconds, ticks, and resident memory."""
+    def measure(self):
+        """Records time, CPU seconds of processes and of BPF, ticks, and resident memory."""
         ours = [p for p in cost.bpftool("prog") if p["id"] in self.programs]
         ticks = sum(p.get("run_cnt", 0) for p in ours if p["type"] == "perf_event")
         bpf = sum(p.get("run_time_ns", 0) for p in ours) / 1e9
         processes = [process_tree_part(pid) for pid in cost.process_tree(self.process.pid)]
         cpu, rss = sum(part[0] for part in processes), sum(part[1] for part in processes)
-        self.looks.append((time.monotonic() - self.begun, cpu, bpf, ticks, rss))
+        self.measurements.append((time.monotonic() - self.begun, cpu, bpf, ticks, rss))
 
     def share(self, begin=0.0, end=1e9):
-        """CPU between two moments, in per cent of the machine: all, and of it BPF."""
-        inside = [(0, 0, 0, 0, 0)] * (begin == 0) + [look for look in self.looks if begin <= look[0] <= end]
+        """Returns CPU time between two moments in % of total CPU capacity: all, and its BPF part."""
+        inside = [(0, 0, 0, 0, 0)] * (begin == 0) + [one for one in self.measurements if begin <= one[0] <= end]
         wall, cpu, bpf = (inside[-1][part] - inside[0][part] for part in range(3))
-        machine = wall * os.cpu_count() / 100
-        return (cpu + bpf) / machine, bpf / machine
+        capacity = wall * os.cpu_count() / 100
+        return (cpu + bpf) / capacity, bpf / capacity
 
     def tick_us(self):
-        ticks = self.looks[-1][3]
-        return self.looks[-1][2] / ticks * 1e6 if ticks else None
+        ticks = self.measurements[-1][3]
+        return self.measurements[-1][2] / ticks * 1e6 if ticks else None
 
     def rss_mib(self):
-        """Median of the last half, and the peak of what was seen."""
-        seen = [look[4] for look in self.looks]
-        return statistics.median(seen[len(seen) // 2 :]) / 2**20, max(seen) / 2**20
+        """Returns the median of the last half, and the peak."""
+        rss = [one[4] for one in self.measurements]
+        return statistics.median(rss[len(rss) // 2 :]) / 2**20, max(rss) / 2**20
 
     def maps_mib(self):
         return sum(m.get("bytes_memlock", 0) for m in cost.bpftool("map") if m["id"] in self.maps) / 2**20
@@ -116,27 +119,27 @@ def ids(kind):
 
 
 def process_tree_part(pid):
-    """CPU time of a process and its children that have ended, in seconds; and resident memory in bytes."""
+    """Returns CPU seconds of a process and its exited children, and resident bytes."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return 0, 0  # it has just ended
+        return 0, 0  # it has just exited
 
 
 def agent(work, name, lines, before=()):
-    """Starts an agent whose directories are its own, with these lines in its configuration."""
+    """Starts an agent with directories of its own and these lines in its configuration."""
     place = f"{work}/{name}"
     os.mkdir(place)
     with open(f"{place}/everytick.toml", "w") as file:
         file.write(f'[agent]\nlisten = "127.0.0.1:0"\ncache_dir = "{place}/cache"\n{lines}\n')
         file.write(f'[store]\nenabled = true\ndirectory = "{place}/store"\n[spool]\ndirectory = "{place}/spool"\n')
-    return Watched([*before, EVERYTICK, "agent", "--config", f"{place}/everytick.toml"], f"{place}/log")
+    return Profiler([*before, EVERYTICK, "agent", "--config", f"{place}/everytick.toml"], f"{place}/log")
 
 
 def metrics(work, name):
-    """What an agent tells of itself: values by name, over all labels."""
+    """Returns the metrics of an agent: values by name, summed over all labels."""
     with open(f"{work}/{name}/log") as file:
         address = re.search(r"serving.*address=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", file.read()))[1]
     values = {}
@@ -149,7 +152,7 @@ def metrics(work, name):
 
 
 def export(work, name, seconds=3600):
-    """Exports the last so many seconds of an agent's store, without its last window, and adds up the same windows by another tool."""
+    """Exports the last seconds of an agent's store, without its last window, and compares with Go's sum."""
     store, out = f"{work}/{name}/store", f"{work}/{name}.pb.gz"
     windows = sorted(file for file in os.listdir(store) if file.endswith(".pb.gz"))
     begun = [datetime.datetime.strptime(file, "%Y%m%dT%H%M%S.%fZ.pb.gz").replace(tzinfo=datetime.UTC) for file in windows]
@@ -157,24 +160,24 @@ def export(work, name, seconds=3600):
     between = f"{first.isoformat()}..{begun[-1].isoformat()}".replace("+00:00", "Z")
     subprocess.run([EVERYTICK, "agent", "--config", f"{work}/{name}/everytick.toml", "--export", between, "-o", out], check=True, capture_output=True)
     inside = [f"{store}/{file}" for file, at in zip(windows, begun) if first <= at < begun[-1]]
-    ours, gos = added_up([out]), added_up(inside)
-    assert ours == gos, f"the export says {ours}, and Go of its windows {gos}"
-    print(f"\nThe export of {name} says, as Go does of its {len(inside)} windows together: {ours}", flush=True)
+    ours, gos = summed_by_go([out]), summed_by_go(inside)
+    assert ours == gos, f"the export has {ours}, Go's sum of its windows {gos}"
+    print(f"\nThe export of {name} equals Go's sum of its {len(inside)} windows: {ours}", flush=True)
 
 
-def added_up(profiles):
-    """What `go tool pprof` says of profiles together."""
+def summed_by_go(profiles):
+    """Returns the totals line of `go tool pprof` for profiles together."""
     top = ["go", "tool", "pprof", "-top", "-nodecount=1", "-sample_index=cpu", *profiles]
-    told = subprocess.run(top, capture_output=True, text=True, check=True).stdout
-    return next(line for line in told.splitlines() if line.startswith("Duration"))
+    output = subprocess.run(top, capture_output=True, text=True, check=True).stdout
+    return next(line for line in output.splitlines() if line.startswith("Duration"))
 
 
 def watch(watched, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        time.sleep(LOOK_EACH)
+        time.sleep(MEASURE_INTERVAL)
         for one in watched:
-            one.look()
+            one.measure()
 
 
 def main():
@@ -194,26 +197,26 @@ def main():
 
 
 def compare(rates, minutes, port, work):
-    """Runs all profilers at all rates together."""
+    """Runs all profilers at all frequencies at the same time."""
     running, seconds = {}, int(minutes * 60)
     try:
         for hz in rates:
             sink = f'[sinks.peer]\ntype = "otlp"\nprotocol = "http"\nurl = "http://127.0.0.1:{port}/{hz}"'
             running[hz, "everytick agent"] = agent(work, f"everytick{hz}", f"frequency = {hz}\n{sink}")
             perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(hz), "-a", "-g", "-o", f"{work}/perf{hz}.data"]
-            running[hz, "perf record -g"] = Watched(perf, f"{work}/perf{hz}.log")
+            running[hz, "perf record -g"] = Profiler(perf, f"{work}/perf{hz}.log")
             if shutil.which("lightswitch"):
                 cost.prepare_lightswitch()
                 until = str(seconds + 120)
                 command = ["lightswitch", "-D", until, "--sample-freq", str(cost.prime(hz)), "--profile-format", "pprof"]
                 command += ["--profile-path", work, "--profile-name", f"l{hz}.pb"]
-                running[hz, "lightswitch"] = Watched(command, f"{work}/lightswitch{hz}.log")
+                running[hz, "lightswitch"] = Profiler(command, f"{work}/lightswitch{hz}.log")
         watch(running.values(), seconds)
         for (hz, profiler), watched in running.items():
-            sent = {"everytick agent": Receiver.taken.get(f"/{hz}", 0), "perf record -g": os.path.getsize(f"{work}/perf{hz}.data")}
+            sent = {"everytick agent": Receiver.received.get(f"/{hz}", 0), "perf record -g": os.path.getsize(f"{work}/perf{hz}.data")}
             report(hz, profiler, watched, sent.get(profiler))
         for hz in rates:
-            of_itself(hz, running[hz, "everytick agent"], work)
+            own_metrics(hz, running[hz, "everytick agent"], work)
         for hz in rates:
             export(work, f"everytick{hz}", 300)
     finally:
@@ -221,15 +224,15 @@ def compare(rates, minutes, port, work):
             watched.stop()
 
 
-def of_itself(hz, watched, work):
-    """What an agent says of itself, and the size of its store."""
-    told = metrics(work, f"everytick{hz}")
-    kept = sum(file.stat().st_size for file in os.scandir(f"{work}/everytick{hz}/store"))
-    hours = watched.looks[-1][0] / 3600 * os.cpu_count()
+def own_metrics(hz, watched, work):
+    """Prints an agent's own metrics, and the growth of its store."""
+    values = metrics(work, f"everytick{hz}")
+    stored = sum(file.stat().st_size for file in os.scandir(f"{work}/everytick{hz}/store"))
+    hours = watched.measurements[-1][0] / 3600 * os.cpu_count()
     print(
-        f"\nThe agent at {hz} Hz of itself: {100 * told['everytick_budget_cpu_ratio']:.3f} % of the machine in its last window, step "
-        f"{told['everytick_budget_step']:.0f}, {told['everytick_samples_total']:,.0f} samples, {told['everytick_samples_lost_total']:.0f} lost, "
-        f"{told['everytick_budget_memory_bytes'] / 2**20:.1f} MiB in all; its store grows by {kept / hours / 1e6:.2f} MB per CPU and hour.",
+        f"\nOwn metrics of the agent at {hz} Hz: {100 * values['everytick_budget_cpu_ratio']:.3f} % of total CPU capacity in its last window, step "
+        f"{values['everytick_budget_step']:.0f}, {values['everytick_samples_total']:,.0f} samples, {values['everytick_samples_lost_total']:.0f} lost, "
+        f"{values['everytick_budget_memory_bytes'] / 2**20:.1f} MiB in total; its store grows by {stored / hours / 1e6:.2f} MB per CPU and hour.",
         flush=True,
     )
 
@@ -237,7 +240,7 @@ def of_itself(hz, watched, work):
 def report(hz, profiler, watched, sent):
     (whole, _), (later, bpf) = watched.share(), watched.share(begin=60)
     rss, peak = watched.rss_mib()
-    hours = watched.looks[-1][0] / 3600 * os.cpu_count()
+    hours = watched.measurements[-1][0] / 3600 * os.cpu_count()
     tick = watched.tick_us()
     cells = [f"{whole:.3f}", f"{later:.3f}", f"{bpf:.3f}" if tick else "-", f"{tick:.1f}" if tick else "-", f"{rss:.1f}", f"{peak:.1f}"]
     cells += [f"{watched.maps_mib():.1f}" if tick else "-", f"{sent / hours / 1e6:.2f}" if sent else "-"]

@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""What profiling costs a compilation: wall time with and without, in pairs, until the answer is sharp.
+"""Overhead of profiling a build: wall time with and without, in pairs, until the result is precise.
 
     ./dev bench-build [--hz HZ] [--half-width PERCENT] [--pairs N] [--project rust|cpp]...
 
-rust is `cargo build` of this workspace's own crates, their dependencies built before; cpp is LevelDB, by `make -j2`. A pair is a build with
-`everytick record` of the whole machine beside it and one without, in random order. Pairs are added, from 8 on, until the 95 % confidence
-interval of the mean ratio is narrower than the half width on either side, or there are as many as allowed. Printed for each project:
+rust is `cargo build` of this workspace's own crates, their dependencies built before; cpp is
+LevelDB, by `make -j2`. A pair is a build with `everytick record` of the whole machine beside it and
+one without, in random order. Pairs are added, from 8 on, until the 95 % confidence interval of the
+mean ratio is narrower than the half width on either side, or there are as many as allowed. Prints
+for each project:
 
-  wall        time with over time without, mean of the pairs' ratios less one, and its 95 % confidence interval
-  CPU         the same for user and system time of the build itself: what interrupts and cold caches add
-  agent       CPU of everytick with its workers, and of its BPF programs, in per cent of the machine while the build ran
+  wall        time with over time without, mean of the pairs' ratios less one, and its 95 %
+              confidence interval
+  CPU         the same for user and system time of the build itself: the effect of interrupts and
+              cold caches
+  agent       CPU of everytick with its workers, and of its BPF programs, in % of total CPU capacity
+              while the build ran
   complete    user stacks of the profile that reach the root of the stack
 
-Needs root, and a machine that does nothing else.
+Needs root, and an otherwise idle machine.
 """
 import argparse
 import math
@@ -26,17 +31,17 @@ import subprocess
 import tempfile
 import time
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTICK = f"{HOUSE}/target/release/everytick"
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 CRATES = ["profile", "unwind", "symbolizer", "upload", "everytick"]
 PAIRS_MIN = 8
-# A crate that carries LevelDB's sources: the same bytes wherever cargo works.
+# A crate that contains LevelDB's sources: the same bytes on every machine.
 VENDOR = '[package]\nname = "vendor"\nversion = "0.0.0"\nedition = "2024"\n[lib]\npath = "lib.rs"\n[dependencies]\nleveldb-sys = "=2.0.9"\n'
 
 
 class Rust:
-    """This workspace, without what it depends on."""
+    """This workspace, without its dependencies."""
 
     def __init__(self, work):
         self.build = ["cargo", "build", "--offline", "--target-dir", f"{work}/rust"]
@@ -49,7 +54,7 @@ class Rust:
 
 
 class Cpp:
-    """LevelDB as its own build files compile it."""
+    """LevelDB, compiled by its own build files."""
 
     def __init__(self, work):
         os.mkdir(f"{work}/vendor")
@@ -73,13 +78,13 @@ PROJECTS = {"rust": Rust, "cpp": Cpp}
 
 
 def run(command):
-    subprocess.run(command, cwd=HOUSE, check=True, **QUIET)
+    subprocess.run(command, cwd=REPOSITORY, check=True, **QUIET)
 
 
 def timed(command):
-    """Runs a build; gives its wall time and its CPU time, in seconds."""
+    """Runs a build. Returns its wall time and its CPU time, in seconds."""
     begin = time.monotonic()
-    process = subprocess.Popen(command, cwd=HOUSE, **QUIET)
+    process = subprocess.Popen(command, cwd=REPOSITORY, **QUIET)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = status
     assert status == 0, f"{command} failed"
@@ -87,30 +92,31 @@ def timed(command):
 
 
 def profiled(command, hz, work):
-    """Runs a build beside `everytick record`; gives its times, and what record said."""
+    """Runs a build beside `everytick record`. Returns its times, and the summary of `record`."""
     record = [EVERYTICK, "record", "-F", str(hz), "-o", f"{work}/build.folded"]
     profiler = subprocess.Popen(record, stderr=subprocess.PIPE, text=True)
-    profiler.stderr.readline()  # it says so when it has begun
+    profiler.stderr.readline()  # printed once it samples
     times = timed(command)
     profiler.send_signal(signal.SIGINT)
-    told = profiler.communicate()[1]
-    assert profiler.returncode == 0, told
-    return times, told
+    summary = profiler.communicate()[1]
+    assert profiler.returncode == 0, summary
+    return times, summary
 
 
 def pair(project, hz, work):
-    """Builds once with and once without; gives both ratios, and what record said."""
-    found = {}
+    """Builds once with and once without. Returns both ratios, the time without, and the summary."""
+    results = {}
     for which in random.sample(["with", "without"], 2):
         project.prepare()
-        found[which] = profiled(project.build, hz, work) if which == "with" else timed(project.build)
-    times, told = found["with"]
-    wall, cpu = (on / off for on, off in zip(times, found["without"]))
-    return wall, cpu, found["without"][0], told
+        results[which] = profiled(project.build, hz, work) if which == "with" else timed(project.build)
+    times, summary = results["with"]
+    wall, cpu = (on / off for on, off in zip(times, results["without"]))
+    return wall, cpu, results["without"][0], summary
 
 
 def interval(ratios):
-    """The mean of ratios less one and the half width of its 95 % interval by Student's t, in per cent."""
+    """Returns the mean of the ratios less one, and the half width of its 95 % interval by
+    Student's t, in per cent."""
     logs, freedom = [math.log(ratio) for ratio in ratios], len(ratios) - 1
     z = statistics.NormalDist().inv_cdf(0.975)
     t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
@@ -127,9 +133,9 @@ def measure(name, chosen, work):
         pairs.append(pair(project, chosen.hz, work))
         if chosen.verbose:
             print(f"  {name}: wall {pairs[-1][0]:.4f}, CPU {pairs[-1][1]:.4f}, {pairs[-1][2]:.1f} s", flush=True)
-    walls, cpus, alone, told = zip(*pairs)
-    agent = statistics.median(figure(r"own CPU +[0-9,]+ ms, ([0-9.]+) %", text) for text in told)
-    complete = statistics.median(figure(r"user stacks .*complete ([0-9.]+) %", text) for text in told)
+    walls, cpus, alone, summaries = zip(*pairs)
+    agent = statistics.median(figure(r"own CPU +[0-9,]+ ms, ([0-9.]+) %", text) for text in summaries)
+    complete = statistics.median(figure(r"user stacks .*complete ([0-9.]+) %", text) for text in summaries)
     of_wall, of_cpu = (f"{mean:+.2f} ± {half:.2f}" for mean, half in map(interval, (walls, cpus)))
     print(f"| {name} | {len(pairs)} | {statistics.median(alone):.1f} | {of_wall} | {of_cpu} | {agent:.2f} | {complete:.1f} |", flush=True)
 
@@ -144,7 +150,7 @@ def main():
     chosen = parser.parse_args()
     work = tempfile.mkdtemp(prefix="everytick-build-")
     try:
-        print(f"| project at {chosen.hz} Hz | pairs | s alone | wall % | CPU of the build % | agent % of the machine | complete % |")
+        print(f"| project at {chosen.hz} Hz | pairs | s alone | wall % | CPU of the build % | agent % of capacity | complete % |")
         print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
         for name in chosen.project or PROJECTS:
             measure(name, chosen, work)

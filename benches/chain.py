@@ -1,9 +1,10 @@
-"""C programs with a stack of known depth, for the benches."""
+"""C programs with a stack of known depth, for the benchmarks."""
 import subprocess
 
 
 def source(depth):
-    """main -> f0 -> ... -> work: frames of different sizes; it works so long that the way there does not count."""
+    """Returns main -> f0 -> ... -> work, with frames of different sizes. The work takes so long that
+    the calls on the way do not matter."""
     lines = [
         "#include <stdint.h>",
         "volatile uint64_t sink;",
@@ -22,7 +23,7 @@ def source(depth):
 
 
 def compile(path, depth, frame_pointers):
-    """Builds one: with frame pointers and nothing else to go by, or with call frames only."""
+    """Compiles a program: with frame pointers only, or with call frame information only."""
     with open(f"{path}.c", "w") as file:
         file.write(source(depth))
     by_fp = ["-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-asynchronous-unwind-tables"]

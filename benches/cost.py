@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
-"""What profilers cost on the same work, side by side.
+"""Overhead of profilers on the same work, side by side.
 
     ./dev bench [--rounds N] [--seconds S] [--hz HZ] [--load chain|build|idle]...
 
-Each round runs every profiler once on every load, in turn, so that a noisy machine is noisy
-for all of them. Each profiler records the whole machine and turns its samples into names:
-everytick into a flamegraph and pprof, perf through `perf script`, bpftrace into its own text,
-lightswitch (where it is installed) into pprof. Printed are medians over the rounds:
+Each round runs every profiler once on every load, in turn, so that a noisy machine is noisy for all
+of them. Each profiler records the whole machine and symbolizes its samples: everytick into a
+flamegraph and pprof, perf through `perf script`, bpftrace into its own text, lightswitch (where it
+is installed) into pprof. Prints medians over the rounds:
 
   ns/sample  time of the BPF program in one tick, from the kernel's bpf_stats
-  cpu ms     CPU time of the profiler's processes and its BPF program, start-up and naming included
-  per 1000   the same for 1,000 samples that it took of running code
+  cpu ms     CPU time of the profiler's processes and its BPF program, start and symbolization
+             included
+  per 1000   the same for 1,000 samples of running code
   rss MiB    peak memory of its processes together
   maps MiB   memory of its BPF maps
   start ms   from exec to the first tick
 
-Loads: chain is C programs without frame pointers, 30 and 150 functions deep in turn, one on each CPU; build compiles C++ in a loop on each CPU; idle is nothing.
-Figures of one run compare with each other only. Needs root.
+Loads: chain is C programs without frame pointers, 30 and 150 functions deep in turn, one on each
+CPU; build compiles C++ in a loop on each CPU; idle is nothing. Figures compare within one run only.
+Needs root.
 """
 import argparse
 import json
@@ -31,7 +33,7 @@ import time
 
 import chain
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 CPP = """#include <map>
 #include <regex>
@@ -43,8 +45,8 @@ int main() { all["a"].emplace_back("b+"); }
 
 
 def profilers(hz, seconds, out):
-    """Each profiler's shell command. All end by themselves."""
-    one = f"{HOUSE}/target/release/everytick record -q -F {hz} -d {seconds} -o {out}/e.svg -o {out}/e.pb.gz"
+    """Returns the shell command of each profiler. All end by themselves."""
+    one = f"{REPOSITORY}/target/release/everytick record -q -F {hz} -d {seconds} -o {out}/e.svg -o {out}/e.pb.gz"
     perf = f"perf record -q -e cpu-clock -F {hz} -a -g -o {out}/perf.data -- sleep {seconds} && perf script -i {out}/perf.data > {out}/perf.txt"
     trace = f"timeout -s INT {seconds} bpftrace -e 'profile:hz:{hz} {{ @[comm, kstack, ustack] = count(); }}' > {out}/trace.txt; true"
     found = {"everytick": one, "perf record+script": perf, "bpftrace": trace}
@@ -56,12 +58,12 @@ def profilers(hz, seconds, out):
 
 
 def prime(hz):
-    """A frequency that lightswitch takes: primes only."""
+    """Returns a frequency that lightswitch accepts: primes only."""
     return {99: 101}.get(hz, hz)
 
 
 def prepare_lightswitch():
-    """It finds tracepoints in debugfs."""
+    """Mounts debugfs, where lightswitch looks for tracepoints."""
     if not os.path.exists("/sys/kernel/debug/tracing"):
         subprocess.run(["mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug"])
 
@@ -93,7 +95,7 @@ def bpftool(kind):
 
 
 def process_tree(pid):
-    """The process and all below it."""
+    """Returns a process and its descendants."""
     todo, found = [pid], []
     while todo:
         one = todo.pop()
@@ -127,7 +129,7 @@ def is_running(pid):
 
 
 def measure(command):
-    """Runs a profiler to its end; gives its figures."""
+    """Runs a profiler to its end. Returns its figures."""
     old_programs = {p["id"] for p in bpftool("prog")}
     old_maps = {m["id"] for m in bpftool("map")}
     begin = time.monotonic()
@@ -170,7 +172,7 @@ def main():
     try:
         for load in chosen.load or ["chain", "build", "idle"]:
             bench(load, chosen, work)
-        size = os.path.getsize(f"{HOUSE}/target/release/everytick") / 2**20
+        size = os.path.getsize(f"{REPOSITORY}/target/release/everytick") / 2**20
         print(f"\neverytick binary: {size:.1f} MiB")
     finally:
         shutil.rmtree(work)

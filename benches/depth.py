@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What a tick costs by the depth of the stack, for docs/cost.md.
+"""Overhead of a tick by the depth of the stack, for docs/cost.md.
 
     ./dev bench-depth [--rounds N] [--seconds S] [--hz HZ]...
 
-A program of each depth runs on every CPU and is recorded alone; printed is the median over the rounds of the sampler's
-own mean for a tick (less the few that hit another process), once walked by call frames and once by frame pointers, and
-the slope: nanoseconds for one more frame. Needs root.
+A program of each depth runs on every CPU and is recorded alone. Prints the median over the rounds
+of the sampler's own mean per tick (minus the few ticks that hit another process), once unwound by
+call frame information and once by frame pointers, and the slope: nanoseconds per additional frame.
+Needs root.
 """
 import argparse
 import os
@@ -17,26 +18,26 @@ import time
 
 import chain
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTICK = f"{HOUSE}/target/release/everytick"
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 DEPTHS = [10, 40, 150, 900]
 
 
 def tick(program, hz, seconds):
-    """Mean, 99.9 % and maximum of a tick in microseconds, and the share of stacks that were complete."""
+    """Returns mean, 99.9 % and maximum of a tick in microseconds, and the share of complete stacks."""
     running = [subprocess.Popen([program]) for _ in range(os.cpu_count())]
     time.sleep(0.3)
     try:
         command = [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds), "--no-kernel", "--tick-limit", "10000", "-o", f"{program}.folded"]
         for process in running:
             command += ["-p", str(process.pid)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        summary = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     finally:
         for process in running:
             process.kill()
             process.wait()
-    mean, most, worst = map(float, re.search(r"sampler +([0-9.]+) us per tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us", told).groups())
-    complete = re.search(r"complete ([0-9.]+) %", told)
+    mean, most, worst = map(float, re.search(r"sampler +([0-9.]+) us per tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us", summary).groups())
+    complete = re.search(r"complete ([0-9.]+) %", summary)
     return mean, most, worst, float(complete[1]) if complete else 0.0
 
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""What many sleeping processes cost the agent, for docs/cost.md.
+"""Overhead of many sleeping processes, for docs/cost.md.
 
     ./dev bench-scale [--seconds S] [--hz HZ] [--processes N]...
 
-So many processes of 50 distinct programs sleep beside two busy ones. The whole machine is recorded; printed are
+N processes of 50 distinct programs sleep beside two busy ones, and the whole machine is recorded.
+Prints:
 
-  start-up   from exec to the moment from which ticks are taken
-  RSS        peak memory of the agent
-  kernel     memory of BPF maps
-  CPU        of the agent, and of its BPF programs in their ticks, once it has been up for two seconds, in per cent of one core
-  per process   what the agent's memory grows by for each process, between the first number of processes and the last
+  start-up      from exec to the moment from which ticks are sampled
+  RSS           peak memory of the agent
+  kernel        memory of BPF maps
+  CPU           of the agent, and of its BPF programs in their ticks, from two seconds after the
+                start, in per cent of one core
+  per process   growth of the agent's memory per process, between the first and the last N
 
 Needs root.
 """
@@ -25,15 +27,15 @@ import chain
 import cost
 import storm
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTICK = f"{HOUSE}/target/release/everytick"
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 PROGRAMS = 50
 WARM = 2
 STATISTICS = "/proc/sys/kernel/bpf_stats_enabled"
 
 SLEEPER = "#include <unistd.h>\nint number = N;\nint main(void) { for (;;) pause(); }\n"
 
-# Starts so many processes of the programs named in turn, says so, and waits to be killed.
+# Starts a number of processes, of the given programs in turn, prints "ready", and waits to be killed.
 SPAWNER = """
 #include <signal.h>
 #include <spawn.h>
@@ -64,10 +66,10 @@ def cpu_seconds(pid):
 
 
 def bpf_seconds():
-    """Time that BPF programs of our names have run for so far, in seconds."""
+    """Returns the run time of BPF programs with our names so far, in seconds."""
     shown = subprocess.run(["bpftool", "prog", "show"], capture_output=True, text=True).stdout
     lines = [line for line in shown.splitlines() if re.search(r"perf_event +name sample", line)]
-    return sum(int(found[1]) for line in lines if (found := re.search(r"run_time_ns (\d+)", line))) / 1e9
+    return sum(int(match[1]) for line in lines if (match := re.search(r"run_time_ns (\d+)", line))) / 1e9
 
 
 def peak_rss(pid):
@@ -87,10 +89,10 @@ def measure(seconds, hz, work):
     time.sleep(seconds - 1)
     after = (cpu_seconds(record.pid), bpf_seconds(), time.monotonic())
     rss = peak_rss(record.pid)
-    told = record.communicate()[1]
+    summary = record.communicate()[1]
     took = after[2] - before[2]
-    maps = float(re.search(r"([0-9.]+) MiB kernel maps", told)[1])
-    return start_up, rss, maps, 100 * (after[0] - before[0]) / took, 100 * (after[1] - before[1]) / took, told
+    maps = float(re.search(r"([0-9.]+) MiB kernel maps", summary)[1])
+    return start_up, rss, maps, 100 * (after[0] - before[0]) / took, 100 * (after[1] - before[1]) / took, summary
 
 
 def main():
@@ -98,14 +100,14 @@ def main():
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--hz", type=int, default=99)
     parser.add_argument("--processes", type=int, action="append")
-    parser.add_argument("--verbose", action="store_true", help="record's own words")
+    parser.add_argument("--verbose", action="store_true", help="print the summary of record")
     arguments = parser.parse_args()
     counts = arguments.processes or [100, 10000]
-    found = []
+    results = []
     with statistics_of_bpf():
-        compare(counts, arguments, found)
-    if len(found) > 1:
-        (few, small), (many, large) = found[0], found[-1]
+        compare(counts, arguments, results)
+    if len(results) > 1:
+        (few, small), (many, large) = results[0], results[-1]
         print(f"{(large - small) / (many - few) / 1024:.2f} KiB for each process")
 
 
@@ -127,32 +129,32 @@ def statistics_of_bpf():
 
 @contextlib.contextmanager
 def load(work, processes, busy):
-    """So many sleeping processes of 50 programs, beside these busy commands."""
+    """Runs sleeping processes of 50 programs, and busy commands."""
     sleepers = [storm.compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
     spawner = storm.compile_c(SPAWNER, f"{work}/spawner")
     first = subprocess.Popen([spawner, str(processes), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)
     running = [first]
     try:
-        assert first.stdout.readline() == "ready\n", "the processes could not be started"
+        assert first.stdout.readline() == "ready\n", "cannot start the processes"
         running += [subprocess.Popen(command, start_new_session=True, **cost.QUIET) for command in busy]
         yield
     finally:
         cost.stop_load(running)
 
 
-def compare(counts, arguments, found):
-    """Measures each number of processes; adds the number and the agent's memory to `found`."""
+def compare(counts, arguments, results):
+    """Measures each number of processes. Adds the number and the agent's memory to `results`."""
     with tempfile.TemporaryDirectory() as work:
         busy = chain.compile(f"{work}/chain30", 30, frame_pointers=False)
         print("| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |")
         print("|---:|---:|---:|---:|---:|---:|")
         for count in counts:
             with load(work, count, [[busy]] * 2):
-                start_up, rss, maps, agent, sampler, told = measure(arguments.seconds, arguments.hz, work)
-            found.append((count, rss))
+                start_up, rss, maps, agent, sampler, summary = measure(arguments.seconds, arguments.hz, work)
+            results.append((count, rss))
             print(f"| {count:,} | {start_up * 1e3:.0f} | {rss / 2**20:.1f} | {maps:.1f} | {agent:.2f} | {sampler:.2f} |", flush=True)
             if arguments.verbose:
-                print(told)
+                print(summary)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Whether anything grows: a session of many windows under churn, watched from outside.
+"""Whether anything grows: a session of many windows under churn, measured from outside.
 
     ./dev bench-soak [--minutes M] [--hz HZ]
 
-Churn: 40 processes a second that work for 20 ms, of a dozen programs of which one is compiled anew each second; a program that
-opens and closes 200 distinct libraries in turn; children in their parent's memory and children that exec. Windows of 10 s are
-named and dropped. Printed are memory and open files, as medians of the minute before minute 5 and of the last minute, and elements of
-BPF maps whose process is not there, the fewest in that minute: processes are kept for a second after their exit. Needs root.
+The churn: 40 processes a second that work for 20 ms, of a dozen programs of which one is recompiled
+each second; a program that opens and closes 200 distinct libraries in turn; children in their
+parent's memory and children that exec. Windows of 10 s are symbolized and dropped. Prints memory and
+open files, as medians of the minute before minute 5 and of the last minute, and entries of BPF maps
+whose process has exited, the minimum of that minute: processes are retained for a second after
+their exit. Needs root.
 """
 import argparse
 import json
@@ -20,15 +22,15 @@ import time
 
 import storm
 
-HOUSE = storm.HOUSE
-CHURN = f"{HOUSE}/tests/programs/churn"
+REPOSITORY = storm.REPOSITORY
+CHURN = f"{REPOSITORY}/tests/programs/churn"
 LIBRARIES = 200
 WINDOW = 10
 MAPS = ["processes", "stamps"]
 
 
 def compile_churn(work):
-    """Compiles the programs of the churn; gives the command lines that are run over and over."""
+    """Compiles the programs of the churn. Returns the command lines to run in a loop."""
     bare = ["-O2", "-fomit-frame-pointer", "-fno-pie", "-no-pie"]
 
     def program(source, name, number):
@@ -53,7 +55,7 @@ def repeat(command, stop):
 
 
 def memory_kib(pid):
-    """Memory that is nobody else's, of a process and its workers."""
+    """Returns the resident memory of a process, and that of its workers together."""
     children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
     total = []
     for process in [str(pid), *children]:
@@ -61,12 +63,12 @@ def memory_kib(pid):
             with open(f"/proc/{process}/status") as file:
                 total.append(int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1]))
         except (OSError, TypeError):
-            pass  # it has just ended
+            pass  # it has just exited
     return total[0], sum(total[1:])
 
 
-def gone(name):
-    """Elements of a map whose process is not there."""
+def entries_of_exited(name):
+    """Returns the number of entries in a map whose process has exited."""
     dump = subprocess.run(["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True).stdout
     pids = [element["formatted"]["key"] for element in json.loads(dump or "[]")]
     return sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
@@ -74,8 +76,8 @@ def gone(name):
 
 def look(pid):
     agent, workers = memory_kib(pid)
-    found = {"agent RSS KiB": agent, "workers' RSS KiB": workers, "open files": len(os.listdir(f"/proc/{pid}/fd"))}
-    return found | {f"{name} of who is gone": gone(name) for name in MAPS}
+    figures = {"agent RSS KiB": agent, "workers' RSS KiB": workers, "open files": len(os.listdir(f"/proc/{pid}/fd"))}
+    return figures | {f"{name} of exited processes": entries_of_exited(name) for name in MAPS}
 
 
 def main():
@@ -84,8 +86,8 @@ def main():
     parser.add_argument("--hz", type=int, default=99)
     arguments = parser.parse_args()
     early = min(5, arguments.minutes / 2)
-    built = subprocess.run(["cargo", "bench", "--no-run", "--bench", "soak"], cwd=HOUSE, check=True, capture_output=True, text=True)
-    driver = f"{HOUSE}/{re.search(r'Executable .*[(](.*)[)]', built.stderr)[1]}"
+    built = subprocess.run(["cargo", "bench", "--no-run", "--bench", "soak"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    driver = f"{REPOSITORY}/{re.search(r'Executable .*[(](.*)[)]', built.stderr)[1]}"
     with tempfile.TemporaryDirectory() as work:
         programs = [f"{work}/storm{number}" for number in range(storm.PROGRAMS)]
         for number, path in enumerate(programs):
@@ -94,7 +96,7 @@ def main():
         seconds = int(arguments.minutes * 60)
         stop = threading.Event()
         churn = [threading.Thread(target=repeat, args=(command, stop)) for command in compile_churn(work)]
-        churn.append(threading.Thread(target=storm.compile_anew, args=(programs, stop)))
+        churn.append(threading.Thread(target=storm.recompile, args=(programs, stop)))
         launcher = [f"{work}/launcher", "40", str(seconds + 5), "20", *programs]
         churn.append(threading.Thread(target=subprocess.run, args=(launcher,), kwargs={"capture_output": True}))
         for thread in churn:
@@ -107,7 +109,7 @@ def main():
                 try:
                     seen.append((time.monotonic() - begin, look(session.pid)))
                 except (OSError, IndexError):
-                    break  # it has just ended
+                    break  # it has just exited
         stop.set()
         for thread in churn:
             thread.join()
@@ -116,8 +118,8 @@ def main():
 
 def report(seen, early, seconds, work):
     def of_minute(what, until):
-        values = [found[what] for at, found in seen if until - 60 <= at <= until]
-        return min(values) if what.endswith("gone") else statistics.median(values)
+        values = [figures[what] for at, figures in seen if until - 60 <= at <= until]
+        return min(values) if what.endswith("exited processes") else statistics.median(values)
 
     print(f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|")
     for what in seen[0][1]:

@@ -1,8 +1,9 @@
-//! A session with one window after the other, for as long as it is asked to run: what `benches/soak.py` watches.
+//! A session with many windows, which `benches/soak.py` measures.
 //!
 //!     cargo bench --bench soak -- SECONDS WINDOW_SECONDS HZ
 //!
-//! Each window is named and dropped, as if it had been delivered. Says a line of each: samples, complete stacks.
+//! Each window is symbolized and dropped, as if it had been delivered. Prints a line for each:
+//! samples, lost samples, complete stacks.
 #![allow(clippy::print_stdout)]
 
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ fn soak(
         thread::sleep(window);
         let ClosedWindow { window, ledger, period, executables, .. } = session.cut()?;
         ledger.check()?;
-        let (profile, unnamed) = symbolization::symbolize(
+        let (profile, unsymbolized) = symbolization::symbolize(
             &window,
             ledger.clone(),
             period,
@@ -44,12 +45,12 @@ fn soak(
         );
         trim_heap();
         println!(
-            "{} samples, {} lost, {} complete, {} stacks, {} executables without names",
+            "{} samples, {} lost, {} complete, {} stacks, {} executables without symbols",
             ledger.aggregated,
             ledger.lost_total(),
             ledger.user_ends[StackEnd::Complete as usize],
             profile.stacks.len(),
-            unnamed.len(),
+            unsymbolized.len(),
         );
     }
     session.finish()?.last.ledger.check()?;

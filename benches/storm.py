@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Storms of short processes: how many of their samples have complete, named stacks.
+"""Storms of short processes: how many of their samples have complete, symbolized stacks.
 
     ./dev bench-storm [--seconds S] [--hz HZ]
 
-Three storms one after the other, each of a dozen distinct programs in turn: 300 processes a second that work for 5 ms, 80 for
-20 ms and 15 for 100 ms. While a storm blows, a program is compiled anew every second and takes the place of one of them. The whole
-machine is recorded; counted are the samples of the storm's processes from their exec on. A stack is complete and named when
-it is not cut and each of its frames has a name. Needs root.
+Three storms one after the other, each of a dozen distinct programs in turn: 300 processes a second
+that work for 5 ms, 80 for 20 ms and 15 for 100 ms. Meanwhile a program is compiled every second and
+replaces one of them. The whole machine is recorded; the samples of the storm's processes count from
+their exec on. A stack is complete and symbolized if it is not cut and each of its frames has a
+symbol. Needs root.
 """
 import argparse
 import os
@@ -16,12 +17,12 @@ import tempfile
 import threading
 import time
 
-HOUSE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTICK = f"{HOUSE}/target/release/everytick"
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 PROGRAMS = 12
 STORMS = [(300, 5), (80, 20), (15, 100)]
 
-# Works for so many milliseconds of CPU time in a chain of calls without frame pointers.
+# Works for a number of milliseconds of CPU time, in a chain of calls without frame pointers.
 WORKER = """
 #include <stdlib.h>
 #include <time.h>
@@ -51,7 +52,7 @@ int main(int argc, char **argv)
 }
 """
 
-# Starts so many processes a second, of the programs named, each with one argument, and waits for them.
+# Starts a number of processes per second, of the given programs, each with one argument, and waits for them.
 LAUNCHER = """
 #define _GNU_SOURCE
 #include <spawn.h>
@@ -91,7 +92,7 @@ int main(int argc, char **argv)
 
 
 def compile_c(text, path, *flags):
-    """Compiles a program, which is there as a whole or not at all; gives its path."""
+    """Compiles a program. It appears complete or not at all. Returns its path."""
     with open(f"{path}.c", "w") as file:
         file.write(text)
     subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", *flags, f"{path}.c", "-o", f"{path}.new"], check=True)
@@ -103,30 +104,30 @@ def worker(number, path):
     compile_c(WORKER, path, f"-DN={number}", "-fno-optimize-sibling-calls", f"-Da_N=a_{number}", f"-Db_N=b_{number}", f"-Dspin_N=spin_{number}")
 
 
-def compile_anew(programs, stop):
-    """Puts a new program in the place of one after the other."""
+def recompile(programs, stop):
+    """Replaces one program after the other by a new one."""
     number = PROGRAMS
     while not stop.wait(1):
         worker(number, programs[number % PROGRAMS])
         number += 1
 
 
-def judge(folded):
-    """Gives samples of the storm: all, complete and named, and what is wrong with the others."""
+def count(folded):
+    """Returns the samples of the storm: all, the complete and symbolized ones, and the faults of the others."""
     all_samples, good, faults = 0, 0, {}
     with open(folded) as file:
         for line in file:
-            stack, count = line.rsplit(" ", 1)
-            frames, count = stack.split(";"), int(count)
+            stack, number = line.rsplit(" ", 1)
+            frames, number = stack.split(";"), int(number)
             if not re.match(r"storm\d+$", frames[0]):
                 continue
-            all_samples += count
+            all_samples += number
             cut = next((frame for frame in frames if frame.startswith("[cut")), None)
-            nameless = next((frame for frame in frames if re.search(r"\+0x[0-9a-f]+$", frame)), None)
-            if not cut and not nameless:
-                good += count
+            unsymbolized = next((frame for frame in frames if re.search(r"\+0x[0-9a-f]+$", frame)), None)
+            if not cut and not unsymbolized:
+                good += number
             else:
-                faults[cut or nameless] = faults.get(cut or nameless, 0) + count
+                faults[cut or unsymbolized] = faults.get(cut or unsymbolized, 0) + number
     return all_samples, good, faults
 
 
@@ -139,14 +140,14 @@ def storm(rate, work_ms, seconds, hz, work, programs, launcher):
     )
     time.sleep(1)
     stop = threading.Event()
-    compiler = threading.Thread(target=compile_anew, args=(programs, stop))
+    compiler = threading.Thread(target=recompile, args=(programs, stop))
     compiler.start()
-    told = subprocess.run([launcher, str(rate), str(seconds), str(work_ms), *programs], check=True, capture_output=True, text=True)
+    launched = subprocess.run([launcher, str(rate), str(seconds), str(work_ms), *programs], check=True, capture_output=True, text=True)
     stop.set()
     compiler.join()
-    started, took = told.stdout.split()
+    started, took = launched.stdout.split()
     summary = record.communicate()[1]
-    return float(started) / float(took), judge(f"{out}.folded"), summary
+    return float(started) / float(took), count(f"{out}.folded"), summary
 
 
 def figure(pattern, text):
@@ -158,23 +159,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--hz", type=int, default=99)
-    parser.add_argument("--verbose", action="store_true", help="what is wrong with the other stacks, and record's own words")
+    parser.add_argument("--verbose", action="store_true", help="print the faults of the other stacks, and the summary of record")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         programs = [f"{work}/storm{number}" for number in range(PROGRAMS)]
         for number, path in enumerate(programs):
             worker(number, path)
         compile_c(LAUNCHER, f"{work}/launcher")
-        print("| storm | started/s | samples | complete and named % | finished by the agent | agent CPU % of the machine | agent RSS MiB |")
+        print("| storm | started/s | samples | complete and symbolized % | finished in user space | agent CPU % of capacity | agent RSS MiB |")
         print("|---|---:|---:|---:|---:|---:|---:|")
         for rate, work_ms in STORMS:
-            reached, (samples, good, faults), told = storm(rate, work_ms, arguments.seconds, arguments.hz, work, programs, f"{work}/launcher")
+            reached, (samples, good, faults), summary = storm(rate, work_ms, arguments.seconds, arguments.hz, work, programs, f"{work}/launcher")
             share = 100 * good / max(samples, 1)
-            finished = figure(r"([0-9,]+) stacks? finished in user space", told)
-            cpu, rss = figure(r"own CPU +[0-9.]+ ms, ([0-9.]+) %", told), figure(r"own memory +([0-9.]+) MiB agent", told)
+            finished = figure(r"([0-9,]+) stacks? finished in user space", summary)
+            cpu, rss = figure(r"own CPU +[0-9.]+ ms, ([0-9.]+) %", summary), figure(r"own memory +([0-9.]+) MiB agent", summary)
             print(f"| {rate}/s of {work_ms} ms | {reached:.0f} | {samples} | {share:.1f} | {finished} | {cpu} | {rss} |", flush=True)
             if arguments.verbose:
-                print(sorted(faults.items(), key=lambda fault: -fault[1])[:12], told)
+                print(sorted(faults.items(), key=lambda fault: -fault[1])[:12], summary)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ fn unescaped(text: &str, has_quotes: bool) -> Result<String, String> {
     Ok(plain)
 }
 
-/// A number as Go reads it, without the forms that nobody writes; no time follows it.
+/// A number as Go reads it, without the forms that no exporter writes; no timestamp follows it.
 fn number(text: &str) -> Result<f64, String> {
     match text {
         "+Inf" => return Ok(f64::INFINITY),
