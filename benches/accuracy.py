@@ -7,6 +7,7 @@ Each program runs twice under load, with its descendants. First `everytick recor
 stacks end. Then `everytick verify` compares the same ticks with framehop and, where the two differ,
 with DWARF evaluated by gimli. Needs root, and the programs: ./dev setup accuracy installs them.
 """
+
 import argparse
 import glob
 import json
@@ -42,21 +43,57 @@ def programs(work):
     write(f"{work}/all.cc", CPP)
     write(f"{work}/all.rs", RUST)
     twice = "({0}) & ({0}) & wait"
-    pg = next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)), "/usr/lib/postgresql")
+    pg = next(
+        iter(sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)), "/usr/lib/postgresql"
+    )
     as_postgres = "setpriv --reuid=postgres --regid=postgres --clear-groups"
 
     def loop(command):
         return twice.format(f"while :; do {command}; done")
 
     return [
-        ("python3", loop("python3 -c 'import json,re;[json.loads(json.dumps(list(range(99)))) for _ in range(30000)]'"), ":"),
-        ("node", loop("node -e 'let m=new Map();for(let i=0;i<3e6;i++)m.set(i%5000,JSON.stringify({a:i}))'"), ":"),
+        (
+            "python3",
+            loop(
+                "python3 -c 'import json,re;[json.loads(json.dumps(list(range(99)))) for _ in range(30000)]'"
+            ),
+            ":",
+        ),
+        (
+            "node",
+            loop(
+                "node -e 'let m=new Map();for(let i=0;i<3e6;i++)m.set(i%5000,JSON.stringify({a:i}))'"
+            ),
+            ":",
+        ),
         ("gcc", loop(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.$$.o"), ":"),
         ("clang", loop(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.$$.o"), ":"),
-        ("gdb", loop(f"gdb -batch -ex 'list main' -ex 'info scope main' -ex 'info functions sort' {work}/debug"), f"g++ -g {work}/all.cc -o {work}/debug"),
-        ("git gc", f"while :; do git -C {work}/repo gc -q --aggressive --prune=now; done", f"git clone -q --bare {REPOSITORY} {work}/repo"),
-        ("sqlite3", loop("sqlite3 :memory: 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c limit 300000) insert into t select x, hex(x*7) from c; create index i on t(b); select count(*) from t x join t y on x.b=y.b'"), ":"),
-        ("perl", loop("perl -e 'my %h; for (1..900000) { $h{$_ % 999} .= $_; $h{$_ % 999} =~ s/^.*(...)$/$1/ }'"), ":"),
+        (
+            "gdb",
+            loop(
+                f"gdb -batch -ex 'list main' -ex 'info scope main' -ex 'info functions sort' {work}/debug"
+            ),
+            f"g++ -g {work}/all.cc -o {work}/debug",
+        ),
+        (
+            "git gc",
+            f"while :; do git -C {work}/repo gc -q --aggressive --prune=now; done",
+            f"git clone -q --bare {REPOSITORY} {work}/repo",
+        ),
+        (
+            "sqlite3",
+            loop(
+                "sqlite3 :memory: 'create table t(a,b); with recursive c(x) as (select 1 union all select x+1 from c limit 300000) insert into t select x, hex(x*7) from c; create index i on t(b); select count(*) from t x join t y on x.b=y.b'"
+            ),
+            ":",
+        ),
+        (
+            "perl",
+            loop(
+                "perl -e 'my %h; for (1..900000) { $h{$_ % 999} .= $_; $h{$_ % 999} =~ s/^.*(...)$/$1/ }'"
+            ),
+            ":",
+        ),
         (
             "postgres",
             f"data={work}/pg/$$; {as_postgres} {pg}/initdb -A trust -D $data >/dev/null && {as_postgres} {pg}/postgres -D $data -k {work}/pg -h '' & "
@@ -69,9 +106,23 @@ def programs(work):
             ":",
         ),
         ("openssl", loop("openssl speed -seconds 1 rsa2048 aes-256-gcm sha256 ecdsap256"), ":"),
-        ("zstd", f"while :; do zstd -q -f -T2 -12 {work}/data -o {work}/data.zst; done", f"cat {EVERYTICK} {EVERYTICK} {EVERYTICK} {EVERYTICK} > {work}/data"),
-        ("rustc", loop(f"rustc --edition 2024 --crate-type lib -O {work}/all.rs --out-dir {work} -A warnings"), ":"),
-        ("go", f"cd {work}/go; while :; do go build -a -o hello .; done", f"mkdir {work}/go; cd {work}/go; printf 'module hello\\n' > go.mod; printf 'package main\\nimport \"net/http\"\\nfunc main() {{ http.ListenAndServe(\"\", nil) }}\\n' > main.go"),
+        (
+            "zstd",
+            f"while :; do zstd -q -f -T2 -12 {work}/data -o {work}/data.zst; done",
+            f"cat {EVERYTICK} {EVERYTICK} {EVERYTICK} {EVERYTICK} > {work}/data",
+        ),
+        (
+            "rustc",
+            loop(
+                f"rustc --edition 2024 --crate-type lib -O {work}/all.rs --out-dir {work} -A warnings"
+            ),
+            ":",
+        ),
+        (
+            "go",
+            f"cd {work}/go; while :; do go build -a -o hello .; done",
+            f"mkdir {work}/go; cd {work}/go; printf 'module hello\\n' > go.mod; printf 'package main\\nimport \"net/http\"\\nfunc main() {{ http.ListenAndServe(\"\", nil) }}\\n' > main.go",
+        ),
     ]
 
 
@@ -82,8 +133,27 @@ def write(path, text):
 
 def watch(verb, output, script, seconds):
     """Runs `everytick record` or `verify` on a script for some seconds, then kills the script."""
-    command = [EVERYTICK, verb, "-F", str(HZ), "-d", str(seconds), "-o", output, "--", "sh", "-c", script]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        EVERYTICK,
+        verb,
+        "-F",
+        str(HZ),
+        "-d",
+        str(seconds),
+        "-o",
+        output,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     while not os.path.exists(output) and process.poll() is None:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
@@ -98,7 +168,9 @@ def measure(work, script, seconds):
         if os.path.exists(output):
             os.remove(output)
     watch("record", profile, script, seconds)
-    text = subprocess.run(["go", "tool", "pprof", "-comments", profile], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        ["go", "tool", "pprof", "-comments", profile], check=True, capture_output=True, text=True
+    ).stdout
     watch("verify", comparison, script, seconds)
     with open(comparison) as file:
         return ends(text), json.load(file)
@@ -116,7 +188,11 @@ def ends(comments):
 
 def row(name, samples, parts, figures):
     total = figures["total"]
-    rest = "; ".join(f"{reason.removeprefix('cut: ')} {share}" for reason, share in parts.items() if reason != "complete")
+    rest = "; ".join(
+        f"{reason.removeprefix('cut: ')} {share}"
+        for reason, share in parts.items()
+        if reason != "complete"
+    )
     both, equal = total["sure_complete"], total["sure_complete_equal"]
     return (
         f"| {name} | {samples:,} | {parts.get('complete', 0):.1f} | {rest} | {total['judged']:,} | {both:,} | "
@@ -125,7 +201,9 @@ def row(name, samples, parts, figures):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--only", action="append")
     parser.add_argument("-o", "--output", help="write the table to this file too")
@@ -149,7 +227,9 @@ def main():
             totals[0] += figures["total"]["sure_complete"]
             totals[1] += figures["total"]["sure_complete_equal"]
             differences += [(name, difference) for difference in figures["differences"]]
-    print(f"\nall: {totals[1]:,} of {totals[0]:,} equal, {100 * totals[1] / max(totals[0], 1):.4f} %\n")
+    print(
+        f"\nall: {totals[1]:,} of {totals[0]:,} equal, {100 * totals[1] / max(totals[0], 1):.4f} %\n"
+    )
     for name, difference in differences:
         print(f"- {name}: {json.dumps(difference)}")
     if arguments.output:

@@ -20,6 +20,7 @@ the same load, each samples the others too, and each is measured from outside:
 Then the last five minutes of its store are exported and compared with Go's sum of the same windows.
 Needs root.
 """
+
 import argparse
 import contextlib
 import datetime
@@ -71,7 +72,9 @@ class Profiler:
         programs, maps = ids("prog"), ids("map")
         self.begun = time.monotonic()
         with open(log, "w") as out:
-            self.process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self.process = subprocess.Popen(
+                command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
         time.sleep(SETTLE_SECONDS)
         assert self.process.poll() is None, f"exited at once: {command}\n{open(log).read()}"
         self.programs, self.maps = ids("prog") - programs, ids("map") - maps
@@ -88,7 +91,9 @@ class Profiler:
 
     def share(self, begin=0.0, end=1e9):
         """Returns CPU time between two moments in % of total CPU capacity: all, and its BPF part."""
-        inside = [(0, 0, 0, 0, 0)] * (begin == 0) + [one for one in self.measurements if begin <= one[0] <= end]
+        inside = [(0, 0, 0, 0, 0)] * (begin == 0) + [
+            one for one in self.measurements if begin <= one[0] <= end
+        ]
         wall, cpu, bpf = (inside[-1][part] - inside[0][part] for part in range(3))
         capacity = wall * os.cpu_count() / 100
         return (cpu + bpf) / capacity, bpf / capacity
@@ -103,7 +108,10 @@ class Profiler:
         return statistics.median(rss[len(rss) // 2 :]) / 2**20, max(rss) / 2**20
 
     def maps_mib(self):
-        return sum(m.get("bytes_memlock", 0) for m in cost.bpftool("map") if m["id"] in self.maps) / 2**20
+        return (
+            sum(m.get("bytes_memlock", 0) for m in cost.bpftool("map") if m["id"] in self.maps)
+            / 2**20
+        )
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -123,7 +131,9 @@ def process_tree_part(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
-        return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK"), int(
+            fields[21]
+        ) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0, 0  # it has just exited
 
@@ -134,14 +144,20 @@ def agent(work, name, lines, before=()):
     os.mkdir(place)
     with open(f"{place}/everytick.toml", "w") as file:
         file.write(f'[agent]\nlisten = "127.0.0.1:0"\ncache_dir = "{place}/cache"\n{lines}\n')
-        file.write(f'[store]\nenabled = true\ndirectory = "{place}/store"\n[spool]\ndirectory = "{place}/spool"\n')
-    return Profiler([*before, EVERYTICK, "agent", "--config", f"{place}/everytick.toml"], f"{place}/log")
+        file.write(
+            f'[store]\nenabled = true\ndirectory = "{place}/store"\n[spool]\ndirectory = "{place}/spool"\n'
+        )
+    return Profiler(
+        [*before, EVERYTICK, "agent", "--config", f"{place}/everytick.toml"], f"{place}/log"
+    )
 
 
 def metrics(work, name):
     """Returns the metrics of an agent: values by name, summed over all labels."""
     with open(f"{work}/{name}/log") as file:
-        address = re.search(r"serving.*address=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", file.read()))[1]
+        address = re.search(r"serving.*address=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", file.read()))[
+            1
+        ]
     values = {}
     for line in urllib.request.urlopen(f"http://{address}/metrics").read().decode().splitlines():
         if not line.startswith("#"):
@@ -155,14 +171,32 @@ def export(work, name, seconds=3600):
     """Exports the last seconds of an agent's store, without its last window, and compares with Go's sum."""
     store, out = f"{work}/{name}/store", f"{work}/{name}.pb.gz"
     windows = sorted(file for file in os.listdir(store) if file.endswith(".pb.gz"))
-    begun = [datetime.datetime.strptime(file, "%Y%m%dT%H%M%S.%fZ.pb.gz").replace(tzinfo=datetime.UTC) for file in windows]
+    begun = [
+        datetime.datetime.strptime(file, "%Y%m%dT%H%M%S.%fZ.pb.gz").replace(tzinfo=datetime.UTC)
+        for file in windows
+    ]
     first = next(at for at in begun if at > begun[-1] - datetime.timedelta(seconds=seconds))
     between = f"{first.isoformat()}..{begun[-1].isoformat()}".replace("+00:00", "Z")
-    subprocess.run([EVERYTICK, "agent", "--config", f"{work}/{name}/everytick.toml", "--export", between, "-o", out], check=True, capture_output=True)
+    subprocess.run(
+        [
+            EVERYTICK,
+            "agent",
+            "--config",
+            f"{work}/{name}/everytick.toml",
+            "--export",
+            between,
+            "-o",
+            out,
+        ],
+        check=True,
+        capture_output=True,
+    )
     inside = [f"{store}/{file}" for file, at in zip(windows, begun) if first <= at < begun[-1]]
     ours, gos = summed_by_go([out]), summed_by_go(inside)
     assert ours == gos, f"the export has {ours}, Go's sum of its windows {gos}"
-    print(f"\nThe export of {name} equals Go's sum of its {len(inside)} windows: {ours}", flush=True)
+    print(
+        f"\nThe export of {name} equals Go's sum of its {len(inside)} windows: {ours}", flush=True
+    )
 
 
 def summed_by_go(profiles):
@@ -181,17 +215,24 @@ def watch(watched, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--hz", type=int, action="append")
     parser.add_argument("--processes", type=int, default=500)
     arguments = parser.parse_args()
     receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    print("| Hz | profiler | CPU, all % | CPU, later % | of it BPF % | us/tick | RSS MiB | peak MiB | maps MiB | MB per CPU and hour |")
+    print(
+        "| Hz | profiler | CPU, all % | CPU, later % | of it BPF % | us/tick | RSS MiB | peak MiB | maps MiB | MB per CPU and hour |"
+    )
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work:
-        busy = [[chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)] for depth in (30, 150)]
+        busy = [
+            [chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)]
+            for depth in (30, 150)
+        ]
         with scale.load(work, arguments.processes, busy):
             compare(arguments.hz or [19, 99], arguments.minutes, receiver.server_port, work)
 
@@ -202,18 +243,43 @@ def compare(rates, minutes, port, work):
     try:
         for hz in rates:
             sink = f'[sinks.peer]\ntype = "otlp"\nprotocol = "http"\nurl = "http://127.0.0.1:{port}/{hz}"'
-            running[hz, "everytick agent"] = agent(work, f"everytick{hz}", f"frequency = {hz}\n{sink}")
-            perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(hz), "-a", "-g", "-o", f"{work}/perf{hz}.data"]
+            running[hz, "everytick agent"] = agent(
+                work, f"everytick{hz}", f"frequency = {hz}\n{sink}"
+            )
+            perf = [
+                "perf",
+                "record",
+                "-q",
+                "-e",
+                "cpu-clock",
+                "-F",
+                str(hz),
+                "-a",
+                "-g",
+                "-o",
+                f"{work}/perf{hz}.data",
+            ]
             running[hz, "perf record -g"] = Profiler(perf, f"{work}/perf{hz}.log")
             if shutil.which("lightswitch"):
                 cost.prepare_lightswitch()
                 until = str(seconds + 120)
-                command = ["lightswitch", "-D", until, "--sample-freq", str(cost.prime(hz)), "--profile-format", "pprof"]
+                command = [
+                    "lightswitch",
+                    "-D",
+                    until,
+                    "--sample-freq",
+                    str(cost.prime(hz)),
+                    "--profile-format",
+                    "pprof",
+                ]
                 command += ["--profile-path", work, "--profile-name", f"l{hz}.pb"]
                 running[hz, "lightswitch"] = Profiler(command, f"{work}/lightswitch{hz}.log")
         watch(running.values(), seconds)
         for (hz, profiler), watched in running.items():
-            sent = {"everytick agent": Receiver.received.get(f"/{hz}", 0), "perf record -g": os.path.getsize(f"{work}/perf{hz}.data")}
+            sent = {
+                "everytick agent": Receiver.received.get(f"/{hz}", 0),
+                "perf record -g": os.path.getsize(f"{work}/perf{hz}.data"),
+            }
             report(hz, profiler, watched, sent.get(profiler))
         for hz in rates:
             own_metrics(hz, running[hz, "everytick agent"], work)
@@ -242,8 +308,18 @@ def report(hz, profiler, watched, sent):
     rss, peak = watched.rss_mib()
     hours = watched.measurements[-1][0] / 3600 * os.cpu_count()
     tick = watched.tick_us()
-    cells = [f"{whole:.3f}", f"{later:.3f}", f"{bpf:.3f}" if tick else "-", f"{tick:.1f}" if tick else "-", f"{rss:.1f}", f"{peak:.1f}"]
-    cells += [f"{watched.maps_mib():.1f}" if tick else "-", f"{sent / hours / 1e6:.2f}" if sent else "-"]
+    cells = [
+        f"{whole:.3f}",
+        f"{later:.3f}",
+        f"{bpf:.3f}" if tick else "-",
+        f"{tick:.1f}" if tick else "-",
+        f"{rss:.1f}",
+        f"{peak:.1f}",
+    ]
+    cells += [
+        f"{watched.maps_mib():.1f}" if tick else "-",
+        f"{sent / hours / 1e6:.2f}" if sent else "-",
+    ]
     print(f"| {hz} | {profiler} | {' | '.join(cells)} |", flush=True)
 
 

@@ -12,6 +12,7 @@ large executables, and many of them. Two agents profile that at the same time:
 Prints their shares of each minute, then the CPU time in the first agent's windows, which is that of
 the machine while they were filled, whatever the sampling rate. Needs root.
 """
+
 import argparse
 import os
 import shutil
@@ -32,7 +33,9 @@ NODE = "const m = new Map(); for (let i = 0; ; i++) { m.set(i % 1000, JSON.strin
 
 def cgroup():
     """Creates a memory cgroup with the limit."""
-    root, limit = next((root, limit) for root, limit in CGROUPS if os.path.exists(f"{root}/cgroup.procs"))
+    root, limit = next(
+        (root, limit) for root, limit in CGROUPS if os.path.exists(f"{root}/cgroup.procs")
+    )
     path = f"{root}/everytick-bench-{os.getpid()}"
     os.mkdir(path)
     with open(f"{path}/{limit}", "w") as file:
@@ -46,20 +49,29 @@ def builds(work):
         file.write(cost.CPP)
     with open(f"{work}/all.rs", "w") as file:
         file.write(RUST)
-    compilers = [f"g++ -std=c++17 -O1 -c {work}/all.cc -o {work}/$$.o", f"rustc -O {work}/all.rs --out-dir {work}/$$.out"]
+    compilers = [
+        f"g++ -std=c++17 -O1 -c {work}/all.cc -o {work}/$$.o",
+        f"rustc -O {work}/all.rs --out-dir {work}/$$.out",
+    ]
     if shutil.which("clang++"):
         compilers.append(f"clang++ -std=c++17 -O1 -c {work}/all.cc -o {work}/$$.o")
     loop = f"while :; do {'; '.join(compilers)}; done"
-    return [["sh", "-c", loop]] * os.cpu_count() + [["node", "-e", NODE]] * bool(shutil.which("node"))
+    return [["sh", "-c", loop]] * os.cpu_count() + [["node", "-e", NODE]] * bool(
+        shutil.which("node")
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=int, default=6)
     minutes = parser.parse_args().minutes
     group = cgroup()
     try:
-        with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work, scale.load(work, 500, builds(work)):
+        with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work, scale.load(
+            work, 500, builds(work)
+        ):
             watch(minutes, group, work)
     finally:
         time.sleep(1)
@@ -72,14 +84,18 @@ def watch(minutes, group, work):
         "cpu": agent.agent(work, "cpu", "frequency = 99\nmax_cpu = 0.05"),
         "memory": agent.agent(work, "memory", 'max_memory = "64MiB"', inside),
     }
-    print("| minute | agent | CPU % of capacity | step | Hz | RSS and maps MiB, own metric | RSS MiB | maps MiB |\n|---:|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| minute | agent | CPU % of capacity | step | Hz | RSS and maps MiB, own metric | RSS MiB | maps MiB |\n|---:|---|---:|---:|---:|---:|---:|---:|"
+    )
     try:
         for minute in range(minutes):
             agent.watch(agents.values(), 60)
             for name, watched in agents.items():
                 row(minute + 1, name, watched, agent.metrics(work, name))
         (later, _), (_, peak) = agents["cpu"].share(begin=60), agents["memory"].rss_mib()
-        print(f"\nfrom the second minute on {later:.4f} % of total CPU capacity; memory: RSS of {peak:.1f} MiB at most, maps of {agents['memory'].maps_mib():.1f}")
+        print(
+            f"\nfrom the second minute on {later:.4f} % of total CPU capacity; memory: RSS of {peak:.1f} MiB at most, maps of {agents['memory'].maps_mib():.1f}"
+        )
     finally:
         for watched in agents.values():
             watched.stop()
@@ -90,7 +106,10 @@ def row(minute, name, watched, values):
     share, _ = watched.share(begin=watched.measurements[-1][0] - 61)
     own = values["everytick_budget_memory_bytes"] / 2**20
     step, hz = values["everytick_budget_step"], values["everytick_sampling_frequency_hertz"]
-    print(f"| {minute} | {name} | {share:.4f} | {step:.0f} | {hz:.1f} | {own:.1f} | {watched.measurements[-1][4] / 2**20:.1f} | {watched.maps_mib():.1f} |", flush=True)
+    print(
+        f"| {minute} | {name} | {share:.4f} | {step:.0f} | {hz:.1f} | {own:.1f} | {watched.measurements[-1][4] / 2**20:.1f} | {watched.maps_mib():.1f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

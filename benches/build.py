@@ -19,6 +19,7 @@ for each project:
 
 Needs root, and an otherwise idle machine.
 """
+
 import argparse
 import math
 import os
@@ -61,11 +62,24 @@ class Cpp:
         for name, text in [("Cargo.toml", VENDOR), ("lib.rs", "")]:
             with open(f"{work}/vendor/{name}", "w") as file:
                 file.write(text)
-        run(["cargo", "vendor", "--quiet", "--manifest-path", f"{work}/vendor/Cargo.toml", f"{work}/sources"])
+        run(
+            [
+                "cargo",
+                "vendor",
+                "--quiet",
+                "--manifest-path",
+                f"{work}/vendor/Cargo.toml",
+                f"{work}/sources",
+            ]
+        )
         deps = f"{work}/sources/leveldb-sys/deps"
         source = next(f"{deps}/{name}" for name in os.listdir(deps) if name.startswith("leveldb"))
         self.tree = f"{work}/cpp"
-        options = ["-DLEVELDB_BUILD_TESTS=OFF", "-DLEVELDB_BUILD_BENCHMARKS=OFF", "-DCMAKE_BUILD_TYPE=Release"]
+        options = [
+            "-DLEVELDB_BUILD_TESTS=OFF",
+            "-DLEVELDB_BUILD_BENCHMARKS=OFF",
+            "-DCMAKE_BUILD_TYPE=Release",
+        ]
         run(["cmake", "-S", source, "-B", self.tree, *options])
         self.build = ["make", "-C", self.tree, "-j2", "leveldb"]
         run(self.build)
@@ -108,7 +122,9 @@ def pair(project, hz, work):
     results = {}
     for which in random.sample(["with", "without"], 2):
         project.prepare()
-        results[which] = profiled(project.build, hz, work) if which == "with" else timed(project.build)
+        results[which] = (
+            profiled(project.build, hz, work) if which == "with" else timed(project.build)
+        )
     times, summary = results["with"]
     wall, cpu = (on / off for on, off in zip(times, results["without"]))
     return wall, cpu, results["without"][0], summary
@@ -120,7 +136,9 @@ def interval(ratios):
     logs, freedom = [math.log(ratio) for ratio in ratios], len(ratios) - 1
     z = statistics.NormalDist().inv_cdf(0.975)
     t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return 100 * math.expm1(statistics.mean(logs)), 100 * t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return 100 * math.expm1(statistics.mean(logs)), 100 * t * statistics.stdev(logs) / math.sqrt(
+        len(logs)
+    )
 
 
 def figure(pattern, text):
@@ -129,19 +147,33 @@ def figure(pattern, text):
 
 def measure(name, chosen, work):
     project, pairs = PROJECTS[name](work), []
-    while len(pairs) < PAIRS_MIN or (len(pairs) < chosen.pairs and interval([p[0] for p in pairs])[1] > chosen.half_width):
+    while len(pairs) < PAIRS_MIN or (
+        len(pairs) < chosen.pairs and interval([p[0] for p in pairs])[1] > chosen.half_width
+    ):
         pairs.append(pair(project, chosen.hz, work))
         if chosen.verbose:
-            print(f"  {name}: wall {pairs[-1][0]:.4f}, CPU {pairs[-1][1]:.4f}, {pairs[-1][2]:.1f} s", flush=True)
+            print(
+                f"  {name}: wall {pairs[-1][0]:.4f}, CPU {pairs[-1][1]:.4f}, {pairs[-1][2]:.1f} s",
+                flush=True,
+            )
     walls, cpus, alone, summaries = zip(*pairs)
-    agent = statistics.median(figure(r"own CPU +[0-9,]+ ms, ([0-9.]+) %", text) for text in summaries)
-    complete = statistics.median(figure(r"user stacks .*complete ([0-9.]+) %", text) for text in summaries)
+    agent = statistics.median(
+        figure(r"own CPU +[0-9,]+ ms, ([0-9.]+) %", text) for text in summaries
+    )
+    complete = statistics.median(
+        figure(r"user stacks .*complete ([0-9.]+) %", text) for text in summaries
+    )
     of_wall, of_cpu = (f"{mean:+.2f} ± {half:.2f}" for mean, half in map(interval, (walls, cpus)))
-    print(f"| {name} | {len(pairs)} | {statistics.median(alone):.1f} | {of_wall} | {of_cpu} | {agent:.2f} | {complete:.1f} |", flush=True)
+    print(
+        f"| {name} | {len(pairs)} | {statistics.median(alone):.1f} | {of_wall} | {of_cpu} | {agent:.2f} | {complete:.1f} |",
+        flush=True,
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hz", type=int, default=99)
     parser.add_argument("--half-width", type=float, default=0.75, help="per cent")
     parser.add_argument("--pairs", type=int, default=40, help="at most")
@@ -150,7 +182,9 @@ def main():
     chosen = parser.parse_args()
     work = tempfile.mkdtemp(prefix="everytick-build-")
     try:
-        print(f"| project at {chosen.hz} Hz | pairs | s alone | wall % | CPU of the build % | agent % of capacity | complete % |")
+        print(
+            f"| project at {chosen.hz} Hz | pairs | s alone | wall % | CPU of the build % | agent % of capacity | complete % |"
+        )
         print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
         for name in chosen.project or PROJECTS:
             measure(name, chosen, work)

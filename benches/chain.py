@@ -1,4 +1,5 @@
 """C programs with a stack of known depth, for the benchmarks."""
+
 import subprocess
 
 
@@ -26,7 +27,13 @@ def compile(path, depth, frame_pointers):
     """Compiles a program: with frame pointers only, or with call frame information only."""
     with open(f"{path}.c", "w") as file:
         file.write(source(depth))
-    by_fp = ["-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer", "-fno-asynchronous-unwind-tables"]
+    by_fp = [
+        "-fno-omit-frame-pointer",
+        "-mno-omit-leaf-frame-pointer",
+        "-fno-asynchronous-unwind-tables",
+    ]
     flags = by_fp if frame_pointers else ["-fomit-frame-pointer"]
-    subprocess.run(["gcc", "-O2", "-fno-optimize-sibling-calls", *flags, f"{path}.c", "-o", path], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-fno-optimize-sibling-calls", *flags, f"{path}.c", "-o", path], check=True
+    )
     return path

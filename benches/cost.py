@@ -20,6 +20,7 @@ Loads: chain is C programs without frame pointers, 30 and 150 functions deep in 
 CPU; build compiles C++ in a loop on each CPU; idle is nothing. Figures compare within one run only.
 Needs root.
 """
+
 import argparse
 import json
 import os
@@ -72,7 +73,10 @@ def start_load(kind, work):
     cpus = os.cpu_count()
     if kind == "chain":
         depths = [30, 150] * cpus
-        commands = [[chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)] for depth in depths[:cpus]]
+        commands = [
+            [chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)]
+            for depth in depths[:cpus]
+        ]
     elif kind == "build":
         with open(f"{work}/all.cc", "w") as file:
             file.write(CPP)
@@ -136,13 +140,18 @@ def measure(command):
     process = subprocess.Popen(["sh", "-c", command], start_new_session=True, **QUIET)
     start, rss, maps, run_ns, runs = None, 0, 0, 0, 0
     while is_running(process.pid):
-        ours = [p for p in bpftool("prog") if p["id"] not in old_programs and p["type"] == "perf_event"]
+        ours = [
+            p for p in bpftool("prog") if p["id"] not in old_programs and p["type"] == "perf_event"
+        ]
         ticks = sum(p.get("run_cnt", 0) for p in ours)
         if ticks:
             start = start or time.monotonic() - begin
             run_ns, runs = sum(p.get("run_time_ns", 0) for p in ours), ticks
         if ours:
-            maps = max(maps, sum(m.get("bytes_memlock", 0) for m in bpftool("map") if m["id"] not in old_maps))
+            maps = max(
+                maps,
+                sum(m.get("bytes_memlock", 0) for m in bpftool("map") if m["id"] not in old_maps),
+            )
         rss = max(rss, peak_rss_kib(process.pid))
         time.sleep(0.02 if start is None and time.monotonic() - begin < 3 else 0.2)
     _, status, used = os.wait4(process.pid, 0)
@@ -158,7 +167,9 @@ def measure(command):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=int, default=10)
     arguments.add_argument("--hz", type=int, default=99)
@@ -190,10 +201,15 @@ def bench(load, chosen, work):
                 rows.setdefault(name, []).append(measure(command))
             finally:
                 stop_load(running)
-    print(f"\nload {load}, {chosen.hz} Hz, {chosen.rounds} rounds of {chosen.seconds} s, {os.cpu_count()} CPUs, medians")
-    print(f"{'profiler':20}{'ns/sample':>10}{'cpu ms':>9}{'per 1000':>10}{'rss MiB':>9}{'maps MiB':>10}{'start ms':>10}")
+    print(
+        f"\nload {load}, {chosen.hz} Hz, {chosen.rounds} rounds of {chosen.seconds} s, {os.cpu_count()} CPUs, medians"
+    )
+    print(
+        f"{'profiler':20}{'ns/sample':>10}{'cpu ms':>9}{'per 1000':>10}{'rss MiB':>9}{'maps MiB':>10}{'start ms':>10}"
+    )
     samples = chosen.hz * chosen.seconds * os.cpu_count() / 1000
     for name, results in rows.items():
+
         def middle(key):
             values = [r[key] for r in results if r[key] is not None]
             return statistics.median(values) if values else None

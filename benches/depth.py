@@ -8,6 +8,7 @@ of the sampler's own mean per tick (minus the few ticks that hit another process
 call frame information and once by frame pointers, and the slope: nanoseconds per additional frame.
 Needs root.
 """
+
 import argparse
 import os
 import re
@@ -28,7 +29,19 @@ def tick(program, hz, seconds):
     running = [subprocess.Popen([program]) for _ in range(os.cpu_count())]
     time.sleep(0.3)
     try:
-        command = [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds), "--no-kernel", "--tick-limit", "10000", "-o", f"{program}.folded"]
+        command = [
+            EVERYTICK,
+            "record",
+            "-F",
+            str(hz),
+            "-d",
+            str(seconds),
+            "--no-kernel",
+            "--tick-limit",
+            "10000",
+            "-o",
+            f"{program}.folded",
+        ]
         for process in running:
             command += ["-p", str(process.pid)]
         summary = subprocess.run(command, check=True, capture_output=True, text=True).stderr
@@ -36,13 +49,21 @@ def tick(program, hz, seconds):
         for process in running:
             process.kill()
             process.wait()
-    mean, most, worst = map(float, re.search(r"sampler +([0-9.]+) us per tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us", summary).groups())
+    mean, most, worst = map(
+        float,
+        re.search(
+            r"sampler +([0-9.]+) us per tick, 99.9 % up to ([0-9]+) us, at most ([0-9]+) us",
+            summary,
+        ).groups(),
+    )
     complete = re.search(r"complete ([0-9.]+) %", summary)
     return mean, most, worst, float(complete[1]) if complete else 0.0
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--hz", type=int, action="append")
@@ -54,8 +75,12 @@ def main():
             for depth in DEPTHS
         }
         for hz in arguments.hz or [99, 997]:
-            print(f"\n{hz} Hz, {arguments.rounds} rounds of {arguments.seconds} s, {os.cpu_count()} CPUs, medians")
-            print("| frames | by call frames us | 99.9 % us | max us | by frame pointers us | 99.9 % us | max us |")
+            print(
+                f"\n{hz} Hz, {arguments.rounds} rounds of {arguments.seconds} s, {os.cpu_count()} CPUs, medians"
+            )
+            print(
+                "| frames | by call frames us | 99.9 % us | max us | by frame pointers us | 99.9 % us | max us |"
+            )
             print("|---:|---:|---:|---:|---:|---:|---:|")
             means = {key: [] for key in programs}
             rest = {key: [] for key in programs}
@@ -70,7 +95,9 @@ def main():
                 for way in ("dwarf", "fp"):
                     key = (way, depth)
                     most = statistics.median(most for most, _ in rest[key])
-                    cells.append(f"{middle[key]:.1f} | {most:.0f} | {max(worst for _, worst in rest[key]):.0f}")
+                    cells.append(
+                        f"{middle[key]:.1f} | {most:.0f} | {max(worst for _, worst in rest[key]):.0f}"
+                    )
                 print(f"| {depth} | " + " | ".join(cells) + " |")
             for way, name in (("dwarf", "call frames"), ("fp", "frame pointers")):
                 slope = (middle[way, 900] - middle[way, 40]) / (900 - 40) * 1000

@@ -15,6 +15,7 @@ Prints:
 
 Needs root.
 """
+
 import argparse
 import contextlib
 import os
@@ -69,7 +70,10 @@ def bpf_seconds():
     """Returns the run time of BPF programs with our names so far, in seconds."""
     shown = subprocess.run(["bpftool", "prog", "show"], capture_output=True, text=True).stdout
     lines = [line for line in shown.splitlines() if re.search(r"perf_event +name sample", line)]
-    return sum(int(match[1]) for line in lines if (match := re.search(r"run_time_ns (\d+)", line))) / 1e9
+    return (
+        sum(int(match[1]) for line in lines if (match := re.search(r"run_time_ns (\d+)", line)))
+        / 1e9
+    )
 
 
 def peak_rss(pid):
@@ -80,7 +84,9 @@ def peak_rss(pid):
 def measure(seconds, hz, work):
     begin = time.monotonic()
     record = subprocess.Popen(
-        [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds + WARM), "-o", f"{work}/out.folded"], stderr=subprocess.PIPE, text=True
+        [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds + WARM), "-o", f"{work}/out.folded"],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     record.stderr.readline()
     start_up = time.monotonic() - begin
@@ -92,11 +98,20 @@ def measure(seconds, hz, work):
     summary = record.communicate()[1]
     took = after[2] - before[2]
     maps = float(re.search(r"([0-9.]+) MiB kernel maps", summary)[1])
-    return start_up, rss, maps, 100 * (after[0] - before[0]) / took, 100 * (after[1] - before[1]) / took, summary
+    return (
+        start_up,
+        rss,
+        maps,
+        100 * (after[0] - before[0]) / took,
+        100 * (after[1] - before[1]) / took,
+        summary,
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--hz", type=int, default=99)
     parser.add_argument("--processes", type=int, action="append")
@@ -132,11 +147,18 @@ def load(work, processes, busy):
     """Runs sleeping processes of 50 programs, and busy commands."""
     sleepers = [storm.compile_c(SLEEPER, f"{work}/sleeper{n}", f"-DN={n}") for n in range(PROGRAMS)]
     spawner = storm.compile_c(SPAWNER, f"{work}/spawner")
-    first = subprocess.Popen([spawner, str(processes), *sleepers], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    first = subprocess.Popen(
+        [spawner, str(processes), *sleepers],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     running = [first]
     try:
         assert first.stdout.readline() == "ready\n", "cannot start the processes"
-        running += [subprocess.Popen(command, start_new_session=True, **cost.QUIET) for command in busy]
+        running += [
+            subprocess.Popen(command, start_new_session=True, **cost.QUIET) for command in busy
+        ]
         yield
     finally:
         cost.stop_load(running)
@@ -146,13 +168,20 @@ def compare(counts, arguments, results):
     """Measures each number of processes. Adds the number and the agent's memory to `results`."""
     with tempfile.TemporaryDirectory() as work:
         busy = chain.compile(f"{work}/chain30", 30, frame_pointers=False)
-        print("| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |")
+        print(
+            "| processes | start-up ms | agent RSS MiB | kernel maps MiB | agent CPU % of a core | sampler CPU % of a core |"
+        )
         print("|---:|---:|---:|---:|---:|---:|")
         for count in counts:
             with load(work, count, [[busy]] * 2):
-                start_up, rss, maps, agent, sampler, summary = measure(arguments.seconds, arguments.hz, work)
+                start_up, rss, maps, agent, sampler, summary = measure(
+                    arguments.seconds, arguments.hz, work
+                )
             results.append((count, rss))
-            print(f"| {count:,} | {start_up * 1e3:.0f} | {rss / 2**20:.1f} | {maps:.1f} | {agent:.2f} | {sampler:.2f} |", flush=True)
+            print(
+                f"| {count:,} | {start_up * 1e3:.0f} | {rss / 2**20:.1f} | {maps:.1f} | {agent:.2f} | {sampler:.2f} |",
+                flush=True,
+            )
             if arguments.verbose:
                 print(summary)
 

@@ -10,6 +10,7 @@ open files, as medians of the minute before minute 5 and of the last minute, and
 whose process has exited, the minimum of that minute: processes are retained for a second after
 their exit. Needs root.
 """
+
 import argparse
 import json
 import os
@@ -34,13 +35,25 @@ def compile_churn(work):
     bare = ["-O2", "-fomit-frame-pointer", "-fno-pie", "-no-pie"]
 
     def program(source, name, number):
-        subprocess.run(["gcc", *bare, f"-DNUMBER={number}", f"{CHURN}/{source}", "-o", f"{work}/{name}"], check=True)
+        subprocess.run(
+            ["gcc", *bare, f"-DNUMBER={number}", f"{CHURN}/{source}", "-o", f"{work}/{name}"],
+            check=True,
+        )
         return f"{work}/{name}"
 
     os.mkdir(f"{work}/libraries")
     for number in range(LIBRARIES):
-        flags = ["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,--build-id", f"-DNUMBER={1000 + number}"]
-        subprocess.run(["gcc", *flags, f"{CHURN}/library.c", "-o", f"{work}/libraries/{number}.so"], check=True)
+        flags = [
+            "-O2",
+            "-fPIC",
+            "-shared",
+            "-fvisibility=hidden",
+            "-Wl,--build-id",
+            f"-DNUMBER={1000 + number}",
+        ]
+        subprocess.run(
+            ["gcc", *flags, f"{CHURN}/library.c", "-o", f"{work}/libraries/{number}.so"], check=True
+        )
     one, two = program("turns.c", "turns3", 3), program("turns.c", "turns4", 4)
     return [
         [program("libraries.c", "opens", 7), "3", f"{work}/libraries", str(LIBRARIES)],
@@ -56,7 +69,9 @@ def repeat(command, stop):
 
 def memory_kib(pid):
     """Returns the resident memory of a process, and that of its workers together."""
-    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(
+        ["pgrep", "-P", str(pid)], capture_output=True, text=True
+    ).stdout.split()
     total = []
     for process in [str(pid), *children]:
         try:
@@ -69,24 +84,38 @@ def memory_kib(pid):
 
 def entries_of_exited(name):
     """Returns the number of entries in a map whose process has exited."""
-    dump = subprocess.run(["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True).stdout
+    dump = subprocess.run(
+        ["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True
+    ).stdout
     pids = [element["formatted"]["key"] for element in json.loads(dump or "[]")]
     return sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def look(pid):
     agent, workers = memory_kib(pid)
-    figures = {"agent RSS KiB": agent, "workers' RSS KiB": workers, "open files": len(os.listdir(f"/proc/{pid}/fd"))}
+    figures = {
+        "agent RSS KiB": agent,
+        "workers' RSS KiB": workers,
+        "open files": len(os.listdir(f"/proc/{pid}/fd")),
+    }
     return figures | {f"{name} of exited processes": entries_of_exited(name) for name in MAPS}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--hz", type=int, default=99)
     arguments = parser.parse_args()
     early = min(5, arguments.minutes / 2)
-    built = subprocess.run(["cargo", "bench", "--no-run", "--bench", "soak"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    built = subprocess.run(
+        ["cargo", "bench", "--no-run", "--bench", "soak"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     driver = f"{REPOSITORY}/{re.search(r'Executable .*[(](.*)[)]', built.stderr)[1]}"
     with tempfile.TemporaryDirectory() as work:
         programs = [f"{work}/storm{number}" for number in range(storm.PROGRAMS)]
@@ -95,14 +124,22 @@ def main():
         storm.compile_c(storm.LAUNCHER, f"{work}/launcher")
         seconds = int(arguments.minutes * 60)
         stop = threading.Event()
-        churn = [threading.Thread(target=repeat, args=(command, stop)) for command in compile_churn(work)]
+        churn = [
+            threading.Thread(target=repeat, args=(command, stop)) for command in compile_churn(work)
+        ]
         churn.append(threading.Thread(target=storm.recompile, args=(programs, stop)))
         launcher = [f"{work}/launcher", "40", str(seconds + 5), "20", *programs]
-        churn.append(threading.Thread(target=subprocess.run, args=(launcher,), kwargs={"capture_output": True}))
+        churn.append(
+            threading.Thread(
+                target=subprocess.run, args=(launcher,), kwargs={"capture_output": True}
+            )
+        )
         for thread in churn:
             thread.start()
         with open(f"{work}/windows", "w") as windows:
-            session = subprocess.Popen([driver, str(seconds), str(WINDOW), str(arguments.hz)], stdout=windows)
+            session = subprocess.Popen(
+                [driver, str(seconds), str(WINDOW), str(arguments.hz)], stdout=windows
+            )
             begin, seen = time.monotonic(), []
             while session.poll() is None:
                 time.sleep(5)
@@ -121,15 +158,21 @@ def report(seen, early, seconds, work):
         values = [figures[what] for at, figures in seen if until - 60 <= at <= until]
         return min(values) if what.endswith("exited processes") else statistics.median(values)
 
-    print(f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|")
+    print(
+        f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|"
+    )
     for what in seen[0][1]:
         before, after = of_minute(what, early), of_minute(what, seconds)
-        print(f"| {what} | {before:,.0f} | {after:,.0f} | {100 * (after - before) / max(before, 1):+.1f} |")
+        print(
+            f"| {what} | {before:,.0f} | {after:,.0f} | {100 * (after - before) / max(before, 1):+.1f} |"
+        )
     with open(f"{work}/windows") as file:
         lines = file.readlines()
     counts = [[int(number) for number in re.findall(r"\d+", line)] for line in lines]
     samples, lost, complete = (sum(line[at] for line in counts) for at in range(3))
-    print(f"\n{len(lines)} windows, {samples:,} samples, {lost} lost, {100 * complete / max(samples, 1):.2f} % complete to the root of user code")
+    print(
+        f"\n{len(lines)} windows, {samples:,} samples, {lost} lost, {100 * complete / max(samples, 1):.2f} % complete to the root of user code"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ replaces one of them. The whole machine is recorded; the samples of the storm's 
 their exec on. A stack is complete and symbolized if it is not cut and each of its frames has a
 symbol. Needs root.
 """
+
 import argparse
 import os
 import re
@@ -95,13 +96,23 @@ def compile_c(text, path, *flags):
     """Compiles a program. It appears complete or not at all. Returns its path."""
     with open(f"{path}.c", "w") as file:
         file.write(text)
-    subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", *flags, f"{path}.c", "-o", f"{path}.new"], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-fomit-frame-pointer", *flags, f"{path}.c", "-o", f"{path}.new"], check=True
+    )
     os.rename(f"{path}.new", path)
     return path
 
 
 def worker(number, path):
-    compile_c(WORKER, path, f"-DN={number}", "-fno-optimize-sibling-calls", f"-Da_N=a_{number}", f"-Db_N=b_{number}", f"-Dspin_N=spin_{number}")
+    compile_c(
+        WORKER,
+        path,
+        f"-DN={number}",
+        "-fno-optimize-sibling-calls",
+        f"-Da_N=a_{number}",
+        f"-Db_N=b_{number}",
+        f"-Dspin_N=spin_{number}",
+    )
 
 
 def recompile(programs, stop):
@@ -123,7 +134,9 @@ def count(folded):
                 continue
             all_samples += number
             cut = next((frame for frame in frames if frame.startswith("[cut")), None)
-            unsymbolized = next((frame for frame in frames if re.search(r"\+0x[0-9a-f]+$", frame)), None)
+            unsymbolized = next(
+                (frame for frame in frames if re.search(r"\+0x[0-9a-f]+$", frame)), None
+            )
             if not cut and not unsymbolized:
                 good += number
             else:
@@ -134,7 +147,18 @@ def count(folded):
 def storm(rate, work_ms, seconds, hz, work, programs, launcher):
     out = f"{work}/{work_ms}"
     record = subprocess.Popen(
-        [EVERYTICK, "record", "-F", str(hz), "-d", str(seconds + 3), "-o", f"{out}.folded", "-o", f"{out}.pb.gz"],
+        [
+            EVERYTICK,
+            "record",
+            "-F",
+            str(hz),
+            "-d",
+            str(seconds + 3),
+            "-o",
+            f"{out}.folded",
+            "-o",
+            f"{out}.pb.gz",
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -142,7 +166,12 @@ def storm(rate, work_ms, seconds, hz, work, programs, launcher):
     stop = threading.Event()
     compiler = threading.Thread(target=recompile, args=(programs, stop))
     compiler.start()
-    launched = subprocess.run([launcher, str(rate), str(seconds), str(work_ms), *programs], check=True, capture_output=True, text=True)
+    launched = subprocess.run(
+        [launcher, str(rate), str(seconds), str(work_ms), *programs],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     stop.set()
     compiler.join()
     started, took = launched.stdout.split()
@@ -156,24 +185,39 @@ def figure(pattern, text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--hz", type=int, default=99)
-    parser.add_argument("--verbose", action="store_true", help="print the faults of the other stacks, and the summary of record")
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print the faults of the other stacks, and the summary of record",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         programs = [f"{work}/storm{number}" for number in range(PROGRAMS)]
         for number, path in enumerate(programs):
             worker(number, path)
         compile_c(LAUNCHER, f"{work}/launcher")
-        print("| storm | started/s | samples | complete and symbolized % | finished in user space | agent CPU % of capacity | agent RSS MiB |")
+        print(
+            "| storm | started/s | samples | complete and symbolized % | finished in user space | agent CPU % of capacity | agent RSS MiB |"
+        )
         print("|---|---:|---:|---:|---:|---:|---:|")
         for rate, work_ms in STORMS:
-            reached, (samples, good, faults), summary = storm(rate, work_ms, arguments.seconds, arguments.hz, work, programs, f"{work}/launcher")
+            reached, (samples, good, faults), summary = storm(
+                rate, work_ms, arguments.seconds, arguments.hz, work, programs, f"{work}/launcher"
+            )
             share = 100 * good / max(samples, 1)
             finished = figure(r"([0-9,]+) stacks? finished in user space", summary)
-            cpu, rss = figure(r"own CPU +[0-9.]+ ms, ([0-9.]+) %", summary), figure(r"own memory +([0-9.]+) MiB agent", summary)
-            print(f"| {rate}/s of {work_ms} ms | {reached:.0f} | {samples} | {share:.1f} | {finished} | {cpu} | {rss} |", flush=True)
+            cpu, rss = figure(r"own CPU +[0-9.]+ ms, ([0-9.]+) %", summary), figure(
+                r"own memory +([0-9.]+) MiB agent", summary
+            )
+            print(
+                f"| {rate}/s of {work_ms} ms | {reached:.0f} | {samples} | {share:.1f} | {finished} | {cpu} | {rss} |",
+                flush=True,
+            )
             if arguments.verbose:
                 print(sorted(faults.items(), key=lambda fault: -fault[1])[:12], summary)
 
