@@ -13,7 +13,7 @@ use super::publisher::Publisher;
 use super::rate::RateSelector;
 use super::sampling::{Sampling, SessionConfig};
 use super::signals::{Signal, Signals};
-use super::status::{self, Status};
+use super::status::{self, AgentStatus};
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{Assessment, BudgetLimits, Ladder, MemoryShares, Step, UsageMeter};
@@ -71,7 +71,7 @@ struct Agent {
     delivery: Arc<Delivery>,
     publisher: Publisher,
     server: Option<Server>,
-    status: Arc<Status>,
+    status: Arc<AgentStatus>,
     meter: UsageMeter,
     ladder: Ladder,
     rates: RateSelector,
@@ -91,7 +91,8 @@ impl Agent {
         let debug_files = Arc::new(DebugFiles::default());
         let debug_info: Arc<dyn DebugInfoSource> = debug_files.clone();
         let delivery = Arc::new(Delivery::start(&config.delivery, Some(debug_info))?);
-        let status = Arc::new(Status::new(Arc::clone(&delivery), config.limits, config.window));
+        let status =
+            Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
         let server = start_server(&config, &status)?;
         let sampling = Sampling::start(SessionConfig {
             program: program.into(),
@@ -250,7 +251,10 @@ impl Agent {
     }
 }
 
-fn start_server(config: &AgentConfig, status: &Arc<Status>) -> Result<Option<Server>, AgentError> {
+fn start_server(
+    config: &AgentConfig,
+    status: &Arc<AgentStatus>,
+) -> Result<Option<Server>, AgentError> {
     let Some(address) = config.listen else { return Ok(None) };
     let server = Server::start(address, status::http_handler(status))?;
     tracing::info!(address = %server.address(), "serving health and metrics");

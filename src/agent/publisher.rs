@@ -19,7 +19,7 @@ use upload::Batch;
 use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
-use super::status::Status;
+use super::status::AgentStatus;
 use super::window::{LossReason, PendingWindow, ProfileStats, PublishResult};
 use crate::kernel::trim_heap;
 use crate::labels;
@@ -44,7 +44,7 @@ impl Publisher {
         limits: SymbolizerMemory,
         delivery: Arc<Delivery>,
         debug_files: Arc<DebugFiles>,
-        status: Arc<Status>,
+        status: Arc<AgentStatus>,
     ) -> io::Result<Self> {
         let (queue, windows) = mpsc::sync_channel(1);
         let program = program.to_owned();
@@ -99,7 +99,7 @@ struct Worker {
     new_symbolizer: Box<dyn Fn() -> WindowSymbolizer + Send>,
     delivery: Arc<Delivery>,
     debug_files: Arc<DebugFiles>,
-    status: Arc<Status>,
+    status: Arc<AgentStatus>,
 }
 
 /// Reports the end of the thread, whatever its cause.

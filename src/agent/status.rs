@@ -14,7 +14,7 @@ use crate::metrics::{self, BudgetState, ProcessUsage, Snapshot, SymbolCounts, fr
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
-pub(super) struct Status {
+pub(super) struct AgentStatus {
     figures: Mutex<Figures>,
     delivery: Arc<Delivery>,
 }
@@ -28,7 +28,7 @@ struct Figures {
     is_publisher_alive: bool,
 }
 
-impl Status {
+impl AgentStatus {
     pub fn new(delivery: Arc<Delivery>, limits: BudgetLimits, window: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
@@ -195,7 +195,7 @@ fn set_step(budget: &mut BudgetState, step: Step) {
 }
 
 /// Returns the handler of HTTP requests for health and metrics.
-pub(super) fn http_handler(status: &Arc<Status>) -> Arc<Handler> {
+pub(super) fn http_handler(status: &Arc<AgentStatus>) -> Arc<Handler> {
     let status = Arc::clone(status);
     Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
 }

@@ -2,7 +2,8 @@
 //!
 //! The modules of one folder form a graph, with everything below a module counted as that module,
 //! and with the folder's own file (`mod.rs`, `lib.rs`) as one more node. A `pub use` in the
-//! folder's own file is no edge: a facade names what it re-exports, and uses it for nothing.
+//! folder's own file is no edge: a facade names what it re-exports, and uses it for nothing. Only
+//! the modules `proto` are exempt: messages and their parts refer to each other in the wire format.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -67,16 +68,8 @@ fn folders(uses: BTreeSet<Use>) -> BTreeMap<Vec<String>, Graph> {
     folders
 }
 
-/// Folders that are still being put in order.
-const PENDING: [&str; 7] = [
-    "upload",
-    "upload/sinks",
-    "upload/transport",
-    "./config",
-    "./processes",
-    "./session",
-    "./tables",
-];
+/// Folders whose modules still use each other. No folder is to be added.
+const PENDING: [&str; 1] = ["upload/config"];
 
 #[test]
 fn no_modules_use_each_other() {
@@ -84,7 +77,8 @@ fn no_modules_use_each_other() {
     for directory in CRATES {
         for (folder, graph) in folders(Crate::read(directory).uses()) {
             let folder = [&[directory.to_owned()], &folder[..]].concat().join("/");
-            if PENDING.contains(&folder.as_str()) {
+            let is_wire_format = folder.ends_with("/proto");
+            if is_wire_format || PENDING.contains(&folder.as_str()) {
                 continue;
             }
             problems.extend(graph.cycles().into_iter().map(|cycle| cycle.join("\n      ")));

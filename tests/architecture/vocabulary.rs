@@ -52,35 +52,9 @@ const FORBIDDEN: &[(&str, Match, &str)] = &[
     ("Knows", DocOpening, "Returns, Holds"),
 ];
 
-/// Terms that are still being replaced.
-const PENDING: &[&str] = &[
-    "is told",
-    "are told",
-    "told of",
-    "nobody",
-    "whoever",
-    "per cent of the machine",
-    "Gives",
-    "Says",
-    "Tells",
-    "Learns",
-    "Knows",
-    "house",
-    "in doubt",
-    "complaint",
-    "complaints",
-    "opener",
-    "openers",
-    "keeper",
-    "parcel",
-    "parcels",
-    "Door",
-    "Told",
-    "Meant",
-    "untold",
-    "pushed out",
-    "what has gone",
-];
+/// Terms that still occur. No term is to be added.
+const PENDING: &[&str] =
+    &["is told", "are told", "nobody", "whoever", "what has gone", "Gives", "Says", "Tells"];
 
 /// A word of a file, in the case in which it is written, and the line that it is on.
 struct Word {
