@@ -55,7 +55,7 @@ pub use date::Date;
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};
-pub use number::{counted, thousands};
+pub use number::{pluralize, thousands};
 pub use outcome::{Loss, StackEnd, TickOutcome};
 pub use series::MergedSeries;
 pub use symbolized::{Function, Line, Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame};

@@ -13,8 +13,8 @@ pub fn thousands(number: u64) -> String {
     text
 }
 
-/// Formats a number of things: 1 process, 2 processes.
-pub fn counted(number: u64, one: &str, many: &str) -> String {
+/// Formats a number with its noun: 1 process, 2 processes.
+pub fn pluralize(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use profile::pprof::proto as pb;
 use profile::pprof::{MergeError, Merger};
-use profile::{counted, thousands};
+use profile::{pluralize, thousands};
 use upload::output::{OutputError, OutputFile, StackRoot};
 use upload::sinks::directory::{self, Listing, ReadError};
 
@@ -98,8 +98,8 @@ pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
 impl ExportSummary {
     /// Formats the summary, one line each. `output`: the file that was written.
     pub fn lines(&self, output: &Path) -> Vec<String> {
-        let windows = counted(self.windows, "window", "windows");
-        let samples = counted(self.samples, "sample", "samples");
+        let windows = pluralize(self.windows, "window", "windows");
+        let samples = pluralize(self.samples, "sample", "samples");
         let mut lines = vec![format!("everytick: {samples} of {windows} in {}", output.display())];
         lines.extend(self.notes.iter().map(|note| format!("  note          {note}")));
         lines
@@ -122,7 +122,7 @@ fn merge(listing: &Listing) -> (pb::Profile, ExportSummary) {
     let samples = samples.map(|count| (*count).max(0) as u64).sum();
     let mut notes = Vec::new();
     if !damaged.is_empty() {
-        let count = counted(damaged.len() as u64, "damaged window", "damaged windows");
+        let count = pluralize(damaged.len() as u64, "damaged window", "damaged windows");
         damaged.truncate(DAMAGED_LISTED_MAX);
         notes.push(format!("{count} left out: {}", damaged.join("; ")));
     }

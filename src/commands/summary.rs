@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::workers::Usage;
-use profile::{Profile, SymbolizedFrame, counted, thousands};
+use profile::{Profile, SymbolizedFrame, pluralize, thousands};
 
 use super::progress::percent_of_capacity;
 use crate::processes::Executables;
@@ -52,8 +52,8 @@ fn title(profile: &Profile, elapsed: Duration) -> String {
     let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
     format!(
         "everytick: {} of {} in {:.1} s\n",
-        counted(profile.ledger.aggregated, "sample", "samples"),
-        counted(processes.len() as u64, "process", "processes"),
+        pluralize(profile.ledger.aggregated, "sample", "samples"),
+        pluralize(processes.len() as u64, "process", "processes"),
         elapsed.as_secs_f64()
     )
 }
@@ -64,7 +64,7 @@ fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> V
         notes.push(format!(
             "{} process events lost; {} read from /proc again, stacks in between may lack frames",
             thousands(session.side_band_lost),
-            counted(quality.processes_refreshed, "process", "processes"),
+            pluralize(quality.processes_refreshed, "process", "processes"),
         ));
     }
     let executables = quality.executables;
@@ -101,9 +101,9 @@ fn unwinding(session: &SessionCounts) -> String {
     };
     let mut text = format!(
         "  unwinding     {} with {}{from_cache}; {} finished in user space\n",
-        counted(tables.tables, "table", "tables"),
-        counted(tables.rows, "row", "rows"),
-        counted(*finished, "stack", "stacks"),
+        pluralize(tables.tables, "table", "tables"),
+        pluralize(tables.rows, "row", "rows"),
+        pluralize(*finished, "stack", "stacks"),
     );
     let not_stored = format!("tables could not be written to the cache: {}", tables.cache.error());
     for note in counts_above_zero([

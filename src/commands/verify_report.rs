@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use profile::{ExecutableId, Frame, counted, thousands};
+use profile::{ExecutableId, Frame, pluralize, thousands};
 use serde_json::{Value, json};
 
 use crate::processes::Executables;
@@ -23,7 +23,7 @@ pub(super) fn text(
 ) -> String {
     let mut text = String::new();
     let total = &findings.total;
-    let ticks = counted(findings.seen, "tick", "ticks");
+    let ticks = pluralize(findings.seen, "tick", "ticks");
     let _ = writeln!(
         text,
         "everytick: {ticks} with a user stack in {seconds:.1} s, {} compared with framehop",

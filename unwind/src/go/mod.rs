@@ -187,13 +187,13 @@ impl Frame {
         };
         if distance <= 0 {
             push(stretch.start, by_sp(RegisterRule::SameValue));
-            return self.without_frame_pointer(stretch, push);
+            return self.push_gap_after_switch(stretch, push);
         }
         let is_first = self.prologue.is_none();
         let prologue = *self.prologue.get_or_insert_with(|| read_prologue(stretch.start, code));
         let Prologue::SavesFp { saved_after, set_after } = prologue else {
             push(stretch.start, by_sp(RegisterRule::Undefined));
-            return self.without_frame_pointer(stretch, push);
+            return self.push_gap_after_switch(stretch, push);
         };
         let after = |len: u64| stretch.start.saturating_add(if is_first { len } else { 0 });
         if after(saved_after) > stretch.start {
@@ -202,12 +202,12 @@ impl Frame {
         push(after(saved_after), by_sp(RegisterRule::AtCfa(-2)));
         match set_after {
             Some(set_after) if self.by_fp => push(after(set_after), BY_FP),
-            _ => self.without_frame_pointer(stretch, push),
+            _ => self.push_gap_after_switch(stretch, push),
         }
     }
 
     /// Pushes a gap after a switch of stacks: sp does not lead to the caller any more.
-    fn without_frame_pointer(&self, stretch: &Range<u64>, push: &mut impl FnMut(u64, Rule)) {
+    fn push_gap_after_switch(&self, stretch: &Range<u64>, push: &mut impl FnMut(u64, Rule)) {
         if let Some(switch) = self.switch.filter(|switch| *switch < stretch.end) {
             push(switch.max(stretch.start), Rule::NOT_EXPRESSIBLE);
         }
