@@ -33,7 +33,7 @@ pub struct TableBuilder {
 /// The 8 bytes of a rule, compared at once.
 type Encoded = u64;
 
-fn encoded(rule: Rule) -> Encoded {
+fn encode(rule: Rule) -> Encoded {
     u64::from_le_bytes(rule.encode())
 }
 
@@ -45,7 +45,7 @@ impl TableBuilder {
         let start = table_start(start);
         let end = end.clamp(start, start.saturating_add(TEXT_MAX));
         let table = Table { start, block_shift, ..Table::default() };
-        let in_force = encoded(Rule::NO_ROW);
+        let in_force = encode(Rule::NO_ROW);
         Self { table, end, block: BlockBuilder::new(in_force), in_force }
     }
 
@@ -54,7 +54,7 @@ impl TableBuilder {
     /// Rows after the text or before the last row are ignored, and so are rows that change nothing.
     /// The last row before the text is in force where the text begins.
     pub fn push(&mut self, address: u64, rule: Rule) {
-        let rule = encoded(rule);
+        let rule = encode(rule);
         if rule == self.in_force || address >= self.end {
             return;
         }
@@ -127,7 +127,7 @@ impl RuleNumbers {
             slot = (slot + 1) % self.slots.len();
         }
         let rules_max =
-            if rule == encoded(Rule::NOT_EXPRESSIBLE) { RULES_MAX } else { RULES_MAX - 1 };
+            if rule == encode(Rule::NOT_EXPRESSIBLE) { RULES_MAX } else { RULES_MAX - 1 };
         if self.rules.len() >= rules_max {
             return None;
         }
@@ -162,7 +162,7 @@ impl BlockBuilder {
     }
 
     fn is_empty(&self) -> bool {
-        self.rules.rules == [encoded(Rule::NO_ROW)]
+        self.rules.rules == [encode(Rule::NO_ROW)]
     }
 
     fn push(&mut self, into: u32, rule: Encoded) {
@@ -177,7 +177,7 @@ impl BlockBuilder {
             Some(number) if self.rows.len() < ROWS_MAX - 1 => number,
             _ => {
                 self.rows_omitted += 1;
-                match self.rules.number_of(encoded(Rule::NOT_EXPRESSIBLE)) {
+                match self.rules.number_of(encode(Rule::NOT_EXPRESSIBLE)) {
                     Some(number) if self.rows.len() < ROWS_MAX => number,
                     _ => return,
                 }
