@@ -42,15 +42,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         let file_address = address.wrapping_sub(mapping.bias);
         println!("{number:>3}  {}+{file_address:#x}", mapping.path);
         let rule = mapping.frames.table.rule_at(file_address);
-        frame = match step(&frame, &rule, read) {
-            Step::Caller(caller) => caller,
-            Step::NoRow => match frame_pointer::step(&frame, read) {
-                Ok(caller) => caller,
-                Err(end) => return Ok(println!("     no row, and no frame pointer: {end:?}")),
-            },
-            Step::Root => return Ok(println!("     complete")),
-            end => return Ok(println!("     {end:?} by the rule {rule}")),
+        let caller = match step(&frame, &rule, read) {
+            Step::Caller(caller) => Ok(caller),
+            Step::NoRow => frame_pointer::step(&frame, read)
+                .map_err(|end| format!("no row, and no frame pointer: {end:?}")),
+            Step::Root => Err("complete".to_owned()),
+            end => Err(format!("{end:?} by the rule {rule}")),
         };
+        match caller {
+            Ok(caller) => frame = caller,
+            Err(end) => {
+                println!("     {end}");
+                break;
+            }
+        }
     }
     Ok(())
 }
