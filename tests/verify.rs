@@ -47,7 +47,7 @@ fn unwinds_a_chain_without_frame_pointers_like_framehop() {
     let place = directory();
     let bare = ["-O2", "-fomit-frame-pointer"];
     let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
-    let figures = verify(&["-F", "499", "-d", "2", "-p", &program.pid()]);
+    let figures = verify(&["-F", "499", "-d", "5", "-p", &program.pid()]);
     let compared = check(&figures, 100);
     let seen = figures["seen"].as_u64().unwrap();
     assert!(compared * 100 >= seen * 99, "{compared} of {seen} compared: {figures:#}");
