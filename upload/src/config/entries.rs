@@ -4,7 +4,6 @@ use profile::labels::is_reserved;
 
 use super::input::{Input, InputEntry, InvalidValue};
 use super::key::KeyType;
-use super::parse::{check_text, is_absolute};
 use super::value::Value;
 
 /// Pyroscope takes 30 labels of a series, of which up to ten are ours.
@@ -61,7 +60,7 @@ fn parse_entry<'a>(key_type: &KeyType, entry: &InputEntry<'a>) -> Result<&'a str
         KeyType::Labels => check_label_name(&entry.name)?,
         _ => check_header_name(&entry.name, *key_type == KeyType::Headers)?,
     }
-    let value = check_text(&entry.value);
+    let value = entry.value.valid_text();
     match key_type {
         KeyType::Labels => value.map_err(|advice| InvalidValue::new(entry.value.show(), advice)),
         // A value of a header may be a secret, and so may what stands in place of a path.
@@ -69,7 +68,7 @@ fn parse_entry<'a>(key_type: &KeyType, entry: &InputEntry<'a>) -> Result<&'a str
             let advice = "give a string of 1 to 1024 bytes without control characters, in quotes";
             InvalidValue::new(entry.value.type_name(), advice)
         }),
-        _ => value.ok().filter(|path| is_absolute(path)).ok_or_else(|| {
+        _ => value.ok().filter(|path| path.starts_with('/')).ok_or_else(|| {
             let advice = "give the path of a file, as in \"/etc/everytick/header\"";
             InvalidValue::new("not an absolute path", advice)
         }),

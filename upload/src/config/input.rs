@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+/// Longest string, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1024;
 /// Characters of a value that error messages show.
 const SHOWN_CHARS_MAX: usize = 40;
 
@@ -73,6 +75,19 @@ impl<'a> Input<'a> {
             Self::Quoted(text) | Self::Unquoted(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Returns the string if it is one that a person would write; the error is what to give instead.
+    pub(super) fn valid_text(&self) -> Result<&'a str, String> {
+        if let Self::Number(_) | Self::Bool(_) = self {
+            return Err(format!("put it in quotes, as in \"{}\"", self.show()));
+        }
+        let is_valid = |text: &&str| {
+            (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+        };
+        let advice =
+            || format!("give a string of 1 to {TEXT_BYTES_MAX} bytes without control characters");
+        self.text().filter(is_valid).ok_or_else(advice)
     }
 
     /// Returns the number, or text without quotes that may be one.

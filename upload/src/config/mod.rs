@@ -29,9 +29,8 @@ use std::fmt::{self, Debug, Display};
 
 pub use entries::is_secret_header;
 pub use error::ConfigError;
-pub use input::{Input, InputEntry, InvalidEntry, InvalidValue, shorten};
+pub use input::{Input, InputEntry, InvalidEntry, InvalidValue, TEXT_BYTES_MAX, shorten};
 pub use key::{DefaultValue, Key, KeyType};
-pub use parse::TEXT_BYTES_MAX;
 pub use value::{ConfigField, Integer, Value, Values};
 
 /// A struct that holds a section of the configuration, or a part of one.

@@ -12,8 +12,6 @@ use super::key::{Key, KeyType, format_range};
 use super::units::{format_bytes, format_duration, parse_bytes, parse_duration};
 use super::value::Value;
 
-/// Longest string, in bytes.
-pub const TEXT_BYTES_MAX: usize = 1024;
 /// Turns off a directory or an address.
 const OFF: &str = "off";
 
@@ -67,7 +65,7 @@ impl Key {
 impl KeyType {
     /// Checks a string; the error is what to give instead.
     fn parse_text<'a>(&self, input: &Input<'a>) -> Result<&'a str, String> {
-        let text = check_text(input);
+        let text = input.valid_text();
         match self {
             Self::Text => return text,
             Self::Url => return check_url(text.as_deref().unwrap_or_default()).and(text),
@@ -77,7 +75,7 @@ impl KeyType {
         let is_valid = |text: &&str| match self {
             Self::OneOf(choices) => choices.contains(text),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
-            _ => is_absolute(text),
+            _ => text.starts_with('/'),
         };
         text.ok().filter(is_valid).ok_or_else(|| match self {
             Self::OneOf(choices) => format!("give one of \"{}\"", choices.join("\", \"")),
@@ -86,23 +84,6 @@ impl KeyType {
             _ => "give the absolute path of a directory, as in \"/var/lib/everytick\"".to_owned(),
         })
     }
-}
-
-pub(super) fn is_absolute(path: &str) -> bool {
-    path.starts_with('/')
-}
-
-/// Accepts a string that a person would write; the error is what to give instead.
-pub(super) fn check_text<'a>(input: &Input<'a>) -> Result<&'a str, String> {
-    if let Input::Number(_) | Input::Bool(_) = input {
-        return Err(format!("put it in quotes, as in \"{}\"", input.show()));
-    }
-    let is_valid = |text: &&str| {
-        (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
-    };
-    let advice =
-        || format!("give a string of 1 to {TEXT_BYTES_MAX} bytes without control characters");
-    input.text().filter(is_valid).ok_or_else(advice)
 }
 
 fn parse_bool(input: &Input<'_>) -> Result<Value, String> {
