@@ -45,7 +45,7 @@ pub struct ShouldInitiateUploadRequest {
     /// Hexadecimal.
     #[prost(string, tag = "1")]
     pub build_id: ::prost::alloc::string::String,
-    /// Tells contents apart.
+    /// Identifies the content.
     #[prost(string, tag = "2")]
     pub hash: ::prost::alloc::string::String,
     /// Replace what the server has.
@@ -72,7 +72,7 @@ pub struct InitiateUploadRequest {
     /// Bytes; not 0.
     #[prost(int64, tag = "2")]
     pub size: i64,
-    /// Tells contents apart; not empty.
+    /// Identifies the content; not empty.
     #[prost(string, tag = "3")]
     pub hash: ::prost::alloc::string::String,
     /// Replace what the server has.

@@ -96,7 +96,7 @@ pub struct ShouldInitiateUploadResponse {
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
-/// Tells that a file has been uploaded.
+/// Reports that a file has been uploaded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadFinishedRequest {
     /// Hexadecimal.

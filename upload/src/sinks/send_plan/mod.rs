@@ -73,7 +73,7 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct SendPlan {
     acceptance: Acceptance,
-    /// Tells the batch of the last attempt from others.
+    /// Identifies the batch of the last attempt.
     fingerprint: Option<u64>,
     /// Weight of each sample of the batch: how often its stack was seen.
     counts: Vec<u64>,
