@@ -124,7 +124,7 @@ pub fn first_paragraph(lines: &[&str]) -> String {
 /// Declares a struct of settings, or an enum that is the type of one.
 ///
 /// Each field of a struct is one key, declared as `name: Type = TYPE.DEFAULT`. The functions for
-/// both are in [`declare`](crate::config::declare) and need no import. The first paragraph of a doc
+/// both are in [`declare`] and need no import. The first paragraph of a doc
 /// comment is also the text of the key in the documentation.
 ///
 /// ```
