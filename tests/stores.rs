@@ -12,8 +12,6 @@ mod collector;
 mod common;
 #[path = "stores/daemonset.rs"]
 mod daemonset;
-#[path = "../upload/tests/made_up/mod.rs"]
-mod made_up;
 #[path = "stores/node.rs"]
 mod node;
 #[path = "stores/parca.rs"]
@@ -24,6 +22,8 @@ mod sampled;
 mod servers;
 #[path = "stores/split.rs"]
 mod split;
+#[path = "../upload/tests/window_builder/mod.rs"]
+mod window_builder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -34,7 +34,6 @@ use std::time::Duration;
 
 use common::agent::text;
 use common::alone;
-use made_up::{PERIOD, Window, now};
 use object::{Object, ObjectSymbol};
 use profile::pprof::proto as pb;
 use servers::Server;
@@ -42,6 +41,7 @@ use split::{assert_split, count, split};
 use upload::delivery::{Counts, Delivery, DeliveryConfig, NamedSink};
 use upload::spool::SpoolConfig;
 use upload::{Batch, DebugInfoSource, SinkConfig};
+use window_builder::{PERIOD, WindowBuilder, now};
 
 /// Returns the configuration of a sink for the server at an address.
 fn sink(name: &str, address: impl Display, settings: &[(&str, &str)]) -> SinkConfig {
@@ -83,7 +83,7 @@ fn assert_delivered(counts: &Counts, batches: u64) {
 
 /// A window of one node: two processes, and a known split of the first one's time.
 fn window(node: &str, start_unix_ns: u64, samples: i64) -> Batch {
-    let mut window = Window::new(start_unix_ns);
+    let mut window = WindowBuilder::new(start_unix_ns);
     let shop = [
         ("node", node),
         ("comm", "shop-worker"),
@@ -96,7 +96,7 @@ fn window(node: &str, start_unix_ns: u64, samples: i64) -> Batch {
         window.call(&shop, function, samples * tenths / 10);
     }
     window.call(&[("node", node), ("comm", "idler")], "wait", 1);
-    window.close()
+    window.build()
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_thousand_agents_into_one_parca_and_no_batch_is_refused() {
 
 /// A window of a node with twenty processes, each of which has the known split.
 fn busy_window(node: &str, start_unix_ns: u64) -> Batch {
-    let mut window = Window::new(start_unix_ns);
+    let mut window = WindowBuilder::new(start_unix_ns);
     for process in 0..20 {
         let executable = format!("app-{process:02}");
         let labels = [("node", node), ("comm", "worker"), ("executable", executable.as_str())];
@@ -217,7 +217,7 @@ fn busy_window(node: &str, start_unix_ns: u64) -> Batch {
             window.call(&labels, function, count);
         }
     }
-    window.close()
+    window.build()
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     let address =
         |name: &str| file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap().address() + 2;
 
-    let mut window = Window::new(now() - 60_000_000_000);
+    let mut window = WindowBuilder::new(now() - 60_000_000_000);
     let labels = [("node", "n1"), ("comm", "split")];
     let path = program.to_str().unwrap();
     let main = window.address(path, &build_id, address("main"));
@@ -245,7 +245,7 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     let files = Arc::new(OneFile { build_id, path: program });
     let spool = tempfile::tempdir().unwrap();
     let delivery = start(spool.path(), sink, Some(files));
-    delivery.accept(&window.close()).unwrap();
+    delivery.accept(&window.build()).unwrap();
 
     let has_names = |profile: &pb::Profile| !profile.function.is_empty();
     let profile = parca::merged_when(&server, r#"{comm="split"}"#, has_names);

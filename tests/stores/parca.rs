@@ -10,8 +10,8 @@ use profile::pprof::proto as pb;
 use serde_json::Value;
 
 use super::common::agent::text;
-use super::made_up::PERIOD;
 use super::servers::Server;
+use super::window_builder::PERIOD;
 
 /// The name under which Parca knows CPU profiles of this kind.
 pub const CPU: &str = "parca_agent:samples:count:cpu:nanoseconds:delta";

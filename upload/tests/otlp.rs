@@ -1,4 +1,4 @@
-//! The sink for OTLP against a scripted receiver: what arrives, and what failures lead to.
+//! The OTLP sink against a scripted receiver: content of requests, and handling of failures.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -10,8 +10,8 @@ use prost::Message;
 use upload::sinks::otlp::{Config, Protocol, Sink};
 use upload::{Answer, Failure};
 use wire::batches::{BUILD_ID, samples, window, with_labels};
-use wire::otlp_rules::{EXPORT, PATH, Taken, read};
-use wire::server::{Act, Server, grpc, http};
+use wire::otlp_rules::{EXPORT, PATH, ReceivedProfile, read};
+use wire::server::{Reply, Server, grpc, http};
 use wire::{assert_delivered, connection, short, text};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
@@ -24,18 +24,20 @@ fn sink(server: &Server, protocol: Protocol) -> Sink {
     Sink::new(&settings(server, protocol), None).unwrap()
 }
 
-/// All that the server has taken, by the rules of OTLP.
-fn taken(server: &Server) -> Vec<Taken> {
-    let seen = server.seen();
-    seen.iter().for_each(|seen| assert_eq!(seen.path, if seen.is_grpc { EXPORT } else { PATH }));
-    seen.iter().flat_map(|seen| read(&seen.body)).collect()
+/// Returns all received profiles, checked against the rules of OTLP.
+fn received(server: &Server) -> Vec<ReceivedProfile> {
+    let requests = server.requests();
+    requests
+        .iter()
+        .for_each(|request| assert_eq!(request.path, if request.is_grpc { EXPORT } else { PATH }));
+    requests.iter().flat_map(|request| read(&request.body)).collect()
 }
 
-/// Everything is there, and once.
-fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
+/// Asserts that every sample arrived exactly once.
+fn assert_whole(received: &[ReceivedProfile], processes: usize, functions: usize) {
     let mut by_service: BTreeMap<&str, i64> = BTreeMap::new();
-    for taken in taken {
-        *by_service.entry(&taken.resource["service.name"]).or_default() += taken.samples();
+    for profile in received {
+        *by_service.entry(&profile.resource["service.name"]).or_default() += profile.samples();
     }
     assert_eq!(by_service.len(), processes);
     assert!(by_service.values().all(|sum| *sum == samples(functions)), "{by_service:?}");
@@ -46,10 +48,10 @@ async fn profiles_arrive_by_resource_and_function() {
     for protocol in BOTH {
         let server = Server::start(vec![]).await;
         assert_delivered(&sink(&server, protocol).send(&window(0, 5, 8)).await);
-        let taken = taken(&server);
-        assert_eq!(server.seen().len(), 1, "all of it goes in one request");
-        assert_whole(&taken, 5, 8);
-        let first = &taken[0];
+        let received = received(&server);
+        assert_eq!(server.requests().len(), 1, "everything fits into one request");
+        assert_whole(&received, 5, 8);
+        let first = &received[0];
         let expected = [
             ("host.name", "n1"),
             ("process.executable.name", "app-0000"),
@@ -65,19 +67,19 @@ async fn profiles_arrive_by_resource_and_function() {
 async fn frames_carry_their_attributes() {
     let server = Server::start(vec![]).await;
     assert_delivered(&sink(&server, Protocol::Grpc).send(&window(0, 1, 4)).await);
-    let samples = taken(&server).remove(0).samples;
-    let of = |count: i64| samples.iter().find(|sample| sample.value == count).unwrap();
-    let kernel = &of(2).frames[0];
+    let samples = received(&server).remove(0).samples;
+    let with_count = |count: i64| samples.iter().find(|sample| sample.value == count).unwrap();
+    let kernel = &with_count(2).frames[0];
     assert_eq!((&*kernel.file, kernel.kind.as_deref()), ("[kernel.kallsyms]", Some("kernel")));
-    let leaf = &of(1).frames[0];
+    let leaf = &with_count(1).frames[0];
     assert_eq!(leaf.functions, ["inlined", "function_00000"]);
     assert_eq!((leaf.build_id.as_deref(), leaf.kind.as_deref()), (Some(BUILD_ID), Some("native")));
     assert_eq!(leaf.address, 0x2000);
-    let bare = &of(4).frames[1];
+    let bare = &with_count(4).frames[1];
     assert_eq!((bare.address, bare.functions.len(), &*bare.file), (0x9000, 0, "/usr/bin/app"));
-    assert_eq!(of(4).attributes["everytick.stack.cut"], "user: no unwind row");
-    assert_eq!(of(3).attributes["everytick.stack.guessed"], "frame pointers");
-    assert_eq!(of(1).attributes["process.title"], "worker-0000");
+    assert_eq!(with_count(4).attributes["everytick.stack.cut"], "user: no unwind row");
+    assert_eq!(with_count(3).attributes["everytick.stack.guessed"], "frame pointers");
+    assert_eq!(with_count(1).attributes["process.title"], "worker-0000");
 }
 
 #[tokio::test]
@@ -92,7 +94,7 @@ async fn containers_become_resources_with_static_labels() {
     ];
     let batch = with_labels(window(0, 1, 1), &labels);
     assert_delivered(&sink(&server, Protocol::Http).send(&batch).await);
-    let taken = taken(&server).remove(0);
+    let received = received(&server).remove(0);
     let expected = [
         ("container.id", "c0ffee"),
         ("host.name", "n1"),
@@ -102,8 +104,8 @@ async fn containers_become_resources_with_static_labels() {
         ("service.name", "shop"),
         ("team", "blue"),
     ];
-    assert_eq!(taken.resource, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-    assert_eq!(taken.samples[0].attributes["process.linux.cgroup"], "/kubepods/pod/c0ffee");
+    assert_eq!(received.resource, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(received.samples[0].attributes["process.linux.cgroup"], "/kubepods/pod/c0ffee");
 }
 
 #[tokio::test]
@@ -114,9 +116,9 @@ async fn profile_ids_survive_a_retry() {
     assert_delivered(&sink.send(&window(0, 2, 2)).await);
     assert_delivered(&sink.send(&window(1, 2, 2)).await);
     let ids: Vec<Vec<Vec<u8>>> = server
-        .seen()
+        .requests()
         .iter()
-        .map(|seen| read(&seen.body).into_iter().map(|taken| taken.id).collect())
+        .map(|request| read(&request.body).into_iter().map(|received| received.id).collect())
         .collect();
     assert_eq!(ids[0], ids[1]);
     assert!(ids[1].iter().all(|id| !ids[2].contains(id)));
@@ -128,9 +130,10 @@ async fn requests_stay_below_the_configured_size() {
         let server = Server::start(vec![]).await;
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 6, 900)).await);
-        let sizes: Vec<usize> = server.seen().iter().map(|seen| seen.body.len()).collect();
+        let sizes: Vec<usize> =
+            server.requests().iter().map(|request| request.body.len()).collect();
         assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
-        assert_whole(&taken(&server), 6, 900);
+        assert_whole(&received(&server), 6, 900);
     }
 }
 
@@ -138,22 +141,23 @@ async fn requests_stay_below_the_configured_size() {
 async fn a_request_too_large_is_split_in_half() {
     for protocol in BOTH {
         let too_large = match protocol {
-            Protocol::Grpc => Act::Grpc(8, "Received message larger than max", None, vec![]),
+            Protocol::Grpc => Reply::Grpc(8, "Received message larger than max", None, vec![]),
             Protocol::Http => http(413),
         };
-        let server = Server::with(vec![], None, move |seen| match seen.body.len() > 100_000 {
-            true => too_large.clone(),
-            false => Act::Message(vec![]),
-        })
-        .await;
+        let server =
+            Server::with(vec![], None, move |request| match request.body.len() > 100_000 {
+                true => too_large.clone(),
+                false => Reply::Message(vec![]),
+            })
+            .await;
         let mut sink = sink(&server, protocol);
         assert_delivered(&sink.send(&window(0, 4, 900)).await);
-        let seen = server.seen();
-        let good = seen.iter().filter(|seen| seen.body.len() <= 100_000);
-        assert_whole(&good.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>(), 4, 900);
-        let before = seen.len();
+        let requests = server.requests();
+        let good = requests.iter().filter(|request| request.body.len() <= 100_000);
+        assert_whole(&good.flat_map(|request| read(&request.body)).collect::<Vec<_>>(), 4, 900);
+        let before = requests.len();
         assert_delivered(&sink.send(&window(1, 4, 900)).await);
-        assert!(server.seen()[before..].iter().all(|seen| seen.body.len() <= 100_000));
+        assert!(server.requests()[before..].iter().all(|request| request.body.len() <= 100_000));
     }
 }
 
@@ -161,13 +165,13 @@ async fn a_request_too_large_is_split_in_half() {
 async fn gives_up_after_ten_413_responses() {
     for protocol in BOTH {
         let server = Server::with(vec![], None, |_| http(413)).await;
-        let (mut asked, batch) = (sink(&server, protocol), window(0, 3, 50));
+        let (mut rejected, batch) = (sink(&server, protocol), window(0, 3, 50));
         for _ in 0..9 {
-            let answer = short(&asked.send(&batch).await);
+            let answer = short(&rejected.send(&batch).await);
             assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
         }
-        assert_eq!(short(&asked.send(&batch).await), ("refused", Some(Failure::TooLarge), None));
-        assert_eq!(server.seen().len(), 10);
+        assert_eq!(short(&rejected.send(&batch).await), ("refused", Some(Failure::TooLarge), None));
+        assert_eq!(server.requests().len(), 10);
 
         let server = Server::start(vec![http(413); 5]).await;
         let mut sink = sink(&server, protocol);
@@ -175,13 +179,14 @@ async fn gives_up_after_ten_413_responses() {
             assert_eq!(short(&sink.send(&batch).await).0, "later");
         }
         assert_delivered(&sink.send(&batch).await);
-        let good = &server.seen()[5..];
-        let taken: Vec<Taken> = good.iter().flat_map(|seen| read(&seen.body)).collect();
-        assert_whole(&taken, 3, 50);
+        let good = &server.requests()[5..];
+        let received: Vec<ReceivedProfile> =
+            good.iter().flat_map(|request| read(&request.body)).collect();
+        assert_whole(&received, 3, 50);
     }
 }
 
-/// `google.rpc.Status` with a RetryInfo of so many seconds and milliseconds.
+/// Returns a `google.rpc.Status` with a RetryInfo.
 fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
     #[derive(Clone, PartialEq, prost::Message)]
     struct Status {
@@ -198,7 +203,7 @@ fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
         value: Vec<u8>,
     }
     let mut value = vec![];
-    // RetryInfo { retry_delay: Duration { seconds, nanos } }, by hand.
+    // RetryInfo { retry_delay: Duration { seconds, nanos } }, encoded by hand.
     let mut delay = vec![0x08, u8::try_from(seconds).unwrap(), 0x10];
     prost::encoding::encode_varint(milliseconds as u64 * 1_000_000, &mut delay);
     value.extend([0x0a, delay.len() as u8]);
@@ -208,7 +213,7 @@ fn retry_info(seconds: i64, milliseconds: i32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_grpc_status_has_its_answer() {
+async fn grpc_statuses_map_to_answers() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (1, ("later", Some(Unavailable), None)),
@@ -235,7 +240,7 @@ async fn each_grpc_status_has_its_answer() {
 
 #[tokio::test]
 async fn retry_info_sets_the_delay() {
-    let details = Act::Grpc(8, "slow", Some(retry_info(3, 500)), vec![]);
+    let details = Reply::Grpc(8, "slow", Some(retry_info(3, 500)), vec![]);
     let server = Server::start(vec![details]).await;
     let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
     let expected = ("later", Some(Failure::Throttled), Some(Duration::from_millis(3500)));
@@ -245,13 +250,13 @@ async fn retry_info_sets_the_delay() {
 #[tokio::test]
 async fn damaged_status_details_are_ignored() {
     let headers = vec![("grpc-status-details-bin", "*** no base64 ***".to_owned())];
-    let server = Server::start(vec![Act::Grpc(14, "down", None, headers)]).await;
+    let server = Server::start(vec![Reply::Grpc(14, "down", None, headers)]).await;
     let answer = sink(&server, Protocol::Grpc).send(&window(0, 1, 2)).await;
     assert_eq!(short(&answer), ("later", Some(Failure::Unavailable), None));
 }
 
 #[tokio::test]
-async fn each_http_status_has_its_answer() {
+async fn http_statuses_map_to_answers() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (302, ("later", Some(Failure::Protocol), None)),
@@ -270,7 +275,7 @@ async fn each_http_status_has_its_answer() {
         let server = Server::start(vec![http(status)]).await;
         let answer = sink(&server, Protocol::Http).send(&window(0, 1, 2)).await;
         assert_eq!(short(&answer), expected, "{status}");
-        assert!(text(&answer).contains("so it is"), "{answer:?}");
+        assert!(text(&answer).contains("scripted error"), "{answer:?}");
     }
 }
 
@@ -280,7 +285,7 @@ async fn retry_after_is_seconds_or_a_date() {
     let date = httpdate::fmt_http_date(at);
     for (value, least, most) in [("17", 17, 17), (date.as_str(), 6000, 7200)] {
         let headers = vec![("retry-after", value.to_owned())];
-        let server = Server::start(vec![Act::Http(503, headers, vec![])]).await;
+        let server = Server::start(vec![Reply::Http(503, headers, vec![])]).await;
         let answer = sink(&server, Protocol::Http).send(&window(0, 1, 2)).await;
         let Answer::Later { after: Some(after), .. } = answer else {
             panic!("{value}: {answer:?}")
@@ -289,15 +294,15 @@ async fn retry_after_is_seconds_or_a_date() {
     }
 }
 
-/// `ExportProfilesServiceResponse` with a partial success.
-fn partial(rejected: i64, text: &str) -> Act {
+/// Returns an `ExportProfilesServiceResponse` with a partial success.
+fn partial(rejected: i64, text: &str) -> Reply {
     use opentelemetry_proto::tonic::collector::profiles::v1development as proto;
     let partial = proto::ExportProfilesPartialSuccess {
         rejected_profiles: rejected,
         error_message: text.to_owned(),
     };
     let response = proto::ExportProfilesServiceResponse { partial_success: Some(partial) };
-    Act::Message(response.encode_to_vec())
+    Reply::Message(response.encode_to_vec())
 }
 
 #[tokio::test]
@@ -307,15 +312,16 @@ async fn a_partial_success_is_never_repeated() {
         let settings = Config { request_bytes_max: 64 << 10, ..settings(&server, protocol) };
         let mut sink = Sink::new(&settings, None).unwrap();
         let batch = window(0, 6, 900);
-        assert_eq!(short(&sink.send(&batch).await).0, "later", "the second part has to wait");
+        assert_eq!(short(&sink.send(&batch).await).0, "later", "the second part is retried later");
         let answer = sink.send(&batch).await;
         let Answer::Partly { rejected, text, bytes } = &answer else { panic!("{answer:?}") };
         assert_eq!((*rejected, text.as_str()), (2, "label too long"));
         assert!(*bytes > 0);
-        let mut seen = server.seen();
-        let refused = seen.remove(1);
-        assert_eq!(refused.body, seen[1].body, "what had to wait came again");
-        let all: Vec<Taken> = seen.iter().flat_map(|seen| read(&seen.body)).collect();
+        let mut requests = server.requests();
+        let failed = requests.remove(1);
+        assert_eq!(failed.body, requests[1].body, "the failed part is sent again");
+        let all: Vec<ReceivedProfile> =
+            requests.iter().flat_map(|request| read(&request.body)).collect();
         assert_whole(&all, 6, 900);
     }
 }
@@ -330,33 +336,34 @@ async fn a_warning_counts_as_delivered() {
 
 #[tokio::test]
 async fn an_undecodable_body_with_status_200_is_success() {
-    let server = Server::start(vec![Act::Http(200, vec![], b"<html>welcome".to_vec())]).await;
+    let server = Server::start(vec![Reply::Http(200, vec![], b"<html>welcome".to_vec())]).await;
     assert_delivered(&sink(&server, Protocol::Http).send(&window(0, 1, 2)).await);
 }
 
 #[tokio::test]
 async fn gzip_is_dropped_if_unsupported() {
     let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"";
-    let server =
-        Server::with(vec![], None, move |seen| match seen.headers.contains_key("grpc-encoding") {
-            true => Act::Grpc(12, text, None, vec![]),
-            false => Act::Message(vec![]),
-        })
-        .await;
+    let server = Server::with(vec![], None, move |request| {
+        match request.headers.contains_key("grpc-encoding") {
+            true => Reply::Grpc(12, text, None, vec![]),
+            false => Reply::Message(vec![]),
+        }
+    })
+    .await;
     let mut sink = sink(&server, Protocol::Grpc);
     assert_delivered(&sink.send(&window(0, 1, 2)).await);
     assert_delivered(&sink.send(&window(1, 1, 2)).await);
-    assert_eq!(server.seen().len(), 3, "it is remembered");
+    assert_eq!(server.requests().len(), 3, "the sink remembers that gzip is unsupported");
 }
 
 #[tokio::test]
-async fn the_path_follows_that_of_the_url() {
+async fn the_path_is_appended_to_the_url() {
     let server = Server::start(vec![]).await;
     let mut settings = settings(&server, Protocol::Http);
     settings.connection.url = format!("{}/tenant/a/", server.url());
     settings.path = "own/profiles".into();
     assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 1, 2)).await);
-    assert_eq!(server.seen()[0].path, "/tenant/a/own/profiles");
+    assert_eq!(server.requests()[0].path, "/tenant/a/own/profiles");
 }
 
 #[tokio::test]
@@ -365,11 +372,14 @@ async fn a_truncated_secret_is_redacted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, &token).unwrap();
-    let said: &'static str = format!("who is {token}?").leak();
-    let acts =
-        [Act::Grpc(16, said, None, vec![]), Act::Http(403, vec![], said.into()), partial(1, said)];
-    for act in acts {
-        let server = Server::with(vec![], None, move |_| act.clone()).await;
+    let message: &'static str = format!("unknown token {token}?").leak();
+    let replies = [
+        Reply::Grpc(16, message, None, vec![]),
+        Reply::Http(403, vec![], message.into()),
+        partial(1, message),
+    ];
+    for reply in replies {
+        let server = Server::with(vec![], None, move |_| reply.clone()).await;
         for protocol in BOTH {
             let mut settings = settings(&server, protocol);
             settings.connection.bearer_token_file = Some(file.clone());

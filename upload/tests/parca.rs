@@ -1,4 +1,4 @@
-//! The sink for Parca against a scripted server: what arrives, and what failures lead to.
+//! The Parca sink against a scripted server: content of requests, and handling of failures.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -11,8 +11,8 @@ use upload::sinks::parca::{Config, Sink};
 use upload::transport::Compression;
 use upload::{Answer, Batch, Failure};
 use wire::batches::{BUILD_ID, DURATION, START, samples, window, with_labels};
-use wire::parca_rules::{Taken, WRITE_RAW, read};
-use wire::server::{Act, Server, grpc};
+use wire::parca_rules::{ReceivedSeries, WRITE_RAW, read};
+use wire::server::{Reply, Server, grpc};
 use wire::{assert_delivered, connection, short, text};
 
 fn settings(server: &Server) -> Config {
@@ -23,16 +23,16 @@ fn sink(server: &Server) -> Sink {
     Sink::new(&settings(server), None).unwrap()
 }
 
-/// All that the server has taken, by the rules of Parca.
-fn taken(server: &Server) -> Vec<Taken> {
+/// Returns all received series, checked against the rules of Parca.
+fn received(server: &Server) -> Vec<ReceivedSeries> {
     server.bodies(WRITE_RAW).iter().flat_map(|body| read(body)).collect()
 }
 
-/// Everything is there, and once.
-fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
+/// Asserts that every sample arrived exactly once.
+fn assert_whole(received: &[ReceivedSeries], processes: usize, functions: usize) {
     let mut by_process: BTreeMap<&str, i64> = BTreeMap::new();
-    for taken in taken {
-        *by_process.entry(&taken.labels["executable"]).or_default() += taken.samples();
+    for series in received {
+        *by_process.entry(&series.labels["executable"]).or_default() += series.samples();
     }
     assert_eq!(by_process.len(), processes);
     assert!(by_process.values().all(|sum| *sum == samples(functions)), "{by_process:?}");
@@ -42,36 +42,36 @@ fn assert_whole(taken: &[Taken], processes: usize, functions: usize) {
 async fn profiles_arrive_by_label_and_function() {
     let server = Server::start(vec![]).await;
     assert_delivered(&sink(&server).send(&window(3, 5, 8)).await);
-    let taken = taken(&server);
-    assert_eq!(server.seen().len(), 1, "all series go in one request");
-    assert_whole(&taken, 5, 8);
-    let first = &taken[0];
+    let received = received(&server);
+    assert_eq!(server.requests().len(), 1, "all series fit into one request");
+    assert_whole(&received, 5, 8);
+    let first = &received[0];
     assert_eq!(first.labels["comm"], "worker-0000");
     assert_eq!(first.labels["node"], "n1");
     assert!(first.is_compressed);
     assert_eq!(first.profile.time_nanos, START + 3 * DURATION);
     assert_eq!(first.profile.duration_nanos, DURATION);
     let leaves = first.by_leaf();
-    // Functions 1 and 5 were seen in the kernel; the rest below an inlined one.
+    // Functions 1 and 5 have a kernel leaf; the others have an inlined one.
     assert_eq!(leaves["do_syscall_64"], 2 + 6);
     assert_eq!(leaves["inlined"], 1 + 3 + 4 + 5 + 7 + 8);
 }
 
 #[tokio::test]
-async fn names_are_left_to_a_symbolizing_server() {
+async fn a_symbolizing_server_gets_addresses() {
     let server = Server::start(vec![]).await;
     let settings = Config { symbolize: Symbolize::Server, ..settings(&server) };
     let mut sink = Sink::new(&settings, None).unwrap();
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
-    let taken = &taken(&server)[0];
+    let received = &received(&server)[0];
     let expected: BTreeMap<String, i64> =
         [("do_syscall_64", 2), ("0x2000", 1), ("0x2020", 3), ("0x2030", 4)]
             .map(|(name, count)| (name.to_owned(), count))
             .into();
-    assert_eq!(taken.by_leaf(), expected);
-    let profile = &taken.profile;
+    assert_eq!(received.by_leaf(), expected);
+    let profile = &received.profile;
     assert!(profile.string_table.iter().any(|text| text == BUILD_ID));
-    assert!(!profile.string_table.iter().any(|text| text == "main"), "its name is not sent");
+    assert!(!profile.string_table.iter().any(|text| text == "main"), "function names are not sent");
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn label_names_are_sanitized() {
     let server = Server::start(vec![]).await;
     let labels = [("k8s.cluster-name", "blue"), ("k8s_cluster_name", "red"), ("__name__", "mine")];
     assert_delivered(&sink(&server).send(&with_labels(window(0, 2, 2), &labels)).await);
-    let labels = &taken(&server)[0].labels;
+    let labels = &received(&server)[0].labels;
     assert_eq!((&*labels["k8s_cluster_name"], &*labels["k8s_cluster_name_"]), ("red", "blue"));
     assert_eq!(labels["_name__"], "mine");
 }
@@ -90,7 +90,7 @@ async fn compression_none_sends_plain_messages() {
     let mut settings = settings(&server);
     settings.connection.compression = Compression::None;
     assert_delivered(&Sink::new(&settings, None).unwrap().send(&window(0, 1, 3)).await);
-    assert!(!taken(&server)[0].is_compressed);
+    assert!(!received(&server)[0].is_compressed);
 }
 
 #[tokio::test]
@@ -102,44 +102,45 @@ async fn a_large_window_is_sent_in_several_requests() {
     assert_delivered(&sink.send(&window(0, 6, 900)).await);
     let sizes: Vec<usize> = server.bodies(WRITE_RAW).iter().map(|body| body.len()).collect();
     assert!(sizes.len() > 6 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
-    assert_whole(&taken(&server), 6, 900);
+    assert_whole(&received(&server), 6, 900);
 }
 
 #[tokio::test]
 async fn a_size_limit_is_learned_from_the_server() {
     let text = "grpc: received message larger than max (300000 vs. 100000)";
-    let too_large = Act::Grpc(8, text, None, vec![]);
-    let server = Server::with(vec![], None, move |seen| match seen.body.len() > 100_000 {
+    let too_large = Reply::Grpc(8, text, None, vec![]);
+    let server = Server::with(vec![], None, move |request| match request.body.len() > 100_000 {
         true => too_large.clone(),
-        false => Act::Message(vec![]),
+        false => Reply::Message(vec![]),
     })
     .await;
     let mut settings = settings(&server);
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
     assert_delivered(&sink.send(&window(0, 8, 900)).await);
-    let requests = server.seen().len();
-    let kept = |from: usize| {
-        let seen = server.seen();
-        let bodies = seen[from..].iter().filter(|seen| seen.body.len() <= 100_000);
-        bodies.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>()
+    let first_count = server.requests().len();
+    let accepted = |from: usize| {
+        let requests = server.requests();
+        let bodies = requests[from..].iter().filter(|request| request.body.len() <= 100_000);
+        bodies.flat_map(|request| read(&request.body)).collect::<Vec<_>>()
     };
-    assert_whole(&kept(0), 8, 900);
+    assert_whole(&accepted(0), 8, 900);
     assert_delivered(&sink.send(&window(1, 8, 900)).await);
-    let seen = server.seen();
-    let refused =
-        |seen: &[wire::server::Seen]| seen.iter().filter(|s| s.body.len() > 100_000).count();
-    assert!(refused(&seen[..requests]) > 0);
-    assert_eq!(refused(&seen[requests..]), 0, "what is too large was learnt");
-    assert_whole(&kept(requests), 8, 900);
+    let requests = server.requests();
+    let refused = |requests: &[wire::server::RecordedRequest]| {
+        requests.iter().filter(|request| request.body.len() > 100_000).count()
+    };
+    assert!(refused(&requests[..first_count]) > 0);
+    assert_eq!(refused(&requests[first_count..]), 0, "the sink remembers the size limit");
+    assert_whole(&accepted(first_count), 8, 900);
 }
 
 #[tokio::test]
 async fn only_the_stack_too_large_is_rejected() {
     let text = "grpc: received message larger than max";
-    let server = Server::with(vec![], None, move |seen| match seen.body.len() > 900 {
-        true => Act::Grpc(8, text, None, vec![]),
-        false => Act::Message(vec![]),
+    let server = Server::with(vec![], None, move |request| match request.body.len() > 900 {
+        true => Reply::Grpc(8, text, None, vec![]),
+        false => Reply::Message(vec![]),
     })
     .await;
     let mut batch = window(0, 2, 4);
@@ -149,15 +150,19 @@ async fn only_the_stack_too_large_is_rejected() {
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
     let answer = sink.send(&batch).await;
-    assert_eq!(short(&answer), ("later", Some(Failure::TooLarge), None), "nothing is taken yet");
+    assert_eq!(
+        short(&answer),
+        ("later", Some(Failure::TooLarge), None),
+        "the first attempt only measures the limit"
+    );
     let answer = sink.send(&batch).await;
     let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };
-    assert_eq!(*rejected, 1, "the stack was seen once");
+    assert_eq!(*rejected, 1, "the stack has one sample");
     assert!(text.contains("larger than max"), "{text}");
 }
 
 #[tokio::test]
-async fn each_status_has_its_answer() {
+async fn grpc_statuses_map_to_answers() {
     use Failure::*;
     let table = [
         (3, ("refused", Some(Rejected), None)),
@@ -174,24 +179,24 @@ async fn each_status_has_its_answer() {
         let server = Server::start(vec![grpc(code)]).await;
         let answer = sink(&server).send(&window(0, 1, 2)).await;
         assert_eq!(short(&answer), expected, "{code}");
-        assert!(text(&answer).contains("so it is"), "{answer:?}");
+        assert!(text(&answer).contains("scripted error"), "{answer:?}");
     }
 }
 
 #[tokio::test]
 async fn a_retry_resends_only_what_is_missing() {
-    let server = Server::start(vec![Act::Content, Act::Content, grpc(14)]).await;
+    let server = Server::start(vec![Reply::Default, Reply::Default, grpc(14)]).await;
     let mut settings = Config { request_bytes_max: 64 << 10, ..settings(&server) };
     settings.connection.compression = Compression::None;
     let mut sink = Sink::new(&settings, None).unwrap();
     let batch: Batch = window(0, 6, 900);
     assert_eq!(short(&sink.send(&batch).await).0, "later");
-    let before = server.seen().len();
+    let before = server.requests().len();
     assert_eq!(before, 3);
     assert_delivered(&sink.send(&batch).await);
-    let seen = server.seen();
-    let good = seen[..2].iter().chain(&seen[3..]);
-    assert_whole(&good.flat_map(|seen| read(&seen.body)).collect::<Vec<_>>(), 6, 900);
+    let requests = server.requests();
+    let good = requests[..2].iter().chain(&requests[3..]);
+    assert_whole(&good.flat_map(|request| read(&request.body)).collect::<Vec<_>>(), 6, 900);
 }
 
 #[tokio::test]
@@ -206,14 +211,14 @@ async fn gives_up_after_ten_server_errors() {
     assert_eq!(
         short(&sink.send(&window(1, 1, 2)).await).0,
         "later",
-        "the next one has its own count"
+        "each batch has its own count"
     );
 }
 
 #[tokio::test]
 async fn retry_after_of_a_proxy_sets_the_delay() {
     let headers = vec![("retry-after", "30".to_owned())];
-    let server = Server::start(vec![Act::Http(429, headers, vec![])]).await;
+    let server = Server::start(vec![Reply::Http(429, headers, vec![])]).await;
     let answer = sink(&server).send(&window(0, 1, 2)).await;
     let expected = ("later", Some(Failure::Throttled), Some(Duration::from_secs(30)));
     assert_eq!(short(&answer), expected, "{answer:?}");
@@ -226,7 +231,7 @@ async fn a_batch_without_counts_is_refused() {
     batch.profile.sample_type.remove(0);
     let answer = sink(&server).send(&batch).await;
     assert_eq!(short(&answer), ("refused", Some(Failure::Defect), None));
-    assert!(server.seen().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
@@ -234,5 +239,5 @@ async fn an_empty_window_needs_no_request() {
     let server = Server::start(vec![]).await;
     let answer = sink(&server).send(&window(0, 0, 0)).await;
     assert_eq!(answer, Answer::Delivered { bytes: 0 });
-    assert!(server.seen().is_empty());
+    assert!(server.requests().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Debug info to Parca: a server with the rules of its store, and failures of the dialogue.
+//! Debug info uploads to Parca: a server with the rules of its store, and upload failures.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -15,7 +15,7 @@ use upload::DebugInfoSource;
 use upload::Symbolize;
 use upload::sinks::parca::{Config, Sink};
 use wire::batches::{BUILD_ID, window};
-use wire::server::{Act, Seen, Server, grpc, http};
+use wire::server::{RecordedRequest, Reply, Server, grpc, http};
 use wire::{assert_delivered, connection};
 
 const SERVICE: &str = "/parca.debuginfo.v1alpha1.DebuginfoService/";
@@ -24,7 +24,7 @@ const INITIATE: &str = "InitiateUpload";
 const UPLOAD: &str = "Upload";
 const FINISHED: &str = "MarkUploadFinished";
 
-/// The messages, written again on purpose: a wrong field number in the sink must not be right here.
+/// The messages, defined independently of the sink: a wrong field number there must fail the tests.
 mod proto {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Should {
@@ -105,64 +105,68 @@ mod proto {
     }
 }
 
-/// What the store knows, as Parca's does.
+/// The state of Parca's debug info store.
 #[derive(Default)]
 struct Store {
-    /// Build id to bytes that it expects, and those that came.
+    /// Build ID to announced size and received bytes.
     uploads: HashMap<String, (i64, Vec<u8>)>,
     finished: Vec<String>,
-    /// Where to put it, in place of this service.
+    /// URL of a bucket that receives the uploads in place of this service.
     bucket: Option<String>,
-    /// What it says when it is asked.
-    no: Option<&'static str>,
+    /// Reason for which the store declines uploads.
+    decline_reason: Option<&'static str>,
 }
 
-fn serve(store: &Mutex<Store>, seen: &Seen) -> Act {
+fn serve(store: &Mutex<Store>, request: &RecordedRequest) -> Reply {
     let mut store = store.lock().unwrap();
-    let Some(method) = seen.path.strip_prefix(SERVICE) else { return Act::Message(vec![]) };
+    let Some(method) = request.path.strip_prefix(SERVICE) else { return Reply::Message(vec![]) };
     match method {
         SHOULD => {
-            let asked = proto::Should::decode(&*seen.body).unwrap();
-            assert!(asked.build_id.len() > 2 && !asked.hash.is_empty());
-            assert_eq!((asked.kind, asked.build_id_type), (0, 1));
-            let no = store.no.or_else(|| {
-                let is_there = store.finished.contains(&asked.build_id) && !asked.force;
-                is_there.then_some("Debuginfo already exists and is not marked as invalid")
+            let request = proto::Should::decode(&*request.body).unwrap();
+            assert!(request.build_id.len() > 2 && !request.hash.is_empty());
+            assert_eq!((request.kind, request.build_id_type), (0, 1));
+            let reason = store.decline_reason.or_else(|| {
+                let exists = store.finished.contains(&request.build_id) && !request.force;
+                exists.then_some("Debuginfo already exists and is not marked as invalid")
             });
-            let answer =
-                proto::ShouldAnswer { should: no.is_none(), reason: no.unwrap_or("").into() };
-            Act::Message(answer.encode_to_vec())
+            let answer = proto::ShouldAnswer {
+                should: reason.is_none(),
+                reason: reason.unwrap_or("").into(),
+            };
+            Reply::Message(answer.encode_to_vec())
         }
         INITIATE => {
-            let asked = proto::Initiate::decode(&*seen.body).unwrap();
-            assert!(asked.size > 0 && !asked.hash.is_empty());
-            store.uploads.insert(asked.build_id.clone(), (asked.size, vec![]));
+            let request = proto::Initiate::decode(&*request.body).unwrap();
+            assert!(request.size > 0 && !request.hash.is_empty());
+            store.uploads.insert(request.build_id.clone(), (request.size, vec![]));
             let bucket = store.bucket.clone();
             let instructions = proto::Instructions {
-                upload_id: format!("upload-of-{}", asked.build_id),
+                upload_id: format!("upload-of-{}", request.build_id),
                 strategy: if bucket.is_some() { 2 } else { 1 },
                 signed_url: bucket
-                    .map(|url| format!("{url}/b/{}?sign=s3cret", asked.build_id))
+                    .map(|url| format!("{url}/b/{}?sign=s3cret", request.build_id))
                     .unwrap_or_default(),
                 kind: 0,
-                build_id: asked.build_id,
+                build_id: request.build_id,
             };
-            Act::Message(proto::InitiateAnswer { instructions: Some(instructions) }.encode_to_vec())
+            Reply::Message(
+                proto::InitiateAnswer { instructions: Some(instructions) }.encode_to_vec(),
+            )
         }
         UPLOAD => {
-            let came = proto::Pieces::decode(&*seen.body).unwrap();
-            let info = came.info.expect("the info first");
+            let upload = proto::Pieces::decode(&*request.body).unwrap();
+            let info = upload.info.expect("the first message is the info");
             assert_eq!(info.upload_id, format!("upload-of-{}", info.build_id));
-            let bytes = came.pieces.concat();
+            let bytes = upload.pieces.concat();
             let size = bytes.len() as u64;
-            store.uploads.get_mut(&info.build_id).expect("it was announced").1 = bytes;
-            Act::Message(proto::Uploaded { build_id: info.build_id, size }.encode_to_vec())
+            store.uploads.get_mut(&info.build_id).expect("an announced upload").1 = bytes;
+            Reply::Message(proto::Uploaded { build_id: info.build_id, size }.encode_to_vec())
         }
         FINISHED => {
-            let info = proto::Info::decode(&*seen.body).unwrap();
+            let info = proto::Info::decode(&*request.body).unwrap();
             assert_eq!(info.upload_id, format!("upload-of-{}", info.build_id));
             store.finished.push(info.build_id);
-            Act::Message(vec![])
+            Reply::Message(vec![])
         }
         other => panic!("no such method: {other}"),
     }
@@ -171,7 +175,7 @@ fn serve(store: &Mutex<Store>, seen: &Seen) -> Act {
 async fn start(store: Store) -> (Arc<Mutex<Store>>, Server) {
     let store = Arc::new(Mutex::new(store));
     let shared = store.clone();
-    let server = Server::with(vec![], None, move |seen| serve(&shared, seen)).await;
+    let server = Server::with(vec![], None, move |request| serve(&shared, request)).await;
     (store, server)
 }
 
@@ -184,8 +188,8 @@ impl DebugInfoSource for Files {
     }
 }
 
-/// This very program as the file that windows name: it has debug info.
-fn own() -> Arc<dyn DebugInfoSource> {
+/// Serves this program, which has debug info, as the executable in the windows.
+fn this_program() -> Arc<dyn DebugInfoSource> {
     Arc::new(Files([(BUILD_ID, std::env::current_exe().unwrap())].into()))
 }
 
@@ -198,24 +202,24 @@ fn sink(server: &Server, files: Arc<dyn DebugInfoSource>) -> Sink {
     Sink::new(&settings, Some(&files)).unwrap()
 }
 
-/// Waits until something is true; a test that waits for ever is a failure.
-async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_true() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+/// Waits until a condition holds; panics after 60 s.
+async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "timeout: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Methods that were called, in order.
+/// Returns the called methods, in order.
 fn calls(server: &Server) -> Vec<String> {
-    let seen = server.seen();
-    let calls = seen.iter().filter_map(|seen| seen.path.strip_prefix(SERVICE));
+    let requests = server.requests();
+    let calls = requests.iter().filter_map(|request| request.path.strip_prefix(SERVICE));
     calls.map(str::to_owned).collect()
 }
 
-/// The debug info that came is that of this program.
-fn assert_own(bytes: &[u8]) {
+/// Asserts that the received debug info is that of this program.
+fn assert_this_program(bytes: &[u8]) {
     use object::{Object, ObjectSection, ObjectSymbol};
     let elf = object::File::parse(bytes).expect("an ELF file");
     let size = elf.section_by_name(".debug_info").unwrap().data().unwrap().len();
@@ -227,17 +231,17 @@ fn assert_own(bytes: &[u8]) {
 #[tokio::test]
 async fn an_executable_is_uploaded_once() {
     let (store, server) = start(Store::default()).await;
-    let mut sink = sink(&server, own());
+    let mut sink = sink(&server, this_program());
     for number in 0..3 {
         assert_delivered(&sink.send(&window(number, 2, 4)).await);
     }
-    until("it is finished", || !store.lock().unwrap().finished.is_empty()).await;
+    wait_until("a finished upload", || !store.lock().unwrap().finished.is_empty()).await;
     assert_delivered(&sink.send(&window(3, 2, 4)).await);
     assert_eq!(calls(&server), [SHOULD, INITIATE, UPLOAD, FINISHED]);
     let store = store.lock().unwrap();
     let (size, bytes) = &store.uploads[BUILD_ID];
     assert_eq!(*size, bytes.len() as i64);
-    assert_own(bytes);
+    assert_this_program(bytes);
 }
 
 #[tokio::test]
@@ -254,26 +258,26 @@ async fn a_bucket_gets_no_credentials() {
     };
     settings.connection.bearer_token_file = Some(token);
     settings.connection.insecure = true;
-    let mut sink = Sink::new(&settings, Some(&own())).unwrap();
+    let mut sink = Sink::new(&settings, Some(&this_program())).unwrap();
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
-    until("it is finished", || !store.lock().unwrap().finished.is_empty()).await;
+    wait_until("a finished upload", || !store.lock().unwrap().finished.is_empty()).await;
     assert_eq!(calls(&server), [SHOULD, INITIATE, FINISHED]);
-    let put = &bucket.seen()[0];
+    let upload = &bucket.requests()[0];
     assert_eq!(put.path, format!("/b/{BUILD_ID}"));
     let length: usize = put.headers["content-length"].to_str().unwrap().parse().unwrap();
     assert_eq!(length, put.body.len());
     assert!(!put.headers.contains_key("authorization"));
-    assert_eq!(server.seen()[0].headers["authorization"], "Bearer hunter2");
-    assert_own(&put.body);
+    assert_eq!(server.requests()[0].headers["authorization"], "Bearer hunter2");
+    assert_this_program(&put.body);
 }
 
 #[tokio::test]
 async fn a_failed_put_leaves_the_upload_unfinished() {
     let bucket = Server::start(vec![http(403)]).await;
     let (store, server) = start(Store { bucket: Some(bucket.url()), ..Store::default() }).await;
-    let mut sink = sink(&server, own());
+    let mut sink = sink(&server, this_program());
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
-    until("the bucket is asked", || !bucket.seen().is_empty()).await;
+    wait_until("a request to the bucket", || !bucket.requests().is_empty()).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(store.lock().unwrap().finished.is_empty());
 }
@@ -281,11 +285,12 @@ async fn a_failed_put_leaves_the_upload_unfinished() {
 #[tokio::test]
 async fn unwanted_files_are_not_sent() {
     let (_store, server) =
-        start(Store { no: Some("Debuginfo exists in debuginfod"), ..Store::default() }).await;
-    let mut sink = sink(&server, own());
+        start(Store { decline_reason: Some("Debuginfo exists in debuginfod"), ..Store::default() })
+            .await;
+    let mut sink = sink(&server, this_program());
     for number in 0..2 {
         assert_delivered(&sink.send(&window(number, 1, 4)).await);
-        until("it is asked", || !calls(&server).is_empty()).await;
+        wait_until("a call", || !calls(&server).is_empty()).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(calls(&server), [SHOULD]);
@@ -309,14 +314,14 @@ async fn files_without_debug_info_are_not_offered() {
 async fn a_symbolizing_agent_uploads_nothing() {
     let (_store, server) = start(Store::default()).await;
     let settings = Config { connection: connection(&server.url()), ..Config::default() };
-    let mut sink = Sink::new(&settings, Some(&own())).unwrap();
+    let mut sink = Sink::new(&settings, Some(&this_program())).unwrap();
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(calls(&server).is_empty());
 }
 
-/// A copy of this program in which no reader finds DWARF, for want of its names.
-fn without_dwarf(path: &std::path::Path) {
+/// Writes a copy of this program with renamed debug sections, so that readers find no DWARF.
+fn copy_without_dwarf(path: &std::path::Path) {
     use object::{Object, ObjectSection};
     let mut bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
@@ -333,11 +338,11 @@ fn without_dwarf(path: &std::path::Path) {
 async fn better_debug_info_is_sent_with_force() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("app");
-    without_dwarf(&path);
+    copy_without_dwarf(&path);
     let (store, server) = start(Store::default()).await;
     let mut sink = sink(&server, Arc::new(Files([(BUILD_ID, path.clone())].into())));
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
-    until("it is finished", || store.lock().unwrap().finished.len() == 1).await;
+    wait_until("a finished upload", || store.lock().unwrap().finished.len() == 1).await;
     std::fs::remove_file(&path).unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
     assert_delivered(&sink.send(&window(1, 1, 4)).await);
@@ -348,20 +353,21 @@ async fn better_debug_info_is_sent_with_force() {
         .map(|body| proto::Initiate::decode(&**body).unwrap().force)
         .collect();
     assert_eq!(force, [false, true]);
-    assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
+    assert_this_program(&store.lock().unwrap().uploads[BUILD_ID].1);
 }
 
-/// Lets time pass: after five minutes what failed is due again, after an hour what may be better.
-async fn pass(seconds: u64) {
+/// Advances the clock: failures are retried after five minutes, and files are checked for better
+/// debug info after an hour.
+async fn advance(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;
     tokio::time::resume();
 }
 
-/// Sends windows, so many seconds apart, until so many uploads are finished.
+/// Sends windows at an interval of `seconds` until `uploads` are finished.
 async fn until_finished(sink: &mut Sink, store: &Mutex<Store>, seconds: u64, uploads: usize) {
     for number in 10..40 {
-        pass(seconds).await;
+        advance(seconds).await;
         assert_delivered(&sink.send(&window(number, 1, 4)).await);
         for _ in 0..50 {
             if store.lock().unwrap().finished.len() == uploads {
@@ -370,45 +376,49 @@ async fn until_finished(sink: &mut Sink, store: &Mutex<Store>, seconds: u64, upl
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    panic!("it never comes again");
+    panic!("the upload is not retried");
 }
 
 #[tokio::test]
 async fn a_failed_upload_is_retried() {
-    // What the first call of a method leads to.
-    for (method, act) in
-        [(SHOULD, grpc(14)), (INITIATE, grpc(9)), (UPLOAD, Act::Cut), (FINISHED, Act::Cut)]
-    {
+    // The reply to the first call of each method.
+    for (method, reply) in [
+        (SHOULD, grpc(14)),
+        (INITIATE, grpc(9)),
+        (UPLOAD, Reply::Disconnect),
+        (FINISHED, Reply::Disconnect),
+    ] {
         let store = Arc::new(Mutex::new(Store::default()));
         let (shared, failed) = (store.clone(), AtomicBool::new(false));
-        let server = Server::with(vec![], None, move |seen| {
-            let is_it = seen.path == format!("{SERVICE}{method}");
-            match is_it && !failed.swap(true, Ordering::Relaxed) {
-                true => act.clone(),
-                false => serve(&shared, seen),
+        let server = Server::with(vec![], None, move |request| {
+            let is_method = request.path == format!("{SERVICE}{method}");
+            match is_method && !failed.swap(true, Ordering::Relaxed) {
+                true => reply.clone(),
+                false => serve(&shared, request),
             }
         })
         .await;
-        let mut sink = sink(&server, own());
+        let mut sink = sink(&server, this_program());
         assert_delivered(&sink.send(&window(0, 1, 4)).await);
-        until("it fails", || calls(&server).iter().any(|call| call == method)).await;
+        wait_until("the failure", || calls(&server).iter().any(|call| call == method)).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(store.lock().unwrap().finished.is_empty(), "{method}");
         assert_delivered(&sink.send(&window(1, 1, 4)).await);
-        assert_eq!(calls(&server).last().map(String::as_str), Some(method), "not again at once");
+        assert_eq!(calls(&server).last().map(String::as_str), Some(method), "not retried at once");
         until_finished(&mut sink, &store, 301, 1).await;
-        assert_own(&store.lock().unwrap().uploads[BUILD_ID].1);
+        assert_this_program(&store.lock().unwrap().uploads[BUILD_ID].1);
     }
 }
 
 #[tokio::test]
 async fn an_upload_in_progress_is_checked_later() {
-    let no = "A previous upload is still in-progress and not stale yet (only stale uploads can be retried).";
-    let (store, server) = start(Store { no: Some(no), ..Store::default() }).await;
-    let mut sink = sink(&server, own());
+    let reason = "A previous upload is still in-progress and not stale yet (only stale \
+                  uploads can be retried).";
+    let (store, server) = start(Store { decline_reason: Some(reason), ..Store::default() }).await;
+    let mut sink = sink(&server, this_program());
     assert_delivered(&sink.send(&window(0, 1, 4)).await);
-    until("it is asked", || calls(&server) == [SHOULD]).await;
-    store.lock().unwrap().no = None;
+    wait_until("a call", || calls(&server) == [SHOULD]).await;
+    store.lock().unwrap().decline_reason = None;
     until_finished(&mut sink, &store, 301, 1).await;
 }
 
@@ -416,19 +426,19 @@ async fn an_upload_in_progress_is_checked_later() {
 async fn a_rejected_file_is_not_offered_again() {
     for code in [3, 6] {
         let store = Mutex::new(Store::default());
-        let server = Server::with(vec![], None, move |seen| {
-            match seen.path == format!("{SERVICE}{INITIATE}") {
+        let server = Server::with(vec![], None, move |request| {
+            match request.path == format!("{SERVICE}{INITIATE}") {
                 true => grpc(code),
-                false => serve(&store, seen),
+                false => serve(&store, request),
             }
         })
         .await;
-        let mut sink = sink(&server, own());
+        let mut sink = sink(&server, this_program());
         assert_delivered(&sink.send(&window(0, 1, 4)).await);
-        until("it is refused", || calls(&server).len() == 2).await;
+        wait_until("the rejection", || calls(&server).len() == 2).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         for number in 1..3 {
-            pass(301).await;
+            advance(301).await;
             assert_delivered(&sink.send(&window(number, 1, 4)).await);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -436,10 +446,10 @@ async fn a_rejected_file_is_not_offered_again() {
     }
 }
 
-/// A source that hangs, as a file system that never answers.
-struct Hanging;
+/// A source that hangs, like an unresponsive file system.
+struct HangingSource;
 
-impl DebugInfoSource for Hanging {
+impl DebugInfoSource for HangingSource {
     fn open(&self, _: &str) -> Option<File> {
         loop {
             std::thread::park();
@@ -450,19 +460,21 @@ impl DebugInfoSource for Hanging {
 #[tokio::test]
 async fn failing_uploads_delay_no_window() {
     let (_store, server) = start(Store::default()).await;
-    let mut hanging = sink(&server, Arc::new(Hanging));
+    let mut hanging = sink(&server, Arc::new(HangingSource));
     for number in 0..3 {
         assert_delivered(&hanging.send(&window(number, 1, 4)).await);
     }
-    let server = Server::with(vec![], None, |seen: &Seen| match seen.path.starts_with(SERVICE) {
-        true => grpc(12),
-        false => Act::Message(vec![]),
+    let server = Server::with(vec![], None, |request: &RecordedRequest| {
+        match request.path.starts_with(SERVICE) {
+            true => grpc(12),
+            false => Reply::Message(vec![]),
+        }
     })
     .await;
-    let mut failing = sink(&server, own());
+    let mut failing = sink(&server, this_program());
     for number in 0..3 {
         assert_delivered(&failing.send(&window(number, 1, 4)).await);
-        until("it is asked", || !calls(&server).is_empty()).await;
+        wait_until("a call", || !calls(&server).is_empty()).await;
     }
-    assert_eq!(calls(&server).len(), 1, "it is not asked again soon");
+    assert_eq!(calls(&server).len(), 1, "the service is not called again at once");
 }

@@ -1,6 +1,6 @@
-//! Secrets are sent but never shown: not in logs of any library, answers, errors or `Debug`.
+//! Secrets are sent but never shown in logs of any library, answers, errors or `Debug` output.
 //!
-//! In a file of its own, because the log is global to the process.
+//! This test has a file of its own because the log subscriber is global to the process.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -17,9 +17,9 @@ use wire::batches::window;
 use wire::certificates::{self, Authority};
 use wire::connection;
 use wire::proxy::Proxy;
-use wire::server::{Act, Server};
+use wire::server::{Reply, Server};
 
-/// Everything that is logged.
+/// Collects the log output.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -58,8 +58,10 @@ async fn secrets_are_sent_but_never_shown() {
         ..connection
     };
     let mut shown = String::new();
-    for act in [Act::Message(vec![]), Act::Cut, Act::Http(407, vec![], b"hunter2".to_vec())] {
-        let server = Server::with(vec![], Some(tls()), move |_| act.clone()).await;
+    for reply in
+        [Reply::Message(vec![]), Reply::Disconnect, Reply::Http(407, vec![], b"hunter2".to_vec())]
+    {
+        let server = Server::with(vec![], Some(tls()), move |_| reply.clone()).await;
         let all = Connection {
             header_files: [("x-api-key".to_owned(), secret.clone())].into(),
             headers: [("x-token".to_owned(), "hunter2".to_owned())].into(),
@@ -81,12 +83,12 @@ async fn secrets_are_sent_but_never_shown() {
                 shown += &format!("{settings:?} {:?} {sink:?}", sink.send(&window(0, 1, 2)).await);
             }
         }
-        let sent = server.seen().iter().filter(|s| s.headers["x-api-key"] == "hunter2").count();
+        let sent = server.requests().iter().filter(|s| s.headers["x-api-key"] == "hunter2").count();
         assert!(sent >= 6, "{sent}");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("hyper"), "the libraries log, too");
-    // In plain text, and as basic authentication encodes it.
+    assert!(log.contains("hyper"), "logs of libraries are captured");
+    // In plain text and in the encoding of basic authentication.
     for secret in ["hunter2", "dXNlcjpodW50ZXIy"] {
         let line = log.lines().find(|line| line.contains(secret));
         assert_eq!(line, None);

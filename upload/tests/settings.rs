@@ -1,5 +1,4 @@
-//! Settings of sinks as text: each key sets its field, and invalid or contradictory ones are
-//! errors.
+//! Parsing of sink settings: each key sets its field; invalid and contradictory values are errors.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -10,7 +9,7 @@ use upload::sinks::otlp::Protocol;
 use upload::transport::{Compression, Connection};
 use upload::{SinkConfig, Symbolize};
 
-/// Settings of each type that has a connection.
+/// Settings of every sink type that has a connection.
 const CONNECTION: [(&str, &str); 15] = [
     ("url", "https://store:7070"),
     ("tls.ca_file", "/ca"),
@@ -33,7 +32,7 @@ fn parse(name: &str, settings: &[(&str, &str)]) -> SinkConfig {
     SinkConfig::parse(name, settings).unwrap()
 }
 
-/// The required settings and nothing else.
+/// Returns the only required setting of a sink type.
 fn required(sink: &SinkType) -> (&'static str, &'static str) {
     match sink.is_server() {
         true => ("url", "https://host"),
@@ -42,10 +41,10 @@ fn required(sink: &SinkType) -> (&'static str, &'static str) {
 }
 
 #[test]
-fn settings_of_parca_are_read() {
+fn parca_settings_are_parsed() {
     let more = [("symbolize", "server"), ("debug_info", "false")];
     let SinkConfig::Parca(config) = parse("parca", &[&CONNECTION[..], &more].concat()) else {
-        panic!("another type")
+        panic!("wrong sink type")
     };
     let connection = &config.connection;
     assert_eq!(connection.url, "https://store:7070");
@@ -61,10 +60,10 @@ fn settings_of_parca_are_read() {
 }
 
 #[test]
-fn settings_of_otlp_are_read() {
+fn otlp_settings_are_parsed() {
     let more = [("protocol", "http"), ("path", "/p")];
     let SinkConfig::Otlp(config) = parse("otlp", &[&CONNECTION[..], &more].concat()) else {
-        panic!("another type")
+        panic!("wrong sink type")
     };
     assert_eq!((config.protocol, config.path.as_str()), (Some(Protocol::Http), "/p"));
     assert_eq!(config.connection.tenant.as_deref(), Some("t"));
@@ -72,7 +71,7 @@ fn settings_of_otlp_are_read() {
 }
 
 #[test]
-fn keys_that_are_not_set_have_their_defaults() {
+fn unset_keys_have_their_defaults() {
     let SinkConfig::Otlp(otlp) = parse("otlp", &[("url", "http://h")]) else { panic!() };
     let connection = Connection { url: "http://h".into(), ..Connection::default() };
     assert_eq!(otlp, upload::sinks::otlp::Config { connection, ..Default::default() });
@@ -149,7 +148,7 @@ fn invalid_settings_are_errors() {
 }
 
 #[test]
-fn addresses_have_a_scheme_and_a_host_and_nothing_else() {
+fn urls_have_only_scheme_host_and_path() {
     for url in ["http://localhost:7070", "https://store.example/prefix", "http://[::1]:4317"] {
         parse("parca", &[("url", url)]);
     }

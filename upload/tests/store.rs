@@ -43,7 +43,7 @@ fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
     Batch { profile }
 }
 
-/// Delivers windows into a store.
+/// Delivers batches to a sink and asserts that all are delivered.
 fn deliver(root: &Path, settings: directory::Config, batches: &[Batch]) {
     let sinks = vec![NamedSink { name: "files".into(), settings: SinkConfig::File(settings) }];
     let spool = SpoolConfig { directory: root.join("spool"), ..Default::default() };

@@ -1,5 +1,5 @@
 //! A subset of a message describes its samples exactly as the whole message does.
-#![allow(clippy::unwrap_used)] // a test may die
+#![allow(clippy::unwrap_used)] // tests may panic
 
 use std::collections::HashSet;
 
@@ -171,7 +171,7 @@ fn retained(mut content: SampleContent, values: &[usize]) -> SampleContent {
 
 /// Asserts that IDs count from 1, strings are unique, and every entry is referenced.
 fn check_tables(part: &pb::Profile) {
-    let in_order = |ids: Vec<u64>| ids.iter().zip(1..).all(|(id, expect)| *id == expect);
+    let in_order = |ids: Vec<u64>| ids.iter().zip(1..).all(|(id, expected)| *id == expected);
     assert!(in_order(part.mapping.iter().map(|m| m.id).collect()));
     assert!(in_order(part.location.iter().map(|l| l.id).collect()));
     assert!(in_order(part.function.iter().map(|f| f.id).collect()));
@@ -217,10 +217,10 @@ proptest! {
         let count = whole.sample.len();
         let batch = Batch { profile: whole };
         let series = batch.series();
-        let mut seen: Vec<usize> =
+        let mut indexes: Vec<usize> =
             series.iter().flat_map(|series| series.samples.clone()).collect();
-        seen.sort_unstable();
-        prop_assert_eq!(seen, (0..count).collect::<Vec<_>>());
+        indexes.sort_unstable();
+        prop_assert_eq!(indexes, (0..count).collect::<Vec<_>>());
         let labels: Vec<_> = series.iter().map(|series| &series.labels).collect();
         prop_assert!(labels.is_sorted_by(|a, b| a < b));
     }

@@ -15,7 +15,7 @@ use upload::{Answer, Failure};
 use wire::batches::window;
 use wire::certificates::{self, Authority};
 use wire::proxy::Proxy;
-use wire::server::{Act, Seen, Server, grpc, http};
+use wire::server::{RecordedRequest, Reply, Server, grpc, http};
 use wire::{assert_delivered, connection, short, text};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
@@ -30,7 +30,7 @@ async fn send(connection: &Connection, protocol: Protocol) -> Answer {
 
 fn reason(answer: &Answer) -> Option<Failure> {
     let (kind, reason, _) = short(answer);
-    assert_eq!(kind, "later", "nothing is lost: {answer:?}");
+    assert_eq!(kind, "later", "the batch is retried: {answer:?}");
     reason
 }
 
@@ -65,15 +65,15 @@ async fn a_returning_server_gets_the_batch() {
         assert_eq!(reason(&sink.send(&window(0, 1, 2)).await), Some(Failure::Unreachable));
         let server = Server::on(port, vec![]).await;
         assert_delivered(&sink.send(&window(0, 1, 2)).await);
-        assert_eq!(server.seen().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_cut_connection_is_retried() {
     for protocol in BOTH {
-        for act in [Act::Cut, Act::CutAnswer] {
-            let server = Server::start(vec![act]).await;
+        for reply in [Reply::Disconnect, Reply::Truncate] {
+            let server = Server::start(vec![reply]).await;
             let mut sink = sink_of(connection(&server.url()), protocol).unwrap();
             let answer = sink.send(&window(0, 1, 2)).await;
             assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
@@ -85,14 +85,14 @@ async fn a_cut_connection_is_retried() {
 #[tokio::test]
 async fn a_timeout_drops_the_connection() {
     for protocol in BOTH {
-        let server = Server::start(vec![Act::Hang]).await;
+        let server = Server::start(vec![Reply::Hang]).await;
         let limited = Connection { timeout_seconds: 0.3, ..connection(&server.url()) };
         let mut sink = sink_of(limited, protocol).unwrap();
         let answer = sink.send(&window(0, 1, 2)).await;
         assert_eq!(reason(&answer), Some(Failure::Timeout), "{answer:?}");
         assert!(text(&answer).contains("within 0.3 s"), "{answer:?}");
         assert_delivered(&sink.send(&window(0, 1, 2)).await);
-        assert_eq!(server.connections(), 2, "the silent one is not used again");
+        assert_eq!(server.connections(), 2, "the hung connection is not reused");
     }
 }
 
@@ -114,10 +114,10 @@ async fn a_silent_port_times_out() {
     }
 }
 
-/// A server with TLS and the settings by which it is trusted.
-async fn trusted(
+/// Starts a server with TLS; returns it with a connection that trusts its authority.
+async fn start_tls(
     directory: &Path,
-    script: Vec<Act>,
+    script: Vec<Reply>,
     clients: Option<&Authority>,
 ) -> (Server, Connection) {
     let authority = Authority::new("ours");
@@ -134,7 +134,7 @@ async fn trusted(
 async fn only_the_configured_authority_is_trusted() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
-        let (_server, connection) = trusted(directory.path(), vec![], None).await;
+        let (_server, connection) = start_tls(directory.path(), vec![], None).await;
         assert_delivered(&send(&connection, protocol).await);
         Authority::new("theirs").file(directory.path());
         let answer = send(&connection, protocol).await;
@@ -149,7 +149,7 @@ async fn only_the_configured_authority_is_trusted() {
 async fn a_certificate_must_have_the_host_name() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
-        let (server, connection) = trusted(directory.path(), vec![], None).await;
+        let (server, connection) = start_tls(directory.path(), vec![], None).await;
         let url = format!("https://127.0.0.1:{}", server.port());
         let answer = send(&Connection { url, ..connection }, protocol).await;
         assert_eq!(reason(&answer), Some(Failure::Tls), "{answer:?}");
@@ -161,7 +161,7 @@ async fn client_certificates_are_sent() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let clients = Authority::new("clients");
     for protocol in BOTH {
-        let (_server, connection) = trusted(ours.path(), vec![], Some(&clients)).await;
+        let (_server, connection) = start_tls(ours.path(), vec![], Some(&clients)).await;
         let with = |directory: &Path, authority: &Authority| {
             let (cert, key) = authority.sign("agent").files(directory);
             let tls = Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
@@ -172,8 +172,7 @@ async fn client_certificates_are_sent() {
             let answer = send(&wrong, protocol).await;
             let reason = reason(&answer);
             // With TLS 1.3 the rejection follows our request, and may be lost to a reset.
-            let is_known = matches!(reason, Some(Failure::Tls | Failure::Unreachable));
-            assert!(is_known, "{answer:?}");
+            assert!(matches!(reason, Some(Failure::Tls | Failure::Unreachable)), "{answer:?}");
         }
     }
 }
@@ -183,7 +182,7 @@ async fn rotated_certificates_need_no_restart() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
         let clients = Authority::new("clients");
-        let (_server, connection) = trusted(directory.path(), vec![], Some(&clients)).await;
+        let (_server, connection) = start_tls(directory.path(), vec![], Some(&clients)).await;
         let (cert, key) = Authority::new("others").sign("agent").files(directory.path());
         let tls = Tls { cert_file: Some(cert), key_file: Some(key), ..connection.tls.clone() };
         let mut sink = sink_of(Connection { tls, ..connection }, protocol).unwrap();
@@ -193,15 +192,16 @@ async fn rotated_certificates_need_no_restart() {
     }
 }
 
-/// A server that wants this token.
-async fn with_token(token: &'static str) -> Server {
-    Server::with(vec![], None, move |seen: &Seen| {
-        let is_right = seen.headers.get("authorization").is_some_and(|found| found == token);
-        match (is_right, seen.is_grpc) {
-            (true, _) => Act::Message(vec![]),
-            // It repeats what it does not like, as some do.
-            (false, true) => Act::Grpc(16, "unknown token hunter2", None, vec![]),
-            (false, false) => Act::Http(401, vec![], b"unknown token hunter2".to_vec()),
+/// Starts a server that requires this `authorization` header.
+async fn start_with_token(token: &'static str) -> Server {
+    Server::with(vec![], None, move |request: &RecordedRequest| {
+        let is_authorized =
+            request.headers.get("authorization").is_some_and(|value| value == token);
+        match (is_authorized, request.is_grpc) {
+            (true, _) => Reply::Message(vec![]),
+            // Some servers repeat the rejected token in the error.
+            (false, true) => Reply::Grpc(16, "unknown token hunter2", None, vec![]),
+            (false, false) => Reply::Http(401, vec![], b"unknown token hunter2".to_vec()),
         }
     })
     .await
@@ -212,7 +212,7 @@ async fn a_corrected_token_is_picked_up() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     for protocol in BOTH {
-        let server = with_token("Bearer right").await;
+        let server = start_with_token("Bearer right").await;
         fs::write(&path, "hunter2\n").unwrap();
         let bearer = Connection {
             bearer_token_file: Some(path.clone()),
@@ -224,7 +224,7 @@ async fn a_corrected_token_is_picked_up() {
         assert_eq!(reason(&answer), Some(Failure::Unauthenticated));
         assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
         assert!(!format!("{sink:?}").contains("hunter2"));
-        // The file is exchanged in place within the same second, with the same length and time.
+        // The file is rewritten in place, with the same length and modification time.
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, "right\n\n\n").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
@@ -237,7 +237,7 @@ async fn a_missing_token_file_is_retried() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     for protocol in BOTH {
-        let server = with_token("Bearer right").await;
+        let server = start_with_token("Bearer right").await;
         fs::write(&path, "right").unwrap();
         let bearer = Connection {
             bearer_token_file: Some(path.clone()),
@@ -261,8 +261,8 @@ async fn all_kinds_of_headers_are_sent() {
     fs::write(&password, "open sesame").unwrap();
     fs::write(&key, "k").unwrap();
     for protocol in BOTH {
-        let server = with_token("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==").await;
-        let who = Connection {
+        let server = start_with_token("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==").await;
+        let with_headers = Connection {
             basic_auth: Some(BasicAuth {
                 username: "Aladdin".into(),
                 password_file: password.clone(),
@@ -273,8 +273,8 @@ async fn all_kinds_of_headers_are_sent() {
             insecure: true,
             ..connection(&server.url())
         };
-        assert_delivered(&send(&who, protocol).await);
-        let headers = &server.seen()[0].headers;
+        assert_delivered(&send(&with_headers, protocol).await);
+        let headers = &server.requests()[0].headers;
         let expected = [("x-cluster", "blue"), ("x-api-key", "k"), ("x-scope-orgid", "t1")];
         expected.iter().for_each(|(name, value)| assert_eq!(headers[*name], value));
         assert!(headers["user-agent"].to_str().unwrap().starts_with("everytick/"));
@@ -292,7 +292,7 @@ async fn credentials_are_not_sent_unencrypted() {
             Connection { bearer_token_file: Some(path.clone()), ..connection(&server.url()) };
         let error = sink_of(bearer, protocol).err().unwrap().to_string();
         assert!(error.contains("unencrypted") && error.contains("insecure = true"), "{error}");
-        assert!(server.seen().is_empty());
+        assert!(server.requests().is_empty());
     }
 }
 
@@ -302,7 +302,7 @@ async fn requests_go_through_the_proxy() {
     for protocol in BOTH {
         for is_encrypted in [false, true] {
             let (server, direct) = match is_encrypted {
-                true => trusted(directory.path(), vec![], None).await,
+                true => start_tls(directory.path(), vec![], None).await,
                 false => {
                     let server = Server::start(vec![]).await;
                     let direct = connection(&server.url());
@@ -320,7 +320,7 @@ async fn requests_go_through_the_proxy() {
                 _ => format!("CONNECT localhost:{port} HTTP/1.1"),
             };
             assert_eq!(proxy.lines(), [line]);
-            assert_eq!(server.seen().len(), 1);
+            assert_eq!(server.requests().len(), 1);
         }
     }
 }
@@ -329,7 +329,7 @@ async fn requests_go_through_the_proxy() {
 async fn proxy_credentials_are_sent() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
-        let (_server, direct) = trusted(directory.path(), vec![], None).await;
+        let (_server, direct) = start_tls(directory.path(), vec![], None).await;
         let proxy = Proxy::start(Some("Basic dXNlcjpodW50ZXIy")).await;
         let with = |user: &str| {
             let url = format!("http://{user}localhost:{}", proxy.port());
@@ -343,12 +343,12 @@ async fn proxy_credentials_are_sent() {
 }
 
 #[tokio::test]
-async fn an_unreachable_proxy_is_named() {
+async fn the_error_names_an_unreachable_proxy() {
     let directory = tempfile::tempdir().unwrap();
     for protocol in BOTH {
-        let (_server, direct) = trusted(directory.path(), vec![], None).await;
-        let gone = Connection { proxy: Some("http://127.0.0.1:1".into()), ..direct };
-        let answer = send(&gone, protocol).await;
+        let (_server, direct) = start_tls(directory.path(), vec![], None).await;
+        let unreachable = Connection { proxy: Some("http://127.0.0.1:1".into()), ..direct };
+        let answer = send(&unreachable, protocol).await;
         assert_eq!(reason(&answer), Some(Failure::Unreachable), "{answer:?}");
         assert!(text(&answer).contains("the proxy http://127.0.0.1:1: "), "{answer:?}");
     }
@@ -357,7 +357,7 @@ async fn an_unreachable_proxy_is_named() {
 #[tokio::test]
 async fn a_large_response_is_truncated() {
     let body = vec![b'x'; 16 << 20];
-    let server = Server::start(vec![Act::Http(503, vec![], body)]).await;
+    let server = Server::start(vec![Reply::Http(503, vec![], body)]).await;
     let answer = send(&connection(&server.url()), Protocol::Http).await;
     assert_eq!(reason(&answer), Some(Failure::Unavailable));
     assert!(text(&answer).len() < 400);
@@ -370,15 +370,11 @@ async fn a_server_of_another_kind_is_retried() {
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
-    assert!(text(&answer).contains("so it is"), "{answer:?}");
+    assert!(text(&answer).contains("scripted error"), "{answer:?}");
     assert!(text(&answer).contains("feature-gates"), "{answer:?}");
-    let server = Server::start(vec![Act::Http(200, vec![], b"hello".to_vec()), grpc(99)]).await;
+    let server = Server::start(vec![Reply::Http(200, vec![], b"hello".to_vec()), grpc(99)]).await;
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
-    assert_eq!(
-        short(&answer),
-        ("refused", Some(Failure::Rejected), None),
-        "a code that is unknown"
-    );
+    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None), "an unknown gRPC code");
 }

@@ -1,27 +1,30 @@
-//! The debug info service of the stand-in: two calls of the Connect protocol, and a plain POST
-//! between them.
+//! The debug info service: two calls of the Connect protocol, and a plain POST between them.
 //!
 //! Source: `pkg/debuginfo/store.go` of Pyroscope 2.2.
 
 use prost::Message;
 
-use super::limits::Refusal;
+use super::limits::ConnectError;
 use super::{State, wire};
 
-/// What a path of an upload begins with; its build id follows.
+/// Path prefix of an upload; the build ID follows.
 pub const UPLOAD: &str = "/debuginfo.v1alpha1.DebuginfoService/Upload/";
-/// What the paths of calls begin with.
+/// Path prefix of calls.
 const CALL: &str = "/debuginfo.v1alpha1.DebuginfoService/";
 
-/// A file whose upload has begun.
+/// A file whose upload was initiated.
 pub struct File {
     pub is_finished: bool,
     pub bytes: Vec<u8>,
 }
 
 impl State {
-    /// Answers a call; `None` if there is none of this name.
-    pub fn debug_info_call(&mut self, path: &str, body: &[u8]) -> Option<Result<Vec<u8>, Refusal>> {
+    /// Handles a call; returns `None` for an unknown method.
+    pub fn debug_info_call(
+        &mut self,
+        path: &str,
+        body: &[u8],
+    ) -> Option<Result<Vec<u8>, ConnectError>> {
         match path.strip_prefix(CALL)? {
             "ShouldInitiateUpload" => Some(self.should_initiate(body)),
             "UploadFinished" => Some(self.finish(body)),
@@ -29,7 +32,7 @@ impl State {
         }
     }
 
-    fn should_initiate(&mut self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn should_initiate(&mut self, body: &[u8]) -> Result<Vec<u8>, ConnectError> {
         let file = wire::ShouldInitiateUpload::decode(body).ok().and_then(|request| request.file);
         let file = file.filter(|file| [1, 2].contains(&file.kind)).ok_or_else(invalid)?;
         check_id(&file.gnu_build_id)?;
@@ -37,11 +40,13 @@ impl State {
             None => (true, "First time we see this Build ID, therefore please upload!"),
             Some(File { is_finished: false, .. }) => (
                 false,
-                "A previous upload is still in-progress and not stale yet (only stale uploads can be retried).",
+                "A previous upload is still in-progress and not stale yet (only stale uploads \
+                 can be retried).",
             ),
             Some(_) => (
                 false,
-                "Debuginfo already exists and is not marked as invalid, therefore no new upload is needed.",
+                "Debuginfo already exists and is not marked as invalid, therefore no new \
+                 upload is needed.",
             ),
         };
         if should_initiate_upload {
@@ -50,7 +55,7 @@ impl State {
         Ok(wire::Decision { should_initiate_upload, reason: reason.into() }.encode_to_vec())
     }
 
-    /// Stores the body of an upload as it came.
+    /// Stores the body of an upload unchanged; returns the HTTP status and response body.
     pub fn upload(&mut self, build_id: &str, body: &[u8]) -> (u16, Vec<u8>) {
         if check_id(build_id).is_err() {
             return (400, b"invalid gnu_build_id\n".to_vec());
@@ -64,7 +69,7 @@ impl State {
         }
     }
 
-    fn finish(&mut self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    fn finish(&mut self, body: &[u8]) -> Result<Vec<u8>, ConnectError> {
         let request = wire::UploadFinished::decode(body).map_err(|_| invalid())?;
         check_id(&request.gnu_build_id)?;
         let Some(file) = self.files.get_mut(&request.gnu_build_id) else {
@@ -81,11 +86,11 @@ impl State {
     }
 }
 
-fn invalid() -> Refusal {
+fn invalid() -> ConnectError {
     ("invalid_argument", "invalid request".into())
 }
 
-fn check_id(id: &str) -> Result<(), Refusal> {
-    let is_good = (2..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_good { Ok(()) } else { Err(("invalid_argument", format!("invalid gnuBuildID {id:?}"))) }
+fn check_id(id: &str) -> Result<(), ConnectError> {
+    let is_valid = (2..=40).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_valid { Ok(()) } else { Err(("invalid_argument", format!("invalid gnuBuildID {id:?}"))) }
 }

@@ -1,4 +1,4 @@
-//! The server's checks of each profile, in its order and with its texts.
+//! The server's checks of each profile, in the same order and with the same messages.
 //!
 //! Sources: `pkg/distributor/distributor.go`, `pkg/validation/{limits,validate}.go`, `pkg/pprof` of
 //! Pyroscope 2.2.
@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::wire::{Pair, gunzip};
 
-/// Limits of a tenant; the defaults are the server's.
+/// Limits of a tenant, with the server's defaults.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub bytes_per_second: f64,
@@ -51,42 +51,43 @@ impl Default for Limits {
     }
 }
 
-/// Code and text of an error.
-pub type Refusal = (&'static str, String);
+/// Code and message of an error of the Connect protocol.
+pub type ConnectError = (&'static str, String);
 
-fn invalid(text: String) -> Refusal {
+fn invalid(text: String) -> ConnectError {
     ("invalid_argument", text)
 }
 
-/// A tenant's bucket.
+/// The token bucket of a tenant's rate limit.
 pub struct Bucket {
-    level: f64,
-    since: Instant,
+    available_bytes: f64,
+    refilled_at: Instant,
 }
 
 impl Bucket {
     pub fn full(limits: &Limits) -> Self {
-        Self { level: limits.burst_bytes, since: Instant::now() }
+        Self { available_bytes: limits.burst_bytes, refilled_at: Instant::now() }
     }
 
-    /// Counts bytes, or refuses them all.
-    pub fn allow(&mut self, limits: &Limits, bytes: usize) -> Result<(), Refusal> {
+    /// Takes bytes from the bucket, or rejects all of them.
+    pub fn allow(&mut self, limits: &Limits, bytes: usize) -> Result<(), ConnectError> {
         let now = Instant::now();
-        let earned = (now - self.since).as_secs_f64() * limits.bytes_per_second;
-        (self.level, self.since) = ((self.level + earned).min(limits.burst_bytes), now);
+        let earned = (now - self.refilled_at).as_secs_f64() * limits.bytes_per_second;
+        self.available_bytes = (self.available_bytes + earned).min(limits.burst_bytes);
+        self.refilled_at = now;
         let bytes = bytes as f64;
-        if bytes > self.level {
+        if bytes > self.available_bytes {
             let rate = limits.bytes_per_second / 1024.0 / 1024.0;
             let text = format!("push rate limit ({rate} MiB) exceeded while adding {bytes} B");
             return Err(("resource_exhausted", text));
         }
-        self.level -= bytes;
+        self.available_bytes -= bytes;
         Ok(())
     }
 }
 
-/// Reads a profile; gives it and its uncompressed size.
-pub fn parse(raw: &[u8], max: usize) -> Result<(pb::Profile, usize), Refusal> {
+/// Decodes a profile; returns it with its uncompressed size.
+pub fn parse(raw: &[u8], max: usize) -> Result<(pb::Profile, usize), ConnectError> {
     let plain = match raw.starts_with(&[0x1f, 0x8b]) {
         true => gunzip(raw, max).ok_or_else(|| invalid("gzip: invalid data".into()))?,
         false => raw.to_vec(),
@@ -105,39 +106,45 @@ pub fn parse(raw: &[u8], max: usize) -> Result<(pb::Profile, usize), Refusal> {
     Ok((profile, plain.len()))
 }
 
-/// Checks a profile against the limits, and does to it what the server does.
+/// Checks a profile against the limits, and truncates stacks and strings as the server does.
 pub fn check_profile(
     limits: &Limits,
     labels: &[Pair],
     profile: &mut pb::Profile,
     bytes: usize,
     now: i64,
-) -> Result<(), Refusal> {
-    let name = text_of(labels);
+) -> Result<(), ConnectError> {
+    let name = format_labels(labels);
     let time = profile.time_nanos;
     if time > 0 && !(now - limits.older_ns..now + limits.newer_ns).contains(&time) {
         return Err(invalid(format!(
-            "profile with labels '{name}' is outside of ingestion window (profile timestamp: {time}, the \
-             ingestion window starts at {} and ends at {})",
+            "profile with labels '{name}' is outside of ingestion window (profile timestamp: \
+             {time}, the ingestion window starts at {} and ends at {})",
             now - limits.older_ns,
             now + limits.newer_ns
         )));
     }
-    let too_much = |what: &str, key: &str, actual: usize, limit: usize| {
+    let check_limit = |what: &str, key: &str, actual: usize, limit: usize| {
         let text = format!(
-            "the profile with labels '{name}' exceeds the {what} limit ({key}, actual: {actual}, limit: {limit})"
+            "the profile with labels '{name}' exceeds the {what} limit ({key}, actual: {actual}, \
+             limit: {limit})"
         );
         if actual > limit { Err(invalid(text)) } else { Ok(()) }
     };
-    too_much("size", "max_profile_size_byte", bytes, limits.profile_bytes)?;
+    check_limit("size", "max_profile_size_byte", bytes, limits.profile_bytes)?;
     let samples = profile.sample.len();
-    too_much("samples count", "max_profile_stacktrace_samples", samples, limits.profile_samples)?;
+    check_limit(
+        "samples count",
+        "max_profile_stacktrace_samples",
+        samples,
+        limits.profile_samples,
+    )?;
     for sample in &mut profile.sample {
-        let deeper = sample.location_id.len().saturating_sub(limits.stack_frames);
-        sample.location_id.drain(..deeper); // the innermost frames
+        let excess = sample.location_id.len().saturating_sub(limits.stack_frames);
+        sample.location_id.drain(..excess); // drops the innermost frames
         let own = sample.label.len();
         let key = "max_profile_stacktrace_sample_labels";
-        too_much("sample labels", key, own, limits.sample_labels)?;
+        check_limit("sample labels", key, own, limits.sample_labels)?;
     }
     for text in &mut profile.string_table {
         let cut = text.len().saturating_sub(limits.text_bytes);
@@ -146,23 +153,23 @@ pub fn check_profile(
     check_ids(profile)
 }
 
-fn check_ids(profile: &pb::Profile) -> Result<(), Refusal> {
+fn check_ids(profile: &pb::Profile) -> Result<(), ConnectError> {
     if profile.location.iter().any(|location| location.id == 0) {
         return Err(invalid("location id is 0".into()));
     }
     if profile.function.iter().any(|function| function.id == 0) {
         return Err(invalid("function id is 0".into()));
     }
-    let name = |place: i64| profile.string_table[place as usize].as_str();
+    let name = |index: i64| profile.string_table[index as usize].as_str();
     if profile.sample_type.iter().any(|sample_type| name(sample_type.r#type).contains('-')) {
         return Err(invalid("sample type contains -".into()));
     }
     Ok(())
 }
 
-/// Checks the labels of a series as it is stored.
-pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), Refusal> {
-    let name = text_of(labels);
+/// Checks the labels of a stored series.
+pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), ConnectError> {
+    let name = format_labels(labels);
     if labels.len() > limits.labels {
         let count = labels.len();
         let text =
@@ -178,7 +185,7 @@ pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), Refusal> {
             "invalid labels '{name}' with error: service name is not provided"
         )));
     }
-    let mut seen = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for label in labels {
         if label.name.is_empty() || label.name.len() > limits.label_name_bytes {
             return Err(invalid(format!("profile with labels '{name}' has label name too long")));
@@ -186,7 +193,7 @@ pub fn check_labels(limits: &Limits, labels: &[Pair]) -> Result<(), Refusal> {
         if label.value.len() > limits.label_value_bytes {
             return Err(invalid(format!("profile with labels '{name}' has label value too long")));
         }
-        if !seen.insert(&label.name) {
+        if !names.insert(&label.name) {
             return Err(invalid(format!("profile with labels '{name}' has duplicate label name")));
         }
     }
@@ -198,15 +205,14 @@ fn is_metric_name(text: &str) -> bool {
     !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_in)
 }
 
-/// The rows of a profile by their own text labels, as the server makes series of them. Rows of 0
-/// are dropped.
+/// Groups the samples of a profile by their string labels, as the server derives series. Drops
+/// samples whose values are all 0.
 pub fn split(profile: &pb::Profile) -> BTreeMap<Vec<(String, String)>, Vec<pb::Sample>> {
-    let text = |place: i64| profile.string_table[place as usize].clone();
+    let text = |index: i64| profile.string_table[index as usize].clone();
     let mut series: BTreeMap<_, Vec<pb::Sample>> = BTreeMap::new();
     for sample in &profile.sample {
-        let is_counted =
-            sample.value.iter().all(|v| *v >= 0) && sample.value.iter().any(|v| *v > 0);
-        if !is_counted {
+        let has_value = sample.value.iter().all(|v| *v >= 0) && sample.value.iter().any(|v| *v > 0);
+        if !has_value {
             continue;
         }
         let texts = sample.label.iter().filter(|label| label.str != 0);
@@ -217,7 +223,7 @@ pub fn split(profile: &pb::Profile) -> BTreeMap<Vec<(String, String)>, Vec<pb::S
     series
 }
 
-fn text_of(labels: &[Pair]) -> String {
+fn format_labels(labels: &[Pair]) -> String {
     let pairs: Vec<String> =
         labels.iter().map(|label| format!("{}={:?}", label.name, label.value)).collect();
     format!("{{{}}}", pairs.join(", "))

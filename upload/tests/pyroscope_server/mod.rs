@@ -1,9 +1,9 @@
-//! A strict stand-in for Pyroscope 2.2: its push and debug info services with all default limits,
-//! and its answers. Faults can be scripted, request by request.
+//! A strict fake of Pyroscope 2.2: its push and debug info services, with all default limits and
+//! the same responses. Tests script faults request by request.
 //!
-//! No package registry offers the server itself. The stand-in enforces what its source does; see
-//! `limits.rs`.
-#![allow(dead_code, clippy::unwrap_used)] // each test uses a part of this, and a test may die
+//! No package registry offers the real server. The fake enforces the checks of its source code;
+//! see `limits.rs`.
+#![allow(dead_code, clippy::unwrap_used)] // each test uses a part; tests may panic
 
 mod debuginfo;
 mod limits;
@@ -20,73 +20,73 @@ use prost::Message;
 use serde_json::json;
 
 pub use limits::Limits;
-use limits::{Bucket, Refusal};
+use limits::{Bucket, ConnectError};
 use wire::{Pair, Push};
 
-/// How the server treats one request, other than well.
+/// A scripted deviation from the normal handling of one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// None of it: this one is treated as it should be.
+    /// Handles the request normally.
     None,
-    /// This status, headers and body, as a proxy in front of the server would answer.
+    /// Responds with a status, headers and body, as a proxy in front of the server does.
     Answer(u16, Vec<(&'static str, String)>, &'static str),
-    /// No answer, ever.
+    /// Never responds.
     Hang,
-    /// The connection ends before the request was looked at.
-    CutBefore,
-    /// The request is carried out, and the connection ends without an answer.
-    CutAfter,
-    /// The profile at this index of the request fails with this code and text.
+    /// Closes the connection before the request is handled.
+    DisconnectBefore,
+    /// Handles the request, then closes the connection without a response.
+    DisconnectAfter,
+    /// Fails the profile at this index of the request with a code and message.
     Profile(usize, &'static str, &'static str),
-    /// As it should be, but this much later.
+    /// Handles the request normally after a delay.
     Slow(Duration),
 }
 
-/// A profile that the server took.
+/// A profile that the server stored.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub struct StoredProfile {
     pub tenant: String,
-    /// As it was sent.
+    /// The ID sent by the client.
     pub id: String,
-    /// With the labels of its samples.
+    /// Series labels, including the labels of its samples.
     pub labels: BTreeMap<String, String>,
-    /// The profile, as the limits left it, with the rows of this series only.
+    /// The samples of this series only, after the limits were applied.
     pub profile: pb::Profile,
 }
 
-/// What is known of one request.
+/// Path, headers, size and outcome of one request.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct RequestRecord {
     pub path: String,
     pub headers: BTreeMap<String, String>,
     pub status: u16,
-    /// Profiles in it.
+    /// Number of profiles in the request.
     pub profiles: usize,
-    /// Bytes of its body as they came.
+    /// Size of the body as received, before decompression.
     pub bytes: usize,
 }
 
 pub(crate) struct State {
     pub limits: Limits,
     pub bucket: Bucket,
-    /// A request without a tenant is refused.
+    /// Rejects requests without a tenant.
     pub needs_tenant: bool,
-    /// What the header `authorization` must be, as a proxy would want it.
+    /// Required value of the `authorization` header, as a proxy checks it.
     pub authorization: Option<String>,
-    /// It is older than 2.0.
-    pub is_old: bool,
-    /// The service whose profiles it cannot digest.
-    pub stumbles_over: Option<String>,
-    /// Whether the clock is another: nanoseconds to add.
+    /// Behaves as a version before 2.0, without a debug info service.
+    pub has_no_debug_info: bool,
+    /// The service whose profiles fail with an internal error.
+    pub failing_service: Option<String>,
+    /// Nanoseconds by which the server clock is ahead of ours.
     pub clock_ns: i64,
     pub faults: VecDeque<Fault>,
-    pub taken: Vec<Taken>,
-    pub seen: Vec<Seen>,
+    pub stored: Vec<StoredProfile>,
+    pub requests: Vec<RequestRecord>,
     pub series: BTreeSet<BTreeMap<String, String>>,
     pub files: BTreeMap<String, debuginfo::File>,
 }
 
-/// The server. It ends with this value.
+/// The server, shut down on drop.
 pub struct Server {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -94,24 +94,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on a port of its own, with the limits that the server has by default.
+    /// Listens on a free port, with the default limits.
     pub fn start() -> Self {
-        Self::with(Limits::default())
+        Self::with_limits(Limits::default())
     }
 
-    /// With other limits.
-    pub fn with(limits: Limits) -> Self {
+    pub fn with_limits(limits: Limits) -> Self {
         let state = Arc::new(Mutex::new(State {
             bucket: Bucket::full(&limits),
             limits,
             needs_tenant: false,
             authorization: None,
-            is_old: false,
-            stumbles_over: None,
+            has_no_debug_info: false,
+            failing_service: None,
             clock_ns: 0,
             faults: VecDeque::new(),
-            taken: Vec::new(),
-            seen: Vec::new(),
+            stored: Vec::new(),
+            requests: Vec::new(),
             series: BTreeSet::new(),
             files: BTreeMap::new(),
         }));
@@ -124,65 +123,62 @@ impl Server {
         Self { address, state, runtime: Some(runtime) }
     }
 
-    /// Where it listens.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What is to be done to the next requests, one each.
-    pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
+    /// Applies these faults to the next requests, one each.
+    pub fn inject_faults(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().faults.extend(faults);
     }
 
-    /// Wants a tenant in each request.
-    pub fn want_tenant(&self) {
+    pub fn require_tenant(&self) {
         self.lock().needs_tenant = true;
     }
 
-    /// Wants this header `authorization` in each request.
-    pub fn want_authorization(&self, value: &str) {
+    /// Requires this `authorization` header in each request.
+    pub fn require_authorization(&self, value: &str) {
         self.lock().authorization = Some(value.to_owned());
     }
 
-    /// Is older than 2.0: has no service for debug info.
-    pub fn be_old(&self) {
-        self.lock().is_old = true;
+    /// Removes the debug info service, as in versions before 2.0.
+    pub fn disable_debug_info(&self) {
+        self.lock().has_no_debug_info = true;
     }
 
-    /// Fails with an internal error at each profile of this service.
-    pub fn stumble_over(&self, service: &str) {
-        self.lock().stumbles_over = Some(service.to_owned());
+    /// Fails each profile of a service with an internal error.
+    pub fn fail_service(&self, service: &str) {
+        self.lock().failing_service = Some(service.to_owned());
     }
 
-    /// Sets its clock apart from ours.
+    /// Sets the server clock ahead of ours.
     pub fn set_clock(&self, ahead_ns: i64) {
         self.lock().clock_ns = ahead_ns;
     }
 
-    /// Everything that it took.
-    pub fn taken(&self) -> Vec<Taken> {
-        self.lock().taken.clone()
+    pub fn stored(&self) -> Vec<StoredProfile> {
+        self.lock().stored.clone()
     }
 
-    /// Every request, in the order in which they were answered.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.lock().seen.clone()
+    /// Returns all requests, in the order of their responses.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.lock().requests.clone()
     }
 
-    /// Nanoseconds of CPU of everything that it took, by function that was running and service.
+    /// Sums the stored CPU nanoseconds by service and innermost function.
     pub fn cpu_by_function(&self) -> BTreeMap<(String, String), i64> {
         let mut sums = BTreeMap::new();
-        for taken in self.taken() {
-            for sample in &taken.profile.sample {
-                let function = leaf(&taken.profile, sample);
-                let key = (taken.labels["service_name"].clone(), function);
+        for stored in self.stored() {
+            for sample in &stored.profile.sample {
+                let function = leaf(&stored.profile, sample);
+                let key = (stored.labels["service_name"].clone(), function);
                 *sums.entry(key).or_default() += sample.value[0];
             }
         }
         sums
     }
 
-    /// Debug info that was uploaded, by build id; whether it is finished, and its bytes.
+    /// Returns the uploaded debug info by build ID: whether it is finished, and its bytes.
     pub fn files(&self) -> BTreeMap<String, (bool, Vec<u8>)> {
         let state = self.lock();
         let files = state.files.iter();
@@ -202,7 +198,7 @@ impl Drop for Server {
     }
 }
 
-/// The name of the function that was running, or its address.
+/// Returns the name of the innermost function, or its address.
 fn leaf(profile: &pb::Profile, sample: &pb::Sample) -> String {
     let location = profile.location.iter().find(|l| l.id == sample.location_id[0]).unwrap();
     let Some(line) = location.line.first() else { return format!("{:#x}", location.address) };
@@ -211,30 +207,30 @@ fn leaf(profile: &pb::Profile, sample: &pb::Sample) -> String {
 }
 
 impl State {
-    /// The push service. Each profile is tried; the errors are joined under the code of the first.
-    fn push(&mut self, tenant: &str, push: Push, fault: &Fault) -> Result<(), Refusal> {
+    /// Stores each profile that it can; joins the errors under the code of the first one.
+    fn push(&mut self, tenant: &str, push: Push, fault: &Fault) -> Result<(), ConnectError> {
         let profiles = push.series.iter().flat_map(|series| {
             series.samples.iter().map(move |sample| (series.labels.clone(), sample.clone()))
         });
-        let mut errors: Vec<Refusal> = Vec::new();
+        let mut errors: Vec<ConnectError> = Vec::new();
         let mut index = 0;
         for (labels, sample) in profiles {
             let max = self.limits.body_bytes;
             let (mut profile, bytes) = match limits::parse(&sample.raw_profile, max) {
                 Ok(parsed) => parsed,
                 Err(error) => {
-                    errors.push(error); // without its place or id, as the server does
+                    errors.push(error); // the server omits index and ID here
                     continue;
                 }
             };
-            let is_of = |service: &str| {
+            let is_from = |service: &str| {
                 labels.iter().any(|l| l.name == "service_name" && l.value == service)
             };
             let result = match fault {
-                _ if self.stumbles_over.as_deref().is_some_and(is_of) => {
+                _ if self.failing_service.as_deref().is_some_and(is_from) => {
                     Err(("internal", "panic: nil map".into()))
                 }
-                Fault::Profile(place, code, text) if *place == index => {
+                Fault::Profile(failing, code, text) if *failing == index => {
                     Err((*code, (*text).to_owned()))
                 }
                 _ => self.push_one(tenant, &sample.id, labels, &mut profile, bytes),
@@ -260,7 +256,7 @@ impl State {
         mut labels: Vec<Pair>,
         profile: &mut pb::Profile,
         bytes: usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ConnectError> {
         if !is_uuid(id) {
             return Err(("invalid_argument", format!("invalid UUID {id:?}")));
         }
@@ -279,12 +275,17 @@ impl State {
             let labels: BTreeMap<_, _> = labels.into_iter().map(|l| (l.name, l.value)).collect();
             self.count_series(&labels)?;
             let profile = pb::Profile { sample: rows, ..profile.clone() };
-            self.taken.push(Taken { tenant: tenant.into(), id: id.into(), labels, profile });
+            self.stored.push(StoredProfile {
+                tenant: tenant.into(),
+                id: id.into(),
+                labels,
+                profile,
+            });
         }
         Ok(())
     }
 
-    fn count_series(&mut self, labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    fn count_series(&mut self, labels: &BTreeMap<String, String>) -> Result<(), ConnectError> {
         self.series.insert(labels.clone());
         let (count, limit) = (self.series.len(), self.limits.series);
         if count <= limit {
@@ -298,16 +299,16 @@ impl State {
     }
 }
 
-/// Joins errors as the server does.
-fn join(errors: Vec<Refusal>) -> Result<(), Refusal> {
+/// Joins errors under the code of the first one.
+fn join(errors: Vec<ConnectError>) -> Result<(), ConnectError> {
     let Some(code) = errors.first().map(|error| error.0) else { return Ok(()) };
     let texts: Vec<String> = errors.iter().map(|error| error.1.clone()).collect();
     let text = texts.join("; ");
     Err((code, if texts.len() > 1 { format!("{} errors: {text}", texts.len()) } else { text }))
 }
 
-/// The status and body of an error of the Connect protocol.
-fn connect_error((code, message): Refusal) -> (u16, Vec<u8>) {
+/// Returns the HTTP status and body of an error of the Connect protocol.
+fn connect_error((code, message): ConnectError) -> (u16, Vec<u8>) {
     let status = match code {
         "invalid_argument" | "failed_precondition" | "out_of_range" => 400,
         "unauthenticated" => 401,

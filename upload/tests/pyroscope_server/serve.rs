@@ -1,4 +1,4 @@
-//! HTTP for the stand-in: one task for each connection, one answer for each request.
+//! The HTTP server: one task per connection, one response per request.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +16,7 @@ use super::*;
 
 type Shared = Arc<Mutex<State>>;
 
-/// Takes connections for ever.
+/// Accepts connections forever.
 pub async fn serve(listener: std::net::TcpListener, state: Shared) {
     let listener = TcpListener::from_std(listener).unwrap();
     while let Ok((stream, _)) = listener.accept().await {
@@ -24,7 +24,7 @@ pub async fn serve(listener: std::net::TcpListener, state: Shared) {
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, state.clone()));
             let http = hyper::server::conn::http1::Builder::new();
-            // A connection that a fault has cut ends with an error.
+            // An injected fault ends the connection with an error.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -32,30 +32,30 @@ pub async fn serve(listener: std::net::TcpListener, state: Shared) {
 
 async fn answer(request: Request<Incoming>, state: Shared) -> io::Result<Response<Full<Bytes>>> {
     let fault = state.lock().unwrap().faults.pop_front().unwrap_or(Fault::None);
-    let cut = || Err(io::Error::other("cut by the test"));
+    let disconnect = || Err(io::Error::other("closed by the test"));
     let (path, headers) = (request.uri().path().to_owned(), headers(&request));
     match &fault {
-        Fault::CutBefore => return cut(),
+        Fault::DisconnectBefore => return disconnect(),
         Fault::Hang => std::future::pending::<()>().await,
         Fault::Slow(time) => tokio::time::sleep(*time).await,
         _ => {}
     }
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     let bytes = body.len();
-    let (mut profiles, mut extra) = (0, Vec::new());
+    let (mut profiles, mut extra_headers) = (0, Vec::new());
     let (status, body) = match &fault {
         Fault::Answer(status, headers, body) => {
-            extra.clone_from(headers);
+            extra_headers.clone_from(headers);
             (*status, body.as_bytes().to_vec())
         }
         _ => state.lock().unwrap().route(&path, &headers, &body, &fault, &mut profiles),
     };
-    state.lock().unwrap().seen.push(Seen { path, headers, status, profiles, bytes });
-    if matches!(fault, Fault::CutAfter) {
-        return cut();
+    state.lock().unwrap().requests.push(RequestRecord { path, headers, status, profiles, bytes });
+    if matches!(fault, Fault::DisconnectAfter) {
+        return disconnect();
     }
     let mut response = Response::builder().status(status);
-    for (name, value) in extra {
+    for (name, value) in extra_headers {
         response = response.header(name, value);
     }
     Ok(response.body(Full::new(Bytes::from(body))).unwrap())
@@ -76,7 +76,8 @@ impl State {
         profiles: &mut usize,
     ) -> (u16, Vec<u8>) {
         let header = |name: &str| headers.get(name).map_or("", String::as_str);
-        if self.authorization.as_deref().is_some_and(|wanted| wanted != header("authorization")) {
+        if self.authorization.as_deref().is_some_and(|required| required != header("authorization"))
+        {
             return (401, b"Unauthorized".to_vec());
         }
         let tenant = match (header("x-scope-orgid"), self.needs_tenant) {
@@ -84,7 +85,7 @@ impl State {
             ("", false) => "anonymous",
             (tenant, _) => tenant,
         };
-        if self.is_old && path.contains("debuginfo") {
+        if self.has_no_debug_info && path.contains("debuginfo") {
             return (404, b"404 page not found\n".to_vec());
         }
         if let Some(build_id) = path.strip_prefix(debuginfo::UPLOAD) {

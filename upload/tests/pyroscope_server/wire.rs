@@ -1,5 +1,5 @@
-//! The messages as the server has them, written again on purpose: a wrong field number in the sink
-//! must not be right here.
+//! The messages of the server, defined independently of the sink: a wrong field number in the sink
+//! must fail the tests.
 //!
 //! Source: `push.v1/push.proto`, `types.v1/types.proto`, `debuginfo.v1alpha1/debuginfo.proto` of
 //! Pyroscope 2.2.
@@ -72,7 +72,7 @@ pub struct UploadFinished {
     pub gnu_build_id: String,
 }
 
-/// Decompresses up to `max` bytes; `None` if it is damaged or larger.
+/// Decompresses up to `max` bytes; `None` if the data is damaged or larger.
 pub fn gunzip(bytes: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     GzDecoder::new(bytes).take(max as u64 + 1).read_to_end(&mut plain).ok()?;

@@ -1,33 +1,34 @@
-//! Synthetic windows with everything that an agent writes: several processes, kernel frames, inlined
-//! functions, frames without names, two halves of one mapping, and cut and guessed stacks.
+//! Synthetic windows with everything that an agent writes: several processes, kernel frames,
+//! inlined functions, frames without symbols, a mapping that is split into a symbolized and an
+//! unsymbolized half, and cut and guessed stacks.
 
 use std::collections::HashMap;
 
 use profile::pprof::proto as pb;
 use upload::Batch;
 
-/// When windows begin, in nanoseconds since 1970.
+/// Start of window 0, in nanoseconds since 1970.
 pub const START: i64 = 1_790_000_000_000_000_000;
-/// How long they are.
+/// Length of a window, in nanoseconds.
 pub const DURATION: i64 = 10_000_000_000;
-/// 19 Hz.
+/// Nanoseconds between samples at 19 Hz.
 pub const PERIOD: i64 = 52_631_579;
-/// The build id of the file that all processes run.
+/// Build ID of the executable of all processes.
 pub const BUILD_ID: &str = "00112233445566778899aabbccddeeff00112233";
 
-struct Maker {
+struct ProfileBuilder {
     profile: pb::Profile,
-    places: HashMap<String, i64>,
+    string_indexes: HashMap<String, i64>,
 }
 
-impl Maker {
+impl ProfileBuilder {
     fn text(&mut self, text: &str) -> i64 {
         let next = self.profile.string_table.len() as i64;
-        let place = *self.places.entry(text.to_owned()).or_insert(next);
-        if place == next {
+        let index = *self.string_indexes.entry(text.to_owned()).or_insert(next);
+        if index == next {
             self.profile.string_table.push(text.to_owned());
         }
-        place
+        index
     }
 
     fn value_type(&mut self, quantity: &str, unit: &str) -> pb::ValueType {
@@ -74,35 +75,36 @@ impl Maker {
     }
 }
 
-/// A window that begins `number` windows after [`START`], of so many processes with so many functions each, of
-/// which function `f` was seen `f + 1` times in each process.
+/// Returns window `number`, counted from [`START`]. Each process has samples of all functions:
+/// `f + 1` samples of function `f`.
 pub fn window(number: i64, processes: usize, functions: usize) -> Batch {
-    let mut maker = Maker { profile: pb::Profile::default(), places: HashMap::new() };
-    maker.text("");
+    let mut builder =
+        ProfileBuilder { profile: pb::Profile::default(), string_indexes: HashMap::new() };
+    builder.text("");
     let types = [("samples", "count"), ("cpu", "nanoseconds")];
-    maker.profile.sample_type =
-        types.map(|(quantity, unit)| maker.value_type(quantity, unit)).into();
-    maker.profile.period_type = Some(maker.value_type("cpu", "nanoseconds"));
-    maker.profile.default_sample_type = maker.text("cpu");
-    maker.profile.time_nanos = START + number * DURATION;
-    maker.profile.duration_nanos = DURATION;
-    maker.profile.period = PERIOD;
-    let comment = maker.text("ticks = 1");
-    maker.profile.comment.push(comment);
+    builder.profile.sample_type =
+        types.map(|(quantity, unit)| builder.value_type(quantity, unit)).into();
+    builder.profile.period_type = Some(builder.value_type("cpu", "nanoseconds"));
+    builder.profile.default_sample_type = builder.text("cpu");
+    builder.profile.time_nanos = START + number * DURATION;
+    builder.profile.duration_nanos = DURATION;
+    builder.profile.period = PERIOD;
+    let comment = builder.text("ticks = 1");
+    builder.profile.comment.push(comment);
 
-    let kernel = maker.mapping("[kernel.kallsyms]", "", true);
-    let named = maker.mapping("/usr/bin/app", BUILD_ID, true);
-    let unnamed = maker.mapping("/usr/bin/app", BUILD_ID, false);
-    let syscall = maker.function("do_syscall_64");
-    let inlined = maker.function("inlined");
-    let root = maker.function("main");
-    let kernel = maker.location(kernel, 0xffff_ffff_8100_0000, &[syscall]);
-    let root = maker.location(named, 0x1000, &[root]);
-    let bare = maker.location(unnamed, 0x9000, &[]);
+    let kernel = builder.mapping("[kernel.kallsyms]", "", true);
+    let symbolized = builder.mapping("/usr/bin/app", BUILD_ID, true);
+    let unsymbolized = builder.mapping("/usr/bin/app", BUILD_ID, false);
+    let syscall = builder.function("do_syscall_64");
+    let inlined = builder.function("inlined");
+    let root = builder.function("main");
+    let kernel = builder.location(kernel, 0xffff_ffff_8100_0000, &[syscall]);
+    let root = builder.location(symbolized, 0x1000, &[root]);
+    let bare = builder.location(unsymbolized, 0x9000, &[]);
     let leaves: Vec<u64> = (0..functions)
         .map(|f| {
-            let function = maker.function(&format!("function_{f:05}"));
-            maker.location(named, 0x2000 + 16 * f as u64, &[inlined, function])
+            let function = builder.function(&format!("function_{f:05}"));
+            builder.location(symbolized, 0x2000 + 16 * f as u64, &[inlined, function])
         })
         .collect();
     for process in 0..processes {
@@ -121,13 +123,13 @@ pub fn window(number: i64, processes: usize, functions: usize) -> Batch {
                 }
                 _ => {}
             }
-            maker.sample(stack, f as i64 + 1, &labels);
+            builder.sample(stack, f as i64 + 1, &labels);
         }
     }
-    Batch { profile: maker.profile }
+    Batch { profile: builder.profile }
 }
 
-/// The same with more labels on each sample.
+/// Adds labels to each sample of a batch.
 pub fn with_labels(mut batch: Batch, labels: &[(&str, &str)]) -> Batch {
     let profile = &mut batch.profile;
     for (key, text) in labels {
@@ -139,7 +141,7 @@ pub fn with_labels(mut batch: Batch, labels: &[(&str, &str)]) -> Batch {
     batch
 }
 
-/// Samples of one process in a window: the sum of 1 to `functions`.
+/// Returns the number of samples of one process in a window: the sum of 1 to `functions`.
 pub fn samples(functions: usize) -> i64 {
     (functions * (functions + 1) / 2) as i64
 }

@@ -12,14 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// An authority that signs.
+/// A test certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
 }
 
-/// A certificate and its key.
+/// A signed certificate with its private key.
 pub struct Signed {
     der: CertificateDer<'static>,
     key: KeyPair,
@@ -50,7 +50,7 @@ impl Authority {
         Signed { der: certificate.der().clone(), pem: certificate.pem(), key }
     }
 
-    /// Its certificate as a file.
+    /// Writes the certificate to `ca.pem` in a directory; returns the path.
     pub fn file(&self, directory: &Path) -> PathBuf {
         let path = directory.join("ca.pem");
         fs::write(&path, &self.pem).unwrap();
@@ -65,7 +65,7 @@ impl Authority {
 }
 
 impl Signed {
-    /// Certificate and key as files.
+    /// Writes certificate and key to a directory; returns the two paths.
     pub fn files(&self, directory: &Path) -> (PathBuf, PathBuf) {
         let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
         fs::write(&cert, &self.pem).unwrap();
@@ -74,7 +74,7 @@ impl Signed {
     }
 }
 
-/// A server configuration; with an authority for clients it requires their certificates.
+/// Returns a server configuration that requires client certificates of `clients`, if given.
 pub fn server(own: &Signed, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())

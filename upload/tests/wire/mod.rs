@@ -13,12 +13,12 @@ use std::time::Duration;
 use upload::transport::Connection;
 use upload::{Answer, Failure};
 
-/// Settings for a server, as a config file would give them, with a short time limit.
+/// Returns the connection settings for a server, with a short timeout.
 pub fn connection(url: &str) -> Connection {
     Connection { url: url.to_owned(), timeout_seconds: 5.0, ..Connection::default() }
 }
 
-/// The answer in short: what it is, why, and how long to wait.
+/// Returns the kind of an answer, its reason, and the requested delay.
 pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration>) {
     match answer {
         Answer::Delivered { .. } => ("delivered", None, None),
@@ -28,7 +28,7 @@ pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration
     }
 }
 
-/// What it says.
+/// Returns the error message of an answer.
 pub fn text(answer: &Answer) -> &str {
     match answer {
         Answer::Delivered { .. } => "",
@@ -38,7 +38,6 @@ pub fn text(answer: &Answer) -> &str {
     }
 }
 
-/// All of it is there.
 pub fn assert_delivered(answer: &Answer) {
     assert!(matches!(answer, Answer::Delivered { bytes } if *bytes > 0), "{answer:?}");
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The proxy. It ends when it is dropped.
+/// The proxy, shut down on drop.
 pub struct Proxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -20,17 +20,17 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// `authorization`: what it wants to be told, if anything.
+    /// `authorization` is the required value of `proxy-authorization`, if any.
     pub async fn start(authorization: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let noted = heads.clone();
+        let recorded = heads.clone();
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             loop {
                 let Ok((tcp, _)) = listener.accept().await else { return };
-                open.spawn(relay(tcp, authorization, noted.clone()));
+                open.spawn(relay(tcp, authorization, recorded.clone()));
             }
         });
         Self { address, heads, task }
@@ -44,7 +44,7 @@ impl Proxy {
         self.address.port()
     }
 
-    /// First lines of the requests.
+    /// Returns the request lines.
     pub fn lines(&self) -> Vec<String> {
         let heads = self.heads.lock().unwrap();
         heads.iter().map(|head| head.lines().next().unwrap().to_owned()).collect()
@@ -59,13 +59,13 @@ async fn relay(mut tcp: TcpStream, authorization: Option<&str>, heads: Arc<Mutex
     }
     let head = String::from_utf8(head).unwrap();
     heads.lock().unwrap().push(head.clone());
-    let is_known = authorization.is_none_or(|wanted| {
+    let is_authorized = authorization.is_none_or(|required| {
         head.lines().any(|line| {
             let (name, value) = line.split_once(": ").unwrap_or_default();
-            name.eq_ignore_ascii_case("proxy-authorization") && value == wanted
+            name.eq_ignore_ascii_case("proxy-authorization") && value == required
         })
     });
-    if !is_known {
+    if !is_authorized {
         let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
         tcp.write_all(answer).await.unwrap();
         return;

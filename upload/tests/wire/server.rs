@@ -19,9 +19,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 
-/// A request.
+/// A request that the server received.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct RecordedRequest {
     pub path: String,
     pub headers: HeaderMap,
     /// Decompressed, without the gRPC frame.
@@ -29,43 +29,43 @@ pub struct Seen {
     pub is_grpc: bool,
 }
 
-/// How one request is answered.
+/// How the server replies to one request.
 #[derive(Clone, Debug)]
-pub enum Act {
-    /// The server's default answer.
-    Content,
+pub enum Reply {
+    /// The default reply of the server.
+    Default,
     /// A gRPC message, or the body of a 200.
     Message(Vec<u8>),
     /// HTTP status, headers and body.
     Http(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// gRPC status, text, details and headers.
     Grpc(i32, &'static str, Option<Vec<u8>>, Vec<(&'static str, String)>),
-    /// No answer.
+    /// Never replies.
     Hang,
     /// Closes the connection after reading the request.
-    Cut,
-    /// Closes the connection in the middle of the answer.
-    CutAnswer,
+    Disconnect,
+    /// Closes the connection in the middle of the response.
+    Truncate,
 }
 
-pub fn http(status: u16) -> Act {
-    Act::Http(status, vec![], b"so it is".to_vec())
+pub fn http(status: u16) -> Reply {
+    Reply::Http(status, vec![], b"scripted error".to_vec())
 }
 
-pub fn grpc(code: i32) -> Act {
-    Act::Grpc(code, "so it is", None, vec![])
+pub fn grpc(code: i32) -> Reply {
+    Reply::Grpc(code, "scripted error", None, vec![])
 }
 
-type Own = dyn Fn(&Seen) -> Act + Send + Sync;
+type DefaultReply = dyn Fn(&RecordedRequest) -> Reply + Send + Sync;
 
 struct Shared {
-    seen: Mutex<Vec<Seen>>,
-    script: Mutex<VecDeque<Act>>,
-    own: Box<Own>,
+    requests: Mutex<Vec<RecordedRequest>>,
+    script: Mutex<VecDeque<Reply>>,
+    default_reply: Box<DefaultReply>,
     connections: Mutex<u64>,
 }
 
-/// The server. It ends when it is dropped.
+/// The server, shut down on drop.
 pub struct Server {
     address: SocketAddr,
     scheme: &'static str,
@@ -80,42 +80,41 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// One that answers each request with nothing, which is a good answer for all that we send.
-    pub async fn start(script: Vec<Act>) -> Self {
-        Self::with(script, None, |_| Act::Message(vec![])).await
+    /// Replies to each request with an empty message, which every protocol reads as success.
+    pub async fn start(script: Vec<Reply>) -> Self {
+        Self::with(script, None, |_| Reply::Message(vec![])).await
     }
 
-    /// One with TLS.
-    pub async fn with_tls(script: Vec<Act>, tls: ServerConfig) -> Self {
-        Self::with(script, Some(tls), |_| Act::Message(vec![])).await
+    pub async fn with_tls(script: Vec<Reply>, tls: ServerConfig) -> Self {
+        Self::with(script, Some(tls), |_| Reply::Message(vec![])).await
     }
 
-    /// One with answers of its own for what is not in the script.
+    /// Uses `default_reply` for each request after the end of the script.
     pub async fn with(
-        script: Vec<Act>,
+        script: Vec<Reply>,
         tls: Option<ServerConfig>,
-        own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+        default_reply: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::at("127.0.0.1:0", script, tls, own).await
+        Self::at("127.0.0.1:0", script, tls, default_reply).await
     }
 
-    /// One at this port.
-    pub async fn on(port: u16, script: Vec<Act>) -> Self {
-        Self::at(&format!("127.0.0.1:{port}"), script, None, |_| Act::Message(vec![])).await
+    /// Listens on a given port.
+    pub async fn on(port: u16, script: Vec<Reply>) -> Self {
+        Self::at(&format!("127.0.0.1:{port}"), script, None, |_| Reply::Message(vec![])).await
     }
 
     async fn at(
         address: &str,
-        script: Vec<Act>,
+        script: Vec<Reply>,
         tls: Option<ServerConfig>,
-        own: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+        default_reply: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            seen: Mutex::default(),
+            requests: Mutex::default(),
             script: Mutex::new(script.into()),
-            own: Box::new(own),
+            default_reply: Box::new(default_reply),
             connections: Mutex::new(0),
         });
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -132,29 +131,28 @@ impl Server {
         self.address.port()
     }
 
-    /// What came so far.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
+    /// Returns the requests received so far.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Bodies of the requests to a path.
+    /// Returns the bodies of the requests to a path.
     pub fn bodies(&self, path: &str) -> Vec<Bytes> {
-        self.seen().into_iter().filter(|seen| seen.path == path).map(|seen| seen.body).collect()
+        self.requests()
+            .into_iter()
+            .filter(|request| request.path == path)
+            .map(|request| request.body)
+            .collect()
     }
 
-    /// Adds to the script.
-    pub fn then(&self, act: Act) {
-        self.shared.script.lock().unwrap().push_back(act);
-    }
-
-    /// How many connections there were.
+    /// Returns the number of accepted connections.
     pub fn connections(&self) -> u64 {
         *self.shared.connections.lock().unwrap()
     }
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    // Those that are open end with the server.
+    // Open connections end with the server.
     let mut open = tokio::task::JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else { return };
@@ -177,22 +175,22 @@ async fn serve<S>(stream: S, shared: Arc<Shared>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let cut = Arc::new(Notify::new());
+    let disconnect = Arc::new(Notify::new());
     let handler = {
-        let cut = cut.clone();
-        service_fn(move |request| answer(request, shared.clone(), cut.clone()))
+        let disconnect = disconnect.clone();
+        service_fn(move |request| answer(request, shared.clone(), disconnect.clone()))
     };
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), handler);
     tokio::select! {
         _ = connection => {}
-        () = cut.notified() => {}
+        () = disconnect.notified() => {}
     }
 }
 
 type Body = StreamBody<Frames>;
 
-/// Frames of an answer.
+/// Frames of a response body.
 pub struct Frames(mpsc::Receiver<Result<Frame<Bytes>, Infallible>>);
 
 impl tonic::codegen::tokio_stream::Stream for Frames {
@@ -209,37 +207,37 @@ impl tonic::codegen::tokio_stream::Stream for Frames {
 async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
-    cut: Arc<Notify>,
+    disconnect: Arc<Notify>,
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(plain(400, vec![], vec![]).await) };
-    let seen = Seen::of(&parts, body.to_bytes());
-    let is_grpc = seen.is_grpc;
-    let next = shared.script.lock().unwrap().pop_front().unwrap_or(Act::Content);
-    let act = match next {
-        Act::Content => (shared.own)(&seen),
+    let recorded = RecordedRequest::new(&parts, body.to_bytes());
+    let is_grpc = recorded.is_grpc;
+    let next = shared.script.lock().unwrap().pop_front().unwrap_or(Reply::Default);
+    let reply = match next {
+        Reply::Default => (shared.default_reply)(&recorded),
         other => other,
     };
-    shared.seen.lock().unwrap().push(seen);
-    Ok(match act {
-        Act::Content => unreachable!("a server's own answer is one"),
-        Act::Message(message) if is_grpc => message_of_grpc(message).await,
-        Act::Message(message) => plain(200, vec![], message).await,
-        Act::Http(status, headers, body) => plain(status, headers, body).await,
-        Act::Grpc(code, text, details, headers) => {
-            status_of_grpc(code, text, details, headers).await
+    shared.requests.lock().unwrap().push(recorded);
+    Ok(match reply {
+        Reply::Default => unreachable!("the default reply is a real one"),
+        Reply::Message(message) if is_grpc => grpc_message(message).await,
+        Reply::Message(message) => plain(200, vec![], message).await,
+        Reply::Http(status, headers, body) => plain(status, headers, body).await,
+        Reply::Grpc(code, text, details, headers) => {
+            grpc_status(code, text, details, headers).await
         }
-        Act::Hang => std::future::pending().await,
-        Act::Cut => {
-            cut.notify_one();
+        Reply::Hang => std::future::pending().await,
+        Reply::Disconnect => {
+            disconnect.notify_one();
             std::future::pending().await
         }
-        Act::CutAnswer => half(is_grpc, cut).await,
+        Reply::Truncate => truncated(is_grpc, disconnect).await,
     })
 }
 
-impl Seen {
-    fn of(parts: &http::request::Parts, body: Bytes) -> Self {
+impl RecordedRequest {
+    fn new(parts: &http::request::Parts, body: Bytes) -> Self {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let is_grpc = header("content-type").is_some_and(|t| t.starts_with("application/grpc"));
         let body = match (is_grpc, header("content-encoding")) {
@@ -252,7 +250,7 @@ impl Seen {
     }
 }
 
-/// The messages of gRPC one after the other, each unpacked.
+/// Concatenates the messages of a gRPC body, each decompressed.
 fn frames(mut body: &[u8]) -> Bytes {
     let mut out = Vec::new();
     while body.len() >= 5 {
@@ -270,9 +268,9 @@ fn unzip(bytes: &[u8]) -> Bytes {
     out.into()
 }
 
-fn body_of(capacity: usize) -> (mpsc::Sender<Result<Frame<Bytes>, Infallible>>, Body) {
-    let (give, take) = mpsc::channel(capacity);
-    (give, StreamBody::new(Frames(take)))
+fn body_channel(capacity: usize) -> (mpsc::Sender<Result<Frame<Bytes>, Infallible>>, Body) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    (sender, StreamBody::new(Frames(receiver)))
 }
 
 fn with_headers(
@@ -286,8 +284,8 @@ fn with_headers(
 }
 
 async fn plain(status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Response<Body> {
-    let (give, stream) = body_of(1);
-    give.send(Ok(Frame::data(body.into()))).await.unwrap();
+    let (sender, stream) = body_channel(1);
+    sender.send(Ok(Frame::data(body.into()))).await.unwrap();
     let response = Response::builder().status(status).body(stream).unwrap();
     with_headers(response, headers)
 }
@@ -303,25 +301,25 @@ fn framed(message: &[u8]) -> Bytes {
     frame.into()
 }
 
-async fn message_of_grpc(message: Vec<u8>) -> Response<Body> {
-    let (give, stream) = body_of(2);
-    give.send(Ok(Frame::data(framed(&message)))).await.unwrap();
+async fn grpc_message(message: Vec<u8>) -> Response<Body> {
+    let (sender, stream) = body_channel(2);
+    sender.send(Ok(Frame::data(framed(&message)))).await.unwrap();
     let trailers = HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static("0"),
     )]);
-    give.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    sender.send(Ok(Frame::trailers(trailers))).await.unwrap();
     grpc_response(stream)
 }
 
-async fn status_of_grpc(
+async fn grpc_status(
     code: i32,
     text: &str,
     details: Option<Vec<u8>>,
     mut headers: Vec<(&'static str, String)>,
 ) -> Response<Body> {
     use base64::Engine;
-    let (_, stream) = body_of(1);
+    let (_, stream) = body_channel(1);
     headers.push(("grpc-status", code.to_string()));
     headers.push(("grpc-message", text.replace(' ', "%20")));
     if let Some(details) = details {
@@ -331,14 +329,14 @@ async fn status_of_grpc(
     with_headers(grpc_response(stream), headers)
 }
 
-/// Begins an answer, and closes the connection a little later.
-async fn half(is_grpc: bool, cut: Arc<Notify>) -> Response<Body> {
-    let (give, stream) = body_of(1);
-    give.send(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 1, 0, 7])))).await.unwrap();
+/// Starts a response and closes the connection 50 ms later.
+async fn truncated(is_grpc: bool, disconnect: Arc<Notify>) -> Response<Body> {
+    let (sender, stream) = body_channel(1);
+    sender.send(Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 1, 0, 7])))).await.unwrap();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        cut.notify_one();
-        drop(give);
+        disconnect.notify_one();
+        drop(sender);
     });
     if is_grpc {
         return grpc_response(stream);

@@ -1,5 +1,5 @@
-//! Batches made by hand, for tests of what sends them: known stacks, counts and labels.
-#![allow(dead_code)] // each test uses a part of this
+//! Builds batches with known stacks, counts and labels, for tests of sinks.
+#![allow(dead_code)] // each test uses a part
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use upload::Batch;
 /// Nanoseconds between samples at 19 Hz.
 pub const PERIOD: i64 = 1_000_000_000 / 19;
 
-/// A window in the making, as the agent would close it.
-pub struct Window {
+/// Builds a window in the form in which the agent closes it.
+pub struct WindowBuilder {
     profile: pb::Profile,
-    texts: BTreeMap<String, i64>,
+    string_indexes: BTreeMap<String, i64>,
     frames: BTreeMap<String, u64>,
 }
 
-impl Window {
-    /// An empty window of ten seconds that began then.
+impl WindowBuilder {
+    /// Starts an empty window of ten seconds.
     pub fn new(start_unix_ns: u64) -> Self {
         let mut window = Self {
             profile: pb::Profile::default(),
-            texts: BTreeMap::new(),
+            string_indexes: BTreeMap::new(),
             frames: BTreeMap::new(),
         };
         window.text("");
@@ -36,7 +36,7 @@ impl Window {
         window
     }
 
-    /// The frame of a named function in `/usr/bin/app`.
+    /// Returns the frame of a named function in `/usr/bin/app`.
     pub fn function(&mut self, name: &str) -> u64 {
         if let Some(id) = self.frames.get(name) {
             return *id;
@@ -55,13 +55,13 @@ impl Window {
         id
     }
 
-    /// A frame without a name: an address of an ELF file.
+    /// Adds a frame without a symbol: an address in an ELF file.
     pub fn address(&mut self, file: &str, build_id: &str, address: u64) -> u64 {
         let mapping_id = self.mapping(file, build_id, false);
         self.location(mapping_id, address, Vec::new())
     }
 
-    /// Counts samples of a stack, innermost frame first.
+    /// Adds samples of a stack, innermost frame first.
     pub fn sample(&mut self, labels: &[(&str, &str)], stack: &[u64], count: i64) {
         let label = labels
             .iter()
@@ -75,25 +75,24 @@ impl Window {
         self.profile.sample.push(pb::Sample { location_id: stack.to_vec(), value, label });
     }
 
-    /// Counts samples of `main` and one function that it calls.
+    /// Adds samples of a function that is called by `main`.
     pub fn call(&mut self, labels: &[(&str, &str)], name: &str, count: i64) {
         let stack = [self.function(name), self.function("main")];
         self.sample(labels, &stack, count);
     }
 
-    /// The window, closed.
-    pub fn close(self) -> Batch {
+    pub fn build(self) -> Batch {
         Batch { profile: self.profile }
     }
 
     fn text(&mut self, text: &str) -> i64 {
-        if let Some(place) = self.texts.get(text) {
-            return *place;
+        if let Some(index) = self.string_indexes.get(text) {
+            return *index;
         }
-        let place = self.profile.string_table.len() as i64;
+        let index = self.profile.string_table.len() as i64;
         self.profile.string_table.push(text.to_owned());
-        self.texts.insert(text.to_owned(), place);
-        place
+        self.string_indexes.insert(text.to_owned(), index);
+        index
     }
 
     fn value_type(&mut self, r#type: &str, unit: &str) -> pb::ValueType {
@@ -102,11 +101,11 @@ impl Window {
 
     fn mapping(&mut self, file: &str, build_id: &str, has_functions: bool) -> u64 {
         let (filename, build_id) = (self.text(file), self.text(build_id));
-        let known = self.profile.mapping.iter().find(|mapping| {
+        let existing = self.profile.mapping.iter().find(|mapping| {
             (mapping.filename, mapping.build_id, mapping.has_functions)
                 == (filename, build_id, has_functions)
         });
-        if let Some(mapping) = known {
+        if let Some(mapping) = existing {
             return mapping.id;
         }
         let id = self.profile.mapping.len() as u64 + 1;
@@ -132,6 +131,6 @@ impl Window {
 
 /// Nanoseconds since 1970.
 pub fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_nanos()).unwrap()
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(elapsed.as_nanos()).unwrap()
 }
