@@ -125,15 +125,15 @@ enum outcome {
 enum stack_end {
 	STACK_END_ABSENT, /* there is no such stack, or it was not requested */
 	STACK_END_COMPLETE,
-	STACK_END_DEPTH,           /* more frames than the limit */
-	STACK_END_NO_ROW,          /* no unwind row, and no frame pointer that leads on */
-	STACK_END_RETURN_ADDRESS,  /* the return address is not a user address */
-	STACK_END_UNREADABLE,      /* stack memory could not be read */
-	STACK_END_32_BIT,          /* 32-bit code, which is not unwound */
-	STACK_END_KERNEL_REFUSED,  /* the kernel returned no stack */
-	STACK_END_NO_MAPPING,      /* an address in no executable mapping */
-	STACK_END_NOT_EXPRESSIBLE, /* a rule that cannot be followed */
-	STACK_END_WORK_LIMIT,      /* the tick took too long */
+	STACK_END_DEPTH,              /* more frames than the limit */
+	STACK_END_NO_ROW,             /* no unwind row, and no frame pointer that leads on */
+	STACK_END_BAD_RETURN_ADDRESS, /* the return address is not a user address */
+	STACK_END_UNREADABLE,         /* stack memory could not be read */
+	STACK_END_32_BIT,             /* 32-bit code, which is not unwound */
+	STACK_END_KERNEL_REFUSED,     /* the kernel returned no stack */
+	STACK_END_NO_MAPPING,         /* an address in no executable mapping */
+	STACK_END_NOT_EXPRESSIBLE,    /* a rule that cannot be followed */
+	STACK_END_TIME_LIMIT,         /* the tick took too long */
 	STACK_END_NO_TABLE,     /* the unwind table is not loaded, and there is no stack snapshot */
 	STACK_END_SNAPSHOT_END, /* set by the agent only: the stack snapshot ended */
 	STACK_ENDS,

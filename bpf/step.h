@@ -23,7 +23,7 @@ enum step {
 	STEP_NO_ROW,
 	STEP_NOT_EXPRESSIBLE,
 	STEP_UNREADABLE,
-	STEP_RETURN_ADDRESS,
+	STEP_BAD_RETURN_ADDRESS,
 };
 
 /* Reads user memory; returns false if it cannot. */
@@ -103,7 +103,7 @@ static inline enum step step_from_signal(struct registers *r)
 	if (!read_user(words, sizeof(words), r->sp + ARCH_SIGNAL_OFFSET))
 		return STEP_UNREADABLE;
 	if (!is_user_address(words[ARCH_SIGNAL_IP]))
-		return STEP_RETURN_ADDRESS;
+		return STEP_BAD_RETURN_ADDRESS;
 	arch_copy_signal_registers(r->all, words);
 	start_with_all_registers(r, words[ARCH_SIGNAL_IP]);
 	return STEP_CALLER;
@@ -188,7 +188,7 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 	 */
 	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) ||
 	    (cfa == r->sp && r->is_return))
-		return STEP_RETURN_ADDRESS;
+		return STEP_BAD_RETURN_ADDRESS;
 	r->ip = ip;
 	r->sp = cfa;
 	r->fp = fp;

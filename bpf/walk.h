@@ -146,8 +146,8 @@ static inline u8 stack_end_of(enum step step)
 		return STACK_END_NOT_EXPRESSIBLE;
 	case STEP_UNREADABLE:
 		return STACK_END_UNREADABLE;
-	case STEP_RETURN_ADDRESS:
-		return STACK_END_RETURN_ADDRESS;
+	case STEP_BAD_RETURN_ADDRESS:
+		return STACK_END_BAD_RETURN_ADDRESS;
 	default:
 		return STACK_END_NO_ROW;
 	}
@@ -208,7 +208,7 @@ static long walk_one(u32 depth, struct scratch **context)
 
 	if (depth % FRAMES_PER_CLOCK_READ == FRAMES_PER_CLOCK_READ - 1 &&
 	    bpf_ktime_get_ns() - walk->tick_start > config.tick_limit) {
-		walk->end = STACK_END_WORK_LIMIT;
+		walk->end = STACK_END_TIME_LIMIT;
 		return STOP;
 	}
 	if (find_frame_rule(walk, &rule) == STOP)

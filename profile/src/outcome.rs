@@ -72,7 +72,7 @@ closed_list! {
         /// An address has no unwind row, and its frame pointer does not lead to a caller.
         NoRow = "no unwind row",
         /// The return address is not a user address.
-        ReturnAddress = "bad return address",
+        BadReturnAddress = "bad return address",
         /// Stack memory could not be read.
         Unreadable = "unreadable stack",
         /// 32-bit code, which is not unwound.
@@ -84,7 +84,7 @@ closed_list! {
         /// The unwind rule is not expressible, or needs an unknown register.
         NotExpressible = "rule not expressible",
         /// The tick took too long.
-        WorkLimit = "time limit of the tick",
+        TimeLimit = "time limit of the tick",
         /// The unwind table of an executable was not loaded yet, or does not fit.
         NoTable = "no unwind table",
         /// The stack snapshot ended before the stack did.

@@ -93,7 +93,7 @@ impl SnapshotFinisher<'_> {
             Step::Root => Err(StackEnd::Complete),
             Step::NotExpressible => Err(StackEnd::NotExpressible),
             Step::Unreadable => Err(self.unreadable()),
-            Step::ReturnAddress => Err(StackEnd::ReturnAddress),
+            Step::BadReturnAddress => Err(StackEnd::BadReturnAddress),
         }
     }
 

@@ -18,13 +18,13 @@ impl From<StackEnd> for WalkEnd {
         match end {
             StackEnd::Complete => Self::Complete,
             StackEnd::Depth => Self::Limit(IncomparableReason::OurDepth),
-            StackEnd::WorkLimit => Self::Limit(IncomparableReason::OurTime),
+            StackEnd::TimeLimit => Self::Limit(IncomparableReason::OurTime),
             StackEnd::NoTable => Self::Limit(IncomparableReason::OurTable),
             StackEnd::SnapshotEnd => Self::Limit(IncomparableReason::OurSnapshotEnded),
             StackEnd::ThirtyTwoBit => Self::Limit(IncomparableReason::ThirtyTwoBit),
             StackEnd::Absent
             | StackEnd::NoRow
-            | StackEnd::ReturnAddress
+            | StackEnd::BadReturnAddress
             | StackEnd::Unreadable
             | StackEnd::KernelRefused
             | StackEnd::NoMapping

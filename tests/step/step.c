@@ -21,7 +21,7 @@ struct host_frame {
 /* The steps in the order in which src/lib.rs names them. */
 static const enum step steps[] = {
 	STEP_CALLER,          STEP_ROOT,       STEP_NO_ROW,
-	STEP_NOT_EXPRESSIBLE, STEP_UNREADABLE, STEP_RETURN_ADDRESS,
+	STEP_NOT_EXPRESSIBLE, STEP_UNREADABLE, STEP_BAD_RETURN_ADDRESS,
 };
 
 typedef bool (*read_function)(const void *memory, u64 address, u64 *word);

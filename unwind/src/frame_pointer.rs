@@ -18,7 +18,7 @@ pub enum FramePointerEnd {
     /// The memory at fp cannot be read.
     Unreadable,
     /// The return address is no user address.
-    ReturnAddress,
+    BadReturnAddress,
 }
 
 /// Steps to the caller. `read`: returns the 8-byte word at an address, if it can be read.
@@ -51,7 +51,7 @@ pub fn step(
     let words = read(fp).zip(read(fp + 8));
     let (saved, ip) = words.ok_or(FramePointerEnd::Unreadable)?;
     if !user.contains(&ip) {
-        return Err(FramePointerEnd::ReturnAddress);
+        return Err(FramePointerEnd::BadReturnAddress);
     }
     Ok(Registers { ip, is_return: true, sp: fp + 16, fp: Some(saved), base: None, all: None })
 }

@@ -40,7 +40,7 @@ pub enum Step {
     /// Stack memory cannot be read.
     Unreadable,
     /// The return address is no user address, or the caller's frame is not above this one.
-    ReturnAddress,
+    BadReturnAddress,
 }
 
 impl Registers {
@@ -121,7 +121,7 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
     let is_by_sp = matches!(rule.cfa, Cfa::Register(SP, _) | Cfa::Plt { .. });
     let is_risen = cfa > at.sp || cfa < at.sp && !is_by_sp || cfa == at.sp && !at.is_return;
     if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || !is_risen {
-        return Step::ReturnAddress;
+        return Step::BadReturnAddress;
     }
     Step::Caller(Registers { ip, is_return: true, sp: cfa, fp, base, all: None })
 }
@@ -162,7 +162,7 @@ fn step_from_signal(frame: u64, read: impl Fn(u64) -> Option<u64>) -> Step {
     }
     let (Some(ip), Some(_)) = (word(SIGNAL_IP), word(SIGNAL_SP)) else { return Step::Unreadable };
     if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) {
-        return Step::ReturnAddress;
+        return Step::BadReturnAddress;
     }
     Step::Caller(Registers::interrupted(ip, all))
 }
@@ -213,9 +213,9 @@ mod tests {
     fn caller_must_lie_above() {
         let rule = |offset| rule(Cfa::Register(SP, offset), RegisterRule::SameValue);
         let read = |_| Some(0x5_5555);
-        assert_eq!(step(&at(), &rule(-8), read), Step::ReturnAddress);
+        assert_eq!(step(&at(), &rule(-8), read), Step::BadReturnAddress);
         let outer = Registers { is_return: true, ..at() };
-        assert_eq!(step(&outer, &rule(0), read), Step::ReturnAddress);
+        assert_eq!(step(&outer, &rule(0), read), Step::BadReturnAddress);
         // vfork() keeps its return address in a register while its child uses the stack.
         assert!(matches!(step(&at(), &rule(0), read), Step::Caller(_)));
     }
@@ -229,7 +229,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         let circle = Registers { fp: Some(switched.sp - 16), ..switched };
-        assert_eq!(step(&circle, &by_fp, |_| Some(0x5_5555)), Step::ReturnAddress);
+        assert_eq!(step(&circle, &by_fp, |_| Some(0x5_5555)), Step::BadReturnAddress);
     }
 
     #[test]

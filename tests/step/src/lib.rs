@@ -46,7 +46,7 @@ pub fn step(registers: &Registers, rule: &Rule, read: Read<'_>) -> Step {
         2 => Step::NoRow,
         3 => Step::NotExpressible,
         4 => Step::Unreadable,
-        5 => Step::ReturnAddress,
+        5 => Step::BadReturnAddress,
         _ => panic!("step.c names no step {step}"),
     }
 }
@@ -75,7 +75,7 @@ pub fn frame_pointer_step(
     let (saved_fp, return_address) = words.ok_or(FramePointerEnd::Unreadable)?;
     // SAFETY: the function only reads and writes `frame`.
     if !unsafe { host_frame_pointer_step(&mut frame, saved_fp, return_address) } {
-        return Err(FramePointerEnd::ReturnAddress);
+        return Err(FramePointerEnd::BadReturnAddress);
     }
     Ok(frame.into())
 }
