@@ -16,7 +16,7 @@ fn full_config() -> SamplerConfig {
         kernel_stacks: true,
         user_stacks: true,
         idle: false,
-        command: true,
+        follows_command: true,
         perf_samples: true,
         filters: Filters {
             processes: vec![(1, 0)],
@@ -38,7 +38,7 @@ fn full_config() -> SamplerConfig {
 fn verifier_cost_of_each_program_is_as_committed() {
     let _alone = common::alone();
     let plain = SamplerConfig {
-        command: false,
+        follows_command: false,
         perf_samples: false,
         filters: Filters::default(),
         pid_namespace: None,

@@ -67,7 +67,7 @@ fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
         kernel_stacks: !arguments.no_kernel,
         user_stacks: !arguments.no_user,
         idle: arguments.idle,
-        command: !arguments.command.is_empty(),
+        follows_command: !arguments.command.is_empty(),
         filters: filters::filters(arguments)?,
         pid_namespace: filters::pid_namespace()?,
         kernel_frames_limit: kernel_frames_limit(),
@@ -95,7 +95,7 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those
 /// of COMMAND in the side band.
 fn scan_scope(arguments: &RecordArguments, config: &SamplerConfig) -> ScanScope {
-    if config.command || !arguments.pids.is_empty() {
+    if config.follows_command || !arguments.pids.is_empty() {
         return ScanScope::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
     }
     ScanScope::All

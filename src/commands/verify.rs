@@ -65,7 +65,7 @@ fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
     let processes = filters::processes(&arguments.pids)?;
     Ok(SamplerConfig {
         kernel_stacks: false,
-        command: !arguments.command.is_empty(),
+        follows_command: !arguments.command.is_empty(),
         perf_samples: true,
         filters: Filters { processes, ..Filters::default() },
         pid_namespace: filters::pid_namespace()?,

@@ -22,7 +22,7 @@ pub struct SamplerConfig {
     /// Sample the idle task too.
     pub idle: bool,
     /// Follow the process that [`super::Sampler::launch`] starts, and its descendants.
-    pub command: bool,
+    pub follows_command: bool,
     /// Have perf write its own record of each tick with a user stack: see [`super::PerfSamples`].
     pub perf_samples: bool,
     /// Which ticks to sample.
@@ -55,7 +55,7 @@ impl SamplerConfig {
             kernel_stacks: true,
             user_stacks: true,
             idle: false,
-            command: false,
+            follows_command: false,
             perf_samples: false,
             filters: Filters::default(),
             pid_namespace: None,
@@ -80,8 +80,8 @@ pub struct SamplingRate {
 }
 
 impl SamplingRate {
-    /// Returns the rate of so many ticks a second on each CPU, at least one, with stacks as deep as
-    /// the configuration allows.
+    /// Returns the rate of `frequency` ticks a second on each CPU, at least one, with stacks as deep
+    /// as the configuration allows.
     pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         Self { period: NonZeroU64::new(period), user_frames: 0 }

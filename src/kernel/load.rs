@@ -95,15 +95,15 @@ pub(super) fn open(config: &SamplerConfig) -> libbpf_rs::Result<OpenEverytickSke
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut skeleton = EverytickSkelBuilder::default().open(storage)?;
 
-    skeleton.progs.follow_fork.set_autoload(config.command);
-    skeleton.progs.follow_free.set_autoload(config.command);
+    skeleton.progs.follow_fork.set_autoload(config.follows_command);
+    skeleton.progs.follow_free.set_autoload(config.follows_command);
     choose_unwinder(&mut skeleton, config.unwinder)?;
     skeleton.maps.ring.set_max_entries(config.ring_bytes)?;
     let filters = &config.filters;
     shrink(&mut skeleton.maps.pids, filters.processes.len())?;
     shrink(&mut skeleton.maps.cgroups, filters.cgroups.len())?;
     shrink(&mut skeleton.maps.comms, filters.comms.len())?;
-    if !config.command {
+    if !config.follows_command {
         shrink(&mut skeleton.maps.descendants, 0)?;
     }
 
@@ -120,7 +120,7 @@ fn in_kernel(config: &SamplerConfig) -> types::sampler_config {
         kernel_stacks: config.kernel_stacks.into(),
         user_stacks: config.user_stacks.into(),
         idle: config.idle.into(),
-        filter_processes: (config.command || !filters.processes.is_empty()).into(),
+        filter_processes: (config.follows_command || !filters.processes.is_empty()).into(),
         filter_cgroups: (!filters.cgroups.is_empty()).into(),
         filter_comms: (!filters.comms.is_empty()).into(),
         perf_samples: config.perf_samples.into(),

@@ -33,7 +33,7 @@ fn record() -> Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show this process")?;
     let config = SamplerConfig {
-        command: true,
+        follows_command: true,
         filters: Filters { processes: vec![(own_pid, start)], ..Filters::default() },
         pid_namespace: pid_namespace()?,
         kernel_frames_limit: kernel_frames_limit(),
