@@ -81,9 +81,9 @@ const CREDIT_AT_START: Duration = Duration::from_secs(60);
 /// tables at the start must not pause sampling for hours.
 const START: Duration = Duration::from_secs(600);
 /// Windows with headroom before a step up. Doubled after each step up that had to be reverted.
-const PATIENCE: u32 = 3;
+const HEADROOM_WINDOWS: u32 = 3;
 /// Upper bound of that doubling.
-const PATIENCE_MAX: u32 = 96;
+const HEADROOM_WINDOWS_MAX: u32 = 96;
 /// A step up may double the CPU time; it is tried while that stays below this part of the limit.
 const HEADROOM: f64 = 0.8;
 /// Part of the memory limit above which the ladder steps down, because memory is not freed at once.
@@ -104,9 +104,9 @@ pub struct Ladder {
     /// Consecutive windows with headroom.
     windows_with_headroom: u32,
     /// Windows with headroom that a step up needs.
-    patience: u32,
+    headroom_windows_needed: u32,
     /// Windows since the last step up.
-    since_step_up: u32,
+    windows_since_step_up: u32,
 }
 
 impl Ladder {
@@ -121,8 +121,8 @@ impl Ladder {
             debt: -credit,
             age: Duration::ZERO,
             windows_with_headroom: 0,
-            patience: PATIENCE,
-            since_step_up: PATIENCE_MAX,
+            headroom_windows_needed: HEADROOM_WINDOWS,
+            windows_since_step_up: HEADROOM_WINDOWS_MAX,
         }
     }
 
@@ -155,7 +155,7 @@ impl Ladder {
         if limits.cpu_percent != self.limits.cpu_percent {
             self.debt = 0.0;
         }
-        (self.limits, self.patience) = (limits, PATIENCE);
+        (self.limits, self.headroom_windows_needed) = (limits, HEADROOM_WINDOWS);
     }
 
     /// Charges the usage of a window of this `length`, and chooses the step of the next window.
@@ -176,9 +176,9 @@ impl Ladder {
         if load > 1.0 && self.debt > 0.0 || memory > MEMORY_HIGH {
             self.step_down(load);
         } else {
-            self.step_up_if_calm(load, memory);
+            self.step_up_with_headroom(load, memory);
         }
-        self.since_step_up = self.since_step_up.saturating_add(1);
+        self.windows_since_step_up = self.windows_since_step_up.saturating_add(1);
         Assessment {
             cpu_percent: 100.0 * used / seconds / f64::from(self.cpus),
             memory: usage.memory,
@@ -193,16 +193,18 @@ impl Ladder {
         let halvings = load.log2().ceil().clamp(1.0, 16.0) as usize;
         let lowest = if self.current + 1 >= pause { pause } else { pause - 1 };
         self.current = (self.current + halvings).min(lowest);
-        if self.since_step_up <= 2 {
-            self.patience = (self.patience * 2).min(PATIENCE_MAX); // the last step up was too high
+        if self.windows_since_step_up <= 2 {
+            // The last step up was too high.
+            self.headroom_windows_needed =
+                (self.headroom_windows_needed * 2).min(HEADROOM_WINDOWS_MAX);
         }
         self.windows_with_headroom = 0;
     }
 
     /// Steps up after enough windows with headroom, or out of the pause once the debt is paid off.
-    fn step_up_if_calm(&mut self, load: f64, memory: f64) {
+    fn step_up_with_headroom(&mut self, load: f64, memory: f64) {
         if self.current == 0 {
-            self.patience = PATIENCE;
+            self.headroom_windows_needed = HEADROOM_WINDOWS;
             return;
         }
         let is_pause = self.current == self.steps.len() - 1;
@@ -210,9 +212,9 @@ impl Ladder {
         let has_cpu = is_paid_off && (is_pause || load * 2.0 < HEADROOM);
         let has_headroom = has_cpu && memory < MEMORY_HIGH * HEADROOM;
         self.windows_with_headroom = if has_headroom { self.windows_with_headroom + 1 } else { 0 };
-        if self.windows_with_headroom >= if is_pause { 1 } else { self.patience } {
+        if self.windows_with_headroom >= if is_pause { 1 } else { self.headroom_windows_needed } {
             (self.current, self.windows_with_headroom) = (self.current - 1, 0);
-            self.since_step_up = 0;
+            self.windows_since_step_up = 0;
         }
     }
 }

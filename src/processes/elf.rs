@@ -132,7 +132,7 @@ mod tests {
     fn headers_cut_anywhere_do_no_harm() {
         let whole = std::fs::read("/proc/self/exe").expect("it runs");
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("cut");
+        let path = dir.path().join("truncated");
         for len in (0..1024).step_by(7) {
             std::fs::write(&path, &whole[..len]).expect("written");
             read(&File::open(&path).expect("there"));

@@ -1,7 +1,7 @@
 //! Stage 2, resolve: determines for each sample its process and what that process had mapped.
 //!
-//! The resolver owns everything known about processes. Events reach it in the order of time, so
-//! its state is always that of the sample at hand.
+//! The resolver owns everything known about processes. Events reach it in time order, so its
+//! state is always that of the sample at hand.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::tables::{MappingPublisher, RowStore};
 /// sampled.
 const SCAN_MAX: Duration = Duration::from_secs(1);
 /// How long to wait for a table when nothing else is left to do: a file system may never answer.
-pub(super) const TABLE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between two checks of some processes for missed exits.
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -71,7 +71,7 @@ impl Resolver {
     fn load(&mut self, pid: Pid, rows: &mut RowStore, publisher: &mut MappingPublisher) {
         publisher.track(pid);
         rows.request_mapped(&self.processes.address_space(pid), &self.processes.executables);
-        while rows.take_loaded(TABLE_PATIENCE).is_some() {}
+        while rows.take_loaded(TABLE_TIMEOUT).is_some() {}
         publisher.publish(rows, &mut self.processes, 0);
     }
 
@@ -88,13 +88,13 @@ impl Resolver {
         }
     }
 
-    /// Opens the file of a new mapping ahead of its turn in the order of time, while its process
-    /// still exists.
+    /// Opens the file of a new mapping before its event is due, while its process still exists.
     pub fn open_mapped_file(&mut self, mmap: &MmapEvent) {
         self.processes.open_mapped_file(mmap);
     }
 
-    /// Reads about the process of a sample ahead of the sample's turn, while it still exists.
+    /// Reads about the process of a sample before the sample is due, while the process still
+    /// exists.
     pub fn look_up_ahead(&mut self, time: u64, sample: &RawSample) {
         if self.is_scan_partial || self.processes.is_stale(sample.pid) {
             self.processes.refresh(sample.pid);

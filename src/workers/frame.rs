@@ -227,11 +227,11 @@ mod tests {
         let (agent, worker) = sockets();
         drop(worker);
         assert!(receive(agent.as_fd(), soon()).expect("a clean end").is_none());
-        for cut in [&[1; 3][..], &[vec![1], vec![0; 23]].concat()] {
+        for truncated in [&[1; 3][..], &[vec![1], vec![0; 23]].concat()] {
             let (agent, mut worker) = sockets();
-            worker.write_all(cut).expect("written");
+            worker.write_all(truncated).expect("written");
             drop(worker);
-            let error = receive(agent.as_fd(), soon()).expect_err("a frame that is cut");
+            let error = receive(agent.as_fd(), soon()).expect_err("a truncated frame");
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
     }

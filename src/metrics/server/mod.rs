@@ -95,7 +95,7 @@ impl Server {
         self.address
     }
 
-    /// Stops at once: open connections are cut and the port is free again.
+    /// Stops at once: open connections are closed and the port is free again.
     pub fn stop(mut self) {
         self.shut_down();
     }
