@@ -34,7 +34,7 @@ fn soak(
     let end = Instant::now() + length;
     while Instant::now() < end {
         thread::sleep(window);
-        let ClosedWindow { window, ledger, period, executables, .. } = session.cut()?;
+        let ClosedWindow { window, ledger, period, executables, .. } = session.close_window()?;
         ledger.check()?;
         let (profile, unsymbolized) = symbolization::symbolize(
             &window,

@@ -113,7 +113,7 @@ fn least_recently_sampled_table_is_evicted_and_comes_back() {
         send(running, Signal::CONT);
         pause(3000);
         send(running, Signal::STOP);
-        let ClosedWindow { ledger, .. } = session.cut().unwrap();
+        let ClosedWindow { ledger, .. } = session.close_window().unwrap();
         ledger.check().unwrap();
         (ledger.aggregated, ledger.user_ends[StackEnd::Complete as usize])
     };

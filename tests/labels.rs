@@ -103,7 +103,7 @@ fn a_process_in_a_pod_has_its_labels_and_a_whole_series() {
     running.iter().for_each(|running| group.add(&running.pid()));
     let mut session = start();
     pause(1500);
-    let mut profile = symbolize(&session.cut().unwrap());
+    let mut profile = symbolize(&session.close_window().unwrap());
     session.finish().unwrap();
     let counts = by_labels(&profile, "app");
     let samples = counts[&expected("app", 'a')];
@@ -142,7 +142,7 @@ fn short_processes_have_the_labels_of_their_container() {
     pause(100); // the first program, which was not moved, has exited
     let mut session = start();
     pause(2000);
-    let profile = symbolize(&session.cut().unwrap());
+    let profile = symbolize(&session.close_window().unwrap());
     let counts = by_labels(&profile, "short");
     let (right, all) = (counts[&expected("short", 'b')], counts.values().sum::<u64>());
     assert!(all > 50 && right == all, "{right} of {all}: {counts:#?}");
@@ -164,7 +164,7 @@ fn a_moved_process_has_the_labels_of_its_current_cgroup() {
     pause(1200);
     to.add(&running.pid());
     pause(1200);
-    let profile = symbolize(&session.cut().unwrap());
+    let profile = symbolize(&session.close_window().unwrap());
     session.finish().unwrap();
     let counts = by_labels(&profile, "moved");
     let count = |id| counts.get(&expected("moved", id)).copied().unwrap_or(0);

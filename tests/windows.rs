@@ -55,7 +55,7 @@ fn each_tick_is_in_exactly_one_window() {
     let mut windows = Vec::new();
     for turn in 0..6 {
         pause(200 + 37 * turn);
-        windows.push(session.cut().unwrap());
+        windows.push(session.close_window().unwrap());
     }
     pause(100);
     let recording = session.finish().unwrap();
@@ -86,7 +86,7 @@ fn deleted_program_is_symbolized_in_its_window_then_forgotten() {
     pause(400);
     drop(running);
     std::fs::remove_file(&program).unwrap();
-    let closed = session.cut().unwrap();
+    let closed = session.close_window().unwrap();
     let is_open = || {
         let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
         let mut targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
@@ -124,7 +124,7 @@ fn rate_change_begins_a_window_with_its_own_period() {
     let mut windows = Vec::new();
     for pace in paces {
         pause(700);
-        windows.push(session.cut_to(pace).unwrap());
+        windows.push(session.close_window_at_rate(pace).unwrap());
     }
     pause(700);
     windows.push(session.finish().unwrap().last);
@@ -158,12 +158,13 @@ fn processes_of_a_pause_are_looked_up_after_it() {
     let _before = Running::start(&before);
     let mut session = start();
     pause(500);
-    let sampled = session.cut_to(SamplingRate { period: None, user_frames: 0 }).unwrap();
+    let sampled =
+        session.close_window_at_rate(SamplingRate { period: None, user_frames: 0 }).unwrap();
     let sleep = || Running::start_with("sleep".as_ref(), &["60".into()]);
     let _sleeping: Vec<_> = (0..20).map(|_| sleep()).collect();
     let _late = Running::start(&late);
     pause(500);
-    let paused = session.cut_to(SamplingRate::from_hz(HZ)).unwrap();
+    let paused = session.close_window_at_rate(SamplingRate::from_hz(HZ)).unwrap();
     pause(700);
     let resumed = session.finish().unwrap().last;
     let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);

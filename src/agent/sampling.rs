@@ -18,7 +18,7 @@ use crate::tables::Cache;
 
 /// Minimum time between restarts, for machines where a CPU never gets a clock.
 const RESTART_INTERVAL: Duration = Duration::from_secs(300);
-/// A running clock has ticked in a window of so many periods.
+/// A running clock has ticked in a window of this many periods.
 const PERIODS: u64 = 3;
 
 /// How sessions start.
@@ -82,12 +82,12 @@ impl Sampling {
     /// Closes the current window. The next one is sampled at `rate`, or as before.
     ///
     /// # Errors
-    /// As [`Session::cut`] and [`Session::cut_to`].
+    /// As [`Session::close_window`] and [`Session::close_window_at_rate`].
     pub fn close_window(&mut self, rate: Option<SamplingRate>) -> io::Result<ClosedWindow> {
         let session = self.session.as_mut().ok_or_else(no_session)?;
         let closed = match rate {
-            Some(rate) => session.cut_to(rate),
-            None => session.cut(),
+            Some(rate) => session.close_window_at_rate(rate),
+            None => session.close_window(),
         }?;
         self.update_clocks(&closed);
         Ok(closed)

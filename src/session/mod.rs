@@ -60,8 +60,8 @@ pub use results::{ClosedWindow, Recording, SessionCounts};
 pub use sampler_time::SamplerTime;
 use windows::Windows;
 
-/// Batches on their way to the processor. When it falls behind the reader waits, and the kernel
-/// counts what its rings then lose.
+/// Batches on their way to the processor. When the processor falls behind, the reader waits, and
+/// the kernel counts what its rings then lose.
 const BATCHES_MAX: usize = 256;
 
 /// A running recording.
@@ -94,7 +94,7 @@ impl Session {
     ) -> Result<Self, LoadError> {
         let (frequency, side_band_bytes) = (config.frequency, config.side_band_bytes);
         let rate = SamplingRate::from_hz(frequency);
-        if !config.command {
+        if !config.follows_command {
             open_files::raise_limit();
         }
         let mut sampler = Sampler::load(config)?;
@@ -159,16 +159,16 @@ impl Session {
         Ok((lost, SamplerTime::of(&counters)))
     }
 
-    /// Ends the current window and begins the next, with no tick in between. Waits up to some
-    /// seconds until the samples of the old one are counted.
+    /// Closes the current window and begins the next, with no tick in between. Waits up to some
+    /// seconds until the samples of the closed one are counted.
     ///
     /// # Errors
     /// When a counter cannot be read; the window goes on then.
-    pub fn cut(&mut self) -> io::Result<ClosedWindow> {
-        self.processor.cut(|| self.clocks.read_boundary())
+    pub fn close_window(&mut self) -> io::Result<ClosedWindow> {
+        self.processor.close_window(|| self.clocks.read_boundary())
     }
 
-    /// Ends the current window likewise; the next is sampled at another rate.
+    /// Like [`Self::close_window`], but samples the next window at another rate.
     ///
     /// The clocks stand still during the change, 50 ms at most. While nothing is sampled, process
     /// events are not reported either: afterwards all processes are invalid, and looked up again
@@ -177,8 +177,8 @@ impl Session {
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the rate; the window goes on then, at
     /// its own rate.
-    pub fn cut_to(&mut self, rate: SamplingRate) -> io::Result<ClosedWindow> {
-        self.processor.cut(|| self.clocks.change_rate(rate))
+    pub fn close_window_at_rate(&mut self, rate: SamplingRate) -> io::Result<ClosedWindow> {
+        self.processor.close_window(|| self.clocks.change_rate(rate))
     }
 
     /// Stops the clocks, and returns what was recorded.

@@ -16,7 +16,7 @@ pub struct SampleContext<'a> {
 
 /// Sees samples and perf's records, and changes nothing.
 ///
-/// Records of a CPU come in the order of time. A sample with a stack snapshot comes when the
+/// Records of a CPU come in time order. A sample with a stack snapshot comes when the
 /// snapshot is finished.
 pub trait SampleObserver: Send {
     /// Sees a counted sample. `memory`: the mappings at its `time`.

@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 use super::count::Counter;
 use super::finish::Finisher;
 use super::order::Orderer;
-use super::resolve::{ResolvedSample, Resolver, TABLE_PATIENCE};
+use super::resolve::{ResolvedSample, Resolver, TABLE_TIMEOUT};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
 use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
 use crate::tables::{MappingPublisher, RowStore, SnapshotFinisher};
 
-/// Interval at which unused executables are forgotten...
+/// Minimum interval at which unused executables are forgotten.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(2);
-/// ...or longer, so that at most one part in this many of a CPU's time goes into it.
-const CLEANUP_PART: u32 = 2000;
+/// Forgetting unused executables takes at most a CPU's time divided by this: the interval is
+/// extended accordingly.
+const CLEANUP_DIVISOR: u32 = 2000;
 
 /// The four stages, and the tables that they share.
 pub(super) struct Pipeline {
@@ -92,8 +93,8 @@ impl Pipeline {
         self.publisher.invalidate_all();
     }
 
-    /// Does what cannot wait for an event's turn in the order of time: opens files and reads about
-    /// processes while they exist, and requests rows that the next ticks will need.
+    /// Does what cannot wait until an event is due: opens files and reads about processes while they
+    /// exist, and requests rows that the next ticks will need.
     fn look_ahead(&mut self, events: &[TimedEvent]) {
         for TimedEvent { time, event } in events {
             match event {
@@ -168,12 +169,12 @@ impl Pipeline {
         self.counter.windows.aggregated
     }
 
-    /// Ends the current window at a boundary, and begins the next.
-    pub fn cut(&mut self, boundary: WindowBoundary) {
+    /// Closes the current window at a boundary, and begins the next.
+    pub fn close_window(&mut self, boundary: WindowBoundary) {
         if let Some(time) = boundary.missed_events_until {
             self.invalidate_before(time);
         }
-        self.counter.windows.cut(boundary);
+        self.counter.windows.close_current(boundary);
     }
 
     /// Returns the previous window once it is complete, or has waited too long for samples.
@@ -199,7 +200,7 @@ impl Pipeline {
         self.rows.forget_executables(&gone);
         self.rows.expire_backoffs();
         let used = cpu_time().saturating_sub(begin);
-        self.next_cleanup = Instant::now() + CLEANUP_INTERVAL.max(used * CLEANUP_PART);
+        self.next_cleanup = Instant::now() + CLEANUP_INTERVAL.max(used * CLEANUP_DIVISOR);
     }
 
     /// Counts everything that is left, when there are no more batches, and closes the last window.
@@ -207,7 +208,7 @@ impl Pipeline {
         for event in self.order.take_until(u64::MAX) {
             self.process_event(event);
         }
-        self.finish_loaded(TABLE_PATIENCE);
+        self.finish_loaded(TABLE_TIMEOUT);
         for resolved in self.finisher.take_overdue(|_| true) {
             self.count(&resolved);
         }

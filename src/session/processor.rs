@@ -1,9 +1,9 @@
 //! The processor: the thread that runs the pipeline.
 //!
 //! It takes batches from the reader, and commands from the session, which it obeys between two
-//! batches. Ending a window takes two commands: [`Command::Hold`], so that no sample is processed
-//! while the sampler's counters are read, and [`Command::Cut`], which makes the boundary take
-//! effect before the next sample.
+//! batches. Closing a window takes two commands: [`Command::Hold`], so that no sample is processed
+//! while the sampler's counters are read, and [`Command::CloseWindow`], which makes the boundary
+//! take effect before the next sample.
 
 use std::io;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::events::EventBatch;
 /// How often loaded rows are published while no batch arrives.
 const LOADING_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What the session asks of the processor.
+/// A command of the session to the processor.
 enum Command {
     /// Process no batch before the next command; answered by [`Reply::Holding`].
     Hold,
-    /// End the window at this boundary; answered by [`Reply::Closed`] once it is complete.
-    Cut(WindowBoundary),
+    /// Close the window at this boundary; answered by [`Reply::Closed`] once it is complete.
+    CloseWindow(WindowBoundary),
     /// There is no boundary: the window goes on.
     Resume,
 }
@@ -60,19 +60,19 @@ impl Processor {
         Ok(Self { thread, commands, replies })
     }
 
-    /// Ends the window and begins the next; waits until the old one is complete. `read_boundary`
-    /// is called while no sample is processed.
+    /// Closes the window and begins the next; waits until the closed one is complete.
+    /// `read_boundary` is called while no sample is processed.
     ///
     /// # Errors
     /// The error of `read_boundary`, after which the window goes on; when the processor has ended.
-    pub fn cut(
+    pub fn close_window(
         &self,
         read_boundary: impl FnOnce() -> io::Result<WindowBoundary>,
     ) -> io::Result<ClosedWindow> {
         self.command(Command::Hold)?;
         self.replies.recv().map_err(|_| ended())?;
         match read_boundary() {
-            Ok(boundary) => self.command(Command::Cut(boundary))?,
+            Ok(boundary) => self.command(Command::CloseWindow(boundary))?,
             Err(error) => {
                 self.command(Command::Resume)?;
                 return Err(error);
@@ -135,7 +135,7 @@ fn next_batch(pipeline: &mut Pipeline, batches: &Receiver<EventBatch>) -> Option
 /// Processes nothing until the session has read a boundary, or failed to.
 fn hold(pipeline: &mut Pipeline, commands: &Receiver<Command>, replies: &Sender<Reply>) {
     let _ = replies.send(Reply::Holding);
-    if let Ok(Command::Cut(boundary)) = commands.recv() {
-        pipeline.cut(boundary);
+    if let Ok(Command::CloseWindow(boundary)) = commands.recv() {
+        pipeline.close_window(boundary);
     }
 }

@@ -81,8 +81,9 @@ impl WindowBoundary {
         self.counters.iter().map(emitted).collect()
     }
 
-    /// Whether a sample was taken before the boundary. A CPU that is not counted here had none.
-    pub fn is_after(&self, sample: &RawSample) -> bool {
+    /// Whether the counters include a sample: it was taken before the boundary. A CPU without
+    /// counters had taken none.
+    pub fn has_counted(&self, sample: &RawSample) -> bool {
         let counters = self.counters.get(sample.cpu.0 as usize);
         counters.is_some_and(|counters| sample.sequence < emitted(counters))
     }
@@ -157,7 +158,7 @@ pub(super) mod tests {
     use super::*;
     use zerocopy::FromZeros;
 
-    /// A boundary at which each CPU has taken so many samples.
+    /// A boundary at which each CPU has taken the given number of samples.
     pub fn boundary_after(samples: &[u64]) -> WindowBoundary {
         let counters = samples.iter().map(|samples| {
             let mut counters = Counters::new_zeroed();

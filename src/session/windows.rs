@@ -12,7 +12,7 @@ use crate::processes::Executables;
 /// How long a closed window waits for its samples: those that wait for a table, and those that
 /// have not arrived. A CPU that is interrupted while it writes one hides all behind it in the
 /// ring, and what did not fit never arrives.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LATE_SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Assigns samples to windows: each CPU numbers its samples, and a boundary lies between two of
 /// them.
@@ -49,9 +49,9 @@ impl Windows {
         }
     }
 
-    /// Ends the current window at a boundary, and begins the next. No sample behind the boundary
+    /// Closes the current window at a boundary, and begins the next. No sample after the boundary
     /// has been assigned yet.
-    pub fn cut(&mut self, mut boundary: WindowBoundary) {
+    pub fn close_current(&mut self, mut boundary: WindowBoundary) {
         boundary.carry_remainder(&self.begin);
         let end = Arc::new(boundary);
         let next = Aggregator::new(self.bytes_max, end.next_sequences());
@@ -60,7 +60,7 @@ impl Windows {
             begin: std::mem::replace(&mut self.begin, Arc::clone(&end)),
             end,
             aggregator: std::mem::replace(&mut self.current, next),
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + LATE_SAMPLES_TIMEOUT,
         });
     }
 
@@ -73,9 +73,7 @@ impl Windows {
     /// Returns the window that a sample belongs to, and its number.
     pub fn window_of(&mut self, sample: &RawSample) -> (&mut Aggregator, u64) {
         match &mut self.closing {
-            Some(closing) if closing.end.is_after(sample) => {
-                (&mut closing.aggregator, self.number - 1)
-            }
+            Some(closing) if closing.contains(sample) => (&mut closing.aggregator, self.number - 1),
             _ => (&mut self.current, self.number),
         }
     }
@@ -95,7 +93,7 @@ impl Windows {
 
     /// Whether a sample belongs to the closing window.
     pub fn is_closing(&self, sample: &RawSample) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.end.is_after(sample))
+        self.closing.as_ref().is_some_and(|closing| closing.contains(sample))
     }
 
     /// Whether every sample of the closing window is counted, or was waited for long enough.
@@ -126,6 +124,10 @@ impl Windows {
 }
 
 impl ClosingWindow {
+    fn contains(&self, sample: &RawSample) -> bool {
+        self.end.has_counted(sample)
+    }
+
     fn is_past_deadline(&self) -> bool {
         Instant::now() >= self.deadline
     }
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn closing_window_waits_for_samples_before_its_boundary() {
         let mut windows = Windows::new(1 << 20, boundary_after(&[0]));
-        windows.cut(boundary_after(&[1]));
+        windows.close_current(boundary_after(&[1]));
         assert!(!windows.is_complete(u64::MAX), "a sample has not arrived");
         windows.count_malformed(1); // it arrives
         assert!(windows.is_complete(u64::MAX));
