@@ -99,7 +99,7 @@ enum rule_gap {
 	RULE_GAP_NOT_EXPRESSIBLE = 1,
 };
 
-/* Where a register is saved. -63 to 63 without 0: so many words from the CFA. */
+/* Where a register is saved. N from -63 to 63, except 0: N words from the CFA. */
 enum rule_saved {
 	RULE_SAVED_SAME = 0,
 	/* In another register: its number is added. */

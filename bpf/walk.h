@@ -13,7 +13,7 @@
 #include "tables.h"
 
 /*
- * Frames between two looks at the clock: one look takes as long as one frame. The tail-call
+ * Frames between two clock reads: one read takes as long as one frame. The tail-call
  * unwinder walks as many frames per program.
  */
 #define FRAMES_PER_CLOCK_READ 16
@@ -100,9 +100,9 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
 	       find_mapping(walk->process, address, &walk->mapping);
 }
 
-/* Guesses that lead out of known mappings ask the agent this often on each CPU... */
+/* Interval at which guesses that lead out of known mappings ask the agent, on each CPU. */
 #define REQUEST_PERIOD_NS 50000000ULL
-/* ...after a burst of so many. */
+/* Requests that a CPU may send at once before that interval applies. */
 #define REQUEST_BURST 64
 
 /* Limits the rate of requests: where fp is no frame pointer, most ticks would send one. */

@@ -1,6 +1,6 @@
 //! Knows which process had what mapped at the time of each sample.
 //!
-//! [`Processes`] applies events in the order of time, after one pass over procfs
+//! [`Processes`] applies events in time order, after one pass over procfs
 //! ([`scan_processes`]). [`Executables`] opens a file as soon as the kernel reports its mapping, so
 //! that a process that exits or a file that is deleted later can still be symbolized.
 //!

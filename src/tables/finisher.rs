@@ -38,11 +38,11 @@ pub struct SnapshotFinisher<'a> {
 }
 
 impl SnapshotFinisher<'_> {
-    /// Requests the rows that the walk will need, ahead of its turn in the order of time.
+    /// Requests the rows that the walk will need, before its sample is due.
     ///
     /// Until the kernel has them, each tick of the process takes a snapshot. The result of this
     /// walk is dropped: process events that are not applied yet may change the mappings, so
-    /// [`Self::walk`] repeats it when it is the sample's turn.
+    /// [`Self::walk`] repeats it when the sample is due.
     pub fn request_missing_rows(&mut self, frames: &[UserFrame]) {
         self.walk(frames);
     }

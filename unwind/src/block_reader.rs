@@ -22,7 +22,7 @@ use crate::{ReadAt, linker_code, text};
 /// Bytes of the `.eh_frame` of a file with single blocks: it is in memory beside that of the
 /// whole reading.
 const EH_FRAME_MAX: u64 = 16 << 20;
-/// Bytes of `.eh_frame_hdr`; a quarter of a million functions take so many.
+/// Bytes of `.eh_frame_hdr`; enough for a quarter of a million functions.
 const INDEX_MAX: u64 = 2 << 20;
 /// Entries skipped to find the function before or after a block.
 const SKIPPED_MAX: usize = 64;
