@@ -82,7 +82,7 @@ impl Crate {
 
     fn read_child(&mut self, parent: &[String], child: &ItemMod, file: &Path, directory: &Path) {
         let name = child.ident.to_string();
-        let path = [parent, &[name.clone()]].concat();
+        let path = [parent, std::slice::from_ref(&name)].concat();
         let directory = directory.join(&name);
         match &child.content {
             Some((_, items)) => self.read_items(path, items, file, &directory),
