@@ -25,7 +25,10 @@ pub enum AgentError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// The memory budget is below the minimum. In MiB.
-    #[error("a memory budget of {0} MiB is too small; give at least {least} MiB", least = MemoryShares::LEAST >> 20)]
+    #[error(
+        "a memory budget of {0} MiB is too small; give at least {least} MiB",
+        least = MemoryShares::LEAST >> 20
+    )]
     Memory(u64),
     /// The system call for a thread, a signal handler or the list of CPUs failed.
     #[error("{0}")]

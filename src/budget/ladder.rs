@@ -141,7 +141,7 @@ impl Ladder {
         self.cpus = cpus;
     }
 
-    /// Sets the limits and the full rate. The step in force becomes one of about the same frequency.
+    /// Sets the limits and the full rate. The step becomes one of about the same frequency.
     pub fn set_limits(&mut self, limits: BudgetLimits, frequency: u32) {
         let before = self.step();
         self.steps = steps(frequency);

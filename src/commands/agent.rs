@@ -64,7 +64,8 @@ fn reload(
     });
     match applied {
         Ok((config, restart_needed)) => {
-            let _ = level.reload(LevelFilter::from(config.log.level)); // fails only after the subscriber is dropped
+            // Fails only after the subscriber is dropped.
+            let _ = level.reload(LevelFilter::from(config.log.level));
             for key in &restart_needed {
                 tracing::warn!(key, "configuration change needs a restart");
             }

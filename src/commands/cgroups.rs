@@ -15,8 +15,8 @@ struct Hierarchy {
     number: u64,
 }
 
-/// Returns the keys of a cgroup: of a directory in a hierarchy, or of a path as /proc/PID/cgroup shows
-/// it, which may exist in several hierarchies.
+/// Returns the keys of a cgroup: of a directory in a hierarchy, or of a path as /proc/PID/cgroup
+/// shows it, which may exist in several hierarchies.
 pub(super) fn keys_of(path: &Path) -> Result<Vec<CgroupKey>> {
     let hierarchies = hierarchies();
     ensure!(!hierarchies.is_empty(), "no cgroup hierarchy is mounted here; --cgroup cannot filter");

@@ -53,15 +53,23 @@ pub(super) enum Command {
 #[command(after_help = RECORD_EXAMPLES)]
 pub(super) struct RecordArguments {
     /// Sampling frequency in Hz, on each CPU.
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short = 'F', long, value_name = "HZ", default_value_t = 99,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub frequency: u32,
 
     /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
-    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(
+        short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds
+    )]
     pub duration: Option<f64>,
 
     /// Only this process, with its threads. Can be given several times.
-    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short, long = "pid", value_name = "PID",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub pids: Vec<u32>,
 
     /// Only processes in this cgroup and below, in any hierarchy: a directory, or a path as in
@@ -104,15 +112,24 @@ pub(super) struct RecordArguments {
     pub ring_size: Option<u32>,
 
     /// Time limit of a tick, after which it cuts the stack.
-    #[arg(long, value_name = "MICROSECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long, value_name = "MICROSECONDS", hide = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub tick_limit: Option<u32>,
 
     /// Size of each CPU's ring buffer for process events.
-    #[arg(long, value_name = "KIB", hide = true, value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
+    #[arg(
+        long, value_name = "KIB", hide = true,
+        value_parser = clap::value_parser!(u32).range(4..=1 << 20)
+    )]
     pub side_band_size: Option<u32>,
 
     /// Kernel memory for unwind tables. When it is full, the least recently used are evicted.
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(
+        long, value_name = "MIB", default_value_t = 128,
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
     pub unwind_memory: u32,
 
     /// Cache unwind tables in this directory across runs, 256 MiB at most. It is created if it does
@@ -138,7 +155,10 @@ pub(super) struct AgentArguments {
 
     /// Merge the profiles of a time range in the local store into files, and exit. FROM and TO are
     /// times such as 2026-11-25T10:00:00Z, `now`, or -5m for five minutes ago.
-    #[arg(long, value_name = "FROM..TO", allow_hyphen_values = true, value_parser = time_range, requires = "outputs")]
+    #[arg(
+        long, value_name = "FROM..TO", allow_hyphen_values = true, value_parser = time_range,
+        requires = "outputs"
+    )]
     pub export: Option<TimeRange>,
 
     /// Export to this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof) or
@@ -164,7 +184,10 @@ pub(super) struct UnwindArguments {
 
     /// Compare with gimli's reading of the call frame information, at this many random addresses of
     /// each file, or at every row of files with fewer. The exit status is 1 if they differ.
-    #[arg(long, value_name = "ADDRESSES", num_args = 0..=1, default_missing_value = "1000", require_equals = true)]
+    #[arg(
+        long, value_name = "ADDRESSES", num_args = 0..=1, default_missing_value = "1000",
+        require_equals = true
+    )]
     pub check: Option<u64>,
 
     /// Seed of the random addresses.
@@ -177,15 +200,23 @@ pub(super) struct UnwindArguments {
 #[command(after_help = VERIFY_EXAMPLES)]
 pub(super) struct VerifyArguments {
     /// Sampling frequency in Hz, on each CPU.
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short = 'F', long, value_name = "HZ", default_value_t = 99,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub frequency: u32,
 
     /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
-    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    #[arg(
+        short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds
+    )]
     pub duration: Option<f64>,
 
     /// Only this process, with its threads. Can be given several times.
-    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        short, long = "pid", value_name = "PID",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub pids: Vec<u32>,
 
     /// Write all figures and all differences to this file too, as JSON.

@@ -17,7 +17,8 @@ const DAMAGED_LISTED_MAX: usize = 5;
 pub struct ExportRequest {
     /// Directory of the stored windows.
     pub store: PathBuf,
-    /// Start of the range, nanoseconds since 1970. Windows belong to the range if they started in it.
+    /// Start of the range, nanoseconds since 1970. Windows belong to the range if they started in
+    /// it.
     pub from_unix_ns: u64,
     /// End of the range, exclusive.
     pub to_unix_ns: u64,

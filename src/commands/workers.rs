@@ -9,7 +9,8 @@ use anyhow::Result;
 /// This program's file, also after it was replaced or deleted.
 pub(super) const SELF_EXE: &str = "/proc/self/exe";
 
-/// Symbolizes the addresses that are requested over standard input, which is a socket, within `memory_max` bytes.
+/// Symbolizes the addresses that are requested over standard input, which is a socket, within
+/// `memory_max` bytes.
 pub(super) fn run_symbolizer(memory_max: u64) -> Result<ExitCode> {
     crate::symbolization::serve(io::stdin().as_fd(), memory_max)?;
     Ok(ExitCode::SUCCESS)

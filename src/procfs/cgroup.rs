@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_told_apart() {
+    fn versions_are_distinguished() {
         let text = "5:cpu,cpuacct:/a:b\n1:name=systemd:/\n0::/x\n";
         let entries: Vec<_> = parse_cgroups(text).collect();
         let versions: Vec<_> = entries.iter().map(CgroupEntry::version).collect();

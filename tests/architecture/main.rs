@@ -1,4 +1,5 @@
-//! Holds what `docs/architecture.md` draws: layers, module graph, fence, vocabulary, shape of files.
+//! Holds what `docs/architecture.md` draws: layers, module graph, fence, vocabulary, shape of
+//! files.
 //!
 //! Each file checks one property of the sources and fails with every place that breaks it.
 #![allow(clippy::unwrap_used)]

@@ -161,7 +161,8 @@ fn own() -> OwnUsage {
     OwnUsage { agent: usage(21, 22), symbolizer: usage(23, 24), file_helper: usage(25, 26) }
 }
 
-/// Parses the rendered page, and checks that it has every metric in the order and form of the table.
+/// Parses the rendered page, and checks that it has every metric in the order and form of the
+/// table.
 fn families(snapshot: &Snapshot) -> Vec<Family> {
     let families = parse(&render(snapshot)).unwrap();
     assert_eq!(families.len(), TABLE.len());

@@ -1,8 +1,9 @@
 //! A strict reader of the Prometheus text format 0.0.4, which shares no line with the writer.
 //!
-//! It knows what the format demands and what Prometheus's own linter asks for: HELP, TYPE and then all series of a metric,
-//! each metric and each series once, names and escapes as they may be, `_total` on counters and on nothing else, buckets
-//! that rise. Source: prometheus.io, "Exposition formats" and "Metric and label naming".
+//! It knows what the format demands and what Prometheus's own linter asks for: HELP, TYPE and then
+//! all series of a metric, each metric and each series once, names and escapes as they may be,
+//! `_total` on counters and on nothing else, buckets that rise. Source: prometheus.io, "Exposition
+//! formats" and "Metric and label naming".
 
 use std::collections::HashSet;
 

@@ -1,10 +1,10 @@
 //! Single blocks of a table, read before the whole file is.
 //!
-//! Reading a large library takes some tenths of a second, one block of its text a small fraction
-//! of that: `.eh_frame_hdr` lists the functions in the order of their addresses, so only those of the
+//! Reading a large library takes some tenths of a second, one block of its text a small fraction of
+//! that: `.eh_frame_hdr` lists the functions in the order of their addresses, so only those of the
 //! block are read. Nothing proves that the list is complete. A block therefore serves only until
-//! the whole file is read, and a file that has other sources of rows than `.eh_frame` has no
-//! single blocks.
+//! the whole file is read, and a file that has other sources of rows than `.eh_frame` has no single
+//! blocks.
 
 use std::ops::Range;
 

@@ -267,7 +267,6 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::connection::BasicAuth;
     use super::*;

@@ -300,7 +300,6 @@ impl Body for StreamedBody {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

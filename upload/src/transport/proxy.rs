@@ -71,7 +71,6 @@ pub(super) fn display_route(url: &Uri, proxy: Option<&Intercept>) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

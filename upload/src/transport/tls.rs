@@ -217,7 +217,6 @@ impl ServerCertVerifier for TrustAll {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
 

@@ -13,7 +13,6 @@
 mod elf;
 mod part;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::fs::File;

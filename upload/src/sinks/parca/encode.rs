@@ -163,7 +163,6 @@ fn label_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use profile::pprof;
 
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_names_are_told_apart() {
+    fn equal_names_are_distinguished() {
         let labels = Labels::from([("a.b", "1"), ("a-b", "2"), ("a_b", "3")]);
         let found = sanitized(&labels);
         let expected = Labels::from([("a_b", "3"), ("a_b_", "2"), ("a_b__", "1")]);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_limit_is_told_from_a_proxys() {
+    fn the_servers_own_limit_is_distinguished_from_a_proxys() {
         let text = "message size 300 is larger than configured max 256";
         check(429, &connect("resource_exhausted", text), Split { is_certain: true });
         check(413, b"<html>", Split { is_certain: false });

@@ -1,5 +1,4 @@
 //! The rules of splitting, retrying and giving up, without a server.
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::batch::tests::batch;

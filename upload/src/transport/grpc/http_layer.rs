@@ -126,7 +126,6 @@ pub(super) fn preserved_retry_delay(metadata: &MetadataMap) -> Option<Duration> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use tonic::Code;
 

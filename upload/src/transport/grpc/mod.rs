@@ -301,7 +301,6 @@ impl Encoder for BytesEncoder {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
