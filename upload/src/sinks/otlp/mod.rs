@@ -5,7 +5,7 @@
 //! what becomes of labels. Requests are split below what servers take by default, 4 MiB. What the
 //! protocol calls a partial success is counted and never repeated.
 //!
-//! For Parca use the sink `parca`: of OTLP, Parca drops much and shows wrong function names
+//! For Parca use the sink `parca`: from OTLP, Parca drops much and shows wrong function names
 //! (`pkg/profile/encode.go`, version 0.28).
 //!
 //! Source: OTLP specification and opentelemetry-proto 1.11.

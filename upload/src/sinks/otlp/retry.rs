@@ -11,9 +11,9 @@
 //! | HTTP 401, 403, 407, and 3xx, 404, 405, 415 | retry |
 //! | other statuses | reject |
 //!
-//! OTLP forbids to retry what is rejected for our credentials or for the address. It does not mean
-//! the profiles: a person will correct a token or an address, so they wait in the spool, which is
-//! bounded.
+//! OTLP forbids retrying UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED and the statuses in the
+//! row of HTTP 401. These concern the credentials or the address, not the data: a person will
+//! correct them, so the batch waits in the spool, which is bounded.
 //!
 //! Source: OTLP specification 1.11, "Failures".
 
