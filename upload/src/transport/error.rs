@@ -34,7 +34,7 @@ impl TransportError {
         }
         let reason = reason_of(error);
         let what = match reason {
-            Failure::Tls => "no trust between us and",
+            Failure::Tls => "TLS verification failed for",
             Failure::Timeout => "no answer in time from",
             _ => "no connection to",
         };
@@ -120,7 +120,7 @@ mod tests {
         let hidden = io::Error::other(rustls::Error::DecryptError);
         let error = TransportError::of("https://h", &hidden);
         assert_eq!(error.reason(), Failure::Tls);
-        assert!(error.to_string().starts_with("no trust between us and https://h: "), "{error}");
+        assert!(error.to_string().starts_with("TLS verification failed for https://h: "), "{error}");
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(TransportError::of("h", &refused).reason(), Failure::Unreachable);
         let late = io::Error::from(io::ErrorKind::TimedOut);
