@@ -3,7 +3,7 @@
 //! A closed window of the agent takes this way:
 //!
 //! ```text
-//! Batch -> delivery::intake -> spool (disk) -> delivery::worker -> sinks::Sink -> server
+//! Batch -> delivery::intake -> spool (disk) -> delivery::sink_loop -> sinks::Sink -> server
 //!               |                                    |
 //!               +--------> delivery ledger <---------+    delivered, partly, pending or lost
 //! ```

@@ -1,10 +1,10 @@
 //! Upload of debug info, for servers that symbolize themselves.
 //!
 //! ```text
-//! batch -> Uploader: build IDs not offered yet -> queue -> worker
-//!            worker: find the file with the best debug info (find.rs)
-//!                    reduce it to debug info               (debug_file)
-//!                    offer it in the server's protocol     (UploadProtocol, one per sink)
+//! batch -> Uploader: build IDs not offered yet -> queue -> task
+//!            task: find the file with the best debug info (find.rs)
+//!                  reduce it to debug info               (debug_file)
+//!                  offer it in the server's protocol     (UploadProtocol, one per sink)
 //! ```
 //!
 //! Uploads run beside the delivery of batches and never delay it.

@@ -20,7 +20,7 @@ use crate::batch::{Batch, text_at};
 pub(crate) const PARALLEL: usize = 2;
 /// Most build IDs queued. Those beyond are offered again by a later batch.
 const QUEUE_MAX: usize = 1024;
-/// Pause of a worker between two files, so that a new agent does not flood its server.
+/// Pause of a task between two files, so that a new agent does not flood its server.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Most threads that search for the files of one server, abandoned ones included.
 const SEARCH_THREADS_MAX: usize = 8;
@@ -29,11 +29,11 @@ const SEARCH_THREADS_MAX: usize = 8;
 pub(crate) struct Uploader {
     states: Arc<Mutex<UploadStates>>,
     queue: mpsc::Sender<String>,
-    workers: Vec<AbortHandle>,
+    tasks: Vec<AbortHandle>,
 }
 
 impl Uploader {
-    /// Starts a worker for each protocol client, on the current tokio runtime.
+    /// Starts a task for each protocol client, on the current tokio runtime.
     pub fn start(
         protocols: impl IntoIterator<Item = impl UploadProtocol>,
         source: &Arc<dyn DebugInfoSource>,
@@ -44,12 +44,12 @@ impl Uploader {
         let search_threads = Arc::new(Semaphore::new(SEARCH_THREADS_MAX));
         let start = |protocol| {
             let (source, states) = (source.clone(), states.clone());
-            let worker =
-                Worker { protocol, source, states, search_threads: search_threads.clone() };
-            tokio::spawn(worker.run(receiver.clone())).abort_handle()
+            let task =
+                UploadTask { protocol, source, states, search_threads: search_threads.clone() };
+            tokio::spawn(task.run(receiver.clone())).abort_handle()
         };
-        let workers = protocols.into_iter().map(start).collect();
-        Self { states, queue, workers }
+        let tasks = protocols.into_iter().map(start).collect();
+        Self { states, queue, tasks }
     }
 
     /// Queues the build IDs of a batch that are new or due, as far as they fit.
@@ -70,7 +70,7 @@ impl Uploader {
 
 impl Drop for Uploader {
     fn drop(&mut self) {
-        self.workers.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -84,14 +84,14 @@ fn lock(states: &Mutex<UploadStates>) -> MutexGuard<'_, UploadStates> {
     states.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Worker<P> {
+struct UploadTask<P> {
     protocol: P,
     source: Arc<dyn DebugInfoSource>,
     states: Arc<Mutex<UploadStates>>,
     search_threads: Arc<Semaphore>,
 }
 
-impl<P: UploadProtocol> Worker<P> {
+impl<P: UploadProtocol> UploadTask<P> {
     async fn run(mut self, queue: Arc<AsyncMutex<mpsc::Receiver<String>>>) {
         loop {
             let next = queue.lock().await.recv().await;

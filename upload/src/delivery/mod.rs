@@ -2,9 +2,9 @@
 //! each sink or is counted as lost.
 //!
 //! ```text
-//!                  spool (disk)       queues (memory)     workers (a thread each)
-//! accept(batch) -> DIRECTORY/a/... -> queue of sink a --> worker a -> sink a -> server a
-//!    |             DIRECTORY/b/... -> queue of sink b --> worker b -> sink b -> directory b
+//!                  spool (disk)       queues (memory)     sink loops (a thread each)
+//! accept(batch) -> DIRECTORY/a/... -> queue of sink a --> loop a -> sink a -> server a
+//!    |             DIRECTORY/b/... -> queue of sink b --> loop b -> sink b -> directory b
 //!    v                                     |                 |
 //! lost(reason)                             +---- ledger <----+
 //! ```
@@ -13,9 +13,10 @@
 //!   crash or a power loss does not lose the batch.
 //! - `queues` orders the batches of each sink, oldest first, and evicts the oldest when the spool
 //!   has reached its limit. An evicted batch is counted for each sink that still waits for it.
-//! - `worker` takes the oldest batch, reads it from the spool and sends it. A batch that cannot
-//!   be delivered now is retried after a backoff of half a second to five minutes, or longer if the
-//!   server asks for it. A batch that the sink rejects for good is counted and dropped.
+//! - `sink_loop` takes the oldest batch, reads it from the spool and sends it. A batch that cannot
+//!   be delivered now is retried after a backoff of half a second to five minutes, or as long as
+//!   the server asks for, 15 minutes at most. A batch that the sink rejects for good is counted and
+//!   dropped.
 //! - `ledger` accounts for every window; [`Counts::check`] verifies that none is missing.
 //!
 //! A sink that hangs, blocks or panics delays no other sink.
@@ -29,11 +30,11 @@ mod ledger;
 mod pacing;
 mod queues;
 mod shared;
+mod sink_loop;
+mod sink_thread;
 #[cfg(test)]
 mod tests;
 mod throttled_warnings;
-mod worker;
-mod worker_thread;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -51,8 +52,8 @@ use intake::Intake;
 use pacing::Pacing;
 use queues::{Queues, SinkName};
 use shared::{Shared, lock};
-use worker::WorkerContext;
-use worker_thread::WorkerHandle;
+use sink_loop::SinkContext;
+use sink_thread::SinkThread;
 
 pub use config::{DeliveryConfig, NamedSink};
 pub use counts::{Attempts, Counts, DebugInfoCounts, SinkCounts};
@@ -60,10 +61,10 @@ pub use error::StartError;
 pub use intake::AcceptError;
 pub use ledger::{FailureCounts, Ledger};
 
-/// Interval at which [`Delivery::stop`] polls the workers.
+/// Interval at which [`Delivery::stop`] polls the threads of the sinks.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Time after the deadline for workers to end, which they do as soon as they see it.
+/// Time after the deadline for these threads to end, which they do as soon as they see it.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The delivery of one agent.
@@ -74,12 +75,12 @@ pub struct Delivery {
     shared: Arc<Shared>,
     pacing: Pacing,
     debug_info: Option<Arc<dyn DebugInfoSource>>,
-    workers: Mutex<BTreeMap<SinkName, WorkerHandle>>,
+    threads: Mutex<BTreeMap<SinkName, SinkThread>>,
     intake: Mutex<Intake>,
 }
 
 impl Delivery {
-    /// Starts a worker for each sink. Batches that an earlier run left are delivered first.
+    /// Starts a thread for each sink. Batches that an earlier run left are delivered first.
     ///
     /// `debug_info`: the source of executables for servers that want debug info. A spool that
     /// cannot be written and a server that is unreachable are no errors here: they may recover, and
@@ -108,15 +109,15 @@ impl Delivery {
             shared: Arc::new(Shared::new(spool, Queues::new(config.spool.max_bytes))),
             pacing,
             debug_info,
-            workers: Mutex::default(),
+            threads: Mutex::default(),
             intake: Mutex::default(),
         };
         for sink in &config.sinks {
-            let handle = delivery.start_worker(sink)?;
-            delivery.add_sink(handle);
+            let thread = delivery.start_thread(sink)?;
+            delivery.add_sink(thread);
         }
         lock(&delivery.intake).open(&delivery.shared);
-        delivery.wake_workers();
+        delivery.wake_threads();
         Ok(delivery)
     }
 
@@ -127,7 +128,7 @@ impl Delivery {
     pub fn check(config: &DeliveryConfig) -> Result<(), StartError> {
         check_names(&config.sinks)?;
         let mut sinks = config.sinks.iter();
-        sinks.try_for_each(|sink| worker_thread::check(&sink.name, &sink.settings))
+        sinks.try_for_each(|sink| sink_thread::check(&sink.name, &sink.settings))
     }
 
     /// Accepts a window for all sinks. Blocks until its file and all directory entries are on disk.
@@ -138,7 +139,7 @@ impl Delivery {
     pub fn accept(&self, batch: &Batch) -> Result<(), AcceptError> {
         let mut intake = lock(&self.intake);
         let result = intake.accept(&self.shared, batch);
-        self.wake_workers();
+        self.wake_threads();
         result
     }
 
@@ -157,20 +158,20 @@ impl Delivery {
         // Holding the intake, so that each window finds either the old sinks or the new ones.
         let mut intake = lock(&self.intake);
         let (added, present): (Vec<&NamedSink>, Vec<&NamedSink>) = {
-            let workers = lock(&self.workers);
-            config.sinks.iter().partition(|sink| !workers.contains_key(sink.name.as_str()))
+            let threads = lock(&self.threads);
+            config.sinks.iter().partition(|sink| !threads.contains_key(sink.name.as_str()))
         };
         let mut changed = present.iter().filter(|sink| self.has_changed(sink));
-        changed.try_for_each(|sink| worker_thread::check(&sink.name, &sink.settings))?;
-        let started = added.iter().map(|sink| self.start_worker(sink));
+        changed.try_for_each(|sink| sink_thread::check(&sink.name, &sink.settings))?;
+        let started = added.iter().map(|sink| self.start_thread(sink));
         let started = started.collect::<Result<Vec<_>, _>>()?;
 
         self.shared.queues().set_bytes_max(config.spool.max_bytes);
         self.remove_all_except(&config.sinks);
-        present.iter().for_each(|sink| self.update_worker(sink));
-        for handle in started {
-            let (sink, wake) = (handle.generation.sink.clone(), handle.wake.clone());
-            self.add_sink(handle);
+        present.iter().for_each(|sink| self.update_thread(sink));
+        for thread in started {
+            let (sink, wake) = (thread.generation.sink.clone(), thread.wake.clone());
+            self.add_sink(thread);
             intake.queue_found(&self.shared, &sink);
             wake.notify_one();
         }
@@ -186,16 +187,16 @@ impl Delivery {
     /// counts. Batches that still wait remain in the spool.
     pub fn stop(self, deadline: Duration) -> Counts {
         let stop_at = Instant::now() + deadline;
-        let workers = std::mem::take(&mut *lock(&self.workers));
-        workers.values().for_each(|handle| handle.stop_at(stop_at));
-        let have_ended = || workers.values().all(|handle| handle.thread.is_finished());
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        threads.values().for_each(|thread| thread.stop_at(stop_at));
+        let have_ended = || threads.values().all(|thread| thread.join_handle.is_finished());
         while !have_ended() && Instant::now() < stop_at + GRACE {
             thread::sleep(POLL_INTERVAL);
         }
         self.counts()
     }
 
-    fn start_worker(&self, sink: &NamedSink) -> Result<WorkerHandle, StartError> {
+    fn start_thread(&self, sink: &NamedSink) -> Result<SinkThread, StartError> {
         let generation = self.shared.queues().new_generation(sink.name.as_str().into());
         let counting = |source: &Arc<dyn DebugInfoSource>| {
             let (source, generation) = (source.clone(), generation.clone());
@@ -203,7 +204,7 @@ impl Delivery {
             Arc::new(CountingDebugInfo { source, generation, shared }) as Arc<dyn DebugInfoSource>
         };
         let debug_info = self.debug_info.as_ref().map(counting);
-        worker_thread::start(WorkerContext {
+        sink_thread::start(SinkContext {
             generation,
             settings: Arc::new(sink.settings.clone()),
             debug_info,
@@ -212,36 +213,36 @@ impl Delivery {
         })
     }
 
-    fn add_sink(&self, handle: WorkerHandle) {
-        self.shared.queues().add_sink(&handle.generation);
-        lock(&self.workers).insert(handle.generation.sink.clone(), handle);
+    fn add_sink(&self, thread: SinkThread) {
+        self.shared.queues().add_sink(&thread.generation);
+        lock(&self.threads).insert(thread.generation.sink.clone(), thread);
     }
 
-    fn wake_workers(&self) {
-        lock(&self.workers).values().for_each(|worker| worker.wake.notify_one());
+    fn wake_threads(&self) {
+        lock(&self.threads).values().for_each(|thread| thread.wake.notify_one());
     }
 
     fn has_changed(&self, sink: &NamedSink) -> bool {
-        let workers = lock(&self.workers);
-        let handle = workers.get(sink.name.as_str());
-        handle.is_none_or(|handle| *handle.control.borrow().settings != sink.settings)
+        let threads = lock(&self.threads);
+        let thread = threads.get(sink.name.as_str());
+        thread.is_none_or(|thread| *thread.control.borrow().settings != sink.settings)
     }
 
-    /// Passes the settings to the worker, even if unchanged: this ends its backoff.
-    fn update_worker(&self, sink: &NamedSink) {
-        let workers = lock(&self.workers);
-        let Some(handle) = workers.get(sink.name.as_str()) else { return };
-        handle.control.send_modify(|control| control.settings = sink.settings.clone().into());
+    /// Passes the settings to the sink's thread, even if unchanged: this ends its backoff.
+    fn update_thread(&self, sink: &NamedSink) {
+        let threads = lock(&self.threads);
+        let Some(thread) = threads.get(sink.name.as_str()) else { return };
+        thread.control.send_modify(|control| control.settings = sink.settings.clone().into());
     }
 
-    /// Removes all sinks that are not among these and stops their workers.
+    /// Removes all sinks that are not among these and stops their threads.
     fn remove_all_except(&self, sinks: &[NamedSink]) {
-        let mut workers = lock(&self.workers);
+        let mut threads = lock(&self.threads);
         let is_configured = |name: &str| sinks.iter().any(|sink| sink.name == name);
-        let removed: Vec<_> = workers.keys().filter(|name| !is_configured(name)).cloned().collect();
+        let removed: Vec<_> = threads.keys().filter(|name| !is_configured(name)).cloned().collect();
         for name in removed {
-            if let Some(handle) = workers.remove(&name) {
-                handle.stop_at(Instant::now());
+            if let Some(thread) = threads.remove(&name) {
+                thread.stop_at(Instant::now());
             }
             let waiting = self.shared.queues().waiting(&name);
             self.shared.queues().remove_sink(&name);

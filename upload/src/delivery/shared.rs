@@ -1,4 +1,4 @@
-//! State shared by the intake and the workers.
+//! State shared by the intake and the threads of the sinks.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

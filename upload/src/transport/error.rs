@@ -120,7 +120,10 @@ mod tests {
         let hidden = io::Error::other(rustls::Error::DecryptError);
         let error = TransportError::of("https://h", &hidden);
         assert_eq!(error.reason(), Failure::Tls);
-        assert!(error.to_string().starts_with("TLS verification failed for https://h: "), "{error}");
+        assert!(
+            error.to_string().starts_with("TLS verification failed for https://h: "),
+            "{error}"
+        );
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(TransportError::of("h", &refused).reason(), Failure::Unreachable);
         let late = io::Error::from(io::ErrorKind::TimedOut);

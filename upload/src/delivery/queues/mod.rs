@@ -21,7 +21,7 @@ use crate::spool::BatchName;
 pub type SinkName = Arc<str>;
 
 /// One generation of a sink. A sink that is removed from the configuration and added again has a
-/// new one, so that a worker of the old generation, which hung meanwhile, changes none of the new
+/// new one, so that the thread of the old generation, which hung meanwhile, changes none of the new
 /// counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {

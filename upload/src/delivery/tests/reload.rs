@@ -32,7 +32,7 @@ fn a_removed_sink_gets_its_windows_when_added_again() {
 }
 
 #[test]
-fn a_worker_of_an_old_generation_changes_nothing() {
+fn a_thread_of_an_old_generation_changes_nothing() {
     let gate = Arc::new(Mutex::new(()));
     let gate_closed = lock(&gate);
     let (old, new) = (

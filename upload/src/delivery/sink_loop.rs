@@ -1,4 +1,4 @@
-//! The worker of one sink: delivers the sink's batches, oldest first.
+//! The loop of one sink: delivers the sink's batches, oldest first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,17 +21,16 @@ use crate::spool::{BatchName, SpoolReadError};
 /// unavailable: with the backoff between the attempts, this covers some minutes.
 const READS_MAX: u32 = 10;
 
-/// What the delivery wants of a worker; only the latest value counts. A new value also ends a
-/// pause.
+/// Instructions to the loop; only the latest value counts. A new value also ends a pause.
 #[derive(Clone, Debug)]
-pub struct WorkerControl {
+pub struct SinkControl {
     pub settings: Arc<SinkConfig>,
-    /// Deadline of the worker. Until then it delivers without pauses, up to the first failure.
+    /// Deadline of the loop. Until then it delivers without pauses, up to the first failure.
     pub stop_at: Option<Instant>,
 }
 
-/// What a worker needs besides its sink.
-pub struct WorkerContext {
+/// What the loop needs besides its sink.
+pub struct SinkContext {
     pub generation: Generation,
     pub settings: Arc<SinkConfig>,
     pub debug_info: Option<Arc<dyn DebugInfoSource>>,
@@ -39,10 +38,10 @@ pub struct WorkerContext {
     pub pacing: Pacing,
 }
 
-pub struct Worker {
-    context: WorkerContext,
+pub struct SinkLoop {
+    context: SinkContext,
     sink: Sink,
-    control: watch::Receiver<WorkerControl>,
+    control: watch::Receiver<SinkControl>,
     wake: Arc<Notify>,
     backoff: Backoff,
     warnings: ThrottledWarnings,
@@ -63,11 +62,11 @@ enum NextStep {
     Stop,
 }
 
-impl Worker {
+impl SinkLoop {
     pub fn new(
-        context: WorkerContext,
+        context: SinkContext,
         sink: Sink,
-        control: watch::Receiver<WorkerControl>,
+        control: watch::Receiver<SinkControl>,
         wake: Arc<Notify>,
     ) -> Self {
         Self {
@@ -113,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// Waits for a batch. Returns `None` when the worker is to stop and nothing waits, or the
+    /// Waits for a batch. Returns `None` when the loop is to stop and nothing waits, or the
     /// deadline has passed.
     async fn next_batch(&mut self) -> Option<BatchName> {
         loop {
@@ -137,7 +136,7 @@ impl Worker {
         self.control.borrow().stop_at.is_some() || self.control.has_changed().is_err()
     }
 
-    /// Sleeps until the time has passed or [`WorkerControl`] changes.
+    /// Sleeps until the time has passed or [`SinkControl`] changes.
     async fn pause(&mut self, duration: Duration) {
         if self.is_stopping() {
             return;
@@ -228,7 +227,7 @@ impl Worker {
     }
 
     /// Removes a batch from the spool, first its file, then its queue entry. After a reload both
-    /// may belong to the worker of a newer generation.
+    /// may belong to the loop of a newer generation.
     fn complete(&mut self, name: BatchName, completion: Completion) {
         if self.is_superseded() {
             return;
@@ -276,7 +275,7 @@ impl Worker {
         if self.is_superseded() {
             return;
         }
-        let WorkerContext { generation, shared, .. } = &self.context;
+        let SinkContext { generation, shared, .. } = &self.context;
         match shared.spool.quarantine(&generation.sink, name) {
             Ok(()) => shared.queues().count_quarantined(generation),
             Err(error) => {
@@ -299,7 +298,7 @@ impl Worker {
     }
 
     fn log_recovery(&mut self) {
-        let WorkerContext { generation, shared, .. } = &self.context;
+        let SinkContext { generation, shared, .. } = &self.context;
         self.warnings.recovered(|| {
             let waiting = shared.queues().waiting(&generation.sink);
             format!("the sink `{}` accepts windows again; {waiting} more wait", generation.sink)
@@ -313,7 +312,7 @@ impl Worker {
 }
 
 /// Completes at the deadline, or when the delivery is dropped.
-async fn deadline(control: &mut watch::Receiver<WorkerControl>) {
+async fn deadline(control: &mut watch::Receiver<SinkControl>) {
     let stop_at = match control.wait_for(|control| control.stop_at.is_some()).await {
         Ok(control) => control.stop_at,
         Err(_) => None,

@@ -1,5 +1,5 @@
-//! The thread of a sink's worker. Each has a runtime of its own, so that a sink that hangs, blocks
-//! or panics delays no other sink.
+//! The thread of a sink. Each has a runtime of its own, so that a sink that hangs, blocks or panics
+//! delays no other sink.
 
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::StartError;
 use super::queues::Generation;
-use super::worker::{Worker, WorkerContext, WorkerControl};
+use super::sink_loop::{SinkContext, SinkControl, SinkLoop};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
 use crate::sinks::{Sink, SinkConfig};
@@ -18,49 +18,49 @@ use crate::sinks::{Sink, SinkConfig};
 /// Threads of each runtime for blocking calls: name resolution, opening files.
 const BLOCKING_THREADS_MAX: usize = 8;
 
-/// A running worker. It stops at once when the handle is dropped.
+/// A running thread of a sink. Dropping this handle stops it at once.
 #[derive(Debug)]
-pub struct WorkerHandle {
+pub struct SinkThread {
     pub generation: Generation,
-    pub control: watch::Sender<WorkerControl>,
+    pub control: watch::Sender<SinkControl>,
     /// Notified when a batch is queued.
     pub wake: Arc<Notify>,
-    pub thread: JoinHandle<()>,
+    pub join_handle: JoinHandle<()>,
 }
 
-impl WorkerHandle {
-    /// Sets the time by which the worker ends.
+impl SinkThread {
+    /// Sets the time by which the thread ends.
     pub fn stop_at(&self, stop_at: Instant) {
         self.control.send_modify(|control| control.stop_at = Some(stop_at));
     }
 }
 
-/// Creates a sink and starts its worker.
+/// Creates a sink and starts its thread.
 ///
 /// # Errors
 /// [`StartError`] of the sink, or if the system provides no thread.
-pub fn start(context: WorkerContext) -> Result<WorkerHandle, StartError> {
+pub fn start(context: SinkContext) -> Result<SinkThread, StartError> {
     let generation = context.generation.clone();
     let name = generation.sink.clone();
     let thread_error = |source| StartError::Thread { name: name.to_string(), source };
     let runtime = new_runtime().map_err(thread_error)?;
     let wake = Arc::new(Notify::new());
-    let initial = WorkerControl { settings: context.settings.clone(), stop_at: None };
+    let initial = SinkControl { settings: context.settings.clone(), stop_at: None };
     let (control, control_receiver) = watch::channel(initial);
     let (started_sender, started) = mpsc::channel();
-    let worker_wake = wake.clone();
+    let loop_wake = wake.clone();
     let run = move || match new_sink(&runtime, &context.settings, context.debug_info.as_ref()) {
         Ok(sink) => {
             let _ = started_sender.send(Ok(()));
-            Worker::new(context, sink, control_receiver, worker_wake).run(&runtime);
+            SinkLoop::new(context, sink, control_receiver, loop_wake).run(&runtime);
             runtime.shutdown_background(); // does not wait for a name resolution that hangs
         }
         Err(error) => drop(started_sender.send(Err(error))),
     };
-    let thread = thread::Builder::new().name("everytick-sink".into()).spawn(run);
-    let thread = thread.map_err(thread_error)?;
+    let spawned = thread::Builder::new().name("everytick-sink".into()).spawn(run);
+    let join_handle = spawned.map_err(thread_error)?;
     started.recv().map_err(|_| StartError::Defect(name.to_string()))??;
-    Ok(WorkerHandle { generation, control, wake, thread })
+    Ok(SinkThread { generation, control, wake, join_handle })
 }
 
 /// Creates a sink and drops it, to find errors in its settings.
