@@ -1,10 +1,10 @@
-//! Stories about real servers: what goes into Parca and the OpenTelemetry Collector comes out of them, by function
-//! and by label.
+//! End-to-end tests with real servers: profiles sent to Parca and the OpenTelemetry Collector can
+//! be read back by function and by label.
 //!
-//! One at a time: each server wants the machine for itself, and so does the agent.
+//! The tests run one at a time, because each server and the agent need the machine to themselves.
 //!
-//! Building the servers takes minutes the first time, so these are run by `./dev test --stores` and not by a plain
-//! `cargo test`; see `tests/stores/build.sh`.
+//! `./dev test --stores` runs these tests. A plain `cargo test` does not, because the first build
+//! of the servers takes minutes; see `tests/stores/build.sh`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 #[path = "stores/collector.rs"]
@@ -43,13 +43,13 @@ use upload::spool::SpoolConfig;
 use upload::{Batch, DebugInfoSource, SinkConfig};
 use window_builder::{PERIOD, WindowBuilder, now};
 
-/// Returns the configuration of a sink for the server at an address.
+/// Returns the configuration of a sink for a server at `address`.
 fn sink(name: &str, address: impl Display, settings: &[(&str, &str)]) -> SinkConfig {
     let url = format!("http://{address}");
     SinkConfig::parse(name, &[&[("url", url.as_str())], settings].concat()).unwrap()
 }
 
-/// Starts a delivery to one sink, with its spool in this directory.
+/// Starts a delivery to one sink, with its spool in `directory`.
 fn start(
     directory: &Path,
     sink: SinkConfig,
@@ -62,7 +62,7 @@ fn start(
     Delivery::start(&config, debug_info).unwrap()
 }
 
-/// Delivers batches to one sink, and tells how that ended.
+/// Delivers batches to one sink; returns the final counts.
 fn deliver(sink: SinkConfig, batches: impl IntoIterator<Item = Batch>) -> Counts {
     let directory = tempfile::tempdir().unwrap();
     let delivery = start(directory.path(), sink, None);
@@ -72,7 +72,7 @@ fn deliver(sink: SinkConfig, batches: impl IntoIterator<Item = Batch>) -> Counts
     delivery.stop(Duration::from_secs(300))
 }
 
-/// Everything arrived, at once and whole.
+/// Asserts that each batch was delivered at the first attempt.
 fn assert_delivered(counts: &Counts, batches: u64) {
     let sink = &counts.sinks["store"];
     let ledger = sink.ledger;
@@ -81,7 +81,7 @@ fn assert_delivered(counts: &Counts, batches: u64) {
     counts.check().unwrap();
 }
 
-/// A window of one node: two processes, and a known split of the first one's time.
+/// Returns a window of a node with two processes; the first one has the known split.
 fn window(node: &str, start_unix_ns: u64, samples: i64) -> Batch {
     let mut window = WindowBuilder::new(start_unix_ns);
     let shop = [
@@ -100,7 +100,7 @@ fn window(node: &str, start_unix_ns: u64, samples: i64) -> Batch {
 }
 
 #[test]
-fn parca_gives_back_functions_labels_units_and_the_split() {
+fn parca_returns_functions_labels_units_and_split() {
     let _alone = alone();
     let server = Server::parca();
     let start = now() - 60_000_000_000;
@@ -136,7 +136,7 @@ fn parca_gives_back_functions_labels_units_and_the_split() {
     assert_eq!(parca::values(&server, "comm"), ["idler", "shop-worker"]);
 }
 
-/// Sends three windows to a Collector and looks at what it says that it received.
+/// Sends three windows to a Collector and checks what it received.
 fn check_collector(server: &Server, sink: SinkConfig) {
     let start = now() - 60_000_000_000;
     let windows = (0..3).map(|n| window("n1", start + n * 10_000_000_000, 100));
@@ -174,26 +174,26 @@ fn check_collector(server: &Server, sink: SinkConfig) {
 }
 
 #[test]
-fn the_collector_receives_functions_labels_units_and_the_split_by_grpc() {
+fn the_collector_receives_profiles_over_grpc() {
     let _alone = alone();
     let (server, _) = Server::collector();
     check_collector(&server, sink("otlp", &server.address, &[("protocol", "grpc")]));
 }
 
 #[test]
-fn the_collector_receives_functions_labels_units_and_the_split_by_http() {
+fn the_collector_receives_profiles_over_http() {
     let _alone = alone();
     let (server, http) = Server::collector();
     check_collector(&server, sink("otlp", http, &[("protocol", "http")]));
 }
 
 #[test]
-fn a_thousand_agents_into_one_parca_and_no_batch_is_refused() {
+fn one_parca_accepts_batches_of_a_thousand_agents() {
     let _alone = alone();
     let server = Server::parca();
     let start = now() - 60_000_000_000;
     let names: Vec<String> = (0..1_000).map(|n| format!("node-{n:04}")).collect();
-    // Agents begin their windows at different moments.
+    // Windows of different agents start at different times.
     let windows = (0..).zip(&names).map(|(n, node)| busy_window(node, start + n * 10_000_000));
     let sink = sink("parca", &server.address, &[]);
     assert_delivered(&deliver(sink, windows), 1_000);
@@ -204,10 +204,10 @@ fn a_thousand_agents_into_one_parca_and_no_batch_is_refused() {
     assert_eq!(parca::total(&profile), 10_000 * PERIOD);
     assert_split(&split(&profile));
     let profile = parca::merged(&server, r#"{node="node-0500"}"#, 200);
-    assert_eq!(parca::total(&profile), 200 * PERIOD, "what one agent has sent");
+    assert_eq!(parca::total(&profile), 200 * PERIOD, "the samples of one agent");
 }
 
-/// A window of a node with twenty processes, each of which has the known split.
+/// Returns a window of a node with twenty processes, each with the known split.
 fn busy_window(node: &str, start_unix_ns: u64) -> Batch {
     let mut window = WindowBuilder::new(start_unix_ns);
     for process in 0..20 {
@@ -221,14 +221,14 @@ fn busy_window(node: &str, start_unix_ns: u64) -> Batch {
 }
 
 #[test]
-fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
+fn parca_symbolizes_with_uploaded_debug_info() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let program = compile("split", directory.path());
     let bytes = std::fs::read(&program).unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let build_id = hex(file.build_id().unwrap().unwrap());
-    // Two bytes into each function: where a frame would be, and no symbol's own address.
+    // Two bytes into each function: a possible frame address that differs from the symbol address.
     let address =
         |name: &str| file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap().address() + 2;
 
@@ -242,9 +242,9 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     }
     let server = Server::parca();
     let sink = sink("parca", &server.address, &[("symbolize", "server")]);
-    let files = Arc::new(OneFile { build_id, path: program });
+    let source = Arc::new(SingleFile { build_id, path: program });
     let spool = tempfile::tempdir().unwrap();
-    let delivery = start(spool.path(), sink, Some(files));
+    let delivery = start(spool.path(), sink, Some(source));
     delivery.accept(&window.build()).unwrap();
 
     let has_names = |profile: &pb::Profile| !profile.function.is_empty();
@@ -257,19 +257,19 @@ fn parca_names_functions_by_the_debug_info_that_was_uploaded() {
     assert!(callers.contains("main"), "{callers:?}");
 }
 
-/// The one executable that there is.
-struct OneFile {
+/// Serves the debug info of a single executable.
+struct SingleFile {
     build_id: String,
     path: PathBuf,
 }
 
-impl DebugInfoSource for OneFile {
+impl DebugInfoSource for SingleFile {
     fn open(&self, build_id: &str) -> Option<File> {
         (build_id == self.build_id).then(|| File::open(&self.path).ok()).flatten()
     }
 }
 
-/// Builds one of the programs: `split` has the known functions.
+/// Compiles a program of `tests/stores`; `split` has the known functions.
 fn compile(name: &str, directory: &Path) -> PathBuf {
     let out = directory.join(name);
     let source =

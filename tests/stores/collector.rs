@@ -1,4 +1,5 @@
-//! Reads what a Collector wrote of the profiles that it received: OTLP as JSON, a request on each line.
+//! Reads the profiles that a Collector received and wrote to a file: OTLP as JSON, one request per
+//! line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +9,15 @@ use serde_json::Value;
 
 use super::servers::Server;
 
-/// Longest wait for something to be there: the exporter flushes each 100 ms.
-const THERE: Duration = Duration::from_secs(30);
+/// Timeout for the expected samples; the exporter flushes every 100 ms.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One sample, with all that is said of it anywhere.
+/// A sample with its dictionary references resolved.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Of the resource, the profile and the sample.
+    /// Attributes of the resource, the profile and the sample.
     pub attributes: BTreeMap<String, String>,
-    /// Names of functions, the innermost first.
+    /// Function names, innermost first.
     pub stack: Vec<String>,
     pub value: i64,
     /// Quantity and unit of the value.
@@ -28,7 +29,7 @@ pub struct Sample {
     pub duration_ns: i64,
 }
 
-/// Everything that was received. Waits until it is `count` samples of the program.
+/// Returns all received samples, after waiting for at least `count` of them.
 pub fn received(server: &Server, count: i64) -> Vec<Sample> {
     let start = Instant::now();
     loop {
@@ -37,14 +38,14 @@ pub fn received(server: &Server, count: i64) -> Vec<Sample> {
         if total >= count {
             return samples;
         }
-        assert!(start.elapsed() < THERE, "{total} samples of {count}:\n{}", server.log());
+        assert!(start.elapsed() < TIMEOUT, "{total} samples of {count}:\n{}", server.log());
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
 fn read(server: &Server) -> Vec<Sample> {
     let text = fs::read_to_string(server.path("received.json")).unwrap_or_default();
-    // The last line may not be whole yet.
+    // The last line may still be incomplete.
     let requests = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     requests.flat_map(|request| samples(&request)).collect()
 }
@@ -53,11 +54,11 @@ fn samples(request: &Value) -> Vec<Sample> {
     let dictionary = Dictionary(&request["dictionary"]);
     let mut out = Vec::new();
     for resource in items(&request["resourceProfiles"]) {
-        let of_resource = dictionary.key_values(&resource["resource"]["attributes"]);
+        let resource_attributes = dictionary.key_values(&resource["resource"]["attributes"]);
         for profile in items(&resource["scopeProfiles"]).flat_map(|scope| items(&scope["profiles"]))
         {
             let common = Sample {
-                attributes: of_resource.clone(),
+                attributes: resource_attributes.clone(),
                 sample_type: dictionary.value_type(&profile["sampleType"]),
                 period_type: dictionary.value_type(&profile["periodType"]),
                 period: number(&profile["period"]),
@@ -71,7 +72,7 @@ fn samples(request: &Value) -> Vec<Sample> {
     out
 }
 
-/// The tables that profiles point into.
+/// The tables that profiles refer to by index.
 struct Dictionary<'a>(&'a Value);
 
 impl Dictionary<'_> {
@@ -89,17 +90,17 @@ impl Dictionary<'_> {
         out
     }
 
-    /// Attributes of a resource. The Collector moves their texts into the dictionary.
+    /// Returns the attributes of a resource. The Collector moves their strings into the dictionary.
     fn key_values(&self, attributes: &Value) -> BTreeMap<String, String> {
-        let moved_or = |place: &Value, own: &Value| match own.as_str() {
-            Some(own) => own.to_owned(),
-            None => self.text(place),
+        let inline_or_indexed = |inline: &Value, index: &Value| match inline.as_str() {
+            Some(inline) => inline.to_owned(),
+            None => self.text(index),
         };
         let one = |attribute: &Value| {
             let value = &attribute["value"];
             (
-                moved_or(&attribute["keyStrindex"], &attribute["key"]),
-                moved_or(&value["stringValueStrindex"], &value["stringValue"]),
+                inline_or_indexed(&attribute["key"], &attribute["keyStrindex"]),
+                inline_or_indexed(&value["stringValue"], &value["stringValueStrindex"]),
             )
         };
         items(attributes).map(one).collect()
@@ -134,7 +135,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Numbers of 64 bits are texts in the JSON of protobuf, and those that are 0 may be left out.
+/// Reads a number. In protobuf JSON, 64-bit numbers are strings, and zeros may be omitted.
 fn number(value: &Value) -> i64 {
     match value {
         Value::String(text) => text.parse().unwrap(),

@@ -1,4 +1,5 @@
-//! `deploy/daemonset.yaml` on a real node of Kubernetes: what arrives of another pod, and what is left of it.
+//! `deploy/daemonset.yaml` on a real Kubernetes node: the agent profiles another pod, and leaves
+//! nothing in the kernel when it is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,16 +15,16 @@ use crate::node::{Node, OUTSIDE};
 use crate::servers::Server;
 use crate::{compile, parca};
 
-/// A pod that has only the known functions to do.
+/// A pod that runs only the program with the known split.
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: split}, spec: {
 automountServiceAccountToken: false, terminationGracePeriodSeconds: 0,
 containers: [{name: split, image: 'localhost/split:1', imagePullPolicy: Never}]}}";
 
-/// Longest wait for the kernel to free what was let go.
-const LEFT: Duration = Duration::from_secs(10);
+/// Timeout for the kernel to free unreferenced BPF programs.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
-fn the_daemonset_profiles_another_pod_and_leaves_nothing_in_the_kernel() {
+fn the_daemonset_profiles_another_pod_and_cleans_up() {
     let _alone = alone();
     let node = Node::start();
     let server = Server::parca_at(OUTSIDE);
@@ -40,24 +41,24 @@ fn the_daemonset_profiles_another_pod_and_leaves_nothing_in_the_kernel() {
         ["rollout", "status", "daemonset/everytick", "--namespace=everytick", "--timeout=60s"];
     node.kubectl(&status);
     eprintln!("the pod is ready {:.2} s after kubectl apply", applied.elapsed().as_secs_f64());
-    assert!(samplers().len() > before.len(), "it samples");
+    assert!(samplers().len() > before.len(), "no perf_event program was loaded");
 
     let expected = labels_of_split(&node);
-    let enough = |profile: &_| parca::total(profile) > 5_000_000_000;
-    let profile = parca::merged_when(&server, r#"{comm="split"}"#, enough);
+    let is_complete = |profile: &_| parca::total(profile) > 5_000_000_000;
+    let profile = parca::merged_when(&server, r#"{comm="split"}"#, is_complete);
     let functions = parca::functions(&profile);
     for name in ["main", "hot", "warm", "cold", "spin"] {
         assert!(functions.contains(&name), "{functions:?}");
     }
     let labels: Vec<&str> = expected.keys().map(String::as_str).collect();
     let series = parca::series(&server, r#"{comm="split"}"#, &labels);
-    let found: Vec<_> = series.iter().map(|(labels, _)| labels).collect();
-    assert_eq!(found, [&expected]);
+    let actual: Vec<_> = series.iter().map(|(labels, _)| labels).collect();
+    assert_eq!(actual, [&expected]);
 
     let follow = ["logs", "--follow", "--namespace=everytick", "daemonset/everytick"];
     let mut kubectl = node.start_kubectl(&follow);
     let mut lines = BufReader::new(kubectl.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut log = lines.next().unwrap(); // it follows
+    let mut log = lines.next().unwrap(); // kubectl follows the log from here on
     node.kubectl(&["delete", "-f", &agent, "--timeout=60s"]);
     log.extend(lines.flat_map(|line| ["\n".into(), line]));
     kubectl.wait().unwrap();
@@ -69,12 +70,12 @@ fn the_daemonset_profiles_another_pod_and_leaves_nothing_in_the_kernel() {
     );
     let deleted = Instant::now();
     while !samplers().is_subset(&before) {
-        assert!(deleted.elapsed() < LEFT, "programs are left in the kernel");
+        assert!(deleted.elapsed() < RELEASE_TIMEOUT, "perf_event programs remain in the kernel");
         pause(100);
     }
 }
 
-/// What Kubernetes says of the other pod, as labels.
+/// Returns the expected labels of the other pod, as reported by Kubernetes.
 fn labels_of_split(node: &Node) -> BTreeMap<String, String> {
     node.kubectl(&["wait", "--for=condition=Ready", "pod/split", "--timeout=60s"]);
     let pod = node.kubectl(&["get", "pod", "split", "--output=json"]);
@@ -89,7 +90,8 @@ fn labels_of_split(node: &Node) -> BTreeMap<String, String> {
     labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// The manifest as it is shipped, but for the image under test, its example of a sink and where the node keeps its store.
+/// Returns the shipped manifest with three changes: the image under test, its example sink enabled,
+/// and the state directory of the node.
 fn manifest(node: &Node, server: &Server) -> String {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/daemonset.yaml");
     let mut text = fs::read_to_string(shipped).unwrap();
@@ -119,7 +121,7 @@ fn write(node: &Node, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The perf_event programs in the kernel, by their ids.
+/// Returns the IDs of the perf_event programs in the kernel.
 fn samplers() -> BTreeSet<u64> {
     let output = Command::new("bpftool").args(["--json", "prog", "list"]).output().unwrap();
     let programs: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();

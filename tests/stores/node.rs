@@ -1,9 +1,9 @@
-//! A real node of Kubernetes with all that it takes: etcd, containerd, the API server, the controllers, the scheduler
-//! and the kubelet, for one story and gone with it.
+//! A real Kubernetes node, started for one test and removed on drop: etcd, containerd, the API
+//! server, the controller manager, the scheduler and the kubelet.
 //!
-//! All of them are in a network and a mount namespace of their own, and pods in a cgroup of their own, so that nothing stays on
-//! the machine. Pods see the machine's processes if they ask to, as on any node. The story reaches the node by a pair of
-//! virtual Ethernet devices: what listens on [`OUTSIDE`] is what pods can send to.
+//! The servers run in their own network and mount namespaces, and pods in their own cgroup, so that
+//! nothing stays on the machine. Pods can see the processes of the machine if they request it, as
+//! on any node. A veth pair connects the test to the node: pods can reach servers on [`OUTSIDE`].
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,17 +16,21 @@ use tempfile::TempDir;
 
 use crate::common::succeed;
 use crate::compile;
-use crate::servers::built;
+use crate::servers::build;
 
-/// The machine's address at the node's network. It is one of those that are set aside for benchmarks (RFC 2544).
+/// Address of the machine in the network of the node, from the range reserved for benchmarks
+/// (RFC 2544).
 pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 77, 1));
 
-/// The node's address, and those of its pods.
+/// Address of the node.
 const INSIDE: &str = "198.18.77.2";
+
+/// Address range of the pods.
 const PODS: &str = "198.18.78.0/24";
 
-/// Where its servers keep what they do not keep in the node's directory: nothing of it is to stay.
-const COVERED: [&str; 6] = [
+/// Paths that the servers write outside the directory of the node. A tmpfs covers each of them in
+/// the mount namespace, so that nothing stays on the machine.
+const TMPFS_PATHS: [&str; 6] = [
     "/run/netns",
     "/run/containerd",
     "/var/lib/cni",
@@ -35,8 +39,8 @@ const COVERED: [&str; 6] = [
     "/usr/libexec",
 ];
 
-/// Settings of the kernel that the kubelet changes.
-const CHANGED: [&str; 5] = [
+/// Kernel settings that the kubelet changes.
+const KERNEL_SETTINGS: [&str; 5] = [
     "vm/overcommit_memory",
     "kernel/panic",
     "kernel/panic_on_oops",
@@ -44,73 +48,73 @@ const CHANGED: [&str; 5] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// The cgroup of all pods, in each hierarchy.
+/// Cgroup of all pods, in each hierarchy.
 const CGROUP: &str = "everytick-node";
 
-/// Longest wait for a part of the node. On an idle machine all of them are there after ten seconds.
-const READY: Duration = Duration::from_secs(120);
+/// Timeout for each part of the node. On an idle machine, all are ready after ten seconds.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The node, and the directory of everything that it writes.
+/// A running node and its directory.
 pub struct Node {
-    place: TempDir,
-    /// Where the programs are.
+    directory: TempDir,
+    /// Directory of the Kubernetes programs.
     programs: PathBuf,
-    /// Who holds the namespaces, and then the servers in the order in which they were started.
+    /// The process that holds the namespaces, then the servers in start order.
     children: Vec<Child>,
-    /// Its mount namespace.
-    namespace: PathBuf,
-    /// What the kernel's settings were, by their files.
-    before: Vec<(PathBuf, String)>,
+    /// Mount namespace of the servers.
+    mount_namespace: PathBuf,
+    /// Kernel settings to restore: files and previous values.
+    previous_settings: Vec<(PathBuf, String)>,
 }
 
 impl Node {
-    /// Starts a node and waits until it takes pods.
+    /// Starts a node and waits until it accepts pods.
     pub fn start() -> Self {
-        let place = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let file = |name: &&str| Path::new("/proc/sys").join(name);
         let setting = |path: PathBuf| Some((path.clone(), fs::read_to_string(path).ok()?));
         let mut node = Self {
-            place,
-            programs: built("kubernetes"),
+            directory,
+            programs: build("kubernetes"),
             children: Vec::new(),
-            namespace: PathBuf::new(),
-            before: CHANGED.iter().map(file).filter_map(setting).collect(),
+            mount_namespace: PathBuf::new(),
+            previous_settings: KERNEL_SETTINGS.iter().map(file).filter_map(setting).collect(),
         };
-        node.enclose();
-        node.configure();
+        node.create_namespaces();
+        node.write_configuration();
         node.serve(
             "etcd",
             &[
-                "--data-dir={place}/etcd",
+                "--data-dir={directory}/etcd",
                 "--listen-client-urls=http://127.0.0.1:2379",
                 "--advertise-client-urls=http://127.0.0.1:2379",
                 "--listen-peer-urls=http://127.0.0.1:2380",
             ],
         );
-        node.serve("containerd", &["--config={place}/containerd.toml"]);
+        node.serve("containerd", &["--config={directory}/containerd.toml"]);
         node.serve(
             "kube-apiserver",
             &[
                 "--etcd-servers=http://127.0.0.1:2379",
                 "--advertise-address={inside}",
                 "--endpoint-reconciler-type=none",
-                "--cert-dir={place}/certificates",
-                "--token-auth-file={place}/tokens.csv",
+                "--cert-dir={directory}/certificates",
+                "--token-auth-file={directory}/tokens.csv",
                 "--authorization-mode=AlwaysAllow",
-                "--service-account-key-file={place}/accounts.pem",
-                "--service-account-signing-key-file={place}/accounts.pem",
+                "--service-account-key-file={directory}/accounts.pem",
+                "--service-account-signing-key-file={directory}/accounts.pem",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--service-cluster-ip-range=198.18.79.0/24",
                 "--kubelet-preferred-address-types=InternalIP",
             ],
         );
         node.wait("the API server", &["get", "--raw", "/readyz"]);
-        let kubeconfig = "--kubeconfig={place}/kubeconfig";
+        let kubeconfig = "--kubeconfig={directory}/kubeconfig";
         node.serve(
             "kube-controller-manager",
             &[
                 kubeconfig,
-                "--service-account-private-key-file={place}/accounts.pem",
+                "--service-account-private-key-file={directory}/accounts.pem",
                 "--leader-elect=false",
             ],
         );
@@ -119,42 +123,42 @@ impl Node {
             "kubelet",
             &[
                 kubeconfig,
-                "--config={place}/kubelet.yaml",
-                "--root-dir={place}/kubelet",
+                "--config={directory}/kubelet.yaml",
+                "--root-dir={directory}/kubelet",
                 "--hostname-override=node1",
                 "--node-ip={inside}",
             ],
         );
-        node.load("localhost/pause:1", &compile("pause", node.place.path()));
+        node.load("localhost/pause:1", &compile("pause", node.directory.path()));
         node.wait("the account of pods", &["get", "serviceaccount", "default"]);
         node.wait("the node", &["wait", "--for=condition=Ready", "node/node1", "--timeout=1s"]);
         node
     }
 
-    /// Makes the namespaces, and the network between them and the machine.
-    fn enclose(&mut self) {
-        // A test that was killed has left its pods and its device.
+    /// Creates the namespaces, and the network between them and the machine.
+    fn create_namespaces(&mut self) {
+        // A killed test leaves its pods and its device behind.
         self.processes().into_iter().for_each(kill);
         let _ = Command::new("ip").args(["link", "del", "everytick0"]).output();
-        for covered in COVERED {
-            fs::create_dir_all(covered).unwrap();
+        for path in TMPFS_PATHS {
+            fs::create_dir_all(path).unwrap();
         }
         let inside = format!(
-            "for covered in {}; do mount -t tmpfs none $covered; done
+            "for path in {}; do mount -t tmpfs none $path; done
              ip link set lo up; echo ready; exec sleep infinity",
-            COVERED.join(" ")
+            TMPFS_PATHS.join(" ")
         );
-        let ready = self.place.path().join("ready");
-        let mut holder = mortal("unshare");
+        let ready = self.directory.path().join("ready");
+        let mut holder = bound_to_test("unshare");
         holder.args(["--mount", "--net", "--propagation=private", "sh", "-e", "-c", &inside]);
         self.children.push(holder.stdout(fs::File::create(&ready).unwrap()).spawn().unwrap());
         let start = Instant::now();
         while fs::read_to_string(&ready).unwrap().is_empty() {
-            assert!(start.elapsed() < READY, "no namespaces");
+            assert!(start.elapsed() < READY_TIMEOUT, "timeout creating the namespaces");
             std::thread::sleep(Duration::from_millis(20));
         }
         let holder = self.children[0].id();
-        self.namespace = fs::read_link(format!("/proc/{holder}/ns/mnt")).unwrap();
+        self.mount_namespace = fs::read_link(format!("/proc/{holder}/ns/mnt")).unwrap();
         succeed(&mut shell(&format!(
             "ip link add everytick0 type veth peer name outside netns {holder}
              ip addr add {OUTSIDE}/30 dev everytick0
@@ -169,8 +173,8 @@ impl Node {
         succeed(self.inside("sh").args(["-e", "-c", &inside]));
     }
 
-    /// Writes what the servers are started with.
-    fn configure(&self) {
+    /// Creates the cgroups, keys and configuration files of the servers.
+    fn write_configuration(&self) {
         for hierarchy in hierarchies() {
             fs::create_dir_all(hierarchy.join(CGROUP)).unwrap();
         }
@@ -187,41 +191,41 @@ impl Node {
         self.write("networks/pods.conflist", include_str!("node/pods.conflist"));
     }
 
-    /// A file in the node's directory.
+    /// Returns the path of a file in the directory of the node.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), self.fill(text)).unwrap();
+        fs::write(self.path(name), self.substitute(text)).unwrap();
     }
 
-    /// Puts paths and addresses where a text names them.
-    fn fill(&self, text: &str) -> String {
-        let known = [
-            ("{place}", self.place.path().to_str().unwrap()),
+    /// Substitutes `{name}` placeholders with paths and addresses.
+    fn substitute(&self, text: &str) -> String {
+        let values = [
+            ("{directory}", self.directory.path().to_str().unwrap()),
             ("{programs}", self.programs.to_str().unwrap()),
             ("{inside}", INSIDE),
             ("{pods}", PODS),
             ("{cgroup}", CGROUP),
         ];
-        known.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+        values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
-    /// A program that runs in the node's namespaces, and finds the node's programs.
+    /// Returns a command that runs in the namespaces of the node, with its programs in `PATH`.
     fn inside(&self, program: &str) -> Command {
-        let mut command = mortal("nsenter");
+        let mut command = bound_to_test("nsenter");
         command.arg(format!("--target={}", self.children[0].id())).args(["--mount", "--net"]);
         let path = format!("{}:{}", self.programs.display(), std::env::var("PATH").unwrap());
         command.arg(program).env("PATH", path).stdin(Stdio::null());
         command
     }
 
-    /// Starts a server that writes to a log of its own.
+    /// Starts a server with its own log file.
     fn serve(&mut self, program: &str, arguments: &[&str]) {
         let log = fs::File::create(self.log(program)).unwrap();
         let mut command = self.inside(program);
-        command.args(arguments.iter().map(|argument| self.fill(argument)));
+        command.args(arguments.iter().map(|argument| self.substitute(argument)));
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.children.push(command.spawn().unwrap());
     }
@@ -230,7 +234,7 @@ impl Node {
         self.path(&format!("{program}.log"))
     }
 
-    /// Makes a container image of a program, as `deploy/image.sh` makes ours, and gives it to the node.
+    /// Builds a container image of a program with `deploy/image.sh` and imports it into the node.
     pub fn load(&self, tag: &str, program: &Path) {
         let image = self.path("image.tar");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image.sh");
@@ -240,14 +244,14 @@ impl Node {
         succeed(load.args(["--namespace=k8s.io", "images", "import"]).arg(image));
     }
 
-    /// Begins to ask the node's API server.
+    /// Starts kubectl for the node.
     pub fn start_kubectl(&self, arguments: &[&str]) -> Child {
         let mut kubectl = Command::new(self.programs.join("kubectl"));
         kubectl.arg("--kubeconfig").arg(self.path("kubeconfig")).args(arguments);
         kubectl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Asks; gives what kubectl prints, or what it complains about.
+    /// Runs kubectl; returns its output, or its error output if it fails.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.start_kubectl(arguments).wait_with_output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -257,25 +261,25 @@ impl Node {
         }
     }
 
-    /// As [`Self::try_kubectl`], of what has to be right.
+    /// Runs kubectl; panics if it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         self.try_kubectl(arguments).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
     }
 
-    /// Waits until kubectl succeeds with this.
+    /// Retries kubectl until it succeeds.
     fn wait(&self, what: &str, arguments: &[&str]) {
         let start = Instant::now();
         while let Err(error) = self.try_kubectl(arguments) {
-            assert!(start.elapsed() < READY, "{what} did not come: {error}");
+            assert!(start.elapsed() < READY_TIMEOUT, "timeout waiting for {what}: {error}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
-    /// All processes of the node: servers are in its mount namespace, and pods in its cgroup.
+    /// Returns the processes of the node: servers in its mount namespace and pods in its cgroup.
     fn processes(&self) -> Vec<u32> {
         let is_server = |pid: u32| {
             let namespace = fs::read_link(format!("/proc/{pid}/ns/mnt"));
-            namespace.is_ok_and(|namespace| namespace == self.namespace)
+            namespace.is_ok_and(|namespace| namespace == self.mount_namespace)
         };
         let is_pod = |pid: u32| {
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -296,11 +300,11 @@ impl Drop for Node {
                 eprintln!("{program}:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
             }
         }
-        // Namespaces, mounts and devices go with the last process that is in them.
+        // The kernel removes namespaces, mounts and devices with the last process in them.
         let start = Instant::now();
         loop {
             let processes = self.processes();
-            if processes.is_empty() || start.elapsed() > READY {
+            if processes.is_empty() || start.elapsed() > READY_TIMEOUT {
                 break;
             }
             processes.into_iter().for_each(kill);
@@ -309,12 +313,12 @@ impl Drop for Node {
         }
         self.children.iter_mut().for_each(|child| drop(child.kill()));
         self.children.iter_mut().for_each(|child| drop(child.wait()));
-        self.before.iter().for_each(|(path, setting)| drop(fs::write(path, setting)));
+        self.previous_settings.iter().for_each(|(path, setting)| drop(fs::write(path, setting)));
         hierarchies().iter().for_each(|hierarchy| remove_cgroup(&hierarchy.join(CGROUP)));
     }
 }
 
-/// Where the hierarchies of cgroups are mounted, of both versions.
+/// Returns the mount points of all cgroup hierarchies, v1 and v2.
 fn hierarchies() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -322,11 +326,11 @@ fn hierarchies() -> Vec<PathBuf> {
     cgroups.map(|fields| fields[1].into()).collect()
 }
 
-/// Removes an empty cgroup with those below it.
+/// Removes an empty cgroup and its descendants.
 fn remove_cgroup(cgroup: &Path) {
-    for below in fs::read_dir(cgroup).into_iter().flatten().flatten() {
-        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&below.path());
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
         }
     }
     let _ = fs::remove_dir(cgroup);
@@ -337,8 +341,9 @@ fn kill(pid: u32) {
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
-/// A program that ends with the test, and of which Ctrl-C is none of its business.
-fn mortal(program: &str) -> Command {
+/// Returns a command that is killed when the test ends. It has its own process group and does not
+/// receive Ctrl-C.
+fn bound_to_test(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig=KILL", program]).process_group(0);
     command

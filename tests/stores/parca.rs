@@ -1,4 +1,4 @@
-//! Asks a Parca what it has, by its HTTP gateway.
+//! Queries Parca through its HTTP gateway.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,31 +13,31 @@ use super::common::agent::text;
 use super::servers::Server;
 use super::window_builder::PERIOD;
 
-/// The name under which Parca knows CPU profiles of this kind.
+/// The profile type of CPU profiles in Parca queries.
 pub const CPU: &str = "parca_agent:samples:count:cpu:nanoseconds:delta";
 
-/// Longest wait for something to be there: what was written can be asked for a moment later.
-const THERE: Duration = Duration::from_secs(30);
+/// Timeout for expected samples; Parca returns written samples with a short delay.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All samples of a selection, merged: `selector` as `{comm="x"}`. Waits until there are `count`.
+/// Returns the merged samples of a selector such as `{comm="x"}`, after waiting for `count` of them.
 pub fn merged(server: &Server, selector: &str, count: i64) -> pb::Profile {
     merged_when(server, selector, |profile| total(profile) >= count * PERIOD)
 }
 
-/// As [`merged`], but waits for something else.
+/// Same as [`merged`], but waits for a condition.
 pub fn merged_when(
     server: &Server,
     selector: &str,
-    is_there: impl Fn(&pb::Profile) -> bool,
+    is_complete: impl Fn(&pb::Profile) -> bool,
 ) -> pb::Profile {
     let start = Instant::now();
     loop {
         let last = match try_merged(server, selector) {
-            Ok(profile) if is_there(&profile) => return profile,
+            Ok(profile) if is_complete(&profile) => return profile,
             Ok(profile) => format!("{} ns, {profile:?}", total(&profile)),
             Err(error) => error,
         };
-        assert!(start.elapsed() < THERE, "{selector}: {last}");
+        assert!(start.elapsed() < TIMEOUT, "{selector}: {last}");
         std::thread::sleep(Duration::from_millis(300));
     }
 }
@@ -54,7 +54,7 @@ fn try_merged(server: &Server, selector: &str) -> Result<pb::Profile, String> {
     profile::pprof::decode(&bytes, 1 << 30).map_err(|error| error.to_string())
 }
 
-/// All values of a label, sorted.
+/// Returns all values of a label, sorted.
 pub fn values(server: &Server, label: &str) -> Vec<String> {
     let path = format!("/api/profiles/labels/{label}/values?{}", time_range(""));
     let answer = json(server, &path).unwrap();
@@ -64,8 +64,8 @@ pub fn values(server: &Server, label: &str) -> Vec<String> {
     values
 }
 
-/// The series of a selection, told apart by these labels: their values, and the seconds in
-/// which each has samples.
+/// Returns the series of a selector, grouped by `labels`: the label values, and the seconds in
+/// which each series has samples.
 pub fn series(
     server: &Server,
     selector: &str,
@@ -94,24 +94,24 @@ fn json(server: &Server, path: &str) -> Result<Value, String> {
     serde_json::from_slice(&server.get(path)?).map_err(|error| error.to_string())
 }
 
-/// Nanoseconds of CPU in a profile that Parca gave: it multiplies counts of samples by their period.
+/// Returns the CPU nanoseconds in a profile from Parca, which multiplies counts by the period.
 pub fn total(profile: &pb::Profile) -> i64 {
     profile.sample.iter().map(|sample| sample.value[0]).sum()
 }
 
-/// The names of its functions.
+/// Returns the function names in a profile.
 pub fn functions(profile: &pb::Profile) -> Vec<&str> {
     profile.function.iter().map(|function| text(profile, function.name)).collect()
 }
 
-/// Two hours around now, as parameters.
+/// Returns the query parameters for the range from one hour ago to one hour ahead.
 fn time_range(prefix: &str) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let (start, end) = (rfc3339(now - 3600), rfc3339(now + 3600));
     format!("{prefix}start={}&{prefix}end={}", escape(&start), escape(&end))
 }
 
-/// Formats a time as the gateway reads and writes it.
+/// Formats a time as the gateway does.
 pub fn rfc3339(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     let Date { year, month, day } = Date::from_days_since_1970(days as i64);
@@ -120,8 +120,9 @@ pub fn rfc3339(unix_s: u64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let one =
-        |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let one = |byte: u8| {
+        if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
     text.bytes().map(one).collect()
 }

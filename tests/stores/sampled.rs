@@ -1,4 +1,5 @@
-//! What the agent itself samples, in the answers of real servers: a program with a known split of its time.
+//! Profiles of a program with a known split of its time: sampled by the agent, and read back from
+//! real servers.
 
 use std::collections::BTreeMap;
 
@@ -10,40 +11,42 @@ use crate::servers::Server;
 use crate::split::{assert_split, count, split};
 use crate::{collector, compile, parca, text};
 
-/// Windows of a second. The split of twelve times 997 samples is within half a point of the truth, two times in three.
+/// Number of windows of one second. With 12 x 997 samples, the measured split is within half a
+/// percentage point of the true one two times in three.
 const WINDOWS: usize = 12;
 
 #[test]
-fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
+fn servers_return_the_split_with_agent_and_server_symbols() {
     let _alone = alone();
-    let (named, unnamed) = (Server::parca(), Server::parca());
+    let (symbolized, unsymbolized) = (Server::parca(), Server::parca());
     let (collector, _) = Server::collector();
     let mut agent = Agent::start(&format!(
         "frequency = 997\nmax_cpu = 100\nnode = \"n1\"\n\
-         [sinks.named]\ntype = \"parca\"\nurl = \"http://{}\"\n\
-         [sinks.unnamed]\ntype = \"parca\"\nurl = \"http://{}\"\nsymbolize = \"server\"\n\
+         [sinks.symbolized]\ntype = \"parca\"\nurl = \"http://{}\"\n\
+         [sinks.unsymbolized]\ntype = \"parca\"\nurl = \"http://{}\"\nsymbolize = \"server\"\n\
          [sinks.collector]\ntype = \"otlp\"\nprotocol = \"grpc\"\nurl = \"http://{}\"\n",
-        named.address, unnamed.address, collector.address
+        symbolized.address, unsymbolized.address, collector.address
     ));
     let program = compile("split", agent.place.path());
     let running = Running::start(&program);
     agent.wait_for_windows(WINDOWS);
-    // The uploads look at the program's file while it is sampled, and have ended when the server can name it.
+    // Uploads read the program's file while it runs, and are complete once the server has symbols.
     let has_hot = |profile: &pb::Profile| parca::functions(profile).contains(&"hot");
-    parca::merged_when(&unnamed, r#"{comm="split"}"#, has_hot);
-    let held = "everytick_debuginfo_files_total{sink=\"unnamed\",result=\"stored\"} ";
+    parca::merged_when(&unsymbolized, r#"{comm="split"}"#, has_hot);
+    let stored = "everytick_debuginfo_files_total{sink=\"unsymbolized\",result=\"stored\"} ";
     let (_, metrics) = agent.page("/metrics");
-    let files = metrics.lines().find_map(|line| line.strip_prefix(held)).unwrap();
-    assert_ne!(files, "0", "what was uploaded is counted");
+    let files = metrics.lines().find_map(|line| line.strip_prefix(stored)).unwrap();
+    assert_ne!(files, "0", "uploaded files are counted");
     drop(running);
     let [_, accepted, lost] = agent.stop();
-    let kept = agent.profiles();
-    assert_eq!((lost, accepted), (0, kept.len() as u64), "{}", agent.log());
+    let profiles = agent.profiles();
+    assert_eq!((lost, accepted), (0, profiles.len() as u64), "{}", agent.log());
 
-    let expected: i64 = kept.iter().map(|profile| of_program(profile, 1)).sum();
-    for server in [&named, &unnamed] {
-        let all = |profile: &pb::Profile| parca::total(profile) == expected && has_hot(profile);
-        let profile = parca::merged_when(server, r#"{comm="split"}"#, all);
+    let expected: i64 = profiles.iter().map(|profile| samples_of_split(profile, 1)).sum();
+    for server in [&symbolized, &unsymbolized] {
+        let is_complete =
+            |profile: &pb::Profile| parca::total(profile) == expected && has_hot(profile);
+        let profile = parca::merged_when(server, r#"{comm="split"}"#, is_complete);
         assert_split(&split(&profile));
         let unit = profile.sample_type[0];
         assert_eq!(
@@ -51,19 +54,20 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
             ("cpu", "nanoseconds")
         );
         let series = parca::series(server, r#"{comm="split"}"#, &["node", "executable"]);
-        let found: Vec<_> = series.iter().map(|(labels, _)| labels).collect();
+        let actual: Vec<_> = series.iter().map(|(labels, _)| labels).collect();
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(found, [&BTreeMap::from([label("node", "n1"), label("executable", "split")])]);
+        assert_eq!(actual, [&BTreeMap::from([label("node", "n1"), label("executable", "split")])]);
     }
 
-    let everything: i64 = kept.iter().flat_map(|p| &p.sample).map(|s| s.value[0]).sum();
+    let everything: i64 = profiles.iter().flat_map(|p| &p.sample).map(|s| s.value[0]).sum();
     let received = collector::received(&collector, everything);
     assert_eq!(received.iter().map(|sample| sample.value).sum::<i64>(), everything);
-    let ours = || received.iter().filter(|sample| sample.attributes["process.title"] == "split");
-    let total: i64 = ours().map(|sample| sample.value).sum();
-    assert_eq!(total, kept.iter().map(|profile| of_program(profile, 0)).sum::<i64>());
+    let split_samples =
+        || received.iter().filter(|sample| sample.attributes["process.title"] == "split");
+    let total: i64 = split_samples().map(|sample| sample.value).sum();
+    assert_eq!(total, profiles.iter().map(|profile| samples_of_split(profile, 0)).sum::<i64>());
     let mut shares = BTreeMap::new();
-    for sample in ours() {
+    for sample in split_samples() {
         let attribute = |key: &str| sample.attributes[key].as_str();
         assert_eq!(["service.name", "host.name"].map(attribute), ["split", "n1"]);
         assert_eq!(sample.sample_type, ("samples".into(), "count".into()));
@@ -73,8 +77,9 @@ fn a_programs_split_arrives_in_parca_and_the_collector_named_here_or_there() {
     assert_split(&shares);
 }
 
-/// The samples of the program in a window of the local store: the first value counts them, the second their time.
-fn of_program(profile: &pb::Profile, value: usize) -> i64 {
-    let is_ours = |at: &usize| labels(profile, *at)["comm"] == "split";
-    (0..profile.sample.len()).filter(is_ours).map(|at| profile.sample[at].value[value]).sum()
+/// Sums a value of the samples of `split` in a local profile: value 0 is their count, value 1 their
+/// CPU time.
+fn samples_of_split(profile: &pb::Profile, value: usize) -> i64 {
+    let is_split = |index: &usize| labels(profile, *index)["comm"] == "split";
+    (0..profile.sample.len()).filter(is_split).map(|index| profile.sample[index].value[value]).sum()
 }

@@ -1,4 +1,4 @@
-//! The real servers, started for one story each and gone with it.
+//! Real servers, each started for one test and killed on drop.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Where only this machine can reach a server.
+/// Listen address that only this machine can reach.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Longest wait for a server to be ready. It takes two seconds on an idle machine.
-const READY: Duration = Duration::from_secs(60);
+/// Timeout for a server to become ready, which takes two seconds on an idle machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server and its directory.
+/// A running server and its directory.
 pub struct Server {
     child: Child,
     directory: TempDir,
-    /// `IP:PORT` of what it is asked through.
+    /// `IP:PORT` of its API.
     pub address: String,
 }
 
 impl Server {
-    /// Parca with an empty store on disk, that asks nobody else for debug info.
+    /// Starts Parca with an empty store on disk and without upstream debug info servers.
     pub fn parca() -> Self {
         Self::parca_at(LOCAL)
     }
 
-    /// One that is reached by an address of the machine.
+    /// Starts Parca on a given address of the machine.
     pub fn parca_at(ip: IpAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bucket = directory.path().join("bucket");
@@ -40,7 +40,7 @@ impl Server {
         );
         fs::write(&config, text).unwrap();
         let address = free_address(ip);
-        let mut command = Command::new(built("parca").join("parca"));
+        let mut command = Command::new(build("parca").join("parca"));
         command
             .arg(format!("--config-path={}", config.display()))
             .arg(format!("--http-address={address}"))
@@ -52,20 +52,22 @@ impl Server {
         server
     }
 
-    /// A Collector that receives by gRPC and HTTP, and writes what it received to a file; and the address of HTTP.
+    /// Starts a Collector that receives over gRPC and HTTP and writes to a file; returns it with
+    /// its HTTP address.
     pub fn collector() -> (Self, String) {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("collector.yaml");
         let (grpc, http) = (free_address(LOCAL), free_address(LOCAL));
         let text = format!(
-            "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '{grpc}'}}\n      http: {{endpoint: '{http}'}}\n\
+            "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '{grpc}'}}\n\
+             \x20     http: {{endpoint: '{http}'}}\n\
              exporters:\n  file: {{path: '{}', format: json, flush_interval: 100ms}}\n\
              service:\n  telemetry: {{metrics: {{level: none}}}}\n\
              \x20 pipelines:\n    profiles: {{receivers: [otlp], exporters: [file]}}\n",
             directory.path().join("received.json").display()
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new(built("collector").join("collector"));
+        let mut command = Command::new(build("collector").join("collector"));
         command
             .arg(format!("--config=file:{}", config.display()))
             .arg("--feature-gates=service.profilesSupport");
@@ -85,32 +87,32 @@ impl Server {
     fn wait(&self, is_ready: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !is_ready(self) {
-            assert!(start.elapsed() < READY, "the server is not ready:\n{}", self.log());
+            assert!(start.elapsed() < READY_TIMEOUT, "the server is not ready:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// What it wrote to its output.
+    /// Returns the output of the server.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// A file in its directory.
+    /// Returns the path of a file in its directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The body of a GET; the answer's status line if that is not 200.
+    /// Returns the body of a GET request; the error is the response if its status is not 200.
     pub fn get(&self, path: &str) -> Result<Vec<u8>, String> {
         let mut stream = TcpStream::connect(&self.address).map_err(|error| error.to_string())?;
-        // HTTP 1.0: the body comes in one piece and ends with the connection.
+        // With HTTP 1.0, the body is not chunked and ends with the connection.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).map_err(|error| error.to_string())?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no answer")?;
-        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-        let body = answer.split_off(end + 4);
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).map_err(|error| error.to_string())?;
+        let end = response.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no response")?;
+        let head = String::from_utf8_lossy(&response[..end]).into_owned();
+        let body = response.split_off(end + 4);
         match head.split(' ').nth(1) {
             Some("200") => Ok(body),
             _ => Err(format!("{head}\n{}", String::from_utf8_lossy(&body))),
@@ -123,20 +125,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("what the server wrote:\n{}", self.log());
+            eprintln!("output of the server:\n{}", self.log());
         }
     }
 }
 
-/// Where the programs of a server are, built when they are not.
-pub fn built(name: &str) -> PathBuf {
+/// Builds the programs of a server if necessary; returns their directory.
+pub fn build(name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores/build.sh");
     let output = Command::new(script).arg(name).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "tests/stores/build.sh {name} failed");
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// An address that nobody listened at a moment ago.
+/// Returns an address with a port that was free a moment ago.
 fn free_address(ip: IpAddr) -> String {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().to_string()
 }

@@ -1,4 +1,4 @@
-//! The known split of `split.c` and of windows that are made up, as a server has it.
+//! The known split of `split.c` and of synthetic windows, measured in profiles from a server.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::{parca, text};
 
 const FUNCTIONS: [&str; 3] = ["hot", "warm", "cold"];
 
-/// 60, 30 and 10 per cent, within two points.
+/// Asserts shares of 60, 30 and 10 %, within two percentage points.
 pub fn assert_split(shares: &BTreeMap<String, f64>) {
     let names: Vec<&str> = shares.keys().map(String::as_str).collect();
     assert_eq!(names, ["cold", "hot", "warm"]);
@@ -17,7 +17,7 @@ pub fn assert_split(shares: &BTreeMap<String, f64>) {
     }
 }
 
-/// The share of each of the functions, in per cent of everything in the profile, interrupts that came meanwhile included.
+/// Returns the share of each function, in % of the whole profile including interrupts.
 pub fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
     let names: BTreeMap<u64, &str> =
         profile.function.iter().map(|f| (f.id, text(profile, f.name))).collect();
@@ -34,7 +34,7 @@ pub fn split(profile: &pb::Profile) -> BTreeMap<String, f64> {
     shares
 }
 
-/// Adds a stack to the share of the function that it goes through.
+/// Adds a stack to the share of the function that it contains.
 pub fn count<'a>(
     shares: &mut BTreeMap<String, f64>,
     mut stack: impl Iterator<Item = &'a str>,
