@@ -19,7 +19,7 @@ pub const CPU: &str = "parca_agent:samples:count:cpu:nanoseconds:delta";
 /// Timeout for expected samples; Parca returns written samples with a short delay.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the merged samples of a selector such as `{comm="x"}`, after waiting for `count` of them.
+/// Returns the merged samples of a selector such as `{comm="x"}`; waits until `count` are stored.
 pub fn merged(server: &Server, selector: &str, count: i64) -> pb::Profile {
     merged_when(server, selector, |profile| total(profile) >= count * PERIOD)
 }

@@ -372,7 +372,7 @@ async fn a_truncated_secret_is_redacted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, &token).unwrap();
-    let message: &'static str = format!("unknown token {token}?").leak();
+    let message: &'static str = format!("token: {token}?").leak();
     let replies = [
         Reply::Grpc(16, message, None, vec![]),
         Reply::Http(403, vec![], message.into()),

@@ -153,7 +153,7 @@ async fn only_the_stack_too_large_is_rejected() {
     assert_eq!(
         short(&answer),
         ("later", Some(Failure::TooLarge), None),
-        "the first attempt only measures the limit"
+        "nothing is delivered yet"
     );
     let answer = sink.send(&batch).await;
     let Answer::Partly { rejected, text, .. } = &answer else { panic!("{answer:?}") };

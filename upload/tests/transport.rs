@@ -224,7 +224,7 @@ async fn a_corrected_token_is_picked_up() {
         assert_eq!(reason(&answer), Some(Failure::Unauthenticated));
         assert!(!format!("{answer:?}").contains("hunter2"), "{answer:?}");
         assert!(!format!("{sink:?}").contains("hunter2"));
-        // The file is rewritten in place, with the same length and modification time.
+        // The file is rewritten in place within a second, with the same length and time.
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, "right\n\n\n").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();

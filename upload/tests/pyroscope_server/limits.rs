@@ -142,9 +142,9 @@ pub fn check_profile(
     for sample in &mut profile.sample {
         let excess = sample.location_id.len().saturating_sub(limits.stack_frames);
         sample.location_id.drain(..excess); // drops the innermost frames
-        let own = sample.label.len();
+        let count = sample.label.len();
         let key = "max_profile_stacktrace_sample_labels";
-        check_limit("sample labels", key, own, limits.sample_labels)?;
+        check_limit("sample labels", key, count, limits.sample_labels)?;
     }
     for text in &mut profile.string_table {
         let cut = text.len().saturating_sub(limits.text_bytes);

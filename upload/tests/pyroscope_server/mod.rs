@@ -268,13 +268,13 @@ impl State {
         self.bucket.allow(&self.limits, bytes + label_bytes)?;
         let now = i64::try_from(now_ns()).unwrap() + self.clock_ns;
         limits::check_profile(&self.limits, &labels, profile, bytes, now)?;
-        for (own, rows) in limits::split(profile) {
-            let own = own.into_iter().map(|(name, value)| Pair { name, value });
-            let labels: Vec<Pair> = labels.iter().cloned().chain(own).collect();
+        for (sample_labels, samples) in limits::split(profile) {
+            let sample_labels = sample_labels.into_iter().map(|(name, value)| Pair { name, value });
+            let labels: Vec<Pair> = labels.iter().cloned().chain(sample_labels).collect();
             limits::check_labels(&self.limits, &labels)?;
             let labels: BTreeMap<_, _> = labels.into_iter().map(|l| (l.name, l.value)).collect();
             self.count_series(&labels)?;
-            let profile = pb::Profile { sample: rows, ..profile.clone() };
+            let profile = pb::Profile { sample: samples, ..profile.clone() };
             self.stored.push(StoredProfile {
                 tenant: tenant.into(),
                 id: id.into(),

@@ -75,7 +75,7 @@ impl Signed {
 }
 
 /// Returns a server configuration that requires client certificates of `clients`, if given.
-pub fn server(own: &Signed, clients: Option<&Authority>) -> ServerConfig {
+pub fn server(certificate: &Signed, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -88,8 +88,8 @@ pub fn server(own: &Signed, clients: Option<&Authority>) -> ServerConfig {
                 .unwrap(),
         ),
     };
-    let key = PrivateKeyDer::try_from(own.key.serialize_der()).unwrap();
-    let mut config = builder.with_single_cert(vec![own.der.clone()], key).unwrap();
+    let key = PrivateKeyDer::try_from(certificate.key.serialize_der()).unwrap();
+    let mut config = builder.with_single_cert(vec![certificate.der.clone()], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }
