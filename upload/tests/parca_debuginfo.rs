@@ -179,7 +179,7 @@ async fn start(store: Store) -> (Arc<Mutex<Store>>, Server) {
     (store, server)
 }
 
-/// Executables by build id.
+/// Executables by build ID.
 struct Files(HashMap<&'static str, PathBuf>);
 
 impl DebugInfoSource for Files {

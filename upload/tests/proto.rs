@@ -1,22 +1,22 @@
-//! The generated messages are those of `proto/*.proto`.
+//! The generated messages match `proto/*.proto`.
 //!
-//! They are committed, because generating them in a build script takes longer than all of this
-//! crate. `UPDATE_EXPECT=1 cargo test -p upload --test proto` writes them.
+//! They are committed, because generating them in a build script takes longer than building the
+//! rest of this crate. `UPDATE_EXPECT=1 cargo test -p upload --test proto` writes them.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
 use expect_test::expect_file;
 
-/// Returns the messages of a file in `proto`, as they are committed.
+/// Generates the committed code of the messages in `proto/{name}.proto`.
 fn generate(name: &str) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
     let output = tempfile::tempdir().unwrap();
     let files = protox::compile([format!("{name}.proto")], [directory]).unwrap();
     prost_build::Config::new()
-        // Chunks of a file are not copied into the message.
+        // `Bytes` avoids a copy of each chunk.
         .bytes([".parca.UploadRequest.chunk_data"])
-        // Rows of a table.
+        // Locations are deduplicated in a table.
         .message_attribute(".otlp.Location", "#[derive(Eq, Hash)]")
         .out_dir(output.path())
         .compile_fds(files)

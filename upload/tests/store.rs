@@ -1,4 +1,4 @@
-//! The sink `file` behind the delivery: the files in its directory, and their readers.
+//! The `file` sink behind the delivery: the files in its directory, and their readers.
 #![allow(clippy::unwrap_used)] // tests may panic
 
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ fn the_store_stays_within_max_bytes() {
 fn windows_beyond_max_age_are_removed() {
     let root = tempfile::tempdir().unwrap();
     let settings = with_bounds(&root, |bounds| bounds.max_age = Duration::from_secs(25));
-    let old = 1_000_000 * SECOND; // all of them are in the past
+    let old = 1_000_000 * SECOND; // all windows are in the past
     let batches: Vec<_> = (0..6).map(|n| window(old + n * 10 * SECOND, 1, "f")).collect();
     deliver(root.path(), settings, &batches);
     let left = windows_in(&root.path().join("store"), 0, u64::MAX).unwrap();

@@ -1,5 +1,5 @@
-//! Failures between a sink and its server: silence, certificates, tokens, proxies. Each test runs
-//! for gRPC and for HTTP.
+//! Failures between a sink and its server: timeouts, certificates, tokens and proxies. Most tests
+//! cover gRPC and HTTP.
 #![allow(clippy::unwrap_used)]
 
 mod wire;
@@ -70,7 +70,7 @@ async fn a_returning_server_gets_the_batch() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_retried() {
+async fn a_broken_connection_is_retried() {
     for protocol in BOTH {
         for reply in [Reply::Disconnect, Reply::Truncate] {
             let server = Server::start(vec![reply]).await;
@@ -171,7 +171,7 @@ async fn client_certificates_are_sent() {
         for wrong in [connection.clone(), with(theirs.path(), &Authority::new("others"))] {
             let answer = send(&wrong, protocol).await;
             let reason = reason(&answer);
-            // With TLS 1.3 the rejection follows our request, and may be lost to a reset.
+            // With TLS 1.3, the rejection follows our request, and a reset may discard it.
             assert!(matches!(reason, Some(Failure::Tls | Failure::Unreachable)), "{answer:?}");
         }
     }
@@ -364,7 +364,7 @@ async fn a_large_response_is_truncated() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_kind_is_retried() {
+async fn a_server_without_the_service_is_retried() {
     let server = Server::start(vec![http(404), http(404)]).await;
     let answer = send(&connection(&server.url()), Protocol::Http).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
@@ -376,5 +376,5 @@ async fn a_server_of_another_kind_is_retried() {
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
-    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None), "an unknown gRPC code");
+    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None), "unknown gRPC code");
 }
