@@ -170,7 +170,7 @@ async fn gives_up_after_ten_413_responses() {
             let answer = short(&rejected.send(&batch).await);
             assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
         }
-        assert_eq!(short(&rejected.send(&batch).await), ("refused", Some(Failure::TooLarge), None));
+        assert_eq!(short(&rejected.send(&batch).await), ("rejected", Some(Failure::TooLarge), None));
         assert_eq!(server.requests().len(), 10);
 
         let server = Server::start(vec![http(413); 5]).await;
@@ -217,16 +217,16 @@ async fn grpc_statuses_map_to_answers() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (1, ("later", Some(Unavailable), None)),
-        (2, ("refused", Some(Rejected), None)),
-        (3, ("refused", Some(Rejected), None)),
+        (2, ("rejected", Some(Rejected), None)),
+        (3, ("rejected", Some(Rejected), None)),
         (4, ("later", Some(Timeout), None)),
-        (5, ("refused", Some(Rejected), None)),
+        (5, ("rejected", Some(Rejected), None)),
         (7, ("later", Some(Unauthenticated), None)),
-        (8, ("refused", Some(Throttled), None)),
+        (8, ("rejected", Some(Throttled), None)),
         (10, ("later", Some(Unavailable), None)),
         (11, ("later", Some(Unavailable), None)),
         (12, ("later", Some(Failure::Protocol), None)),
-        (13, ("refused", Some(Rejected), None)),
+        (13, ("rejected", Some(Rejected), None)),
         (14, ("later", Some(Unavailable), None)),
         (15, ("later", Some(Unavailable), None)),
         (16, ("later", Some(Unauthenticated), None)),
@@ -260,13 +260,13 @@ async fn http_statuses_map_to_answers() {
     use Failure::{Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
     let table = [
         (302, ("later", Some(Failure::Protocol), None)),
-        (400, ("refused", Some(Rejected), None)),
+        (400, ("rejected", Some(Rejected), None)),
         (401, ("later", Some(Unauthenticated), None)),
         (403, ("later", Some(Unauthenticated), None)),
         (404, ("later", Some(Failure::Protocol), None)),
-        (408, ("refused", Some(Rejected), None)),
+        (408, ("rejected", Some(Rejected), None)),
         (429, ("later", Some(Throttled), None)),
-        (500, ("refused", Some(Rejected), None)),
+        (500, ("rejected", Some(Rejected), None)),
         (502, ("later", Some(Unavailable), None)),
         (503, ("later", Some(Unavailable), None)),
         (504, ("later", Some(Timeout), None)),

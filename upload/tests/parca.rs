@@ -127,11 +127,11 @@ async fn a_size_limit_is_learned_from_the_server() {
     assert_whole(&accepted(0), 8, 900);
     assert_delivered(&sink.send(&window(1, 8, 900)).await);
     let requests = server.requests();
-    let refused = |requests: &[wire::server::RecordedRequest]| {
+    let rejected = |requests: &[wire::server::RecordedRequest]| {
         requests.iter().filter(|request| request.body.len() > 100_000).count()
     };
-    assert!(refused(&requests[..first_count]) > 0);
-    assert_eq!(refused(&requests[first_count..]), 0, "the sink remembers the size limit");
+    assert!(rejected(&requests[..first_count]) > 0);
+    assert_eq!(rejected(&requests[first_count..]), 0, "the sink remembers the size limit");
     assert_whole(&accepted(first_count), 8, 900);
 }
 
@@ -165,11 +165,11 @@ async fn only_the_stack_too_large_is_rejected() {
 async fn grpc_statuses_map_to_answers() {
     use Failure::*;
     let table = [
-        (3, ("refused", Some(Rejected), None)),
+        (3, ("rejected", Some(Rejected), None)),
         (4, ("later", Some(Timeout), None)),
         (7, ("later", Some(Unauthenticated), None)),
         (8, ("later", Some(Throttled), None)),
-        (9, ("refused", Some(Rejected), None)),
+        (9, ("rejected", Some(Rejected), None)),
         (12, ("later", Some(Protocol), None)),
         (13, ("later", Some(Unavailable), None)),
         (14, ("later", Some(Unavailable), None)),
@@ -207,7 +207,7 @@ async fn gives_up_after_ten_server_errors() {
         assert_eq!(short(&sink.send(&batch).await), ("later", Some(Failure::Unavailable), None));
     }
     let answer = sink.send(&batch).await;
-    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None));
+    assert_eq!(short(&answer), ("rejected", Some(Failure::Rejected), None));
     assert_eq!(
         short(&sink.send(&window(1, 1, 2)).await).0,
         "later",
@@ -225,12 +225,12 @@ async fn retry_after_of_a_proxy_sets_the_delay() {
 }
 
 #[tokio::test]
-async fn a_batch_without_counts_is_refused() {
+async fn a_batch_without_counts_is_rejected() {
     let server = Server::start(vec![]).await;
     let mut batch = window(0, 1, 1);
     batch.profile.sample_type.remove(0);
     let answer = sink(&server).send(&batch).await;
-    assert_eq!(short(&answer), ("refused", Some(Failure::Defect), None));
+    assert_eq!(short(&answer), ("rejected", Some(Failure::Defect), None));
     assert!(server.requests().is_empty());
 }
 

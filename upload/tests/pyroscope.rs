@@ -62,7 +62,7 @@ fn assert_delivered(answer: &Answer) {
 
 fn reason(answer: &Answer) -> Option<Failure> {
     match answer {
-        Answer::Later { reason, .. } | Answer::Refused { reason, .. } => Some(*reason),
+        Answer::Later { reason, .. } | Answer::Rejected { reason, .. } => Some(*reason),
         _ => None,
     }
 }
@@ -146,8 +146,8 @@ async fn the_rate_limit_is_observed() {
     for _ in 0..4 {
         assert_delivered(&sink.send(&window(64)).await);
     }
-    let refused = server.requests().iter().filter(|request| request.status == 429).count();
-    assert_eq!(refused, 0);
+    let rejected = server.requests().iter().filter(|request| request.status == 429).count();
+    assert_eq!(rejected, 0);
     assert_eq!(server.stored().len(), 4 * 64);
 }
 
@@ -379,7 +379,7 @@ async fn a_window_too_old_is_rejected_at_once() {
     let server = Server::start();
     server.set_clock(2 * 3_600_000_000_000);
     let answer = sink(&server).send(&window(40)).await;
-    let Answer::Refused { reason: Failure::Rejected, text } = &answer else { panic!("{answer:?}") };
+    let Answer::Rejected { reason: Failure::Rejected, text } = &answer else { panic!("{answer:?}") };
     assert!(text.contains("outside of ingestion window"), "{text}");
     assert_eq!(server.requests().len(), 2, "all series, then one alone to confirm");
     assert!(server.stored().is_empty());
@@ -402,7 +402,7 @@ async fn a_wrong_tenant_or_path_is_retried() {
 }
 
 #[tokio::test]
-async fn a_batch_without_cpu_time_is_refused() {
+async fn a_batch_without_cpu_time_is_rejected() {
     let server = Server::start();
     let mut batch = window(1);
     batch.profile.sample_type.truncate(1);

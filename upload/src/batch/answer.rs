@@ -31,7 +31,7 @@ pub enum Answer {
         text: String,
     },
     /// Never: a retry would end the same way.
-    Refused {
+    Rejected {
         /// Reason for metrics and logs.
         reason: Failure,
         /// Cause, as one sentence without secrets.

@@ -57,8 +57,8 @@ pub struct Attempts {
     pub partly: u64,
     /// To be retried.
     pub later: FailureCounts,
-    /// Dropped.
-    pub refused: FailureCounts,
+    /// Rejected for good, so that the batch was dropped.
+    pub rejected: FailureCounts,
 }
 
 /// Files whose debug info a server may want, by the result of each attempt to upload it. A file

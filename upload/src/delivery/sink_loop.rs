@@ -204,10 +204,10 @@ impl SinkLoop {
                 self.complete(name, Completion::Partly { bytes, rejected, text });
                 self.next_after(bytes)
             }
-            Answer::Refused { reason, text } => {
+            Answer::Rejected { reason, text } => {
                 let text = one_line(&text);
                 self.warn("a window is lost", reason, &text);
-                self.complete(name, Completion::Refused(reason, text));
+                self.complete(name, Completion::Rejected(reason, text));
                 self.next_after(0)
             }
             Answer::Later { reason, after, text } => self.retry(reason, after, &one_line(&text)),

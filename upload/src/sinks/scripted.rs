@@ -138,6 +138,6 @@ pub fn later(reason: Failure) -> Action {
     Action::Answer(Answer::Later { reason, after: None, text: "not now".to_owned() })
 }
 
-pub fn refused(reason: Failure) -> Action {
-    Action::Answer(Answer::Refused { reason, text: "never".to_owned() })
+pub fn rejected(reason: Failure) -> Action {
+    Action::Answer(Answer::Rejected { reason, text: "never".to_owned() })
 }

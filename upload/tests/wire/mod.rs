@@ -24,7 +24,7 @@ pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration
         Answer::Delivered { .. } => ("delivered", None, None),
         Answer::Partly { .. } => ("partly", None, None),
         Answer::Later { reason, after, .. } => ("later", Some(*reason), *after),
-        Answer::Refused { reason, .. } => ("refused", Some(*reason), None),
+        Answer::Rejected { reason, .. } => ("rejected", Some(*reason), None),
     }
 }
 
@@ -32,7 +32,7 @@ pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration
 pub fn text(answer: &Answer) -> &str {
     match answer {
         Answer::Delivered { .. } => "",
-        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Refused { text, .. } => {
+        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Rejected { text, .. } => {
             text
         }
     }

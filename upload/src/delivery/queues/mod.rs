@@ -72,7 +72,7 @@ pub enum Completion {
     /// Delivered except for `rejected` series or samples.
     Partly { bytes: u64, rejected: u64, text: String },
     /// Rejected by the sink for good.
-    Refused(Failure, String),
+    Rejected(Failure, String),
     /// Lost before it could be sent.
     Lost(Failure, String),
 }
@@ -302,9 +302,9 @@ impl SinkCounts {
                 self.rejected += rejected;
                 self.last_error = Some(text);
             }
-            Completion::Refused(reason, text) => {
+            Completion::Rejected(reason, text) => {
                 self.ledger.lost.add(reason);
-                self.attempts.refused.add(reason);
+                self.attempts.rejected.add(reason);
                 self.last_error = Some(text);
             }
             Completion::Lost(reason, text) => {

@@ -16,7 +16,7 @@ use super::pacing::Pacing;
 use super::shared::lock;
 use super::{Counts, Delivery, DeliveryConfig, NamedSink, SinkCounts, StartError};
 use crate::batch::{Answer, Batch, Failure, tests::batch};
-use crate::sinks::scripted::{Action, ScriptedSink, delivered, later, refused};
+use crate::sinks::scripted::{Action, ScriptedSink, delivered, later, rejected};
 use crate::sinks::{SinkConfig, directory};
 use crate::spool::SpoolConfig;
 

@@ -64,11 +64,11 @@ fn after_an_outage_windows_arrive_once_and_in_order() {
 }
 
 #[test]
-fn a_refused_window_is_counted_and_not_retried() {
+fn a_rejected_batch_is_counted_and_not_retried() {
     let a = ScriptedSink::with_actions([
-        refused(Failure::Rejected),
+        rejected(Failure::Rejected),
         delivered(),
-        refused(Failure::TooLarge),
+        rejected(Failure::TooLarge),
     ]);
     let fixture = Fixture::new([&a]);
     let delivery = fixture.start();
@@ -81,7 +81,7 @@ fn a_refused_window_is_counted_and_not_retried() {
         sink.ledger.to_string(),
         "closed 4 = delivered 2 + pending 0 + lost 2 (too_large: 1, rejected: 1)"
     );
-    assert_eq!(sink.attempts.refused.total(), 2);
+    assert_eq!(sink.attempts.rejected.total(), 2);
     assert_eq!(sink.last_error.as_deref(), Some("never"));
     assert!(fixture.files("a").is_empty());
 }

@@ -87,7 +87,7 @@ impl Sink {
         let directory = self.config.directory.display();
         match stored {
             Ok(bytes) => Answer::Delivered { bytes },
-            Err(StoreError::TooLarge) => Answer::Refused {
+            Err(StoreError::TooLarge) => Answer::Rejected {
                 reason: Failure::TooLarge,
                 text: format!("the window is larger than {directory} may be; raise max_bytes"),
             },

@@ -87,7 +87,7 @@ impl Sink {
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let Some(counts) = batch.value_index("samples", "count") else {
             let text = "the window has no samples/count".to_owned();
-            return Answer::Refused { reason: Failure::Defect, text };
+            return Answer::Rejected { reason: Failure::Defect, text };
         };
         self.plan.begin(batch, || pieces(batch));
         while let Some(pieces) = self.plan.front() {

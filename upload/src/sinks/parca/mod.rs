@@ -70,7 +70,7 @@ impl Sink {
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let Some(encoder) = Encoder::new(batch, self.symbolize) else {
             let text = "the window has no samples/count".to_owned();
-            return Answer::Refused { reason: Failure::Defect, text };
+            return Answer::Rejected { reason: Failure::Defect, text };
         };
         if let Some(uploader) = &self.uploader {
             uploader.offer(batch);

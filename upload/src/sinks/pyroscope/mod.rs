@@ -87,7 +87,7 @@ impl Sink {
         let Some(encoder) = Encoder::new(batch, &limits, self.content) else {
             let text = "the window has no values of cpu in nanoseconds; it was not made by this \
                         program";
-            return Answer::Refused { reason: Failure::Protocol, text: text.into() };
+            return Answer::Rejected { reason: Failure::Protocol, text: text.into() };
         };
         self.plan.begin(batch, || encoder.pieces());
         while self.plan.front().is_some() {
@@ -184,8 +184,8 @@ impl Sink {
             Answer::Partly { bytes, rejected, text } => {
                 Answer::Partly { bytes, rejected, text: with_losses(text) }
             }
-            Answer::Refused { text, .. } => {
-                Answer::Refused { reason: Failure::Rejected, text: with_losses(text) }
+            Answer::Rejected { text, .. } => {
+                Answer::Rejected { reason: Failure::Rejected, text: with_losses(text) }
             }
             later => later,
         }

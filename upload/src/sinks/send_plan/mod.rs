@@ -241,7 +241,7 @@ impl SendPlan {
         match &self.first_failure {
             None => Answer::Delivered { bytes: self.sent_bytes },
             Some((reason, text)) if self.accepted == 0 => {
-                Answer::Refused { reason: *reason, text: text.clone() }
+                Answer::Rejected { reason: *reason, text: text.clone() }
             }
             Some((_, text)) => {
                 let (bytes, rejected) = (self.sent_bytes, self.rejected);

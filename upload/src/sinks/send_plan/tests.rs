@@ -90,7 +90,7 @@ fn gives_up_after_ten_413_responses() {
         let is_later = matches!(answer, Some(Answer::Later { reason: Failure::TooLarge, .. }));
         assert_eq!(is_later, attempt < ATTEMPTS_MAX);
     }
-    let Answer::Refused { reason, text } = plan.answer() else { panic!("not refused") };
+    let Answer::Rejected { reason, text } = plan.answer() else { panic!("not rejected") };
     assert_eq!(reason, Failure::TooLarge);
     assert!(text.contains("10 times"), "{text}");
 }
@@ -135,7 +135,7 @@ fn gives_up_a_request_after_ten_server_errors() {
         let answer = plan.failed(failed(Disposition::RetryBounded, "INTERNAL"), 1_000);
         assert_eq!(answer.is_none(), attempt == ATTEMPTS_MAX);
     }
-    let Answer::Refused { reason, text } = plan.answer() else { panic!("not refused") };
+    let Answer::Rejected { reason, text } = plan.answer() else { panic!("not rejected") };
     assert_eq!(reason, Failure::Rejected);
     assert!(text.contains("10 times"), "{text}");
 }
