@@ -323,8 +323,8 @@ pub const TABLE: &[Metric] = &[
         &[SINK, UPLOAD],
         |s, out| {
             each_sink_part(out, s, |SinkCounts { debug_info, .. }| {
-                let DebugInfoCounts { held, nothing, postponed } = *debug_info;
-                [("stored", held), ("no_debug_info", nothing), ("postponed", postponed)]
+                let DebugInfoCounts { stored, no_debug_info, postponed } = *debug_info;
+                [("stored", stored), ("no_debug_info", no_debug_info), ("postponed", postponed)]
             });
         },
     ),

@@ -148,7 +148,11 @@ fn sink(base: u64) -> SinkCounts {
         attempts: Attempts { later, ..Attempts::default() },
         rejected: base + 7,
         bytes_sent: base + 8,
-        debug_info: DebugInfoCounts { held: base + 11, nothing: base + 12, postponed: base + 13 },
+        debug_info: DebugInfoCounts {
+            stored: base + 11,
+            no_debug_info: base + 12,
+            postponed: base + 13,
+        },
         spool_bytes: base + 9,
         oldest_age: Some(Duration::from_millis(base)),
         quarantined: base + 10,

@@ -27,19 +27,19 @@ pub(crate) trait UploadProtocol: Send + 'static {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum UploadOutcome {
     /// The server has this file, or another in its place.
-    Held(Quality),
+    Stored(Quality),
     /// There is no debug info, or none better than before.
-    Nothing,
-    /// To be retried after this delay.
-    Later(Duration),
+    NoDebugInfo,
+    /// Not possible now, to be retried after this delay.
+    Postponed(Duration),
 }
 
 impl UploadOutcome {
     pub fn status(self) -> UploadStatus {
         match self {
-            Self::Held(_) => UploadStatus::Held,
-            Self::Nothing => UploadStatus::Nothing,
-            Self::Later(_) => UploadStatus::Postponed,
+            Self::Stored(_) => UploadStatus::Stored,
+            Self::NoDebugInfo => UploadStatus::NoDebugInfo,
+            Self::Postponed(_) => UploadStatus::Postponed,
         }
     }
 }

@@ -22,9 +22,9 @@ pub trait DebugInfoSource: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadStatus {
     /// The server has the debug info, from this agent or another.
-    Held,
+    Stored,
     /// There is no debug info, or none better than what this agent has uploaded.
-    Nothing,
+    NoDebugInfo,
     /// The upload is not possible now.
     Postponed,
 }

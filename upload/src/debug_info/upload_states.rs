@@ -59,10 +59,10 @@ impl UploadStates {
     pub fn finish(&mut self, build_id: &str, outcome: UploadOutcome) {
         let retry_after = |delay| Progress::RetryAt(Instant::now() + delay);
         let (progress, uploaded) = match outcome {
-            UploadOutcome::Held(Quality::Dwarf) => (Progress::Complete, Some(Quality::Dwarf)),
-            UploadOutcome::Held(quality) => (retry_after(LOOK_AGAIN), Some(quality)),
-            UploadOutcome::Nothing => (retry_after(LOOK_AGAIN), self.uploaded(build_id)),
-            UploadOutcome::Later(delay) => (retry_after(delay), self.uploaded(build_id)),
+            UploadOutcome::Stored(Quality::Dwarf) => (Progress::Complete, Some(Quality::Dwarf)),
+            UploadOutcome::Stored(quality) => (retry_after(LOOK_AGAIN), Some(quality)),
+            UploadOutcome::NoDebugInfo => (retry_after(LOOK_AGAIN), self.uploaded(build_id)),
+            UploadOutcome::Postponed(delay) => (retry_after(delay), self.uploaded(build_id)),
         };
         self.0.insert(build_id.to_owned(), UploadState { progress, uploaded });
     }
@@ -78,14 +78,14 @@ mod tests {
         let now = Instant::now();
         assert!(states.begin("abcd", now));
         assert!(!states.begin("abcd", now), "it is pending");
-        states.finish("abcd", UploadOutcome::Held(Quality::Functions));
+        states.finish("abcd", UploadOutcome::Stored(Quality::Functions));
         assert!(!states.begin("abcd", Instant::now()));
         assert!(states.begin("abcd", Instant::now() + LOOK_AGAIN), "there may be better by now");
         assert_eq!(states.uploaded("abcd"), Some(Quality::Functions));
-        states.finish("abcd", UploadOutcome::Nothing);
+        states.finish("abcd", UploadOutcome::NoDebugInfo);
         assert_eq!(states.uploaded("abcd"), Some(Quality::Functions), "the server still has it");
         assert!(states.begin("abcd", Instant::now() + LOOK_AGAIN));
-        states.finish("abcd", UploadOutcome::Held(Quality::Dwarf));
+        states.finish("abcd", UploadOutcome::Stored(Quality::Dwarf));
         assert!(!states.begin("abcd", Instant::now() + 100 * LOOK_AGAIN), "nothing is better");
     }
 
@@ -95,7 +95,7 @@ mod tests {
         for id in 0..BUILD_IDS_MAX + 10 {
             let id = format!("{id:08x}");
             assert!(states.begin(&id, Instant::now()));
-            states.finish(&id, UploadOutcome::Nothing);
+            states.finish(&id, UploadOutcome::NoDebugInfo);
         }
         assert!(states.0.len() <= BUILD_IDS_MAX);
     }

@@ -108,12 +108,12 @@ impl<P: UploadProtocol> UploadTask<P> {
         let result = find(self.source.clone(), build_id.to_owned(), &self.search_threads).await;
         let file = match result {
             SearchResult::Found(file) => file,
-            SearchResult::NoDebugInfo => return UploadOutcome::Nothing,
+            SearchResult::NoDebugInfo => return UploadOutcome::NoDebugInfo,
             // The executable may be in another window.
-            SearchResult::NoFile => return UploadOutcome::Later(RETRY_AFTER),
+            SearchResult::NoFile => return UploadOutcome::Postponed(RETRY_AFTER),
         };
         if uploaded.is_some_and(|uploaded| file.quality() <= uploaded) {
-            return UploadOutcome::Nothing;
+            return UploadOutcome::NoDebugInfo;
         }
         self.protocol.offer(build_id, file, uploaded.is_some()).await
     }

@@ -66,9 +66,9 @@ pub struct Attempts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DebugInfoCounts {
     /// The server has the debug info.
-    pub held: u64,
-    /// There is no debug info.
-    pub nothing: u64,
+    pub stored: u64,
+    /// There is no debug info, or none better than before.
+    pub no_debug_info: u64,
     /// The upload failed and will be retried.
     pub postponed: u64,
 }
@@ -76,8 +76,8 @@ pub struct DebugInfoCounts {
 impl DebugInfoCounts {
     pub(super) fn add(&mut self, status: UploadStatus) {
         *match status {
-            UploadStatus::Held => &mut self.held,
-            UploadStatus::Nothing => &mut self.nothing,
+            UploadStatus::Stored => &mut self.stored,
+            UploadStatus::NoDebugInfo => &mut self.no_debug_info,
             UploadStatus::Postponed => &mut self.postponed,
         } += 1;
     }

@@ -64,9 +64,9 @@ impl UploadProtocol for Dialogue {
                 tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
                 match error {
                     CallError::Status { code: Code::Unimplemented, .. } => {
-                        UploadOutcome::Later(LOOK_AGAIN)
+                        UploadOutcome::Postponed(LOOK_AGAIN)
                     }
-                    _ => UploadOutcome::Later(RETRY_AFTER),
+                    _ => UploadOutcome::Postponed(RETRY_AFTER),
                 }
             }
         }
@@ -101,7 +101,7 @@ impl Dialogue {
                 ..
             }) => {
                 tracing::debug!("the server rejects the debug info of {build_id}: {text}");
-                return Ok(UploadOutcome::Held(quality));
+                return Ok(UploadOutcome::Stored(quality));
             }
             Err(error) => return Err(error),
         };
@@ -118,7 +118,7 @@ impl Dialogue {
         }
         self.finished(build_id, &instructions).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
-        Ok(UploadOutcome::Held(quality))
+        Ok(UploadOutcome::Stored(quality))
     }
 
     /// Asks whether the server wants the file. Returns an outcome if not.
@@ -140,8 +140,8 @@ impl Dialogue {
             return Ok(None);
         }
         match response.reason.contains("still in-progress") {
-            true => Ok(Some(UploadOutcome::Later(RETRY_AFTER))),
-            false => Ok(Some(UploadOutcome::Held(file.quality()))),
+            true => Ok(Some(UploadOutcome::Postponed(RETRY_AFTER))),
+            false => Ok(Some(UploadOutcome::Stored(file.quality()))),
         }
     }
 

@@ -55,15 +55,15 @@ struct Dialogue {
 impl UploadProtocol for Dialogue {
     async fn offer(&mut self, build_id: &str, file: DebugFile, is_better: bool) -> UploadOutcome {
         if is_better || build_id.len() > BUILD_ID_MAX {
-            return UploadOutcome::Nothing;
+            return UploadOutcome::NoDebugInfo;
         }
         match self.try_offer(build_id, file).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::debug!("the debug info of {build_id} was not uploaded: {error}");
                 match error.reason() {
-                    Failure::Protocol => UploadOutcome::Later(LOOK_AGAIN),
-                    _ => UploadOutcome::Later(RETRY_AFTER),
+                    Failure::Protocol => UploadOutcome::Postponed(LOOK_AGAIN),
+                    _ => UploadOutcome::Postponed(RETRY_AFTER),
                 }
             }
         }
@@ -80,8 +80,8 @@ impl Dialogue {
         let answer = self.should_initiate(build_id).await?;
         if !answer.should_initiate_upload {
             return Ok(match answer.reason.contains("still in-progress") {
-                true => UploadOutcome::Later(RETRY_AFTER),
-                false => UploadOutcome::Held(quality),
+                true => UploadOutcome::Postponed(RETRY_AFTER),
+                false => UploadOutcome::Stored(quality),
             });
         }
         let length = file.length();
@@ -92,7 +92,7 @@ impl Dialogue {
         let finished = UploadFinishedRequest { gnu_build_id: build_id.to_owned() };
         self.ask(FINISHED, &finished).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
-        Ok(UploadOutcome::Held(quality))
+        Ok(UploadOutcome::Stored(quality))
     }
 
     async fn should_initiate(
