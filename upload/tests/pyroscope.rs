@@ -407,7 +407,7 @@ async fn a_batch_without_cpu_time_is_rejected() {
     let mut batch = window(1);
     batch.profile.sample_type.truncate(1);
     batch.profile.sample.iter_mut().for_each(|sample| sample.value.truncate(1));
-    assert_eq!(reason(&sink(&server).send(&batch).await), Some(Failure::Protocol));
+    assert_eq!(reason(&sink(&server).send(&batch).await), Some(Failure::Defect));
     assert!(server.requests().is_empty());
 }
 

@@ -70,7 +70,8 @@ pub enum Failure {
     SpoolFull,
     /// Its spool file is damaged or missing.
     Damaged,
-    /// A defect of Everytick: the sink panicked.
+    /// A defect of Everytick: a sink panicked, a batch lacks the values that every batch has, or
+    /// settings that were valid when checked fail.
     Defect,
 }
 

@@ -16,11 +16,11 @@ use crate::spool::{self, BatchName, LockError, OrphanedDirectory};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the spool did not accept a window for {}: {text}; {}", sinks.join(", "), reason.advice())]
 pub struct AcceptError {
-    /// Why.
+    /// The first sink's reason, for metrics.
     pub reason: Failure,
     /// The sinks that do not get the window.
     pub sinks: Vec<String>,
-    /// The cause, as text.
+    /// The first sink's cause: the limit exceeded, or the error of the system.
     pub text: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Intake {
     is_open: bool,
     /// About windows that are not accepted.
     refusals: ThrottledWarnings,
-    /// About windows that are evicted.
+    /// About batches that are evicted.
     evictions: ThrottledWarnings,
 }
 
@@ -148,7 +148,7 @@ impl Intake {
     fn list_batches(&mut self, shared: &Shared, sink: &str) -> Vec<(BatchName, u64)> {
         shared.spool.batches_of(sink).unwrap_or_else(|error| {
             let effect =
-                format!("cannot list windows for the sink `{sink}`, they wait for a restart");
+                format!("cannot list batches for the sink `{sink}`, they wait for a restart");
             let reason = Failure::of_disk(&error);
             self.refusals.warn(&subject(shared), &effect, reason, &error.to_string());
             Vec::new()
@@ -159,7 +159,7 @@ impl Intake {
     fn evict_for(&mut self, shared: &Shared, length: u64) -> Result<(), Refusal> {
         let full = || Refusal {
             reason: Failure::SpoolFull,
-            text: "it is full of windows that are being sent".into(),
+            text: "it is full of batches that are being sent".into(),
         };
         let evicted = shared.queues().evict_for(allocated_bytes(length)).ok_or_else(full)?;
         self.remove_evicted(shared, &evicted);
@@ -173,12 +173,12 @@ impl Intake {
         }
         let subject = subject(shared);
         let sinks: BTreeSet<&str> = evicted.iter().map(|(sink, _)| &**sink).collect();
-        let effect = format!("the oldest window is lost for {}", Vec::from_iter(sinks).join(", "));
+        let effect = format!("the oldest batch is lost for {}", Vec::from_iter(sinks).join(", "));
         self.evictions.warn(&subject, &effect, Failure::SpoolFull, "it has reached its limit");
         for (sink, name) in evicted {
             if let Err(error) = shared.spool.remove(sink, *name) {
                 let reason = Failure::of_disk(&error);
-                let effect = "cannot remove an evicted window, may exceed the limit";
+                let effect = "cannot remove an evicted batch, may exceed the limit";
                 self.evictions.warn(&subject, effect, reason, &error.to_string());
             }
         }
@@ -207,7 +207,7 @@ fn warn_about_orphans(shared: &Shared, sinks: &[SinkName]) {
     for orphan in shared.spool.orphaned_directories(is_configured) {
         let OrphanedDirectory { sink, batches, bytes } = orphan;
         tracing::warn!(
-            "{subject}: {batches} windows ({bytes} bytes) wait for the sink `{sink}`, which is not \
+            "{subject}: {batches} batches ({bytes} bytes) wait for the sink `{sink}`, which is not \
              configured; remove its directory, or configure the sink again"
         );
     }

@@ -247,7 +247,7 @@ impl Delivery {
             let waiting = self.shared.queues().waiting(&name);
             self.shared.queues().remove_sink(&name);
             tracing::info!(
-                "the sink `{name}` is no longer configured; {waiting} windows stay in {}",
+                "the sink `{name}` is no longer configured; {waiting} batches stay in {}",
                 self.shared.spool.directory().join(&*name).display()
             );
         }

@@ -162,7 +162,7 @@ impl SinkLoop {
         match Sink::new(&self.context.settings, self.context.debug_info.as_ref()) {
             Ok(sink) => self.sink = sink,
             Err(error) => {
-                self.warn("keeps its old settings", Failure::Defect, &error.to_string());
+                self.warn("keeps its current settings", Failure::Defect, &error.to_string());
             }
         }
     }
@@ -200,13 +200,13 @@ impl SinkLoop {
             }
             Answer::Partly { bytes, rejected, text } => {
                 let text = one_line(&text);
-                self.warn("a part of a window is lost", Failure::Rejected, &text);
+                self.warn("a part of a batch is lost", Failure::Rejected, &text);
                 self.complete(name, Completion::Partly { bytes, rejected, text });
                 self.next_after(bytes)
             }
             Answer::Rejected { reason, text } => {
                 let text = one_line(&text);
-                self.warn("a window is lost", reason, &text);
+                self.warn("a batch is lost", reason, &text);
                 self.complete(name, Completion::Rejected(reason, text));
                 self.next_after(0)
             }
@@ -220,7 +220,7 @@ impl SinkLoop {
     }
 
     fn retry(&mut self, reason: Failure, after: Option<Duration>, text: &str) -> NextStep {
-        self.warn("windows wait in the spool", reason, text);
+        self.warn("batches wait in the spool", reason, text);
         let failure = Some((reason, text.to_owned()));
         self.context.shared.queues().requeue(&self.context.generation, failure);
         NextStep::Retry { backoff: self.backoff.next(after), is_requested: after.is_some() }
@@ -233,7 +233,7 @@ impl SinkLoop {
             return;
         }
         if let Err(error) = self.context.shared.spool.remove(&self.context.generation.sink, name) {
-            let effect = "cannot remove a completed window from the spool, it may arrive twice";
+            let effect = "cannot remove a completed batch from the spool, it may arrive twice";
             self.warn(effect, Failure::of_disk(&error), &error.to_string());
         }
         self.context.shared.queues().complete(&self.context.generation, completion);
@@ -258,7 +258,7 @@ impl SinkLoop {
             }
             SpoolReadError::Missing => Duration::ZERO,
         };
-        self.warn("a window is lost", Failure::Damaged, &text);
+        self.warn("a batch is lost", Failure::Damaged, &text);
         self.complete(name, Completion::Lost(Failure::Damaged, text));
         NextStep::Continue { pause }
     }
@@ -291,7 +291,7 @@ impl SinkLoop {
         if let Some(name) = in_flight {
             self.quarantine(name);
             let text = format!("the sink panicked with {name}");
-            self.warn("a window is lost", Failure::Defect, &text);
+            self.warn("a batch is lost", Failure::Defect, &text);
             self.complete(name, Completion::Lost(Failure::Defect, text));
         }
         self.initial_pause = self.backoff.next(None);
@@ -301,7 +301,7 @@ impl SinkLoop {
         let SinkContext { generation, shared, .. } = &self.context;
         self.warnings.recovered(|| {
             let waiting = shared.queues().waiting(&generation.sink);
-            format!("the sink `{}` accepts windows again; {waiting} more wait", generation.sink)
+            format!("the sink `{}` accepts batches again; {waiting} more wait", generation.sink)
         });
     }
 

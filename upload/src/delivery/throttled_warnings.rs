@@ -28,7 +28,7 @@ struct ReasonState {
 impl ThrottledWarnings {
     /// Counts a failure and logs it if a line is due.
     ///
-    /// `subject`: such as "the sink `a`". `effect`: what happens to the window. `cause`: why.
+    /// `subject`: such as "the sink `a`". `effect`: what happens to the batch. `cause`: why.
     pub fn warn(&mut self, subject: &str, effect: &str, reason: Failure, cause: &str) {
         if let Some(times) = self.count(reason, Instant::now()) {
             let advice = reason.advice();
@@ -107,9 +107,9 @@ mod tests {
             lines
         };
         assert_eq!(recover(&mut warnings), 0);
-        warnings.warn("the sink `a`", "windows wait", Failure::Timeout, "slow");
+        warnings.warn("the sink `a`", "batches wait", Failure::Timeout, "slow");
         assert_eq!(recover(&mut warnings), 1);
-        warnings.warn("the sink `a`", "windows wait", Failure::Timeout, "slow");
+        warnings.warn("the sink `a`", "batches wait", Failure::Timeout, "slow");
         assert_eq!(recover(&mut warnings), 1);
     }
 

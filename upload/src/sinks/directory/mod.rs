@@ -89,7 +89,7 @@ impl Sink {
             Ok(bytes) => Answer::Delivered { bytes },
             Err(StoreError::TooLarge) => Answer::Rejected {
                 reason: Failure::TooLarge,
-                text: format!("the window is larger than {directory} may be; raise max_bytes"),
+                text: format!("the batch is larger than {directory} may be; raise max_bytes"),
             },
             Err(StoreError::Disk(error)) => Answer::Later {
                 reason: Failure::of_disk(&error),

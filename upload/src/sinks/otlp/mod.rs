@@ -86,7 +86,7 @@ impl Sink {
     /// Sends what the server does not have yet of a batch.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let Some(counts) = batch.value_index("samples", "count") else {
-            let text = "the window has no samples/count".to_owned();
+            let text = "the batch has no samples/count".to_owned();
             return Answer::Rejected { reason: Failure::Defect, text };
         };
         self.plan.begin(batch, || pieces(batch));

@@ -69,7 +69,7 @@ impl Sink {
     /// Sends what the server does not have yet of a batch.
     pub async fn send(&mut self, batch: &Batch) -> Answer {
         let Some(encoder) = Encoder::new(batch, self.symbolize) else {
-            let text = "the window has no samples/count".to_owned();
+            let text = "the batch has no samples/count".to_owned();
             return Answer::Rejected { reason: Failure::Defect, text };
         };
         if let Some(uploader) = &self.uploader {

@@ -85,9 +85,8 @@ impl Sink {
             uploader.offer(batch);
         }
         let Some(encoder) = Encoder::new(batch, &limits, self.content) else {
-            let text = "the window has no values of cpu in nanoseconds; it was not made by this \
-                        program";
-            return Answer::Rejected { reason: Failure::Protocol, text: text.into() };
+            let text = "the batch has no cpu/nanoseconds".to_owned();
+            return Answer::Rejected { reason: Failure::Defect, text };
         };
         self.plan.begin(batch, || encoder.pieces());
         while self.plan.front().is_some() {
