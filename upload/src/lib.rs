@@ -1,6 +1,6 @@
 //! Output of profiles: to sinks, with a delivery guarantee, and to files.
 //!
-//! A closed window of the agent takes this way:
+//! A closed window of the agent takes this path:
 //!
 //! ```text
 //! Batch -> delivery::intake -> spool (disk) -> delivery::sink_loop -> sinks::Sink -> server
@@ -8,18 +8,18 @@
 //!               +--------> delivery ledger <---------+    delivered, partly, pending or lost
 //! ```
 //!
-//! The layers, each of which uses only those above it here:
+//! The layers from the lowest up: each names only lower ones, which are above it in this list.
 //!
 //! ```text
 //! config       the declaration of settings, and errors of the configuration
 //! batch        one closed window as a pprof message; answers and failures
 //! disk         durable files and directories
-//! debug_info   upload of debug info, for servers that symbolize themselves
-//! spool        batches on disk, waiting for their sinks
 //! transport    connections, TLS, proxies, credentials and retry policy of HTTP and gRPC
+//! debug_info   upload of debug info, for servers that symbolize themselves
 //! sinks        one folder for each kind of destination
+//! spool        batches on disk, waiting for their sinks
 //! delivery     the promise: every accepted batch reaches each sink or is counted as lost
-//! output       SVG, pprof and folded files of `record` and of an export; apart from the rest
+//! output       SVG, pprof and folded files of `record` and of an export; apart: uses only `disk`
 //! ```
 #![forbid(unsafe_code)]
 

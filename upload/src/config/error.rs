@@ -11,9 +11,9 @@ pub enum ConfigError {
     /// A file of a setting cannot be read.
     #[error("cannot read {path}: {source}; check the path and its permissions")]
     File {
-        /// The file.
+        /// Path as configured.
         path: PathBuf,
-        /// The error of the system.
+        /// Error of opening or reading it.
         source: std::io::Error,
     },
 }

@@ -7,7 +7,7 @@ use crate::spool::SpoolConfig;
 /// The spool and the sinks of one agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryConfig {
-    /// The spool.
+    /// Directory and bound of the batches that wait on disk.
     pub spool: SpoolConfig,
     /// The sinks, at least one.
     pub sinks: Vec<NamedSink>,

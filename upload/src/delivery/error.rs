@@ -31,17 +31,17 @@ pub enum StartError {
     /// The spool's directory changes only with a restart.
     #[error("the spool cannot move from {from} to {to} while the agent runs; restart it")]
     SpoolMoved {
-        /// Where it is.
+        /// Directory in use.
         from: PathBuf,
-        /// Where it should be.
+        /// Directory in the new configuration.
         to: PathBuf,
     },
     /// The system provides no thread.
     #[error("cannot start a thread for the sink `{name}`: {source}; raise the limit of threads")]
     Thread {
-        /// The sink.
+        /// Name of the sink that the thread is for.
         name: String,
-        /// The error of the system.
+        /// Usually EAGAIN: a limit of threads or memory.
         source: std::io::Error,
     },
     /// The sink panicked when it was created.

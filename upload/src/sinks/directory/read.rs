@@ -24,7 +24,7 @@ const NS_PER_MS: u64 = 1_000_000;
 /// A window in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredWindow {
-    /// The file.
+    /// The directory and the file's name.
     pub path: PathBuf,
     /// When it began, in nanoseconds since 1970.
     pub start_unix_ns: u64,
@@ -35,7 +35,7 @@ pub struct StoredWindow {
 /// The windows of a time range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The windows, in order of time.
+    /// Sorted by start, 100,000 at most.
     pub windows: Vec<StoredWindow>,
     /// Files with the name of a window in that range and other content.
     pub damaged: Vec<PathBuf>,
@@ -49,17 +49,17 @@ pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
-        /// The file.
+        /// As in [`StoredWindow::path`].
         path: PathBuf,
-        /// The error of the system.
+        /// Error of opening or reading it.
         source: io::Error,
     },
     /// The file is not a profile.
     #[error("{path}: {source}; the window is left out")]
     Damaged {
-        /// The file.
+        /// As in [`StoredWindow::path`].
         path: PathBuf,
-        /// Why not.
+        /// The first violation of the format.
         source: DecodeError,
     },
 }

@@ -1,4 +1,4 @@
-//! Debug info for Parca: the dialogue for each file.
+//! Debug info for Parca: the RPC sequence for each file.
 //!
 //! ```text
 //! ShouldInitiateUpload -> no: never again, or later if another upload is in progress
@@ -46,17 +46,17 @@ pub(super) fn start(
     connection: &Connection,
     source: &Arc<dyn DebugInfoSource>,
 ) -> Result<Uploader, ConfigError> {
-    let dialogues: Result<Vec<_>, _> = (0..PARALLEL).map(|_| Dialogue::new(connection)).collect();
-    Ok(Uploader::start(dialogues?, source))
+    let clients: Result<Vec<_>, _> = (0..PARALLEL).map(|_| UploadClient::new(connection)).collect();
+    Ok(Uploader::start(clients?, source))
 }
 
-/// The dialogue with the server about one file after the other.
-struct Dialogue {
+/// The RPC sequence with the server, for one file after the other.
+struct UploadClient {
     grpc: Grpc,
     http: Http,
 }
 
-impl UploadProtocol for Dialogue {
+impl UploadProtocol for UploadClient {
     async fn offer(&mut self, build_id: &str, file: DebugFile, is_better: bool) -> UploadOutcome {
         match self.try_offer(build_id, file, is_better).await {
             Ok(outcome) => outcome,
@@ -73,7 +73,7 @@ impl UploadProtocol for Dialogue {
     }
 }
 
-impl Dialogue {
+impl UploadClient {
     fn new(connection: &Connection) -> Result<Self, ConfigError> {
         Ok(Self {
             // Not every server decompresses messages, and none says so before the upload.

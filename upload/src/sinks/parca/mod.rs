@@ -1,7 +1,7 @@
 //! The sink for Parca: profiles by gRPC, and debug info of the files that Parca symbolizes.
 //!
 //! A batch is sent in one `WriteRaw` request, or in several where it exceeds what the server takes.
-//! All its series bear the same time and duration, from which Parca computes rates. With
+//! All its series have the same time and duration, from which Parca computes rates. With
 //! [`Symbolize::Server`](super::Symbolize) frames in files with a build ID are sent without names,
 //! and Parca symbolizes them with the debug info that `debug_info` uploads.
 //!

@@ -1,4 +1,4 @@
-//! Debug info for Pyroscope: the dialogue for each file.
+//! Debug info for Pyroscope: the RPC sequence for each file.
 //!
 //! ```text
 //! ShouldInitiateUpload -> no: never again, or later if another upload is in progress
@@ -42,17 +42,17 @@ pub(super) fn start(
     connection: &Connection,
     source: &Arc<dyn DebugInfoSource>,
 ) -> Result<Uploader, ConfigError> {
-    let dialogue = || Ok(Dialogue { http: Http::new(connection)? });
-    let dialogues: Result<Vec<_>, ConfigError> = (0..PARALLEL).map(|_| dialogue()).collect();
-    Ok(Uploader::start(dialogues?, source))
+    let dialogue = || Ok(UploadClient { http: Http::new(connection)? });
+    let clients: Result<Vec<_>, ConfigError> = (0..PARALLEL).map(|_| dialogue()).collect();
+    Ok(Uploader::start(clients?, source))
 }
 
-/// The dialogue with the server about one file after the other.
-struct Dialogue {
+/// The RPC sequence with the server about one file after the other.
+struct UploadClient {
     http: Http,
 }
 
-impl UploadProtocol for Dialogue {
+impl UploadProtocol for UploadClient {
     async fn offer(&mut self, build_id: &str, file: DebugFile, is_better: bool) -> UploadOutcome {
         if is_better || build_id.len() > BUILD_ID_MAX {
             return UploadOutcome::NoDebugInfo;
@@ -70,7 +70,7 @@ impl UploadProtocol for Dialogue {
     }
 }
 
-impl Dialogue {
+impl UploadClient {
     async fn try_offer(
         &mut self,
         build_id: &str,
