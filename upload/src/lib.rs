@@ -8,7 +8,7 @@
 //!               +--------> delivery ledger <---------+    delivered, partly, pending or lost
 //! ```
 //!
-//! The layers from the lowest up: each names only lower ones, which are above it in this list.
+//! The layers from the lowest up: each names only lower ones, those listed before it.
 //!
 //! ```text
 //! config       the declaration of settings, and errors of the configuration

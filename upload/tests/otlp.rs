@@ -170,7 +170,10 @@ async fn gives_up_after_ten_413_responses() {
             let answer = short(&rejected.send(&batch).await);
             assert_eq!(answer, ("later", Some(Failure::TooLarge), None));
         }
-        assert_eq!(short(&rejected.send(&batch).await), ("rejected", Some(Failure::TooLarge), None));
+        assert_eq!(
+            short(&rejected.send(&batch).await),
+            ("rejected", Some(Failure::TooLarge), None)
+        );
         assert_eq!(server.requests().len(), 10);
 
         let server = Server::start(vec![http(413); 5]).await;

@@ -379,7 +379,9 @@ async fn a_window_too_old_is_rejected_at_once() {
     let server = Server::start();
     server.set_clock(2 * 3_600_000_000_000);
     let answer = sink(&server).send(&window(40)).await;
-    let Answer::Rejected { reason: Failure::Rejected, text } = &answer else { panic!("{answer:?}") };
+    let Answer::Rejected { reason: Failure::Rejected, text } = &answer else {
+        panic!("{answer:?}")
+    };
     assert!(text.contains("outside of ingestion window"), "{text}");
     assert_eq!(server.requests().len(), 2, "all series, then one alone to confirm");
     assert!(server.stored().is_empty());

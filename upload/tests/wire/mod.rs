@@ -32,9 +32,9 @@ pub fn short(answer: &Answer) -> (&'static str, Option<Failure>, Option<Duration
 pub fn text(answer: &Answer) -> &str {
     match answer {
         Answer::Delivered { .. } => "",
-        Answer::Partly { text, .. } | Answer::Later { text, .. } | Answer::Rejected { text, .. } => {
-            text
-        }
+        Answer::Partly { text, .. }
+        | Answer::Later { text, .. }
+        | Answer::Rejected { text, .. } => text,
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Returns the first name for a window that began at `start_unix_ns`, in nanoseconds since 1970.
+    /// Returns the first name for a window by its start, in nanoseconds since 1970.
     pub fn of(start_unix_ns: u64) -> Self {
         Self { unix_ms: start_unix_ns / 1_000_000, number: 0 }
     }

@@ -42,8 +42,8 @@ pub(super) fn start(
     connection: &Connection,
     source: &Arc<dyn DebugInfoSource>,
 ) -> Result<Uploader, ConfigError> {
-    let dialogue = || Ok(UploadClient { http: Http::new(connection)? });
-    let clients: Result<Vec<_>, ConfigError> = (0..PARALLEL).map(|_| dialogue()).collect();
+    let client = || Ok(UploadClient { http: Http::new(connection)? });
+    let clients: Result<Vec<_>, ConfigError> = (0..PARALLEL).map(|_| client()).collect();
     Ok(Uploader::start(clients?, source))
 }
 
