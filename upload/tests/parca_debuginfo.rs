@@ -263,12 +263,12 @@ async fn a_bucket_gets_no_credentials() {
     wait_until("a finished upload", || !store.lock().unwrap().finished.is_empty()).await;
     assert_eq!(calls(&server), [SHOULD, INITIATE, FINISHED]);
     let upload = &bucket.requests()[0];
-    assert_eq!(put.path, format!("/b/{BUILD_ID}"));
-    let length: usize = put.headers["content-length"].to_str().unwrap().parse().unwrap();
-    assert_eq!(length, put.body.len());
-    assert!(!put.headers.contains_key("authorization"));
+    assert_eq!(upload.path, format!("/b/{BUILD_ID}"));
+    let length: usize = upload.headers["content-length"].to_str().unwrap().parse().unwrap();
+    assert_eq!(length, upload.body.len());
+    assert!(!upload.headers.contains_key("authorization"));
     assert_eq!(server.requests()[0].headers["authorization"], "Bearer hunter2");
-    assert_this_program(&put.body);
+    assert_this_program(&upload.body);
 }
 
 #[tokio::test]
