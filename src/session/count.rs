@@ -7,7 +7,7 @@ use crate::events::{PerfSample, RawSample};
 use crate::processes::{AddressSpace, Executables};
 use crate::tables::RowStore;
 
-/// Counts samples, and shows them to an observer.
+/// Counts samples, and notifies an observer of them.
 pub(super) struct Counter {
     pub windows: Windows,
     observer: Option<Box<dyn SampleObserver>>,
@@ -38,20 +38,20 @@ impl Counter {
         rows.mark_used(used.clone());
         used.for_each(|id| executables.mark_sampled(id, number));
         self.windows.aggregated += u64::from(counted.is_ok());
-        self.show(rows, executables, |observer, context| {
+        self.notify(rows, executables, |observer, context| {
             observer.observe(*time, sample, memory, context);
         });
     }
 
-    /// Shows the observer what perf recorded at a time.
-    pub fn show_perf_sample(
+    /// Notifies the observer of what perf recorded at a time.
+    pub fn observe_perf_sample(
         &mut self,
         time: u64,
         sample: PerfSample,
         rows: &RowStore,
         executables: &Executables,
     ) {
-        self.show(rows, executables, |observer, context| {
+        self.notify(rows, executables, |observer, context| {
             observer.observe_perf_sample(time, sample, context);
         });
     }
@@ -64,15 +64,15 @@ impl Counter {
         }
     }
 
-    fn show(
+    fn notify(
         &mut self,
         rows: &RowStore,
         executables: &Executables,
-        show: impl FnOnce(&mut dyn SampleObserver, &SampleContext<'_>),
+        notify: impl FnOnce(&mut dyn SampleObserver, &SampleContext<'_>),
     ) {
         if let Some(observer) = &mut self.observer {
             let rule = |memory: &AddressSpace, address| rows.rule_at(memory, executables, address);
-            show(observer.as_mut(), &SampleContext { executables, rule: &rule });
+            notify(observer.as_mut(), &SampleContext { executables, rule: &rule });
         }
     }
 }

@@ -7,7 +7,7 @@ use profile::{ExecutableId, StackEnd};
 use super::resolve::ResolvedSample;
 use crate::events::RawSample;
 use crate::processes::Executables;
-use crate::tables::{RowStore, SnapshotFinisher, WalkOutcome};
+use crate::tables::{RowStore, SnapshotUnwinder, WalkOutcome};
 
 /// Finishes stack snapshots; keeps samples until the rows that they need are loaded.
 pub(super) struct Finisher {
@@ -37,8 +37,8 @@ impl Finisher {
     ) -> Option<ResolvedSample> {
         let ResolvedSample { sample, memory, .. } = &mut resolved;
         let Some(snapshot) = sample.snapshot.take() else { return Some(resolved) };
-        let mut finisher = SnapshotFinisher { rows, memory, executables, snapshot: &snapshot };
-        match finisher.walk(&sample.user) {
+        let mut unwinder = SnapshotUnwinder { rows, memory, executables, snapshot: &snapshot };
+        match unwinder.walk(&sample.user) {
             WalkOutcome::Finished(frames, end) => {
                 // A snapshot that is too short does not lead to the rows that the kernel misses,
                 // and without them it would take such snapshots forever.

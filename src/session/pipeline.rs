@@ -13,7 +13,7 @@ use super::resolve::{ResolvedSample, Resolver, TABLE_TIMEOUT};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
 use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
-use crate::tables::{MappingPublisher, RowStore, SnapshotFinisher};
+use crate::tables::{MappingPublisher, RowStore, SnapshotUnwinder};
 
 /// Minimum interval at which unused executables are forgotten.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(2);
@@ -93,8 +93,8 @@ impl Pipeline {
         self.publisher.invalidate_all();
     }
 
-    /// Does what cannot wait until an event is due: opens files and reads about processes while they
-    /// exist, and requests rows that the next ticks will need.
+    /// Does what cannot wait until an event is due: opens files and reads about processes while
+    /// they exist, and requests rows that the next ticks will need.
     fn look_ahead(&mut self, events: &[TimedEvent]) {
         for TimedEvent { time, event } in events {
             match event {
@@ -111,7 +111,7 @@ impl Pipeline {
     fn request_missing_rows(&mut self, sample: &RawSample) {
         let Some(snapshot) = &sample.snapshot else { return };
         self.publisher.track(sample.pid);
-        SnapshotFinisher {
+        SnapshotUnwinder {
             rows: &mut self.rows,
             memory: &self.resolver.processes.address_space(sample.pid),
             executables: &self.resolver.processes.executables,
@@ -132,7 +132,7 @@ impl Pipeline {
             }
             Event::PerfSample(sample) => {
                 let executables = &self.resolver.processes.executables;
-                self.counter.show_perf_sample(time, *sample, &self.rows, executables);
+                self.counter.observe_perf_sample(time, *sample, &self.rows, executables);
             }
             event => self.resolver.apply(TimedEvent { time, event }),
         }

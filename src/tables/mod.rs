@@ -3,7 +3,7 @@
 //! Nothing is loaded before it is needed:
 //!
 //! 1. A tick that misses rows or mappings takes a snapshot of its stack.
-//! 2. [`SnapshotFinisher`] finishes the walk in user space and requests the rows it lacks.
+//! 2. [`SnapshotUnwinder`] finishes the walk in user space and requests the rows it lacks.
 //! 3. [`RowStore`] has them read by its loader thread, or from the [`Cache`] of an earlier run,
 //!    and publishes them. It evicts the tables used least recently when the budget is used up.
 //! 4. [`MappingPublisher`] publishes the mappings of the process. From then on, ticks are walked
@@ -15,17 +15,17 @@
 mod backoff;
 mod cache;
 mod counts;
-mod finisher;
 mod loader;
 mod published;
 mod publisher;
 mod row_store;
 mod slabs;
 mod slots;
+mod snapshot_unwinder;
 mod table_entry;
 
 pub use cache::{Cache, CacheCounts, CacheError};
 pub use counts::TableCounts;
-pub use finisher::{SnapshotFinisher, WalkOutcome};
 pub use publisher::MappingPublisher;
 pub use row_store::RowStore;
+pub use snapshot_unwinder::{SnapshotUnwinder, WalkOutcome};

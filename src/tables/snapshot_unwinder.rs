@@ -26,7 +26,7 @@ pub enum WalkOutcome {
 }
 
 /// Walks one stack snapshot.
-pub struct SnapshotFinisher<'a> {
+pub struct SnapshotUnwinder<'a> {
     /// The rows to walk by; requests those that are missing.
     pub rows: &'a mut RowStore,
     /// The mappings at the time of the snapshot.
@@ -37,7 +37,7 @@ pub struct SnapshotFinisher<'a> {
     pub snapshot: &'a StackSnapshot,
 }
 
-impl SnapshotFinisher<'_> {
+impl SnapshotUnwinder<'_> {
     /// Requests the rows that the walk will need, before its sample is due.
     ///
     /// Until the kernel has them, each tick of the process takes a snapshot. The result of this
