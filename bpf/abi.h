@@ -91,12 +91,14 @@ enum rule_op {
 	RULE_OP_PLT = 4,
 	RULE_OP_SIGNAL = 5,
 	RULE_OP_FRAME_POINTER = 6,
+	RULE_OPS,
 };
 
 /* The offset of a rule with RULE_OP_GAP: why there is no rule. */
 enum rule_gap {
 	RULE_GAP_NO_ROW = 0,
 	RULE_GAP_NOT_EXPRESSIBLE = 1,
+	RULE_GAPS,
 };
 
 /* Where a register is saved. N from -63 to 63, except 0: N words from the CFA. */

@@ -285,10 +285,18 @@ mirror!(
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });
 
-/// Compares constants of a Rust module, by path, with those of an enum of `bpf/`.
+/// Compares constants of a Rust module, by path, with those of an enum of `bpf/`. With a count, the
+/// list must name every enumerator.
 macro_rules! same_constants {
     ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? }) => {
         const _: () = { $(assert!($ours as u64 == types::$theirs::$constant.0 as u64);)* };
+    };
+    ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? } $count:ident) => {
+        same_constants!($theirs { $($ours => $constant),* });
+        const _: () = {
+            let compared = [$(stringify!($constant)),*];
+            assert!(compared.len() == types::$theirs::$count.0 as usize);
+        };
     };
 }
 
@@ -300,11 +308,11 @@ same_constants!(rule_op {
     encoding::OP_PLT => RULE_OP_PLT,
     encoding::OP_SIGNAL => RULE_OP_SIGNAL,
     encoding::OP_FRAME_POINTER => RULE_OP_FRAME_POINTER,
-});
+} RULE_OPS);
 same_constants!(rule_gap {
     unwind::Gap::NoRow => RULE_GAP_NO_ROW,
     unwind::Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
-});
+} RULE_GAPS);
 same_constants!(rule_saved {
     encoding::SAVED_SAME => RULE_SAVED_SAME,
     encoding::SAVED_IN => RULE_SAVED_IN,
