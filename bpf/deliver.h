@@ -19,10 +19,10 @@ struct {
  * The agent reads the ring now and then by itself. It is woken early if the ring fills up, and if
  * it can make the next ticks cheaper and more complete by publishing mappings or a table.
  */
-static inline u64 wakeup_flag(const struct scratch *out)
+static inline u64 wakeup_flag(const struct scratch *scratch)
 {
-	bool agent_can_help = out->sample.flags & SAMPLE_UNFINISHED &&
-	                      (!out->walk.process || out->walk.end == STACK_END_NO_TABLE);
+	bool agent_can_help = scratch->sample.flags & SAMPLE_UNFINISHED &&
+	                      (!scratch->walk.process || scratch->walk.end == STACK_END_NO_TABLE);
 
 	if (agent_can_help ||
 	    bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= config.ring_wakeup_bytes)
@@ -57,40 +57,42 @@ static __always_inline void take_snapshot(struct unfinished_sample *record, cons
  * Delivers a sample with a stack snapshot of at most `size` bytes. The snapshot is written directly
  * into the ring: a value of a per-CPU map cannot be that large.
  */
-static __always_inline bool deliver_with_snapshot(struct scratch *out, const u32 size)
+static __always_inline bool deliver_with_snapshot(struct scratch *scratch, const u32 size)
 {
 	struct unfinished_sample *record =
 		bpf_ringbuf_reserve(&ring, offsetof(struct unfinished_sample, stack) + size, 0);
 	if (!record)
 		return false;
-	out->sample.flags |= SAMPLE_UNFINISHED;
-	bpf_probe_read_kernel(record, offsetof(struct unfinished_sample, registers), &out->sample);
-	take_snapshot(record, &out->walk, size);
-	bpf_ringbuf_submit(record, wakeup_flag(out));
+	scratch->sample.flags |= SAMPLE_UNFINISHED;
+	bpf_probe_read_kernel(record, offsetof(struct unfinished_sample, registers),
+	                      &scratch->sample);
+	take_snapshot(record, &scratch->walk, size);
+	bpf_ringbuf_submit(record, wakeup_flag(scratch));
 	return true;
 }
 
 /* Delivers an unfinished sample; returns false if the ring has no space for a snapshot. */
-static inline bool deliver_unfinished(struct scratch *out)
+static inline bool deliver_unfinished(struct scratch *scratch)
 {
-	u64 word, beyond_short = snapshot_start(&out->walk) + STACK_SNAPSHOT_SHORT;
+	u64 word, beyond_short = snapshot_start(&scratch->walk) + STACK_SNAPSHOT_SHORT;
 	u64 unread = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
 	if (unread < config.ring_snapshot_bytes && read_user(&word, sizeof(word), beyond_short))
-		return deliver_with_snapshot(out, STACK_SNAPSHOT_MAX);
+		return deliver_with_snapshot(scratch, STACK_SNAPSHOT_MAX);
 	/* The rest of the ring is reserved for samples without snapshots. */
 	return unread < config.ring_snapshot_bytes * 3ULL / 2 &&
-	       deliver_with_snapshot(out, STACK_SNAPSHOT_SHORT);
+	       deliver_with_snapshot(scratch, STACK_SNAPSHOT_SHORT);
 }
 
-static inline enum outcome deliver(struct scratch *out)
+static inline enum outcome deliver(struct scratch *scratch)
 {
-	u64 bytes = ((u32)out->sample.kernel_frames + out->sample.user_frames) * sizeof(u64);
+	u64 bytes =
+		((u32)scratch->sample.kernel_frames + scratch->sample.user_frames) * sizeof(u64);
 
-	if (bytes > sizeof(out->frames))
-		bytes = sizeof(out->frames);
-	return bpf_ringbuf_output(&ring, &out->sample, sizeof(struct sample) + bytes,
-	                          wakeup_flag(out))
+	if (bytes > sizeof(scratch->frames))
+		bytes = sizeof(scratch->frames);
+	return bpf_ringbuf_output(&ring, &scratch->sample, sizeof(struct sample) + bytes,
+	                          wakeup_flag(scratch))
 	               ? OUTCOME_LOST_RING_FULL
 	               : OUTCOME_DELIVERED;
 }

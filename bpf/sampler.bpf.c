@@ -21,7 +21,7 @@
 
 /*
  * BTF holds only the types that a global refers to. The agent takes its constants from these enums
- * and compares its mirrors with these structures. It does not compile if one is missing.
+ * and compares its mirrors with these structures. The agent does not compile if one is missing.
  */
 const volatile struct {
 	enum stack_limit stack_limit;
@@ -87,18 +87,18 @@ static inline const void *user_registers(struct task_struct *current)
 }
 
 /* Takes the kernel's own stack when the tick interrupted kernel code. */
-static inline void take_kernel_stack(void *ctx, struct scratch *out)
+static inline void take_kernel_stack(void *ctx, struct scratch *scratch)
 {
 	u32 limit = config.kernel_frames_limit;
-	long bytes = bpf_get_stack(ctx, out->frames, KERNEL_FRAMES_MAX * sizeof(u64), 0);
+	long bytes = bpf_get_stack(ctx, scratch->frames, KERNEL_FRAMES_MAX * sizeof(u64), 0);
 
 	if (bytes <= 0) {
-		out->sample.kernel_end = STACK_END_KERNEL_REFUSED;
+		scratch->sample.kernel_end = STACK_END_KERNEL_REFUSED;
 		return;
 	}
 	u32 count = (u32)bytes / sizeof(u64);
-	out->sample.kernel_frames = count;
-	out->sample.kernel_end = count >= limit ? STACK_END_DEPTH : STACK_END_COMPLETE;
+	scratch->sample.kernel_frames = count;
+	scratch->sample.kernel_end = count >= limit ? STACK_END_DEPTH : STACK_END_COMPLETE;
 }
 
 /*
@@ -106,10 +106,10 @@ static inline void take_kernel_stack(void *ctx, struct scratch *out)
  * there is more to walk. Kernel threads have no user stack, and neither has a process whose memory
  * exec is building: it has no code yet.
  */
-static inline bool start_user_stack(struct scratch *out)
+static inline bool start_user_stack(struct scratch *scratch)
 {
-	struct walk *walk = &out->walk;
-	struct pt_regs *regs = &out->user;
+	struct walk *walk = &scratch->walk;
+	struct pt_regs *regs = &scratch->user;
 	struct task_struct *current = (void *)bpf_get_current_task();
 
 	if (!BPF_CORE_READ(current, mm, start_code) ||
@@ -122,10 +122,10 @@ static inline bool start_user_stack(struct scratch *out)
 	start_with_all_registers(&walk->registers, arch_ip(regs));
 	walk->stack.start = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
-	walk->process = published_mappings(out->sample.pid);
+	walk->process = published_mappings(scratch->sample.pid);
 	walk->frames_limit = walk->frames + user_frames_limit();
 	walk->end = STACK_END_DEPTH;
-	if (!push_frame(out, walk->registers.ip))
+	if (!push_frame(scratch, walk->registers.ip))
 		return false;
 	if (arch_runs_64_bit(regs->cs))
 		return true;
@@ -134,7 +134,7 @@ static inline bool start_user_stack(struct scratch *out)
 }
 
 /* Starts a sample of the current thread, with its kernel stack, if the tick passes the filters. */
-static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct scratch *out,
+static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct scratch *scratch,
                                         const struct counters *count)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -146,8 +146,8 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 	if (outcome != OUTCOME_DELIVERED)
 		return outcome;
 
-	out->sample = (struct sample){
-		.time = out->walk.tick_start,
+	scratch->sample = (struct sample){
+		.time = scratch->walk.tick_start,
 		.sequence = count->outcomes[OUTCOME_DELIVERED] +
 		            count->outcomes[OUTCOME_LOST_RING_FULL],
 		.cgroup_id = bpf_get_current_cgroup_id(),
@@ -155,24 +155,24 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 		.tid = visible_pid(task, tid),
 		.cpu = bpf_get_smp_processor_id(),
 	};
-	bpf_get_current_comm(out->sample.comm, sizeof(out->sample.comm));
+	bpf_get_current_comm(scratch->sample.comm, sizeof(scratch->sample.comm));
 	if (config.kernel_stacks && !arch_in_user_mode(ctx->regs.cs))
-		take_kernel_stack(ctx, out);
-	out->walk.frames = out->sample.kernel_frames;
-	out->walk.end = STACK_END_ABSENT;
-	out->walk.needs_agent = false;
+		take_kernel_stack(ctx, scratch);
+	scratch->walk.frames = scratch->sample.kernel_frames;
+	scratch->walk.end = STACK_END_ABSENT;
+	scratch->walk.needs_agent = false;
 	return OUTCOME_DELIVERED;
 }
 
-static inline enum outcome finish_sample(struct scratch *out)
+static inline enum outcome finish_sample(struct scratch *scratch)
 {
-	out->sample.user_frames = out->walk.frames - out->sample.kernel_frames;
-	out->sample.user_end = out->walk.end;
-	if (!out->walk.frames && !(config.kernel_stacks && config.user_stacks))
+	scratch->sample.user_frames = scratch->walk.frames - scratch->sample.kernel_frames;
+	scratch->sample.user_end = scratch->walk.end;
+	if (!scratch->walk.frames && !(config.kernel_stacks && config.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
-	if (out->walk.needs_agent && deliver_unfinished(out))
+	if (scratch->walk.needs_agent && deliver_unfinished(scratch))
 		return OUTCOME_DELIVERED;
-	return deliver(out);
+	return deliver(scratch);
 }
 
 /*
@@ -206,19 +206,18 @@ static inline void count_time(struct counters *count, u64 ns)
 /* A tick between its start and its end. */
 struct tick {
 	struct counters *count;
-	struct scratch *out;
+	struct scratch *scratch;
 	enum outcome outcome; /* OUTCOME_DELIVERED: there is a sample */
 	bool has_user_stack;  /* to walk before the tick ends */
 };
 
-/* Returns the tick of this CPU. */
 static __always_inline struct tick current_tick(void)
 {
 	u32 zero = 0;
 
 	return (struct tick){
 		.count = bpf_map_lookup_elem(&counters, &zero),
-		.out = bpf_map_lookup_elem(&scratch, &zero),
+		.scratch = bpf_map_lookup_elem(&scratch, &zero),
 		.outcome = OUTCOME_DELIVERED,
 	};
 }
@@ -227,30 +226,30 @@ static __always_inline struct tick start_tick(struct bpf_perf_event_data *ctx)
 {
 	u64 start = bpf_ktime_get_ns();
 	struct tick tick = current_tick();
-	if (!tick.count || !tick.out)
+	if (!tick.count || !tick.scratch)
 		return tick; /* impossible: the elements always exist */
 
 	tick.count->ticks++;
-	tick.out->walk.tick_start = start;
-	tick.outcome = start_sample(ctx, tick.out, tick.count);
+	tick.scratch->walk.tick_start = start;
+	tick.outcome = start_sample(ctx, tick.scratch, tick.count);
 	tick.has_user_stack = tick.outcome == OUTCOME_DELIVERED && config.user_stacks &&
-	                      start_user_stack(tick.out);
+	                      start_user_stack(tick.scratch);
 	return tick;
 }
 
 /* Every tick ends here, in whichever program. Returns what that program returns. */
 static __always_inline int end_tick(struct tick tick)
 {
-	if (!tick.count || !tick.out)
+	if (!tick.count || !tick.scratch)
 		return 0;
 	if (tick.outcome == OUTCOME_DELIVERED)
-		tick.outcome = finish_sample(tick.out);
+		tick.outcome = finish_sample(tick.scratch);
 	if (tick.outcome < OUTCOMES)
 		tick.count->outcomes[tick.outcome]++;
-	count_time(tick.count, bpf_ktime_get_ns() - tick.out->walk.tick_start);
+	count_time(tick.count, bpf_ktime_get_ns() - tick.scratch->walk.tick_start);
 	/* 1 makes perf write a record of this very instant, which a second unwinder verifies. */
 	return config.perf_samples && tick.outcome == OUTCOME_DELIVERED &&
-	       (tick.out->sample.user_frames || tick.out->sample.flags & SAMPLE_UNFINISHED);
+	       (tick.scratch->sample.user_frames || tick.scratch->sample.flags & SAMPLE_UNFINISHED);
 }
 
 SEC("perf_event")
@@ -259,7 +258,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	struct tick tick = start_tick(ctx);
 
 	if (tick.has_user_stack)
-		bpf_loop(USER_FRAMES_MAX, walk_one, &tick.out, 0);
+		bpf_loop(USER_FRAMES_MAX, walk_one, &tick.scratch, 0);
 	return end_tick(tick);
 }
 

@@ -182,9 +182,9 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 		known = caller_base == SAVED_KNOWN ? known | KNOWN_BASE : known & ~KNOWN_BASE;
 	}
 	/*
-	 * A stack rises with each call, except where the return address has been popped already. A
-	 * CFA that is not computed from sp may be on another stack: this frame has switched to the
-	 * stack it is on.
+	 * sp rises with each step to a caller. It stays where it is only if an interrupted frame has
+	 * popped its return address already. A CFA that is not computed from sp may be on another
+	 * stack: this frame has switched to the stack it is on.
 	 */
 	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) ||
 	    (cfa == r->sp && r->is_return))

@@ -17,7 +17,7 @@
 
 _Static_assert(MAPPINGS_MAX < 1 << MAPPING_STEPS, "bisection reaches every mapping");
 
-/* Returns the slab of a slot. */
+/* Returns the memory of a slot's slab, NULL if there is no such slab. */
 static inline const u8 *slab_of(u32 slot)
 {
 	u32 zero = 0, number = slot >> SLAB_UNITS_SHIFT;

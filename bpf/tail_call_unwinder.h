@@ -32,9 +32,9 @@ struct {
 __noinline int walk_frame(u32 depth)
 {
 	u32 zero = 0;
-	struct scratch *out = bpf_map_lookup_elem(&scratch, &zero);
+	struct scratch *own = bpf_map_lookup_elem(&scratch, &zero);
 
-	return out ? (int)walk_one(depth, &out) : STOP;
+	return own ? (int)walk_one(depth, &own) : STOP;
 }
 
 #endif

@@ -154,16 +154,16 @@ static inline u8 stack_end_of(enum step step)
 }
 
 /* Appends a frame to the record; returns false if the record is full. */
-static inline bool push_frame(struct scratch *out, u64 frame)
+static inline bool push_frame(struct scratch *scratch, u64 frame)
 {
-	u32 frames = out->walk.frames;
+	u32 frames = scratch->walk.frames;
 
-	if (frames >= out->walk.frames_limit || frames >= KERNEL_FRAMES_MAX + USER_FRAMES_MAX) {
-		out->walk.end = STACK_END_DEPTH;
+	if (frames >= scratch->walk.frames_limit || frames >= KERNEL_FRAMES_MAX + USER_FRAMES_MAX) {
+		scratch->walk.end = STACK_END_DEPTH;
 		return false;
 	}
-	out->frames[frames] = frame;
-	out->walk.frames = frames + 1;
+	scratch->frames[frames] = frame;
+	scratch->walk.frames = frames + 1;
 	return true;
 }
 
@@ -201,8 +201,8 @@ static inline long find_frame_rule(struct walk *walk, u64 *rule)
 /* Steps from the frame that was pushed last to its caller, and pushes that. */
 static long walk_one(u32 depth, struct scratch **context)
 {
-	struct scratch *out = *context;
-	struct walk *walk = &out->walk;
+	struct scratch *scratch = *context;
+	struct walk *walk = &scratch->walk;
 	struct registers *r = &walk->registers;
 	u64 rule, flag = 0;
 
@@ -225,7 +225,7 @@ static long walk_one(u32 depth, struct scratch **context)
 	}
 	if (!r->is_return)
 		flag = FRAME_EXACT;
-	return push_frame(out, r->ip | flag) ? CONTINUE : STOP;
+	return push_frame(scratch, r->ip | flag) ? CONTINUE : STOP;
 }
 
 #endif
