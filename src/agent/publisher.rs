@@ -49,7 +49,7 @@ impl Publisher {
         let (queue, windows) = mpsc::sync_channel(1);
         let program = program.to_owned();
         let is_full = Arc::new(AtomicBool::new(false));
-        let publisher = Worker {
+        let state = PublisherThread {
             windows,
             is_full: Arc::clone(&is_full),
             new_symbolizer: Box::new(move || WindowSymbolizer::new(&program, limits)),
@@ -57,7 +57,7 @@ impl Publisher {
             debug_files,
             status,
         };
-        let thread = thread::Builder::new().name("publisher".into()).spawn(|| publisher.run())?;
+        let thread = thread::Builder::new().name("publisher".into()).spawn(|| state.run())?;
         Ok(Self { queue, is_full, thread })
     }
 
@@ -92,8 +92,8 @@ impl Publisher {
     }
 }
 
-/// What the publisher thread works with.
-struct Worker {
+/// The state of the publisher thread.
+struct PublisherThread {
     windows: Receiver<PendingWindow>,
     is_full: Arc<AtomicBool>,
     new_symbolizer: Box<dyn Fn() -> WindowSymbolizer + Send>,
@@ -103,13 +103,13 @@ struct Worker {
 }
 
 /// Reports the end of the thread, whatever its cause.
-impl Drop for Worker {
+impl Drop for PublisherThread {
     fn drop(&mut self) {
         self.status.publisher_ended();
     }
 }
 
-impl Worker {
+impl PublisherThread {
     fn run(self) {
         let (mut symbolizer, mut session) = ((self.new_symbolizer)(), 0);
         for window in &self.windows {
@@ -143,7 +143,7 @@ fn publish(
         return (PublishResult::Lost(LossReason::LedgerDoesNotClose), ProfileStats::default());
     }
     let until = Instant::now() + window.symbolization_max;
-    symbolizer.set_limit(TimeLimit { until, cancel: window.hurry });
+    symbolizer.set_limit(TimeLimit { until, cancel: window.stop_symbolizing });
     let (mut profile, _) =
         symbolization::symbolize(&stacks, ledger, period, &executables, symbolizer);
     drop((stacks, executables));

@@ -24,10 +24,10 @@ use crate::processes::ContentId;
 
 /// Niceness of the thread after it has used up its burst.
 const NICE: i32 = 10;
-/// CPU time that the thread may use at normal priority...
+/// CPU time that the thread may use at normal priority in one burst.
 const BURST_MAX: Duration = Duration::from_millis(500);
-/// ...of which it regains one part in this many of the time that passes.
-const REFILL_PART: u32 = 5;
+/// The thread regains CPU time at normal priority as time passes: elapsed time divided by this.
+const REFILL_DIVISOR: u32 = 5;
 
 /// Requests blocks of a file, and the whole file when it is new.
 pub(super) struct LoadRequest {
@@ -71,7 +71,7 @@ impl Loader {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
         let (sent, results) = mpsc::channel();
-        let worker = Worker {
+        let thread = LoaderThread {
             requests: received,
             results: sent,
             files: VecDeque::new(),
@@ -80,7 +80,7 @@ impl Loader {
             cache,
             interrupted: Duration::ZERO,
         };
-        thread::Builder::new().name("tables".into()).spawn(move || worker.run())?;
+        thread::Builder::new().name("loader".into()).spawn(move || thread.run())?;
         Ok(Self { requests, results, files_pending: 0, cache_counts })
     }
 
@@ -109,7 +109,7 @@ impl Loader {
 }
 
 /// The state of the loader thread.
-struct Worker {
+struct LoaderThread {
     requests: Receiver<LoadRequest>,
     results: Sender<LoadResult>,
     /// Files to read as a whole.
@@ -130,7 +130,7 @@ struct UnreadFile {
     content: Option<ContentId>,
 }
 
-impl Worker {
+impl LoaderThread {
     fn run(mut self) {
         let mut priority = BurstPriority::new();
         while let Some(UnreadFile { executable, file, content }) = self.next_file() {
@@ -262,7 +262,7 @@ impl BurstPriority {
     fn adapt(&mut self) {
         let now = (Instant::now(), cpu_time());
         let (before, used) = std::mem::replace(&mut self.measured, now);
-        let refill = (now.0 - before) / REFILL_PART;
+        let refill = (now.0 - before) / REFILL_DIVISOR;
         self.left = (self.left + refill).saturating_sub(now.1 - used).min(BURST_MAX);
         let nice = if self.left.is_zero() { NICE } else { 0 };
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);

@@ -8,7 +8,9 @@ use super::slots::Slot;
 use crate::events::{RawSample, UserFrame};
 use crate::processes::{AddressSpace, Mapping};
 
-/// Nanoseconds without a new mapping after which an unsettled process is published again.
+/// Nanoseconds without a new mapping after which an unsettled process is published again. A process
+/// is unsettled while it keeps remapping code: walks would use mappings that it has replaced since,
+/// and their stacks would be cut.
 const SETTLED_NS: u64 = 100_000_000;
 /// Nanoseconds between two publications of a process, for each of its mappings.
 const PAUSE_NS: u64 = 10_000;

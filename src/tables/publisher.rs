@@ -34,7 +34,8 @@ impl MappingPublisher {
         }
     }
 
-    /// Invalidates the mappings of all processes: they are withdrawn until they are known again.
+    /// Invalidates the mappings of all processes, because process events were missed. The mappings
+    /// are withdrawn until the process is current again.
     pub fn invalidate_all(&mut self) {
         self.stale.extend(self.by_pid.keys());
     }
@@ -75,7 +76,8 @@ impl MappingPublisher {
         }
     }
 
-    /// Publishes the mappings of a process; returns false when it is too early for that.
+    /// Publishes the mappings of a process. Returns false when it is too early: the process keeps
+    /// remapping code, was published a moment ago, or has events that have not arrived.
     fn publish_process(
         &mut self,
         rows: &mut RowStore,

@@ -85,7 +85,7 @@ impl Slabs {
         let slabs = self.maps.slabs();
         if slabs < self.slabs_max && self.maps.add_slab().is_ok() {
             let first = slabs * SLAB_UNITS;
-            // The first numbers stand for something else than a slot.
+            // `blocks` uses the numbers up to BLOCK_REFUSED for block states, so they are no slots.
             self.slots.release(first.max(abi::BLOCK_REFUSED + 1)..first + SLAB_UNITS);
             return true;
         }

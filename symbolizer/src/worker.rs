@@ -15,8 +15,8 @@ use crate::demangle::demangle;
 use crate::kernel::Functions;
 use crate::proto::{Request, Response, SourceFunction, Symbol};
 
-/// The part of its memory that the worker may have taken before it forgets what it has read.
-const KEPT_PART: u64 = 2;
+/// The worker may take its memory limit divided by this before it forgets what it has read.
+const KEPT_DIVISOR: u64 = 2;
 
 /// Answers requests about files and the kernel.
 ///
@@ -34,7 +34,7 @@ impl Worker {
     pub fn new(memory_max: u64, resident_kib: fn() -> u64) -> Self {
         limit(Resource::Data, memory_max);
         limit(Resource::Core, 0);
-        let kept_kib = resident_kib() + code_kib() + memory_max / KEPT_PART / 1024;
+        let kept_kib = resident_kib() + code_kib() + memory_max / KEPT_DIVISOR / 1024;
         Self { parsers: Parsers::default(), kept_kib, resident_kib }
     }
 

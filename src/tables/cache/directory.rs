@@ -25,9 +25,9 @@ const SUFFIX: &str = ".table";
 const PARTIAL: &str = ".begun-";
 /// After this time a partial table is stale: its writer is gone.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
-/// Part of the budget that may be written before the directory is listed again, for what other
-/// processes have written; and that is freed at once when the budget is used up.
-const BUDGET_PART: u64 = 16;
+/// The budget divided by this may be written before the directory is listed again, for what other
+/// processes have written; as much is freed at once when the budget is used up.
+const SLACK_DIVISOR: u64 = 16;
 const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
 /// Why a directory cannot hold the cache, with the next step.
@@ -180,7 +180,7 @@ impl Directory {
 
     /// Evicts the tables used least recently until `size` more bytes fit into the budget.
     fn evict_for(&mut self, size: u64) -> io::Result<()> {
-        let is_listing_recent = self.written < self.budget / BUDGET_PART;
+        let is_listing_recent = self.written < self.budget / SLACK_DIVISOR;
         if is_listing_recent && self.listed_bytes + self.written + size <= self.budget {
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl Directory {
         let mut bytes: u64 = tables.iter().map(|(_, _, size)| size).sum();
         if bytes + size > self.budget {
             tables.sort_unstable();
-            let enough = (self.budget - self.budget / BUDGET_PART).saturating_sub(size);
+            let enough = (self.budget - self.budget / SLACK_DIVISOR).saturating_sub(size);
             for (_, name, size) in tables {
                 if bytes <= enough {
                     break;

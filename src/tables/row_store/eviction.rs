@@ -10,8 +10,8 @@ use crate::kernel::abi;
 use crate::tables::slots::Slot;
 use crate::tables::table_entry::{BLOCK_MISSING, REFUSED_BLOCKS, TableEntry, TableState};
 
-/// Share of the budget that is freed at once when it is used up.
-const EVICTED_PART: u64 = 16;
+/// When the budget is used up, the budget divided by this is freed at once.
+const EVICTED_DIVISOR: u64 = 16;
 
 impl RowStore {
     /// Lets tables whose backoff has ended be requested again.
@@ -67,7 +67,7 @@ impl RowStore {
         });
         let mut candidates: Vec<_> = ready.collect();
         candidates.sort_unstable_by_key(|(last_used, id, _)| (*last_used, *id));
-        let enough = self.slabs.units_max() / EVICTED_PART;
+        let enough = self.slabs.units_max() / EVICTED_DIVISOR;
         let (mut freed, mut evicted, now) = (0, 0, Instant::now());
         for (_, _, entry) in candidates {
             // Before the first sample it is unknown what is of use, so nothing backs off.
