@@ -19,15 +19,15 @@ pub struct Executable {
     /// Its build ID, if it has one.
     pub build_id: Option<BuildId>,
     /// Where its symbols can be found.
-    pub origin: Origin,
+    pub origin: ExecutableOrigin,
     /// The content of its file when it was opened, if it is an ELF file.
     pub content: Option<ContentId>,
     pub(super) segments: Vec<Segment>,
 }
 
-/// What is behind an executable.
+/// Where the code of an executable comes from.
 #[derive(Debug)]
-pub enum Origin {
+pub enum ExecutableOrigin {
     /// The running kernel.
     Kernel,
     /// A file that is held open.
@@ -43,33 +43,35 @@ pub enum Origin {
 impl Executable {
     /// Returns memory that nothing is known about.
     pub fn unknown() -> Self {
-        Self::without_file("[unknown]", Origin::Memory)
+        Self::without_file("[unknown]", ExecutableOrigin::Memory)
     }
 
     /// Returns the running kernel.
     pub(super) fn kernel() -> Self {
         let build_id = kernel_build_id();
-        Self { build_id, ..Self::without_file("[kernel.kallsyms]", Origin::Kernel) }
+        Self { build_id, ..Self::without_file("[kernel.kallsyms]", ExecutableOrigin::Kernel) }
     }
 
     /// Returns a copy of the vDSO.
     pub(super) fn vdso() -> Self {
-        let Ok(copy) = copy_vdso() else { return Self::without_file(VDSO, Origin::Memory) };
+        let Ok(copy) = copy_vdso() else {
+            return Self::without_file(VDSO, ExecutableOrigin::Memory);
+        };
         let Elf { build_id, segments } = elf::read(&copy).unwrap_or_default();
-        Self { build_id, segments, ..Self::without_file(VDSO, Origin::Vdso(copy)) }
+        Self { build_id, segments, ..Self::without_file(VDSO, ExecutableOrigin::Vdso(copy)) }
     }
 
     /// Returns an executable of which no headers were read.
-    pub(super) fn without_file(name: &str, origin: Origin) -> Self {
+    pub(super) fn without_file(name: &str, origin: ExecutableOrigin) -> Self {
         Self { name: name.into(), build_id: None, origin, content: None, segments: Vec::new() }
     }
 
     /// Returns its kind in pprof.
     pub fn kind(&self) -> MappingKind {
         match self.origin {
-            Origin::Kernel => MappingKind::Kernel,
-            Origin::File(_) | Origin::Unopened => MappingKind::File,
-            Origin::Vdso(_) | Origin::Memory => MappingKind::Memory,
+            ExecutableOrigin::Kernel => MappingKind::Kernel,
+            ExecutableOrigin::File(_) | ExecutableOrigin::Unopened => MappingKind::File,
+            ExecutableOrigin::Vdso(_) | ExecutableOrigin::Memory => MappingKind::Memory,
         }
     }
 
@@ -82,8 +84,10 @@ impl Executable {
     /// Returns its file, if it is open.
     pub fn file(&self) -> Option<&File> {
         match &self.origin {
-            Origin::File(file) | Origin::Vdso(file) => Some(file),
-            Origin::Kernel | Origin::Memory | Origin::Unopened => None,
+            ExecutableOrigin::File(file) | ExecutableOrigin::Vdso(file) => Some(file),
+            ExecutableOrigin::Kernel | ExecutableOrigin::Memory | ExecutableOrigin::Unopened => {
+                None
+            }
         }
     }
 
@@ -91,8 +95,8 @@ impl Executable {
     /// without load segments counts from its start.
     pub fn address_of(&self, offset: FileOffset, address: VirtAddr) -> FileAddr {
         match self.origin {
-            Origin::Kernel | Origin::Memory => FileAddr(address.0),
-            Origin::File(_) | Origin::Vdso(_) | Origin::Unopened => {
+            ExecutableOrigin::Kernel | ExecutableOrigin::Memory => FileAddr(address.0),
+            ExecutableOrigin::File(_) | ExecutableOrigin::Vdso(_) | ExecutableOrigin::Unopened => {
                 elf::address_of(&self.segments, offset).unwrap_or(FileAddr(offset.0))
             }
         }

@@ -8,7 +8,7 @@ use profile::{ExecutableId, Frame, Pid, VirtAddr, Window};
 
 use super::content::Content;
 use super::elf::Elf;
-use super::executable::{Executable, Origin, WindowExecutables};
+use super::executable::{Executable, ExecutableOrigin, WindowExecutables};
 use super::file_helper::{FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
 use super::mappings::AddressSpace;
@@ -31,10 +31,10 @@ fn key_of(mapped: &MmapEvent) -> MappingKey {
 #[derive(Clone, Copy, Debug)]
 struct KeyEntry {
     id: ExecutableId,
-    /// Set when no open file would reveal a change: it could not be opened, or it is a copy of one
-    /// that is open. The number of the round in which that was found; believed until the end of the
-    /// next round.
-    unwatched_since: Option<u64>,
+    /// The round since which the file is assumed to be unchanged; the assumption holds until the
+    /// end of the next round. Set when the file cannot be checked because it is not open itself: it
+    /// could not be opened, or it is a copy of an open file.
+    assumed_unchanged_since: Option<u64>,
 }
 
 /// An executable, and why it is retained.
@@ -126,8 +126,8 @@ impl Executables {
         self.unanswered
     }
 
-    /// Returns whether, since the last call, a file system has answered again that had left files
-    /// unopened.
+    /// Returns whether a file system on which files stayed unopened has answered since the last
+    /// call.
     pub fn take_recovered(&mut self) -> bool {
         self.file_helper.take_recovered()
     }
@@ -162,14 +162,16 @@ impl Executables {
         let unused = self.by_id.iter().filter(|(id, retained)| is_unused(id, retained));
         let unused: HashSet<ExecutableId> = unused.map(|(id, _)| *id).collect();
         self.by_key.retain(|_, entry| {
-            let is_believed = entry.unwatched_since.is_none_or(|since| since >= round);
-            is_believed && !unused.contains(&entry.id)
+            let is_assumption_recent =
+                entry.assumed_unchanged_since.is_none_or(|since| since >= round);
+            is_assumption_recent && !unused.contains(&entry.id)
         });
         if unused.is_empty() {
             return Vec::new();
         }
         for retained in unused.iter().filter_map(|id| self.by_id.remove(id)) {
-            self.open -= usize::from(matches!(retained.executable.origin, Origin::File(_)));
+            self.open -=
+                usize::from(matches!(retained.executable.origin, ExecutableOrigin::File(_)));
         }
         self.by_content.retain(|_, id| !unused.contains(id));
         unused.into_iter().collect()
@@ -187,8 +189,9 @@ impl Executables {
     pub(super) fn find_or_open(&mut self, mapped: &MmapEvent) -> ExecutableId {
         let key = key_of(mapped);
         let entry = self.by_key.get(&key).copied();
-        let is_valid =
-            |entry: &KeyEntry| entry.unwatched_since.is_some() || self.is_unchanged(entry.id);
+        let is_valid = |entry: &KeyEntry| {
+            entry.assumed_unchanged_since.is_some() || self.is_unchanged(entry.id)
+        };
         let id = match entry.filter(is_valid) {
             Some(entry) => entry.id,
             None => self.add(key, mapped),
@@ -204,7 +207,7 @@ impl Executables {
     fn is_unchanged(&self, id: ExecutableId) -> bool {
         let executable = self.get(id);
         match (&executable.origin, executable.content) {
-            (Origin::File(file), Some(content)) => content.matches(file),
+            (ExecutableOrigin::File(file), Some(content)) => content.matches(file),
             _ => true,
         }
     }
@@ -213,16 +216,16 @@ impl Executables {
         if self.by_key.len() >= EXECUTABLES_MAX {
             return ExecutableId::UNKNOWN;
         }
-        let (id, is_watched) = if &*mapped.path == VDSO {
+        let (id, is_verifiable) = if &*mapped.path == VDSO {
             (self.insert(Executable::vdso()), true)
         } else if is_memory(&mapped.path) {
             let name = memory_name(&mapped.path);
-            (self.insert(Executable::without_file(name, Origin::Memory)), true)
+            (self.insert(Executable::without_file(name, ExecutableOrigin::Memory)), true)
         } else {
             self.add_file(mapped)
         };
-        let unwatched_since = (!is_watched).then_some(self.round);
-        self.by_key.insert(key, KeyEntry { id, unwatched_since });
+        let assumed_unchanged_since = (!is_verifiable).then_some(self.round);
+        self.by_key.insert(key, KeyEntry { id, assumed_unchanged_since });
         id
     }
 
@@ -233,7 +236,7 @@ impl Executables {
         id
     }
 
-    /// Returns the executable of a file, and whether it is this very file that is held open.
+    /// Returns the executable of a file, and whether this very file is held open.
     fn add_file(&mut self, mapped: &MmapEvent) -> (ExecutableId, bool) {
         let name = path_name(&mapped.path);
         let opened = if self.open < self.open_max {
@@ -246,7 +249,10 @@ impl Executables {
             Err(error) => {
                 self.unopened += 1;
                 self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
-                return (self.insert(Executable::without_file(name, Origin::Unopened)), false);
+                return (
+                    self.insert(Executable::without_file(name, ExecutableOrigin::Unopened)),
+                    false,
+                );
             }
         };
         if let Some(id) = self.by_content.get(&content).filter(|id| self.is_unchanged(**id)) {
@@ -259,7 +265,7 @@ impl Executables {
         let id = self.insert(Executable {
             name: name.into(),
             build_id,
-            origin: Origin::File(file),
+            origin: ExecutableOrigin::File(file),
             content: content_id,
             segments,
         });

@@ -22,7 +22,7 @@ mod process_table;
 mod scan;
 
 pub use content::ContentId;
-pub use executable::{Executable, Origin, WindowExecutables};
+pub use executable::{Executable, ExecutableOrigin, WindowExecutables};
 pub use executables::Executables;
 pub use file_helper::serve as serve_file_helper;
 pub use identity::Identity;

@@ -11,7 +11,7 @@ use symbolizer::proto::{SourceFunction, Symbol};
 
 use super::cache::SymbolCache;
 use super::client::{SymbolizeError, SymbolizerClient, TimeLimit};
-use crate::processes::{Executable, Origin};
+use crate::processes::{Executable, ExecutableOrigin};
 use crate::workers::Usage;
 
 /// Windows after which an executable without symbols is tried again.
@@ -144,14 +144,14 @@ impl WindowSymbolizer {
         addresses: &[FileAddr],
     ) -> Result<Vec<Symbol>, SymbolizeError> {
         match &executable.origin {
-            Origin::Kernel => self.client.symbolize_kernel(addresses),
-            Origin::File(file) | Origin::Vdso(file) => {
+            ExecutableOrigin::Kernel => self.client.symbolize_kernel(addresses),
+            ExecutableOrigin::File(file) | ExecutableOrigin::Vdso(file) => {
                 let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
                 let build_id = executable.build_id.as_ref();
                 self.client.symbolize_file(id.0.into(), &path, build_id, addresses)
             }
-            Origin::Memory => Ok(Vec::new()),
-            Origin::Unopened => {
+            ExecutableOrigin::Memory => Ok(Vec::new()),
+            ExecutableOrigin::Unopened => {
                 Err(SymbolizeError::Unreadable("the file could not be opened in time".into()))
             }
         }
@@ -197,7 +197,7 @@ mod tests {
     fn a_window_out_of_time_uses_the_cache_and_the_next_asks_again() {
         let mut symbolizer = symbolizer();
         let mut kernel = Executable::unknown();
-        kernel.origin = Origin::Kernel;
+        kernel.origin = ExecutableOrigin::Kernel;
         let executable = Arc::new(kernel);
         insert(&mut symbolizer, ONE);
         let until = Instant::now() + Duration::from_secs(60);
