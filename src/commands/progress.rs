@@ -67,7 +67,8 @@ impl ProgressLine {
 
 fn describe(session: &Session) -> String {
     let elapsed = session.elapsed();
-    let (lost, sampler) = session.lost_and_cost().unwrap_or_default();
+    let lost = session.lost_samples().unwrap_or_default();
+    let sampler = session.sampler_time().unwrap_or_default();
     let overhead = percent_of_capacity(Usage::own().cpu + sampler.total, elapsed);
     format!(
         "{:.0} s  {} samples  {} lost  own CPU {overhead:.2} % of total CPU capacity",

@@ -148,15 +148,21 @@ impl Session {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Returns the samples lost so far, and the overhead of the sampler.
+    /// Returns the number of samples lost so far because the ring was full.
     ///
     /// # Errors
     /// When the counters cannot be read.
-    pub fn lost_and_cost(&self) -> io::Result<(u64, SamplerTime)> {
+    pub fn lost_samples(&self) -> io::Result<u64> {
         let counters = self.clocks.sampler.counters()?;
-        let lost =
-            counters.iter().map(|cpu| cpu.outcomes[TickOutcome::LostRingFull as usize]).sum();
-        Ok((lost, SamplerTime::of(&counters)))
+        Ok(counters.iter().map(|cpu| cpu.outcomes[TickOutcome::LostRingFull as usize]).sum())
+    }
+
+    /// Returns the overhead of the sampler so far.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn sampler_time(&self) -> io::Result<SamplerTime> {
+        Ok(SamplerTime::of(&self.clocks.sampler.counters()?))
     }
 
     /// Closes the current window and begins the next, with no tick in between. Waits up to some
