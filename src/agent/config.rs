@@ -12,28 +12,27 @@ use upload::delivery::DeliveryConfig;
 use crate::budget::BudgetLimits;
 use crate::kernel::SamplerConfig;
 
-/// The agent's configuration. A reload can change the first group of fields; the second group takes
-/// effect at the next start.
+/// The agent's configuration. Each field says whether a reload changes it or only the next start.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Sampling frequency in ticks per second on each CPU.
+    /// Sampling frequency in ticks per second on each CPU. Changed by a reload.
     pub frequency: u32,
-    /// Length of a window.
+    /// Length of a window. Changed by a reload.
     pub window: Duration,
-    /// Bounds of the agent's own overhead. Memory is divided among its parts at the start.
+    /// Bounds of the agent's own overhead. Changed by a reload, but memory is divided among its
+    /// parts at the start.
     pub limits: BudgetLimits,
-    /// Labels that all series carry.
+    /// Labels that all series carry. Changed by a reload.
     pub labels: Arc<Labels>,
-    /// Maximum number of series in one window.
+    /// Maximum number of series in one window. Changed by a reload.
     pub series_max: usize,
-    /// The sinks and the spool.
+    /// The sinks and the spool. Changed by a reload.
     pub delivery: DeliveryConfig,
-
-    /// What is sampled. The memory budget sets the sizes of the ring buffers.
+    /// What is sampled. The memory budget sets the sizes of the ring buffers. Fixed at the start.
     pub sampler: SamplerConfig,
-    /// Directory with unwind tables of earlier runs.
+    /// Directory with unwind tables of earlier runs. Fixed at the start.
     pub cache: Option<PathBuf>,
-    /// Address that serves health and metrics.
+    /// Address that serves health and metrics. Fixed at the start.
     pub listen: Option<SocketAddr>,
 }
 

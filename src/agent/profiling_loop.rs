@@ -79,8 +79,9 @@ struct Agent {
     assessment: Assessment,
     window_started: Instant,
     bpf_map_bytes: u64,
-    /// Makes windows before the last stop waiting for symbols.
-    hurry: Arc<AtomicBool>,
+    /// Set when the agent stops. Ends the symbolization of every window but the last one, which has
+    /// a time limit of its own.
+    stop_symbolizing: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -130,7 +131,7 @@ impl Agent {
             ladder,
             window_started: Instant::now(),
             bpf_map_bytes: 0,
-            hurry: Arc::default(),
+            stop_symbolizing: Arc::default(),
         })
     }
 
@@ -200,7 +201,8 @@ impl Agent {
         self.status.window_closed(&closed, &of_window, assessment.step);
         let session = self.sampling.session_number();
         let window = pending_window(closed, of_window, session, &self.config);
-        if !self.publisher.publish(PendingWindow { hurry: self.hurry.clone(), ..window }) {
+        let stop_symbolizing = Arc::clone(&self.stop_symbolizing);
+        if !self.publisher.publish(PendingWindow { stop_symbolizing, ..window }) {
             self.status.window_not_published();
         }
     }
@@ -220,7 +222,7 @@ impl Agent {
     fn stop(self) {
         let deadline = Instant::now() + STOP_MAX - LAST_DELIVERY;
         tracing::info!("stopping");
-        self.hurry.store(true, Ordering::Relaxed);
+        self.stop_symbolizing.store(true, Ordering::Relaxed);
         let Self { mut sampling, publisher, delivery, status, server, assessment, config, .. } =
             self;
         status.stopping();
@@ -276,7 +278,7 @@ fn pending_window(
         series_max: config.series_max,
         labels: Arc::clone(&config.labels),
         symbolization_max: config.window,
-        hurry: Arc::default(),
+        stop_symbolizing: Arc::default(),
     }
 }
 

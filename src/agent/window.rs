@@ -24,8 +24,8 @@ pub(super) struct PendingWindow {
     pub labels: Arc<Labels>,
     /// Time limit of symbolization.
     pub symbolization_max: Duration,
-    /// Ends symbolization before that, because the agent stops.
-    pub hurry: Arc<AtomicBool>,
+    /// Set when the agent stops: symbolization ends before its time limit.
+    pub stop_symbolizing: Arc<AtomicBool>,
 }
 
 /// What became of a window.
