@@ -35,8 +35,8 @@ enum Fingerprint {
     Inode(FileIdentity, WriteTime),
 }
 
-/// Identifies the content of a file as of when it was opened; equal for equal content, also in
-/// later runs.
+/// Identifies the content of a file as of when it was opened, and the time of its last write. Equal
+/// contents have equal hashes, also in later runs. `==` compares the write times, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentId {
     /// SHA-256 of all that distinguishes contents.

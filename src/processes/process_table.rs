@@ -39,8 +39,9 @@ pub(super) struct Process {
     pub(super) address_space: AddressSpace,
     /// Running threads; 0 once the process has exited.
     pub(super) threads: u32,
-    /// Everything up to this time is included, and every event since: it was read from procfs then,
-    /// or called exec. Nanoseconds of CLOCK_MONOTONIC; 0 while only some events are known.
+    /// The state is complete as of this time; later events are applied to it. The process was read
+    /// from procfs then, or called exec. Nanoseconds of CLOCK_MONOTONIC; 0 while only some events
+    /// are known.
     pub(super) since: u64,
     pub(super) labels: ProcessLabels,
 }
@@ -60,8 +61,8 @@ impl Processes {
         }
     }
 
-    /// Opens the file behind a new mapping before it is this event's turn, while its process is
-    /// still alive.
+    /// Opens the file behind a new mapping before its event is due, while its process is still
+    /// alive.
     pub fn open_mapped_file(&mut self, mapped: &MmapEvent) {
         self.executables.find_or_open(mapped);
     }

@@ -38,14 +38,14 @@ pub fn host_name() -> String {
 }
 
 /// Returns the lines that a pprof file carries beside its ledger. `host`: name of the machine;
-/// `pace`: how it was sampled, in words.
-pub fn comments(profile: &Profile, host: &str, pace: &str) -> Vec<String> {
+/// `sampling_description`: sampling frequency and stack depth in words.
+pub fn comments(profile: &Profile, host: &str, sampling_description: &str) -> Vec<String> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let mut lines = vec![
         format!("everytick {}", env!("CARGO_PKG_VERSION")),
         format!("host {host}, Linux {release}"),
-        format!("cpu-clock at {pace} on {} CPUs", profile.ledger.cpus.len()),
+        format!("cpu-clock at {sampling_description} on {} CPUs", profile.ledger.cpus.len()),
     ];
     lines.extend(quality(&profile.ledger));
     lines

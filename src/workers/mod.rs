@@ -6,7 +6,7 @@
 //! - `frame` is what travels between them: a protobuf message, what its sender has used so far,
 //!   and optionally an open file.
 //!
-//! A worker never outlives its request by choice: it holds nothing that must be saved.
+//! A worker may be killed at any time: it holds nothing that must be saved.
 
 mod frame;
 mod server;

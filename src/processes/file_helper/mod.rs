@@ -44,9 +44,10 @@ type Device = (u32, u32);
 #[derive(Debug)]
 pub(super) struct FileHelper {
     supervisor: Supervisor,
-    /// Devices that did not answer: when their backoff ends, and the helper that waits there.
+    /// Devices in backoff because they did not answer, each with the end of its backoff and the
+    /// killed helper that may still wait for it.
     unresponsive: HashMap<Device, (Instant, KilledWorker)>,
-    /// Devices with files that were not opened because they did not answer.
+    /// Devices on which files stayed unopened, because the device did not answer.
     missed: HashSet<Device>,
     has_recovered: bool,
 }
@@ -92,8 +93,7 @@ impl FileHelper {
         Ok(OpenedFile { file, elf, content })
     }
 
-    /// Returns whether, since the last call, a device has answered again that had left files
-    /// unopened.
+    /// Returns whether a device on which files stayed unopened has answered since the last call.
     pub fn take_recovered(&mut self) -> bool {
         std::mem::take(&mut self.has_recovered)
     }
