@@ -26,7 +26,7 @@ impl Processes {
         self.labeller = Some(Labeller::new(root));
     }
 
-    /// Reads the cgroup of a process whose sample has arrived and waits for its turn.
+    /// Reads the cgroup of a process whose sample has arrived but is not due yet.
     pub fn prepare_labels(&mut self, pid: Pid, cgroup_id: u64, time: u64) {
         let Some(labeller) = &mut self.labeller else { return };
         let labels = self.by_pid.get(&pid).map(|process| &process.labels);

@@ -1,4 +1,4 @@
-//! Finishes stack snapshots: walks them with the rows that the kernel has. Twin of `bpf/walk.h`.
+//! Unwinds stack snapshots: continues the kernel's walk with the same rows. Twin of `bpf/walk.h`.
 
 use std::collections::BTreeSet;
 

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use profile::pprof::proto::{Profile, Sample};
 
-/// One of so many samples of the programs of a test may be wrong.
+/// One of this many samples of the programs of a test may be wrong.
 const ONE_OF: u64 = 1000;
 /// Samples that each program must have.
 const SAMPLES_MIN: u64 = 100;
