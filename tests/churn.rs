@@ -80,7 +80,7 @@ fn path_text(path: PathBuf) -> String {
 /// Libraries that are compiled. The others are copies of them with other numbers.
 const COMPILED: usize = 20;
 
-/// Builds this many distinct libraries, `0.so` and so on.
+/// Builds `count` distinct libraries, `0.so` and so on.
 fn libraries(dir: &Path, count: usize) {
     let id = |number: usize| format!("{number:040x}");
     let compile = |number: usize| {
