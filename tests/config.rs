@@ -33,7 +33,7 @@ fn with_sink(more: &str) -> String {
 }
 
 /// Cases in `tests/golden/config`: `---`, then variables as `$ NAME=TEXT`, then the file, then the
-/// errors as `=> ERROR`. `UPDATE_EXPECT=1 cargo test --test config` rewrites the errors.
+/// errors as `=> ERROR`. `UPDATE_EXPECT=1 ./dev test config` rewrites the errors.
 #[test]
 fn every_error_is_one_sentence_with_the_next_step() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
@@ -447,7 +447,7 @@ fn check_verifies_files_and_shows_no_secret() {
     assert!(!format!("{:?}", Config::load(&flags, []).unwrap()).contains("hunter2"));
 }
 
-/// `UPDATE_EXPECT=1 cargo test --test config` rewrites it.
+/// `UPDATE_EXPECT=1 ./dev test config` rewrites it.
 #[test]
 fn the_manual_matches_the_declarations() {
     expect_file!["../docs/configuration.md"].assert_eq(&config::manual());

@@ -1,6 +1,6 @@
 //! Pins the verifier's cost of each program in a committed table, so that a diff shows growth.
 //!
-//! `UPDATE_EXPECT=1 cargo test --test verifier` accepts new figures.
+//! `UPDATE_EXPECT=1 ./dev test verifier` accepts new figures.
 #![allow(clippy::unwrap_used)]
 
 mod common;

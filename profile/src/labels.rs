@@ -244,7 +244,7 @@ cases are counted in `everytick_process_labels_total`.
         text + CLOSING
     }
 
-    /// `UPDATE_EXPECT=1 cargo test -p profile` updates the document.
+    /// `UPDATE_EXPECT=1 ./dev test profile` updates the document.
     #[test]
     fn documentation_matches_the_table() {
         expect_file!["../../docs/labels.md"].assert_eq(&document());

@@ -1,5 +1,5 @@
 //! `docs/metrics.md` is generated from the table. After a change of the table,
-//! `UPDATE_EXPECT=1 cargo test --test metrics` updates it.
+//! `UPDATE_EXPECT=1 ./dev test metrics` updates it.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ at 0 with the agent. Those of sampling start again at 0 when sampling restarts b
 come online (`everytick_sampling_starts_total`).
 
 This page is generated from the table in `src/metrics/table.rs`. After a change there,
-`UPDATE_EXPECT=1 cargo test --test metrics` updates it.
+`UPDATE_EXPECT=1 ./dev test metrics` updates it.
 
 The other pages:
 

@@ -1,7 +1,7 @@
 //! The generated messages match `proto/*.proto`.
 //!
 //! They are committed, because generating them in a build script takes longer than building the
-//! rest of this crate. `UPDATE_EXPECT=1 cargo test -p upload --test proto` writes them.
+//! rest of this crate. `UPDATE_EXPECT=1 ./dev test proto` writes them.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
