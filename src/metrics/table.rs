@@ -16,7 +16,7 @@ const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickO
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
 const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
 const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text));
-const CACHE: Label = Label::closed("result", || vec!["loaded", "damaged", "foreign", "not_stored"]);
+const CACHE: Label = Label::closed("result", || vec!["loaded", "damaged", "mismatched", "not_stored"]);
 const LABEL_SOURCE: Label = Label::closed("source", || vec!["read", "inherited", "unknown"]);
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
@@ -197,7 +197,7 @@ pub const TABLE: &[Metric] = &[
             let cache = s.session.tables.cache;
             out.labelled(&["loaded"], cache.loaded);
             out.labelled(&["damaged"], cache.damaged);
-            out.labelled(&["foreign"], cache.foreign);
+            out.labelled(&["mismatched"], cache.mismatched);
             out.labelled(&["not_stored"], cache.store_failed);
         },
     ),

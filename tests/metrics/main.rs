@@ -90,7 +90,7 @@ fn totals() -> LedgerTotals {
 
 fn session() -> SessionCounts {
     let cache =
-        CacheCounts { loaded: 201, damaged: 202, foreign: 203, store_failed: 204, errno: 5 };
+        CacheCounts { loaded: 201, damaged: 202, mismatched: 203, store_failed: 204, errno: 5 };
     let tables = TableCounts {
         tables: 205,
         rows: 206,
@@ -253,7 +253,7 @@ fn values_have_their_names_and_labels() {
     assert_eq!(value("everytick_frames_total", &[]), 117.0);
     let cache = |result| value("everytick_unwind_cache_tables_total", &[("result", result)]);
     assert_eq!(
-        ["loaded", "damaged", "foreign", "not_stored"].map(cache),
+        ["loaded", "damaged", "mismatched", "not_stored"].map(cache),
         [201.0, 202.0, 203.0, 204.0]
     );
     let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);

@@ -51,7 +51,7 @@ pub struct CacheCounts {
     /// Damaged files found in the cache.
     pub damaged: u64,
     /// Tables found under the right key but made of another file's bytes.
-    pub foreign: u64,
+    pub mismatched: u64,
     /// Tables that could not be stored.
     pub store_failed: u64,
     /// The last `errno` of those.
@@ -113,7 +113,7 @@ impl Cache {
         }
         let (evidence, frames) = found.flatten()?;
         if !evidence.is_in(file) {
-            self.counts.update(|counts| counts.foreign += 1);
+            self.counts.update(|counts| counts.mismatched += 1);
             return None;
         }
         self.counts.update(|counts| counts.loaded += 1);
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(cache.load(&ONE, &other), None);
         assert_eq!(cache.load(&ONE, &file()), Some(frames()));
         let counts = cache.counts.get();
-        assert_eq!((counts.loaded, counts.foreign, counts.damaged), (1, 1, 0));
+        assert_eq!((counts.loaded, counts.mismatched, counts.damaged), (1, 1, 0));
     }
 
     #[test]
