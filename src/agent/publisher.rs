@@ -20,9 +20,10 @@ use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
 use super::status::AgentStatus;
-use super::window::{LossReason, PendingWindow, ProfileStats, PublishResult};
+use super::window::{PendingWindow, ProfileStats, PublishResult};
 use crate::kernel::trim_heap;
 use crate::labels;
+use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
 use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 

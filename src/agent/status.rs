@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::workers::Usage;
 use upload::delivery::Delivery;
 
-use super::window::{LossReason, ProfileStats, PublishResult};
+use super::window::{ProfileStats, PublishResult};
 use crate::budget::{Assessment, BudgetLimits, ResidentMemory, Step};
 use crate::events::unix_ns;
 use crate::metrics::server::{Handler, Page};
-use crate::metrics::{self, BudgetState, ProcessUsage, Snapshot, SymbolCounts, frames};
+use crate::metrics::{self, BudgetState, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
@@ -32,7 +32,6 @@ impl AgentStatus {
     pub fn new(delivery: Arc<Delivery>, limits: BudgetLimits, window: Duration) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
-        snapshot.windows.lost.extend(LossReason::ALL.map(|reason| (reason.text(), 0)));
         let figures = Figures {
             snapshot,
             started: Instant::now(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use profile::{Labels, MergedSeries, Profile};
 
 use crate::budget::Assessment;
+use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
 
 /// A closed window that waits to be published.
@@ -39,38 +40,6 @@ pub(super) enum PublishResult {
     Rejected,
     /// It was lost before delivery saw it.
     Lost(LossReason),
-}
-
-/// Why a window was lost before delivery saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LossReason {
-    /// The publisher thread panicked on it, or has ended.
-    PublisherDied,
-    /// Its capture ledger does not add up, which is a defect of ours.
-    LedgerDoesNotClose,
-    /// The agent stopped before it was symbolized and written.
-    NotPublishedInTime,
-    /// The sampler's counters at its end could not be read.
-    CountersUnreadable,
-}
-
-impl LossReason {
-    pub const ALL: [Self; 4] = [
-        Self::PublisherDied,
-        Self::LedgerDoesNotClose,
-        Self::NotPublishedInTime,
-        Self::CountersUnreadable,
-    ];
-
-    /// The value of the label `reason` of `everytick_windows_lost_total`.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::PublisherDied => "publisher died",
-            Self::LedgerDoesNotClose => "ledger does not close",
-            Self::NotPublishedInTime => "not published in time",
-            Self::CountersUnreadable => "counters unreadable",
-        }
-    }
 }
 
 /// Size of a published profile.

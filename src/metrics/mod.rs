@@ -19,8 +19,8 @@ pub use metric::{Label, LabelValues, Metric, MetricKind};
 pub use pages::page;
 pub use prometheus::render;
 pub use snapshot::{
-    BudgetState, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, SymbolCounts,
-    WindowCounts,
+    BudgetState, LossReason, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, Snapshot,
+    SymbolCounts, WindowCounts,
 };
 pub use table::TABLE;
 pub use totals::{LedgerTotals, frames};

@@ -56,13 +56,45 @@ pub struct WindowCounts {
     pub accepted: u64,
     /// Windows without samples, which produce no batch.
     pub empty: u64,
-    /// Windows lost before delivery saw them, by reason. Reasons that have not occurred are present
-    /// with 0, so that Prometheus sees their first increase.
+    /// Windows lost before delivery saw them, by the text of their [`LossReason`].
     pub lost: BTreeMap<&'static str, u64>,
     /// End of the last closed window, nanoseconds since 1970; 0 before the first one.
     pub last_unix_ns: u64,
     /// End of the last accepted window, nanoseconds since 1970; 0 before the first one.
     pub accepted_unix_ns: u64,
+}
+
+/// Why a window was lost before delivery saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// The publisher thread panicked on it, or has ended.
+    PublisherDied,
+    /// Its capture ledger does not add up, which is a defect of ours.
+    LedgerDoesNotClose,
+    /// The agent stopped before it was symbolized and written.
+    NotPublishedInTime,
+    /// The sampler's counters at its end could not be read.
+    CountersUnreadable,
+}
+
+impl LossReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [
+        Self::PublisherDied,
+        Self::LedgerDoesNotClose,
+        Self::NotPublishedInTime,
+        Self::CountersUnreadable,
+    ];
+
+    /// Returns the value of the label `reason` of `everytick_windows_lost_total`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::PublisherDied => "publisher died",
+            Self::LedgerDoesNotClose => "ledger does not close",
+            Self::NotPublishedInTime => "not published in time",
+            Self::CountersUnreadable => "counters unreadable",
+        }
+    }
 }
 
 /// Series of windows.

@@ -10,21 +10,20 @@ use upload::delivery::{DebugInfoCounts, FailureCounts, SinkCounts};
 
 use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
-use super::snapshot::{ProcessUsage, Snapshot, WindowCounts};
+use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
 const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
 const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text));
-const CACHE: Label = Label::closed("result", || vec!["loaded", "damaged", "mismatched", "not_stored"]);
+const CACHE: Label =
+    Label::closed("result", || vec!["loaded", "damaged", "mismatched", "not_stored"]);
 const LABEL_SOURCE: Label = Label::closed("source", || vec!["read", "inherited", "unknown"]);
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
-const WINDOW_LOSS: Label = Label::open(
-    "reason",
-    "those of `everytick_batches_lost_total`, and the reasons for which a window never reaches \
-     delivery",
-);
+const WINDOW_LOSS: Label = Label::closed("reason", || {
+    [texts(&LossReason::ALL, LossReason::text), texts(Failure::ALL, Failure::text)].concat()
+});
 const FAILURE: Label = Label::closed("reason", || texts(Failure::ALL, Failure::text));
 const DELIVERY: Label = Label::closed("result", || vec!["delivered", "partly", "lost"]);
 const UPLOAD: Label = Label::closed("result", || vec!["stored", "no_debug_info", "postponed"]);
@@ -495,12 +494,13 @@ fn by<T: Copy>(
     }
 }
 
-fn windows_lost(out: &mut SeriesWriter<'_>, windows: &WindowCounts, rejected: &FailureCounts) {
-    let mut counts = windows.lost.clone();
-    for failure in Failure::ALL {
-        *counts.entry(failure.text()).or_default() += rejected.count(*failure);
+fn windows_lost(out: &mut SeriesWriter<'_>, windows: &WindowCounts, refused: &FailureCounts) {
+    for reason in LossReason::ALL.map(LossReason::text) {
+        out.labelled(&[reason], windows.lost.get(reason).copied().unwrap_or_default());
     }
-    counts.iter().for_each(|(reason, count)| out.labelled(&[reason], *count));
+    for failure in Failure::ALL {
+        out.labelled(&[failure.text()], refused.count(*failure));
+    }
 }
 
 fn failures(
