@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::modules::{Crate, Use};
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
@@ -25,6 +26,13 @@ const MODULES: [&str; 17] = [
     "commands",
 ];
 
+/// The modules of `upload/src/` from the lowest layer up, as its `lib.rs` lists them.
+const UPLOAD_MODULES: [&str; 8] =
+    ["config", "batch", "disk", "transport", "debug_info", "sinks", "spool", "delivery"];
+
+/// The module of `upload/src/` that is apart from these layers, and what it may use.
+const UPLOAD_APART: (&str, [&str; 1]) = ("output", ["disk"]);
+
 /// The crates, and those of our crates that each may depend on.
 const CRATES: [(&str, &[&str]); 4] =
     [("profile", &[]), ("unwind", &[]), ("symbolizer", &["profile"]), ("upload", &["profile"])];
@@ -44,11 +52,34 @@ fn modules_use_only_lower_layers() {
 }
 
 #[test]
+fn upload_modules_use_only_lower_layers() {
+    let layer = |name: &str| UPLOAD_MODULES.iter().position(|module| *module == name);
+    let (apart, allowed) = UPLOAD_APART;
+    let is_allowed = |from: &str, to: &str| match (layer(from), layer(to)) {
+        (Some(from), Some(to)) => to <= from,
+        _ => from == to || (from == apart && allowed.contains(&to)),
+    };
+    let uses = Crate::read("upload").uses();
+    let between_modules = uses.iter().filter_map(|Use { from, to, at, .. }| {
+        Some((from.first()?.as_str(), to.first()?.as_str(), at)) // `lib.rs` has an empty path
+    });
+    let problems: Vec<String> = between_modules
+        .filter(|(from, to, _)| !is_allowed(from, to))
+        .map(|(from, to, at)| format!("`{from}` uses `{to}`: {at}"))
+        .collect();
+    assert_none(&problems, "these modules of upload use a module of a higher layer:");
+}
+
+#[test]
 fn every_module_has_a_layer() {
-    for entry in fs::read_dir(root().join("src")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let is_known = MODULES.contains(&name.as_str()) || ["lib.rs", "main.rs"].contains(&&*name);
-        assert!(is_known, "src/{name} has no layer: add it to {}", file!());
+    let upload = [&UPLOAD_MODULES[..], &[UPLOAD_APART.0]].concat();
+    for (directory, modules) in [("src", &MODULES[..]), ("upload/src", &upload[..])] {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let module = name.strip_suffix(".rs").unwrap_or(&name);
+            let is_known = modules.contains(&module) || ["lib", "main"].contains(&module);
+            assert!(is_known, "{directory}/{name} has no layer: add it to {}", file!());
+        }
     }
 }
 
