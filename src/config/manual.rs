@@ -100,8 +100,8 @@ fn row(key: &Key) -> String {
 
 fn sinks() -> String {
     let help = format!(
-        "Destinations of profiles: up to {SINKS_MAX}, each with a unique name of the characters a-z, \
-         0-9, `-` and `_`. Sinks are independent: a slow or unreachable one delays no other."
+        "Destinations of profiles: up to {SINKS_MAX}, each with a unique name of the characters \
+         a-z, 0-9, `-` and `_`. Sinks are independent: a slow or unreachable one delays no other."
     );
     let mut text = format!("## [sinks.NAME]\n\n{}\n\n", wrap(&help));
     text.push_str(&table([&*SINK_TYPE]));

@@ -329,7 +329,8 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         "everytick_spool_sink_bytes",
-        "Bytes of the batches that wait for a sink. A batch that waits for several counts for each.",
+        "Bytes of the batches that wait for a sink. A batch that waits for several counts for \
+         each.",
         &[SINK],
         |s, out| each_sink(out, s, |sink| sink.spool_bytes),
     ),

@@ -77,7 +77,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Returns the string if it is one that a person would write; the error is what to give instead.
+    /// Returns the string if it is one that a person would write; the error names what to write
+    /// instead.
     pub(super) fn valid_text(&self) -> Result<&'a str, String> {
         if let Self::Number(_) | Self::Bool(_) = self {
             return Err(format!("put it in quotes, as in \"{}\"", self.show()));

@@ -12,8 +12,8 @@ crate::config! {
         /// The agent: all frames are sent with their names.
         Agent = "agent",
         /// The server: frames in files with a build ID are sent as addresses. Frames of the kernel,
-        /// of JIT compilers and in files without a build ID keep the agent's names, because no server
-        /// can find them.
+        /// of JIT compilers and in files without a build ID keep the agent's names, because no
+        /// server can find them.
         Server = "server",
     }
 }

@@ -126,8 +126,8 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             return Err(ConfigError::Invalid(
-                "this system has no list of certificates to trust; set tls.ca_file, or SSL_CERT_FILE \
-                 in the environment"
+                "this system has no list of certificates to trust; set tls.ca_file, or \
+                 SSL_CERT_FILE in the environment"
                     .into(),
             ));
         }

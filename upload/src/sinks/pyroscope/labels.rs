@@ -1,8 +1,8 @@
 //! The labels of a series as Pyroscope accepts them.
 //!
 //! It requires `__name__` and `service_name`, allows 30 labels of bounded length, and reserves
-//! names that begin with two underscores. Labels that do not fit are left out, the least important first,
-//! and counted.
+//! names that begin with two underscores. Labels that do not fit are left out, the least
+//! important first, and counted.
 
 use profile::Labels;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, EXECUTABLE, MERGED, NODE, POD_UID};
