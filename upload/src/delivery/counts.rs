@@ -28,19 +28,19 @@ pub struct Counts {
 /// One sink at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkCounts {
-    /// Account of every window.
+    /// Account of every batch.
     pub ledger: Ledger,
     /// Delivery attempts, by result.
     pub attempts: Attempts,
-    /// Series or samples that the server rejected from windows that it otherwise has.
+    /// Series or samples that the server rejected from batches that it otherwise has.
     pub rejected: u64,
-    /// Bytes sent for windows that the sink has.
+    /// Bytes sent for batches that the sink has.
     pub bytes_sent: u64,
     /// Debug info that its server may want.
     pub debug_info: DebugInfoCounts,
     /// Bytes of the batches that wait for it. A batch that waits for several sinks counts for each.
     pub spool_bytes: u64,
-    /// Time since the start of the oldest window that waits.
+    /// Time since the start of the oldest batch that waits.
     pub oldest_age: Option<Duration>,
     /// Damaged spool files moved into quarantine.
     pub quarantined: u64,

@@ -25,19 +25,19 @@ pub enum OutputError {
     /// The name has no extension of a known format.
     #[error("{path}: the name must end in one of {}", extensions())]
     Extension {
-        /// The file.
+        /// The name as the caller chose it.
         path: PathBuf,
     },
     /// A directory has this name.
     #[error("{path} is a directory; choose the name of a file in it")]
     IsDirectory {
-        /// The path.
+        /// The name as the caller chose it.
         path: PathBuf,
     },
     /// No file can be created in the directory.
     #[error("cannot write to the directory {directory}: {source}; choose another with -o")]
     Directory {
-        /// The directory.
+        /// Parent of the file to be written.
         directory: PathBuf,
         /// Error of the system call.
         source: io::Error,
@@ -45,7 +45,7 @@ pub enum OutputError {
     /// Writing failed. No partial file remains.
     #[error("cannot write {path}: {source}")]
     Write {
-        /// The file.
+        /// The file to be written.
         path: PathBuf,
         /// Error of the system call.
         source: io::Error,
@@ -53,7 +53,7 @@ pub enum OutputError {
     /// The flamegraph cannot be drawn.
     #[error("cannot draw {path}: {source}")]
     Draw {
-        /// The file.
+        /// The file to be written.
         path: PathBuf,
         /// Error of the drawing library.
         source: io::Error,
@@ -61,9 +61,9 @@ pub enum OutputError {
     /// The message is not a valid profile.
     #[error("cannot draw {path}: {source}")]
     Message {
-        /// The file.
+        /// The file to be written.
         path: PathBuf,
-        /// The defect.
+        /// The first violation of the format.
         source: DecodeError,
     },
 }

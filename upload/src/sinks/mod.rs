@@ -167,9 +167,9 @@ impl SinkConfig {
 pub struct SinkType {
     /// The value of the key `type`.
     pub name: &'static str,
-    /// Its documentation.
+    /// Text of the manual about it.
     pub help: String,
-    /// Its keys.
+    /// Keys of its configuration, those of a [`Connection`] included.
     pub keys: Vec<Key>,
     /// Builds the configuration of a sink from the values of its keys.
     pub build: fn(&Values) -> SinkConfig,

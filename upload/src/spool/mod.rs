@@ -87,9 +87,9 @@ pub(crate) enum SpoolReadError {
 pub(crate) struct OrphanedDirectory {
     /// Name of the sink.
     pub sink: String,
-    /// Number of batches.
+    /// Batches that stay until the sink is configured again.
     pub batches: usize,
-    /// Their bytes.
+    /// Size of all their files.
     pub bytes: u64,
 }
 

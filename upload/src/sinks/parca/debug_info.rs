@@ -50,7 +50,7 @@ pub(super) fn start(
     Ok(Uploader::start(clients?, source))
 }
 
-/// The RPC sequence with the server, for one file after the other.
+/// Client of the server's debug info service, for one file after the other.
 struct UploadClient {
     grpc: Grpc,
     http: Http,
