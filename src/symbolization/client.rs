@@ -12,7 +12,7 @@ use symbolizer::Worker;
 use symbolizer::proto::{Request, Response, Symbol};
 
 use crate::procfs;
-use crate::workers::{self, CallError, Deadline, Supervisor, Usage};
+use crate::workers::{self, CallError, Supervisor, Timeout, Usage};
 
 /// How long one request may take: the DWARF of the largest real files takes seconds.
 const REQUEST_MAX: Duration = Duration::from_secs(20);
@@ -148,8 +148,8 @@ impl SymbolizerClient {
             return Err(SymbolizeError::NoTime);
         }
         let is_cancelled = || limit.is_some_and(TimeLimit::is_cancelled);
-        let deadline = Deadline { at: Instant::now() + REQUEST_MAX, is_cancelled: &is_cancelled };
-        let reply = self.supervisor.call::<Response>(request, deadline);
+        let timeout = Timeout { after: REQUEST_MAX, is_cancelled: &is_cancelled };
+        let reply = self.supervisor.call::<Response>(request, timeout);
         let mut response = reply.map_err(SymbolizeError::from)?.response;
         if !response.error.is_empty() {
             return Err(SymbolizeError::Unreadable(response.error));

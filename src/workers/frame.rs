@@ -34,17 +34,18 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// When to stop waiting for an answer.
 #[derive(Clone, Copy)]
-pub struct Deadline<'a> {
-    /// The latest time.
-    pub at: Instant,
+pub struct Timeout<'a> {
+    /// Longest time to wait. It begins when the worker is ready and has the request: on a slow
+    /// machine the start of a worker takes longer than most requests may.
+    pub after: Duration,
     /// Returns whether to stop before that time.
     pub is_cancelled: &'a dyn Fn() -> bool,
 }
 
-impl Deadline<'_> {
-    /// A deadline that is reached after this time and not before.
-    pub fn after(time: Duration) -> Self {
-        Self { at: Instant::now() + time, is_cancelled: &|| false }
+impl Timeout<'_> {
+    /// A timeout after this time and not before.
+    pub fn after(after: Duration) -> Self {
+        Self { after, is_cancelled: &|| false }
     }
 }
 
@@ -93,11 +94,12 @@ pub(super) fn send(
 /// Receives a frame; `None` when the other side has closed the socket between two frames.
 ///
 /// # Errors
-/// `TimedOut` when the deadline is reached; as reading does; for a frame that is malformed.
+/// `TimedOut` after the timeout; as reading does; for a frame that is malformed.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
-    deadline: Option<Deadline<'_>>,
+    timeout: Option<Timeout<'_>>,
 ) -> io::Result<Option<Frame>> {
+    let deadline = timeout.map(|timeout| (Instant::now() + timeout.after, timeout.is_cancelled));
     let mut receiver = Receiver { socket, deadline, file: None };
     let mut header = [0; HEADER_BYTES];
     match receiver.fill(&mut header)? {
@@ -126,7 +128,8 @@ pub(super) fn receive(
 
 struct Receiver<'a> {
     socket: BorrowedFd<'a>,
-    deadline: Option<Deadline<'a>>,
+    /// The latest time, and whether to stop before it.
+    deadline: Option<(Instant, &'a dyn Fn() -> bool)>,
     file: Option<OwnedFd>,
 }
 
@@ -146,15 +149,15 @@ impl Receiver<'_> {
 
     /// Waits until there is something to read.
     fn wait(&self) -> io::Result<()> {
-        let Some(deadline) = &self.deadline else { return Ok(()) };
+        let Some((at, is_cancelled)) = self.deadline else { return Ok(()) };
         loop {
-            let left = deadline.at.saturating_duration_since(Instant::now()).min(CANCEL_POLL);
+            let left = at.saturating_duration_since(Instant::now()).min(CANCEL_POLL);
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
             let mut polled = [PollFd::from_borrowed_fd(self.socket, PollFlags::IN)];
             if retry_on_intr(|| poll(&mut polled, Some(&timeout)))? > 0 {
                 return Ok(());
             }
-            if left.is_zero() || (deadline.is_cancelled)() {
+            if left.is_zero() || is_cancelled() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
@@ -190,8 +193,8 @@ mod tests {
         UnixStream::pair().expect("a pair of sockets")
     }
 
-    fn soon() -> Option<Deadline<'static>> {
-        Some(Deadline::after(Duration::from_secs(10)))
+    fn soon() -> Option<Timeout<'static>> {
+        Some(Timeout::after(Duration::from_secs(10)))
     }
 
     #[test]
@@ -245,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_at_the_deadline_or_when_cancelled() {
+    fn waiting_ends_after_the_timeout_or_when_cancelled() {
         let (agent, _worker) = sockets();
-        let late = Instant::now() + Duration::from_secs(3600);
-        let cancelled = Deadline { at: late, is_cancelled: &|| true };
-        for deadline in [Deadline::after(Duration::from_millis(20)), cancelled] {
-            let error = receive(agent.as_fd(), Some(deadline)).expect_err("no frame");
+        let late = Duration::from_secs(3600);
+        let cancelled = Timeout { after: late, is_cancelled: &|| true };
+        for timeout in [Timeout::after(Duration::from_millis(20)), cancelled] {
+            let error = receive(agent.as_fd(), Some(timeout)).expect_err("no frame");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
     }

@@ -1,7 +1,7 @@
 //! Worker processes: this program again, for work that may hang or crash in place of the agent.
 //!
 //! - [`Supervisor`] is the agent's side: it starts a worker on first use, sends it requests, and
-//!   kills and replaces one that fails or misses its [`Deadline`].
+//!   kills and replaces one that fails or misses its [`Timeout`].
 //! - [`serve`] is the worker's side: it answers requests until the agent closes the socket.
 //! - `frame` is what travels between them: a protobuf message, what its sender has used so far,
 //!   and optionally an open file.
@@ -13,7 +13,7 @@ mod server;
 mod supervisor;
 mod usage;
 
-pub use frame::Deadline;
+pub use frame::Timeout;
 pub use server::serve;
 pub use supervisor::{CallError, KilledWorker, Reply, Supervisor};
 pub use usage::Usage;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use super::Usage;
-use super::frame::{Deadline, receive, send};
+use super::frame::{Timeout, receive, send};
 
 /// How long a worker may take to start.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -24,10 +24,10 @@ pub enum CallError {
     /// No worker could be started.
     #[error("cannot start a worker: {0}")]
     NotStarted(io::Error),
-    /// The deadline was reached. The worker may hang where no signal reaches it.
+    /// The timeout has passed. The worker may hang where no signal reaches it.
     #[error("the worker did not answer in time")]
     TimedOut(KilledWorker),
-    /// The deadline's `is_cancelled` returned true.
+    /// The timeout's `is_cancelled` returned true.
     #[error("the call was cancelled")]
     Cancelled,
     /// The worker exited or sent something malformed.
@@ -61,20 +61,20 @@ impl Supervisor {
         Self { program: program.into(), arguments, worker: None, past: Usage::default() }
     }
 
-    /// Sends a request and waits for the answer.
+    /// Sends a request and waits for the answer. `timeout` begins when the worker is ready.
     ///
     /// # Errors
     /// [`CallError`]; the next call starts another worker.
     pub fn call<Response: Message + Default>(
         &mut self,
         request: &impl Message,
-        deadline: Deadline<'_>,
+        timeout: Timeout<'_>,
     ) -> Result<Reply<Response>, CallError> {
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
-            None => Worker::start(&self.program, &self.arguments).map_err(CallError::NotStarted)?,
+            None => self.start(timeout.is_cancelled)?,
         };
-        match worker.call(request, deadline) {
+        match worker.call(request, timeout) {
             Ok(reply) => {
                 self.worker = Some(worker);
                 Ok(reply)
@@ -85,7 +85,7 @@ impl Supervisor {
                 if error.kind() != io::ErrorKind::TimedOut {
                     killed.wait();
                     Err(CallError::Died)
-                } else if (deadline.is_cancelled)() {
+                } else if (timeout.is_cancelled)() {
                     killed.wait();
                     Err(CallError::Cancelled)
                 } else {
@@ -93,6 +93,12 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    fn start(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Worker, CallError> {
+        Worker::start(&self.program, &self.arguments, is_cancelled).map_err(|error| {
+            if is_cancelled() { CallError::Cancelled } else { CallError::NotStarted(error) }
+        })
     }
 
     /// Returns whether a worker is running.
@@ -131,7 +137,11 @@ struct Worker {
 
 impl Worker {
     /// Starts a worker and waits until it is ready.
-    fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+    fn start(
+        program: &str,
+        arguments: &[String],
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> io::Result<Self> {
         let (socket, worker_socket) = UnixStream::pair()?;
         let child = Command::new(program)
             .args(arguments)
@@ -142,7 +152,7 @@ impl Worker {
             .process_group(0) // Ctrl-C is for the agent, which still needs its workers
             .spawn()?;
         let mut worker = Self { child, socket, usage: Usage::default() };
-        match worker.receive::<()>(Deadline::after(START_MAX)) {
+        match worker.receive::<()>(Timeout { after: START_MAX, is_cancelled }) {
             Ok(_) => Ok(worker),
             Err(error) => {
                 worker.kill().wait();
@@ -154,17 +164,17 @@ impl Worker {
     fn call<Response: Message + Default>(
         &mut self,
         request: &impl Message,
-        deadline: Deadline<'_>,
+        timeout: Timeout<'_>,
     ) -> io::Result<Reply<Response>> {
         send(self.socket.as_fd(), Usage::default(), request, None)?;
-        self.receive(deadline)
+        self.receive(timeout)
     }
 
     fn receive<Response: Message + Default>(
         &mut self,
-        deadline: Deadline<'_>,
+        timeout: Timeout<'_>,
     ) -> io::Result<Reply<Response>> {
-        let frame = receive(self.socket.as_fd(), Some(deadline))?;
+        let frame = receive(self.socket.as_fd(), Some(timeout))?;
         let frame = frame.ok_or(io::ErrorKind::BrokenPipe)?;
         self.usage = frame.usage;
         Ok(Reply { response: frame.decode()?, file: frame.file })
@@ -204,8 +214,8 @@ mod tests {
         Supervisor::new("sh", ["-c".to_owned(), script.to_owned()])
     }
 
-    fn call(supervisor: &mut Supervisor, deadline: Deadline<'_>) -> CallError {
-        supervisor.call::<String>(&String::new(), deadline).expect_err("no answer")
+    fn call(supervisor: &mut Supervisor, timeout: Timeout<'_>) -> CallError {
+        supervisor.call::<String>(&String::new(), timeout).expect_err("no answer")
     }
 
     /// Announces itself with a frame of zeros, then does what the script says.
@@ -216,21 +226,30 @@ mod tests {
     #[test]
     fn a_program_that_cannot_run_is_not_started() {
         let mut missing = Supervisor::new("/nonexistent", []);
-        let soon = || Deadline::after(Duration::from_secs(10));
+        let soon = || Timeout::after(Duration::from_secs(10));
         assert!(matches!(call(&mut missing, soon()), CallError::NotStarted(_)));
         assert!(matches!(call(&mut shell("exit"), soon()), CallError::NotStarted(_)));
         assert!(!missing.is_running());
     }
 
+    /// A machine may take longer to start a worker than a request may take.
+    #[test]
+    fn the_start_of_a_worker_is_not_part_of_the_timeout() {
+        let script = "sleep 0.3; head -c 24 /dev/zero >&0; head -c 24 /dev/zero >&0; sleep 3600";
+        let reply = shell(script)
+            .call::<String>(&String::new(), Timeout::after(Duration::from_millis(100)));
+        assert_eq!(reply.expect("an answer").response, "");
+    }
+
     #[test]
     fn a_worker_that_exits_or_hangs_is_killed() {
-        let late = Instant::now() + Duration::from_secs(3600);
-        let soon = Deadline::after(Duration::from_secs(10));
+        let late = Duration::from_secs(3600);
+        let soon = Timeout::after(Duration::from_secs(10));
         assert!(matches!(call(&mut ready("head -c 1 >/dev/null"), soon), CallError::Died));
         let mut hanging = ready("exec sleep 3600");
-        let cancelled = Deadline { at: late, is_cancelled: &|| true };
+        let cancelled = Timeout { after: late, is_cancelled: &|| true };
         assert!(matches!(call(&mut hanging, cancelled), CallError::Cancelled));
-        let short = Deadline::after(Duration::from_millis(20));
+        let short = Timeout::after(Duration::from_millis(20));
         let CallError::TimedOut(mut killed) = call(&mut hanging, short) else {
             panic!("it did not hang")
         };

@@ -17,7 +17,7 @@ use profile::BuildId;
 use super::content::Content;
 use super::elf::Elf;
 use crate::events::MmapEvent;
-use crate::workers::{CallError, Deadline, KilledWorker, Supervisor, Usage};
+use crate::workers::{CallError, KilledWorker, Supervisor, Timeout, Usage};
 use proto::{OpenRequest, OpenResponse};
 pub use server::serve;
 
@@ -75,7 +75,7 @@ impl FileHelper {
         if self.unresponsive.contains_key(&device) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let reply = self.supervisor.call(&request(mapped), Deadline::after(OPEN_MAX));
+        let reply = self.supervisor.call(&request(mapped), Timeout::after(OPEN_MAX));
         let reply = match reply {
             Ok(reply) => reply,
             Err(CallError::TimedOut(helper)) => {
