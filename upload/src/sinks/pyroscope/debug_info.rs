@@ -47,7 +47,7 @@ pub(super) fn start(
     Ok(Uploader::start(clients?, source))
 }
 
-/// The RPC sequence with the server about one file after the other.
+/// Client of the server's debug info service, for one file after the other.
 struct UploadClient {
     http: Http,
 }
