@@ -376,5 +376,5 @@ async fn a_server_without_the_service_is_retried() {
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
     assert_eq!(reason(&answer), Some(Failure::Protocol));
     let answer = send(&connection(&server.url()), Protocol::Grpc).await;
-    assert_eq!(short(&answer), ("refused", Some(Failure::Rejected), None), "unknown gRPC code");
+    assert_eq!(short(&answer), ("rejected", Some(Failure::Rejected), None), "unknown gRPC code");
 }
