@@ -31,7 +31,7 @@ enum stack_limit {
 /* Bytes of stack that a tick takes along when unwind tables are missing: whole pages. */
 enum snapshot_size {
 	STACK_SNAPSHOT_MAX = 65536,
-	/* Taken when the stack is shorter than that, or the ring has no space for it. */
+	/* Taken when the stack is shorter than that, or the ring fills up. */
 	STACK_SNAPSHOT_SHORT = 16384,
 	PAGE_BYTES = 4096,
 };
@@ -78,7 +78,7 @@ enum map_limit {
 enum block_state {
 	/* The block has no rows and never will. */
 	BLOCK_EMPTY = 1,
-	/* The block has rows, but they do not fit. */
+	/* The block has rows, but they do not fit or are in backoff. */
 	BLOCK_REFUSED = 2,
 };
 
@@ -203,7 +203,7 @@ struct unfinished_sample {
 struct process_header {
 	u32 pid; /* in the agent's pid namespace */
 	u32 count;
-	u64 generation; /* when the process got its memory: see `generations` */
+	u64 generation; /* when its address space was created: see `generations` */
 };
 
 /* One executable mapping, in a slab. */
@@ -253,7 +253,7 @@ struct sampler_config {
 	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */
 	u32 launcher;      /* the agent's own pid in its namespace: its child is COMMAND */
 	u32 ring_wakeup_bytes;   /* unread bytes at which the reader is woken */
-	u32 ring_snapshot_bytes; /* unread bytes at which ticks take no stack snapshots */
+	u32 ring_snapshot_bytes; /* unread bytes above which snapshots are short; half more: none */
 	u32 tick_limit;          /* nanoseconds after which a tick cuts its stack */
 };
 

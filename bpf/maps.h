@@ -68,9 +68,10 @@ struct {
 } processes __weak SEC(".maps");
 
 /*
- * Process in the agent's pid namespace -> its generation: when it got its memory, by fork or exec,
- * as far as the programs saw that. Mappings that the agent published of an earlier generation are
- * stale: it publishes them with the generation that it found here, and a walk compares the two.
+ * Process in the agent's pid namespace -> its generation: when its address space was created, by
+ * fork or exec, as far as the programs saw that. Mappings that the agent published of an earlier
+ * generation are stale: it publishes them with the generation that it found here, and a walk
+ * compares the two.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

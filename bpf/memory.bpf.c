@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Invalidates the published mappings of a process as soon as its memory is another one: after fork,
- * after exec, and once it has ended and its pid is free. The agent sees the same events a little
- * later, in order, and publishes anew.
+ * Invalidates the published mappings of a process as soon as its address space is replaced: after
+ * fork, after exec, and once it has ended and its pid is free. The agent sees the same events a
+ * little later, in order, and publishes anew.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -11,7 +11,7 @@
 #include "abi.h"
 #include "arch/registers.h"
 
-/* User code is at addresses from the first page to the end of the lower canonical half. */
+/* User code lies above the first page, in the lower canonical half (of 5-level page tables). */
 enum user_address {
 	USER_ADDRESS_MIN = 4096,
 	USER_ADDRESS_BITS = 56,

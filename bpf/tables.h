@@ -137,7 +137,7 @@ static __always_inline u64 rule_in_block(u32 slot, u32 in_block)
 enum table_state {
 	TABLE_LOADED,
 	TABLE_MISSING, /* not loaded yet */
-	TABLE_REFUSED, /* does not fit */
+	TABLE_REFUSED, /* does not fit, or is in backoff */
 };
 
 /* Finds the rule for an address in a mapping. */

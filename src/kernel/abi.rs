@@ -165,7 +165,7 @@ pub struct ProcessHeader {
     pub pid: u32,
     /// Mappings that follow.
     pub count: u32,
-    /// When the process got its memory, as the programs saw it; 0 if that was before them.
+    /// When its address space was created, as the programs saw it; 0 if that was before them.
     pub generation: u64,
 }
 

@@ -106,7 +106,8 @@ impl WalkMaps {
         let _ = self.processes.delete(&pid.to_ne_bytes()); // the programs may have done so
     }
 
-    /// Returns when a process got its memory, as the programs saw it; 0 if that was before them.
+    /// Returns when the address space of a process was created, as the programs saw it; 0 if that
+    /// was before them.
     pub fn generation(&self, pid: u32) -> u64 {
         let value = self.generations.lookup(&pid.to_ne_bytes(), MapFlags::ANY).ok().flatten();
         let bytes = value.and_then(|bytes| bytes.try_into().ok());

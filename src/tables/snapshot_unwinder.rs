@@ -38,7 +38,7 @@ pub struct SnapshotUnwinder<'a> {
 }
 
 impl SnapshotUnwinder<'_> {
-    /// Requests the rows that the walk will need, before its sample is due.
+    /// Walks once ahead of time, for the rows that it requests alone.
     ///
     /// Until the kernel has them, each tick of the process takes a snapshot. The result of this
     /// walk is dropped: process events that are not applied yet may change the mappings, so

@@ -139,7 +139,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// ComparisonCounts a tick that was compared.
+    /// Counts a tick that was compared.
     pub(super) fn add(
         &mut self,
         compared: &StackComparison,
@@ -163,7 +163,7 @@ impl Findings {
         }
     }
 
-    /// ComparisonCounts a tick that was not compared.
+    /// Counts a tick that was not compared.
     pub(super) fn not_compared(&mut self, reason: IncomparableReason) {
         *self.not_compared.entry(reason).or_default() += 1;
     }

@@ -134,8 +134,8 @@ pub struct CallFrames {
     pub functions: u64,
     /// Rows in the file, before equal neighbours are merged.
     pub file_rows: u64,
-    /// Addresses, ascending, whose rows come from Go's function table or from code patterns and
-    /// not from DWARF.
+    /// Addresses, ascending, whose rows come from Go's function table, linker code or code
+    /// patterns, and not from DWARF.
     pub non_dwarf: Vec<Range<u64>>,
     /// Rows that the file has and the table has not.
     pub omissions: Omissions,

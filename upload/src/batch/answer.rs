@@ -66,7 +66,8 @@ pub enum Failure {
     ReadOnly,
     /// Another I/O error of the file system.
     Disk,
-    /// Evicted as the oldest, because the spool has reached its limit.
+    /// The spool has reached its limit: evicted as the oldest, or refused while all others are
+    /// being sent.
     SpoolFull,
     /// Its spool file is damaged or missing.
     Damaged,
