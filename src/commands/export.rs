@@ -295,8 +295,8 @@ mod tests {
                 store: "/nowhere".into(),
                 ..request(store.path(), 0, 9, "x.svg")
             }),
-            "cannot read the store /nowhere: No such file or directory (os error 2); check that the \
-             agent's configuration has the same directory"
+            "cannot read the store /nowhere: No such file or directory (os error 2); check that \
+             the agent's configuration has the same directory"
         );
         assert_eq!(
             error_of(&request(store.path(), 0, 9, "x.txt")),

@@ -80,8 +80,8 @@ pub struct SamplingRate {
 }
 
 impl SamplingRate {
-    /// Returns the rate of `frequency` ticks a second on each CPU, at least one, with stacks as deep
-    /// as the configuration allows.
+    /// Returns the rate of `frequency` ticks a second on each CPU, at least one, with stacks as
+    /// deep as the configuration allows.
     pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         Self { period: NonZeroU64::new(period), user_frames: 0 }
