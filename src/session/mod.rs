@@ -9,13 +9,13 @@
 //!                             each sample   not finish
 //! ```
 //!
-//! [`pipeline`] connects the four stages, each in a file of its own: [`order`], [`resolve`],
-//! [`finish`], [`count`]. [`processor`] is the thread that runs them.
+//! `pipeline.rs` connects the four stages, each in a file of its own: `order.rs`, `resolve.rs`,
+//! `finish.rs`, `count.rs`. `processor.rs` is the thread that runs them.
 //!
 //! Three promises hold:
 //!
 //! - Each tick is in exactly one window, and the ledger of each window closes. A
-//!   [`WindowBoundary`] lies between two samples of each CPU.
+//!   `WindowBoundary` lies between two samples of each CPU.
 //! - No sample is processed between the reading of the sampler's counters and the moment at which
 //!   the boundary takes effect.
 //! - When a boundary cannot be read, the window goes on.

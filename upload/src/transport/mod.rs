@@ -1,7 +1,7 @@
 //! How servers are reached: connection configuration, proxies, TLS, credentials, HTTP and gRPC, and
 //! the retry policy.
 //!
-//! A sink owns an [`Http`] or a [`Grpc`] for its server. Both are set up from an `Endpoint`, and
+//! A sink owns an `Http` or a `Grpc` for its server. Both are set up from an `Endpoint`, and
 //! both read files with credentials and certificates again when these change, so rotation needs no
 //! restart.
 //!
