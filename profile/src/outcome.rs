@@ -85,8 +85,8 @@ closed_list! {
         NotExpressible = "rule not expressible",
         /// The tick took too long.
         TimeLimit = "time limit of the tick",
-        /// The unwind table of an executable was not loaded yet, does not fit or is in backoff, or the
-        /// mapping of a frame was replaced during the walk.
+        /// The unwind table of an executable was not loaded yet, does not fit or is in backoff,
+        /// or the mapping of a frame was replaced during the walk.
         NoTable = "no unwind table",
         /// The stack snapshot ended before the stack did.
         SnapshotEnd = "end of the stack snapshot",
