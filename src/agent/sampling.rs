@@ -75,8 +75,8 @@ impl Sampling {
 
     /// Returns the CPU time of the BPF programs, over all sessions.
     pub fn bpf_cpu(&self) -> Duration {
-        let current = self.session.as_ref().and_then(|session| session.sampler_time().ok());
-        self.earlier_cpu + current.map(|time| time.total).unwrap_or_default()
+        let current = self.session.as_ref().and_then(|session| session.sampler_progress().ok());
+        self.earlier_cpu + current.map(|progress| progress.time.total).unwrap_or_default()
     }
 
     /// Closes the current window. The next one is sampled at `rate`, or as before.

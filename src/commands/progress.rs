@@ -67,14 +67,13 @@ impl ProgressLine {
 
 fn describe(session: &Session) -> String {
     let elapsed = session.elapsed();
-    let lost = session.lost_samples().unwrap_or_default();
-    let sampler = session.sampler_time().unwrap_or_default();
-    let overhead = percent_of_capacity(Usage::own().cpu + sampler.total, elapsed);
+    let sampler = session.sampler_progress().unwrap_or_default();
+    let overhead = percent_of_capacity(Usage::own().cpu + sampler.time.total, elapsed);
     format!(
         "{:.0} s  {} samples  {} lost  own CPU {overhead:.2} % of total CPU capacity",
         elapsed.as_secs_f64(),
         thousands(session.samples()),
-        thousands(lost),
+        thousands(sampler.lost_samples),
     )
 }
 

@@ -56,7 +56,7 @@ impl Finisher {
         }
     }
 
-    /// Keeps a sample until rows are loaded; gives it back, cut, when that takes too much memory.
+    /// Keeps a sample until rows are loaded, or returns it cut when that takes too much memory.
     fn keep(
         &mut self,
         executable: ExecutableId,

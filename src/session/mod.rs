@@ -43,6 +43,7 @@ use std::time::{Duration, Instant};
 use profile::TickOutcome;
 
 use crate::events::{Reader, Rings, spawn_reader};
+use crate::kernel::abi::Counters;
 use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, online_cpus};
 use crate::labels::Root;
 use crate::processes::{Executables, Processes, open_files};
@@ -56,7 +57,7 @@ pub use options::{ScanScope, SessionLimits};
 use pipeline::Pipeline;
 use processor::Processor;
 use resolve::Resolver;
-pub use results::{ClosedWindow, Recording, SessionCounts};
+pub use results::{ClosedWindow, Recording, SamplerProgress, SessionCounts};
 pub use sampler_time::SamplerTime;
 use windows::Windows;
 
@@ -148,21 +149,15 @@ impl Session {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of samples lost so far because the ring was full.
+    /// Returns the losses and the overhead of the sampler so far, from one reading of its counters.
     ///
     /// # Errors
     /// When the counters cannot be read.
-    pub fn lost_samples(&self) -> io::Result<u64> {
+    pub fn sampler_progress(&self) -> io::Result<SamplerProgress> {
         let counters = self.clocks.sampler.counters()?;
-        Ok(counters.iter().map(|cpu| cpu.outcomes[TickOutcome::LostRingFull as usize]).sum())
-    }
-
-    /// Returns the overhead of the sampler so far.
-    ///
-    /// # Errors
-    /// When the counters cannot be read.
-    pub fn sampler_time(&self) -> io::Result<SamplerTime> {
-        Ok(SamplerTime::of(&self.clocks.sampler.counters()?))
+        let lost_of = |cpu: &Counters| cpu.outcomes[TickOutcome::LostRingFull as usize];
+        let lost_samples = counters.iter().map(lost_of).sum();
+        Ok(SamplerProgress { lost_samples, time: SamplerTime::of(&counters) })
     }
 
     /// Closes the current window and begins the next, with no tick in between. Waits up to some

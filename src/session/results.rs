@@ -30,6 +30,15 @@ pub struct Recording {
     pub processes: Processes,
 }
 
+/// What the sampler has come to so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SamplerProgress {
+    /// Samples lost because the ring was full.
+    pub lost_samples: u64,
+    /// Overhead.
+    pub time: SamplerTime,
+}
+
 /// Counts since the start of a session, unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionCounts {
