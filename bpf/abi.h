@@ -103,10 +103,10 @@ enum rule_gap {
 
 /* Where a register is saved. N from -63 to 63, except 0: N words from the CFA. */
 enum rule_saved {
-	RULE_SAVED_SAME = 0,
+	RULE_SAVED_SAME_VALUE = 0,
 	/* In another register: its number is added. */
-	RULE_SAVED_IN = 64,
-	RULE_SAVED_UNKNOWN = 126,
+	RULE_SAVED_IN_REGISTER = 64,
+	RULE_SAVED_UNDEFINED = 126,
 	RULE_SAVED_AT_FP = 127,
 };
 

@@ -62,8 +62,9 @@ static inline u32 user_frames_limit(void)
 	return limit && limit < config.user_frames_limit ? limit : config.user_frames_limit;
 }
 
-/* Returns why a tick is skipped, OUTCOME_DELIVERED if it passes the filters. */
-static inline enum outcome filter(const struct task_struct *task, u32 tgid, u32 tid, u32 visible)
+/* Returns how a tick ends by the filters alone: OUTCOME_DELIVERED if they do not skip it. */
+static inline enum outcome outcome_of_filters(const struct task_struct *task, u32 tgid, u32 tid,
+                                              u32 visible)
 {
 	if (tid == 0)
 		return config.idle ? OUTCOME_DELIVERED : OUTCOME_SKIPPED_IDLE;
@@ -142,7 +143,7 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 	u32 tgid = pid_tgid >> 32, tid = (u32)pid_tgid;
 	u32 visible = tid ? visible_pid(BPF_CORE_READ(task, group_leader), tgid) : 0;
 
-	enum outcome outcome = filter(task, tgid, tid, visible);
+	enum outcome outcome = outcome_of_filters(task, tgid, tid, visible);
 	if (outcome != OUTCOME_DELIVERED)
 		return outcome;
 

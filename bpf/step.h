@@ -71,16 +71,17 @@ enum saved_result {
 static inline __attribute__((always_inline)) enum saved_result
 saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa, u64 *value)
 {
-	if (location == RULE_SAVED_UNKNOWN || location == RULE_SAVED_SAME)
+	if (location == RULE_SAVED_UNDEFINED || location == RULE_SAVED_SAME_VALUE)
 		return SAVED_LOST; /* the calling function handles "same as here" */
 	if (location == RULE_SAVED_AT_FP) {
 		if (!(r->known & KNOWN_FP))
 			return SAVED_LOST;
 		return read_word(stack, value, r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
 	}
-	if (location >= RULE_SAVED_IN)
-		return register_value(r, (u32)(location - RULE_SAVED_IN), value) ? SAVED_KNOWN
-		                                                                 : SAVED_LOST;
+	if (location >= RULE_SAVED_IN_REGISTER)
+		return register_value(r, (u32)(location - RULE_SAVED_IN_REGISTER), value)
+		               ? SAVED_KNOWN
+		               : SAVED_LOST;
 	return read_word(stack, value, cfa + 8 * (s64)location) ? SAVED_KNOWN : SAVED_UNREADABLE;
 }
 
@@ -173,7 +174,7 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 		return STEP_UNREADABLE;
 	if (ra == SAVED_LOST)
 		return STEP_NOT_EXPRESSIBLE;
-	if (base_location == RULE_SAVED_UNKNOWN) {
+	if (base_location == RULE_SAVED_UNDEFINED) {
 		known &= ~KNOWN_BASE;
 	} else if (base_location) {
 		enum saved_result caller_base = saved_value(r, stack, base_location, cfa, &base);

@@ -48,10 +48,9 @@ pub(super) enum Command {
     FileHelper,
 }
 
-/// Arguments of `record`.
+/// What `record` and `verify` sample.
 #[derive(Debug, Args)]
-#[command(after_help = RECORD_EXAMPLES)]
-pub(super) struct RecordArguments {
+pub(super) struct SamplingArguments {
     /// Sampling frequency in Hz, on each CPU.
     #[arg(
         short = 'F', long, value_name = "HZ", default_value_t = 99,
@@ -71,6 +70,14 @@ pub(super) struct RecordArguments {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub pids: Vec<u32>,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+#[command(after_help = RECORD_EXAMPLES)]
+pub(super) struct RecordArguments {
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
 
     /// Only processes in this cgroup and below, in any hierarchy: a directory, or a path as in
     /// /proc/PID/cgroup. Can be given several times.
@@ -199,25 +206,8 @@ pub(super) struct UnwindArguments {
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub(super) struct VerifyArguments {
-    /// Sampling frequency in Hz, on each CPU.
-    #[arg(
-        short = 'F', long, value_name = "HZ", default_value_t = 99,
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub frequency: u32,
-
-    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
-    #[arg(
-        short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds
-    )]
-    pub duration: Option<f64>,
-
-    /// Only this process, with its threads. Can be given several times.
-    #[arg(
-        short, long = "pid", value_name = "PID",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub pids: Vec<u32>,
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
 
     /// Write all figures and all differences to this file too, as JSON.
     #[arg(short, long, value_name = "FILE")]

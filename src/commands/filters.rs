@@ -15,7 +15,8 @@ const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Returns the filters of `record`.
 pub(super) fn filters(arguments: &RecordArguments) -> Result<Filters> {
-    let mut filters = Filters { processes: processes(&arguments.pids)?, ..Filters::default() };
+    let mut filters =
+        Filters { processes: processes(&arguments.sampling.pids)?, ..Filters::default() };
     for path in &arguments.cgroups {
         filters.cgroups.extend(cgroups::keys_of(path)?);
     }

@@ -40,8 +40,10 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     if !arguments.quiet {
         announce(&arguments);
     }
-    let deadline =
-        arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let deadline = arguments
+        .sampling
+        .duration
+        .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
     let mut progress = ProgressLine::new(arguments.quiet);
     let reason = stop.wait(deadline, &session, &mut progress);
     progress.clear();
@@ -60,8 +62,8 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
 }
 
 fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
-    check_frequency(arguments.frequency)?;
-    let default = SamplerConfig::machine(arguments.frequency);
+    check_frequency(arguments.sampling.frequency)?;
+    let default = SamplerConfig::machine(arguments.sampling.frequency);
     let to_ns = |microseconds| microseconds * 1000;
     Ok(SamplerConfig {
         kernel_stacks: !arguments.no_kernel,
@@ -74,7 +76,7 @@ fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
         tick_limit: arguments.tick_limit.map_or(default.tick_limit, to_ns),
         ring_bytes: arguments
             .ring_size
-            .map_or_else(|| ring_bytes(arguments.frequency), ring_of_kib),
+            .map_or_else(|| ring_bytes(arguments.sampling.frequency), ring_of_kib),
         side_band_bytes: arguments.side_band_size.map_or(default.side_band_bytes, ring_of_kib),
         ..default
     })
@@ -95,8 +97,8 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those
 /// of COMMAND in the side band.
 fn scan_scope(arguments: &RecordArguments, config: &SamplerConfig) -> ScanScope {
-    if config.follows_command || !arguments.pids.is_empty() {
-        return ScanScope::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect());
+    if config.follows_command || !arguments.sampling.pids.is_empty() {
+        return ScanScope::Only(arguments.sampling.pids.iter().map(|pid| Pid(*pid)).collect());
     }
     ScanScope::All
 }
@@ -117,7 +119,7 @@ pub(super) fn launch(
 }
 
 fn announce(arguments: &RecordArguments) {
-    let target = match (arguments.command.first(), arguments.pids.is_empty()) {
+    let target = match (arguments.command.first(), arguments.sampling.pids.is_empty()) {
         (Some(program), _) => program.clone(),
         (None, false) => "the given processes".into(),
         (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => {
@@ -125,12 +127,15 @@ fn announce(arguments: &RecordArguments) {
         }
         (None, true) => "all that matches the filters".into(),
     };
-    let until = match (arguments.duration, arguments.command.is_empty()) {
+    let until = match (arguments.sampling.duration, arguments.command.is_empty()) {
         (Some(seconds), _) => format!("for {seconds} s"),
         (None, true) => "until Ctrl-C".into(),
         (None, false) => "until it exits".into(),
     };
-    terminal::line(&format!("everytick: profiling {target} at {} Hz {until}", arguments.frequency));
+    terminal::line(&format!(
+        "everytick: profiling {target} at {} Hz {until}",
+        arguments.sampling.frequency
+    ));
 }
 
 /// Symbolizes the window and writes every file. Returns whether all files were written.
@@ -143,7 +148,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     profile.comments = symbolization::comments(
         &profile,
         &symbolization::host_name(),
-        &format!("{} Hz", arguments.frequency),
+        &format!("{} Hz", arguments.sampling.frequency),
     );
     let results = outputs.write(&profile);
     if !arguments.quiet {

@@ -23,7 +23,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         output::check_writable(path)?;
     }
     let stop = StopWatcher::start()?;
-    let (verifier, findings) = Verifier::new(1_000_000_000 / u64::from(arguments.frequency));
+    let (verifier, findings) =
+        Verifier::new(1_000_000_000 / u64::from(arguments.sampling.frequency));
     let mut session = Session::start(
         SELF_EXE,
         config,
@@ -35,8 +36,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     .map_err(load_diagnostics::explain)?;
     let command = record::launch(&mut session, &arguments.command, &stop)?;
     announce(arguments);
-    let deadline =
-        arguments.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let deadline = arguments
+        .sampling
+        .duration
+        .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
     let mut progress = ProgressLine::new(false);
     let reason = stop.wait(deadline, &session, &mut progress);
     progress.clear();
@@ -61,8 +64,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
 }
 
 fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
-    kernel_limits::check_frequency(arguments.frequency)?;
-    let processes = filters::processes(&arguments.pids)?;
+    kernel_limits::check_frequency(arguments.sampling.frequency)?;
+    let processes = filters::processes(&arguments.sampling.pids)?;
     Ok(SamplerConfig {
         kernel_stacks: false,
         follows_command: !arguments.command.is_empty(),
@@ -70,32 +73,32 @@ fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
         filters: Filters { processes, ..Filters::default() },
         pid_namespace: filters::pid_namespace()?,
         kernel_frames_limit: kernel_limits::kernel_frames_limit(),
-        ring_bytes: kernel_limits::ring_bytes(arguments.frequency),
-        ..SamplerConfig::machine(arguments.frequency)
+        ring_bytes: kernel_limits::ring_bytes(arguments.sampling.frequency),
+        ..SamplerConfig::machine(arguments.sampling.frequency)
     })
 }
 
 /// Returns the processes to look up at the start: as in `record`, those that can be sampled.
 fn scan(arguments: &VerifyArguments) -> ScanScope {
-    if arguments.command.is_empty() && arguments.pids.is_empty() {
+    if arguments.command.is_empty() && arguments.sampling.pids.is_empty() {
         return ScanScope::All;
     }
-    ScanScope::Only(arguments.pids.iter().map(|pid| Pid(*pid)).collect())
+    ScanScope::Only(arguments.sampling.pids.iter().map(|pid| Pid(*pid)).collect())
 }
 
 fn announce(arguments: &VerifyArguments) {
     let what = match arguments.command.first() {
         Some(program) => program.as_str(),
-        None if arguments.pids.is_empty() => "the machine",
+        None if arguments.sampling.pids.is_empty() => "the machine",
         None => "the given processes",
     };
-    let until = match arguments.duration {
+    let until = match arguments.sampling.duration {
         Some(seconds) => format!("for {seconds} s"),
         None if arguments.command.is_empty() => "until Ctrl-C".into(),
         None => "until it ends".into(),
     };
     terminal::line(&format!(
         "everytick: verifying {what} at {} Hz {until} against framehop",
-        arguments.frequency
+        arguments.sampling.frequency
     ));
 }

@@ -314,9 +314,9 @@ same_constants!(rule_gap {
     unwind::Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
 } RULE_GAPS);
 same_constants!(rule_saved {
-    encoding::SAVED_SAME => RULE_SAVED_SAME,
-    encoding::SAVED_IN => RULE_SAVED_IN,
-    encoding::SAVED_UNKNOWN => RULE_SAVED_UNKNOWN,
+    encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,
+    encoding::SAVED_IN_REGISTER => RULE_SAVED_IN_REGISTER,
+    encoding::SAVED_UNDEFINED => RULE_SAVED_UNDEFINED,
     encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
 });
 same_constants!(stack_limit { arch::REGISTERS => REGISTERS });

@@ -64,7 +64,7 @@ impl PublishedMappings {
 
     /// Whether it is too early to publish again: a large process that keeps changing would take
     /// all of the processor's time.
-    pub fn is_fresh(&self, now: u64) -> bool {
+    pub fn was_just_published(&self, now: u64) -> bool {
         self.history
             .back()
             .is_some_and(|(since, memory)| now < since + memory.count() as u64 * PAUSE_NS)

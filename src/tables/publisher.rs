@@ -92,7 +92,7 @@ impl MappingPublisher {
         }
         let generation = rows.maps().generation(pid.0);
         if generation > complete_until
-            || published.is_some_and(|published| published.is_fresh(now()))
+            || published.is_some_and(|published| published.was_just_published(now()))
         {
             return false; // its events up to this generation of its memory are not here yet
         }

@@ -17,10 +17,10 @@ pub const OP_SIGNAL: u8 = 5;
 pub const OP_FRAME_POINTER: u8 = 6;
 
 /// Not saved: the register still holds the caller's value.
-pub const SAVED_SAME: i8 = 0;
+pub const SAVED_SAME_VALUE: i8 = 0;
 /// In another register, whose number is added. Smaller numbers are words from the CFA.
-pub const SAVED_IN: i8 = 64;
+pub const SAVED_IN_REGISTER: i8 = 64;
 /// The caller's value is lost.
-pub const SAVED_UNKNOWN: i8 = 126;
+pub const SAVED_UNDEFINED: i8 = 126;
 /// In the memory that fp points to.
 pub const SAVED_AT_FP: i8 = 127;

@@ -97,16 +97,16 @@ impl RegisterRule {
     /// Returns the rule of a register saved at `bytes` from the CFA, if that can be encoded.
     pub fn at_cfa(bytes: i64) -> Option<Self> {
         let words = bytes / 8;
-        let fits = bytes % 8 == 0 && words != 0 && words.abs() < i64::from(SAVED_IN);
+        let fits = bytes % 8 == 0 && words != 0 && words.abs() < i64::from(SAVED_IN_REGISTER);
         fits.then_some(Self::AtCfa(words as i8))
     }
 
     fn encode(self) -> u8 {
         let value = match self {
-            Self::SameValue => SAVED_SAME,
+            Self::SameValue => SAVED_SAME_VALUE,
             Self::AtCfa(words) => words,
-            Self::Register(register) => SAVED_IN + register.number() as i8,
-            Self::Undefined => SAVED_UNKNOWN,
+            Self::Register(register) => SAVED_IN_REGISTER + register.number() as i8,
+            Self::Undefined => SAVED_UNDEFINED,
             Self::AtFp => SAVED_AT_FP,
         };
         value as u8
@@ -114,10 +114,12 @@ impl RegisterRule {
 
     fn decode(byte: u8) -> Self {
         match byte as i8 {
-            SAVED_SAME => Self::SameValue,
-            SAVED_UNKNOWN => Self::Undefined,
+            SAVED_SAME_VALUE => Self::SameValue,
+            SAVED_UNDEFINED => Self::Undefined,
             SAVED_AT_FP => Self::AtFp,
-            value if value >= SAVED_IN => Self::Register(Register::from_number(value as u8 & 15)),
+            value if value >= SAVED_IN_REGISTER => {
+                Self::Register(Register::from_number(value as u8 & 15))
+            }
             value => Self::AtCfa(value),
         }
     }

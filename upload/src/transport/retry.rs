@@ -37,7 +37,7 @@ pub(crate) enum Disposition {
     Split {
         /// The server itself names its limit; otherwise it may be a proxy that finds everything
         /// too large.
-        is_certain: bool,
+        is_limit_stated: bool,
     },
     /// Do not send it again.
     Reject(Failure),
@@ -71,7 +71,7 @@ impl RetryPolicy {
                 after: None,
                 text: error.to_string(),
             },
-            CallError::Foreign { status, after, text } => {
+            CallError::NotGrpc { status, after, text } => {
                 let text = shorten(&format!("{status} {text}"));
                 FailedRequest { disposition: by_intermediary_status(status), after, text }
             }
@@ -80,7 +80,7 @@ impl RetryPolicy {
                 let is_about_size = is_about_size(code, &text)
                     && !(code == Code::ResourceExhausted && after.is_some());
                 let disposition = match is_about_size {
-                    true => Disposition::Split { is_certain: false },
+                    true => Disposition::Split { is_limit_stated: false },
                     false => (self.by_code)(code, after.is_some()),
                 };
                 FailedRequest {
@@ -119,7 +119,7 @@ pub(crate) fn by_code(code: Code) -> Disposition {
 /// read the profiles, so it cannot reject them permanently.
 pub(crate) fn by_intermediary_status(status: u16) -> Disposition {
     Disposition::Retry(match status {
-        413 => return Disposition::Split { is_certain: false },
+        413 => return Disposition::Split { is_limit_stated: false },
         429 => Failure::Throttled,
         401 | 403 | 407 => Failure::Unauthenticated,
         408 | 504 => Failure::Timeout,
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_message_too_large_is_split() {
-        let split = Disposition::Split { is_certain: false };
+        let split = Disposition::Split { is_limit_stated: false };
         let texts = [
             "grpc: received message larger than max (5242894 vs. 4194304)",
             "Received message larger than max (5242894 vs. 4194304)",
@@ -177,10 +177,10 @@ mod tests {
     #[test]
     fn an_intermediary_rejects_nothing_permanently() {
         let of = |status| {
-            let error = CallError::Foreign { status, after: None, text: String::new() };
+            let error = CallError::NotGrpc { status, after: None, text: String::new() };
             POLICY.judge_call(error).disposition
         };
-        assert_eq!(of(413), Disposition::Split { is_certain: false });
+        assert_eq!(of(413), Disposition::Split { is_limit_stated: false });
         for status in [200, 301, 400, 404, 500, 502] {
             assert!(matches!(of(status), Disposition::Retry(_)), "{status}");
         }

@@ -34,7 +34,7 @@ fn by_code(code: Code, has_delay: bool) -> Disposition {
 
 fn by_status(status: u16) -> Disposition {
     Disposition::Retry(match status {
-        413 => return Disposition::Split { is_certain: false },
+        413 => return Disposition::Split { is_limit_stated: false },
         429 => Failure::Throttled,
         502 | 503 => Failure::Unavailable,
         504 => Failure::Timeout,
@@ -86,6 +86,6 @@ mod tests {
         for status in [400, 402, 406, 408, 409, 410, 422, 431, 500, 501, 505, 507, 599] {
             assert_eq!(by_status(status), Disposition::Reject(Rejected), "{status}");
         }
-        assert_eq!(by_status(413), Disposition::Split { is_certain: false });
+        assert_eq!(by_status(413), Disposition::Split { is_limit_stated: false });
     }
 }

@@ -65,8 +65,8 @@ pub(super) fn judge(reply: &Reply, profiles: usize) -> PushResult {
     let code = error.as_ref().map_or("", |error| error.code.as_str());
     let is_limit = names_its_limit(&message);
     let disposition = match (connect_code(code), reply.status) {
-        _ if is_limit => Disposition::Split { is_certain: true },
-        (_, 413) => Disposition::Split { is_certain: false },
+        _ if is_limit => Disposition::Split { is_limit_stated: true },
+        (_, 413) => Disposition::Split { is_limit_stated: false },
         (Some(code), _) => (POLICY.by_code)(code, false),
         (None, status) if code.is_empty() => (POLICY.by_status)(status),
         (None, _) => Disposition::Reject(Failure::Rejected),
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn the_servers_own_limit_is_distinguished_from_a_proxys() {
         let text = "message size 300 is larger than configured max 256";
-        check(429, &connect("resource_exhausted", text), Split { is_certain: true });
-        check(413, b"<html>", Split { is_certain: false });
+        check(429, &connect("resource_exhausted", text), Split { is_limit_stated: true });
+        check(413, b"<html>", Split { is_limit_stated: false });
     }
 }

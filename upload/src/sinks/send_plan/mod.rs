@@ -203,7 +203,9 @@ impl SendPlan {
         match disposition {
             Disposition::Retry(reason) => Some(self.retry(reason, after, text)),
             Disposition::RetryBounded => self.retry_bounded(text),
-            Disposition::Split { is_certain } => self.too_large(length, is_certain, &text),
+            Disposition::Split { is_limit_stated } => {
+                self.too_large(length, is_limit_stated, &text)
+            }
             Disposition::Reject(reason) => {
                 self.reject_front(reason, &text);
                 None
@@ -278,9 +280,9 @@ impl SendPlan {
     /// There are proxies that find everything too large. So below [`REQUEST_BYTES_MIN`] the answer
     /// is believed only of a server that accepts other requests, which go first in the next
     /// attempt, or that names its limit. When that does not help, all that is left is rejected.
-    fn too_large(&mut self, length: usize, is_certain: bool, text: &str) -> Option<Answer> {
+    fn too_large(&mut self, length: usize, is_limit_stated: bool, text: &str) -> Option<Answer> {
         let is_single = self.pending.front().is_some_and(Request::is_single_stack);
-        if length > REQUEST_BYTES_MIN || self.is_accepting || is_certain {
+        if length > REQUEST_BYTES_MIN || self.is_accepting || is_limit_stated {
             self.is_accepting &= !is_single;
             self.split_front(text);
             return None;

@@ -30,7 +30,7 @@ fn failed(disposition: Disposition, text: &str) -> FailedRequest {
 }
 
 fn too_large(plan: &mut SendPlan, length: usize) -> Option<Answer> {
-    plan.failed(failed(Disposition::Split { is_certain: false }, "413"), length)
+    plan.failed(failed(Disposition::Split { is_limit_stated: false }, "413"), length)
 }
 
 fn sizes(pieces: &[Piece]) -> Vec<usize> {

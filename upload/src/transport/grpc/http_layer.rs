@@ -34,12 +34,12 @@ pub(super) struct CallRecord {
     /// Bytes that were sent.
     pub sent_bytes: AtomicU64,
     /// A response that is not gRPC.
-    pub foreign: OnceLock<ForeignResponse>,
+    pub not_grpc: OnceLock<NonGrpcResponse>,
 }
 
 /// A response that is not gRPC, such as a proxy's.
 #[derive(Clone)]
-pub(super) struct ForeignResponse {
+pub(super) struct NonGrpcResponse {
     /// The status of HTTP.
     pub status: u16,
     /// How long it asks to be left alone.
@@ -83,13 +83,13 @@ impl Service<Request<Body>> for HttpLayer {
             if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
                 return Ok(preserve_details(response));
             }
-            let _ = record.foreign.set(ForeignResponse::read(response).await);
+            let _ = record.not_grpc.set(NonGrpcResponse::read(response).await);
             Ok(Response::new(Body::empty()))
         })
     }
 }
 
-impl ForeignResponse {
+impl NonGrpcResponse {
     /// Reads the first chunk of a response.
     async fn read(response: Response<Incoming>) -> Self {
         let after = response.headers().get(RETRY_AFTER);

@@ -36,7 +36,7 @@ use super::text::shorten;
 use crate::batch::Failure;
 use crate::config::ConfigError;
 use connector::Connector;
-use http_layer::{CallRecord, ForeignResponse, HttpLayer, preserved_retry_delay};
+use http_layer::{CallRecord, HttpLayer, NonGrpcResponse, preserved_retry_delay};
 
 /// Calls to one server. Nothing is connected before the first.
 pub(crate) struct Grpc {
@@ -215,8 +215,8 @@ impl Grpc {
 
     fn call_error(&mut self, status: &Status, record: &CallRecord) -> CallError {
         let server = &self.endpoint.name;
-        if let Some(ForeignResponse { status, after, text }) = record.foreign.get().cloned() {
-            return CallError::Foreign { status, after, text: shorten(&self.redact(text)) };
+        if let Some(NonGrpcResponse { status, after, text }) = record.not_grpc.get().cloned() {
+            return CallError::NotGrpc { status, after, text: shorten(&self.redact(text)) };
         }
         if let Some(source) = std::error::Error::source(status) {
             let error = TransportError::of(server, source);
