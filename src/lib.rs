@@ -3,6 +3,7 @@
 //! The modules form layers; each uses only those above it in this list:
 //!
 //! ```text
+//! limits         what one cause of cost may use
 //! kernel         BPF programs, perf events, all unsafe code
 //! procfs         the reader of /proc
 //! workers        worker processes: spawn, call, deadline, kill
@@ -33,6 +34,7 @@ pub mod config;
 pub mod events;
 pub mod kernel;
 pub mod labels;
+pub mod limits;
 pub mod metrics;
 pub mod output;
 pub mod processes;

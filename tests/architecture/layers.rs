@@ -6,7 +6,8 @@ use super::modules::{Crate, Use};
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
+    "limits",
     "kernel",
     "procfs",
     "workers",

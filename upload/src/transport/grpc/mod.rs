@@ -64,7 +64,7 @@ pub(crate) enum CallError {
     },
     /// Something that does not speak gRPC answered, such as a proxy.
     #[error("{status} {text}")]
-    Foreign {
+    NotGrpc {
         /// The status of HTTP.
         status: u16,
         /// How long it asks to be left alone.
