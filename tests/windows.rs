@@ -9,7 +9,7 @@ use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use everytick::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
-use profile::{Profile, StackEnd, TickOutcome};
+use profile::{NotSampled, Profile, StackEnd, TickOutcome};
 
 const HZ: u32 = 997;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
@@ -115,12 +115,10 @@ fn rate_change_begins_a_window_with_its_own_period() {
         online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
     let mut session = start();
     let shallow = SamplingRate { user_frames: 3, ..SamplingRate::from_hz(499) };
-    let paces = [
-        SamplingRate::from_hz(199),
-        shallow,
-        SamplingRate { period: None, user_frames: 0 },
-        SamplingRate::from_hz(HZ),
-    ];
+    let full = SamplingRate::from_hz(HZ);
+    let lowered = SamplingRate { lowered: Some(NotSampled::Budget), ..full };
+    let lowered = SamplingRate { period: SamplingRate::from_hz(10).period, ..lowered };
+    let paces = [SamplingRate::from_hz(199), shallow, lowered, SamplingRate::from_hz(HZ)];
     let mut windows = Vec::new();
     for pace in paces {
         pause(700);
@@ -129,15 +127,25 @@ fn rate_change_begins_a_window_with_its_own_period() {
     pause(700);
     windows.push(session.finish().unwrap().last);
 
-    let hz = [HZ, 199, 499, 0, HZ];
+    let hz = [HZ, 199, 499, 10, HZ];
     for (closed, hz) in windows.iter().zip(hz) {
         let (ledger, period) = (&closed.ledger, closed.period.sample_ns);
         ledger.check().unwrap();
-        assert_eq!(period, 1_000_000_000u64.checked_div(hz.into()).unwrap_or(0));
-        // Ticks are due for the time that the clocks ran in this window, and for no other.
-        let due = closed.period.duration_ns as f64 * f64::from(hz) / 1e9 * ledger.cpus.len() as f64;
-        let off = (ledger.due() as f64 - due).abs();
-        assert!(off <= due * 0.1 + 2.0, "{} ticks due instead of {due} at {hz} Hz", ledger.due());
+        assert_eq!(period, 1_000_000_000 / u64::from(hz));
+        // Ticks are due for the time of this window, and for no other.
+        let cpus = ledger.cpus.len() as f64;
+        let due = |hz: u32| closed.period.duration_ns as f64 * f64::from(hz) / 1e9 * cpus;
+        let requested = ledger.due() - ledger.not_sampled_total();
+        let off = (requested as f64 - due(hz)).abs();
+        assert!(off <= due(hz) * 0.1 + 2.0, "{requested} instead of {} at {hz} Hz", due(hz));
+        let budget = ledger.not_sampled(NotSampled::Budget);
+        if hz == 10 {
+            let off = (ledger.due() as f64 - due(HZ)).abs();
+            assert!(off <= due(HZ) * 0.02 + 2.0, "{} due instead of {}", ledger.due(), due(HZ));
+            assert!(budget > requested * 50, "{ledger}");
+        } else {
+            assert_eq!(budget, 0, "{ledger}");
+        }
         assert!(ledger.missed() * 20 <= ledger.due() + 20, "{ledger}");
     }
     let paused = &windows[3];
@@ -158,8 +166,9 @@ fn processes_of_a_pause_are_looked_up_after_it() {
     let _before = Running::start(&before);
     let mut session = start();
     pause(500);
-    let sampled =
-        session.close_window_at_rate(SamplingRate { period: None, user_frames: 0 }).unwrap();
+    let sampled = session
+        .close_window_at_rate(SamplingRate { period: None, ..SamplingRate::from_hz(HZ) })
+        .unwrap();
     let sleep = || Running::start_with("sleep".as_ref(), &["60".into()]);
     let _sleeping: Vec<_> = (0..20).map(|_| sleep()).collect();
     let _late = Running::start(&late);

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Every tick is accounted for: one was due, one came, and it is in the window.
     let mut ledger = CaptureLedger {
-        cpus: vec![CpuTicks { cpu: Cpu(0), due: 1, ticks: 1 }],
+        cpus: vec![CpuTicks::at_full_rate(Cpu(0), 1, 1)],
         received: 1,
         aggregated: 1,
         ..CaptureLedger::default()

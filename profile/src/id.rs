@@ -12,7 +12,7 @@ pub struct Pid(pub u32);
 pub struct Tid(pub u32);
 
 /// The number of a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cpu(pub u32);
 
 /// An executable: its index in the agent's table of executables.

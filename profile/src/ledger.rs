@@ -1,9 +1,9 @@
 //! The capture ledger, which accounts for every tick.
 //!
 //! ```text
-//! due     = ticks + missed                     for each CPU
-//! ticks   = emitted + skipped(reason)          counted by the sampler
-//! emitted = received + gaps                    found by the reader in sequence numbers
+//! due     = ticks + missed + not sampled(reason)   for each CPU
+//! ticks   = emitted + skipped(reason)              counted by the sampler
+//! emitted = received + gaps                        found by the reader in sequence numbers
 //! emitted = aggregated + lost(reason)
 //! ```
 //!
@@ -11,18 +11,38 @@
 
 use std::fmt;
 
-use crate::{Cpu, Loss, StackEnd, TickOutcome};
+use crate::{Cpu, Loss, NotSampled, StackEnd, TickOutcome};
 
 /// The ticks of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
     /// The CPU.
     pub cpu: Cpu,
-    /// Ticks due in the time that the CPU's event was enabled: enabled / period. One tick more,
-    /// which two clocks can make of one instant, counts as due.
+    /// Ticks that the configured frequency calls for in the time that the CPU was online. One tick
+    /// more, which two clocks can make of one instant, counts as due.
     pub due: u64,
     /// Ticks that happened.
     pub ticks: u64,
+    /// Due ticks that no clock was set to take, indexed by [`NotSampled`].
+    pub not_sampled: [u64; NotSampled::COUNT],
+}
+
+impl CpuTicks {
+    /// Returns the ticks of a CPU whose clock ran at the configured frequency all the time.
+    pub fn at_full_rate(cpu: Cpu, due: u64, ticks: u64) -> Self {
+        Self { cpu, due, ticks, not_sampled: [0; NotSampled::COUNT] }
+    }
+
+    /// Returns the ticks that a clock was set to take and that did not happen.
+    pub fn missed(&self) -> u64 {
+        self.due.saturating_sub(self.ticks + self.not_sampled.iter().sum::<u64>())
+    }
+
+    /// Adds due ticks that were not sampled.
+    pub fn add_not_sampled(&mut self, reason: NotSampled, ticks: u64) {
+        self.due += ticks;
+        self.not_sampled[reason as usize] += ticks;
+    }
 }
 
 /// Accounts for the ticks of one recording or window. All numbers are counts.
@@ -30,7 +50,7 @@ pub struct CpuTicks {
 /// ```
 /// use profile::{CaptureLedger, Cpu, CpuTicks, TickOutcome};
 ///
-/// let cpus = vec![CpuTicks { cpu: Cpu(0), due: 3, ticks: 2 }];
+/// let cpus = vec![CpuTicks::at_full_rate(Cpu(0), 3, 2)];
 /// let mut ledger = CaptureLedger { cpus, ..CaptureLedger::default() };
 /// ledger.outcomes[TickOutcome::SkippedIdle as usize] = 1;
 /// let imbalance = ledger.check().expect_err("a tick has no outcome");
@@ -65,7 +85,7 @@ pub struct CaptureLedger {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger does not close: {equation}: {left} is not {right}")]
 pub struct LedgerImbalance {
-    /// The equation, such as `due = ticks + missed`.
+    /// The equation, such as `ticks = emitted + skipped`.
     pub equation: &'static str,
     /// Its left side.
     pub left: u64,
@@ -84,9 +104,19 @@ impl CaptureLedger {
         self.cpus.iter().map(|cpu| cpu.ticks).sum()
     }
 
-    /// Returns the ticks that were due and did not happen.
+    /// Returns the ticks that a clock was set to take and that did not happen.
     pub fn missed(&self) -> u64 {
-        self.cpus.iter().map(|cpu| cpu.due.saturating_sub(cpu.ticks)).sum()
+        self.cpus.iter().map(CpuTicks::missed).sum()
+    }
+
+    /// Returns the due ticks that were not sampled for a reason.
+    pub fn not_sampled(&self, reason: NotSampled) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.not_sampled[reason as usize]).sum()
+    }
+
+    /// Returns the due ticks that were not sampled for any reason.
+    pub fn not_sampled_total(&self) -> u64 {
+        NotSampled::ALL.iter().map(|reason| self.not_sampled(*reason)).sum()
     }
 
     /// Returns the ticks with an outcome.
@@ -121,7 +151,11 @@ impl CaptureLedger {
     /// The first equation that does not hold.
     pub fn check(&self) -> Result<(), LedgerImbalance> {
         let equations = [
-            ("due = ticks + missed", self.due(), self.ticks() + self.missed()),
+            (
+                "due = ticks + missed + not sampled",
+                self.due(),
+                self.ticks() + self.missed() + self.not_sampled_total(),
+            ),
             ("ticks = emitted + skipped", self.ticks(), self.emitted() + self.skipped()),
             ("emitted = received + gaps", self.emitted(), self.received + self.gaps),
             ("emitted = aggregated + lost", self.emitted(), self.aggregated + self.lost_total()),
@@ -141,10 +175,18 @@ impl CaptureLedger {
 /// Writes the ledger as three lines of text, as summaries and pprof comments show it.
 impl fmt::Display for CaptureLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "due {} = ticks {} + missed {}", self.due(), self.ticks(), self.missed())?;
         write!(
             f,
-            "ticks {} = emitted {} + skipped {}",
+            "due {} = ticks {} + missed {} + not sampled {}",
+            self.due(),
+            self.ticks(),
+            self.missed(),
+            self.not_sampled_total()
+        )?;
+        reasons(f, NotSampled::ALL.iter().map(|r| (r.text(), self.not_sampled(*r))))?;
+        write!(
+            f,
+            "\nticks {} = emitted {} + skipped {}",
             self.ticks(),
             self.emitted(),
             self.skipped()
@@ -182,8 +224,10 @@ mod tests {
     use super::*;
 
     fn balanced() -> CaptureLedger {
+        let mut cpu = CpuTicks::at_full_rate(Cpu(0), 10, 9);
+        cpu.add_not_sampled(NotSampled::Budget, 20);
         let mut ledger = CaptureLedger {
-            cpus: vec![CpuTicks { cpu: Cpu(0), due: 10, ticks: 9 }],
+            cpus: vec![cpu],
             received: 5,
             gaps: 2,
             aggregated: 4,
@@ -204,10 +248,18 @@ mod tests {
         balanced().check().expect("a balanced ledger");
         assert_eq!(
             balanced().to_string(),
-            "due 10 = ticks 9 + missed 1\n\
+            "due 30 = ticks 9 + missed 1 + not sampled 20 (budget: 20)\n\
              ticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
              emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)"
         );
+    }
+
+    #[test]
+    fn finds_ticks_that_were_not_due() {
+        let mut ledger = balanced();
+        ledger.cpus[0].not_sampled[NotSampled::Gap as usize] += 2;
+        let defect = ledger.check().expect_err("more ticks are accounted for than were due");
+        assert_eq!(defect.equation, "due = ticks + missed + not sampled");
     }
 
     #[test]

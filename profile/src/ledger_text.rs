@@ -1,6 +1,6 @@
 //! Sums of ledgers, and ledgers parsed from their text: the ledger of merged profiles.
 
-use crate::{CaptureLedger, Cpu, CpuTicks, Loss, TickOutcome};
+use crate::{CaptureLedger, Cpu, CpuTicks, Loss, NotSampled, TickOutcome};
 
 /// Largest number parsed from a text. Real counts are smaller, and sums of these do not overflow.
 const COUNT_MAX: u64 = 1 << 48;
@@ -12,15 +12,22 @@ impl CaptureLedger {
     pub const TEXT_LINES: usize = 3;
 
     /// Parses the text of a ledger; `None` if it is none or does not add up. The ticks of all CPUs
-    /// are those of one, and the ends of stacks are not in the text.
+    /// are those of one, and the ends of stacks are not in the text. Older versions wrote no
+    /// `+ not sampled`.
     pub fn parse(lines: [&str; Self::TEXT_LINES]) -> Option<Self> {
         let [due, ticks, emitted] = lines;
+        let (due, not_sampled) = due.split_once(" + not sampled ").unwrap_or((due, "0"));
+        let not_sampled = count_by_reason(not_sampled)?;
         let (due, ticks_happened, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
         let (ticks, emitted_here, skipped) =
             equation(ticks, ["ticks ", " = emitted ", " + skipped "])?;
         let (emitted, aggregated, lost) =
             equation(emitted, ["emitted ", " = aggregated ", " + lost "])?;
-        let cpu = CpuTicks { cpu: Cpu(0), due, ticks };
+        let mut cpu = CpuTicks::at_full_rate(Cpu(0), due, ticks);
+        for (reason, count) in &not_sampled.reasons {
+            let known = NotSampled::ALL.iter().find(|known| known.text() == *reason)?;
+            cpu.not_sampled[*known as usize] = *count;
+        }
         let mut ledger = Self { cpus: vec![cpu], aggregated, ..Self::default() };
         for (reason, count) in &lost.reasons {
             let loss = Loss::ALL.iter().find(|loss| loss.text() == *reason)?;
@@ -38,7 +45,8 @@ impl CaptureLedger {
 
         let is_consistent = missed.reasons.is_empty()
             && (ticks_happened, emitted_here) == (ticks, emitted)
-            && due == ticks + missed.count
+            && due == ticks + missed.count + not_sampled.count
+            && ledger.not_sampled_total() == not_sampled.count
             && ticks == emitted + skipped.count
             && emitted == aggregated + lost.count
             && (ledger.skipped(), ledger.lost_total()) == (skipped.count, lost.count);
@@ -52,6 +60,7 @@ impl CaptureLedger {
                 Some(ours) => {
                     add(&mut ours.due, theirs.due);
                     add(&mut ours.ticks, theirs.ticks);
+                    add_all(&mut ours.not_sampled, &theirs.not_sampled);
                 }
                 None => self.cpus.push(*theirs),
             }
@@ -122,6 +131,7 @@ mod tests {
             lost in prop::collection::vec(0..1000u64, Loss::COUNT),
             aggregated in 0..100_000u64,
             missed in 0..1000u64,
+            not_sampled in prop::collection::vec(0..1000u64, NotSampled::COUNT),
         ) -> CaptureLedger {
             let mut ledger = CaptureLedger { aggregated, ..CaptureLedger::default() };
             ledger.lost.copy_from_slice(&lost);
@@ -136,7 +146,11 @@ mod tests {
             ledger.user_ends[StackEnd::Complete as usize] = aggregated;
             ledger.kernel_ends[StackEnd::Absent as usize] = aggregated;
             let ticks = emitted + ledger.skipped();
-            ledger.cpus = vec![CpuTicks { cpu: Cpu(0), due: ticks + missed, ticks }];
+            let mut cpu = CpuTicks::at_full_rate(Cpu(0), ticks + missed, ticks);
+            for (reason, count) in NotSampled::ALL.iter().zip(not_sampled) {
+                cpu.add_not_sampled(*reason, count);
+            }
+            ledger.cpus = vec![cpu];
             ledger
         }
     }
@@ -173,18 +187,30 @@ mod tests {
     }
 
     #[test]
+    fn parses_the_text_of_older_versions() {
+        let text = "due 10 = ticks 9 + missed 1\nticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
+                    emitted 7 = aggregated 7 + lost 0";
+        let ledger = parse(text).expect("the text of a ledger");
+        assert_eq!((ledger.due(), ledger.missed(), ledger.not_sampled_total()), (10, 1, 0));
+    }
+
+    #[test]
     fn rejects_text_that_does_not_add_up() {
-        let good = "due 10 = ticks 9 + missed 1\nticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
+        let good = "due 15 = ticks 9 + missed 1 + not sampled 5 (budget: 5)\n\
+                    ticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
                     emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)";
         assert!(parse(good).is_some());
         for (from, to) in [
+            ("not sampled 5", "not sampled 4"),
+            (" (budget: 5)", ""),
+            ("budget", "purse"),
             ("missed 1", "missed 2"),
             ("ticks 9 =", "ticks 8 ="),
             ("idle: 2", "idle: 1"),
             ("idle", "idleness"),
             ("(ring full: 2, window full: 1)", ""),
             ("aggregated 4", "aggregated 18446744073709551615"),
-            ("due 10", "due -10"),
+            ("due 15", "due -15"),
         ] {
             assert_eq!(parse(&good.replacen(from, to, 1)), None, "{to}");
         }

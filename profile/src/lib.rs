@@ -22,7 +22,7 @@
 //!   [`pprof::from_message`] guarantees it for what it returns.
 //! - A window takes about as many bytes as it was made for. Beyond that it counts only samples like
 //!   those it has, and returns [`WindowFull`] for others.
-//! - `due = ticks + missed`, `ticks = emitted + skipped`, `emitted = aggregated + lost`:
+//! - `due = ticks + missed + not sampled`, `ticks = emitted + skipped`, `emitted = aggregated + lost`:
 //!   [`CaptureLedger::check`] returns the first equation that does not hold.
 //! - pprof from elsewhere is untrusted: decoding is bounded in memory, and a message whose indices
 //!   or ids are out of range is an error.
@@ -56,7 +56,7 @@ pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};
 pub use number::{pluralize, thousands};
-pub use outcome::{Loss, StackEnd, TickOutcome};
+pub use outcome::{Loss, NotSampled, StackEnd, TickOutcome};
 pub use series::MergedSeries;
 pub use symbolized::{Function, Line, Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame};
 pub use window::{Frame, FrameId, SampleKey, StackId, Task, TaskId, Window, WindowFull};

@@ -101,6 +101,20 @@ impl StackEnd {
 }
 
 closed_list! {
+    /// Why a tick that the configured frequency calls for was not requested from any clock.
+    NotSampled {
+        /// The rate was lowered to stay within the CPU budget.
+        Budget = "budget",
+        /// The rate was lowered to stay within the memory budget.
+        Memory = "memory",
+        /// The CPU was online without a sampling clock.
+        NoClock = "no clock",
+        /// The clocks stood still, or no session ran.
+        Gap = "gap",
+    }
+}
+
+closed_list! {
     /// Why a sample that the sampler emitted did not become part of a window.
     Loss {
         /// Its record did not fit into the ring.

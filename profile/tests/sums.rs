@@ -120,7 +120,7 @@ prop_compose! {
 
 fn ledger(aggregated: u64) -> CaptureLedger {
     let text = format!(
-        "due {aggregated} = ticks {aggregated} + missed 0\n\
+        "due {aggregated} = ticks {aggregated} + missed 0 + not sampled 0\n\
          ticks {aggregated} = emitted {aggregated} + skipped 0\n\
          emitted {aggregated} = aggregated {aggregated} + lost 0"
     );

@@ -292,7 +292,7 @@ fn describe_sampling(closed: &ClosedWindow, step: Step) -> String {
 }
 
 fn log_step(assessment: &Assessment, limits: &BudgetLimits) {
-    let Step { number, frequency, user_frames } = assessment.step;
+    let Step { number, frequency, user_frames, .. } = assessment.step;
     tracing::warn!(
         step = number,
         frequency,

@@ -1,7 +1,7 @@
 //! The sampling rate of the next window: the budget's step, with a jittered period.
 //!
 //! Work that runs every 100 ms is seen always or never by a clock that ticks every 50 ms. So the
-//! period changes by up to a tenth, once a minute, and each CPU has its own phase. A window has one
+//! period changes by up to a fiftieth, once a minute, and each CPU has its own phase. A window has one
 //! period, and its profile names it.
 
 use std::num::NonZeroU64;
@@ -9,8 +9,9 @@ use std::num::NonZeroU64;
 use crate::budget::Step;
 use crate::kernel::SamplingRate;
 
-/// Denominator of the largest jitter: a tenth of the period, up or down.
-const JITTER_PARTS: u64 = 10;
+/// Denominator of the largest jitter: a fiftieth of the period, up or down. Due ticks are counted
+/// by the jittered period, and stay that close to what the configured frequency calls for.
+const JITTER_PARTS: u64 = 50;
 /// Seconds until the period changes.
 const PERIOD_AGE_MAX: u64 = 60;
 
@@ -51,7 +52,12 @@ fn jittered(rate: SamplingRate) -> SamplingRate {
         let most = period.get() / JITTER_PARTS;
         NonZeroU64::new(period.get() - most + fastrand::u64(0..=2 * most)).unwrap_or(period)
     };
-    SamplingRate { period: rate.period.map(jitter), ..rate }
+    let period = rate.period.map(jitter);
+    let full_period = match (rate.lowered, period) {
+        (None, Some(period)) => period,
+        _ => rate.full_period,
+    };
+    SamplingRate { period, full_period, ..rate }
 }
 
 #[cfg(test)]
@@ -59,7 +65,7 @@ mod tests {
     use super::*;
 
     fn step(frequency: u32) -> Step {
-        Step { number: 0, frequency, user_frames: 0 }
+        Step { number: 0, frequency, full_frequency: 20, user_frames: 0, lowered: None }
     }
 
     /// Ends a window and applies the proposed rate.
@@ -70,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn period_changes_each_minute_by_at_most_a_tenth() {
+    fn period_changes_each_minute_by_at_most_a_fiftieth() {
         let (mut rates, window) = (RateSelector::new(step(20)), 10_000_000_000);
         let changes: Vec<_> =
             (0..60).filter_map(|_| next_applied(&mut rates, step(20), window)).collect();
@@ -78,7 +84,7 @@ mod tests {
         let periods: Vec<u64> =
             changes.iter().filter_map(|rate| Some(rate.period?.get())).collect();
         assert!(
-            periods.iter().all(|period| (45_000_000..=55_000_000).contains(period)),
+            periods.iter().all(|period| (49_000_000..=51_000_000).contains(period)),
             "{periods:?}"
         );
         assert!(periods.windows(2).any(|pair| pair[0] != pair[1]), "{periods:?}");

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use profile::NotSampled;
+
 use crate::kernel::SamplingRate;
 
 use super::ResourceUsage;
@@ -26,19 +28,21 @@ pub struct Step {
     pub number: u32,
     /// Ticks per second on each CPU; 0 during a pause.
     pub frequency: u32,
+    /// Ticks per second on each CPU that the configuration calls for.
+    pub full_frequency: u32,
     /// Maximum number of user frames in a stack; 0 for no limit.
     pub user_frames: u32,
+    /// Why it is below the full rate.
+    pub lowered: Option<NotSampled>,
 }
 
 impl Step {
     /// Returns the sampling rate of this step.
     pub fn rate(&self) -> SamplingRate {
-        match self.frequency {
-            0 => SamplingRate { period: None, user_frames: self.user_frames },
-            frequency => {
-                SamplingRate { user_frames: self.user_frames, ..SamplingRate::from_hz(frequency) }
-            }
-        }
+        let Self { frequency, full_frequency, user_frames, lowered, .. } = *self;
+        let full = SamplingRate::from_hz(full_frequency);
+        let period = (frequency > 0).then(|| SamplingRate::from_hz(frequency).period).flatten();
+        SamplingRate { period, user_frames, lowered, ..full }
     }
 }
 
@@ -97,6 +101,8 @@ pub struct Ladder {
     /// Index of the step in force.
     current: usize,
     cpus: u32,
+    /// Why the ladder stepped down last.
+    reason: NotSampled,
     /// CPU seconds used above the limit; negative for unused budget.
     debt: f64,
     /// Total length of the windows assessed so far.
@@ -118,6 +124,7 @@ impl Ladder {
             steps: steps(frequency),
             current: 0,
             cpus,
+            reason: NotSampled::Budget,
             debt: -credit,
             age: Duration::ZERO,
             windows_with_headroom: 0,
@@ -128,7 +135,8 @@ impl Ladder {
 
     /// Returns the step in force.
     pub fn step(&self) -> Step {
-        self.steps[self.current]
+        let step = self.steps[self.current];
+        Step { lowered: step.lowered.map(|_| self.reason), ..step }
     }
 
     /// Returns the highest step.
@@ -174,6 +182,8 @@ impl Ladder {
         let before = self.current;
         let memory = usage.memory as f64 / self.limits.memory as f64;
         if load > 1.0 && self.debt > 0.0 || memory > MEMORY_HIGH {
+            let is_memory = memory > MEMORY_HIGH;
+            self.reason = if is_memory { NotSampled::Memory } else { NotSampled::Budget };
             self.step_down(load);
         } else {
             self.step_up_with_headroom(load, memory);
@@ -226,7 +236,13 @@ fn steps(frequency: u32) -> Vec<Step> {
     let mut steps: Vec<(u32, u32)> = frequencies.map(|hz| (hz, 0)).collect();
     steps.extend(DEPTHS.map(|frames| (1, frames)));
     steps.push((0, 0));
-    let step = |(number, (frequency, user_frames))| Step { number, frequency, user_frames };
+    let step = |(number, (hz, user_frames))| Step {
+        number,
+        frequency: hz,
+        full_frequency: frequency.max(1),
+        user_frames,
+        lowered: (number > 0).then_some(NotSampled::Budget),
+    };
     (0..).zip(steps).map(step).collect()
 }
 

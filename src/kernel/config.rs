@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use profile::NotSampled;
+
 use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
 use super::{SIDE_BAND_BYTES, Unwinder};
 
@@ -77,6 +79,10 @@ pub struct SamplingRate {
     pub period: Option<NonZeroU64>,
     /// Limit of user frames, if it is below [`SamplerConfig::user_frames_limit`]; 0 for that limit.
     pub user_frames: u32,
+    /// The period that the configured frequency calls for.
+    pub full_period: NonZeroU64,
+    /// Why the rate is lower than that.
+    pub lowered: Option<NotSampled>,
 }
 
 impl SamplingRate {
@@ -84,7 +90,8 @@ impl SamplingRate {
     /// deep as the configuration allows.
     pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
-        Self { period: NonZeroU64::new(period), user_frames: 0 }
+        let period = NonZeroU64::new(period).unwrap_or(NonZeroU64::MIN);
+        Self { period: Some(period), user_frames: 0, full_period: period, lowered: None }
     }
 }
 

@@ -4,7 +4,7 @@
 //! in bytes, shares are ratios. Adding a metric takes a row here, and regenerating
 //! `docs/metrics.md`.
 
-use profile::{Loss, StackEnd, TickOutcome};
+use profile::{Loss, NotSampled, StackEnd, TickOutcome};
 use upload::Failure;
 use upload::delivery::{DebugInfoCounts, FailureCounts, SinkCounts};
 
@@ -14,6 +14,7 @@ use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
+const NOT_SAMPLED: Label = Label::closed("reason", || texts(NotSampled::ALL, NotSampled::text));
 const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
 const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text));
 const CACHE: Label =
@@ -63,15 +64,24 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_ticks_due_total",
-        "Ticks due on the sampling clocks of all CPUs. due = ticks of all outcomes + missed.",
+        "Ticks that the configured frequency calls for on all online CPUs. due = ticks of all \
+         outcomes + missed + not sampled.",
         &[],
         |s, out| out.value(s.totals.due),
     ),
     counter(
         "everytick_ticks_missed_total",
-        "Ticks that were due and never came, for example on a virtual CPU that was descheduled.",
+        "Ticks that a clock was set to take and that never came, for example on a virtual CPU that \
+         was descheduled.",
         &[],
         |s, out| out.value(s.totals.missed),
+    ),
+    counter(
+        "everytick_ticks_not_sampled_total",
+        "Due ticks that no clock was set to take, by reason: the rate was lowered, the CPU had no \
+         clock, or the clocks stood still.",
+        &[NOT_SAMPLED],
+        |s, out| by(out, &[], NotSampled::ALL, NotSampled::text, &s.totals.not_sampled),
     ),
     counter(
         "everytick_ticks_total",

@@ -1,14 +1,16 @@
 //! Sums over all windows, for counters.
 
-use profile::{CaptureLedger, Loss, StackEnd, TickOutcome, Window};
+use profile::{CaptureLedger, Loss, NotSampled, StackEnd, TickOutcome, Window};
 
 /// The sum of the capture ledgers of all closed windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerTotals {
-    /// Ticks that the clocks owed.
+    /// Ticks that the configured frequency calls for.
     pub due: u64,
-    /// Ticks that were due and never came.
+    /// Ticks that a clock was set to take and that never came.
     pub missed: u64,
+    /// Due ticks that no clock was set to take, indexed by [`NotSampled`].
+    pub not_sampled: [u64; NotSampled::COUNT],
     /// Ticks by outcome, indexed by [`TickOutcome`].
     pub outcomes: [u64; TickOutcome::COUNT],
     /// Samples in windows.
@@ -33,6 +35,9 @@ impl LedgerTotals {
         self.samples += ledger.aggregated;
         self.guessed += ledger.guessed;
         self.frames += frames;
+        for (sum, reason) in self.not_sampled.iter_mut().zip(NotSampled::ALL) {
+            *sum += ledger.not_sampled(*reason);
+        }
         add(&mut self.outcomes, &ledger.outcomes);
         add(&mut self.lost, &ledger.lost);
         add(&mut self.kernel_ends, &ledger.kernel_ends);
@@ -60,7 +65,8 @@ mod tests {
     /// Returns a ledger that closes, with `n` CPUs that missed a tick each.
     fn ledger(n: u32) -> CaptureLedger {
         let count = u64::from(n);
-        let cpus = (0..n).map(|cpu| CpuTicks { cpu: Cpu(cpu), due: 20, ticks: 19 }).collect();
+        let mut cpus: Vec<_> = (0..n).map(|cpu| CpuTicks::at_full_rate(Cpu(cpu), 20, 19)).collect();
+        cpus[0].add_not_sampled(NotSampled::NoClock, 5);
         let mut ledger = CaptureLedger {
             cpus,
             received: 10 * count,
@@ -86,11 +92,13 @@ mod tests {
         (1..5).for_each(|n| totals.add(&ledger(n), 100));
         let (ticks, lost) = (totals.outcomes.iter().sum::<u64>(), totals.lost.iter().sum::<u64>());
         let skipped = totals.outcomes[TickOutcome::SkippedIdle as usize];
-        assert_eq!(totals.due, ticks + totals.missed);
+        let not_sampled: u64 = totals.not_sampled.iter().sum();
+        assert_eq!(totals.due, ticks + totals.missed + not_sampled);
         assert_eq!(ticks - skipped, totals.samples + lost);
         assert_eq!(totals.user_ends.iter().sum::<u64>(), totals.samples);
         assert_eq!(totals.kernel_ends.iter().sum::<u64>(), totals.samples);
-        assert_eq!((totals.due, totals.missed, totals.samples), (200, 10, 90));
+        assert_eq!((totals.due, totals.missed, totals.samples), (220, 10, 90));
+        assert_eq!(totals.not_sampled[NotSampled::NoClock as usize], 20);
         assert_eq!((totals.guessed, totals.frames), (10, 400));
     }
 

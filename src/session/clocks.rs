@@ -1,6 +1,7 @@
 //! The sampling clocks and side bands of all CPUs: starts, stops, and changes of the rate.
 
 use std::io;
+use std::time::Instant;
 
 use super::window_boundary::WindowBoundary;
 use crate::events::now;
@@ -12,12 +13,14 @@ pub(super) struct SamplingClocks {
     pub sampler: Sampler,
     side_bands: Vec<SideBandSwitch>,
     rate: SamplingRate,
+    /// When the last clock was started. What is due before follows from the clocks alone.
+    started: Instant,
 }
 
 impl SamplingClocks {
     /// Takes clocks that do not run yet. `rate`: at which they will start.
     pub fn new(sampler: Sampler, side_bands: Vec<SideBandSwitch>, rate: SamplingRate) -> Self {
-        Self { sampler, side_bands, rate }
+        Self { sampler, side_bands, rate, started: Instant::now() }
     }
 
     /// Starts the clocks. Returns the boundary at which the first window begins.
@@ -27,6 +30,7 @@ impl SamplingClocks {
     pub fn start(&mut self) -> Result<WindowBoundary, LoadError> {
         let begin = WindowBoundary::start(self.rate);
         self.sampler.start()?;
+        self.started = Instant::now();
         Ok(begin)
     }
 
@@ -35,7 +39,7 @@ impl SamplingClocks {
     /// # Errors
     /// When a counter cannot be read.
     pub fn read_boundary(&self) -> io::Result<WindowBoundary> {
-        WindowBoundary::read(&self.sampler, self.rate)
+        WindowBoundary::read(&self.sampler, self.rate, self.started)
     }
 
     /// Stops the clocks. Returns the boundary at which the last window ends.
@@ -68,7 +72,7 @@ impl SamplingClocks {
 
     fn try_change_rate(&mut self, rate: SamplingRate) -> io::Result<WindowBoundary> {
         self.sampler.stop()?;
-        let mut boundary = WindowBoundary::read(&self.sampler, rate)?;
+        let mut boundary = WindowBoundary::read(&self.sampler, rate, self.started)?;
         boundary.are_clocks_restarted = true;
         if self.rate.period.is_none() {
             self.side_bands.iter().try_for_each(SideBandSwitch::on)?;

@@ -204,10 +204,9 @@ impl Recorded {
             .filter(|line| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w)));
         for line in lines {
             let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
-            let words: Vec<&str> =
-                sums.split([' ', '=', '+']).filter(|word| !word.is_empty()).collect();
-            for pair in words.chunks(2) {
-                ledger.insert(pair[0].to_owned(), pair[1].parse().unwrap());
+            for term in sums.split(['=', '+']) {
+                let (name, count) = term.trim().rsplit_once(' ').unwrap();
+                ledger.insert(name.to_owned(), count.parse().unwrap());
             }
             for reason in reasons.trim_end_matches(')').split(", ").filter(|r| !r.is_empty()) {
                 let (name, count) = reason.rsplit_once(": ").unwrap();

@@ -30,7 +30,7 @@ Every tick, window and batch is accounted for. These equations hold for the sums
 that they do not name:
 
 ```
-ticks_due = ticks + ticks_missed
+ticks_due = ticks + ticks_missed + ticks_not_sampled
 ticks{outcome=~\"delivered|ring full\"} = samples + samples_lost
 windows_closed = windows_accepted + windows_empty + windows_lost + those in progress
 batches_found + batches_closed = batches{result=~\"delivered|partly|lost\"} + batches_pending

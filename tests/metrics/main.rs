@@ -22,7 +22,7 @@ use everytick::metrics::{
 use everytick::session::{SamplerTime, SessionCounts};
 use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
-use profile::{CaptureLedger, Cpu, CpuTicks, Loss, StackEnd, TickOutcome};
+use profile::{CaptureLedger, Cpu, CpuTicks, Loss, NotSampled, StackEnd, TickOutcome};
 use upload::Failure;
 use upload::delivery::{self, Attempts, DebugInfoCounts, Ledger, SinkCounts};
 use zerocopy::FromZeros;
@@ -73,8 +73,10 @@ fn snapshot() -> Snapshot {
 }
 
 fn totals() -> LedgerTotals {
+    let mut cpu = CpuTicks::at_full_rate(Cpu(0), 110, 101);
+    cpu.add_not_sampled(NotSampled::Budget, 118);
     let mut ledger = CaptureLedger {
-        cpus: vec![CpuTicks { cpu: Cpu(0), due: 110, ticks: 101 }],
+        cpus: vec![cpu],
         aggregated: 111,
         guessed: 112,
         ..CaptureLedger::default()
@@ -243,8 +245,9 @@ fn closed_labels_start_with_zeros() {
 fn values_have_their_names_and_labels() {
     let families = families(&snapshot());
     let value = |name: &str, labels: &[(&str, &str)]| value(&families, name, labels);
-    assert_eq!(value("everytick_ticks_due_total", &[]), 110.0);
+    assert_eq!(value("everytick_ticks_due_total", &[]), 228.0);
     assert_eq!(value("everytick_ticks_missed_total", &[]), 9.0);
+    assert_eq!(value("everytick_ticks_not_sampled_total", &[("reason", "budget")]), 118.0);
     assert_eq!(value("everytick_ticks_total", &[("outcome", "ring full")]), 113.0);
     assert_eq!(value("everytick_samples_total", &[]), 111.0);
     assert_eq!(value("everytick_samples_lost_total", &[("reason", "window full")]), 114.0);

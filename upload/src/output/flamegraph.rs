@@ -31,8 +31,12 @@ pub(super) fn draw(profile: &Profile, root: StackRoot, unit: &str) -> io::Result
 
 fn subtitle(profile: &Profile) -> String {
     let ledger = &profile.ledger;
+    let not_sampled = match ledger.not_sampled_total() {
+        0 => String::new(),
+        ticks => format!(", {ticks} not sampled"),
+    };
     format!(
-        "everytick: {} samples in {:.1} s, {} lost, {} ticks missed",
+        "everytick: {} samples in {:.1} s, {} lost, {} ticks missed{not_sampled}",
         ledger.aggregated,
         profile.duration_ns as f64 / 1e9,
         ledger.lost_total(),
