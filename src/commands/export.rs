@@ -9,6 +9,8 @@ use profile::{pluralize, thousands};
 use upload::output::{OutputError, OutputFile, StackRoot};
 use upload::sinks::directory::{self, Listing, ReadError};
 
+use super::unsampled::{Span, describe_gaps, describe_ticks};
+
 /// Maximum number of damaged windows that are listed.
 const DAMAGED_LISTED_MAX: usize = 5;
 
@@ -81,7 +83,7 @@ pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
     let directory = &request.store;
     let listing = directory::windows_in(directory, request.from_unix_ns, request.to_unix_ns)
         .map_err(|source| ExportError::Store { directory: directory.clone(), source })?;
-    let (message, mut summary) = merge(&listing);
+    let Merged { mut message, mut summary, spans } = merge(&listing);
     if summary.windows == 0 {
         summary.notes.push(describe_store(directory));
         let available = summary.notes.join("; ");
@@ -92,6 +94,10 @@ pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
                     time, not by samples";
         summary.notes.push(note.into());
     }
+    let mut unsampled: Vec<String> = describe_ticks(&message).into_iter().collect();
+    unsampled.extend(describe_gaps(&spans, request.from_unix_ns, request.to_unix_ns));
+    unsampled.iter().for_each(|note| add_comment(&mut message, note));
+    summary.notes.extend(unsampled);
     sink.write_message(&message)?;
     Ok(summary)
 }
@@ -107,14 +113,28 @@ impl ExportSummary {
     }
 }
 
-fn merge(listing: &Listing) -> (pb::Profile, ExportSummary) {
-    let mut merger = Merger::default();
+fn add_comment(message: &mut pb::Profile, comment: &str) {
+    message.comment.push(message.string_table.len() as i64);
+    message.string_table.push(comment.to_owned());
+}
+
+/// The sum of the readable windows of a listing.
+struct Merged {
+    message: pb::Profile,
+    summary: ExportSummary,
+    /// The windows that it has.
+    spans: Vec<Span>,
+}
+
+fn merge(listing: &Listing) -> Merged {
+    let (mut merger, mut spans) = (Merger::default(), Vec::new());
     let not_windows = listing.damaged.iter();
     let mut damaged: Vec<String> =
         not_windows.map(|path| format!("{}: not a window", path.display())).collect();
     for window in &listing.windows {
-        if let Err(error) = add(&mut merger, &window.path) {
-            damaged.push(error);
+        match add(&mut merger, &window.path) {
+            Ok(()) => spans.push((window.start_unix_ns, window.duration_ns)),
+            Err(error) => damaged.push(error),
         }
     }
     let windows = merger.messages();
@@ -131,7 +151,7 @@ fn merge(listing: &Listing) -> (pb::Profile, ExportSummary) {
         let count = thousands(listing.left_out);
         notes.push(format!("the last {count} windows are left out; export a shorter range"));
     }
-    (message, ExportSummary { windows, samples, notes })
+    Merged { message, summary: ExportSummary { windows, samples, notes }, spans }
 }
 
 /// Adds a window, or returns the path and why it cannot be added.
@@ -272,6 +292,37 @@ mod tests {
         assert!(summary.notes[0].starts_with("the sampling frequency changed"), "{summary:?}");
         let svg = fs::read_to_string(store.path().join("x.svg")).expect("it was written");
         assert!(svg.contains("main (60,000 microseconds of CPU time, 100"), "{svg}");
+    }
+
+    #[test]
+    fn ticks_not_sampled_and_gaps_are_notes_and_comments() {
+        let store = store(2);
+        let mut last = window(40, 10_000_000, 3);
+        let texts = [
+            "due 100 = ticks 3 + missed 1 + not sampled 96 (budget: 90, gap: 6)",
+            "ticks 3 = emitted 3 + skipped 0",
+            "emitted 3 = aggregated 3 + lost 0",
+        ];
+        let ledger = last.comment.len() - texts.len();
+        for (index, text) in last.comment.split_off(ledger).into_iter().zip(texts) {
+            last.string_table[index as usize] = text.to_owned();
+            last.comment.push(index);
+        }
+        put(&store, 40, &compress(&last));
+        let request = request(store.path(), 0, 80, "x.pb.gz");
+        let summary = export(&request).expect("three windows");
+        let expected = [
+            "96 of 100 due ticks were not sampled (budget 90, gap 6): 96.0 % of 3 s, as if 3 s \
+             were blind",
+            "no profiles between 1970-01-01T00:00:02Z and 1970-01-01T00:00:40Z (38 s)",
+            "no profiles between 1970-01-01T00:00:41Z and 1970-01-01T00:01:20Z (39 s)",
+        ];
+        assert_eq!(summary.notes, expected);
+        let bytes = fs::read(&request.output).expect("it was written");
+        let message = decode(&bytes, 1 << 20).expect("pprof");
+        let comments: Vec<&str> =
+            message.comment.iter().map(|at| &*message.string_table[*at as usize]).collect();
+        assert!(expected.iter().all(|note| comments.contains(note)), "{comments:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod record;
 mod stop;
 mod summary;
 mod terminal;
+mod unsampled;
 mod unwind;
 mod verify;
 mod verify_report;
