@@ -296,8 +296,8 @@ def own_metrics(hz, watched, work):
     stored = sum(file.stat().st_size for file in os.scandir(f"{work}/everytick{hz}/store"))
     hours = watched.measurements[-1][0] / 3600 * os.cpu_count()
     print(
-        f"\nOwn metrics of the agent at {hz} Hz: {100 * values['everytick_budget_cpu_ratio']:.3f} % of total CPU capacity in its last window, step "
-        f"{values['everytick_budget_step']:.0f}, {values['everytick_samples_total']:,.0f} samples, {values['everytick_samples_lost_total']:.0f} lost, "
+        f"\nOwn metrics of the agent at {hz} Hz: {100 * values['everytick_budget_cpu_ratio']:.3f} % of total CPU capacity in its last window, "
+        f"{values['everytick_sampling_frequency_hertz']:.0f} Hz, {values['everytick_samples_total']:,.0f} samples, {values['everytick_samples_lost_total']:.0f} lost, "
         f"{values['everytick_budget_memory_bytes'] / 2**20:.1f} MiB in total; its store grows by {stored / hours / 1e6:.2f} MB per CPU and hour.",
         flush=True,
     )

@@ -85,7 +85,7 @@ def watch(minutes, group, work):
         "memory": agent.agent(work, "memory", 'max_memory = "64MiB"', inside),
     }
     print(
-        "| minute | agent | CPU % of capacity | step | Hz | RSS and maps MiB, own metric | RSS MiB | maps MiB |\n|---:|---|---:|---:|---:|---:|---:|---:|"
+        "| minute | agent | CPU % of capacity | Hz | RSS and maps MiB, own metric | RSS MiB | maps MiB |\n|---:|---|---:|---:|---:|---:|---:|"
     )
     try:
         for minute in range(minutes):
@@ -105,9 +105,9 @@ def watch(minutes, group, work):
 def row(minute, name, watched, values):
     share, _ = watched.share(begin=watched.measurements[-1][0] - 61)
     own = values["everytick_budget_memory_bytes"] / 2**20
-    step, hz = values["everytick_budget_step"], values["everytick_sampling_frequency_hertz"]
+    hz = values["everytick_sampling_frequency_hertz"]
     print(
-        f"| {minute} | {name} | {share:.4f} | {step:.0f} | {hz:.1f} | {own:.1f} | {watched.measurements[-1][4] / 2**20:.1f} | {watched.maps_mib():.1f} |",
+        f"| {minute} | {name} | {share:.4f} | {hz:.1f} | {own:.1f} | {watched.measurements[-1][4] / 2**20:.1f} | {watched.maps_mib():.1f} |",
         flush=True,
     )
 

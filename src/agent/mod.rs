@@ -8,6 +8,7 @@
 //! Once the agent runs, failures are counted and logged; they never end it. Configuration changes
 //! take effect between two windows: [`AgentConfig`] says which ones can.
 
+mod budget;
 mod config;
 mod debug_files;
 mod error;
@@ -17,6 +18,7 @@ mod rate;
 mod sampling;
 mod signals;
 mod status;
+mod tick_watch;
 mod window;
 
 pub use config::{AgentConfig, ApplyConfig};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use profile::Cpu;
 use upload::delivery::Delivery;
 use upload::{DebugInfoSource, StartError};
 
+use super::budget::{Budget, INTERVAL_MAX, WindowUsage};
 use super::debug_files::DebugFiles;
 use super::publisher::Publisher;
 use super::rate::RateSelector;
@@ -16,7 +16,7 @@ use super::signals::{Signal, Signals};
 use super::status::{self, AgentStatus};
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
-use crate::budget::{Assessment, BudgetLimits, Ladder, MemoryShares, Step, UsageMeter};
+use crate::budget::{BudgetRate, Lowered, MemoryShares};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::metrics::server::Server;
 use crate::session::ClosedWindow;
@@ -27,6 +27,14 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const LAST_DELIVERY: Duration = Duration::from_secs(2);
 /// Time limit of symbolizing the last window.
 const LAST_SYMBOLIZATION: Duration = Duration::from_secs(1);
+
+/// Time until a window that could not be closed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two warnings about that.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The window goes on.
+struct NotClosed;
 
 /// Runs the agent until SIGTERM or Ctrl-C.
 ///
@@ -45,7 +53,7 @@ pub fn run(
     let mut agent = Agent::start(program, config)?;
     let mut window_end = Instant::now() + agent.config.window;
     loop {
-        match signals.wait(window_end) {
+        match signals.wait(window_end.min(agent.next_assessment())) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => {
                 let is_applied = reload(&mut |config| agent.apply(config));
@@ -53,11 +61,16 @@ pub fn run(
                 window_end = window_end.min(Instant::now() + agent.config.window);
             }
             None => {
-                window_end = (window_end + agent.config.window).max(Instant::now());
-                if let Err(error) = agent.end_window() {
-                    agent.stop();
-                    return Err(error);
+                let now = Instant::now();
+                let has_changed = agent.assess();
+                if now < window_end && !has_changed {
+                    continue;
                 }
+                window_end = match agent.close_window() {
+                    Ok(()) if now < window_end => now + agent.config.window,
+                    Ok(()) => (window_end + agent.config.window).max(now),
+                    Err(NotClosed) => now + RETRY_INTERVAL,
+                };
             }
         }
     }
@@ -72,11 +85,13 @@ struct Agent {
     publisher: Publisher,
     server: Option<Server>,
     status: Arc<AgentStatus>,
-    meter: UsageMeter,
-    ladder: Ladder,
+    budget: Budget,
     rates: RateSelector,
-    /// The step of the current window, and the measurements of the window before.
-    assessment: Assessment,
+    /// Why the rate of the current window is below the full one.
+    lowered: Option<Lowered>,
+    next_assessment: Instant,
+    /// When a window was extended last, and the log said so.
+    warned: Option<Instant>,
     window_started: Instant,
     bpf_map_bytes: u64,
     /// Set when the agent stops. Ends the symbolization of every window but the last one, which has
@@ -108,10 +123,8 @@ impl Agent {
             debug_files,
             Arc::clone(&status),
         )?;
-        let ladder = Ladder::new(config.limits, config.frequency, cpus);
-        let mut meter = UsageMeter::default();
-        meter.measure(Duration::ZERO, 0); // the overhead of the start belongs to no window
-        status.sampling_started(ladder.step());
+        let budget = Budget::new(config.limits, config.frequency, cpus);
+        status.sampling_started(budget.rate());
         tracing::info!(
             frequency = config.frequency,
             window_seconds = config.window.as_secs_f64(),
@@ -125,82 +138,76 @@ impl Agent {
             publisher,
             server,
             status,
-            meter,
-            rates: RateSelector::new(ladder.step()),
-            assessment: Assessment::before_first_window(ladder.step()),
-            ladder,
+            rates: RateSelector::new(budget.rate()),
+            budget,
+            lowered: None,
+            next_assessment: Instant::now() + INTERVAL_MAX,
+            warned: None,
             window_started: Instant::now(),
             bpf_map_bytes: 0,
             stop_symbolizing: Arc::default(),
         })
     }
 
-    /// Assesses the current window against the budget, closes it and publishes it.
-    ///
-    /// # Errors
-    /// [`AgentError`] when CPUs have come online and sampling cannot be restarted.
-    fn end_window(&mut self) -> Result<(), AgentError> {
+    /// Returns when the overhead is to be measured, if no window ends before.
+    fn next_assessment(&self) -> Instant {
+        self.next_assessment
+    }
+
+    /// Measures the overhead and chooses the rate of the next window. Returns whether it changes.
+    fn assess(&mut self) -> bool {
+        self.next_assessment = Instant::now() + INTERVAL_MAX;
+        if let Ok(online) = online_cpus() {
+            self.budget.set_cpus(online.len() as u32);
+            if let Ok(ticks) = self.sampling.ticks_by_cpu() {
+                self.status.ticked(&online, &ticks);
+            }
+        }
+        let assessment = self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes);
+        self.status.budget_assessed(&self.budget, self.rates.in_force());
+        assessment.has_changed
+    }
+
+    /// Closes the current window and publishes it. The next one is sampled at the budget's rate.
+    fn close_window(&mut self) -> Result<(), NotClosed> {
         if self.publisher.is_busy() {
-            tracing::warn!("extending the window: the previous one is still being published");
-            return Ok(());
+            self.warn_extended("the previous one is still being published");
+            return Err(NotClosed);
         }
-        let length = self.window_started.elapsed();
-        let usage = self.meter.measure(self.sampling.bpf_cpu(), self.bpf_map_bytes);
-        let assessment = self.ladder.assess(&usage, length);
-        if assessment.has_changed {
-            log_step(&assessment, &self.config.limits);
-        }
-        let without_clock = self.sampling.cpus_without_clock();
-        if !without_clock.is_empty() {
-            return self.restart_sampling(&without_clock, assessment);
-        }
-        let rate = self.rates.next(assessment.step, length.as_nanos() as u64);
+        let allowed = self.budget.rate();
+        let rate = self.rates.next(allowed, self.window_started.elapsed().as_nanos() as u64);
         match self.sampling.close_window(rate) {
             Ok(closed) => {
+                self.publish(closed);
                 if rate.is_some() {
-                    self.rates.applied(assessment.step);
+                    self.rates.applied(allowed);
+                    self.status.budget_assessed(&self.budget, allowed);
                 }
-                self.publish(closed, assessment);
+                self.lowered = self.budget.lowered();
+                Ok(())
             }
-            Err(error) => tracing::error!("extending the window: cannot close it: {error}"),
-        }
-        Ok(())
-    }
-
-    /// Ends the session and starts one with all CPUs, at the full rate for its first window.
-    fn restart_sampling(
-        &mut self,
-        without_clock: &[Cpu],
-        assessment: Assessment,
-    ) -> Result<(), AgentError> {
-        let cpus: Vec<u32> = without_clock.iter().map(|cpu| cpu.0).collect();
-        tracing::warn!(?cpus, "restarting sampling: CPUs have come online");
-        let at_full_rate = Assessment { step: self.ladder.full_rate(), ..assessment };
-        match self.sampling.finish() {
-            Ok(closed) => self.publish(closed, at_full_rate),
             Err(error) => {
-                tracing::error!("window lost: {error}");
-                self.status.window_not_closed();
+                self.warn_extended(&format!("cannot close it: {error}"));
+                Err(NotClosed)
             }
         }
-        let cpus = self.sampling.restart()?;
-        self.ladder.set_cpus(cpus);
-        self.rates = RateSelector::new(at_full_rate.step);
-        self.assessment = at_full_rate;
-        self.window_started = Instant::now();
-        self.status.sampling_started(at_full_rate.step);
-        Ok(())
     }
 
-    /// Publishes a closed window. `assessment`: its measurements, and the step of the next window.
-    fn publish(&mut self, closed: ClosedWindow, assessment: Assessment) {
+    fn warn_extended(&mut self, why: &str) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            self.warned = Some(Instant::now());
+            tracing::warn!("extending the window: {why}");
+        }
+    }
+
+    /// Publishes a closed window.
+    fn publish(&mut self, closed: ClosedWindow) {
         self.window_started = Instant::now();
         self.bpf_map_bytes = closed.counts.map_bytes;
-        let step = std::mem::replace(&mut self.assessment, assessment).step;
-        let of_window = Assessment { step, ..assessment };
-        self.status.window_closed(&closed, &of_window, assessment.step);
-        let session = self.sampling.session_number();
-        let window = pending_window(closed, of_window, session, &self.config);
+        let usage = self.budget.take_window();
+        self.status.window_closed(&closed, &usage);
+        let budget = describe_budget(self.rates.in_force(), self.lowered, &usage);
+        let window = pending_window(closed, self.rates.in_force(), budget, &self.config);
         let stop_symbolizing = Arc::clone(&self.stop_symbolizing);
         if !self.publisher.publish(PendingWindow { stop_symbolizing, ..window }) {
             self.status.window_not_published();
@@ -210,8 +217,7 @@ impl Agent {
     /// Applies a configuration from the next window on, all of it or nothing.
     fn apply(&mut self, config: AgentConfig) -> Result<(), StartError> {
         self.delivery.reload(&config.delivery)?;
-        self.ladder.set_limits(config.limits, config.frequency);
-        self.sampling.set_frequency(config.frequency);
+        self.budget.set_limits(config.limits, config.frequency);
         self.status.configuration_changed(config.limits, config.window);
         self.config = config;
         Ok(())
@@ -219,22 +225,25 @@ impl Agent {
 
     /// Publishes the last window and delivers what fits into [`STOP_MAX`]. The rest stays in the
     /// spool.
-    fn stop(self) {
+    fn stop(mut self) {
         let deadline = Instant::now() + STOP_MAX - LAST_DELIVERY;
         tracing::info!("stopping");
         self.stop_symbolizing.store(true, Ordering::Relaxed);
-        let Self { mut sampling, publisher, delivery, status, server, assessment, config, .. } =
-            self;
+        self.assess();
+        let usage = self.budget.take_window();
+        let budget = describe_budget(self.rates.in_force(), self.lowered, &usage);
+        let Self { sampling, publisher, delivery, status, server, rates, config, .. } = self;
         status.stopping();
         let last = match sampling.finish() {
             Ok(closed) => {
-                status.window_closed(&closed, &assessment, assessment.step);
-                let last = pending_window(closed, assessment, sampling.session_number(), &config);
+                status.window_closed(&closed, &usage);
+                let last = pending_window(closed, rates.in_force(), budget, &config);
                 let left = deadline.saturating_duration_since(Instant::now());
                 Some(PendingWindow { symbolization_max: LAST_SYMBOLIZATION.min(left / 2), ..last })
             }
             Err(error) => {
                 tracing::error!("last window lost: {error}");
+                status.window_not_closed();
                 None
             }
         };
@@ -263,18 +272,17 @@ fn start_server(
     Ok(Some(server))
 }
 
-/// `assessment`: with the step at which the window was sampled.
+/// `rate`: at which the window was sampled. `budget`: comments about its overhead.
 fn pending_window(
     closed: ClosedWindow,
-    assessment: Assessment,
-    session: u64,
+    rate: BudgetRate,
+    budget: Vec<String>,
     config: &AgentConfig,
 ) -> PendingWindow {
     PendingWindow {
-        session,
-        sampling: describe_sampling(&closed, assessment.step),
+        sampling: describe_sampling(&closed, rate),
+        budget,
         closed,
-        assessment,
         series_max: config.series_max,
         labels: Arc::clone(&config.labels),
         symbolization_max: config.window,
@@ -282,25 +290,23 @@ fn pending_window(
     }
 }
 
-fn describe_sampling(closed: &ClosedWindow, step: Step) -> String {
-    let depth = match step.user_frames {
-        0 => String::new(),
-        frames => format!(", user stacks of {frames} frames at most"),
-    };
+fn describe_sampling(closed: &ClosedWindow, rate: BudgetRate) -> String {
     let hz = 1e9 / closed.period.sample_ns.max(1) as f64;
-    format!("{hz:.2} Hz{depth}")
+    let configured = match rate.lowered {
+        Some(_) => format!(" instead of {} Hz", rate.full_frequency),
+        None => String::new(),
+    };
+    format!("{hz:.2} Hz{configured}")
 }
 
-fn log_step(assessment: &Assessment, limits: &BudgetLimits) {
-    let Step { number, frequency, user_frames, .. } = assessment.step;
-    tracing::warn!(
-        step = number,
-        frequency,
-        user_frames,
-        cpu_percent = (assessment.cpu_percent * 1e4).round() / 1e4,
-        cpu_percent_max = limits.cpu_percent,
-        memory_mib = assessment.memory >> 20,
-        memory_mib_max = limits.memory >> 20,
-        "budget step changed"
+/// Returns the comments about the rate of a window and its overhead.
+fn describe_budget(rate: BudgetRate, lowered: Option<Lowered>, usage: &WindowUsage) -> Vec<String> {
+    let lowered = lowered
+        .map(|lowered| format!("budget: sampling lowered to {} Hz: {lowered}", rate.frequency));
+    let used = format!(
+        "budget: the agent used {:.3} % of total CPU capacity and {} MiB of memory",
+        usage.cpu_percent(),
+        usage.memory >> 20
     );
+    lowered.into_iter().chain([used]).collect()
 }

@@ -112,12 +112,9 @@ impl Drop for PublisherThread {
 
 impl PublisherThread {
     fn run(self) {
-        let (mut symbolizer, mut session) = ((self.new_symbolizer)(), 0);
+        let mut symbolizer = (self.new_symbolizer)();
         for window in &self.windows {
             self.is_full.store(false, Ordering::Release);
-            if std::mem::replace(&mut session, window.session) != window.session {
-                symbolizer = (self.new_symbolizer)();
-            }
             let end = window.closed.period.start_unix_ns + window.closed.period.duration_ns;
             self.debug_files.replace(&window.closed.executables);
             let publish = || publish(window, &mut symbolizer, &self.delivery);
@@ -137,7 +134,7 @@ fn publish(
     symbolizer: &mut WindowSymbolizer,
     delivery: &Delivery,
 ) -> (PublishResult, ProfileStats) {
-    let PendingWindow { closed, assessment, sampling, series_max, labels, .. } = window;
+    let PendingWindow { closed, budget, sampling, series_max, labels, .. } = window;
     let ClosedWindow { window: stacks, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
@@ -155,7 +152,7 @@ fn publish(
     let merged = profile.bound_series(series_max, &labels);
     profile.comments =
         symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &sampling);
-    profile.comments.push(format!("budget: {assessment}"));
+    profile.comments.extend(budget);
     let stats = ProfileStats::of(&profile, merged);
     let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);

@@ -4,13 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::workers::Usage;
+use profile::Cpu;
 use upload::delivery::Delivery;
 
+use super::budget::{Budget, WindowUsage};
+use super::tick_watch::TickWatch;
 use super::window::{ProfileStats, PublishResult};
-use crate::budget::{Assessment, BudgetLimits, ResidentMemory, Step};
+use crate::budget::{BudgetLimits, BudgetRate, ResidentMemory};
 use crate::events::unix_ns;
 use crate::metrics::server::{Handler, Page};
-use crate::metrics::{self, BudgetState, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
+use crate::metrics::{self, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
@@ -25,6 +28,7 @@ struct Figures {
     started: Instant,
     sampling_started: Option<Instant>,
     window_closed: Option<Instant>,
+    ticks: TickWatch,
     is_publisher_alive: bool,
 }
 
@@ -37,6 +41,7 @@ impl AgentStatus {
             started: Instant::now(),
             sampling_started: None,
             window_closed: None,
+            ticks: TickWatch::default(),
             is_publisher_alive: true,
         };
         let this = Self { figures: Mutex::new(figures), delivery };
@@ -48,16 +53,28 @@ impl AgentStatus {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a session has started, at this step of the budget.
-    pub fn sampling_started(&self, step: Step) {
+    /// Records that a session has started at this rate.
+    pub fn sampling_started(&self, rate: BudgetRate) {
         let mut figures = self.figures();
         figures.sampling_started = Some(Instant::now());
-        figures.snapshot.starts += 1;
-        set_step(&mut figures.snapshot.budget, step);
+        let budget = &mut figures.snapshot.budget;
+        (budget.frequency, budget.full_frequency) = (rate.frequency, rate.full_frequency);
     }
 
-    /// Adds a closed window, its overhead, and the step of the next window.
-    pub fn window_closed(&self, closed: &ClosedWindow, assessment: &Assessment, next: Step) {
+    /// Records what the budget has measured, and the rate in force.
+    pub fn budget_assessed(&self, budget: &Budget, in_force: BudgetRate) {
+        let state = &mut self.figures().snapshot.budget;
+        (state.frequency, state.full_frequency) = (in_force.frequency, in_force.full_frequency);
+        (state.lowered, state.cpu) = (budget.lowered(), budget.total());
+    }
+
+    /// Records the ticks of each CPU so far, indexed by CPU number.
+    pub fn ticked(&self, online: &[Cpu], ticks: &[u64]) {
+        self.figures().ticks.update(online, ticks, Instant::now());
+    }
+
+    /// Adds a closed window and its overhead.
+    pub fn window_closed(&self, closed: &ClosedWindow, usage: &WindowUsage) {
         let mut figures = self.figures();
         figures.window_closed = Some(Instant::now());
         let snapshot = &mut figures.snapshot;
@@ -67,8 +84,7 @@ impl AgentStatus {
         snapshot.session = closed.counts;
         snapshot.own.file_helper.cpu = closed.counts.file_helper.cpu;
         let budget = &mut snapshot.budget;
-        (budget.cpu_percent, budget.memory) = (assessment.cpu_percent, assessment.memory);
-        set_step(budget, next);
+        (budget.cpu_percent, budget.memory) = (usage.cpu_percent(), usage.memory);
     }
 
     /// Adds what became of a window. `symbolizer`: its usage so far.
@@ -167,6 +183,7 @@ impl AgentStatus {
         health.since_start = figures.started.elapsed();
         health.since_sampling = figures.sampling_started.map(|at| at.elapsed());
         health.since_window = figures.window_closed.map(|at| at.elapsed());
+        health.longest_without_tick = figures.ticks.longest(Instant::now());
         health.has_sinks = true; // a status exists only once the sinks are started
         health.has_accepted = snapshot.windows.accepted > 0;
         if !figures.is_publisher_alive && !health.is_stopping {
@@ -185,12 +202,6 @@ impl AgentStatus {
 
 fn lose(snapshot: &mut Snapshot, reason: LossReason, windows: u64) {
     *snapshot.windows.lost.entry(reason.text()).or_default() += windows;
-}
-
-fn set_step(budget: &mut BudgetState, step: Step) {
-    budget.step = step.number;
-    budget.frequency = step.frequency;
-    budget.user_frames = step.user_frames;
 }
 
 /// Returns the handler of HTTP requests for health and metrics.

@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use profile::{Labels, MergedSeries, Profile};
 
-use crate::budget::Assessment;
 use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
 
 /// A closed window that waits to be published.
 pub(super) struct PendingWindow {
-    /// Number of the session that sampled it. Executable IDs are unique within one session only.
-    pub session: u64,
     pub closed: ClosedWindow,
-    /// The budget's assessment of the window.
-    pub assessment: Assessment,
-    /// Sampling frequency and stack depth in words, for the profile's comments.
+    /// Sampling frequency in words, for the profile's comments.
     pub sampling: String,
+    /// What the budget allowed and what was used, for the profile's comments.
+    pub budget: Vec<String>,
     /// Maximum number of series.
     pub series_max: usize,
     /// Labels that all series carry.

@@ -1,16 +1,18 @@
-//! The ladder of sampling steps: first fewer ticks, then shorter stacks, then a pause; and back up.
+//! The ladder of sampling rates: down by halves to 1 Hz on each CPU, and back up at once.
 //!
-//! The budget bounds the mean, not each window. CPU time above the limit becomes a debt, and at the
-//! lowest step nothing is sampled until the idle time has paid it off.
+//! The budget bounds the mean, not each window. What the causes that follow from the sampling rate
+//! use beyond what is left for them becomes a debt, and the rate stays low until it is paid off.
+//! The debt is bounded, so that the full rate is back within a minute after its cause has ended.
+//! Other causes never lower the rate: each is limited by itself, to its share.
 
 use std::fmt;
 use std::time::Duration;
 
 use profile::NotSampled;
 
+use super::cause::Cause;
+use super::usage::ResourceUsage;
 use crate::kernel::SamplingRate;
-
-use super::ResourceUsage;
 
 /// Limits of the agent's overhead.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,127 +23,168 @@ pub struct BudgetLimits {
     pub memory: u64,
 }
 
-/// One step of the ladder.
+/// A sampling rate that the budget allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Steps below the full rate.
-    pub number: u32,
-    /// Ticks per second on each CPU; 0 during a pause.
+pub struct BudgetRate {
+    /// Ticks per second on each CPU, at least 1.
     pub frequency: u32,
     /// Ticks per second on each CPU that the configuration calls for.
     pub full_frequency: u32,
-    /// Maximum number of user frames in a stack; 0 for no limit.
-    pub user_frames: u32,
-    /// Why it is below the full rate.
+    /// Why it is lower than that.
     pub lowered: Option<NotSampled>,
 }
 
-impl Step {
-    /// Returns the sampling rate of this step.
-    pub fn rate(&self) -> SamplingRate {
-        let Self { frequency, full_frequency, user_frames, lowered, .. } = *self;
-        let full = SamplingRate::from_hz(full_frequency);
-        let period = (frequency > 0).then(|| SamplingRate::from_hz(frequency).period).flatten();
-        SamplingRate { period, user_frames, lowered, ..full }
+impl BudgetRate {
+    /// Returns the rate as the sampler takes it.
+    pub fn sampling_rate(&self) -> SamplingRate {
+        let period = SamplingRate::from_hz(self.frequency).period;
+        let full = SamplingRate::from_hz(self.full_frequency);
+        SamplingRate { period, lowered: self.lowered, ..full }
     }
 }
 
-/// The overhead of a window, and the step that follows from it.
+/// Why the rate was lowered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lowered {
+    /// The CPU budget was exceeded.
+    Cpu {
+        /// The cause that took most of its share.
+        cause: Cause,
+        /// What it took, in % of total CPU capacity.
+        percent: f64,
+    },
+    /// The memory budget was nearly used up.
+    Memory {
+        /// Bytes in use.
+        used: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+impl Lowered {
+    /// Returns the reason under which ticks that were not taken are counted.
+    pub fn reason(&self) -> NotSampled {
+        match self {
+            Self::Cpu { .. } => NotSampled::Budget,
+            Self::Memory { .. } => NotSampled::Memory,
+        }
+    }
+
+    /// Returns the value of the label `cause` of metrics.
+    pub fn cause_text(&self) -> &'static str {
+        match self {
+            Self::Cpu { cause, .. } => cause.text(),
+            Self::Memory { .. } => NotSampled::Memory.text(),
+        }
+    }
+}
+
+/// Written as a sentence: `stacks finished in user space took 1.3 % of total CPU capacity`.
+impl fmt::Display for Lowered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu { cause, percent } => {
+                // Two digits of a small share, none behind a large one.
+                let digits = (1.0 - percent.abs().max(1e-4).log10().floor()).clamp(0.0, 4.0);
+                let (words, digits) = (cause.words(), digits as usize);
+                write!(f, "{words} took {percent:.digits$} % of total CPU capacity")
+            }
+            Self::Memory { used, limit } => {
+                write!(f, "{} of {} MiB of memory were in use", used >> 20, limit >> 20)
+            }
+        }
+    }
+}
+
+/// The rate that follows from a measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Assessment {
-    /// CPU time of the window in % of total CPU capacity.
-    pub cpu_percent: f64,
-    /// Memory in use, in bytes.
-    pub memory: u64,
-    /// The step of the next window.
-    pub step: Step,
-    /// The step differs from the previous one.
+    /// The rate from now on.
+    pub rate: BudgetRate,
+    /// Why it is below the full rate.
+    pub lowered: Option<Lowered>,
+    /// The frequency differs from the previous one.
     pub has_changed: bool,
 }
 
-impl Assessment {
-    /// Returns the assessment that holds before anything was measured.
-    pub fn before_first_window(step: Step) -> Self {
-        Self { cpu_percent: 0.0, memory: 0, step, has_changed: false }
-    }
-}
-
-/// The form in which the comments of a profile carry it.
-impl fmt::Display for Assessment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu_percent, memory, step, .. } = self;
-        let mib = memory >> 20;
-        write!(f, "step {}, {cpu_percent:.3} % of total CPU capacity, {mib} MiB", step.number)
-    }
-}
-
-/// Depths of user stacks at the lowest frequency, before the pause.
-const DEPTHS: [u32; 2] = [64, 16];
 /// Time for which unused CPU budget is saved.
 const CREDIT: Duration = Duration::from_secs(10);
-/// Time whose CPU budget is available at the start, when the tables of all processes are loaded.
+/// Time whose CPU budget is available at the start, when all processes are new.
 const CREDIT_AT_START: Duration = Duration::from_secs(60);
-/// Time from the start during which the debt is bounded by the budget of that time: loading large
-/// tables at the start must not pause sampling for hours.
-const START: Duration = Duration::from_secs(600);
-/// Windows with headroom before a step up. Doubled after each step up that had to be reverted.
-const HEADROOM_WINDOWS: u32 = 3;
+/// Time whose CPU budget is owed at most. It is paid off in little more than this time once the
+/// cause has ended, because at a low rate little is used.
+const DEBT_MAX: Duration = Duration::from_secs(20);
+/// Time at a lower rate before it is raised: doubled by each raise that had to be reverted.
+const WAIT_MIN: Duration = Duration::from_secs(5);
 /// Upper bound of that doubling.
-const HEADROOM_WINDOWS_MAX: u32 = 96;
-/// A step up may double the CPU time; it is tried while that stays below this part of the limit.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+/// A raise failed if the rate is lowered again within this time.
+const TRIAL: Duration = Duration::from_secs(21);
+/// Time without a failed raise after which failures are forgotten.
+const FORGET_FAILURES: Duration = Duration::from_secs(60);
+/// The rate is raised if the predicted CPU time stays below this part of what is available.
 const HEADROOM: f64 = 0.8;
-/// Part of the memory limit above which the ladder steps down, because memory is not freed at once.
+/// The same after a failed raise.
+const HEADROOM_AFTER_FAILURE: f64 = 0.5;
+/// What a tick costs in all, relative to what is measured for each: the reader's part is not.
+const PER_TICK: f64 = 1.25;
+/// Part of the memory limit above which the rate is lowered, because memory is not freed at once.
 const MEMORY_HIGH: f64 = 0.95;
+/// Part of the memory limit below which the rate is raised again, and the time after which it is
+/// enough to stay below [`MEMORY_HIGH`].
+const MEMORY_LOW: f64 = 0.85;
+const MEMORY_CALM: Duration = Duration::from_secs(30);
 
-/// Chooses the step of each window.
+/// Chooses the sampling rate.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     limits: BudgetLimits,
-    steps: Vec<Step>,
-    /// Index of the step in force.
-    current: usize,
+    full_frequency: u32,
     cpus: u32,
-    /// Why the ladder stepped down last.
-    reason: NotSampled,
-    /// CPU seconds used above the limit; negative for unused budget.
+    /// How often the full frequency is halved.
+    halvings: u32,
+    lowered: Option<Lowered>,
+    /// CPU seconds used above what was available; negative for unused budget.
     debt: f64,
-    /// Total length of the windows assessed so far.
-    age: Duration,
-    /// Consecutive windows with headroom.
-    windows_with_headroom: u32,
-    /// Windows with headroom that a step up needs.
-    headroom_windows_needed: u32,
-    /// Windows since the last step up.
-    windows_since_step_up: u32,
+    since_lowered: Duration,
+    since_raised: Duration,
+    since_memory_high: Duration,
+    /// Raises in a row that had to be reverted.
+    failures: u32,
 }
 
 impl Ladder {
     /// Starts at the full rate, on a machine with `cpus` CPUs.
     pub fn new(limits: BudgetLimits, frequency: u32, cpus: u32) -> Self {
-        let credit = limits.cpu_percent / 100.0 * f64::from(cpus) * CREDIT_AT_START.as_secs_f64();
-        Self {
+        let mut this = Self {
             limits,
-            steps: steps(frequency),
-            current: 0,
+            full_frequency: frequency.max(1),
             cpus,
-            reason: NotSampled::Budget,
-            debt: -credit,
-            age: Duration::ZERO,
-            windows_with_headroom: 0,
-            headroom_windows_needed: HEADROOM_WINDOWS,
-            windows_since_step_up: HEADROOM_WINDOWS_MAX,
+            halvings: 0,
+            lowered: None,
+            debt: 0.0,
+            since_lowered: Duration::MAX,
+            since_raised: Duration::MAX,
+            since_memory_high: Duration::MAX,
+            failures: 0,
+        };
+        this.debt = -this.allowed() * CREDIT_AT_START.as_secs_f64();
+        this
+    }
+
+    /// Returns the rate in force.
+    pub fn rate(&self) -> BudgetRate {
+        BudgetRate {
+            frequency: self.frequency(self.halvings),
+            full_frequency: self.full_frequency,
+            lowered: self.lowered.filter(|_| self.halvings > 0).map(|lowered| lowered.reason()),
         }
     }
 
-    /// Returns the step in force.
-    pub fn step(&self) -> Step {
-        let step = self.steps[self.current];
-        Step { lowered: step.lowered.map(|_| self.reason), ..step }
-    }
-
-    /// Returns the highest step.
-    pub fn full_rate(&self) -> Step {
-        self.steps[0]
+    /// Returns the CPU seconds per second that the agent may use.
+    pub fn allowed(&self) -> f64 {
+        self.limits.cpu_percent / 100.0 * f64::from(self.cpus)
     }
 
     /// Sets the number of CPUs.
@@ -149,196 +192,116 @@ impl Ladder {
         self.cpus = cpus;
     }
 
-    /// Sets the limits and the full rate. The step becomes one of about the same frequency.
+    /// Sets the limits and the full frequency. A lowered rate becomes one that is no higher.
     pub fn set_limits(&mut self, limits: BudgetLimits, frequency: u32) {
-        let before = self.step();
-        self.steps = steps(frequency);
-        if self.current > 0 {
-            let is_no_higher = |step: &Step| {
-                step.frequency <= before.frequency && step.user_frames == before.user_frames
-            };
-            let lowest = self.steps.len() - 1;
-            self.current = self.steps.iter().position(is_no_higher).unwrap_or(lowest);
+        let before = self.frequency(self.halvings);
+        self.full_frequency = frequency.max(1);
+        if self.halvings > 0 {
+            let is_no_higher = |halvings: &u32| self.frequency(*halvings) <= before;
+            self.halvings = (0..self.lowest()).find(is_no_higher).unwrap_or(self.lowest());
         }
         if limits.cpu_percent != self.limits.cpu_percent {
             self.debt = 0.0;
         }
-        (self.limits, self.headroom_windows_needed) = (limits, HEADROOM_WINDOWS);
+        (self.limits, self.failures) = (limits, 0);
     }
 
-    /// Charges the usage of a window of this `length`, and chooses the step of the next window.
+    /// Charges the usage of a time of this `length`, and chooses the rate from now on.
     pub fn assess(&mut self, usage: &ResourceUsage, length: Duration) -> Assessment {
+        let before = self.rate().frequency;
+        self.pass(length);
         let seconds = length.as_secs_f64().max(1e-3);
-        let allowed = self.limits.cpu_percent / 100.0 * f64::from(self.cpus);
-        let used = usage.cpu.as_secs_f64();
-        // The credit of the start is spent once; it does not grow again.
-        let credit = (-self.debt).max(allowed * CREDIT.as_secs_f64());
-        self.debt = (self.debt + used - allowed * seconds).max(-credit);
-        self.age = self.age.saturating_add(length);
-        if self.age <= START {
-            self.debt = self.debt.min(allowed * START.as_secs_f64());
+        let used = usage.cpu.following_rate().as_secs_f64() / seconds;
+        let others = usage.cpu.total().as_secs_f64() / seconds - used;
+        let available = self.available(others);
+        self.charge((used - available) * seconds);
+
+        let memory = usage.memory as f64 / self.limits.memory.max(1) as f64;
+        if memory > MEMORY_HIGH {
+            self.since_memory_high = Duration::ZERO;
         }
-        let load = used / seconds / allowed;
-        let before = self.current;
-        let memory = usage.memory as f64 / self.limits.memory as f64;
-        if load > 1.0 && self.debt > 0.0 || memory > MEMORY_HIGH {
-            let is_memory = memory > MEMORY_HIGH;
-            self.reason = if is_memory { NotSampled::Memory } else { NotSampled::Budget };
-            self.step_down(load);
+        if used > available && self.debt > 0.0 {
+            let (cause, time) = usage.cpu.heaviest();
+            let capacity = seconds * f64::from(self.cpus.max(1));
+            let percent = 100.0 * time.as_secs_f64() / capacity;
+            let halvings = (used / available).log2().ceil().clamp(1.0, 16.0) as u32;
+            self.lower(Lowered::Cpu { cause, percent }, halvings);
+        } else if memory > MEMORY_HIGH {
+            let (used, limit) = (usage.memory, self.limits.memory);
+            self.lower(Lowered::Memory { used, limit }, 1);
         } else {
-            self.step_up_with_headroom(load, memory);
+            let per_tick = usage.cpu_per_tick.as_secs_f64() * PER_TICK;
+            self.raise(used, available, per_tick, memory);
         }
-        self.windows_since_step_up = self.windows_since_step_up.saturating_add(1);
-        Assessment {
-            cpu_percent: 100.0 * used / seconds / f64::from(self.cpus),
-            memory: usage.memory,
-            step: self.step(),
-            has_changed: self.current != before,
+        let rate = self.rate();
+        let lowered = self.lowered.filter(|_| self.halvings > 0);
+        Assessment { rate, lowered, has_changed: rate.frequency != before }
+    }
+
+    /// Returns the CPU seconds per second that are left for what follows from the sampling rate:
+    /// its own share, and what the other causes leave of theirs.
+    fn available(&self, others: f64) -> f64 {
+        let own: f64 =
+            Cause::ALL.into_iter().filter(|cause| cause.follows_rate()).map(Cause::share).sum();
+        self.allowed() * (1.0 - (others / self.allowed()).clamp(0.0, 1.0 - own))
+    }
+
+    fn pass(&mut self, time: Duration) {
+        for since in [&mut self.since_lowered, &mut self.since_raised, &mut self.since_memory_high]
+        {
+            *since = since.saturating_add(time);
+        }
+        if self.since_raised >= FORGET_FAILURES && self.since_lowered >= FORGET_FAILURES {
+            self.failures = 0;
         }
     }
 
-    /// Steps down once for each halving that `load` needs; to the pause only from the step above.
-    fn step_down(&mut self, load: f64) {
-        let pause = self.steps.len() - 1;
-        let halvings = load.log2().ceil().clamp(1.0, 16.0) as usize;
-        let lowest = if self.current + 1 >= pause { pause } else { pause - 1 };
-        self.current = (self.current + halvings).min(lowest);
-        if self.windows_since_step_up <= 2 {
-            // The last step up was too high.
-            self.headroom_windows_needed =
-                (self.headroom_windows_needed * 2).min(HEADROOM_WINDOWS_MAX);
-        }
-        self.windows_with_headroom = 0;
+    fn charge(&mut self, excess: f64) {
+        // The credit of the start is spent once; it does not grow again.
+        let credit = (-self.debt).max(self.allowed() * CREDIT.as_secs_f64());
+        self.debt = (self.debt + excess).clamp(-credit, self.allowed() * DEBT_MAX.as_secs_f64());
     }
 
-    /// Steps up after enough windows with headroom, or out of the pause once the debt is paid off.
-    fn step_up_with_headroom(&mut self, load: f64, memory: f64) {
-        if self.current == 0 {
-            self.headroom_windows_needed = HEADROOM_WINDOWS;
+    fn lower(&mut self, why: Lowered, halvings: u32) {
+        let lowest = self.lowest();
+        if self.halvings == lowest {
             return;
         }
-        let is_pause = self.current == self.steps.len() - 1;
-        let is_paid_off = self.debt <= 0.0;
-        let has_cpu = is_paid_off && (is_pause || load * 2.0 < HEADROOM);
-        let has_headroom = has_cpu && memory < MEMORY_HIGH * HEADROOM;
-        self.windows_with_headroom = if has_headroom { self.windows_with_headroom + 1 } else { 0 };
-        if self.windows_with_headroom >= if is_pause { 1 } else { self.headroom_windows_needed } {
-            (self.current, self.windows_with_headroom) = (self.current - 1, 0);
-            self.windows_since_step_up = 0;
+        if self.since_raised <= TRIAL {
+            self.failures += 1;
+        }
+        (self.halvings, self.lowered) = ((self.halvings + halvings).min(lowest), Some(why));
+        self.since_lowered = Duration::ZERO;
+    }
+
+    /// Raises the rate as far as the predicted CPU time allows.
+    fn raise(&mut self, used: f64, available: f64, per_tick: f64, memory: f64) {
+        let wait = (WAIT_MIN * (1 << self.failures.min(8))).min(WAIT_MAX);
+        let has_memory = memory < MEMORY_LOW || self.since_memory_high >= MEMORY_CALM;
+        if self.halvings == 0 || self.debt > 0.0 || self.since_lowered < wait || !has_memory {
+            return;
+        }
+        let headroom = if self.failures == 0 { HEADROOM } else { HEADROOM_AFTER_FAILURE };
+        let now = self.frequency(self.halvings);
+        let fits = |halvings: &u32| {
+            let more = f64::from(self.cpus) * f64::from(self.frequency(*halvings) - now);
+            used + more * per_tick < headroom * available
+        };
+        if let Some(halvings) = (0..self.halvings).find(fits) {
+            (self.halvings, self.since_raised) = (halvings, Duration::ZERO);
         }
     }
-}
 
-/// Returns all steps: frequencies halved down to 1 Hz, then lower depths, then the pause.
-fn steps(frequency: u32) -> Vec<Step> {
-    let frequencies =
-        std::iter::successors(Some(frequency.max(1)), |hz| (*hz > 1).then_some(hz / 2));
-    let mut steps: Vec<(u32, u32)> = frequencies.map(|hz| (hz, 0)).collect();
-    steps.extend(DEPTHS.map(|frames| (1, frames)));
-    steps.push((0, 0));
-    let step = |(number, (hz, user_frames))| Step {
-        number,
-        frequency: hz,
-        full_frequency: frequency.max(1),
-        user_frames,
-        lowered: (number > 0).then_some(NotSampled::Budget),
-    };
-    (0..).zip(steps).map(step).collect()
+    /// Returns the frequency after so many halvings, at least 1.
+    fn frequency(&self, halvings: u32) -> u32 {
+        (self.full_frequency >> halvings).max(1)
+    }
+
+    /// Returns the number of halvings to 1 Hz.
+    fn lowest(&self) -> u32 {
+        self.full_frequency.ilog2()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Duration = Duration::from_secs(10);
-
-    fn ladder(cpu_percent: f64) -> Ladder {
-        Ladder::new(BudgetLimits { cpu_percent, memory: 100 << 20 }, 19, 2)
-    }
-
-    /// Runs windows that take `fixed` seconds of CPU time plus `tick` for each tick. Returns the
-    /// mean % of total CPU capacity after the first six windows, and the steps.
-    fn run(ladder: &mut Ladder, fixed: f64, tick: f64, windows: usize) -> (f64, Vec<u32>) {
-        let (mut sum, mut steps) = (0.0, Vec::new());
-        for number in 0..windows {
-            let step = ladder.step();
-            let depth = if step.user_frames > 0 { 0.5 } else { 1.0 };
-            let cpu = fixed + f64::from(step.frequency) * 20.0 * tick * depth;
-            if number >= 6 {
-                sum += cpu;
-            }
-            steps.push(step.number);
-            let usage = ResourceUsage { cpu: Duration::from_secs_f64(cpu), memory: 1 << 20 };
-            ladder.assess(&usage, WINDOW);
-        }
-        (100.0 * sum / (10.0 * 2.0 * (windows - 6) as f64), steps)
-    }
-
-    #[test]
-    fn stays_at_the_full_rate_within_the_budget() {
-        let (mean, steps) = run(&mut ladder(1.0), 0.01, 10e-6, 100);
-        assert!(steps.iter().all(|step| *step == 0), "{steps:?} at {mean}");
-    }
-
-    #[test]
-    fn holds_the_mean_to_the_limit() {
-        for (limit, fixed, tick) in
-            [(0.05, 0.002, 100e-6), (0.05, 0.004, 1e-3), (1.0, 0.05, 1e-2), (0.05, 0.009, 0.01)]
-        {
-            let (mean, steps) = run(&mut ladder(limit), fixed, tick, 60);
-            assert!(mean <= limit * 1.1, "{mean} of {limit}: {steps:?}");
-            assert!(mean >= limit * 0.2, "{mean} of {limit} leaves too much unused: {steps:?}");
-        }
-    }
-
-    #[test]
-    fn overhead_of_the_start_pauses_for_minutes_not_hours() {
-        let mut ladder = ladder(0.05);
-        let burst = ResourceUsage { cpu: Duration::from_secs(10), memory: 1 << 20 };
-        ladder.assess(&burst, WINDOW);
-        let (_, steps) = run(&mut ladder, 0.001, 1e-6, 100);
-        let paying = steps.iter().take_while(|step| **step == steps[0]).count();
-        assert!(steps[0] > 5 && (60..80).contains(&paying), "{steps:?}");
-    }
-
-    #[test]
-    fn debt_survives_a_reload_with_the_same_limits() {
-        let mut ladder = ladder(0.05);
-        ladder.assess(&ResourceUsage { cpu: Duration::from_secs(10), memory: 1 << 20 }, WINDOW);
-        let debt = ladder.debt;
-        ladder.set_limits(ladder.limits, 19);
-        assert_eq!(ladder.debt, debt);
-        ladder.set_limits(BudgetLimits { cpu_percent: 1.0, ..ladder.limits }, 19);
-        assert_eq!(ladder.debt, 0.0);
-    }
-
-    #[test]
-    fn steps_up_when_there_is_headroom() {
-        let mut ladder = ladder(0.5);
-        let (_, steps) = run(&mut ladder, 0.01, 5e-3, 20);
-        assert!(*steps.last().expect("steps") > 0);
-        let (_, steps) = run(&mut ladder, 0.001, 1e-6, 200);
-        assert_eq!(steps.last(), Some(&0), "{steps:?}");
-    }
-
-    #[test]
-    fn memory_above_its_limit_pauses_sampling() {
-        let mut ladder = ladder(1.0);
-        let usage = |mib: u64| ResourceUsage { cpu: Duration::ZERO, memory: mib << 20 };
-        for _ in 0..20 {
-            ladder.assess(&usage(99), WINDOW);
-        }
-        assert_eq!(ladder.step().frequency, 0);
-        for _ in 0..200 {
-            ladder.assess(&usage(20), WINDOW);
-        }
-        assert_eq!(ladder.step().number, 0);
-    }
-
-    #[test]
-    fn steps_lower_the_frequency_then_the_depth_then_pause() {
-        let steps: Vec<_> =
-            steps(19).iter().map(|step| (step.frequency, step.user_frames)).collect();
-        assert_eq!(steps, [(19, 0), (9, 0), (4, 0), (2, 0), (1, 0), (1, 64), (1, 16), (0, 0)]);
-    }
-}
+mod tests;

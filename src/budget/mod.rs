@@ -1,13 +1,14 @@
-//! The overhead budget: what the agent may use, what it uses, and how it samples less.
+//! The overhead budget: what the agent may use, what it uses and why, and how it samples less.
 //!
-//! `usage` measures. [`Ladder`] decides after each window at which step the next one is sampled.
-//! [`MemoryShares`] divides the memory before anything starts, so that the sum of all bounds stays
-//! below the limit.
+//! `usage` measures CPU time by [`Cause`]. [`Ladder`] chooses the sampling rate. [`MemoryShares`]
+//! divides the memory before anything starts, so that the sum of all bounds stays below the limit.
 
+mod cause;
 mod ladder;
 mod shares;
 mod usage;
 
-pub use ladder::{Assessment, BudgetLimits, Ladder, Step};
+pub use cause::{Cause, CpuByCause};
+pub use ladder::{Assessment, BudgetLimits, BudgetRate, Ladder, Lowered};
 pub use shares::MemoryShares;
 pub use usage::{ResidentMemory, ResourceUsage, UsageMeter};

@@ -26,7 +26,7 @@ upload::config! {
         /// merged into one.
         series_max: usize = integer(1..=100_000).default(500),
         /// CPU time that everytick may use, BPF programs included, in % of total CPU capacity.
-        /// Above it, sampling is reduced.
+        /// Above it, the frequency is lowered, but not below 1 Hz.
         max_cpu: f64 = number(0.01..=100.0).default(1.0),
         /// Memory that everytick may use, kernel memory included.
         max_memory: u64 = bytes(MemoryShares::LEAST..=tib(1)).default(mib(256)).needs_restart(),

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use profile::Cpu;
+
 /// Windows that may be missing before the agent counts as unhealthy.
 const WINDOWS_MISSING_MAX: u32 = 3;
 /// Minimum of that time, however short a window is: a window waits up to two seconds for its last
@@ -12,6 +14,9 @@ const LATE_MIN: Duration = Duration::from_secs(10);
 /// Time from the start of the agent until sampling starts. Old kernels take seconds to verify each
 /// BPF program.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// Time without a tick on an online CPU after which the agent is not ready.
+const NO_TICK_MAX: Duration = Duration::from_secs(120);
 
 /// The facts from which health and readiness follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +29,9 @@ pub struct HealthState {
     pub since_sampling: Option<Duration>,
     /// Time since the last window was closed; `None` before the first one.
     pub since_window: Option<Duration>,
+    /// The online CPU that has gone longest without a tick, and for how long; `None` before sampling
+    /// started.
+    pub longest_without_tick: Option<(Cpu, Duration)>,
     /// Names of threads that have ended while the agent runs.
     pub dead_threads: Vec<&'static str>,
     /// The sinks have been started, reachable or not.
@@ -56,14 +64,19 @@ impl HealthState {
         Ok(())
     }
 
-    /// Checks that profiles are being delivered: a window has been accepted, or sampling and the
-    /// sinks have started.
+    /// Checks that profiles are being delivered: every online CPU ticks, and a window has been
+    /// accepted, or sampling and the sinks have started.
     ///
     /// # Errors
     /// One sentence about what is missing.
     pub fn check_readiness(&self) -> Result<(), String> {
         if self.is_stopping {
             return Err("the agent is stopping".into());
+        }
+        if let Some((cpu, silence)) = self.longest_without_tick
+            && silence > NO_TICK_MAX
+        {
+            return Err(format!("no tick on CPU {} for {}", cpu.0, seconds(silence)));
         }
         let required = [
             (self.since_sampling.is_some(), "sampling has not started"),
@@ -167,6 +180,14 @@ mod tests {
         assert_eq!(reason(state.check_readiness()), "the sinks have not been started");
         assert_eq!(HealthState { has_sinks: true, ..state.clone() }.check_readiness(), Ok(()));
         assert_eq!(HealthState { has_accepted: true, ..state }.check_readiness(), Ok(()));
+    }
+
+    #[test]
+    fn cpu_without_a_tick_for_two_minutes_makes_the_agent_not_ready() {
+        let silent = |time| HealthState { longest_without_tick: Some((Cpu(3), time)), ..running() };
+        assert_eq!(silent(s(120)).check_readiness(), Ok(()));
+        assert_eq!(reason(silent(s(121)).check_readiness()), "no tick on CPU 3 for 121 s");
+        assert_eq!(silent(s(121)).check_health(), Ok(()), "a restart does not help");
     }
 
     #[test]

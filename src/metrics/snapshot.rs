@@ -7,6 +7,7 @@ use upload::delivery;
 
 use super::health::HealthState;
 use super::totals::LedgerTotals;
+use crate::budget::{CpuByCause, Lowered};
 use crate::session::SessionCounts;
 
 /// The agent as of one moment. Counts are since its start unless noted otherwise.
@@ -32,7 +33,7 @@ pub struct Snapshot {
     pub delivery: delivery::Counts,
     /// The agent's own usage.
     pub own: OwnUsage,
-    /// The overhead budget, and the step in force.
+    /// The overhead budget, and the rate in force.
     pub budget: BudgetState,
     /// Configuration reloads.
     pub reloads: ReloadCounts,
@@ -128,15 +129,17 @@ pub struct ProcessUsage {
     pub resident: u64,
 }
 
-/// The overhead budget, and the step in force.
+/// The overhead budget, and the rate in force.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BudgetState {
-    /// Steps below the full rate.
-    pub step: u32,
-    /// Ticks per second on each CPU; 0 during a pause.
+    /// Ticks per second on each CPU, at least 1.
     pub frequency: u32,
-    /// Maximum number of user frames in a stack; 0 for no limit.
-    pub user_frames: u32,
+    /// Ticks per second on each CPU that the configuration calls for.
+    pub full_frequency: u32,
+    /// Why the frequency is lower than that.
+    pub lowered: Option<Lowered>,
+    /// CPU time by cause.
+    pub cpu: CpuByCause,
     /// CPU time of the last window in % of total CPU capacity.
     pub cpu_percent: f64,
     /// Limit of the CPU time in % of total CPU capacity.

@@ -8,6 +8,8 @@ use profile::{Loss, NotSampled, StackEnd, TickOutcome};
 use upload::Failure;
 use upload::delivery::{DebugInfoCounts, FailureCounts, SinkCounts};
 
+use crate::budget::Cause;
+
 use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
 use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
@@ -30,6 +32,8 @@ const DELIVERY: Label = Label::closed("result", || vec!["delivered", "partly", "
 const UPLOAD: Label = Label::closed("result", || vec!["stored", "no_debug_info", "postponed"]);
 const PART: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper", "sampler"]);
 const PROCESS: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper"]);
+const CAUSE: Label = Label::closed("cause", || texts(&Cause::ALL, Cause::text));
+const LOWERED: Label = Label::closed("cause", lowered_causes);
 const RELOAD: Label = Label::closed("result", || vec!["applied", "rejected"]);
 const VERSION: Label = Label::open("version", "version of everytick");
 const ARCHITECTURE: Label = Label::open("architecture", "CPU architecture of the binary");
@@ -55,6 +59,15 @@ pub const TABLE: &[Metric] = &[
     gauge("everytick_ready", "1 while /readyz answers 200, else 0.", &[], |s, out| {
         out.value(s.health.check_readiness().is_ok());
     }),
+    gauge(
+        "everytick_tick_age_seconds",
+        "Time since the last tick of the online CPU that has gone longest without one.",
+        &[],
+        |s, out| {
+            let longest = s.health.longest_without_tick.map(|(_, silence)| silence);
+            out.value(longest.unwrap_or_default());
+        },
+    ),
     // Capture.
     counter(
         "everytick_sampling_starts_total",
@@ -405,22 +418,37 @@ pub const TABLE: &[Metric] = &[
     ),
     // Budget.
     gauge(
-        "everytick_budget_step",
-        "Steps that the budget is below the full sampling rate; 0 at the full rate.",
-        &[],
-        |s, out| out.value(s.budget.step),
-    ),
-    gauge(
         "everytick_sampling_frequency_hertz",
-        "Sampling frequency in force, in ticks per second on each CPU; 0 during a pause.",
+        "Sampling frequency in force, in ticks per second on each CPU; at least 1.",
         &[],
         |s, out| out.value(s.budget.frequency),
     ),
     gauge(
-        "everytick_sampling_user_frames_limit",
-        "Maximum number of user frames in a stack that the budget allows; 0 for no limit.",
+        "everytick_sampling_frequency_configured_hertz",
+        "Sampling frequency of the configuration. The budget lowers it while it is exceeded.",
         &[],
-        |s, out| out.value(s.budget.user_frames),
+        |s, out| out.value(s.budget.full_frequency),
+    ),
+    gauge(
+        "everytick_sampling_lowered",
+        "1 for what caused the lower frequency in force, else 0: the cause that took most of its \
+         share of the CPU budget, or memory.",
+        &[LOWERED],
+        |s, out| {
+            let cause = s.budget.lowered.map(|lowered| lowered.cause_text());
+            let causes = lowered_causes().into_iter();
+            causes.for_each(|text| out.labelled(&[text], cause == Some(text)));
+        },
+    ),
+    counter(
+        "everytick_cause_cpu_seconds_total",
+        "CPU time by cause. Each cause has a share of the CPU budget and cannot take that of \
+         another.",
+        &[CAUSE],
+        |s, out| {
+            let causes = Cause::ALL.into_iter();
+            causes.for_each(|cause| out.labelled(&[cause.text()], s.budget.cpu[cause]));
+        },
     ),
     gauge(
         "everytick_budget_cpu_ratio",
@@ -486,6 +514,11 @@ const fn gauge(
     write: WriteSeries,
 ) -> Metric {
     Metric { name, kind: MetricKind::Gauge, help, labels, write }
+}
+
+/// Returns what can cause a lower frequency: every cause of CPU time, and memory.
+fn lowered_causes() -> Vec<&'static str> {
+    [texts(&Cause::ALL, Cause::text), vec![NotSampled::Memory.text()]].concat()
 }
 
 fn texts<T: Copy>(all: &[T], text: fn(T) -> &'static str) -> Vec<&'static str> {

@@ -13,6 +13,7 @@ mod status;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
 use fdinfo::bpf_map_bytes;
@@ -66,6 +67,24 @@ pub fn pids() -> impl Iterator<Item = u32> {
 /// Lists the threads of a process.
 pub fn thread_ids(pid: u32) -> impl Iterator<Item = u32> {
     numbered_entries(&format!("/proc/{pid}/task"))
+}
+
+/// Lists the threads of the calling process.
+pub fn own_thread_ids() -> impl Iterator<Item = u32> {
+    numbered_entries("/proc/self/task")
+}
+
+/// Returns name and CPU time of a thread of the calling process; `None` when it does not exist.
+pub fn own_thread(tid: u32) -> Option<(String, Duration)> {
+    let read = |file: &str| read_text(&format!("/proc/self/task/{tid}/{file}")).ok();
+    let name = read("comm")?.trim_end().to_owned();
+    // schedstat has nanoseconds, but kernels can be built without it.
+    let exact = read("schedstat").and_then(|text| text.split(' ').next()?.parse().ok());
+    let used = match exact {
+        Some(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
+        _ => ProcessStat::parse(&read("stat")?)?.cpu,
+    };
+    Some((name, used))
 }
 
 /// Lists the running child processes of the calling process.

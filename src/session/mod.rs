@@ -22,6 +22,7 @@
 
 mod clocks;
 mod count;
+mod cpu;
 mod finish;
 mod observer;
 mod options;
@@ -51,6 +52,8 @@ use crate::procfs;
 use crate::tables::{Cache, MappingPublisher, RowStore};
 use clocks::SamplingClocks;
 use count::Counter;
+use cpu::ProcessorCpu;
+pub use cpu::SessionCpu;
 use finish::Finisher;
 pub use observer::{SampleContext, SampleObserver};
 pub use options::{ScanScope, SessionLimits};
@@ -72,6 +75,7 @@ pub struct Session {
     processor: Processor,
     started: Instant,
     samples: Arc<AtomicU64>,
+    processor_cpu: ProcessorCpu,
 }
 
 impl Session {
@@ -123,10 +127,12 @@ impl Session {
         let (started, begin) = (Instant::now(), clocks.start()?);
         let counter = Counter::new(Windows::new(limits.window, begin), observer);
         let finisher = Finisher::new(limits.waiting);
-        let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes);
+        let processor_cpu = ProcessorCpu::default();
+        let cpu = processor_cpu.clone();
+        let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes, cpu);
         let samples = Arc::new(AtomicU64::new(0));
         let processor = Processor::spawn(batches, pipeline, Arc::clone(&samples))?;
-        Ok(Self { clocks, reader, processor, started, samples })
+        Ok(Self { clocks, reader, processor, started, samples, processor_cpu })
     }
 
     /// Runs `spawn`, and follows the process that it starts with all descendants.
@@ -158,6 +164,24 @@ impl Session {
         let lost_of = |cpu: &Counters| cpu.outcomes[TickOutcome::LostRingFull as usize];
         let lost_samples = counters.iter().map(lost_of).sum();
         Ok(SamplerProgress { lost_samples, time: SamplerTime::of(&counters) })
+    }
+
+    /// Returns the CPU time so far, by what it was for.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn cpu(&self) -> io::Result<SessionCpu> {
+        let SamplerTime { ticks, total, .. } = self.sampler_progress()?.time;
+        Ok(SessionCpu { ticks, ticks_in_kernel: total, ..self.processor_cpu.get() })
+    }
+
+    /// Returns the number of ticks of each CPU so far, indexed by CPU number.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn ticks_by_cpu(&self) -> io::Result<Vec<u64>> {
+        let counters = self.clocks.sampler.counters()?;
+        Ok(counters.iter().map(|cpu| cpu.ticks).collect())
     }
 
     /// Closes the current window and begins the next, with no tick in between. Waits up to some

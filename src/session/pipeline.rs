@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::count::Counter;
+use super::cpu::{ProcessorCpu, Work, WorkTimer};
 use super::finish::Finisher;
 use super::order::Orderer;
 use super::resolve::{ResolvedSample, Resolver, TABLE_TIMEOUT};
@@ -33,6 +34,7 @@ pub(super) struct Pipeline {
     map_bytes: u64,
     side_band_lost: u64,
     next_cleanup: Instant,
+    timer: WorkTimer,
 }
 
 impl Pipeline {
@@ -43,6 +45,7 @@ impl Pipeline {
         rows: RowStore,
         publisher: MappingPublisher,
         map_bytes: u64,
+        cpu: ProcessorCpu,
     ) -> Self {
         Self {
             order: Orderer::default(),
@@ -54,6 +57,7 @@ impl Pipeline {
             map_bytes,
             side_band_lost: 0,
             next_cleanup: Instant::now() + CLEANUP_INTERVAL,
+            timer: WorkTimer::new(cpu),
         }
     }
 
@@ -62,18 +66,23 @@ impl Pipeline {
         let complete_until = batch.complete_until();
         self.count_losses(&batch);
         self.look_ahead(&batch.events);
+        self.timer.begin(Work::Batches);
         self.order.add(batch.events);
         for event in self.order.take_until(complete_until) {
             self.process_event(event);
         }
         self.finish_loaded(Duration::ZERO);
+        self.timer.begin(Work::Processes);
         self.resolver.processes.remove_exited(complete_until);
         self.publisher.publish(&mut self.rows, &mut self.resolver.processes, complete_until);
+        self.timer.begin(Work::Batches);
         let closed = self.take_closed_window(complete_until);
+        self.timer.begin(Work::Processes);
         self.resolver.check_exits();
         if self.next_cleanup <= Instant::now() {
             self.clean_up();
         }
+        self.timer.begin(Work::Batches);
         closed
     }
 
@@ -97,11 +106,15 @@ impl Pipeline {
     /// they exist, and requests rows that the next ticks will need.
     fn look_ahead(&mut self, events: &[TimedEvent]) {
         for TimedEvent { time, event } in events {
+            self.timer.begin(Work::Processes);
             match event {
                 Event::Mmap(mmap) => self.resolver.open_mapped_file(mmap),
                 Event::Sample(sample) => {
                     self.resolver.look_up_ahead(*time, sample);
-                    self.request_missing_rows(sample);
+                    if sample.snapshot.is_some() {
+                        self.timer.begin(Work::Stacks);
+                        self.request_missing_rows(sample);
+                    }
                 }
                 _ => {}
             }
@@ -123,6 +136,7 @@ impl Pipeline {
     fn process_event(&mut self, TimedEvent { time, event }: TimedEvent) {
         match event {
             Event::Sample(sample) => {
+                self.timer.begin(Work::Samples);
                 self.counter.register(&sample);
                 let resolved = self.resolver.resolve(time, *sample, &mut self.publisher);
                 if resolved.sample.snapshot.is_some() {
@@ -131,16 +145,24 @@ impl Pipeline {
                 self.finish_and_count(resolved);
             }
             Event::PerfSample(sample) => {
+                self.timer.begin(Work::Samples);
                 let executables = &self.resolver.processes.executables;
                 self.counter.observe_perf_sample(time, *sample, &self.rows, executables);
             }
-            event => self.resolver.apply(TimedEvent { time, event }),
+            event => {
+                self.timer.begin(Work::Processes);
+                self.resolver.apply(TimedEvent { time, event });
+            }
         }
     }
 
     fn finish_and_count(&mut self, resolved: ResolvedSample) {
         let executables = &self.resolver.processes.executables;
+        if resolved.sample.snapshot.is_some() {
+            self.timer.begin(Work::Stacks);
+        }
         if let Some(finished) = self.finisher.finish(resolved, &mut self.rows, executables) {
+            self.timer.begin(Work::Samples);
             self.count(&finished);
         }
     }
@@ -152,11 +174,14 @@ impl Pipeline {
     /// Publishes the rows that are loaded, and finishes the samples that waited for them. Waits up
     /// to `timeout` for each file that is being read.
     pub fn finish_loaded(&mut self, timeout: Duration) {
+        self.timer.begin(Work::Tables);
         while let Some(executable) = self.rows.take_loaded(timeout) {
             for resolved in self.finisher.take_pending(executable) {
                 self.finish_and_count(resolved);
             }
+            self.timer.begin(Work::Tables);
         }
+        self.timer.begin(Work::Batches);
     }
 
     /// Whether rows are being loaded.

@@ -21,7 +21,7 @@ The other pages:
 | page | content |
 |---|---|
 | `/healthz` | 200 while all threads run and a window was closed within the last three window lengths (at least 10 s), else 503 and the reason |
-| `/readyz` | 200 once a window has been accepted, or sampling and the sinks have started, else 503 and what is missing |
+| `/readyz` | 200 once a window has been accepted, or sampling and the sinks have started, while each online CPU has ticked in the last two minutes; else 503 and what is missing |
 | `/` | a list of the pages |
 
 `deploy/alerts.yaml` has alerts on these metrics.

@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use everytick::budget::{Cause, CpuByCause, Lowered};
 use everytick::kernel::abi::Counters;
 use everytick::metrics::server::Server;
 use everytick::metrics::{
@@ -31,6 +32,8 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Returns a snapshot in which every value is different, so that swapped values are found.
 fn snapshot() -> Snapshot {
+    let mut cpu = CpuByCause::default();
+    cpu[Cause::Tables] = Duration::from_secs(2);
     Snapshot {
         started_unix_ns: 1_700_000_000 * SECOND,
         starts: 3,
@@ -55,9 +58,10 @@ fn snapshot() -> Snapshot {
         delivery: delivery(&["files", "parca"]),
         own: own(),
         budget: BudgetState {
-            step: 2,
             frequency: 4,
-            user_frames: 64,
+            full_frequency: 19,
+            lowered: Some(Lowered::Cpu { cause: Cause::Stacks, percent: 1.5 }),
+            cpu,
             cpu_percent: 0.25,
             cpu_percent_max: 1.0,
             memory: 901,
@@ -263,6 +267,10 @@ fn values_have_their_names_and_labels() {
     assert_eq!(["agent", "symbolizer", "file_helper", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
     assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);
     assert_eq!(value("everytick_budget_cpu_ratio", &[]), 0.0025);
+    assert_eq!(value("everytick_sampling_frequency_configured_hertz", &[]), 19.0);
+    assert_eq!(value("everytick_sampling_lowered", &[("cause", "stacks")]), 1.0);
+    assert_eq!(value("everytick_sampling_lowered", &[("cause", "memory")]), 0.0);
+    assert_eq!(value("everytick_cause_cpu_seconds_total", &[("cause", "tables")]), 2.0);
     assert_eq!(value("everytick_config_stale", &[]), 1.0);
     assert_eq!(value("everytick_healthy", &[]), 1.0);
     assert_eq!(value("everytick_ready", &[]), 0.0);
