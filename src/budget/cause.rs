@@ -84,7 +84,7 @@ impl Cause {
     /// Returns the cause of what a thread of the agent does, by the thread's name.
     pub fn of_thread(name: &str) -> Self {
         match name {
-            "reader" | "processor" => Self::Sampling,
+            "reader" | "processor" | "cpus" => Self::Sampling,
             "loader" => Self::Tables,
             "publisher" => Self::Names,
             "metrics-server" => Self::Http,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::events::cpu_time;
 
-/// CPU time since the start of a session, or of several. That of the reader and the loader is not
-/// in it: they are threads with one purpose.
+/// CPU time since the start of a session. That of the reader and the loader is not in it: they are
+/// threads with one purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCpu {
     /// Ticks.
@@ -34,18 +34,6 @@ impl SessionCpu {
             stacks: self.stacks.saturating_sub(earlier.stacks),
             tables: self.tables.saturating_sub(earlier.tables),
             processes: self.processes.saturating_sub(earlier.processes),
-        }
-    }
-
-    /// Returns the sum of two sessions.
-    pub fn and(&self, other: &Self) -> Self {
-        Self {
-            ticks: self.ticks + other.ticks,
-            ticks_in_kernel: self.ticks_in_kernel + other.ticks_in_kernel,
-            samples: self.samples + other.samples,
-            stacks: self.stacks + other.stacks,
-            tables: self.tables + other.tables,
-            processes: self.processes + other.processes,
         }
     }
 }

@@ -1,0 +1,153 @@
+//! The budget of a running agent: a floor of one tick a second on each CPU, and ledgers that
+//! account for every tick that is not taken.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::agent::{Agent, comments, samples};
+use common::{Running, alone, compile, pause};
+use everytick::kernel::online_cpus;
+use profile::pprof::proto::Profile;
+use rustix::process::Signal;
+
+const HZ: f64 = 199.0;
+/// Less than the agent needs at any rate.
+const TINY: &str = "frequency = 199\nmax_cpu = 0.01";
+
+/// Reads the ledger in the comments, without the code that wrote it.
+fn ledger(profile: &Profile) -> BTreeMap<String, u64> {
+    let mut ledger = BTreeMap::new();
+    let starts = ["due ", "ticks ", "emitted "];
+    for line in comments(profile) {
+        if !starts.iter().any(|start| line.starts_with(start)) {
+            continue;
+        }
+        let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
+        let reasons = reasons.trim_end_matches(')').split(", ").filter(|text| !text.is_empty());
+        let reasons = reasons.map(|reason| reason.rsplit_once(": ").unwrap());
+        let terms = sums.split(['=', '+']).map(|term| term.trim().rsplit_once(' ').unwrap());
+        for (name, count) in terms.chain(reasons) {
+            ledger.insert(name.to_owned(), count.parse().unwrap());
+        }
+    }
+    ledger
+}
+
+fn assert_closes(ledger: &BTreeMap<String, u64>) {
+    assert_eq!(ledger["due"], ledger["ticks"] + ledger["missed"] + ledger["not sampled"]);
+    assert_eq!(ledger["ticks"], ledger["emitted"] + ledger["skipped"]);
+    assert_eq!(ledger["emitted"], ledger["aggregated"] + ledger["lost"]);
+}
+
+/// Starts an agent with a tiny budget on a busy machine, and waits until it samples at 1 Hz.
+fn agent_at_the_floor() -> (Agent, Vec<Running>) {
+    let agent = Agent::start(TINY);
+    let program = compile("chain.c", agent.place.path(), "chain");
+    let busy = online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
+    agent.wait_for("the lowest frequency", || {
+        (agent.metric("everytick_sampling_frequency_hertz") == 1.0).then_some(())
+    });
+    (agent, busy)
+}
+
+#[test]
+fn a_tiny_budget_leaves_one_hertz_and_a_ledger_that_closes() {
+    let _alone = alone();
+    let (mut agent, _busy) = agent_at_the_floor();
+    let before = agent.windows().len();
+    agent.wait_for_windows(before + 8);
+    assert_eq!(agent.page("/readyz"), (200, "ok\n".into()));
+    let metric = |name| agent.metric(name);
+    let not_sampled = metric("everytick_ticks_not_sampled_total");
+    assert!(not_sampled > 0.8 * metric("everytick_ticks_due_total"), "{not_sampled}");
+    assert_eq!(metric("everytick_sampling_lowered"), 1.0);
+    agent.stop();
+    assert!(agent.log().contains("sampling lowered to 1 Hz: "), "{}", agent.log());
+    assert!(!agent.log().contains("step"), "{}", agent.log());
+
+    let cpus = online_cpus().unwrap().len() as f64;
+    let profiles = agent.profiles();
+    for profile in &profiles {
+        let ledger = ledger(profile);
+        assert_closes(&ledger);
+        let seconds = profile.duration_nanos as f64 / 1e9;
+        let (due, expected) = (ledger["due"] as f64, seconds * cpus * HZ);
+        assert!((due - expected).abs() <= 0.04 * expected + 2.0 * cpus, "{due} of {expected} due");
+        let nanoseconds: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
+        assert_eq!(nanoseconds, samples(profile) * profile.period);
+    }
+    // At the floor: the last windows but the one that the stop has cut short.
+    let floor = &profiles[profiles.len() - 6..profiles.len() - 1];
+    let mut ticks = 0;
+    for profile in floor {
+        let ledger = ledger(profile);
+        assert!((0.97e9..1.03e9).contains(&(profile.period as f64)), "{}", profile.period);
+        assert!(ledger["budget"] > ledger["due"] * 9 / 10, "{ledger:?}");
+        let is_explained = |line: &&str| {
+            line.starts_with("budget: sampling lowered to 1 Hz: ")
+                && line.ends_with(" % of total CPU capacity")
+        };
+        assert!(comments(profile).iter().any(is_explained), "{:?}", comments(profile));
+        ticks += ledger["ticks"] + ledger["missed"];
+    }
+    let seconds: i64 = floor.iter().map(|profile| profile.duration_nanos / 1_000_000_000).sum();
+    let expected = cpus * seconds as f64;
+    assert!(ticks as f64 >= 0.6 * expected, "{ticks} ticks of {expected}");
+
+    let first = profiles.iter().map(|profile| profile.time_nanos).min().unwrap();
+    let ends = profiles.iter().map(|profile| profile.time_nanos + profile.duration_nanos);
+    let seconds = (ends.max().unwrap() - first) as f64 / 1e9;
+    let due: u64 = profiles.iter().map(|profile| ledger(profile)["due"]).sum();
+    let expected = seconds * cpus * HZ;
+    assert!((due as f64 - expected).abs() < 0.04 * expected, "{due} of {expected} due in all");
+}
+
+#[test]
+fn the_full_rate_is_back_after_the_budget_is_raised() {
+    let _alone = alone();
+    let (mut agent, _busy) = agent_at_the_floor();
+    agent.configure("frequency = 199\nmax_cpu = 100");
+    agent.signal(Signal::HUP);
+    agent.wait_for("the full frequency", || {
+        (agent.metric("everytick_sampling_frequency_hertz") == HZ).then_some(())
+    });
+    assert_eq!(agent.metric("everytick_sampling_lowered"), 0.0);
+    let is_full = |profile: &Profile| {
+        let ledger = ledger(profile);
+        let is_at_full_rate = (4.8e6..5.3e6).contains(&(profile.period as f64));
+        is_at_full_rate && ledger["not sampled"] == ledger.get("gap").copied().unwrap_or(0)
+    };
+    let floor = agent.windows().len();
+    agent.wait_for("a window at the full frequency", || {
+        agent.profiles().iter().skip(floor.saturating_sub(1)).any(is_full).then_some(())
+    });
+    agent.stop();
+    assert!(agent.log().contains("sampling is back at the full rate"), "{}", agent.log());
+}
+
+#[test]
+fn an_export_says_what_was_not_sampled() {
+    let _alone = alone();
+    let (mut agent, _busy) = agent_at_the_floor();
+    agent.stop();
+    pause(3000);
+    agent.restart();
+    let before = agent.windows().len();
+    agent.wait_for_windows(before + 2);
+    agent.stop();
+    let pprof = agent.place.path().join("out.pb.gz");
+    let export = agent.command().args(["--export", "-1h..now", "-o"]).arg(&pprof).output().unwrap();
+    let text = String::from_utf8(export.stderr).unwrap();
+    assert!(export.status.success(), "{text}");
+    assert!(text.contains(" due ticks were not sampled (budget "), "{text}");
+    let gaps = text.lines().filter(|line| line.contains("no profiles between "));
+    assert_eq!(gaps.count(), 2, "before the first start, and between the two agents: {text}");
+    let exported = common::agent::read(&pprof);
+    assert_closes(&ledger(&exported));
+    let notes = ["due ticks were not sampled", "no profiles between "];
+    for note in notes {
+        assert!(comments(&exported).iter().any(|line| line.contains(note)), "{note}");
+    }
+}
