@@ -2,13 +2,14 @@
 //!
 //! It provides a [`Sampler`] that ticks, a [`SampleReader`] for its ring, [`SideBand`] rings of
 //! process events, [`PerfSamples`] rings of perf's own records of ticks, the [`WalkMaps`] by which
-//! the programs unwind, and the C library's heap. What leaves this module is plain bytes and
-//! numbers in the shapes of [`abi`]; `events` interprets them.
+//! the programs unwind, the reaping of child processes, and the C library's heap. What leaves this
+//! module is plain bytes and numbers in the shapes of [`abi`]; `events` interprets them.
 //!
 //! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
 #![allow(unsafe_code)]
 
 pub mod abi;
+mod children;
 mod config;
 mod heap;
 mod load;
@@ -24,6 +25,7 @@ mod unwinder;
 mod verifier;
 mod walk_maps;
 
+pub use children::{ReapedChild, try_reap};
 pub use config::{Filters, SamplerConfig, SamplingRate};
 pub use heap::{share_heap, trim_heap};
 pub use load::{LoadError, LoadErrorKind};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::param::clock_ticks_per_second;
+use rustix::param::{clock_ticks_per_second, page_size};
 
 /// Number of the last field that is read; the first after the name is 3.
-const LAST_FIELD: usize = 22;
+const LAST_FIELD: usize = 24;
 
-/// State and CPU time of a process or thread.
+/// State, CPU time and memory of a process or thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
     /// Name of the thread; of a process, the name of its main thread.
@@ -22,6 +22,8 @@ pub struct ProcessStat {
     pub cpu: Duration,
     /// CPU time of the children that have exited and were reaped.
     pub reaped_children_cpu: Duration,
+    /// Resident memory in bytes, mapped files included.
+    pub resident: u64,
 }
 
 impl ProcessStat {
@@ -43,6 +45,7 @@ impl ProcessStat {
             start_ticks: number(22)?,
             cpu: from_ticks(number(14)?.saturating_add(number(15)?)),
             reaped_children_cpu: from_ticks(number(16)?.saturating_add(number(17)?)),
+            resident: number(24).unwrap_or(0).saturating_mul(page_size() as u64),
         })
     }
 }
@@ -63,6 +66,7 @@ mod tests {
         assert_eq!(&*stat.comm, "a) (b c");
         assert_eq!((stat.is_zombie, stat.threads, stat.start_ticks), (false, 5, 777));
         assert_eq!((stat.cpu, stat.reaped_children_cpu), (from_ticks(7), from_ticks(11)));
+        assert_eq!(stat.resident, page_size() as u64);
     }
 
     #[test]

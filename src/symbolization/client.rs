@@ -164,7 +164,7 @@ impl From<CallError> for SymbolizeError {
         match error {
             CallError::NotStarted(error) => Self::NotStarted(error.to_string()),
             CallError::Cancelled => Self::NoTime,
-            CallError::Died => Self::Died,
+            CallError::Died(_) | CallError::Exceeded(_) => Self::Died,
             CallError::TimedOut(killed) => {
                 killed.wait();
                 Self::TooSlow

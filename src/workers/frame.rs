@@ -26,11 +26,13 @@ use super::Usage;
 
 const HEADER_BYTES: usize = 24;
 /// Longest message that is accepted, in bytes.
-const MESSAGE_MAX: u64 = 256 << 20;
+const MESSAGE_MAX: u64 = 64 << 20;
 /// Memory for a message grows by this much at a time, so that a wrong length costs nothing.
 const PIECE_BYTES: usize = 1 << 20;
-/// How often a cancellation is looked for.
-const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// How often a waiting receiver checks whether to stop.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the rest of a frame may take: the sender has all of it.
+const FRAME_MAX: Duration = Duration::from_secs(10);
 
 /// When to stop waiting for an answer.
 #[derive(Clone, Copy)]
@@ -47,6 +49,46 @@ impl Timeout<'_> {
     pub fn after(after: Duration) -> Self {
         Self { after, is_cancelled: &|| false }
     }
+}
+
+/// Returns why to stop waiting, if there is a reason.
+pub(super) type Check<'a> = &'a dyn Fn() -> Option<Stop>;
+
+/// Why the receiver stopped waiting before its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The caller needs no answer any more.
+    Cancelled,
+    /// The worker exceeds a limit of the request.
+    Exceeded(Limit),
+}
+
+/// A limit of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// CPU time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
+/// How long to wait for a frame.
+pub(super) struct Wait<'a> {
+    pub after: Duration,
+    /// Called every few milliseconds.
+    pub check: Check<'a>,
+}
+
+/// What came of waiting for a frame.
+#[derive(Debug)]
+pub(super) enum Received {
+    Frame(Frame),
+    /// The other side has closed the socket between two frames.
+    Closed,
+    /// Nothing came in time; the frame can still be received later.
+    NotYet,
+    /// The check said so.
+    Stopped(Stop),
 }
 
 /// What a worker or the agent has received.
@@ -91,19 +133,27 @@ pub(super) fn send(
     Ok(())
 }
 
-/// Receives a frame; `None` when the other side has closed the socket between two frames.
+/// Receives a frame. Once its first byte is there, all of it is waited for.
 ///
 /// # Errors
-/// `TimedOut` after the timeout; as reading does; for a frame that is malformed.
-pub(super) fn receive(
-    socket: BorrowedFd<'_>,
-    timeout: Option<Timeout<'_>>,
-) -> io::Result<Option<Frame>> {
-    let deadline = timeout.map(|timeout| (Instant::now() + timeout.after, timeout.is_cancelled));
-    let mut receiver = Receiver { socket, deadline, file: None };
+/// As reading does; for a frame that is malformed, or that does not end in [`FRAME_MAX`].
+pub(super) fn receive(socket: BorrowedFd<'_>, wait: Option<Wait<'_>>) -> io::Result<Received> {
+    if let Some(Wait { after, check }) = wait {
+        match wait_for_data(socket, Instant::now() + after, check)? {
+            Waited::Ready => {}
+            Waited::TimedOut => return Ok(Received::NotYet),
+            Waited::Stopped(stop) => return Ok(Received::Stopped(stop)),
+        }
+        return receive_now(socket, Some(Instant::now() + FRAME_MAX));
+    }
+    receive_now(socket, None)
+}
+
+fn receive_now(socket: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<Received> {
+    let mut receiver = Receiver { socket, until, file: None };
     let mut header = [0; HEADER_BYTES];
     match receiver.fill(&mut header)? {
-        0 => return Ok(None),
+        0 => return Ok(Received::Closed),
         HEADER_BYTES => {}
         _ => return Err(io::ErrorKind::UnexpectedEof.into()),
     }
@@ -123,13 +173,37 @@ pub(super) fn receive(
         }
     }
     let usage = Usage { cpu: Duration::from_nanos(cpu_ns), peak_rss_kib };
-    Ok(Some(Frame { message, usage, file: receiver.file }))
+    Ok(Received::Frame(Frame { message, usage, file: receiver.file }))
+}
+
+/// How waiting for data has ended.
+enum Waited {
+    Ready,
+    TimedOut,
+    Stopped(Stop),
+}
+
+fn wait_for_data(socket: BorrowedFd<'_>, until: Instant, check: Check<'_>) -> io::Result<Waited> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        if retry_on_intr(|| poll(&mut polled, Some(&timeout)))? > 0 {
+            return Ok(Waited::Ready);
+        }
+        if let Some(stop) = check() {
+            return Ok(Waited::Stopped(stop));
+        }
+        if left.is_zero() {
+            return Ok(Waited::TimedOut);
+        }
+    }
 }
 
 struct Receiver<'a> {
     socket: BorrowedFd<'a>,
-    /// The latest time, and whether to stop before it.
-    deadline: Option<(Instant, &'a dyn Fn() -> bool)>,
+    /// The latest time to wait until.
+    until: Option<Instant>,
     file: Option<OwnedFd>,
 }
 
@@ -149,17 +223,10 @@ impl Receiver<'_> {
 
     /// Waits until there is something to read.
     fn wait(&self) -> io::Result<()> {
-        let Some((at, is_cancelled)) = self.deadline else { return Ok(()) };
-        loop {
-            let left = at.saturating_duration_since(Instant::now()).min(CANCEL_POLL);
-            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
-            let mut polled = [PollFd::from_borrowed_fd(self.socket, PollFlags::IN)];
-            if retry_on_intr(|| poll(&mut polled, Some(&timeout)))? > 0 {
-                return Ok(());
-            }
-            if left.is_zero() || is_cancelled() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+        let Some(until) = self.until else { return Ok(()) };
+        match wait_for_data(self.socket, until, &|| None)? {
+            Waited::Ready => Ok(()),
+            Waited::TimedOut | Waited::Stopped(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
@@ -193,8 +260,15 @@ mod tests {
         UnixStream::pair().expect("a pair of sockets")
     }
 
-    fn soon() -> Option<Timeout<'static>> {
-        Some(Timeout::after(Duration::from_secs(10)))
+    fn received(socket: &UnixStream) -> io::Result<Received> {
+        receive(socket.as_fd(), Some(Wait { after: Duration::from_secs(10), check: &|| None }))
+    }
+
+    fn frame(socket: &UnixStream) -> Frame {
+        match received(socket).expect("received") {
+            Received::Frame(frame) => frame,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -204,7 +278,7 @@ mod tests {
         file.write_all(b"content").expect("written");
         let usage = Usage { cpu: Duration::from_nanos(12), peak_rss_kib: 34 };
         send(worker.as_fd(), usage, &"text".to_owned(), Some(file.as_fd())).expect("sent");
-        let frame = receive(agent.as_fd(), soon()).expect("received").expect("a frame");
+        let frame = frame(&agent);
         assert_eq!(
             (frame.decode::<String>().expect("a text"), frame.usage),
             ("text".into(), usage)
@@ -220,7 +294,7 @@ mod tests {
         let long = "x".repeat(3 * PIECE_BYTES + 5);
         thread::scope(|scope| {
             scope.spawn(|| send(worker.as_fd(), Usage::default(), &long, None).expect("sent"));
-            let frame = receive(agent.as_fd(), soon()).expect("received").expect("a frame");
+            let frame = frame(&agent);
             assert!(frame.decode::<String>().expect("a text") == long && frame.file.is_none());
         });
     }
@@ -229,12 +303,12 @@ mod tests {
     fn a_closed_socket_ends_between_frames_only() {
         let (agent, worker) = sockets();
         drop(worker);
-        assert!(receive(agent.as_fd(), soon()).expect("a clean end").is_none());
+        assert!(matches!(received(&agent), Ok(Received::Closed)));
         for truncated in [&[1; 3][..], &[vec![1], vec![0; 23]].concat()] {
             let (agent, mut worker) = sockets();
             worker.write_all(truncated).expect("written");
             drop(worker);
-            let error = receive(agent.as_fd(), soon()).expect_err("a truncated frame");
+            let error = received(&agent).expect_err("a truncated frame");
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
     }
@@ -243,18 +317,23 @@ mod tests {
     fn a_length_beyond_the_limit_is_rejected() {
         let (agent, mut worker) = sockets();
         worker.write_all(&[0xff; HEADER_BYTES]).expect("written");
-        let error = receive(agent.as_fd(), soon()).expect_err("too long");
+        let error = received(&agent).expect_err("too long");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
-    fn waiting_ends_after_the_timeout_or_when_cancelled() {
-        let (agent, _worker) = sockets();
-        let late = Duration::from_secs(3600);
-        let cancelled = Timeout { after: late, is_cancelled: &|| true };
-        for timeout in [Timeout::after(Duration::from_millis(20)), cancelled] {
-            let error = receive(agent.as_fd(), Some(timeout)).expect_err("no frame");
-            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    fn waiting_ends_in_time_or_by_the_check_and_can_go_on() {
+        let (agent, worker) = sockets();
+        let wait = |after, stop: Option<Stop>| {
+            receive(agent.as_fd(), Some(Wait { after, check: &|| stop }))
+        };
+        let (soon, late) = (Duration::from_millis(20), Duration::from_secs(3600));
+        assert!(matches!(wait(soon, None), Ok(Received::NotYet)));
+        for stop in [Stop::Cancelled, Stop::Exceeded(Limit::Cpu)] {
+            let stopped = wait(late, Some(stop));
+            assert!(matches!(stopped, Ok(Received::Stopped(by)) if by == stop), "{stopped:?}");
         }
+        send(worker.as_fd(), Usage::default(), &"late".to_owned(), None).expect("sent");
+        assert_eq!(frame(&agent).decode::<String>().expect("a text"), "late");
     }
 }

@@ -6,14 +6,17 @@
 //! - `frame` is what travels between them: a protobuf message, what its sender has used so far,
 //!   and optionally an open file.
 //!
-//! A worker may be killed at any time: it holds nothing that must be saved.
+//! A worker may be killed at any time: it holds nothing that must be saved. Its environment is empty
+//! and it can get no privileges; what it has used is known also when it was killed.
 
 mod frame;
+mod process;
 mod server;
 mod supervisor;
 mod usage;
 
-pub use frame::Timeout;
+pub use frame::{Limit, Timeout};
+pub use process::{Exit, KilledWorker};
 pub use server::serve;
-pub use supervisor::{CallError, KilledWorker, Reply, Supervisor};
+pub use supervisor::{CallError, CallLimits, Reply, Supervisor};
 pub use usage::Usage;

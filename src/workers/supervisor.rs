@@ -3,20 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message;
 
 use super::Usage;
-use super::frame::{Timeout, receive, send};
+use super::frame::{Limit, Received, Stop, Timeout, Wait, receive, send};
+use super::process::{Exit, KilledWorker, WorkerProcess, Workers};
+use crate::procfs;
 
 /// How long a worker may take to start.
 const START_MAX: Duration = Duration::from_secs(10);
-/// How long to wait for a killed worker to exit, and how often to look.
-const EXIT_MAX: Duration = Duration::from_millis(200);
-const EXIT_POLL: Duration = Duration::from_millis(1);
 
 /// Why a call has no answer. Except for the first, the worker is killed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +27,21 @@ pub enum CallError {
     /// The timeout's `is_cancelled` returned true.
     #[error("the call was cancelled")]
     Cancelled,
+    /// The worker exceeded a limit of the request.
+    #[error("the worker exceeded its limit of {0:?}")]
+    Exceeded(Limit),
     /// The worker exited or sent something malformed.
     #[error("the worker died")]
-    Died,
+    Died(Exit),
+}
+
+/// What one request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Growth of the worker's resident memory, in bytes; mapped files count.
+    pub memory: u64,
 }
 
 /// What a worker has answered.
@@ -42,6 +51,8 @@ pub struct Reply<Response> {
     pub response: Response,
     /// The open file that came along.
     pub file: Option<OwnedFd>,
+    /// CPU time that the request took.
+    pub cpu: Duration,
 }
 
 /// Runs one worker at a time: starts it on first use and replaces it after a failure.
@@ -50,15 +61,14 @@ pub struct Supervisor {
     program: String,
     arguments: Vec<String>,
     worker: Option<Worker>,
-    /// What the workers before the current one have used.
-    past: Usage,
+    workers: Workers,
 }
 
 impl Supervisor {
     /// `program` with `arguments` is to run [`super::serve`] on its standard input.
     pub fn new(program: &str, arguments: impl IntoIterator<Item = String>) -> Self {
         let arguments = arguments.into_iter().collect();
-        Self { program: program.into(), arguments, worker: None, past: Usage::default() }
+        Self { program: program.into(), arguments, worker: None, workers: Workers::default() }
     }
 
     /// Sends a request and waits for the answer. `timeout` begins when the worker is ready.
@@ -70,35 +80,74 @@ impl Supervisor {
         request: &impl Message,
         timeout: Timeout<'_>,
     ) -> Result<Reply<Response>, CallError> {
+        self.send(request, timeout.is_cancelled)?;
+        match self.receive(timeout, None)? {
+            Some(reply) => Ok(reply),
+            None => Err(self
+                .worker
+                .take()
+                .map_or_else(died, |worker| CallError::TimedOut(worker.process.kill()))),
+        }
+    }
+
+    /// Sends a request, for which [`Self::receive`] waits.
+    ///
+    /// # Errors
+    /// [`CallError`]; the next call starts another worker.
+    pub fn send(
+        &mut self,
+        request: &impl Message,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), CallError> {
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
-            None => self.start(timeout.is_cancelled)?,
+            None => self.start(is_cancelled)?,
         };
-        match worker.call(request, timeout) {
-            Ok(reply) => {
+        worker.before = ProcessUse::of(worker.process.pid());
+        if send(worker.socket.as_fd(), Usage::default(), request, None).is_err() {
+            return Err(CallError::Died(worker.process.end()));
+        }
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    /// Waits for the answer to the request that was sent last; returns `None` when it did not come
+    /// in time, and can be waited for again. Until then no other request may be sent.
+    ///
+    /// # Errors
+    /// [`CallError`] except [`CallError::TimedOut`]; the next call starts another worker.
+    pub fn receive<Response: Message + Default>(
+        &mut self,
+        timeout: Timeout<'_>,
+        limits: Option<CallLimits>,
+    ) -> Result<Option<Reply<Response>>, CallError> {
+        let Some(worker) = self.worker.take() else { return Err(died()) };
+        match worker.receive(timeout, limits) {
+            Ok(Answer::Reply(reply)) => {
                 self.worker = Some(worker);
-                Ok(reply)
+                Ok(Some(reply))
             }
-            Err(error) => {
-                self.past = self.past.and(worker.usage);
-                let killed = worker.kill();
-                if error.kind() != io::ErrorKind::TimedOut {
-                    killed.wait();
-                    Err(CallError::Died)
-                } else if (timeout.is_cancelled)() {
-                    killed.wait();
-                    Err(CallError::Cancelled)
-                } else {
-                    Err(CallError::TimedOut(killed))
-                }
+            Ok(Answer::NotYet) => {
+                self.worker = Some(worker);
+                Ok(None)
             }
+            Ok(Answer::Stopped(stop)) => {
+                worker.process.kill().wait();
+                Err(match stop {
+                    Stop::Cancelled => CallError::Cancelled,
+                    Stop::Exceeded(limit) => CallError::Exceeded(limit),
+                })
+            }
+            Err(_) => Err(CallError::Died(worker.process.end())),
         }
     }
 
     fn start(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Worker, CallError> {
-        Worker::start(&self.program, &self.arguments, is_cancelled).map_err(|error| {
-            if is_cancelled() { CallError::Cancelled } else { CallError::NotStarted(error) }
-        })
+        Worker::start(&self.workers, &self.program, &self.arguments, is_cancelled).map_err(
+            |error| {
+                if is_cancelled() { CallError::Cancelled } else { CallError::NotStarted(error) }
+            },
+        )
     }
 
     /// Returns whether a worker is running.
@@ -106,18 +155,21 @@ impl Supervisor {
         self.worker.is_some()
     }
 
+    /// Returns the process ID of the running worker.
+    pub fn worker_pid(&self) -> Option<u32> {
+        Some(self.worker.as_ref()?.process.pid())
+    }
+
     /// Kills the current worker; the next call starts another.
     pub fn stop(&mut self) {
         if let Some(worker) = self.worker.take() {
-            self.past = self.past.and(worker.usage);
-            worker.kill().wait();
+            worker.process.kill().wait();
         }
     }
 
-    /// Returns what all workers have used so far.
+    /// Returns what all workers have used so far, also those that were killed.
     pub fn usage(&self) -> Usage {
-        let current = self.worker.as_ref().map(|worker| worker.usage).unwrap_or_default();
-        self.past.and(current)
+        self.workers.usage()
     }
 }
 
@@ -127,87 +179,101 @@ impl Drop for Supervisor {
     }
 }
 
+fn died() -> CallError {
+    CallError::Died(Exit::Unknown)
+}
+
+/// CPU time and resident memory of a process at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct ProcessUse {
+    cpu: Duration,
+    resident: u64,
+}
+
+impl ProcessUse {
+    fn of(pid: u32) -> Self {
+        let stat = procfs::stat(pid);
+        stat.map_or_else(Self::default, |stat| Self { cpu: stat.cpu, resident: stat.resident })
+    }
+
+    /// Returns the limit that is exceeded since `before`.
+    fn exceeds(&self, limits: CallLimits, before: Self) -> Option<Limit> {
+        if self.cpu.saturating_sub(before.cpu) > limits.cpu {
+            return Some(Limit::Cpu);
+        }
+        let growth = self.resident.saturating_sub(before.resident);
+        (growth > limits.memory).then_some(Limit::Memory)
+    }
+}
+
 #[derive(Debug)]
 struct Worker {
-    child: Child,
+    process: WorkerProcess,
     socket: UnixStream,
-    /// As of the last answer.
-    usage: Usage,
+    /// When the current request was sent.
+    before: ProcessUse,
+}
+
+/// What came of waiting for an answer.
+enum Answer<Response> {
+    Reply(Reply<Response>),
+    NotYet,
+    Stopped(Stop),
 }
 
 impl Worker {
     /// Starts a worker and waits until it is ready.
     fn start(
+        workers: &Workers,
         program: &str,
         arguments: &[String],
         is_cancelled: &dyn Fn() -> bool,
     ) -> io::Result<Self> {
         let (socket, worker_socket) = UnixStream::pair()?;
-        let child = Command::new(program)
-            .args(arguments)
-            .env("MALLOC_TRIM_THRESHOLD_", "131072") // freed memory goes back to the kernel
-            .stdin(OwnedFd::from(worker_socket))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()) // a panic over a crafted file is no news for the user
-            .process_group(0) // Ctrl-C is for the agent, which still needs its workers
-            .spawn()?;
-        let mut worker = Self { child, socket, usage: Usage::default() };
-        match worker.receive::<()>(Timeout { after: START_MAX, is_cancelled }) {
-            Ok(_) => Ok(worker),
+        let process = workers.spawn(program, arguments, worker_socket.into())?;
+        let worker = Self { process, socket, before: ProcessUse::default() };
+        match worker.receive::<()>(Timeout { after: START_MAX, is_cancelled }, None) {
+            Ok(Answer::Reply(_)) => Ok(worker),
+            Ok(Answer::NotYet | Answer::Stopped(_)) => {
+                worker.process.kill().wait();
+                Err(io::ErrorKind::TimedOut.into())
+            }
             Err(error) => {
-                worker.kill().wait();
+                worker.process.end();
                 Err(error)
             }
         }
     }
 
-    fn call<Response: Message + Default>(
-        &mut self,
-        request: &impl Message,
-        timeout: Timeout<'_>,
-    ) -> io::Result<Reply<Response>> {
-        send(self.socket.as_fd(), Usage::default(), request, None)?;
-        self.receive(timeout)
-    }
-
     fn receive<Response: Message + Default>(
-        &mut self,
+        &self,
         timeout: Timeout<'_>,
-    ) -> io::Result<Reply<Response>> {
-        let frame = receive(self.socket.as_fd(), Some(timeout))?;
-        let frame = frame.ok_or(io::ErrorKind::BrokenPipe)?;
-        self.usage = frame.usage;
-        Ok(Reply { response: frame.decode()?, file: frame.file })
-    }
-
-    /// Sends SIGKILL without waiting for the exit.
-    fn kill(mut self) -> KilledWorker {
-        let _ = self.child.kill();
-        KilledWorker(self.child)
-    }
-}
-
-/// A worker that was killed and may not have exited: one that waits for a file system cannot.
-#[derive(Debug)]
-pub struct KilledWorker(Child);
-
-impl KilledWorker {
-    /// Returns whether the process has exited, and reaps it.
-    pub fn has_exited(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
-    }
-
-    /// Waits a moment for the exit.
-    pub fn wait(mut self) {
-        let until = Instant::now() + EXIT_MAX;
-        while !self.has_exited() && Instant::now() < until {
-            std::thread::sleep(EXIT_POLL);
+        limits: Option<CallLimits>,
+    ) -> io::Result<Answer<Response>> {
+        let check = || {
+            let exceeded = limits
+                .and_then(|limits| ProcessUse::of(self.process.pid()).exceeds(limits, self.before));
+            let cancelled = (timeout.is_cancelled)().then_some(Stop::Cancelled);
+            exceeded.map(Stop::Exceeded).or(cancelled)
+        };
+        let wait = Wait { after: timeout.after, check: &check };
+        match receive(self.socket.as_fd(), Some(wait))? {
+            Received::Frame(frame) => {
+                self.process.reported(frame.usage);
+                let cpu = frame.usage.cpu.saturating_sub(self.before.cpu);
+                Ok(Answer::Reply(Reply { response: frame.decode()?, file: frame.file, cpu }))
+            }
+            Received::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Received::NotYet => Ok(Answer::NotYet),
+            Received::Stopped(stop) => Ok(Answer::Stopped(stop)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn shell(script: &str) -> Supervisor {
@@ -222,6 +288,8 @@ mod tests {
     fn ready(then: &str) -> Supervisor {
         shell(&format!("head -c 24 /dev/zero >&0; {then}"))
     }
+
+    const LATE: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_program_that_cannot_run_is_not_started() {
@@ -243,11 +311,10 @@ mod tests {
 
     #[test]
     fn a_worker_that_exits_or_hangs_is_killed() {
-        let late = Duration::from_secs(3600);
         let soon = Timeout::after(Duration::from_secs(10));
-        assert!(matches!(call(&mut ready("head -c 1 >/dev/null"), soon), CallError::Died));
+        assert!(matches!(call(&mut ready("head -c 1 >/dev/null"), soon), CallError::Died(_)));
         let mut hanging = ready("exec sleep 3600");
-        let cancelled = Timeout { after: late, is_cancelled: &|| true };
+        let cancelled = Timeout { after: LATE, is_cancelled: &|| true };
         assert!(matches!(call(&mut hanging, cancelled), CallError::Cancelled));
         let short = Timeout::after(Duration::from_millis(20));
         let CallError::TimedOut(mut killed) = call(&mut hanging, short) else {
@@ -255,8 +322,37 @@ mod tests {
         };
         let until = Instant::now() + Duration::from_secs(10);
         while !killed.has_exited() && Instant::now() < until {
-            std::thread::sleep(EXIT_POLL);
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert!(killed.has_exited() && !hanging.is_running());
+    }
+
+    #[test]
+    fn an_answer_that_is_late_can_be_waited_for_again() {
+        let mut slow = ready("head -c 24 >/dev/null; sleep 0.3; head -c 24 /dev/zero >&0; cat");
+        slow.send(&String::new(), &|| false).expect("sent");
+        let mut receive = |after| slow.receive::<String>(Timeout::after(after), None);
+        assert!(receive(Duration::ZERO).expect("alive").is_none());
+        assert!(receive(Duration::from_secs(20)).expect("alive").is_some());
+    }
+
+    #[test]
+    fn a_request_that_exceeds_a_limit_ends_its_worker() {
+        let spin = "while :; do :; done";
+        let fill = "exec tail /dev/zero"; // which keeps the line that it reads
+        let limits = CallLimits { cpu: Duration::from_millis(100), memory: 1 << 30 };
+        let memory = CallLimits { cpu: LATE, memory: 16 << 20 };
+        for (script, limits, expected) in
+            [(spin, limits, Limit::Cpu), (fill, memory, Limit::Memory)]
+        {
+            let mut worker = ready(script);
+            worker.send(&String::new(), &|| false).expect("sent");
+            let ended = worker.receive::<String>(Timeout::after(LATE), Some(limits));
+            assert!(
+                matches!(ended, Err(CallError::Exceeded(limit)) if limit == expected),
+                "{script}: {ended:?}"
+            );
+            assert!(!worker.is_running() && worker.usage().cpu > Duration::ZERO);
+        }
     }
 }

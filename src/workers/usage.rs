@@ -23,6 +23,12 @@ impl Usage {
         Self { cpu, peak_rss_kib: procfs::own_status().peak_rss_kib }
     }
 
+    /// Reads what a process has used so far; all is 0 when it does not exist.
+    pub fn of(pid: u32) -> Self {
+        let cpu = procfs::stat(pid).map_or(Duration::ZERO, |stat| stat.cpu);
+        Self { cpu, peak_rss_kib: procfs::status(pid).peak_rss_kib }
+    }
+
     /// Combines two processes that ran one after the other: the sum of CPU time, the larger memory.
     pub fn and(self, other: Self) -> Self {
         Self { cpu: self.cpu + other.cpu, peak_rss_kib: self.peak_rss_kib.max(other.peak_rss_kib) }
