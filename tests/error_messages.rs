@@ -22,6 +22,9 @@ fn assert_error(output: &Output, status: i32, expected: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{stderr}");
     assert!(stderr.contains(expected), "{stderr:?} lacks {expected:?}");
+    for cause in stderr.split([':', ';']).map(str::trim).filter(|cause| cause.contains(' ')) {
+        assert_eq!(stderr.matches(cause).count(), 1, "{cause:?} is said twice: {stderr}");
+    }
     let usage = stderr.contains("For more information, try '--help'"); // clap adds lines of its own
     assert!(usage || stderr.trim_end().lines().count() == 1, "more than one line: {stderr}");
 }
@@ -70,6 +73,14 @@ fn output_directory_is_missing_or_not_writable() {
         "cannot write to the directory /nowhere: No such file",
     );
     check(&["record", "-o", "/proc/x.svg"], 1, "cannot write to the directory /proc: ");
+}
+
+#[test]
+fn errors_of_unwind_and_agent_say_each_cause_once() {
+    check(&["unwind", "/nowhere/x"], 1, "everytick: /nowhere/x: ");
+    check(&["agent", "--config", "/nowhere.toml"], 1, "/nowhere.toml: no such file");
+    let export = ["agent", "--export", "-5m..now", "-o", "x.svg", "--store", "/nowhere"];
+    check(&export, 1, "cannot read the store /nowhere: No such file");
 }
 
 #[test]

@@ -39,6 +39,7 @@
 
 mod address;
 mod date;
+mod error_chain;
 mod id;
 pub mod labels;
 mod ledger;
@@ -52,6 +53,7 @@ mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
 pub use date::Date;
+pub use error_chain::error_chain;
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};

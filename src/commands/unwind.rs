@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::unwind::{CallFrames, CheckReport, Error, Omissions, check, read};
 use anyhow::{Context, Result};
-use profile::thousands;
+use profile::{error_chain, thousands};
 
 use super::cli::UnwindArguments;
 use super::terminal::line;
@@ -45,7 +45,8 @@ pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
             }
         } else if let Err(error) = show(path, arguments, &mut total, &mut out)? {
             has_failed = true;
-            line(&format!("everytick: {}: {error:#}", path.display()));
+            let cause = error_chain(error.as_ref());
+            line(&format!("everytick: {}: {cause}", path.display()));
         }
     }
     if total.files > 1 {

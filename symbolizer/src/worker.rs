@@ -74,7 +74,7 @@ impl Parsers {
         } else if request.path.is_empty() {
             self.name_in_kernel(&request.addresses).map_err(|error| error.to_string())
         } else {
-            self.name_in_file(request).map_err(|error| format!("{error:#}"))
+            self.name_in_file(request).map_err(|error| profile::error_chain(&error))
         }
     }
 

@@ -142,6 +142,15 @@ fn every_concept_has_its_one_name() {
     assert_none(&problems, "these words are not the field's:");
 }
 
+/// `{error:#}` shows a cause twice that the error itself shows.
+#[test]
+fn errors_are_shown_by_error_chain() {
+    let sources = files::below_all(&["src", "symbolizer", "upload"], &[".rs"]);
+    let shown = sources.iter().filter(|file| file.text.contains("error:#}"));
+    let problems: Vec<String> = shown.map(|file| file.path.clone()).collect();
+    assert_none(&problems, "these files show errors by `:#`; use profile::error_chain:");
+}
+
 #[test]
 fn terms_are_found_in_prose_and_identifiers() {
     let check = |term, kind, text: &str, expected: &[usize]| {

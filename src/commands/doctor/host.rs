@@ -128,9 +128,10 @@ pub(super) fn pid_namespace() -> CheckResult {
             "not the initial one: only processes of this namespace are sampled".into(),
             "start everytick in the host's pid namespace (hostPID) to see all processes",
         ),
-        Err(error) => {
-            CheckResult::Failed(format!("{error:#}"), "mount the /proc of this pid namespace")
-        }
+        Err(error) => CheckResult::Failed(
+            profile::error_chain(error.as_ref()),
+            "mount the /proc of this pid namespace",
+        ),
     }
 }
 

@@ -24,7 +24,9 @@ pub(super) fn trial() -> CheckResult {
             "{samples} samples of this process in {} ms, {tick_us:.1} us per tick",
             DURATION.as_millis()
         )),
-        Err(error) => CheckResult::Failed(format!("{error:#}"), "see the checks above"),
+        Err(error) => {
+            CheckResult::Failed(profile::error_chain(error.as_ref()), "see the checks above")
+        }
     }
 }
 
