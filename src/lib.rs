@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! limits         what one cause of cost may use
+//! log            events of tracing -> lines on standard error, without blocking
 //! kernel         BPF programs, perf events, all unsafe code
 //! procfs         the reader of /proc
 //! workers        worker processes: spawn, call, deadline, kill
@@ -35,6 +36,7 @@ pub mod events;
 pub mod kernel;
 pub mod labels;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod output;
 pub mod processes;

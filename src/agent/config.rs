@@ -34,6 +34,8 @@ pub struct AgentConfig {
     pub cache: Option<PathBuf>,
     /// Address that serves health and metrics. Fixed at the start.
     pub listen: Option<SocketAddr>,
+    /// Names of this machine in the `Host` header of requests. Fixed at the start.
+    pub host_names: Vec<String>,
 }
 
 /// Puts a configuration that was read again into effect, or returns why the current one stays.

@@ -12,6 +12,7 @@ mod budget;
 mod config;
 mod debug_files;
 mod error;
+mod http_port;
 mod profiling_loop;
 mod publisher;
 mod rate;

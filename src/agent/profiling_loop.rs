@@ -9,16 +9,16 @@ use upload::{DebugInfoSource, StartError};
 
 use super::budget::{Budget, INTERVAL_MAX, WindowUsage};
 use super::debug_files::DebugFiles;
+use super::http_port::HttpPort;
 use super::publisher::Publisher;
 use super::rate::RateSelector;
 use super::sampling::{Sampling, SessionConfig};
 use super::signals::{Signal, Signals};
-use super::status::{self, AgentStatus};
+use super::status::AgentStatus;
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{BudgetRate, Lowered, MemoryShares};
 use crate::kernel::{SamplerConfig, online_cpus};
-use crate::metrics::server::Server;
 use crate::session::ClosedWindow;
 
 /// Time from the stop signal to the end, at most.
@@ -30,12 +30,8 @@ const LAST_SYMBOLIZATION: Duration = Duration::from_secs(1);
 
 /// Time until a window that could not be closed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Least time between two warnings about that.
-const WARN_INTERVAL: Duration = Duration::from_secs(60);
-
 /// The window goes on.
 struct NotClosed;
-
 /// Runs the agent until SIGTERM or Ctrl-C.
 ///
 /// `program`: path of this program, which is also its own worker processes. `reload`: called on
@@ -83,15 +79,13 @@ struct Agent {
     sampling: Sampling,
     delivery: Arc<Delivery>,
     publisher: Publisher,
-    server: Option<Server>,
+    http_port: Option<HttpPort>,
     status: Arc<AgentStatus>,
     budget: Budget,
     rates: RateSelector,
     /// Why the rate of the current window is below the full one.
     lowered: Option<Lowered>,
     next_assessment: Instant,
-    /// When a window was extended last, and the log said so.
-    warned: Option<Instant>,
     window_started: Instant,
     bpf_map_bytes: u64,
     /// Set when the agent stops. Ends the symbolization of every window but the last one, which has
@@ -109,7 +103,10 @@ impl Agent {
         let delivery = Arc::new(Delivery::start(&config.delivery, Some(debug_info))?);
         let status =
             Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
-        let server = start_server(&config, &status)?;
+        let http_port = match config.listen {
+            Some(at) => Some(HttpPort::start(at, &config.host_names, config.limits, &status)?),
+            None => None,
+        };
         let sampling = Sampling::start(SessionConfig {
             program: program.into(),
             sampler: SamplerConfig { frequency: config.frequency, ..config.sampler.clone() },
@@ -136,13 +133,12 @@ impl Agent {
             sampling,
             delivery,
             publisher,
-            server,
+            http_port,
             status,
             rates: RateSelector::new(budget.rate()),
             budget,
             lowered: None,
             next_assessment: Instant::now() + INTERVAL_MAX,
-            warned: None,
             window_started: Instant::now(),
             bpf_map_bytes: 0,
             stop_symbolizing: Arc::default(),
@@ -171,7 +167,7 @@ impl Agent {
     /// Closes the current window and publishes it. The next one is sampled at the budget's rate.
     fn close_window(&mut self) -> Result<(), NotClosed> {
         if self.publisher.is_busy() {
-            self.warn_extended("the previous one is still being published");
+            tracing::warn!("extending the window: the previous one is still being published");
             return Err(NotClosed);
         }
         let allowed = self.budget.rate();
@@ -187,16 +183,9 @@ impl Agent {
                 Ok(())
             }
             Err(error) => {
-                self.warn_extended(&format!("cannot close it: {error}"));
+                tracing::warn!("extending the window: cannot close it: {error}");
                 Err(NotClosed)
             }
-        }
-    }
-
-    fn warn_extended(&mut self, why: &str) {
-        if self.warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
-            self.warned = Some(Instant::now());
-            tracing::warn!("extending the window: {why}");
         }
     }
 
@@ -219,6 +208,7 @@ impl Agent {
         self.delivery.reload(&config.delivery)?;
         self.budget.set_limits(config.limits, config.frequency);
         self.status.configuration_changed(config.limits, config.window);
+        self.http_port.iter().for_each(|port| port.set_limits(config.limits));
         self.config = config;
         Ok(())
     }
@@ -232,7 +222,7 @@ impl Agent {
         self.assess();
         let usage = self.budget.take_window();
         let budget = describe_budget(self.rates.in_force(), self.lowered, &usage);
-        let Self { sampling, publisher, delivery, status, server, rates, config, .. } = self;
+        let Self { sampling, publisher, delivery, status, http_port, rates, config, .. } = self;
         status.stopping();
         let last = match sampling.finish() {
             Ok(closed) => {
@@ -252,7 +242,7 @@ impl Agent {
             status.pending_windows_lost();
         }
         let (closed, accepted, lost) = status.windows();
-        drop(server); // it holds the status, which holds the delivery
+        drop(http_port); // it holds the status, which holds the delivery
         drop(status);
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DELIVERY / 2);
         if let Some(delivery) = Arc::into_inner(delivery) {
@@ -260,16 +250,6 @@ impl Agent {
         }
         tracing::info!(closed, accepted, lost, "stopped");
     }
-}
-
-fn start_server(
-    config: &AgentConfig,
-    status: &Arc<AgentStatus>,
-) -> Result<Option<Server>, AgentError> {
-    let Some(address) = config.listen else { return Ok(None) };
-    let server = Server::start(address, status::http_handler(status))?;
-    tracing::info!(address = %server.address(), "serving health and metrics");
-    Ok(Some(server))
 }
 
 /// `rate`: at which the window was sampled. `budget`: comments about its overhead.

@@ -12,14 +12,16 @@ use super::tick_watch::TickWatch;
 use super::window::{ProfileStats, PublishResult};
 use crate::budget::{BudgetLimits, BudgetRate, ResidentMemory};
 use crate::events::unix_ns;
-use crate::metrics::server::{Handler, Page};
-use crate::metrics::{self, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
+use crate::log;
+use crate::metrics::server::{Handler, HttpCounters};
+use crate::metrics::{self, HealthState, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
 pub(super) struct AgentStatus {
     figures: Mutex<Figures>,
     delivery: Arc<Delivery>,
+    http: Arc<HttpCounters>,
 }
 
 /// Figures that events update. All others are read when a snapshot is taken.
@@ -44,7 +46,7 @@ impl AgentStatus {
             ticks: TickWatch::default(),
             is_publisher_alive: true,
         };
-        let this = Self { figures: Mutex::new(figures), delivery };
+        let this = Self { figures: Mutex::new(figures), delivery, http: Arc::default() };
         this.configuration_changed(limits, window);
         this
     }
@@ -175,28 +177,40 @@ impl AgentStatus {
         (windows.closed, windows.accepted, lost + self.delivery.counts().refused.total())
     }
 
-    /// Returns all figures as of now.
-    fn snapshot(&self) -> Snapshot {
+    /// Returns the facts of health and readiness as of now. Waits for nothing but the figures.
+    fn health(&self) -> HealthState {
         let figures = self.figures();
-        let mut snapshot = figures.snapshot.clone();
-        let health = &mut snapshot.health;
+        let mut health = figures.snapshot.health.clone();
         health.since_start = figures.started.elapsed();
         health.since_sampling = figures.sampling_started.map(|at| at.elapsed());
         health.since_window = figures.window_closed.map(|at| at.elapsed());
         health.longest_without_tick = figures.ticks.longest(Instant::now());
         health.has_sinks = true; // a status exists only once the sinks are started
-        health.has_accepted = snapshot.windows.accepted > 0;
+        health.has_accepted = figures.snapshot.windows.accepted > 0;
         if !figures.is_publisher_alive && !health.is_stopping {
             health.dead_threads.push("publisher");
         }
-        drop(figures);
+        health
+    }
+
+    /// Returns all figures as of now.
+    fn snapshot(&self) -> Snapshot {
+        let health = self.health();
+        let mut snapshot = Snapshot { health, ..self.figures().snapshot.clone() };
         let resident = ResidentMemory::measure();
         let own = &mut snapshot.own;
         own.agent = ProcessUsage { cpu: Usage::own().cpu, resident: resident.agent };
         own.symbolizer.resident = resident.of_workers("symbolizer-worker");
         own.file_helper.resident = resident.of_workers("file-helper");
         snapshot.delivery = self.delivery.counts();
+        snapshot.http = self.http.counts();
+        snapshot.log = log::counts();
         snapshot
+    }
+
+    /// Returns where the HTTP server counts requests.
+    pub fn http_counters(&self) -> Arc<HttpCounters> {
+        Arc::clone(&self.http)
     }
 }
 
@@ -207,5 +221,5 @@ fn lose(snapshot: &mut Snapshot, reason: LossReason, windows: u64) {
 /// Returns the handler of HTTP requests for health and metrics.
 pub(super) fn http_handler(status: &Arc<AgentStatus>) -> Arc<Handler> {
     let status = Arc::clone(status);
-    Arc::new(move |path: &str| -> Option<Page> { metrics::page(path, || status.snapshot()) })
+    Arc::new(move |path: &str| metrics::page(path, || status.snapshot(), || status.health()))
 }

@@ -4,11 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
-use profile::Labels;
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, filter::LevelFilter, reload};
+use profile::{Labels, error_chain};
 use upload::SinkConfig;
 use upload::delivery::{DeliveryConfig, NamedSink};
 use upload::sinks::directory;
@@ -19,9 +15,10 @@ use super::workers::SELF_EXE;
 use super::{filters, kernel_limits, load_diagnostics, terminal};
 use crate::agent::{self, AgentConfig, AgentError};
 use crate::budget::BudgetLimits;
-use crate::config::{self, Config, LogFormat, LogSection, StoreSection, TimeRange};
+use crate::config::{self, AgentSection, Config, LogFormat, LogSection, StoreSection, TimeRange};
 use crate::kernel;
 use crate::labels;
+use crate::log::{LineStyle, Log};
 
 /// Name of the local store among the sinks.
 const STORE: &str = "store";
@@ -38,9 +35,9 @@ pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
     if let Some(range) = &arguments.export {
         return export(arguments, range, &config.store);
     }
-    let level = start_log(&config.log);
+    let log = start_log(&config.log)?;
     let agent_config = agent_config(&config)?;
-    let mut reload = |apply: &mut agent::ApplyConfig<'_>| reload(arguments, &config, &level, apply);
+    let mut reload = |apply: &mut agent::ApplyConfig<'_>| reload(arguments, &config, &log, apply);
     agent::run(SELF_EXE, agent_config, &mut reload).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +51,7 @@ fn load(arguments: &AgentArguments) -> Result<Config> {
 fn reload(
     arguments: &AgentArguments,
     at_start: &Config,
-    level: &reload::Handle<LevelFilter, Registry>,
+    log: &Log,
     apply: &mut agent::ApplyConfig<'_>,
 ) -> bool {
     let applied = load(arguments).and_then(|mut config| {
@@ -64,8 +61,7 @@ fn reload(
     });
     match applied {
         Ok((config, restart_needed)) => {
-            // Fails only after the subscriber is dropped.
-            let _ = level.reload(LevelFilter::from(config.log.level));
+            log.set_level(config.log.level.into());
             for key in &restart_needed {
                 tracing::warn!(key, "configuration change needs a restart");
             }
@@ -73,7 +69,9 @@ fn reload(
             true
         }
         Err(error) => {
-            tracing::error!("reload rejected, keeping current configuration: {error}");
+            // Errors of the configuration have a line each.
+            let cause = error_chain(error.as_ref()).replace('\n', "; ");
+            tracing::error!("reload rejected, keeping current configuration: {cause}");
             false
         }
     }
@@ -122,7 +120,14 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
         },
         cache: sampling.cache_dir.clone(),
         listen: sampling.listen,
+        host_names: host_names(sampling),
     })
+}
+
+/// Returns the names of the setting, and that of the machine.
+fn host_names(agent: &AgentSection) -> Vec<String> {
+    let names = agent.host_names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.chain([agent.node.as_str()]).map(str::to_owned).collect()
 }
 
 fn store(store: &StoreSection) -> NamedSink {
@@ -133,14 +138,12 @@ fn store(store: &StoreSection) -> NamedSink {
     NamedSink { name: STORE.into(), settings: SinkConfig::File(config) }
 }
 
-/// Starts logging to standard error. Returns the handle that changes the level.
-fn start_log(log: &LogSection) -> reload::Handle<LevelFilter, Registry> {
-    let (level, handle) = reload::Layer::new(LevelFilter::from(log.level));
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(level);
-    match log.format {
-        LogFormat::Text => registry.with(lines.with_ansi(terminal::is_terminal())).init(),
-        LogFormat::Json => registry.with(lines.json()).init(),
-    }
-    handle
+/// Starts logging to standard error.
+fn start_log(log: &LogSection) -> io::Result<Log> {
+    let style = match log.format {
+        LogFormat::Text if terminal::is_terminal() => LineStyle::ColoredText,
+        LogFormat::Text => LineStyle::Text,
+        LogFormat::Json => LineStyle::Json,
+    };
+    Log::start(log.level.into(), style)
 }

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use profile::error_chain;
 
 /// Runs the command line.
 ///
@@ -40,7 +41,7 @@ pub fn run() -> ExitCode {
         Command::FileHelper => workers::run_file_helper(),
     };
     result.unwrap_or_else(|error| {
-        terminal::line(&format!("everytick: {error:#}"));
+        terminal::last_line(&format!("everytick: {}", error_chain(error.as_ref())));
         ExitCode::FAILURE
     })
 }

@@ -1,10 +1,27 @@
 //! Output for people, on standard error: standard output belongs to the profiled command.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// Writes a line. Failure to write is ignored: it is no reason to stop profiling.
 pub(super) fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a line, and returns after a second at the latest even if standard error is a pipe that no
+/// process reads.
+pub(super) fn last_line(text: &str) {
+    let (sender, written) = mpsc::channel();
+    let text = text.to_owned();
+    let write = move || {
+        line(&text);
+        let _ = sender.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(Duration::from_secs(1));
+    }
 }
 
 /// Replaces the current line of the terminal.

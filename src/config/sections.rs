@@ -39,6 +39,10 @@ upload::config! {
             .or_off()
             .default(Some(SocketAddr::from(([127, 0, 0, 1], 7171))))
             .needs_restart(),
+        /// Names of this machine that requests to `listen` may use in their `Host` header,
+        /// separated by commas. Always accepted are addresses, `node`, names without a dot, and
+        /// names that end in `.localhost`, `.local`, `.internal` or `.svc`.
+        host_names: String = text().or_empty().needs_restart(),
         /// Directory that caches unwind tables for the next start, 256 MiB at most.
         cache_dir: Option<PathBuf> = directory()
             .or_off()

@@ -16,7 +16,7 @@ mod totals;
 
 pub use health::HealthState;
 pub use metric::{Label, LabelValues, Metric, MetricKind};
-pub use pages::page;
+pub use pages::{PATHS, page};
 pub use prometheus::render;
 pub use snapshot::{
     BudgetState, LossReason, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, Snapshot,

@@ -6,8 +6,10 @@ use std::time::Duration;
 use upload::delivery;
 
 use super::health::HealthState;
+use super::server::HttpCounts;
 use super::totals::LedgerTotals;
 use crate::budget::{CpuByCause, Lowered};
+use crate::log::LogCounts;
 use crate::session::SessionCounts;
 
 /// The agent as of one moment. Counts are since its start unless noted otherwise.
@@ -37,6 +39,10 @@ pub struct Snapshot {
     pub budget: BudgetState,
     /// Configuration reloads.
     pub reloads: ReloadCounts,
+    /// Requests to the HTTP port.
+    pub http: HttpCounts,
+    /// Lines of the log.
+    pub log: LogCounts,
 }
 
 /// Distinct frames of each window.

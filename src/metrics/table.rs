@@ -12,6 +12,7 @@ use crate::budget::Cause;
 
 use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
+use super::server::Refusal;
 use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
@@ -35,6 +36,8 @@ const PROCESS: Label = Label::closed("part", || vec!["agent", "symbolizer", "fil
 const CAUSE: Label = Label::closed("cause", || texts(&Cause::ALL, Cause::text));
 const LOWERED: Label = Label::closed("cause", lowered_causes);
 const RELOAD: Label = Label::closed("result", || vec!["applied", "rejected"]);
+const HTTP: Label = Label::closed("reason", || texts(&Refusal::ALL, Refusal::text));
+const LOG: Label = Label::closed("result", || vec!["written", "dropped", "suppressed"]);
 const VERSION: Label = Label::open("version", "version of everytick");
 const ARCHITECTURE: Label = Label::open("architecture", "CPU architecture of the binary");
 
@@ -473,6 +476,36 @@ pub const TABLE: &[Metric] = &[
         "Limit of everytick_budget_memory_bytes.",
         &[],
         |s, out| out.value(s.budget.memory_max),
+    ),
+    // HTTP port and log.
+    counter(
+        "everytick_http_answered_total",
+        "HTTP requests that were answered with a page, or with 404.",
+        &[],
+        |s, out| out.value(s.http.answered),
+    ),
+    counter(
+        "everytick_http_refused_total",
+        "HTTP requests and connections that were refused, by reason.",
+        &[HTTP],
+        |s, out| by(out, &[], &Refusal::ALL, Refusal::text, &s.http.refused),
+    ),
+    counter(
+        "everytick_http_paused_seconds_total",
+        "Time in which no connection was accepted, because the HTTP port had spent its CPU time.",
+        &[],
+        |s, out| out.value(s.http.paused),
+    ),
+    counter(
+        "everytick_log_lines_total",
+        "Lines of the log. dropped: standard error did not accept them. suppressed: repeats of a \
+         line within a minute, whose count is in a later line.",
+        &[LOG],
+        |s, out| {
+            out.labelled(&["written"], s.log.written);
+            out.labelled(&["dropped"], s.log.dropped);
+            out.labelled(&["suppressed"], s.log.suppressed);
+        },
     ),
     // Configuration.
     counter(

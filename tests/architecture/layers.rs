@@ -6,8 +6,9 @@ use super::modules::{Crate, Use};
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
     "limits",
+    "log",
     "kernel",
     "procfs",
     "workers",

@@ -9,14 +9,16 @@ mod parser;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everytick::budget::{Cause, CpuByCause, Lowered};
 use everytick::kernel::abi::Counters;
-use everytick::metrics::server::Server;
+use everytick::limits::CpuShare;
+use everytick::log::LogCounts;
+use everytick::metrics::server::{HttpCounts, Server, ServerConfig};
 use everytick::metrics::{
-    BudgetState, HealthState, LabelValues, LedgerTotals, Metric, MetricKind, OwnUsage,
+    BudgetState, HealthState, LabelValues, LedgerTotals, Metric, MetricKind, OwnUsage, PATHS,
     ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, SymbolCounts, TABLE, WindowCounts, page,
     render,
 };
@@ -73,6 +75,12 @@ fn snapshot() -> Snapshot {
             is_stale: true,
             read_unix_ns: 5 * SECOND,
         },
+        http: HttpCounts {
+            answered: 961,
+            refused: std::array::from_fn(|index| 962 + index as u64),
+            paused: Duration::from_secs(970),
+        },
+        log: LogCounts { written: 971, dropped: 972, suppressed: 973 },
     }
 }
 
@@ -215,8 +223,14 @@ fn page_parses_as_prometheus_text() {
 
 #[test]
 fn metrics_are_served_over_http() {
-    let handler = |path: &str| page(path, snapshot);
-    let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(handler)).unwrap();
+    let config = ServerConfig {
+        paths: &PATHS,
+        handler: Arc::new(|path: &str| page(path, snapshot, HealthState::default)),
+        host_names: Vec::new(),
+        counters: Arc::default(),
+        cpu: Arc::new(Mutex::new(CpuShare::unlimited())),
+    };
+    let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), config).unwrap();
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let mut response = String::new();
@@ -263,6 +277,11 @@ fn values_have_their_names_and_labels() {
         ["loaded", "damaged", "mismatched", "not_stored"].map(cache),
         [201.0, 202.0, 203.0, 204.0]
     );
+    let refused = |reason| value("everytick_http_refused_total", &[("reason", reason)]);
+    assert_eq!((refused("client rate"), refused("timeout")), (962.0, 969.0));
+    assert_eq!(value("everytick_http_paused_seconds_total", &[]), 970.0);
+    let lines = |result| value("everytick_log_lines_total", &[("result", result)]);
+    assert_eq!(["written", "dropped", "suppressed"].map(lines), [971.0, 972.0, 973.0]);
     let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);
     assert_eq!(["agent", "symbolizer", "file_helper", "sampler"].map(cpu), [21.0, 23.0, 25.0, 3.0]);
     assert_eq!(value("everytick_window_closed_timestamp_seconds", &[]), 1_700_000_100.5);

@@ -1,16 +1,28 @@
 //! A small HTTP/1.1 server for the agent's own pages: metrics, health, readiness.
 //!
 //! Any client that reaches the port may be slow, broken or hostile, so every resource is bounded:
-//! concurrent connections, bytes of a request head, time to receive the head, time to finish the
-//! connection. A connection serves one request, because a client that may keep its connection alive
-//! may also hold its slot. Everything runs on one thread, and handlers run on it too: pages are
-//! built from memory, without blocking.
+//! concurrent connections, connections per second of each client and of all, bytes of a request
+//! head, time to receive the head, time to finish the connection, and CPU time, which has a share
+//! of its own. A page is built once a second at most, whatever is requested. Probes are answered
+//! also to a client that sends too many requests.
 //!
-//! The server answers GET and HEAD only. Access control and TLS are left to a proxy in front of
-//! the port.
+//! A connection serves one request, because a client that may keep its connection alive may also
+//! hold its slot. All connections are served on one thread; pages are built on others, so that a
+//! page that takes long delays no probe.
+//!
+//! The server answers GET and HEAD of names of this machine only. Access control and TLS are left
+//! to a proxy in front of the port.
 
 mod accept;
+mod client_rate;
+mod config;
+mod connections;
+mod context;
+mod counts;
+mod host_header;
 mod page;
+mod page_cache;
+mod respond;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +30,24 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use accept::ClientLimits;
+use config::ClientLimits;
+use context::ServerContext;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
-pub use page::{Handler, Page};
+pub use config::ServerConfig;
+pub use counts::{HttpCounters, HttpCounts, Refusal};
+pub use page::{Handler, Page, PagePath};
+
+/// Name of the server's threads, by which their CPU time is known.
+const THREAD: &str = "metrics-server";
+
+/// Time at the end for a page that is being built: its builder uses what the agent stops next.
+const LAST_PAGE: Duration = Duration::from_millis(500);
+/// Threads that build pages: one for each page, so that none waits for another.
+const BUILDERS_MAX: usize = 4;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +87,13 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`], with the next step.
-    pub fn start(address: SocketAddr, handler: Arc<Handler>) -> Result<Self, ServerError> {
-        Self::start_with_limits(address, handler, ClientLimits::default())
+    pub fn start(address: SocketAddr, config: ServerConfig) -> Result<Self, ServerError> {
+        Self::start_with_limits(address, config, ClientLimits::default())
     }
 
     fn start_with_limits(
         address: SocketAddr,
-        handler: Arc<Handler>,
+        config: ServerConfig,
         limits: ClientLimits,
     ) -> Result<Self, ServerError> {
         let listen_error = |source| ServerError::Listen { address, source };
@@ -84,8 +108,12 @@ impl Server {
         };
         let (stop, stopped) = oneshot::channel();
         // Open connections end with the runtime, and the runtime ends with the thread.
-        let run = move || runtime.block_on(accept::run(listener, handler, limits, stopped));
-        let thread = thread::Builder::new().name("metrics-server".into());
+        let context = Arc::new(ServerContext::new(config, limits));
+        let run = move || {
+            runtime.block_on(accept::run(listener, context, stopped));
+            runtime.shutdown_timeout(LAST_PAGE);
+        };
+        let thread = thread::Builder::new().name(THREAD.into());
         let thread = thread.spawn(run).map_err(start_error)?;
         Ok(Self { address: local_address, stop: Some(stop), thread: Some(thread) })
     }
@@ -115,5 +143,10 @@ impl Drop for Server {
 }
 
 fn new_runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_io().enable_time().build()
+    runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_name(THREAD)
+        .max_blocking_threads(BUILDERS_MAX)
+        .build()
 }

@@ -2,11 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use super::accept::ClientLimits;
-use super::{Page, Server, ServerError};
+use super::client_rate::Rate;
+use super::config::ClientLimits;
+use super::connections::ConnectionLimits;
+use super::{Handler, HttpCounts, Page, PagePath, Refusal, Server, ServerConfig, ServerError};
+use crate::limits::CpuShare;
 
 /// More than the socket buffers of a connection hold.
 const LARGE: usize = 64 << 20;
@@ -17,20 +21,54 @@ const LONG: Duration = Duration::from_secs(600);
 /// A time limit that expires at once.
 const SHORT: Duration = Duration::from_millis(50);
 
-const PATIENT: ClientLimits =
-    ClientLimits { connections: 16, head_time: LONG, connection_time: LONG };
+/// A rate that no test reaches.
+const FAST: Rate = Rate { per_second: 1e9, burst: 1e9 };
+
+const PATIENT: ClientLimits = ClientLimits {
+    connections: ConnectionLimits { open: 16, pages: 16, pages_of_client: 16 },
+    client_rate: FAST,
+    rate: FAST,
+    delay: SHORT,
+    head_time: LONG,
+    connection_time: LONG,
+};
+
+const PATHS: [PagePath; 6] = [
+    PagePath { path: "/", is_probe: false },
+    PagePath { path: "/down", is_probe: false },
+    PagePath { path: "/large", is_probe: false },
+    PagePath { path: "/broken", is_probe: false },
+    PagePath { path: "/panic", is_probe: false },
+    PagePath { path: "/probe", is_probe: true },
+];
+
+fn config(handler: Arc<Handler>) -> ServerConfig {
+    ServerConfig {
+        paths: &PATHS,
+        handler,
+        host_names: Vec::new(),
+        counters: Arc::default(),
+        cpu: Arc::new(Mutex::new(CpuShare::unlimited())),
+    }
+}
+
+fn page(path: &str) -> Page {
+    match path {
+        "/down" => Page::text(503, "no\n"),
+        "/large" => Page::text(200, "x".repeat(LARGE)),
+        "/broken" => Page::text(7, "no such status"),
+        "/panic" => panic!("a panic on purpose"),
+        _ => Page::text(200, "hello\n"),
+    }
+}
+
+fn start_with(config: ServerConfig, limits: ClientLimits) -> Server {
+    let address = (Ipv4Addr::LOCALHOST, 0).into();
+    Server::start_with_limits(address, config, limits).expect("starts")
+}
 
 fn start(limits: ClientLimits) -> Server {
-    let handler = |path: &str| match path {
-        "/" => Some(Page::text(200, "hello\n")),
-        "/down" => Some(Page::text(503, "no\n")),
-        "/large" => Some(Page::text(200, "x".repeat(LARGE))),
-        "/broken" => Some(Page::text(7, "no such status")),
-        "/panic" => panic!("a panic on purpose"),
-        _ => None,
-    };
-    let address = (Ipv4Addr::LOCALHOST, 0).into();
-    Server::start_with_limits(address, Arc::new(handler), limits).expect("starts")
+    start_with(config(Arc::new(page)), limits)
 }
 
 fn connect(server: &Server) -> TcpStream {
@@ -203,7 +241,11 @@ fn trickling_a_head_does_not_extend_its_deadline() {
 
 #[test]
 fn a_client_that_does_not_read_its_response_is_cut() {
-    let server = start(ClientLimits { connections: 1, connection_time: SHORT, ..PATIENT });
+    let server = start(ClientLimits {
+        connections: ConnectionLimits { open: 1, ..PATIENT.connections },
+        connection_time: SHORT,
+        ..PATIENT
+    });
     let mut lazy = connect(&server);
     lazy.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     wait_until_served(&server);
@@ -213,7 +255,10 @@ fn a_client_that_does_not_read_its_response_is_cut() {
 
 #[test]
 fn connections_beyond_the_limit_are_closed_at_once() {
-    let server = start(ClientLimits { connections: 3, ..PATIENT });
+    let server = start(ClientLimits {
+        connections: ConnectionLimits { open: 3, ..PATIENT.connections },
+        ..PATIENT
+    });
     let busy: Vec<TcpStream> = (0..3).map(|_| lazy_client(&server)).collect();
     for _ in 0..100 {
         assert_eq!(read_to_close(&mut connect(&server)), "");
@@ -224,7 +269,10 @@ fn connections_beyond_the_limit_are_closed_at_once() {
 
 #[test]
 fn silent_clients_lock_out_no_other() {
-    let server = start(ClientLimits { connections: 3, ..PATIENT });
+    let server = start(ClientLimits {
+        connections: ConnectionLimits { open: 3, ..PATIENT.connections },
+        ..PATIENT
+    });
     let _lazy = lazy_client(&server);
     let mut silent: Vec<TcpStream> = (0..2).map(|_| connect(&server)).collect();
     assert_eq!(body(&get(&server, "/")), "hello\n");
@@ -252,12 +300,149 @@ fn wait_until_served(server: &Server) {
 }
 
 #[test]
-fn a_panicking_handler_ends_only_its_connection() {
+fn a_panicking_handler_ends_only_its_page() {
     let server = start(PATIENT);
     for _ in 0..20 {
-        assert_eq!(get(&server, "/panic"), "");
+        assert!(get(&server, "/panic").starts_with("HTTP/1.1 500 "));
     }
     assert_eq!(body(&get(&server, "/")), "hello\n");
+}
+
+fn refused(counts: HttpCounts, reason: Refusal) -> u64 {
+    counts.refused[reason as usize]
+}
+
+#[test]
+fn a_flood_builds_a_page_once_a_second() {
+    let builds = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&builds);
+    let handler = move |path: &str| {
+        count.fetch_add(1, Ordering::Relaxed);
+        page(path)
+    };
+    let server = start_with(config(Arc::new(handler)), PATIENT);
+    let started = Instant::now();
+    for _ in 0..300 {
+        assert_eq!(body(&get(&server, "/")), "hello\n");
+    }
+    let builds = builds.load(Ordering::Relaxed);
+    assert!(builds <= 1 + started.elapsed().as_secs(), "{builds} builds");
+}
+
+#[test]
+fn requests_beyond_the_rate_of_a_client_get_429_and_probes_their_page() {
+    let config = config(Arc::new(page));
+    let counters = Arc::clone(&config.counters);
+    let client_rate = Rate { per_second: 0.01, burst: 5.0 };
+    let server = start_with(config, ClientLimits { client_rate, ..PATIENT });
+    for _ in 0..5 {
+        assert_eq!(body(&get(&server, "/")), "hello\n");
+    }
+    let started = Instant::now();
+    for _ in 0..10 {
+        let response = get(&server, "/");
+        assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+        assert_eq!(header(&response, "Retry-After"), Some("1"));
+        assert_eq!(body(&get(&server, "/probe")), "hello\n");
+    }
+    assert!(started.elapsed() >= SHORT * 20, "each waits before its request is read");
+    let counts = counters.counts();
+    assert_eq!((counts.answered, refused(counts, Refusal::ClientRate)), (15, 10));
+}
+
+#[test]
+fn requests_beyond_the_rate_of_all_clients_get_503_and_probes_their_page() {
+    let rate = Rate { per_second: 0.01, burst: 3.0 };
+    let server = start(ClientLimits { rate, ..PATIENT });
+    let statuses: Vec<bool> =
+        (0..5).map(|_| get(&server, "/").starts_with("HTTP/1.1 503 ")).collect();
+    assert_eq!(statuses, [false, false, false, true, true]);
+    assert_eq!(body(&get(&server, "/probe")), "hello\n");
+}
+
+#[test]
+fn a_spent_cpu_share_slows_the_port_down_and_stops_nothing() {
+    let config = config(Arc::new(page));
+    let cpu = Arc::clone(&config.cpu);
+    // One microsecond a second: the first connection spends the share.
+    *cpu.lock().expect("no panic") = CpuShare::new(1e-6, Instant::now());
+    let counters = Arc::clone(&config.counters);
+    let server = start_with(config, PATIENT);
+    let started = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(body(&get(&server, "/probe")), "hello\n");
+    }
+    assert!(started.elapsed() >= Duration::from_millis(100), "{:?}", started.elapsed());
+    assert!(counters.counts().paused >= Duration::from_millis(100));
+}
+
+#[test]
+fn slow_readers_of_pages_lock_out_no_probe() {
+    let connections = ConnectionLimits { open: 4, pages: 2, pages_of_client: 2 };
+    let server = start(ClientLimits { connections, ..PATIENT });
+    let _lazy = [lazy_client(&server), lazy_client(&server)];
+    assert!(get(&server, "/").starts_with("HTTP/1.1 503 "));
+    assert_eq!(body(&get(&server, "/probe")), "hello\n");
+}
+
+#[test]
+fn five_hundred_silent_connections_lock_out_no_probe() {
+    let config = config(Arc::new(page));
+    let counters = Arc::clone(&config.counters);
+    let server = start_with(config, ClientLimits { head_time: LONG, ..ClientLimits::default() });
+    let mut silent: Vec<TcpStream> = (0..500).map(|_| connect(&server)).collect();
+    for stream in &mut silent {
+        let _ = stream.write_all(b"GET /probe HT"); // a few of them are closed already
+    }
+    for _ in 0..5 {
+        assert_eq!(body(&get(&server, "/probe")), "hello\n");
+    }
+    assert!(refused(counters.counts(), Refusal::Connections) >= 400);
+}
+
+#[test]
+fn a_page_that_is_never_built_delays_no_probe() {
+    let handler = |path: &str| {
+        if path == "/" {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        page(path)
+    };
+    let server = start_with(config(Arc::new(handler)), PATIENT);
+    let mut waiting = connect(&server);
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    let started = Instant::now();
+    assert_eq!(body(&get(&server, "/probe")), "hello\n");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(body(&read_to_close(&mut waiting)), "hello\n");
+}
+
+#[test]
+fn foreign_names_and_bodies_are_refused() {
+    let config = config(Arc::new(page));
+    let counters = Arc::clone(&config.counters);
+    let server = start_with(config, PATIENT);
+    let check = |request: &[u8], status: &str| {
+        let response = exchange(&server, request);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
+        assert!(!response.contains("hello"), "{response}");
+    };
+    check(b"GET / HTTP/1.1\r\nHost: rebound.example.com\r\n\r\n", "421");
+    check(b"GET / HTTP/1.1\r\n\r\n", "421");
+    check(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", "413");
+    let chunked = b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    check(chunked, "413");
+    let _ = exchange(&server, b"not http at all\r\n\r\n");
+    // A malformed request is counted once its response is sent.
+    let counts = || {
+        let reasons = [Refusal::Host, Refusal::Body, Refusal::Malformed];
+        reasons.map(|reason| refused(counters.counts(), reason))
+    };
+    let until = Instant::now() + TEST_TIMEOUT;
+    while counts() != [2, 2, 1] && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(counts(), [2, 2, 1]);
 }
 
 #[test]
@@ -269,7 +454,7 @@ fn a_large_page_arrives_whole() {
 #[test]
 fn stop_cuts_connections_and_frees_the_port() {
     // An address that no other test listens on.
-    let server = Server::start(([127, 0, 0, 2], 0).into(), Arc::new(|_| None)).expect("starts");
+    let server = Server::start(([127, 0, 0, 2], 0).into(), config(Arc::new(page))).expect("starts");
     let address = server.address();
     let mut open = connect(&server);
     open.write_all(b"GET").expect("sent");
@@ -282,7 +467,7 @@ fn stop_cuts_connections_and_frees_the_port() {
 #[test]
 fn an_address_in_use_is_an_error_with_a_next_step() {
     let server = start(PATIENT);
-    let error = Server::start(server.address(), Arc::new(|_| None)).expect_err("in use");
+    let error = Server::start(server.address(), config(Arc::new(page))).expect_err("in use");
     assert!(matches!(error, ServerError::Listen { .. }));
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot listen on {}: ", server.address())), "{text}");

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Failure;
 
-/// Least time between two lines about the same reason.
-const INTERVAL: Duration = Duration::from_secs(60);
+/// Least time between two lines about the same reason. Longer than that of the agent's log, which
+/// would leave out a line that comes too early.
+const INTERVAL: Duration = Duration::from_secs(61);
 
 /// Most bytes of a server's text that are logged.
 const TEXT_MAX: usize = 400;
@@ -89,10 +90,10 @@ mod tests {
         assert_eq!(count(0, Failure::Timeout), Some(1));
         assert_eq!(count(1, Failure::Timeout), None);
         assert_eq!(count(1, Failure::Tls), Some(1));
-        assert_eq!(count(59, Failure::Timeout), None);
-        assert_eq!(count(60, Failure::Timeout), Some(3));
-        assert_eq!(count(119, Failure::Timeout), None);
-        assert_eq!(count(121, Failure::Timeout), Some(2));
+        assert_eq!(count(60, Failure::Timeout), None);
+        assert_eq!(count(61, Failure::Timeout), Some(3));
+        assert_eq!(count(121, Failure::Timeout), None);
+        assert_eq!(count(123, Failure::Timeout), Some(2));
     }
 
     #[test]
