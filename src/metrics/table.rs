@@ -30,6 +30,8 @@ const WINDOW_LOSS: Label = Label::closed("reason", || {
 });
 const FAILURE: Label = Label::closed("reason", || texts(Failure::ALL, Failure::text));
 const DELIVERY: Label = Label::closed("result", || vec!["delivered", "partly", "lost"]);
+const RESPONSE: Label =
+    Label::open("code", "status of HTTP or name of gRPC's code, as in `503` or `UNAVAILABLE`");
 const UPLOAD: Label = Label::closed("result", || vec!["stored", "no_debug_info", "postponed"]);
 const PART: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper", "sampler"]);
 const PROCESS: Label = Label::closed("part", || vec!["agent", "symbolizer", "file_helper"]);
@@ -325,6 +327,16 @@ pub const TABLE: &[Metric] = &[
         "Delivery attempts that failed and are retried, by reason.",
         &[SINK, FAILURE],
         |s, out| failures(out, s, |sink| &sink.attempts.later),
+    ),
+    counter(
+        "everytick_responses_total",
+        "Responses of servers to requests with profiles, by code. A batch may take several requests.",
+        &[SINK, RESPONSE],
+        |s, out| {
+            for (name, sink) in &s.delivery.sinks {
+                sink.responses.iter().for_each(|(code, count)| out.labelled(&[name, code], count));
+            }
+        },
     ),
     counter(
         "everytick_batches_rejected_parts_total",

@@ -160,6 +160,7 @@ fn sink(base: u64) -> SinkCounts {
             lost,
         },
         attempts: Attempts { later, ..Attempts::default() },
+        responses: [("503", base + 14)].into_iter().collect(),
         rejected: base + 7,
         bytes_sent: base + 8,
         debug_info: DebugInfoCounts {

@@ -338,12 +338,6 @@ async fn a_warning_counts_as_delivered() {
 }
 
 #[tokio::test]
-async fn an_undecodable_body_with_status_200_is_success() {
-    let server = Server::start(vec![Reply::Http(200, vec![], b"<html>welcome".to_vec())]).await;
-    assert_delivered(&sink(&server, Protocol::Http).send(&window(0, 1, 2)).await);
-}
-
-#[tokio::test]
 async fn gzip_is_dropped_if_unsupported() {
     let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"";
     let server = Server::with(vec![], None, move |request| {

@@ -7,6 +7,7 @@ use profile::LedgerImbalance;
 
 use super::ledger::{FailureCounts, Ledger};
 use crate::debug_info::UploadStatus;
+use crate::transport::ResponseCounts;
 
 /// The delivery at one moment, counted since the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct SinkCounts {
     pub ledger: Ledger,
     /// Delivery attempts, by result.
     pub attempts: Attempts,
+    /// Responses of the server to requests with profiles, by code.
+    pub responses: ResponseCounts,
     /// Series or samples that the server rejected from batches that it otherwise has.
     pub rejected: u64,
     /// Bytes sent for batches that the sink has.

@@ -185,10 +185,13 @@ impl SinkLoop {
     /// Sends a batch; `None` if the deadline passes first.
     async fn send_before_deadline(&mut self, batch: &Batch) -> Option<Answer> {
         let mut control = self.control.clone();
-        tokio::select! {
+        let answer = tokio::select! {
             answer = self.sink.send(batch) => Some(answer),
             () = deadline(&mut control) => None,
-        }
+        };
+        let responses = self.sink.take_responses();
+        self.context.shared.queues().count_responses(&self.context.generation, &responses);
+        answer
     }
 
     fn handle_answer(&mut self, name: BatchName, answer: Answer) -> NextStep {

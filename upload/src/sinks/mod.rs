@@ -20,6 +20,8 @@
 //!   configuration.
 //! - `async fn send(&mut self, &Batch) -> Answer` returns within a bounded time and may be
 //!   cancelled at any await. A sink has a thread of its own, so one that blocks delays no other.
+//! - `take_responses(&mut self) -> ResponseCounts` returns the server's responses since the last
+//!   call, by code.
 
 pub mod directory;
 pub mod otlp;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use crate::batch::{Answer, Batch};
 use crate::config::{Config as _, ConfigError, Conflict, DefaultValue, Input, Key, Values};
 use crate::debug_info::DebugInfoSource;
-use crate::transport::Connection;
+use crate::transport::{Connection, ResponseCounts};
 
 /// Declares the sinks: `Variant("type", module)`, in the order of the documentation.
 macro_rules! sinks {
@@ -91,6 +93,15 @@ macro_rules! sinks {
                     #[cfg(test)]
                     SinkConfig::Scripted(script) => Self::Scripted(script.start()?),
                 })
+            }
+
+            /// Returns the server's responses since the last call, by code.
+            pub fn take_responses(&mut self) -> ResponseCounts {
+                match self {
+                    $( Self::$variant(sink) => sink.take_responses(), )+
+                    #[cfg(test)]
+                    Self::Scripted(script) => script.take_responses(),
+                }
             }
 
             /// Sends a batch.

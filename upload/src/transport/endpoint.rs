@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use super::connection::{Compression, Connection};
 use super::credentials::Credentials;
 use super::proxy::{Proxies, display_route};
+use super::responses::ResponseCounts;
 use super::tls::{TlsFiles, foreign_client_config};
 use crate::config::ConfigError;
 
@@ -24,6 +25,8 @@ pub(super) struct Endpoint {
     pub timeout: Duration,
     pub is_gzip: bool,
     pub credentials: Credentials,
+    /// Responses since they were taken last.
+    pub responses: ResponseCounts,
     proxies: Proxies,
     tls: Option<TlsFiles>,
     config: Connection,
@@ -60,6 +63,7 @@ impl Endpoint {
             timeout: config.timeout(),
             is_gzip: config.compression == Compression::Gzip,
             credentials: Credentials::new(config)?,
+            responses: ResponseCounts::default(),
             proxies,
             tls,
             url,

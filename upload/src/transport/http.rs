@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, display_url};
 use super::endpoint::{Endpoint, USER_AGENT};
 use super::error::TransportError;
+use super::reply::{Reply, essence};
+use super::responses::ResponseCounts;
 use super::tls::unused_client_config;
 use crate::batch::Failure;
 use crate::config::ConfigError;
@@ -34,25 +36,6 @@ pub(crate) struct Http {
     client: reqwest::Client,
     /// For addresses that the server gives out, which are not its own.
     foreign_client: Option<reqwest::Client>,
-}
-
-/// A response, of whatever status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
-    pub status: u16,
-    /// How long the server asks to be left alone.
-    pub retry_after: Option<Duration>,
-    /// The body; unless it is a success without secrets of ours.
-    pub body: Bytes,
-    /// Bytes that were sent, headers not counted.
-    pub sent_bytes: u64,
-}
-
-impl Reply {
-    /// Returns whether the status is one of 200 to 299.
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
 }
 
 /// A request body of known length that is streamed.
@@ -144,7 +127,8 @@ impl Http {
         let url = format!("{}{path}", url.trim_end_matches('/'));
         let request = self.client.post(url).headers(headers).body(body);
         let mut reply = exchange(request, &self.endpoint.name, length, timeout).await?;
-        if !reply.is_success() {
+        self.endpoint.responses.add_status(reply.status);
+        if !reply.is_success() || !reply.is_protobuf() {
             let text = String::from_utf8_lossy(&reply.body);
             let redacted = self.redact(text.to_string());
             if redacted != text {
@@ -152,6 +136,11 @@ impl Http {
             }
         }
         Ok(reply)
+    }
+
+    /// Returns the responses since the last call, by code.
+    pub fn take_responses(&mut self) -> ResponseCounts {
+        std::mem::take(&mut self.endpoint.responses)
     }
 
     /// Replaces our secrets in what the server says.
@@ -243,6 +232,8 @@ async fn exchange(
         let status = response.status().as_u16();
         let after = response.headers().get(RETRY_AFTER);
         let retry_after = after.and_then(|v| parse_retry_after(v.as_bytes(), SystemTime::now()));
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map_or_else(String::new, |v| essence(v.as_bytes()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             let space = RESPONSE_BYTES_MAX - body.len();
@@ -251,7 +242,7 @@ async fn exchange(
                 break;
             }
         }
-        Ok(Reply { status, retry_after, body: body.into(), sent_bytes })
+        Ok(Reply { status, content_type, retry_after, body: body.into(), sent_bytes })
     };
     let Ok(result) = tokio::time::timeout(timeout, exchange).await else {
         return Err(TransportError::timeout(server, timeout));

@@ -18,17 +18,21 @@ mod http;
 #[allow(dead_code, reason = "generated")]
 mod proto;
 mod proxy;
+mod reply;
+mod responses;
 pub(crate) mod retry;
 mod status;
 mod text;
 mod tls;
 
 pub use connection::{BasicAuth, Compression, Connection, Tls};
+pub use responses::ResponseCounts;
 
 pub(crate) use error::TransportError;
 pub(crate) use grpc::{CallError, Grpc};
-pub(crate) use http::{Http, Reply, StreamedBody};
+pub(crate) use http::{Http, StreamedBody};
 pub(crate) use proto::Status as RpcStatus;
+pub(crate) use reply::Reply;
 pub(crate) use retry::{Disposition, FailedRequest, RetryPolicy};
 pub(crate) use status::connect_code;
 pub(crate) use text::shorten;

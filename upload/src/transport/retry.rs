@@ -12,7 +12,8 @@
 //! | all others | reject |
 //!
 //! A size that the server finds too large is an instruction to split, whatever the code. An
-//! intermediary that answers instead of the server, such as a proxy, rejects nothing permanently.
+//! intermediary that answers instead of the server, such as a proxy, rejects nothing permanently,
+//! and accepts nothing: a success without the message of the protocol is retried.
 //!
 //! Sources: gRPC status codes; `google.rpc.RetryInfo`.
 
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::grpc::CallError;
-use super::http::Reply;
+use super::reply::Reply;
 use super::status::name_of;
 use super::text::shorten;
 use crate::batch::Failure;
@@ -89,6 +90,17 @@ impl RetryPolicy {
                     text: shorten(&format!("{} {text}", name_of(code))),
                 }
             }
+        }
+    }
+
+    /// Judges an HTTP reply whose status is a success, but which is not the message of the
+    /// protocol: something else answered, so the server does not have the profiles. `text`: what
+    /// the reply is instead.
+    pub fn judge_success_without_message(&self, reply: &Reply, text: &str) -> FailedRequest {
+        FailedRequest {
+            disposition: Disposition::Retry(Failure::Protocol),
+            after: reply.retry_after,
+            text: shorten(&format!("{} {text}", reply.status)),
         }
     }
 

@@ -55,6 +55,9 @@ async fn answer(request: Request<Incoming>, state: Shared) -> io::Result<Respons
         return disconnect();
     }
     let mut response = Response::builder().status(status);
+    if status == 200 && !matches!(fault, Fault::Answer(..)) {
+        response = response.header("content-type", "application/proto");
+    }
     for (name, value) in extra_headers {
         response = response.header(name, value);
     }

@@ -123,6 +123,11 @@ impl Server {
         Self { address, scheme, shared, task }
     }
 
+    /// Replies so to the next requests.
+    pub fn script(&self, replies: Vec<Reply>) {
+        *self.shared.script.lock().unwrap() = replies.into();
+    }
+
     pub fn url(&self) -> String {
         format!("{}://localhost:{}", self.scheme, self.address.port())
     }
@@ -222,7 +227,10 @@ async fn answer(
     Ok(match reply {
         Reply::Default => unreachable!("the default reply is a real one"),
         Reply::Message(message) if is_grpc => grpc_message(message).await,
-        Reply::Message(message) => plain(200, vec![], message).await,
+        Reply::Message(message) => {
+            let content_type = ("content-type", "application/x-protobuf".to_owned());
+            plain(200, vec![content_type], message).await
+        }
         Reply::Http(status, headers, body) => plain(status, headers, body).await,
         Reply::Grpc(code, text, details, headers) => {
             grpc_status(code, text, details, headers).await

@@ -16,6 +16,7 @@ use crate::batch::Failure;
 use crate::debug_info::UploadStatus;
 use crate::disk::allocated_bytes;
 use crate::spool::BatchName;
+use crate::transport::ResponseCounts;
 
 /// Name of a sink.
 pub type SinkName = Arc<str>;
@@ -237,6 +238,13 @@ impl Queues {
         queue.waiting.remove(&name);
         queue.counts.add(completion);
         self.release(name);
+    }
+
+    /// Counts responses of a sink's server.
+    pub fn count_responses(&mut self, generation: &Generation, responses: &ResponseCounts) {
+        if let Some(queue) = self.queue_of(generation) {
+            queue.counts.responses.add(responses);
+        }
     }
 
     /// Counts a file that was moved into quarantine.

@@ -22,6 +22,10 @@ crate::config! {
         ///
         /// Source of the maximum: OTLP specification, "clients should not send more".
         request_bytes_max: u64 = bytes(REQUEST_BYTES_MIN as u64..=mib(64)).default(kib(3584)),
+        /// Whether a batch is kept and sent again when the server fails at it, by HTTP 500 or gRPC
+        /// INTERNAL for example. By default it is lost, because OTLP allows a repetition only after
+        /// certain errors. A batch that fails each time delays those behind it.
+        retry_server_errors: bool = boolean().default(false),
     }
 }
 

@@ -28,9 +28,11 @@ use super::send_plan::{Acceptance, Piece, SendPlan, counted, lower_limit};
 use crate::batch::{Answer, Batch, Failure, Series};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::transport::{Disposition, FailedRequest, Grpc, Http, Reply, RpcStatus, shorten};
+use crate::transport::{
+    Disposition, FailedRequest, Grpc, Http, Reply, ResponseCounts, RetryPolicy, RpcStatus, shorten,
+};
 use proto::ExportProfilesServiceResponse;
-use retry::POLICY;
+use retry::policy;
 
 pub use config::{Config, Protocol};
 pub use environment::{EnvironmentValue, VARIABLE_PREFIX, from_environment};
@@ -46,6 +48,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Sink {
     client: Client,
+    policy: RetryPolicy,
     /// Largest request in bytes; lowered once the server has found one too large.
     request_limit: usize,
     plan: SendPlan,
@@ -80,7 +83,21 @@ impl Sink {
             Protocol::Http => Client::Http(Box::new(Http::new(connection)?), config.path()),
         };
         let request_limit = config.request_bytes_max as usize;
-        Ok(Self { client, request_limit, plan: SendPlan::new(Acceptance::Whole), warned: None })
+        Ok(Self {
+            client,
+            policy: policy(config.retry_server_errors),
+            request_limit,
+            plan: SendPlan::new(Acceptance::Whole),
+            warned: None,
+        })
+    }
+
+    /// Returns the server's responses since the last call, by code.
+    pub fn take_responses(&mut self) -> ResponseCounts {
+        match &mut self.client {
+            Client::Grpc(grpc) => grpc.take_responses(),
+            Client::Http(http, _) => http.take_responses(),
+        }
     }
 
     /// Sends what the server does not have yet of a batch.
@@ -106,7 +123,7 @@ impl Sink {
     /// Sends the front request. Returns an answer if that ends the attempt.
     async fn export(&mut self, request: Bytes) -> Option<Answer> {
         let length = request.len();
-        match self.client.export(request).await {
+        match self.client.export(request, &self.policy).await {
             Ok(Accepted { sent_bytes, response }) => {
                 let partial = response.partial_success.unwrap_or_default();
                 let rejected = u64::try_from(partial.rejected_profiles).unwrap_or(0);
@@ -117,13 +134,9 @@ impl Sink {
                 self.plan.accepted(sent_bytes, rejected, &text);
                 None
             }
-            Err(mut failed) => {
-                match failed.disposition {
-                    Disposition::Retry(Failure::Protocol) => failed.text.push_str(HINT),
-                    Disposition::Split { .. } => {
-                        self.request_limit = lower_limit(self.request_limit, length);
-                    }
-                    _ => {}
+            Err(failed) => {
+                if matches!(failed.disposition, Disposition::Split { .. }) {
+                    self.request_limit = lower_limit(self.request_limit, length);
                 }
                 self.plan.failed(failed, length)
             }
@@ -140,21 +153,24 @@ impl Sink {
 }
 
 impl Client {
-    async fn export(&mut self, request: Bytes) -> Result<Accepted, FailedRequest> {
+    async fn export(
+        &mut self,
+        request: Bytes,
+        policy: &RetryPolicy,
+    ) -> Result<Accepted, FailedRequest> {
         match self {
             Self::Grpc(grpc) => match grpc.unary(EXPORT, request).await {
                 Ok(call) => Ok(Accepted { sent_bytes: call.sent_bytes, response: call.message }),
-                Err(error) => Err(POLICY.judge_call(error)),
+                Err(error) => Err(with_hint(policy.judge_call(error))),
             },
             Self::Http(http, path) => {
                 match http.post(path, "application/x-protobuf", request).await {
-                    Ok(reply) if reply.is_success() => Ok(Accepted {
-                        sent_bytes: reply.sent_bytes,
-                        // The status alone says that the profiles were accepted.
-                        response: Message::decode(reply.body).unwrap_or_default(),
-                    }),
-                    Ok(reply) => Err(POLICY.judge_reply(&reply, &error_text(&reply))),
-                    Err(error) => Err(POLICY.judge_call(error.into())),
+                    Ok(reply) if reply.is_success() => match reply.message() {
+                        Ok(response) => Ok(Accepted { sent_bytes: reply.sent_bytes, response }),
+                        Err(text) => Err(policy.judge_success_without_message(&reply, &text)),
+                    },
+                    Ok(reply) => Err(with_hint(policy.judge_reply(&reply, &error_text(&reply)))),
+                    Err(error) => Err(policy.judge_call(error.into())),
                 }
             }
         }
@@ -166,6 +182,14 @@ impl Client {
             Self::Http(http, _) => http.redact(text),
         }
     }
+}
+
+/// Adds what most receivers need that do not know the service.
+fn with_hint(mut failed: FailedRequest) -> FailedRequest {
+    if failed.disposition == Disposition::Retry(Failure::Protocol) {
+        failed.text.push_str(HINT);
+    }
+    failed
 }
 
 /// Returns the text of an error's body: a `google.rpc.Status`, or plain text.
@@ -190,6 +214,7 @@ mod tests {
     fn errors_are_read_in_both_forms() {
         let reply = |body: Vec<u8>| Reply {
             status: 400,
+            content_type: String::new(),
             retry_after: None,
             body: body.into(),
             sent_bytes: 0,

@@ -10,6 +10,9 @@
 //! | HTTP 413 | split |
 //! | HTTP 401, 403, 407, and 3xx, 404, 405, 415 | retry |
 //! | other statuses | reject |
+//! | success without the message of the protocol | retry |
+//!
+//! With `retry_server_errors`, UNKNOWN, INTERNAL and all statuses of 500 and above are retried too.
 //!
 //! OTLP forbids retrying UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED and the statuses in the
 //! row of HTTP 401. These concern the credentials or the address, not the data: a person will
@@ -22,7 +25,22 @@ use tonic::Code;
 use crate::batch::Failure;
 use crate::transport::{Disposition, RetryPolicy, retry};
 
-pub(super) const POLICY: RetryPolicy = RetryPolicy { by_code, by_status };
+/// Returns the policy; `retry_server_errors`: as configured.
+pub(super) fn policy(retry_server_errors: bool) -> RetryPolicy {
+    match retry_server_errors {
+        false => RetryPolicy { by_code, by_status },
+        true => RetryPolicy {
+            by_code: |code, has_delay| match code {
+                Code::Unknown | Code::Internal => Disposition::Retry(Failure::Unavailable),
+                other => by_code(other, has_delay),
+            },
+            by_status: |status| match status {
+                500..=503 | 505.. => Disposition::Retry(Failure::Unavailable),
+                other => by_status(other),
+            },
+        },
+    }
+}
 
 fn by_code(code: Code, has_delay: bool) -> Disposition {
     match code {
@@ -87,5 +105,20 @@ mod tests {
             assert_eq!(by_status(status), Disposition::Reject(Rejected), "{status}");
         }
         assert_eq!(by_status(413), Disposition::Split { is_limit_stated: false });
+    }
+
+    #[test]
+    fn server_errors_are_retried_if_configured() {
+        let policy = policy(true);
+        for status in [500, 501, 502, 503, 505, 507, 599] {
+            assert_eq!((policy.by_status)(status), Disposition::Retry(Unavailable), "{status}");
+        }
+        assert_eq!((policy.by_status)(504), Disposition::Retry(Timeout));
+        assert_eq!((policy.by_status)(400), Disposition::Reject(Rejected));
+        for code in [Code::Unknown, Code::Internal] {
+            assert_eq!((policy.by_code)(code, false), Disposition::Retry(Unavailable), "{code:?}");
+        }
+        let invalid = (policy.by_code)(Code::InvalidArgument, false);
+        assert_eq!(invalid, Disposition::Reject(Rejected));
     }
 }

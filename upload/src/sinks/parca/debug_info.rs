@@ -194,10 +194,13 @@ impl UploadClient {
         let body = StreamedBody { length, chunks: read_ahead(file, None, Bytes::from) };
         let reply =
             self.http.put_to_foreign(&instructions.signed_url, body, UPLOAD_TIMEOUT).await?;
+        // Stores of objects answer without a body, also those that declare one of type HTML.
+        let is_page = reply.content_type == "text/html" && !reply.body.is_empty();
         match reply.status {
-            200..300 => Ok(length),
+            200..300 if !is_page => Ok(length),
             status => {
-                let text = format!("the server's store responds with {status}");
+                let page = if is_page { " and a page of HTML" } else { "" };
+                let text = format!("the server's store responds with {status}{page}");
                 Err(TransportError::new(Failure::Unavailable, text).into())
             }
         }

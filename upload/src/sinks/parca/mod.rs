@@ -22,7 +22,7 @@ use super::symbolize::Symbolize;
 use crate::batch::{Answer, Batch, Failure};
 use crate::config::ConfigError;
 use crate::debug_info::{DebugInfoSource, Uploader};
-use crate::transport::{Compression, Disposition, Grpc};
+use crate::transport::{Compression, Disposition, Grpc, ResponseCounts};
 use encode::Encoder;
 use proto::WriteRawResponse;
 use retry::POLICY;
@@ -64,6 +64,11 @@ impl Sink {
             plan: SendPlan::new(Acceptance::Whole),
             uploader: uploader.transpose()?,
         })
+    }
+
+    /// Returns the server's responses since the last call, by code.
+    pub fn take_responses(&mut self) -> ResponseCounts {
+        self.grpc.take_responses()
     }
 
     /// Sends what the server does not have yet of a batch.

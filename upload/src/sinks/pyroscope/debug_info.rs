@@ -88,9 +88,9 @@ impl UploadClient {
         let body = StreamedBody { length, chunks: read_ahead(file, None, Bytes::from) };
         let path = format!("{UPLOAD}/{build_id}");
         let sent = self.http.post_stream(&path, "application/octet-stream", body, UPLOAD_TIMEOUT);
-        success(sent.await?)?;
+        success(&sent.await?)?;
         let finished = UploadFinishedRequest { gnu_build_id: build_id.to_owned() };
-        self.ask(FINISHED, &finished).await?;
+        self.ask::<()>(FINISHED, &finished).await?;
         tracing::debug!("uploaded the debug info of {build_id}, {length} bytes");
         Ok(UploadOutcome::Stored(quality))
     }
@@ -105,25 +105,28 @@ impl UploadClient {
             r#type: Type::ExecutableNoText.into(),
         };
         let request = ShouldInitiateUploadRequest { file: Some(file) };
-        let body = self.ask(SHOULD_INITIATE, &request).await?;
-        ShouldInitiateUploadResponse::decode(body).map_err(|error| {
-            TransportError::new(
-                Failure::Protocol,
-                format!("the response cannot be decoded: {error}"),
-            )
-        })
+        self.ask(SHOULD_INITIATE, &request).await
     }
 
-    async fn ask(&mut self, path: &str, request: &impl Message) -> Result<Bytes, TransportError> {
+    /// Sends a request, and returns the message of a successful reply.
+    async fn ask<M: Message + Default>(
+        &mut self,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<M, TransportError> {
         let body = request.encode_to_vec().into();
-        success(self.http.post(path, "application/proto", body).await?)
+        let reply = self.http.post(path, "application/proto", body).await?;
+        success(&reply)?;
+        reply.message().map_err(|text| {
+            TransportError::new(Failure::Protocol, shorten(&format!("{} {text}", reply.status)))
+        })
     }
 }
 
-/// Returns the body of a successful reply.
-fn success(reply: Reply) -> Result<Bytes, TransportError> {
+/// Checks that a reply is a success.
+fn success(reply: &Reply) -> Result<(), TransportError> {
     let reason = match reply.status {
-        200..300 => return Ok(reply.body),
+        200..300 => return Ok(()),
         404 | 405 | 415 | 501 => Failure::Protocol,
         401 | 403 => Failure::Unauthenticated,
         _ => Failure::Unavailable,

@@ -30,7 +30,7 @@ use super::send_plan::{Acceptance, SendPlan};
 use crate::batch::{Answer, Batch, Failure};
 use crate::config::ConfigError;
 use crate::debug_info::{DebugInfoSource, Uploader};
-use crate::transport::{Disposition, FailedRequest, Http, shorten};
+use crate::transport::{Disposition, FailedRequest, Http, ResponseCounts, shorten};
 use encode::{Content, EncodedProfile, Encoder};
 use rate_limiter::RateLimiter;
 use retry::{PushResult, is_outside_window, judge};
@@ -76,6 +76,11 @@ impl Sink {
             plan: SendPlan::new(Acceptance::PerPiece),
             has_warned_of_window: false,
         })
+    }
+
+    /// Returns the server's responses since the last call, by code.
+    pub fn take_responses(&mut self) -> ResponseCounts {
+        self.http.take_responses()
     }
 
     /// Sends what the server does not have yet of a batch.

@@ -50,7 +50,11 @@ struct ConnectError {
 /// Reads the reply to a request of `profiles` profiles.
 pub(super) fn judge(reply: &Reply, profiles: usize) -> PushResult {
     if reply.is_success() {
-        return PushResult::Accepted;
+        // The message of a success has no fields.
+        return match reply.message::<()>() {
+            Ok(()) => PushResult::Accepted,
+            Err(text) => PushResult::Failed(POLICY.judge_success_without_message(reply, &text)),
+        };
     }
     let error = serde_json::from_slice::<ConnectError>(&reply.body).ok();
     let message = match &error {
@@ -111,7 +115,13 @@ mod tests {
     use Failure::{Protocol, Rejected, Throttled, Timeout, Unauthenticated, Unavailable};
 
     fn reply(status: u16, body: &[u8]) -> Reply {
-        Reply { status, retry_after: None, body: body.to_vec().into(), sent_bytes: 0 }
+        Reply {
+            status,
+            content_type: "application/proto".into(),
+            retry_after: None,
+            body: body.to_vec().into(),
+            sent_bytes: 0,
+        }
     }
 
     fn connect(code: &str, message: &str) -> Vec<u8> {

@@ -1,18 +1,20 @@
 //! The HTTP layer below tonic's codec.
 //!
 //! tonic panics at status details that are not base64, and reads any web page as a message. So this
-//! layer hides the details of a status from it, and responses that are not gRPC.
+//! layer hides the details of a status from it, and responses that are not gRPC. It also records
+//! whether the server stated a status at all: tonic reports what it cannot decode under codes that
+//! a server could have sent.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Request, Response};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::{self, Client};
@@ -22,6 +24,7 @@ use tonic::metadata::MetadataMap;
 use tower_service::Service;
 
 use super::super::http::parse_retry_after;
+use super::super::reply::essence;
 use super::super::status::retry_delay;
 use super::connector::Connector;
 
@@ -33,6 +36,8 @@ const DETAILS: HeaderName = HeaderName::from_static("preserved-details-bin");
 pub(super) struct CallRecord {
     /// Bytes that were sent.
     pub sent_bytes: AtomicU64,
+    /// Whether the server stated an error by a status of gRPC.
+    pub has_stated_error: AtomicBool,
     /// A response that is not gRPC.
     pub not_grpc: OnceLock<NonGrpcResponse>,
 }
@@ -46,6 +51,15 @@ pub(super) struct NonGrpcResponse {
     pub after: Option<Duration>,
     /// The beginning of the body, unredacted and of any length.
     pub text: String,
+}
+
+impl CallRecord {
+    fn observe_status(&self, headers: &HeaderMap) {
+        let status = headers.get(Status::GRPC_STATUS);
+        if status.is_some_and(|status| status.as_bytes() != b"0") {
+            self.has_stated_error.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Performs one call: adds our headers, counts bytes, and filters the response.
@@ -79,9 +93,12 @@ impl Service<Request<Body>> for HttpLayer {
         let record = self.record.clone();
         Box::pin(async move {
             let response = response.await?;
-            let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-            if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
-                return Ok(preserve_details(response));
+            let kind = response.headers().get(CONTENT_TYPE);
+            let kind = kind.map_or_else(String::new, |kind| essence(kind.as_bytes()));
+            let is_grpc = kind == "application/grpc" || kind.starts_with("application/grpc+");
+            let has_status = response.headers().contains_key(Status::GRPC_STATUS);
+            if is_grpc && (has_status || response.status() == StatusCode::OK) {
+                return Ok(observe(response, record));
             }
             let _ = record.not_grpc.set(NonGrpcResponse::read(response).await);
             Ok(Response::new(Body::empty()))
@@ -101,11 +118,14 @@ impl NonGrpcResponse {
     }
 }
 
-fn preserve_details(response: Response<Incoming>) -> Response<Body> {
+/// Preserves the details of the status, in headers or trailers, and records whether it is an error.
+fn observe(response: Response<Incoming>, record: Arc<CallRecord>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
+    record.observe_status(&parts.headers);
     move_details(&mut parts.headers);
-    let body = body.map_frame(|frame| match frame.into_trailers() {
+    let body = body.map_frame(move |frame| match frame.into_trailers() {
         Ok(mut trailers) => {
+            record.observe_status(&trailers);
             move_details(&mut trailers);
             Frame::trailers(trailers)
         }
@@ -127,6 +147,7 @@ pub(super) fn preserved_retry_delay(metadata: &MetadataMap) -> Option<Duration> 
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use tonic::Code;
 
     use super::*;

@@ -32,6 +32,7 @@ use super::connection::Connection;
 use super::endpoint::{Endpoint, USER_AGENT};
 use super::error::TransportError;
 use super::http::{RESPONSE_BYTES_MAX, parse_retry_after};
+use super::responses::ResponseCounts;
 use super::text::shorten;
 use crate::batch::Failure;
 use crate::config::ConfigError;
@@ -137,6 +138,19 @@ impl Grpc {
         self.call(path, MessageStream(messages), timeout).await
     }
 
+    /// Returns the responses since the last call, by code.
+    pub fn take_responses(&mut self) -> ResponseCounts {
+        std::mem::take(&mut self.endpoint.responses)
+    }
+
+    fn count(&mut self, error: &CallError) {
+        match error {
+            CallError::Transport(_) => {}
+            CallError::Status { code, .. } => self.endpoint.responses.add_code(*code),
+            CallError::Foreign { status, .. } => self.endpoint.responses.add_status(*status),
+        }
+    }
+
     /// Replaces our secrets in what the server says. To be called before the text is shortened,
     /// because part of a secret is not recognized.
     pub fn redact(&self, text: String) -> String {
@@ -178,11 +192,18 @@ impl Grpc {
         let codec = BytesCodec(PhantomData);
         let call = grpc.client_streaming(tonic::Request::new(messages), path, codec);
         match tokio::time::timeout(timeout, call).await {
-            Ok(Ok(response)) => Ok(CallResponse {
-                message: response.into_inner(),
-                sent_bytes: record.sent_bytes.load(Ordering::Relaxed),
-            }),
-            Ok(Err(status)) => Err(self.call_error(&status, &record)),
+            Ok(Ok(response)) => {
+                self.endpoint.responses.add_code(Code::Ok);
+                Ok(CallResponse {
+                    message: response.into_inner(),
+                    sent_bytes: record.sent_bytes.load(Ordering::Relaxed),
+                })
+            }
+            Ok(Err(status)) => {
+                let error = self.call_error(&status, &record);
+                self.count(&error);
+                Err(error)
+            }
             Err(_) => {
                 self.reconnect();
                 Err(TransportError::timeout(&self.endpoint.name, timeout).into())
@@ -228,6 +249,11 @@ impl Grpc {
             let text = format!("{server} ended its answer in the middle");
             self.reconnect();
             return TransportError::new(Failure::Unreachable, text).into();
+        }
+        if !record.has_stated_error.load(Ordering::Relaxed) {
+            // What it sent could not be decoded, or had no message.
+            let text = format!("the answer of {server} is not of its protocol: {text}");
+            return TransportError::new(Failure::Protocol, text).into();
         }
         let metadata = status.metadata();
         let after = preserved_retry_delay(metadata).or_else(|| {
