@@ -12,6 +12,7 @@
 //! - [`pprof`] encodes, decodes, and adds up profiles in the format that other tools read.
 //! - A [`CaptureLedger`] accounts for every tick of the sampling clock. It goes with each window
 //!   and profile, and into the comments of pprof.
+//! - An [`Origin`] in the comments of pprof says which agent took a window, and when.
 //! - [`Labels`] divide samples into series; [`labels`] lists all that exist.
 //!
 //! # Contract
@@ -45,6 +46,7 @@ pub mod labels;
 mod ledger;
 mod ledger_text;
 mod number;
+mod origin;
 mod outcome;
 pub mod pprof;
 mod series;
@@ -58,6 +60,7 @@ pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};
 pub use number::{pluralize, thousands};
+pub use origin::{BootTime, Origin};
 pub use outcome::{Loss, NotSampled, StackEnd, TickOutcome};
 pub use series::MergedSeries;
 pub use symbolized::{Function, Line, Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame};

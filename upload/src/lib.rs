@@ -11,9 +11,10 @@
 //! The layers from the lowest up: each names only lower ones, those listed before it.
 //!
 //! ```text
+//! clock        the wall clock, and the time since boot
 //! config       the declaration of settings, and errors of the configuration
 //! batch        one closed window as a pprof message; answers and failures
-//! disk         durable files and directories
+//! disk         durable files and directories, and locks on them
 //! transport    connections, TLS, proxies, credentials and retry policy of HTTP and gRPC
 //! debug_info   upload of debug info, for servers that symbolize themselves
 //! sinks        one folder for each kind of destination
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+pub mod clock;
 pub mod config;
 mod debug_info;
 pub mod delivery;

@@ -3,7 +3,7 @@
 //! - [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept.
 //! - [`decode()`] reads any file of the format within a bound of memory.
 //! - [`to_message`] and [`from_message`] convert between a profile and a [`proto`] message.
-//! - [`Merger`] adds messages up.
+//! - [`Merger`] adds messages up, and [`origin()`] says which agent a message is from.
 //!
 //! Addresses are those of the ELF file, and mappings have no range: the one convention under which
 //! all of these readers find symbols on their own.
@@ -21,5 +21,5 @@ mod string_table;
 pub use decode::{DecodeError, decode};
 pub use encode::{compress, encode, to_message};
 pub use merge::{MergeError, Merger, merge};
-pub use read::{SampleUnit, from_message};
+pub use read::{SampleUnit, from_message, origin};
 pub use samples::SampleGrouping;

@@ -10,8 +10,8 @@ use super::proto;
 use super::samples::read_cut;
 use crate::labels::{COMM, CUT, GUESSED, MERGED, THREAD, is_series};
 use crate::{
-    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Pid, Profile,
-    SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
+    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Origin, Pid,
+    Profile, SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 
 /// The unit in which the samples of a profile are counted.
@@ -193,6 +193,12 @@ fn count(values: &[i64], unit: SampleUnit) -> u64 {
         SampleUnit::Microseconds => values.last().map(|nanoseconds| nanoseconds / 1000),
     };
     value.unwrap_or(0).clamp(0, COUNT_MAX) as u64
+}
+
+/// Returns the origin in the comments of a message, if there is one.
+pub fn origin(message: &proto::Profile) -> Option<Origin> {
+    let reader = Reader { message };
+    message.comment.iter().find_map(|index| Origin::parse(reader.text(*index)))
 }
 
 /// Returns the ledger in comments, if there is one, and the other comments in their order.

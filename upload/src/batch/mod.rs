@@ -9,8 +9,8 @@ pub use subset::subset;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use profile::pprof::proto as pb;
-use profile::{Labels, NON_SERIES};
+use profile::pprof::{self, proto as pb};
+use profile::{BootTime, Labels, NON_SERIES};
 
 /// Largest message of a batch in bytes, uncompressed. Servers accept less: 64 MiB is Parca's limit
 /// for a request, and the limit that OTLP asks of clients.
@@ -36,6 +36,11 @@ impl Batch {
     /// Returns the start of the window, in nanoseconds since 1970.
     pub fn start_unix_ns(&self) -> u64 {
         self.profile.time_nanos.max(0) as u64
+    }
+
+    /// Returns the start of the window on the clock of its boot, if the agent has noted it.
+    pub fn start(&self) -> Option<BootTime> {
+        pprof::origin(&self.profile).map(|origin| origin.start)
     }
 
     /// Returns the length of the window, in nanoseconds.

@@ -28,6 +28,12 @@ pub enum StartError {
          directory"
     )]
     InUse(PathBuf),
+    /// Another process, or another sink of this one, writes into the directory of a sink.
+    #[error(
+        "the store {0} is written by another everytick; stop that one, or give this one another \
+         directory"
+    )]
+    StoreInUse(PathBuf),
     /// The spool's directory changes only with a restart.
     #[error("the spool cannot move from {from} to {to} while the agent runs; restart it")]
     SpoolMoved {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -9,8 +10,8 @@ use super::queues::SinkName;
 use super::shared::Shared;
 use super::throttled_warnings::ThrottledWarnings;
 use crate::batch::{Batch, Failure};
-use crate::disk::allocated_bytes;
-use crate::spool::{self, BatchName, LockError, OrphanedDirectory};
+use crate::disk::{LockError, allocated_bytes};
+use crate::spool::{self, BatchName, OrphanedDirectory};
 
 /// A window was not accepted for some sinks, or for all. Each has counted it as lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +75,7 @@ impl Intake {
         let written = self.write(shared, batch);
         let (name, sinks) = {
             let queues = shared.queues();
-            (queues.free_name(batch.start_unix_ns()), queues.sinks())
+            (queues.free_name(batch.start_unix_ns(), batch.start()), queues.sinks())
         };
         let link = |sink: SinkName| {
             let linked = match &written {
@@ -122,7 +123,7 @@ impl Intake {
         if self.is_open {
             return Ok(());
         }
-        shared.spool.lock()?;
+        shared.spool.lock(Duration::ZERO)?;
         let sinks = shared.queues().sinks();
         for sink in &sinks {
             let found = self.list_batches(shared, sink);

@@ -45,7 +45,8 @@ use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::debug_info::DebugInfoSource;
-use crate::spool::{LockError, Spool};
+use crate::disk::LockError;
+use crate::spool::Spool;
 use config::check_names;
 use counting_debug_info::CountingDebugInfo;
 use intake::Intake;
@@ -87,7 +88,8 @@ impl Delivery {
     /// until then losses are counted.
     ///
     /// # Errors
-    /// [`StartError`] for an invalid configuration, or a spool that another process has locked.
+    /// [`StartError`] for an invalid configuration, or a spool or store that another process has
+    /// locked, and has not released within some seconds.
     pub fn start(
         config: &DeliveryConfig,
         debug_info: Option<Arc<dyn DebugInfoSource>>,
@@ -102,7 +104,7 @@ impl Delivery {
     ) -> Result<Self, StartError> {
         check_names(&config.sinks)?;
         let spool = Spool::new(config.spool.directory.clone());
-        if let Err(LockError::InUse) = spool.lock() {
+        if let Err(LockError::InUse) = spool.lock(pacing.lock_wait) {
             return Err(StartError::InUse(spool.directory().to_owned()));
         }
         let delivery = Self {
@@ -176,6 +178,12 @@ impl Delivery {
             wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Returns the number by which this agent is distinguished from others. It lasts as long as the
+    /// spool.
+    pub fn instance(&self) -> u64 {
+        self.shared.spool.instance()
     }
 
     /// Returns the counts of this moment.

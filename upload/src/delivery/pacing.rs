@@ -17,6 +17,9 @@ pub struct Pacing {
     pub backoff_max: Duration,
     /// Longest backoff that a server can ask for.
     pub retry_after_max: Duration,
+    /// How long the start waits for another agent to release spool and store: one that stops needs
+    /// five seconds.
+    pub lock_wait: Duration,
 }
 
 impl Default for Pacing {
@@ -27,6 +30,7 @@ impl Default for Pacing {
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(5 * 60),
             retry_after_max: Duration::from_secs(15 * 60),
+            lock_wait: Duration::from_secs(6),
         }
     }
 }

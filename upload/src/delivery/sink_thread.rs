@@ -13,7 +13,7 @@ use super::queues::Generation;
 use super::sink_loop::{SinkContext, SinkControl, SinkLoop};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::{Sink, SinkConfig};
+use crate::sinks::{InUse, Sink, SinkConfig};
 
 /// Threads of each runtime for blocking calls: name resolution, opening files.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -49,13 +49,15 @@ pub fn start(context: SinkContext) -> Result<SinkThread, StartError> {
     let (control, control_receiver) = watch::channel(initial);
     let (started_sender, started) = mpsc::channel();
     let loop_wake = wake.clone();
-    let run = move || match new_sink(&runtime, &context.settings, context.debug_info.as_ref()) {
+    let run = move || match claimed_sink(&runtime, &context) {
         Ok(sink) => {
             let _ = started_sender.send(Ok(()));
             SinkLoop::new(context, sink, control_receiver, loop_wake).run(&runtime);
             runtime.shutdown_background(); // does not wait for a name resolution that hangs
         }
-        Err(error) => drop(started_sender.send(Err(error))),
+        Err(error) => {
+            let _ = started_sender.send(Err(error));
+        }
     };
     let spawned = thread::Builder::new().name("everytick-sink".into()).spawn(run);
     let join_handle = spawned.map_err(thread_error)?;
@@ -76,6 +78,13 @@ pub fn check(name: &str, settings: &SinkConfig) -> Result<(), StartError> {
 
 fn new_runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()
+}
+
+/// Creates a sink that has its destination to itself.
+fn claimed_sink(runtime: &Runtime, context: &SinkContext) -> Result<Sink, StartError> {
+    let mut sink = new_sink(runtime, &context.settings, context.debug_info.as_ref())?;
+    sink.claim(context.pacing.lock_wait).map_err(|InUse(path)| StartError::StoreInUse(path))?;
+    Ok(sink)
 }
 
 fn new_sink(

@@ -34,7 +34,9 @@ mod symbolize;
 
 pub use symbolize::Symbolize;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::{Answer, Batch};
 use crate::config::{Config as _, ConfigError, Conflict, DefaultValue, Input, Key, Values};
@@ -138,6 +140,26 @@ sinks! {
     Pyroscope("pyroscope", pyroscope),
     Otlp("otlp", otlp),
     File("file", directory),
+}
+
+/// Another process writes into the directory of a sink.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct InUse(pub PathBuf);
+
+impl Sink {
+    /// Claims the destination where only one agent may write, as in a directory. An error of the
+    /// disk is none here: the claim is repeated with the first batch.
+    ///
+    /// `wait`: how long to wait for another agent to release it.
+    ///
+    /// # Errors
+    /// [`InUse`].
+    pub fn claim(&mut self, wait: Duration) -> Result<(), InUse> {
+        match self {
+            Self::File(sink) => sink.claim(wait),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl SinkConfig {

@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8], name: BatchName) -> Result<Batch, Damage> {
     let message = decompress(bytes).map_err(Damage::Content)?;
     let profile = pprof::decode(&message, batch::BYTES_MAX)?;
     let batch = Batch { profile };
-    let matches_name = !message.is_empty() && batch.start_unix_ns() == name.start_unix_ns;
+    let matches_name = !message.is_empty() && batch.start_unix_ns() == name.start_unix_ns();
     if matches_name { Ok(batch) } else { Err(Damage::OtherWindow) }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::batch::tests::batch;
 
-    const NAME: BatchName = BatchName { start_unix_ns: 7, number: 0 };
+    const NAME: BatchName = BatchName::new(7, 7, None);
 
     #[test]
     fn a_batch_round_trips() {
@@ -105,7 +105,7 @@ mod tests {
         let bytes = encode(&batch(8, &[])).expect("small enough");
         assert!(matches!(decode(&bytes, NAME), Err(Damage::OtherWindow)));
         let empty = zstd::encode_all(&b""[..], LEVEL).expect("in memory");
-        let epoch = BatchName { start_unix_ns: 0, number: 0 };
+        let epoch = BatchName::new(0, 0, None);
         assert!(matches!(decode(&empty, epoch), Err(Damage::OtherWindow)));
     }
 

@@ -1,10 +1,11 @@
 //! The spool: batches on disk, waiting for their sinks.
 //!
 //! ```text
-//! DIRECTORY/.lock                                          held by one agent at a time
-//! DIRECTORY/.x7Kq2a.tmp                                    a batch that is being written
-//! DIRECTORY/SINK/01795571040123456789-000000.pprof.zst     a batch that waits for SINK
-//! DIRECTORY/SINK/damaged/                                  quarantine, the newest few files
+//! DIRECTORY/.lock              held by one agent at a time
+//! DIRECTORY/.instance          the number of that agent
+//! DIRECTORY/.x7Kq2a.tmp        a batch that is being written
+//! DIRECTORY/SINK/*.pprof.zst   batches that wait for SINK; their names are in `name.rs`
+//! DIRECTORY/SINK/damaged/      quarantine, the newest few files
 //! ```
 //!
 //! A batch is written once and synced, then hard-linked into the directory of each sink, and each
@@ -22,15 +23,16 @@ mod config;
 mod name;
 mod quarantine;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use crate::batch::{self, Batch};
-use crate::disk;
+use crate::disk::{self, DirectoryLock, LockError};
 
 pub(crate) use codec::{TooLarge, encode};
 pub use config::SpoolConfig;
@@ -39,6 +41,9 @@ pub(crate) use name::BatchName;
 /// Permissions of directories and files, less the umask: private to the agent.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// Name of the file with the number of the agent.
+const INSTANCE: &str = ".instance";
 
 /// Most directory entries read for one sink.
 const FILES_MAX: usize = 1_000_000;
@@ -50,19 +55,10 @@ const EIO: i32 = 5;
 #[derive(Debug)]
 pub(crate) struct Spool {
     directory: PathBuf,
-    /// The locked file; held until the spool is dropped.
-    lock: Mutex<Option<File>>,
-}
-
-/// Why the spool cannot be locked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LockError {
-    /// Another process holds the lock.
-    #[error("another everytick uses it")]
-    InUse,
-    /// An I/O error.
-    #[error(transparent)]
-    Disk(#[from] io::Error),
+    /// Held until the spool is dropped.
+    lock: Mutex<Option<DirectoryLock>>,
+    /// Read when it is needed first.
+    instance: Mutex<Option<u64>>,
 }
 
 /// Why a batch cannot be read from the spool.
@@ -96,7 +92,7 @@ pub(crate) struct OrphanedDirectory {
 impl Spool {
     /// Creates a handle without touching the disk.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, lock: Mutex::new(None) }
+        Self { directory, lock: Mutex::default(), instance: Mutex::default() }
     }
 
     /// Returns the spool directory.
@@ -105,24 +101,39 @@ impl Spool {
     }
 
     /// Creates the directory if needed, locks it for this process and removes the temporary files
-    /// of a killed one. Does nothing when the lock is held already.
+    /// of a killed one. Does nothing when the lock is held already. `wait`: how long to wait for
+    /// another process to release it.
     ///
     /// # Errors
     /// [`LockError`]; the call may be repeated.
-    pub fn lock(&self) -> Result<(), LockError> {
+    pub fn lock(&self, wait: Duration) -> Result<(), LockError> {
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if lock.is_some() {
             return Ok(());
         }
         disk::create_directory(&self.directory, DIRECTORY_MODE)?;
-        let file = open_lock_file(&self.directory.join(".lock"))?;
-        match file.try_lock() {
-            Ok(()) => *lock = Some(file),
-            Err(TryLockError::WouldBlock) => return Err(LockError::InUse),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
+        *lock = Some(DirectoryLock::acquire_by_file(&self.directory, wait)?);
         disk::remove_temporaries(&self.directory);
         Ok(())
+    }
+
+    /// Returns the number by which the agent of this spool is distinguished from others. It is
+    /// stored in the spool; where that fails, it lasts as long as the process.
+    pub fn instance(&self) -> u64 {
+        let mut instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        *instance.get_or_insert_with(|| {
+            let path = self.directory.join(INSTANCE);
+            let stored = read_instance(&path);
+            stored.unwrap_or_else(|| {
+                let new = fastrand::u64(..);
+                let text = format!("{new:016x}\n");
+                let written = disk::write_temporary(&self.directory, FILE_MODE, text.as_bytes());
+                if let Ok(file) = written {
+                    let _ = file.persist(path);
+                }
+                new
+            })
+        })
     }
 
     /// Lists the batches of a sink with their lengths in bytes, unordered. Other files are ignored.
@@ -202,11 +213,10 @@ impl Spool {
     }
 }
 
-/// Opens the lock file read-only: batches on a read-only disk can still be delivered, and a disk
-/// can become read-only while the lock is held.
-fn open_lock_file(path: &Path) -> io::Result<File> {
-    let created = OpenOptions::new().create_new(true).write(true).open(path);
-    File::open(path).map_err(|error| created.err().unwrap_or(error))
+fn read_instance(path: &Path) -> Option<u64> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
+    u64::from_str_radix(text.trim(), 16).ok()
 }
 
 fn batches_in(directory: &Path) -> io::Result<Vec<(BatchName, u64)>> {
@@ -235,12 +245,12 @@ mod tests {
     use super::*;
     use crate::batch::tests::batch;
 
-    const NAME: BatchName = BatchName { start_unix_ns: 7, number: 0 };
+    const NAME: BatchName = BatchName::new(7, 7, None);
 
     fn spool() -> (tempfile::TempDir, Spool) {
         let root = tempfile::tempdir().expect("a directory");
         let spool = Spool::new(root.path().join("spool"));
-        spool.lock().expect("free");
+        spool.lock(Duration::ZERO).expect("free");
         (root, spool)
     }
 
@@ -267,9 +277,23 @@ mod tests {
     fn two_agents_cannot_lock_one_spool() {
         let (root, spool) = spool();
         let other = Spool::new(root.path().join("spool"));
-        assert!(matches!(other.lock(), Err(LockError::InUse)));
+        assert!(matches!(other.lock(Duration::ZERO), Err(LockError::InUse)));
         drop(spool);
-        other.lock().expect("free again");
+        other.lock(Duration::ZERO).expect("free again");
+    }
+
+    #[test]
+    fn the_instance_lasts_as_long_as_the_spool() {
+        let (root, spool) = spool();
+        let instance = spool.instance();
+        assert_eq!(spool.instance(), instance);
+        let again = |path: &Path| Spool::new(path.to_owned()).instance();
+        assert_eq!(again(spool.directory()), instance);
+        fs::write(spool.directory().join(INSTANCE), "damaged").expect("written");
+        let new = again(spool.directory());
+        assert_ne!(new, instance);
+        assert_eq!(again(spool.directory()), new);
+        assert_ne!(again(&root.path().join("nowhere")), new);
     }
 
     #[test]
@@ -280,7 +304,7 @@ mod tests {
         spool.link(&file, "gone", NAME).expect("linked");
         file.keep().expect("kept, as after a kill");
         fs::create_dir(root.path().join("lost+found")).expect("created");
-        spool.lock().expect("free");
+        spool.lock(Duration::ZERO).expect("free");
         let entries = fs::read_dir(root.path()).expect("readable").flatten();
         assert_eq!(entries.filter(|e| e.path().extension().is_some()).count(), 0);
         let orphaned = spool.orphaned_directories(|sink| sink == "other");

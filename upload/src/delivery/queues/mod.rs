@@ -8,11 +8,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use profile::BootTime;
 
 use super::counts::{Counts, SinkCounts};
 use super::ledger::FailureCounts;
 use crate::batch::Failure;
+use crate::clock::{Clock, SystemClock, age};
 use crate::debug_info::UploadStatus;
 use crate::disk::allocated_bytes;
 use crate::spool::BatchName;
@@ -32,8 +34,9 @@ pub struct Generation {
 }
 
 /// The queues of all sinks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queues {
+    clock: Box<dyn Clock>,
     bytes_max: u64,
     /// Disk space of all files, in bytes.
     bytes: u64,
@@ -81,7 +84,16 @@ pub enum Completion {
 impl Queues {
     /// Creates queues without a sink. `bytes_max`: bound of the spool's disk space.
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, ..Self::default() }
+        Self {
+            clock: Box::new(SystemClock::new()),
+            bytes_max,
+            bytes: 0,
+            files: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            generations: 0,
+            accepted: 0,
+            refused: FailureCounts::default(),
+        }
     }
 
     /// Changes the bound. Excess batches are evicted by the next [`Self::evict_for`].
@@ -145,11 +157,11 @@ impl Queues {
         }
     }
 
-    /// Returns an unused name for a window, after those of windows with the same start.
-    pub fn free_name(&self, start_unix_ns: u64) -> BatchName {
-        let named = |number| BatchName { start_unix_ns, number };
-        let mut same_start = self.files.range(named(0)..=named(u32::MAX));
-        named(same_start.next_back().map_or(0, |(last, _)| last.number.saturating_add(1)))
+    /// Returns an unused name for a window, after those of all batches: a wall clock that was set
+    /// back does not make it the oldest. `start`: on the clock of its boot, if known.
+    pub fn free_name(&self, start_unix_ns: u64, start: Option<BootTime>) -> BatchName {
+        let after_last = self.files.last_key_value().map_or(0, |(last, _)| last.order().saturating_add(1));
+        BatchName::new(start_unix_ns.max(after_last), start_unix_ns, start)
     }
 
     /// Evicts the oldest batches until `bytes` more of disk space fit. Returns the files to remove.
@@ -290,7 +302,8 @@ impl Queues {
         counts.ledger.pending = queue.waiting.len() as u64;
         let files = queue.waiting.iter().filter_map(|name| self.files.get(name));
         counts.spool_bytes = files.map(|file| file.bytes).sum();
-        counts.oldest_age = queue.waiting.first().map(|name| time_since(name.start_unix_ns));
+        let age_of = |name: &BatchName| age(&*self.clock, name.start_unix_ns(), name.start());
+        counts.oldest_age = queue.waiting.first().map(age_of);
         counts
     }
 }
@@ -336,10 +349,4 @@ fn retain(
         SpoolFile { bytes: allocated, sinks: 0 }
     });
     file.sinks += 1;
-}
-
-/// Returns the time since a moment; zero for a moment in the future.
-fn time_since(unix_ns: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_nanos(unix_ns))
 }

@@ -1,10 +1,13 @@
 //! Queues of two sinks, without files.
 
+use std::time::Duration;
+
 use super::*;
+use crate::clock::tests::FakeClock;
 use crate::disk::BLOCK_BYTES;
 
 fn name(start_unix_ns: u64) -> BatchName {
-    BatchName { start_unix_ns, number: 0 }
+    BatchName::new(start_unix_ns, start_unix_ns, None)
 }
 
 /// Returns queues of sinks `a` and `b` with space for three batches of one block.
@@ -25,29 +28,30 @@ fn generation(sink: &str) -> Generation {
 /// Queues a batch for all sinks and returns the evicted files.
 fn accept(queues: &mut Queues, start_unix_ns: u64) -> Vec<String> {
     let evicted = queues.evict_for(BLOCK_BYTES).expect("it fits");
-    let name = queues.free_name(start_unix_ns);
+    let name = queues.free_name(start_unix_ns, None);
     let sinks: Vec<_> = queues.sinks().into_iter().map(|sink| (sink, Ok(()))).collect();
     queues.add_closed(name, 1, &sinks);
     queues.counts().check().expect("the ledger balances");
-    evicted.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns)).collect()
+    evicted.iter().map(|(sink, name)| format!("{sink}{}", name.start_unix_ns())).collect()
 }
 
 fn deliver(queues: &mut Queues, sink: &str) -> Option<u64> {
     let name = queues.next(&generation(sink))?;
     queues.complete(&generation(sink), Completion::Delivered(10));
     queues.counts().check().expect("the ledger balances");
-    Some(name.start_unix_ns)
+    Some(name.start_unix_ns())
 }
 
 #[test]
-fn each_sink_gets_all_batches_oldest_first() {
+fn each_sink_gets_all_batches_in_their_order() {
     let mut queues = queues();
+    // The wall clock was set back after the first.
     for start in [3, 1, 2] {
         assert!(accept(&mut queues, start).is_empty());
     }
     for sink in ["a", "b"] {
         let all: Vec<_> = std::iter::from_fn(|| deliver(&mut queues, sink)).collect();
-        assert_eq!(all, [1, 2, 3]);
+        assert_eq!(all, [3, 1, 2]);
     }
     let counts = queues.counts();
     assert_eq!((counts.spool_bytes, counts.accepted, counts.pending()), (0, 3, 0));
@@ -111,7 +115,7 @@ fn windows_with_the_same_start_get_different_names() {
     let mut queues = queues();
     accept(&mut queues, 7);
     accept(&mut queues, 7);
-    assert_eq!(queues.free_name(7).number, 2);
+    assert_eq!(queues.free_name(7, None).order(), 9);
     assert_eq!(queues.counts().pending(), 4);
 }
 
@@ -149,4 +153,30 @@ fn a_window_lost_for_one_sink_is_queued_for_the_others() {
     assert_eq!(counts.refused.count(Failure::DiskFull), 1);
     assert_eq!(counts.sinks["a"].ledger.lost.total(), 1);
     assert_eq!(counts.sinks["b"].ledger.pending, 1);
+}
+
+#[test]
+fn a_clock_set_back_evicts_no_new_window() {
+    let mut queues = queues();
+    let day = 86_400_000_000_000;
+    for start in [10 * day, 10 * day + 1, 9 * day, 10 * day + 2] {
+        accept(&mut queues, start);
+    }
+    let left: Vec<_> = std::iter::from_fn(|| deliver(&mut queues, "a")).collect();
+    assert_eq!(left, [10 * day + 1, 9 * day, 10 * day + 2]);
+}
+
+#[test]
+fn the_age_of_the_oldest_batch_ignores_a_jump_of_the_clock() {
+    let mut queues = queues();
+    let clock = FakeClock::new(1_000_000_000_000, 1, 0);
+    queues.clock = Box::new(clock.clone());
+    let start = clock.boot_time();
+    let name = queues.free_name(1_000_000_000_000, Some(start));
+    queues.add_closed(name, 1, &[("a".into(), Ok(()))]);
+    clock.pass(Duration::from_secs(3));
+    for seconds in [315_360_000, -2 * 315_360_000] {
+        clock.jump(seconds);
+        assert_eq!(queues.counts().sinks["a"].oldest_age, Some(Duration::from_secs(3)));
+    }
 }

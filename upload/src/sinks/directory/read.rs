@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use profile::Origin;
 use profile::pprof::{self, DecodeError, proto as pb};
 
-use super::header;
+use super::header::Header;
 use super::index::StoreIndex;
 use super::stamp::Stamp;
 use crate::batch;
@@ -30,6 +31,8 @@ pub struct StoredWindow {
     pub start_unix_ns: u64,
     /// How long it lasted, in nanoseconds.
     pub duration_ns: u64,
+    /// The agent that took it, unless an early version of Everytick wrote it.
+    pub origin: Option<Origin>,
 }
 
 /// The windows of a time range.
@@ -113,17 +116,24 @@ pub fn read(path: &Path) -> Result<pb::Profile, ReadError> {
 /// Reads when a window began and how long it lasted; `None` if the content is not that of a window
 /// of this name.
 pub(super) fn window_at(path: &Path, stamp: Stamp) -> Option<StoredWindow> {
-    let (start_unix_ns, duration_ns) = match header::read(File::open(path).ok()?).ok()? {
-        Some(times) => times,
-        None => times_in_profile(path)?,
-    };
+    let Header { start_unix_ns, duration_ns, origin } = header_of(path)?;
     let is_of_name = Stamp::of(start_unix_ns).unix_ms == stamp.unix_ms;
-    is_of_name.then(|| StoredWindow { path: path.to_owned(), start_unix_ns, duration_ns })
+    is_of_name.then(|| StoredWindow { path: path.to_owned(), start_unix_ns, duration_ns, origin })
 }
 
-/// Reads start and duration from the profile itself.
-fn times_in_profile(path: &Path) -> Option<(u64, u64)> {
+/// Reads the header of a window, or what it would say from the profile itself.
+pub(super) fn header_of(path: &Path) -> Option<Header> {
+    match Header::read(File::open(path).ok()?).ok()? {
+        Some(header) => Some(header),
+        None => header_from_profile(path),
+    }
+}
+
+fn header_from_profile(path: &Path) -> Option<Header> {
     let profile = read(path).ok()?;
-    let times = (profile.time_nanos.try_into().ok()?, profile.duration_nanos.try_into().ok()?);
-    Some(times)
+    Some(Header {
+        start_unix_ns: profile.time_nanos.try_into().ok()?,
+        duration_ns: profile.duration_nanos.try_into().ok()?,
+        origin: pprof::origin(&profile),
+    })
 }

@@ -1,4 +1,9 @@
-//! Durable files and directories: written, synced, then renamed or linked into place.
+//! Durable files and directories: written, synced, then renamed or linked into place; and locks on
+//! directories.
+
+mod lock;
+
+pub use lock::{DirectoryLock, LockError};
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
