@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::budget::{
-    Assessment, BudgetLimits, BudgetRate, CpuByCause, Ladder, Lowered, UsageMeter,
+    Assessment, BudgetLimits, BudgetRate, Cause, CpuByCause, Ladder, Lowered, UsageMeter,
 };
 use crate::session::SessionCpu;
 
@@ -19,6 +19,8 @@ pub(super) struct Budget {
     limits: BudgetLimits,
     cpus: u32,
     measured: Instant,
+    /// CPU time of the last measurement, and its length.
+    last: (CpuByCause, Duration),
     /// CPU time since the start.
     total: CpuByCause,
     window: WindowUsage,
@@ -54,6 +56,7 @@ impl Budget {
             limits,
             cpus,
             measured: Instant::now(),
+            last: (CpuByCause::default(), Duration::ZERO),
             total: CpuByCause::default(),
             window: WindowUsage { cpus, ..WindowUsage::default() },
             lowered: None,
@@ -92,6 +95,7 @@ impl Budget {
         let usage = self.meter.measure(session, bpf_map_bytes);
         let length = self.measured.elapsed();
         self.measured = Instant::now();
+        self.last = (usage.cpu, length);
         self.total += usage.cpu;
         self.window.cpu += usage.cpu;
         self.window.time += length;
@@ -102,6 +106,16 @@ impl Budget {
             self.log(&assessment);
         }
         assessment
+    }
+
+    /// Returns the CPU seconds per second that a cause may use: what the others left in the last
+    /// measurement, and at least its own share.
+    pub fn allowed(&self, cause: Cause) -> f64 {
+        let budget = self.limits.cpu_percent / 100.0 * f64::from(self.cpus);
+        let (cpu, length) = self.last;
+        let others = cpu.total().saturating_sub(cpu[cause]).as_secs_f64();
+        let left = budget - others / length.as_secs_f64().max(1e-3);
+        left.max(budget * cause.share())
     }
 
     /// Returns what was used since the last call.
@@ -130,6 +144,22 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_may_use_what_the_others_leave() {
+        let limits = BudgetLimits { cpu_percent: 1.0, memory: 1 << 40 };
+        let mut budget = Budget::new(limits, 19, 2);
+        let allowed = |budget: &Budget| (budget.allowed(Cause::Delivery) * 1e6).round();
+        assert_eq!(allowed(&budget), 20_000.0);
+        let mut cpu = CpuByCause::default();
+        cpu[Cause::Sampling] = Duration::from_millis(150);
+        cpu[Cause::Delivery] = Duration::from_millis(900);
+        budget.last = (cpu, Duration::from_secs(10));
+        assert_eq!(allowed(&budget), 5_000.0);
+        cpu[Cause::Sampling] = Duration::from_secs(10);
+        budget.last = (cpu, Duration::from_secs(10));
+        assert_eq!(allowed(&budget), 1_000.0, "its own share");
+    }
 
     #[test]
     fn usage_of_a_window_is_the_sum_of_its_measurements() {

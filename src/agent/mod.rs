@@ -11,6 +11,7 @@
 mod budget;
 mod config;
 mod debug_files;
+mod delivery_share;
 mod error;
 mod http_port;
 mod profiling_loop;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use upload::delivery::Delivery;
-use upload::{DebugInfoSource, StartError};
+use upload::{CpuAllowance, DebugInfoSource, StartError};
 
 use super::budget::{Budget, INTERVAL_MAX, WindowUsage};
 use super::debug_files::DebugFiles;
+use super::delivery_share::DeliveryShare;
 use super::http_port::HttpPort;
 use super::publisher::Publisher;
 use super::rate::RateSelector;
@@ -17,7 +18,7 @@ use super::signals::{Signal, Signals};
 use super::status::AgentStatus;
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
-use crate::budget::{BudgetRate, Lowered, MemoryShares};
+use crate::budget::{BudgetRate, Cause, Lowered, MemoryShares};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
 
@@ -78,6 +79,7 @@ struct Agent {
     config: AgentConfig,
     sampling: Sampling,
     delivery: Arc<Delivery>,
+    delivery_share: Arc<DeliveryShare>,
     publisher: Publisher,
     http_port: Option<HttpPort>,
     status: Arc<AgentStatus>,
@@ -100,7 +102,11 @@ impl Agent {
         let shares = MemoryShares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
         let debug_files = Arc::new(DebugFiles::default());
         let debug_info: Arc<dyn DebugInfoSource> = debug_files.clone();
-        let delivery = Arc::new(Delivery::start(&config.delivery, Some(debug_info))?);
+        let capacity = config.limits.cpu_percent / 100.0 * f64::from(cpus);
+        let delivery_share = Arc::new(DeliveryShare::new(capacity * Cause::Delivery.share()));
+        let allowance: Arc<dyn CpuAllowance> = delivery_share.clone();
+        let delivery = Delivery::start_within(allowance, &config.delivery, Some(debug_info))?;
+        let delivery = Arc::new(delivery);
         let status =
             Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
         let http_port = match config.listen {
@@ -132,6 +138,7 @@ impl Agent {
             config,
             sampling,
             delivery,
+            delivery_share,
             publisher,
             http_port,
             status,
@@ -160,6 +167,7 @@ impl Agent {
             }
         }
         let assessment = self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes);
+        self.delivery_share.set_rate(self.budget.allowed(Cause::Delivery));
         self.status.budget_assessed(&self.budget, self.rates.in_force());
         assessment.has_changed
     }

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use crate::symbolization::TimeLimit;
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
+use profile::{BootTime, Origin};
 use upload::Batch;
+use upload::clock::{Clock, SystemClock};
 use upload::delivery::Delivery;
 
 use super::debug_files::DebugFiles;
@@ -57,6 +59,7 @@ impl Publisher {
             delivery,
             debug_files,
             status,
+            boot_id: SystemClock::new().boot_time().boot_id,
         };
         let thread = thread::Builder::new().name("publisher".into()).spawn(|| state.run())?;
         Ok(Self { queue, is_full, thread })
@@ -101,6 +104,8 @@ struct PublisherThread {
     delivery: Arc<Delivery>,
     debug_files: Arc<DebugFiles>,
     status: Arc<AgentStatus>,
+    /// The boot in which the agent runs.
+    boot_id: u128,
 }
 
 /// Reports the end of the thread, whatever its cause.
@@ -117,7 +122,7 @@ impl PublisherThread {
             self.is_full.store(false, Ordering::Release);
             let end = window.closed.period.start_unix_ns + window.closed.period.duration_ns;
             self.debug_files.replace(&window.closed.executables);
-            let publish = || publish(window, &mut symbolizer, &self.delivery);
+            let publish = || publish(window, &mut symbolizer, &self.delivery, self.boot_id);
             let (result, stats) = catch_unwind(AssertUnwindSafe(publish)).unwrap_or_else(|_| {
                 tracing::error!("publisher panicked on a window; please report this with the log");
                 symbolizer = (self.new_symbolizer)();
@@ -133,6 +138,7 @@ fn publish(
     window: PendingWindow,
     symbolizer: &mut WindowSymbolizer,
     delivery: &Delivery,
+    boot_id: u128,
 ) -> (PublishResult, ProfileStats) {
     let PendingWindow { closed, budget, sampling, series_max, labels, .. } = window;
     let ClosedWindow { window: stacks, ledger, period, executables, .. } = closed;
@@ -150,8 +156,11 @@ fn publish(
     }
     labels::complete(&mut profile, &labels);
     let merged = profile.bound_series(series_max, &labels);
-    profile.comments =
-        symbolization::comments(&profile, labels.get(NODE).unwrap_or_default(), &sampling);
+    let host = labels.get(NODE).unwrap_or_default();
+    profile.comments = symbolization::comments(&profile, host, &sampling);
+    let start = BootTime { boot_id, ns: period.start_since_boot_ns };
+    let origin = Origin { start, instance: delivery.instance(), host: host.to_owned() };
+    profile.comments.push(origin.to_string());
     profile.comments.extend(budget);
     let stats = ProfileStats::of(&profile, merged);
     let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };

@@ -86,6 +86,7 @@ fn export(arguments: &AgentArguments, range: &TimeRange, store: &StoreSection) -
             to_unix_ns: range.to_unix_ns,
             output: output.clone(),
             by: arguments.by.into(),
+            agents: arguments.agents.clone(),
         })?;
         summary.lines(output).iter().for_each(|line| terminal::line(line));
     }

@@ -173,6 +173,10 @@ pub(super) struct AgentArguments {
     #[arg(short, long = "output", value_name = "FILE", requires = "export")]
     pub outputs: Vec<PathBuf>,
 
+    /// Export only windows of this agent, HOST or HOST/INSTANCE. Can be given several times.
+    #[arg(long = "only-agent", value_name = "AGENT", requires = "export")]
+    pub agents: Vec<String>,
+
     /// Root frames of stacks in exported flamegraphs and folded stacks.
     #[arg(long, value_enum, default_value_t = RootFrames::Process)]
     pub by: RootFrames,

@@ -12,6 +12,7 @@ mod load_diagnostics;
 mod progress;
 mod record;
 mod stop;
+mod stored_agents;
 mod summary;
 mod terminal;
 mod unsampled;

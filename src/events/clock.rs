@@ -10,6 +10,12 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Returns the time since boot, in nanoseconds of CLOCK_BOOTTIME.
+pub fn since_boot_ns() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Returns the CPU time that the calling thread has used.
 ///
 /// Wall time would not do: on a busy machine, other threads take most of it.

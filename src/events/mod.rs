@@ -13,7 +13,7 @@ mod reader;
 mod wakeup;
 
 pub use batch::EventBatch;
-pub use clock::{cpu_time, now, unix_ns};
+pub use clock::{cpu_time, now, since_boot_ns, unix_ns};
 pub use event::{
     CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, LATE_RECORD_NS, MmapEvent, TimedEvent,
 };

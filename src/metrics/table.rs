@@ -365,6 +365,12 @@ pub const TABLE: &[Metric] = &[
             });
         },
     ),
+    counter(
+        "everytick_delivery_cpu_wait_seconds_total",
+        "Time for which batches waited because delivery had used its share of the CPU budget.",
+        &[SINK],
+        |s, out| each_sink(out, s, |sink| sink.cpu_wait),
+    ),
     gauge(
         "everytick_spool_sink_bytes",
         "Bytes of the batches that wait for a sink. A batch that waits for several counts for \

@@ -8,7 +8,7 @@ use std::time::Instant;
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, NotSampled, TickOutcome};
 
 use super::sampler_time::SamplerTime;
-use crate::events::{RawSample, now, unix_ns};
+use crate::events::{RawSample, now, since_boot_ns, unix_ns};
 use crate::kernel::{Sampler, SamplingRate, abi::Counters};
 use crate::symbolization::Period;
 
@@ -21,6 +21,7 @@ pub(super) struct WindowBoundary {
     rate: SamplingRate,
     at: Instant,
     unix_ns: u64,
+    since_boot_ns: u64,
     /// Every sample before the boundary is older than this, nanoseconds of CLOCK_MONOTONIC.
     pub read_at: u64,
     /// Process events up to this time were not reported: the side bands were off.
@@ -68,6 +69,7 @@ impl WindowBoundary {
             rate,
             at: Instant::now(),
             unix_ns: unix_ns(),
+            since_boot_ns: since_boot_ns(),
             read_at: now(),
             missed_events_until: None,
             are_clocks_restarted: false,
@@ -79,7 +81,8 @@ impl WindowBoundary {
     /// # Errors
     /// When a counter or a clock cannot be read.
     pub fn read(sampler: &Sampler, rate: SamplingRate, started: Instant) -> io::Result<Self> {
-        let (at, unix_ns, counters) = (Instant::now(), unix_ns(), sampler.counters()?);
+        let (at, unix_ns, since_boot_ns) = (Instant::now(), unix_ns(), since_boot_ns());
+        let counters = sampler.counters()?;
         let online_ns = (at - started).as_nanos() as u64;
         let reading = |(cpu, on_ns): (Cpu, u64)| {
             let ticks = counters.get(cpu.0 as usize).map_or(0, |cpu| cpu.outcomes.iter().sum());
@@ -87,7 +90,7 @@ impl WindowBoundary {
             ClockReading { cpu, has_clock: true, online_ns, on_ns, ticks, remainder }
         };
         let clocks = sampler.times()?.into_iter().map(reading).collect();
-        Ok(Self { at, unix_ns, ..Self::new(counters, clocks, rate) })
+        Ok(Self { at, unix_ns, since_boot_ns, ..Self::new(counters, clocks, rate) })
     }
 
     /// Returns the number of each CPU's next sample, indexed by CPU.
@@ -129,6 +132,7 @@ impl WindowBoundary {
     pub fn period_since(&self, begin: &Self) -> Period {
         Period {
             start_unix_ns: begin.unix_ns,
+            start_since_boot_ns: begin.since_boot_ns,
             duration_ns: (self.at - begin.at).as_nanos() as u64,
             sample_ns: begin.rate.period.map_or(0, NonZeroU64::get),
         }

@@ -29,8 +29,18 @@ const MODULES: [&str; 19] = [
 ];
 
 /// The modules of `upload/src/` from the lowest layer up, as its `lib.rs` lists them.
-const UPLOAD_MODULES: [&str; 9] =
-    ["clock", "config", "batch", "disk", "transport", "debug_info", "sinks", "spool", "delivery"];
+const UPLOAD_MODULES: [&str; 10] = [
+    "clock",
+    "cpu_allowance",
+    "config",
+    "batch",
+    "disk",
+    "transport",
+    "debug_info",
+    "sinks",
+    "spool",
+    "delivery",
+];
 
 /// The module of `upload/src/` that is apart from these layers, and what it may use.
 const UPLOAD_APART: (&str, [&str; 1]) = ("output", ["disk"]);

@@ -168,6 +168,7 @@ fn sink(base: u64) -> SinkCounts {
             no_debug_info: base + 12,
             postponed: base + 13,
         },
+        cpu_wait: Duration::from_secs(base + 15),
         spool_bytes: base + 9,
         oldest_age: Some(Duration::from_millis(base)),
         quarantined: base + 10,

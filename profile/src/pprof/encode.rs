@@ -4,8 +4,8 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use prost::Message;
 
+use super::file::encode_for_file;
 use super::proto;
 use super::samples::{SampleGrouping, samples};
 use super::string_table::StringTable;
@@ -16,10 +16,10 @@ pub fn encode(profile: &Profile) -> Vec<u8> {
     compress(&to_message(profile, SampleGrouping::ByThread))
 }
 
-/// Encodes a message as gzip-compressed pprof.
+/// Encodes a message as a gzip-compressed pprof file; see [`encode_for_file`].
 pub fn compress(message: &proto::Profile) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    let bytes = message.encode_to_vec();
+    let bytes = encode_for_file(message);
     gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("writes to memory do not fail")
 }
 

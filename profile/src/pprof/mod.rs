@@ -1,6 +1,7 @@
 //! pprof: the profile format that other tools read.
 //!
 //! - [`encode()`] writes what `go tool pprof`, Parca and Pyroscope accept.
+//! - [`encode_for_file`] writes a message such that opening it is cheap.
 //! - [`decode()`] reads any file of the format within a bound of memory.
 //! - [`to_message`] and [`from_message`] convert between a profile and a [`proto`] message.
 //! - [`Merger`] adds messages up, and [`origin()`] says which agent a message is from.
@@ -12,6 +13,7 @@
 
 mod decode;
 mod encode;
+mod file;
 mod merge;
 pub mod proto;
 mod read;
@@ -20,6 +22,7 @@ mod string_table;
 
 pub use decode::{DecodeError, decode};
 pub use encode::{compress, encode, to_message};
+pub use file::encode_for_file;
 pub use merge::{MergeError, Merger, merge};
 pub use read::{SampleUnit, from_message, origin};
 pub use samples::SampleGrouping;

@@ -60,7 +60,7 @@ pub enum Failure {
     Rejected,
     /// The response violates the protocol.
     Protocol,
-    /// The disk is full.
+    /// The disk is full, or a quota or the limit of the size of files is reached.
     DiskFull,
     /// The file system or directory is not writable.
     ReadOnly,
@@ -131,7 +131,10 @@ impl Failure {
             Self::TooLarge => "raise the limit, or shorten the windows",
             Self::Rejected => "check its log and its limits",
             Self::Protocol => "check that the address and type of the sink belong together",
-            Self::DiskFull => "free disk space, or configure another directory",
+            Self::DiskFull => {
+                "free disk space, configure another directory, or raise the quota or limit \
+                 (`ulimit -f`) if there is one"
+            }
             Self::ReadOnly => "make the directory writable, or configure another",
             Self::Disk => "check the disk",
             Self::SpoolFull => "find out why the sinks are slow, or raise the limit of the spool",
@@ -143,7 +146,9 @@ impl Failure {
     /// Classifies an I/O error of the file system.
     pub fn of_disk(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly,
             _ => Self::Disk,
         }

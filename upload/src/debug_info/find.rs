@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::debug_file::{DebugFile, UnfitReason};
 use super::source::DebugInfoSource;
+use crate::cpu_allowance::ThreadCpu;
 
 /// Time to find and open files: a large file is hashed, and a file system may never respond.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -35,7 +36,10 @@ pub async fn find(
     let (sender, result) = oneshot::channel();
     let search = move || {
         let _permit = permit;
-        let _ = sender.send(search(&*source, &build_id));
+        let mut cpu = ThreadCpu::start();
+        let result = search(&*source, &build_id);
+        cpu.charge(&*source.cpu_allowance());
+        let _ = sender.send(result);
     };
     if std::thread::Builder::new().name("debuginfo".into()).spawn(search).is_err() {
         return SearchResult::NoFile;

@@ -1,6 +1,9 @@
 //! The agent's side: opens executables, and receives the result of each upload.
 
 use std::fs::File;
+use std::sync::Arc;
+
+use crate::cpu_allowance::{CpuAllowance, Unlimited};
 
 /// Opens executables by build ID. The agent implements it.
 ///
@@ -16,6 +19,11 @@ pub trait DebugInfoSource: Send + Sync {
 
     /// Called with the result of each attempt to upload a file.
     fn on_upload(&self, _status: UploadStatus) {}
+
+    /// Returns the CPU time that reading and uploading may use.
+    fn cpu_allowance(&self) -> Arc<dyn CpuAllowance> {
+        Arc::new(Unlimited)
+    }
 }
 
 /// Result of an attempt to upload debug info.

@@ -15,6 +15,7 @@ use super::protocol::{RETRY_AFTER, UploadOutcome, UploadProtocol};
 use super::source::DebugInfoSource;
 use super::upload_states::UploadStates;
 use crate::batch::{Batch, text_at};
+use crate::cpu_allowance::CpuAllowance;
 
 /// Concurrent uploads of one server, each with a connection of its own.
 pub(crate) const PARALLEL: usize = 2;
@@ -74,6 +75,17 @@ impl Drop for Uploader {
     }
 }
 
+/// Waits until CPU time may be used.
+async fn wait_for_credit(allowance: &dyn CpuAllowance) {
+    loop {
+        let wait = allowance.until_credit();
+        if wait.is_zero() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
 /// Returns whether a text is a build ID: servers take more than two digits, and the text becomes
 /// part of a path.
 fn is_build_id(text: &str) -> bool {
@@ -96,6 +108,7 @@ impl<P: UploadProtocol> UploadTask<P> {
         loop {
             let next = queue.lock().await.recv().await;
             let Some(build_id) = next else { return };
+            wait_for_credit(&*self.source.cpu_allowance()).await;
             let outcome = self.upload(&build_id).await;
             lock(&self.states).finish(&build_id, outcome);
             self.source.on_upload(outcome.status());
@@ -107,7 +120,7 @@ impl<P: UploadProtocol> UploadTask<P> {
         let uploaded = lock(&self.states).uploaded(build_id);
         let result = find(self.source.clone(), build_id.to_owned(), &self.search_threads).await;
         let file = match result {
-            SearchResult::Found(file) => file,
+            SearchResult::Found(file) => file.paced_by(self.source.cpu_allowance()),
             SearchResult::NoDebugInfo => return UploadOutcome::NoDebugInfo,
             // The executable may be in another window.
             SearchResult::NoFile => return UploadOutcome::Postponed(RETRY_AFTER),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::queues::Generation;
 use super::shared::Shared;
+use crate::cpu_allowance::CpuAllowance;
 use crate::debug_info::{DebugInfoSource, UploadStatus};
 
 /// The agent's source of executables, for one generation of a sink.
@@ -12,6 +13,7 @@ pub struct CountingDebugInfo {
     pub source: Arc<dyn DebugInfoSource>,
     pub generation: Generation,
     pub shared: Arc<Shared>,
+    pub allowance: Arc<dyn CpuAllowance>,
 }
 
 impl DebugInfoSource for CountingDebugInfo {
@@ -22,5 +24,9 @@ impl DebugInfoSource for CountingDebugInfo {
     fn on_upload(&self, status: UploadStatus) {
         self.source.on_upload(status);
         self.shared.queues().count_upload(&self.generation, status);
+    }
+
+    fn cpu_allowance(&self) -> Arc<dyn CpuAllowance> {
+        self.allowance.clone()
     }
 }

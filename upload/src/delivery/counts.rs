@@ -41,6 +41,8 @@ pub struct SinkCounts {
     pub bytes_sent: u64,
     /// Debug info that its server may want.
     pub debug_info: DebugInfoCounts,
+    /// Time for which batches waited because delivery had used the CPU time allowed.
+    pub cpu_wait: Duration,
     /// Bytes of the batches that wait for it. A batch that waits for several sinks counts for each.
     pub spool_bytes: u64,
     /// Time since the start of the oldest batch that waits.

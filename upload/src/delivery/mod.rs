@@ -44,6 +44,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
+use crate::cpu_allowance::{CpuAllowance, Unlimited};
 use crate::debug_info::DebugInfoSource;
 use crate::disk::LockError;
 use crate::spool::Spool;
@@ -76,6 +77,7 @@ pub struct Delivery {
     shared: Arc<Shared>,
     pacing: Pacing,
     debug_info: Option<Arc<dyn DebugInfoSource>>,
+    allowance: Arc<dyn CpuAllowance>,
     threads: Mutex<BTreeMap<SinkName, SinkThread>>,
     intake: Mutex<Intake>,
 }
@@ -94,11 +96,24 @@ impl Delivery {
         config: &DeliveryConfig,
         debug_info: Option<Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
-        Self::start_with_pacing(Pacing::default(), config, debug_info)
+        Self::start_within(Arc::new(Unlimited), config, debug_info)
+    }
+
+    /// Like [`Self::start`], within an allowance of CPU time: sends wait while it is used up.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_within(
+        allowance: Arc<dyn CpuAllowance>,
+        config: &DeliveryConfig,
+        debug_info: Option<Arc<dyn DebugInfoSource>>,
+    ) -> Result<Self, StartError> {
+        Self::start_with_pacing(Pacing::default(), allowance, config, debug_info)
     }
 
     fn start_with_pacing(
         pacing: Pacing,
+        allowance: Arc<dyn CpuAllowance>,
         config: &DeliveryConfig,
         debug_info: Option<Arc<dyn DebugInfoSource>>,
     ) -> Result<Self, StartError> {
@@ -111,6 +126,7 @@ impl Delivery {
             shared: Arc::new(Shared::new(spool, Queues::new(config.spool.max_bytes))),
             pacing,
             debug_info,
+            allowance,
             threads: Mutex::default(),
             intake: Mutex::default(),
         };
@@ -208,8 +224,9 @@ impl Delivery {
         let generation = self.shared.queues().new_generation(sink.name.as_str().into());
         let counting = |source: &Arc<dyn DebugInfoSource>| {
             let (source, generation) = (source.clone(), generation.clone());
-            let shared = self.shared.clone();
-            Arc::new(CountingDebugInfo { source, generation, shared }) as Arc<dyn DebugInfoSource>
+            let (shared, allowance) = (self.shared.clone(), self.allowance.clone());
+            Arc::new(CountingDebugInfo { source, generation, shared, allowance })
+                as Arc<dyn DebugInfoSource>
         };
         let debug_info = self.debug_info.as_ref().map(counting);
         sink_thread::start(SinkContext {
@@ -218,6 +235,7 @@ impl Delivery {
             debug_info,
             shared: self.shared.clone(),
             pacing: self.pacing,
+            allowance: self.allowance.clone(),
         })
     }
 

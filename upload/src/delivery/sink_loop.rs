@@ -13,6 +13,7 @@ use super::queues::{Completion, Generation};
 use super::shared::Shared;
 use super::throttled_warnings::{ThrottledWarnings, one_line};
 use crate::batch::{Answer, Batch, Failure};
+use crate::cpu_allowance::{CpuAllowance, ThreadCpu};
 use crate::debug_info::DebugInfoSource;
 use crate::sinks::{Sink, SinkConfig};
 use crate::spool::{BatchName, SpoolReadError};
@@ -36,6 +37,8 @@ pub struct SinkContext {
     pub debug_info: Option<Arc<dyn DebugInfoSource>>,
     pub shared: Arc<Shared>,
     pub pacing: Pacing,
+    /// CPU time of all sinks together.
+    pub allowance: Arc<dyn CpuAllowance>,
 }
 
 pub struct SinkLoop {
@@ -94,10 +97,14 @@ impl SinkLoop {
             self.recreate_sink();
             self.pause(initial_pause).await;
         }
+        let mut cpu = ThreadCpu::start();
         while let Some(name) = self.next_batch().await {
             self.apply_settings();
             let was_stopping = self.is_stopping();
-            match self.deliver(name).await {
+            let next = self.deliver(name).await;
+            // With what uploads of debug info used on this thread meanwhile.
+            cpu.charge(&*self.context.allowance);
+            match next {
                 NextStep::Continue { pause } => self.pause(pause).await,
                 NextStep::Retry { .. } if was_stopping => return,
                 NextStep::Retry { backoff, is_requested } => {
@@ -119,6 +126,9 @@ impl SinkLoop {
             if self.control.borrow().stop_at.is_some_and(|at| at <= Instant::now()) {
                 return None;
             }
+            if self.context.shared.queues().waiting(&self.context.generation.sink) > 0 {
+                self.wait_for_cpu_time().await;
+            }
             if let Some(name) = self.context.shared.queues().next(&self.context.generation) {
                 return Some(name);
             }
@@ -129,6 +139,23 @@ impl SinkLoop {
                 () = self.wake.notified() => {}
                 _ = self.control.changed() => {}
             }
+        }
+    }
+
+    /// Waits while delivery has used the CPU time allowed, but not when the loop is to stop.
+    async fn wait_for_cpu_time(&mut self) {
+        while !self.is_stopping() {
+            let wait = self.context.allowance.until_credit();
+            if wait.is_zero() {
+                return;
+            }
+            let start = Instant::now();
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = self.control.changed() => {}
+            }
+            let SinkContext { generation, shared, .. } = &self.context;
+            shared.queues().count_cpu_wait(generation, start.elapsed());
         }
     }
 

@@ -43,7 +43,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// Writing failed. No partial file remains.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}{}", advice(source))]
     Write {
         /// The file to be written.
         path: PathBuf,
@@ -152,6 +152,14 @@ impl OutputFile {
             Format::Svg => flamegraph::draw(profile, self.root, unit.name())
                 .map_err(|source| OutputError::Draw { path: self.path.clone(), source }),
         }
+    }
+}
+
+/// Returns the next step after an error that a limit of the process causes.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => "; raise the limit of the size of files (`ulimit -f`)",
+        _ => "",
     }
 }
 

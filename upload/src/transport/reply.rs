@@ -126,7 +126,8 @@ mod tests {
     fn no_length_of_a_field_makes_a_message_a_text() {
         for length in 0..300 {
             let message = Status { code: 0, message: "m".repeat(length), details: vec![] };
-            let outer = super::super::proto::Any { type_url: String::new(), value: vec![8; length] };
+            let outer =
+                super::super::proto::Any { type_url: String::new(), value: vec![8; length] };
             let nested = Status { details: vec![outer], ..Status::default() };
             for message in [message, nested] {
                 let decoded = reply("application/proto", &message.encode_to_vec()).message();

@@ -18,9 +18,11 @@ mod tests;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::cpu_allowance::{CpuAllowance, Unlimited};
 use elf::Elf;
 use part::Part;
 
@@ -34,6 +36,7 @@ pub(crate) struct DebugFile {
     length: u64,
     hash: String,
     quality: Quality,
+    allowance: Arc<dyn CpuAllowance>,
 }
 
 impl DebugFile {
@@ -53,7 +56,17 @@ impl DebugFile {
             }
         }
         let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { original, parts, length, hash, quality })
+        Ok(Self { original, parts, length, hash, quality, allowance: Arc::new(Unlimited) })
+    }
+
+    /// Reads the file within this CPU time from now on.
+    pub fn paced_by(self, allowance: Arc<dyn CpuAllowance>) -> Self {
+        Self { allowance, ..self }
+    }
+
+    /// Returns the CPU time within which the file is to be read.
+    pub fn allowance(&self) -> Arc<dyn CpuAllowance> {
+        self.allowance.clone()
     }
 
     /// Returns the length in bytes.

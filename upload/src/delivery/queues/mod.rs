@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use profile::BootTime;
 
@@ -160,7 +161,8 @@ impl Queues {
     /// Returns an unused name for a window, after those of all batches: a wall clock that was set
     /// back does not make it the oldest. `start`: on the clock of its boot, if known.
     pub fn free_name(&self, start_unix_ns: u64, start: Option<BootTime>) -> BatchName {
-        let after_last = self.files.last_key_value().map_or(0, |(last, _)| last.order().saturating_add(1));
+        let after_last =
+            self.files.last_key_value().map_or(0, |(last, _)| last.order().saturating_add(1));
         BatchName::new(start_unix_ns.max(after_last), start_unix_ns, start)
     }
 
@@ -256,6 +258,13 @@ impl Queues {
     pub fn count_responses(&mut self, generation: &Generation, responses: &ResponseCounts) {
         if let Some(queue) = self.queue_of(generation) {
             queue.counts.responses.add(responses);
+        }
+    }
+
+    /// Adds time for which batches of a sink waited for CPU time.
+    pub fn count_cpu_wait(&mut self, generation: &Generation, waited: Duration) {
+        if let Some(queue) = self.queue_of(generation) {
+            queue.counts.cpu_wait += waited;
         }
     }
 

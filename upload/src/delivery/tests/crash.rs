@@ -59,7 +59,8 @@ fn sigkill_at_any_moment_loses_no_accepted_window() {
     let mut config = config(root.path());
     let recovered = ScriptedSink::default();
     config.sinks[1].settings = SinkConfig::Scripted(recovered.clone());
-    let delivery = Delivery::start_with_pacing(FAST, &config, None).expect("starts");
+    let delivery =
+        Delivery::start_with_pacing(FAST, Arc::new(Unlimited), &config, None).expect("starts");
     let counts = wait_until_delivered(&delivery);
     for sink in counts.sinks.values() {
         assert_eq!((sink.ledger.lost.total(), sink.quarantined), (0, 0));
@@ -111,7 +112,8 @@ fn run_until_killed(root: &Path, first: u64, delay: Duration) -> Vec<u64> {
 fn accepts_until_killed() {
     let root = PathBuf::from(std::env::var_os(DIRECTORY).expect("set by the parent"));
     let first: u64 = std::env::var(FIRST).expect("set by the parent").parse().expect("a number");
-    let delivery = Delivery::start_with_pacing(FAST, &config(&root), None).expect("starts");
+    let delivery = Delivery::start_with_pacing(FAST, Arc::new(Unlimited), &config(&root), None)
+        .expect("starts");
     for number in first..first + WINDOWS {
         let start = start_of(number);
         delivery.accept(&window_of(start)).expect("accepted");

@@ -1,8 +1,12 @@
 //! The delivery with scripted sinks: outages, disk failures, damaged files, reloads and kills.
 
+mod cpu_time;
 mod crash;
 mod damaged_files;
 mod disk_failures;
+mod drift;
+mod file_size_limit;
+mod locks;
 mod outages;
 mod reload;
 
@@ -16,6 +20,7 @@ use super::pacing::Pacing;
 use super::shared::lock;
 use super::{Counts, Delivery, DeliveryConfig, NamedSink, SinkCounts, StartError};
 use crate::batch::{Answer, Batch, Failure, tests::batch};
+use crate::cpu_allowance::{CpuAllowance, Unlimited};
 use crate::sinks::scripted::{Action, ScriptedSink, delivered, later, rejected};
 use crate::sinks::{SinkConfig, directory};
 use crate::spool::SpoolConfig;
@@ -77,7 +82,11 @@ impl Fixture {
     }
 
     fn try_start(&self) -> Result<Delivery, StartError> {
-        Delivery::start_with_pacing(self.pacing, &self.config, None)
+        self.start_within(Arc::new(Unlimited))
+    }
+
+    fn start_within(&self, allowance: Arc<dyn CpuAllowance>) -> Result<Delivery, StartError> {
+        Delivery::start_with_pacing(self.pacing, allowance, &self.config, None)
     }
 
     /// Returns the files in a sink's spool directory, sorted.

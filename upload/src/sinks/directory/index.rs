@@ -10,8 +10,8 @@ use std::path::Path;
 
 use profile::BootTime;
 
-use super::stamp::Stamp;
 use super::agreed_time::Now;
+use super::stamp::Stamp;
 use crate::disk::allocated_bytes;
 
 /// Most names read in one directory, including those of other files.
@@ -305,9 +305,8 @@ mod tests {
             Some(BootTime { boot_id, ns: (900 + stamp.unix_ms / 10) * NS_PER_MS })
         };
         let bounds = Bounds { bytes: u64::MAX, age_ms: 500 };
-        let removed: Vec<Vec<Stamp>> = (0..4)
-            .map(|_| index.surplus(bounds, &now(1_000, 1_000), stamp(200), &read))
-            .collect();
+        let removed: Vec<Vec<Stamp>> =
+            (0..4).map(|_| index.surplus(bounds, &now(1_000, 1_000), stamp(200), &read)).collect();
         assert_eq!(removed[..2], [Vec::<Stamp>::new(), Vec::new()], "50 headers are read at once");
         assert_eq!(removed[2], (101..=110).map(stamp).collect::<Vec<_>>());
         assert!(reads.get() <= 120, "{}", reads.get());

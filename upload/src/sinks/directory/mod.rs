@@ -232,6 +232,6 @@ fn compress(batch: &Batch) -> Result<Vec<u8>, StoreError> {
         origin: pprof::origin(&batch.profile),
     };
     let mut gzip = GzBuilder::new().comment(header.comment()).write(Vec::new(), COMPRESSION);
-    gzip.write_all(&batch.profile.encode_to_vec())?;
+    gzip.write_all(&pprof::encode_for_file(&batch.profile))?;
     Ok(gzip.finish()?)
 }

@@ -147,7 +147,7 @@ impl Grpc {
         match error {
             CallError::Transport(_) => {}
             CallError::Status { code, .. } => self.endpoint.responses.add_code(*code),
-            CallError::Foreign { status, .. } => self.endpoint.responses.add_status(*status),
+            CallError::NotGrpc { status, .. } => self.endpoint.responses.add_status(*status),
         }
     }
 
