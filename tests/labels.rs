@@ -195,3 +195,28 @@ fn in_a_cgroup_namespace_paths_are_absolute() {
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
+
+/// The main thread exits before sampling starts; the labels come from a thread that runs.
+#[test]
+fn a_process_without_main_thread_has_its_labels() {
+    let _alone = alone();
+    let (place, group) = (directory(), Group::create(&container('c')));
+    let running = Running::start(&compile("mainless.c", place.path(), "mainless"));
+    group.add(&running.pid());
+    pause(500);
+    let stat = fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
+    assert!(stat.contains(") Z "), "the main thread runs: {stat}");
+    let mut session = start();
+    pause(1000);
+    let profile = symbolize(&session.close_window().unwrap());
+    session.finish().unwrap();
+    let count: u64 = profile
+        .samples
+        .iter()
+        .filter(|sample| &*profile.task_of(sample).comm == "mainless")
+        .map(|sample| sample.count)
+        .sum();
+    let counts = by_labels(&profile, "mainless");
+    assert!(counts.len() == 1 && count > 50, "{counts:?} of {count}");
+    assert_eq!(counts.get(&expected("mainless", 'c')), Some(&count));
+}

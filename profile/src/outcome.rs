@@ -90,6 +90,9 @@ closed_list! {
         NoTable = "no unwind table",
         /// The stack snapshot ended before the stack did.
         SnapshotEnd = "end of the stack snapshot",
+        /// An address is in no known mapping, and not all mappings of the process are known: they
+        /// were beyond a limit or could not be read.
+        MappingsUnread = "mappings not read",
     }
 }
 

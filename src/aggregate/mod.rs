@@ -76,7 +76,9 @@ impl Aggregator {
     ) -> Result<(), WindowFull> {
         self.stack.clear();
         self.stack.extend(kernel_frames(&sample.kernel));
-        let (user_end, guessed) = self.push_user_frames(sample, memory, executables);
+        let (end, guessed) = self.push_user_frames(sample, memory, executables);
+        let is_unread = end == StackEnd::NoMapping && memory.is_incomplete();
+        let user_end = if is_unread { StackEnd::MappingsUnread } else { end };
 
         let task = Task {
             pid: sample.pid,
@@ -154,7 +156,7 @@ fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{Event, FileIdentity, MmapEvent, TimedEvent, UserFrame};
+    use crate::events::{CommEvent, Event, FileIdentity, MmapEvent, TimedEvent, UserFrame};
     use crate::processes::Processes;
     use profile::{Cpu, Pid, Tid};
 
@@ -180,7 +182,7 @@ mod tests {
     }
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
-        let mut processes = Processes::new(Executables::new(0, ""));
+        let mut processes = Processes::new(Executables::new(0, 1 << 20, ""));
         let event = Event::Mmap(MmapEvent {
             pid: Pid(7),
             tid: Tid(7),
@@ -190,6 +192,9 @@ mod tests {
             file: FileIdentity::default(),
             path: "//anon".into(),
         });
+        let (pid, tid, comm) = (Pid(7), Tid(7), "exec".into());
+        let exec = Event::Comm(CommEvent { pid, tid, comm, is_exec: true });
+        processes.apply(TimedEvent { time: 1, event: exec });
         processes.apply(TimedEvent { time: 1, event });
         let mut aggregator = Aggregator::new(1 << 20, Vec::new());
         aggregator.register(sample);
@@ -220,6 +225,20 @@ mod tests {
     fn call_at_the_end_of_a_mapping_belongs_to_it() {
         let (frames, _) = aggregate(&sample(&[], &[0x1100, 0x2000]));
         assert_eq!(frames, [0x1100, 0x1fff]);
+    }
+
+    #[test]
+    fn mappings_that_were_not_read_are_named_as_the_reason() {
+        let processes = Processes::new(Executables::new(0, 1 << 20, ""));
+        let unread = processes.address_space(Pid(7));
+        let mut aggregator = Aggregator::new(1 << 20, Vec::new());
+        let sample = sample(&[], &[0x1100]);
+        aggregator.register(&sample);
+        aggregator
+            .add(&sample, &Identity::default(), &unread, &processes.executables)
+            .expect("a window with space");
+        let (_, ledger) = aggregator.finish(&[1]);
+        assert_eq!(ledger.user_ends[StackEnd::MappingsUnread as usize], 1);
     }
 
     #[test]

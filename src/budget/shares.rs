@@ -8,6 +8,10 @@ use crate::symbolization::SymbolizerMemory;
 const FIXED: u64 = 34 << 20;
 /// Minimum for unwind tables in the kernel, in bytes.
 const UNWIND_LEAST: u64 = 3 << 20;
+/// Minimum for processes, mappings and executables, in bytes.
+const TRACKING_LEAST: u64 = 1 << 20;
+/// CPU seconds per second for reading sampled processes.
+const READ_TIME: f64 = 0.004;
 /// Minimum for the symbolizer worker, in bytes.
 const WORKER_LEAST: u64 = 8 << 20;
 
@@ -33,7 +37,7 @@ impl MemoryShares {
         if memory < Self::LEAST {
             return None;
         }
-        let free = memory - FIXED - 2 * UNWIND_LEAST - WORKER_LEAST;
+        let free = memory - FIXED - 2 * UNWIND_LEAST - WORKER_LEAST - TRACKING_LEAST;
         let part = |parts: u64| free * parts / 32;
         Some(Self {
             // There are three windows at once: one fills, one waits, one is symbolized. Unwind
@@ -43,11 +47,13 @@ impl MemoryShares {
                 unwind: UNWIND_LEAST + part(4),
                 reading: part(3) as usize,
                 waiting: part(2) as usize,
+                tracking: TRACKING_LEAST + part(2),
+                read_time: READ_TIME,
                 labels: true,
             },
             symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
             ring: power_of_two(part(2), 256 << 10, 8 << 20),
-            side_band: power_of_two(part(1) / u64::from(cpus.max(1)), 16 << 10, 512 << 10),
+            side_band: power_of_two(part(1) / u64::from(cpus.max(1)), 8 << 10, 512 << 10),
         })
     }
 }
@@ -72,6 +78,7 @@ mod tests {
                     + 2 * session.unwind
                     + session.reading as u64
                     + session.waiting as u64
+                    + session.tracking
                     + symbols.cache as u64
                     + symbols.worker
                     + u64::from(ring)

@@ -372,4 +372,5 @@ same_values!(StackEnd = stack_end {
     TimeLimit = STACK_END_TIME_LIMIT,
     NoTable = STACK_END_NO_TABLE,
     SnapshotEnd = STACK_END_SNAPSHOT_END,
+    MappingsUnread = STACK_END_MAPPINGS_UNREAD,
 } STACK_ENDS);

@@ -14,6 +14,7 @@ use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
 use super::server::Refusal;
 use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
+use crate::processes::TrackingLimit;
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
@@ -23,6 +24,8 @@ const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text))
 const CACHE: Label =
     Label::closed("result", || vec!["loaded", "damaged", "mismatched", "not_stored"]);
 const LABEL_SOURCE: Label = Label::closed("source", || vec!["read", "inherited", "unknown"]);
+const PROCESS_LIMIT: Label =
+    Label::closed("limit", || texts(TrackingLimit::ALL, TrackingLimit::text));
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
 const WINDOW_LOSS: Label = Label::closed("reason", || {
@@ -157,6 +160,28 @@ pub const TABLE: &[Metric] = &[
          read from /proc again.",
         &[],
         |s, out| out.value(s.session.side_band_lost),
+    ),
+    gauge(
+        "everytick_process_bytes",
+        "Memory of what is known about processes, their mappings and executables.",
+        &[],
+        |s, out| out.value(s.session.process_bytes),
+    ),
+    counter(
+        "everytick_processes_read_total",
+        "Processes read from /proc when they were sampled or forked, because events were missed.",
+        &[],
+        |s, out| out.value(s.session.processes_read),
+    ),
+    counter(
+        "everytick_process_refusals_total",
+        "What was refused for processes, by the limit that was reached: each container, or else \
+         user, has a part of it. Stacks may lack frames then.",
+        &[PROCESS_LIMIT],
+        |s, out| {
+            let counts = &s.session.refusals.0;
+            by(out, &[], TrackingLimit::ALL, TrackingLimit::text, counts);
+        },
     ),
     counter(
         "everytick_process_labels_total",

@@ -12,29 +12,43 @@ use super::executable::{Executable, ExecutableOrigin, WindowExecutables};
 use super::file_helper::{FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
 use super::mappings::AddressSpace;
+use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::{FileIdentity, MmapEvent};
+use crate::limits::{Charge, Owner, SharedPool};
 use crate::workers::Usage;
 
 /// Executables known at once; further ones count as unknown memory.
 const EXECUTABLES_MAX: usize = 1 << 16;
+/// Bytes that the name of a mapping takes besides its text.
+const KEY_BYTES: u64 = 160;
+/// Bytes that an executable takes besides its name and its segments.
+const EXECUTABLE_BYTES: u64 = 512;
+/// Bytes that a segment takes, here and in the content that identifies the file.
+const SEGMENT_BYTES: u64 = 64;
 
 /// How a mapping names its file: mappings with equal keys have the same executable. Memory without
-/// a file belongs to its process, except for the vDSO, which all share.
+/// a file belongs to its process, except for the vDSO, which all share; programs may name it as
+/// they like (PR_SET_VMA_ANON_NAME), so its name counts as we show it.
 type MappingKey = (FileIdentity, Box<str>, Option<Pid>);
 
 fn key_of(mapped: &MmapEvent) -> MappingKey {
-    let is_private = is_memory(&mapped.path) && &*mapped.path != VDSO;
-    (mapped.file, mapped.path.clone(), is_private.then_some(mapped.pid))
+    match &*mapped.path {
+        VDSO => (mapped.file, VDSO.into(), None),
+        path if is_memory(path) => (mapped.file, memory_name(path).into(), Some(mapped.pid)),
+        path => (mapped.file, path.into(), None),
+    }
 }
 
 /// The executable of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct KeyEntry {
     id: ExecutableId,
     /// The round since which the file is assumed to be unchanged; the assumption holds until the
     /// end of the next round. Set when the file cannot be checked because it is not open itself: it
     /// could not be opened, or it is a copy of an open file.
     assumed_unchanged_since: Option<u64>,
+    /// Pays for its memory.
+    _memory: Charge,
 }
 
 /// An executable, and why it is retained.
@@ -45,16 +59,21 @@ struct Retained {
     last_mapped: u64,
     /// The last window with frames in it.
     last_sampled: Option<u64>,
+    /// Pays for its memory and for the open file; `None` for those of the kernel.
+    charges: Option<(Charge, Option<Charge>)>,
 }
 
 impl Retained {
-    fn new(executable: Executable) -> Self {
-        Self { executable: Arc::new(executable), last_mapped: 0, last_sampled: None }
+    fn new(executable: Executable, charges: Option<(Charge, Option<Charge>)>) -> Self {
+        Self { executable: Arc::new(executable), last_mapped: 0, last_sampled: None, charges }
     }
 }
 
 /// The executables that are mapped somewhere, or were a moment ago, or have frames in a window that
 /// is not complete.
+///
+/// Each is charged to the owner of the process that mapped it first, with its memory and its open
+/// file. Processes of other owners use it as well and pay nothing.
 #[derive(Debug)]
 pub struct Executables {
     by_id: HashMap<ExecutableId, Retained>,
@@ -63,20 +82,23 @@ pub struct Executables {
     next_id: u32,
     /// Counts calls of [`Self::remove_unused`].
     round: u64,
-    file_helper: FileHelper,
-    open: usize,
-    open_max: usize,
+    pub(super) file_helper: FileHelper,
+    /// The memory of all that is known about processes.
+    pub(super) memory: SharedPool,
+    open_files: SharedPool,
+    pub(super) refusals: RefusalCounts,
     unopened: u64,
     unanswered: u64,
 }
 
 impl Executables {
     /// Returns the kernel and unknown memory. `open_max`: files to hold open at the same time.
-    /// `program`: everytick itself, which is also the file helper.
-    pub fn new(open_max: usize, program: &str) -> Self {
+    /// `memory`: bytes for executables, processes and mappings. `program`: everytick itself, which
+    /// is also the file helper.
+    pub fn new(open_max: usize, memory: u64, program: &str) -> Self {
         let reserved = [
-            (ExecutableId::KERNEL, Retained::new(Executable::kernel())),
-            (ExecutableId::UNKNOWN, Retained::new(Executable::unknown())),
+            (ExecutableId::KERNEL, Retained::new(Executable::kernel(), None)),
+            (ExecutableId::UNKNOWN, Retained::new(Executable::unknown(), None)),
         ];
         Self {
             by_id: reserved.into(),
@@ -85,8 +107,9 @@ impl Executables {
             next_id: ExecutableId::UNKNOWN.0 + 1, // the last reserved one
             round: 0,
             file_helper: FileHelper::new(program),
-            open: 0,
-            open_max,
+            memory: SharedPool::new(memory),
+            open_files: SharedPool::new(open_max as u64),
+            refusals: RefusalCounts::default(),
             unopened: 0,
             unanswered: 0,
         }
@@ -169,33 +192,38 @@ impl Executables {
         if unused.is_empty() {
             return Vec::new();
         }
-        for retained in unused.iter().filter_map(|id| self.by_id.remove(id)) {
-            self.open -=
-                usize::from(matches!(retained.executable.origin, ExecutableOrigin::File(_)));
-        }
+        self.by_id.retain(|id, _| !unused.contains(id));
         self.by_content.retain(|_, id| !unused.contains(id));
         unused.into_iter().collect()
     }
 
-    /// Returns the executable of a mapping, as of when the mapping was first seen.
-    pub(super) fn find(&mut self, mapped: &MmapEvent) -> ExecutableId {
-        match self.by_key.get(&key_of(mapped)) {
-            Some(entry) => entry.id,
-            None => self.find_or_open(mapped),
-        }
+    /// Returns who pays for an executable: the owner of the process that mapped it first.
+    pub fn owner(&self, id: ExecutableId) -> Owner {
+        let charges = self.by_id.get(&id).and_then(|retained| retained.charges.as_ref());
+        charges.map_or(Owner::SYSTEM, |(memory, _)| memory.owner())
     }
 
-    /// Returns the executable of a new mapping; opens its file unless it is open and unchanged.
-    pub(super) fn find_or_open(&mut self, mapped: &MmapEvent) -> ExecutableId {
-        let key = key_of(mapped);
-        let entry = self.by_key.get(&key).copied();
-        let is_valid = |entry: &KeyEntry| {
-            entry.assumed_unchanged_since.is_some() || self.is_unchanged(entry.id)
-        };
-        let id = match entry.filter(is_valid) {
-            Some(entry) => entry.id,
-            None => self.add(key, mapped),
-        };
+    /// Returns the executable of a mapping, as of when the mapping was first seen; `None` if it was
+    /// not.
+    pub(super) fn find(&self, mapped: &MmapEvent) -> Option<ExecutableId> {
+        self.by_key.get(&key_of(mapped)).map(|entry| entry.id)
+    }
+
+    /// Returns the executable of a new mapping if its file is open and unchanged.
+    pub(super) fn find_unchanged(&mut self, mapped: &MmapEvent) -> Option<ExecutableId> {
+        let entry = self.by_key.get(&key_of(mapped))?;
+        let id = entry.id;
+        let is_valid = entry.assumed_unchanged_since.is_some() || self.is_unchanged(id);
+        is_valid.then(|| self.mark_mapped(id))
+    }
+
+    /// Opens the file of a new mapping, and returns its executable. `owner`: who pays for it.
+    pub(super) fn open(&mut self, mapped: &MmapEvent, owner: Owner) -> ExecutableId {
+        let id = self.add(mapped, owner);
+        self.mark_mapped(id)
+    }
+
+    fn mark_mapped(&mut self, id: ExecutableId) -> ExecutableId {
         if let Some(retained) = self.by_id.get_mut(&id) {
             retained.last_mapped = self.round;
         }
@@ -212,36 +240,61 @@ impl Executables {
         }
     }
 
-    fn add(&mut self, key: MappingKey, mapped: &MmapEvent) -> ExecutableId {
-        if self.by_key.len() >= EXECUTABLES_MAX {
+    fn add(&mut self, mapped: &MmapEvent, owner: Owner) -> ExecutableId {
+        let key = key_of(mapped);
+        self.by_key.remove(&key);
+        let bytes = KEY_BYTES + key.1.len() as u64;
+        let has_space = self.by_key.len() < EXECUTABLES_MAX;
+        // The file helper is not asked for a file that would not fit.
+        let charge = self.memory.charge(owner, bytes).filter(|_| {
+            has_space && self.memory.has_space(owner, EXECUTABLE_BYTES + key.1.len() as u64)
+        });
+        let Some(charge) = charge else {
+            self.refusals.count(TrackingLimit::Executables);
             return ExecutableId::UNKNOWN;
-        }
+        };
         let (id, is_verifiable) = if &*mapped.path == VDSO {
-            (self.insert(Executable::vdso()), true)
+            (self.insert(Executable::vdso(), Owner::SYSTEM, None), true)
         } else if is_memory(&mapped.path) {
-            let name = memory_name(&mapped.path);
-            (self.insert(Executable::without_file(name, ExecutableOrigin::Memory)), true)
+            let memory = Executable::without_file(&key.1, ExecutableOrigin::Memory);
+            (self.insert(memory, owner, None), true)
         } else {
-            self.add_file(mapped)
+            self.add_file(mapped, owner)
         };
         let assumed_unchanged_since = (!is_verifiable).then_some(self.round);
-        self.by_key.insert(key, KeyEntry { id, assumed_unchanged_since });
-        id
+        if let Some(id) = id {
+            self.by_key.insert(key, KeyEntry { id, assumed_unchanged_since, _memory: charge });
+        }
+        id.unwrap_or(ExecutableId::UNKNOWN)
     }
 
-    fn insert(&mut self, executable: Executable) -> ExecutableId {
+    /// Stores an executable; `None` when it does not fit. `file`: pays for its open file.
+    fn insert(
+        &mut self,
+        executable: Executable,
+        owner: Owner,
+        file: Option<Charge>,
+    ) -> Option<ExecutableId> {
+        let segments = executable.segments.len() as u64 * SEGMENT_BYTES;
+        let bytes = EXECUTABLE_BYTES + executable.name.len() as u64 + segments;
+        let Some(memory) = self.memory.charge(owner, bytes) else {
+            self.refusals.count(TrackingLimit::Executables);
+            return None;
+        };
         let id = ExecutableId(self.next_id);
         self.next_id += 1;
-        self.by_id.insert(id, Retained::new(executable));
-        id
+        self.by_id.insert(id, Retained::new(executable, Some((memory, file))));
+        Some(id)
     }
 
     /// Returns the executable of a file, and whether this very file is held open.
-    fn add_file(&mut self, mapped: &MmapEvent) -> (ExecutableId, bool) {
+    fn add_file(&mut self, mapped: &MmapEvent, owner: Owner) -> (Option<ExecutableId>, bool) {
         let name = path_name(&mapped.path);
-        let opened = if self.open < self.open_max {
-            self.file_helper.open(mapped)
+        let file_charge = self.open_files.charge(owner, 1);
+        let opened = if file_charge.is_some() {
+            self.file_helper.open(mapped, owner)
         } else {
+            self.refusals.count(TrackingLimit::OpenFiles);
             Err(io::Error::other("too many executables are open"))
         };
         let OpenedFile { file, elf, content } = match opened {
@@ -249,27 +302,27 @@ impl Executables {
             Err(error) => {
                 self.unopened += 1;
                 self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
-                return (
-                    self.insert(Executable::without_file(name, ExecutableOrigin::Unopened)),
-                    false,
-                );
+                let unopened = Executable::without_file(name, ExecutableOrigin::Unopened);
+                return (self.insert(unopened, owner, None), false);
             }
         };
         if let Some(id) = self.by_content.get(&content).filter(|id| self.is_unchanged(**id)) {
-            return (*id, false); // a copy, or the same file under another name
+            return (Some(*id), false); // a copy, or the same file under another name
         }
-        self.open += 1;
         let Elf { build_id, segments } = elf;
         // A file that is not ELF contains code of a JIT compiler, which continues to write there.
         let content_id = if segments.is_empty() { None } else { content.id(&file).ok() };
-        let id = self.insert(Executable {
+        let executable = Executable {
             name: name.into(),
             build_id,
             origin: ExecutableOrigin::File(file),
             content: content_id,
             segments,
-        });
-        self.by_content.insert(content, id);
+        };
+        let id = self.insert(executable, owner, file_charge);
+        if let Some(id) = id {
+            self.by_content.insert(content, id);
+        }
         (id, true)
     }
 }

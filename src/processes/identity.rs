@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use profile::{Labels, Pid};
+use profile::{Labels, Pid, Tid};
 
 use super::labelling::{CgroupSource, LabelCounts, Labeller, ProcessLabels};
 use super::process_table::Processes;
@@ -26,17 +26,18 @@ impl Processes {
         self.labeller = Some(Labeller::new(root));
     }
 
-    /// Reads the cgroup of a process whose sample has arrived but is not due yet.
-    pub fn prepare_labels(&mut self, pid: Pid, cgroup_id: u64, time: u64) {
+    /// Reads the cgroup of a process whose sample has arrived but is not due yet. `tid`: the
+    /// sampled thread.
+    pub fn prepare_labels(&mut self, pid: Pid, tid: Tid, cgroup_id: u64, time: u64) {
         let Some(labeller) = &mut self.labeller else { return };
         let labels = self.by_pid.get(&pid).map(|process| &process.labels);
         if pid.0 != 0 && labels.is_none_or(|labels| labels.is_due(cgroup_id, time)) {
-            labeller.read_ahead(pid);
+            labeller.read_ahead(pid, tid);
         }
     }
 
-    /// Returns the identity of a process for a sample whose turn it is.
-    pub fn identity(&mut self, pid: Pid, cgroup_id: u64, time: u64) -> Identity {
+    /// Returns the identity of a process for a sample of the thread `tid` whose turn it is.
+    pub fn identity(&mut self, pid: Pid, tid: Tid, cgroup_id: u64, time: u64) -> Identity {
         let comm = self.comm(pid).map(Into::into);
         let Some(labeller) = self.labeller.as_mut().filter(|_| pid.0 != 0) else {
             return Identity { comm, labels: Arc::default() };
@@ -45,14 +46,14 @@ impl Processes {
         let process = self.by_pid.get_mut(&pid);
         let mut labels = process.map(|p| std::mem::take(&mut p.labels)).unwrap_or_default();
         if labels.is_due(cgroup_id, time) {
-            match ahead.unwrap_or_else(|| labeller.read_cgroup(pid)) {
+            match ahead.unwrap_or_else(|| labeller.read_cgroup(pid, tid)) {
                 Some(cgroup) => {
                     labels.set_cgroup(CgroupSource::Procfs, Some(cgroup), cgroup_id, time);
                 }
                 None => self.inherit_cgroup(&mut labels, cgroup_id, time),
             }
         }
-        let found = self.labeller.as_mut().map(|labeller| labeller.labels(pid, &mut labels));
+        let found = self.labeller.as_mut().map(|labeller| labeller.labels(pid, tid, &mut labels));
         if let Some(process) = self.by_pid.get_mut(&pid) {
             process.labels = labels;
         }
@@ -85,7 +86,7 @@ impl Processes {
         for _ in 0..ANCESTORS_MAX {
             let labels = &mut self.by_pid.get_mut(&pid)?.labels;
             if labels.cgroup.is_none() && labels.source == CgroupSource::Inherited {
-                (labels.cgroup, labels.cgroup_id) = (labeller.read_cgroup(pid), 0);
+                (labels.cgroup, labels.cgroup_id) = (labeller.read_cgroup(pid, Tid(pid.0)), 0);
             }
             if let Some(cgroup) = &labels.cgroup {
                 return Some((Arc::clone(cgroup), labels.cgroup_id));
@@ -103,7 +104,7 @@ mod tests {
     use crate::processes::Executables;
     use crate::processes::labelling::REREAD_AFTER_NS;
     use crate::procfs;
-    use profile::{Tid, VirtAddr};
+    use profile::VirtAddr;
 
     const EXITED: Pid = Pid(0x7fff_fff0);
     const OWN_CGROUP: u64 = 17;
@@ -112,8 +113,13 @@ mod tests {
         Pid(std::process::id())
     }
 
+    /// Returns the main thread of a process.
+    fn tid_of(pid: Pid) -> Tid {
+        Tid(pid.0)
+    }
+
     fn processes() -> Processes {
-        let mut processes = Processes::new(Executables::new(16, ""));
+        let mut processes = Processes::new(Executables::new(16, 64 << 20, ""));
         processes.enable_labels(Root::default());
         processes.refresh(own_pid());
         processes
@@ -152,11 +158,11 @@ mod tests {
     #[test]
     fn a_running_process_is_read_once_for_all_its_samples() {
         let mut processes = processes();
-        let first = processes.identity(own_pid(), OWN_CGROUP, 1);
+        let first = processes.identity(own_pid(), tid_of(own_pid()), OWN_CGROUP, 1);
         let path = std::env::current_exe().expect("it has a file");
         assert_eq!(first.labels.get("executable"), path.file_name().and_then(|name| name.to_str()));
         assert_eq!(first.labels.get("cgroup"), Some(own_cgroup().as_str()));
-        let second = processes.identity(own_pid(), OWN_CGROUP, 2);
+        let second = processes.identity(own_pid(), tid_of(own_pid()), OWN_CGROUP, 2);
         assert!(Arc::ptr_eq(&first.labels, &second.labels));
         assert_eq!(processes.label_counts(), LabelCounts { read: 1, ..LabelCounts::default() });
     }
@@ -168,7 +174,7 @@ mod tests {
         fork(&mut processes, EXITED, own_pid());
         fork(&mut processes, grandchild, EXITED);
         exec(&mut processes, grandchild, "/opt/x/worker (deleted)");
-        let labels = processes.identity(grandchild, OWN_CGROUP, 1).labels;
+        let labels = processes.identity(grandchild, tid_of(grandchild), OWN_CGROUP, 1).labels;
         let own = own_cgroup();
         assert_eq!(*labels, Labels::from([("cgroup", own.as_str()), ("executable", "worker")]));
         let expected = LabelCounts { read: 1, inherited: 1, unknown: 0 };
@@ -178,12 +184,12 @@ mod tests {
     #[test]
     fn an_exited_process_in_another_cgroup_than_its_parent_has_none() {
         let mut processes = processes();
-        processes.identity(own_pid(), OWN_CGROUP, 1);
+        processes.identity(own_pid(), tid_of(own_pid()), OWN_CGROUP, 1);
         fork(&mut processes, EXITED, own_pid());
         exec(&mut processes, EXITED, "/opt/x/worker");
-        let labels = processes.identity(EXITED, OWN_CGROUP + 1, 2).labels;
+        let labels = processes.identity(EXITED, tid_of(EXITED), OWN_CGROUP + 1, 2).labels;
         assert_eq!(*labels, Labels::from([("executable", "worker")]));
-        processes.identity(EXITED, OWN_CGROUP + 1, 3);
+        processes.identity(EXITED, tid_of(EXITED), OWN_CGROUP + 1, 3);
         assert_eq!(processes.label_counts().unknown, 1);
     }
 
@@ -192,10 +198,10 @@ mod tests {
         let mut processes = processes();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
         let pid = Pid(child.id());
-        processes.prepare_labels(pid, OWN_CGROUP, 1);
+        processes.prepare_labels(pid, tid_of(pid), OWN_CGROUP, 1);
         child.kill().and_then(|()| child.wait()).expect("it exits");
         fork(&mut processes, pid, Pid(0));
-        let labels = processes.identity(pid, OWN_CGROUP, 1).labels;
+        let labels = processes.identity(pid, tid_of(pid), OWN_CGROUP, 1).labels;
         assert_eq!(labels.get("cgroup"), Some(own_cgroup().as_str()));
         assert_eq!(processes.label_counts(), LabelCounts { read: 1, ..LabelCounts::default() });
     }
@@ -204,7 +210,7 @@ mod tests {
     fn a_moved_process_is_read_again_but_not_for_each_sample() {
         let mut processes = processes();
         let mut check = |cgroup_id, time, reads| {
-            processes.identity(own_pid(), cgroup_id, time);
+            processes.identity(own_pid(), tid_of(own_pid()), cgroup_id, time);
             assert_eq!(processes.label_counts().read, reads, "at {time}");
         };
         check(1, 0, 1);
@@ -220,15 +226,18 @@ mod tests {
     fn a_kernel_thread_has_a_cgroup_and_no_executable() {
         const KTHREADD: Pid = Pid(2);
         let mut processes = processes();
-        let labels = processes.identity(KTHREADD, 1, 1).labels;
+        let labels = processes.identity(KTHREADD, tid_of(KTHREADD), 1, 1).labels;
         assert_eq!(*labels, Labels::from([("cgroup", "/")]));
     }
 
     #[test]
     fn nothing_is_read_unless_labels_are_enabled() {
-        let mut processes = Processes::new(Executables::new(16, ""));
-        processes.prepare_labels(own_pid(), 1, 1);
-        assert_eq!(*processes.identity(own_pid(), 1, 1).labels, Labels::default());
+        let mut processes = Processes::new(Executables::new(16, 64 << 20, ""));
+        processes.prepare_labels(own_pid(), tid_of(own_pid()), 1, 1);
+        assert_eq!(
+            *processes.identity(own_pid(), tid_of(own_pid()), 1, 1).labels,
+            Labels::default()
+        );
         assert_eq!(processes.label_counts(), LabelCounts::default());
     }
 }

@@ -22,8 +22,8 @@ pub(super) fn kernel_build_id() -> Option<BuildId> {
 
 /// Copies the vDSO, which is the same in every process, into an unnamed file.
 pub(super) fn copy_vdso() -> io::Result<File> {
-    let maps = procfs::executable_maps(std::process::id())?;
-    let vdso = maps.into_iter().find(|entry| &*entry.path == VDSO);
+    let maps = procfs::executable_maps(std::process::id(), &[])?;
+    let vdso = maps.entries.into_iter().find(|entry| &*entry.path == VDSO);
     let vdso = vdso.ok_or(io::ErrorKind::NotFound)?;
     let mut image = vec![0; (vdso.end - vdso.start).min(VDSO_BYTES_MAX) as usize];
     File::open("/proc/self/mem")?.read_exact_at(&mut image, vdso.start)?;

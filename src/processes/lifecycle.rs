@@ -6,6 +6,7 @@ use profile::Pid;
 use rustix::io::Errno;
 
 use super::mappings::AddressSpace;
+use super::owners::is_kept_by_exec;
 use super::process_table::{Process, Processes};
 use crate::events::{CommEvent, Event, ExitEvent, ForkEvent, MmapEvent, TimedEvent};
 
@@ -74,28 +75,35 @@ impl Processes {
         }
         self.refresh(fork.parent);
         let since = if self.is_current(fork.parent) { time } else { 0 };
-        let parent = self.by_pid.get(&fork.parent).cloned().unwrap_or_default();
-        let labels = parent.labels.of_child(fork.parent);
-        self.insert(fork.pid, Process { threads: 1, since, labels, ..parent });
+        let child = match self.by_pid.get(&fork.parent).filter(|_| !self.is_stale(fork.parent)) {
+            Some(parent) => parent.fork(fork.parent, since),
+            None => Process::unread(&self.executables),
+        };
+        self.insert(fork.pid, child);
     }
 
     fn apply_comm(&mut self, time: u64, comm: CommEvent) {
         if !comm.is_exec && comm.tid.0 != comm.pid.0 {
             return; // the name of a thread, which its samples carry
         }
+        let memory = self.executables.memory.clone();
         let Some(process) = self.entry(comm.pid) else { return };
         process.comm = comm.comm;
         if comm.is_exec {
-            process.address_space = AddressSpace::default();
+            process.address_space = AddressSpace::new(memory.empty_charge(process.owner));
             (process.threads, process.since) = (1, time);
             process.labels.apply_exec();
+            process.is_owner_read &= is_kept_by_exec(process.owner);
         }
     }
 
     fn apply_mmap(&mut self, mapped: &MmapEvent) {
-        let executable = self.executables.find(mapped);
-        if let Some(process) = self.entry(mapped.pid) {
-            process.address_space.insert(mapped, executable);
+        let executable = match self.executables.find(mapped) {
+            Some(executable) => executable,
+            None => self.executable_of_new(mapped),
+        };
+        self.insert_mapping(mapped, executable);
+        if let Some(process) = self.by_pid.get_mut(&mapped.pid) {
             process.labels.apply_mmap(&mapped.path);
         }
     }
@@ -154,7 +162,7 @@ mod tests {
 
     impl Story {
         fn new() -> Self {
-            let mut story = Self(Processes::new(Executables::new(16, "")));
+            let mut story = Self(Processes::new(Executables::new(16, 64 << 20, "")));
             story.apply(1, exec(PARENT, "parent"));
             story.apply(1, mmap(PARENT, 0x1000, 0x2000));
             story

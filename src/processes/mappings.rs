@@ -6,9 +6,12 @@ use std::sync::Arc;
 use profile::{ExecutableId, FileOffset, VirtAddr};
 
 use crate::events::MmapEvent;
+use crate::limits::{Charge, Owner};
 
-/// Mappings stored for one process; further ones are ignored.
+/// Mappings stored for one process.
 const MAPPINGS_MAX: usize = 1 << 16;
+/// Bytes that a mapping takes: a node of the map has space for 11, and is half full at least.
+pub(super) const MAPPING_BYTES: u64 = 96;
 
 /// A range of memory and the executable behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +27,23 @@ pub struct Mapping {
 }
 
 /// A snapshot of the mappings of one process, cheap to clone.
+///
+/// Its memory is charged to the owner of the process for as long as any clone lives. Mappings
+/// beyond the owner's part are left out, and the snapshot is incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSpace(Arc<Mappings>);
 
 impl AddressSpace {
+    /// Returns an empty address space whose mappings are added to `charge`.
+    pub(super) fn new(charge: Charge) -> Self {
+        Self(Arc::new(Mappings { charge: Some(charge), ..Mappings::default() }))
+    }
+
+    /// Returns the address space of a process that was not read: empty and incomplete.
+    pub(super) fn unread() -> Self {
+        Self(Arc::new(Mappings { is_incomplete: true, ..Mappings::default() }))
+    }
+
     /// Finds the mapping that covers an address, and the offset in its file.
     pub fn find(&self, address: VirtAddr) -> Option<(Mapping, FileOffset)> {
         self.0.find(address)
@@ -36,6 +52,11 @@ impl AddressSpace {
     /// Returns whether nothing was mapped between the two snapshots.
     pub fn is_unchanged(&self, since: &Self) -> bool {
         Arc::ptr_eq(&self.0, &since.0)
+    }
+
+    /// Returns whether mappings are missing: they did not fit, or were not read.
+    pub fn is_incomplete(&self) -> bool {
+        self.0.is_incomplete
     }
 
     /// Lists the mappings in the order of addresses.
@@ -48,30 +69,61 @@ impl AddressSpace {
         self.0.by_start.len()
     }
 
-    /// Maps an executable.
-    pub(super) fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
-        Arc::make_mut(&mut self.0).insert(mapped, executable);
+    /// Maps an executable. Returns false when the mapping does not fit.
+    pub(super) fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) -> bool {
+        self.to_mut().insert(mapped, executable)
+    }
+
+    /// Charges another owner, if it has space.
+    pub(super) fn transfer(&mut self, owner: Owner) {
+        if let Some(charge) = &mut self.to_mut().charge {
+            charge.transfer(owner);
+        }
+    }
+
+    /// Marks the address space as incomplete.
+    pub(super) fn set_incomplete(&mut self) {
+        self.to_mut().is_incomplete = true;
+    }
+
+    /// Returns the mappings for a change; copies them if another snapshot shares them.
+    fn to_mut(&mut self) -> &mut Mappings {
+        if Arc::get_mut(&mut self.0).is_none() {
+            self.0 = Arc::new(self.0.copy());
+        }
+        Arc::get_mut(&mut self.0).expect("the copy is not shared")
     }
 }
 
 /// Mappings that never overlap: a new one replaces what it covers, as mmap does. The kernel reports
 /// no munmap, and an address that is no longer mapped is never sampled.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Mappings {
     by_start: BTreeMap<u64, Mapping>,
+    is_incomplete: bool,
+    /// Pays for the memory; `None` without a bound.
+    charge: Option<Charge>,
 }
 
 impl Mappings {
-    /// Maps an executable.
-    pub fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
+    /// Maps an executable. Returns false when the mapping does not fit.
+    pub fn insert(&mut self, mapped: &MmapEvent, executable: ExecutableId) -> bool {
         let (start, end) = (mapped.start.0, mapped.end.0);
         if start >= end {
-            return;
+            return true;
         }
         self.clear(start, end);
-        if self.by_start.len() < MAPPINGS_MAX {
-            self.by_start.insert(start, Mapping { start, end, offset: mapped.offset, executable });
+        self.by_start.insert(start, Mapping { start, end, offset: mapped.offset, executable });
+        if self.settle_charge() {
+            return true;
         }
+        self.is_incomplete = true;
+        self.by_start.remove(&start);
+        if !self.settle_charge() {
+            self.by_start.remove(&end); // the rest of a mapping that was split
+            self.settle_charge();
+        }
+        false
     }
 
     /// Finds the mapping that covers an address, and the offset in its file.
@@ -79,6 +131,41 @@ impl Mappings {
         let (_, mapping) = self.by_start.range(..=address.0).next_back()?;
         let into = address.0 - mapping.start;
         (address.0 < mapping.end).then(|| (*mapping, FileOffset(mapping.offset.wrapping_add(into))))
+    }
+
+    /// Returns a copy with a charge of its own; an empty one when that does not fit.
+    fn copy(&self) -> Self {
+        let is_incomplete = self.is_incomplete;
+        let Some(charge) = &self.charge else {
+            return Self { by_start: self.by_start.clone(), is_incomplete, charge: None };
+        };
+        match charge.duplicate() {
+            Some(charge) => {
+                Self { by_start: self.by_start.clone(), is_incomplete, charge: Some(charge) }
+            }
+            None => Self {
+                by_start: BTreeMap::new(),
+                is_incomplete: true,
+                charge: Some(charge.empty()),
+            },
+        }
+    }
+
+    /// Charges the mappings as they are now; returns false when they do not fit.
+    fn settle_charge(&mut self) -> bool {
+        if self.by_start.len() > MAPPINGS_MAX {
+            return false;
+        }
+        let Some(charge) = &mut self.charge else { return true };
+        let needed = self.by_start.len() as u64 * MAPPING_BYTES;
+        match needed.checked_sub(charge.amount()) {
+            Some(0) => true,
+            Some(more) => charge.grow(more),
+            None => {
+                charge.shrink(charge.amount() - needed);
+                true
+            }
+        }
     }
 
     /// Removes what lies in a range; mappings that extend beyond it keep the rest.
@@ -107,10 +194,11 @@ impl Mappings {
 mod tests {
     use super::*;
     use crate::events::FileIdentity;
+    use crate::limits::SharedPool;
     use profile::{Pid, Tid};
 
-    fn insert(mappings: &mut Mappings, start: u64, end: u64, offset: u64, executable: u32) {
-        let mapped = MmapEvent {
+    fn mapped(start: u64, end: u64, offset: u64) -> MmapEvent {
+        MmapEvent {
             pid: Pid(1),
             tid: Tid(1),
             start: VirtAddr(start),
@@ -118,8 +206,11 @@ mod tests {
             offset,
             file: FileIdentity::default(),
             path: "".into(),
-        };
-        mappings.insert(&mapped, ExecutableId(executable));
+        }
+    }
+
+    fn insert(mappings: &mut Mappings, start: u64, end: u64, offset: u64, executable: u32) {
+        assert!(mappings.insert(&mapped(start, end, offset), ExecutableId(executable)));
     }
 
     fn find(mappings: &Mappings, address: u64) -> Option<(u32, u64)> {
@@ -153,5 +244,42 @@ mod tests {
         let at = [105, 110, 149, 150].map(|address| find(&mappings, address));
         assert_eq!(at, [Some((1, 5)), Some((4, 0)), Some((4, 39)), Some((3, 10))]);
         assert_eq!(mappings.by_start.len(), 3);
+    }
+
+    /// Returns an address space of `count` mappings of 16 bytes, as far as they fit.
+    fn filled(pool: &SharedPool, uid: u32, count: u64) -> AddressSpace {
+        let mut space = AddressSpace::new(pool.empty_charge(Owner::User(uid)));
+        for number in 0..count {
+            space.insert(&mapped(number * 32, number * 32 + 16, 0), ExecutableId(1));
+        }
+        space
+    }
+
+    #[test]
+    fn mappings_of_all_processes_and_snapshots_share_a_bound() {
+        let pool = SharedPool::new(1000 * MAPPING_BYTES);
+        let mut spaces: Vec<AddressSpace> = (0..40).map(|_| filled(&pool, 1, 60_000)).collect();
+        assert!(pool.used() <= 500 * MAPPING_BYTES, "{} bytes", pool.used());
+        assert!(spaces.iter().all(AddressSpace::is_incomplete));
+        let bystander = filled(&pool, 2, 100);
+        assert!(bystander.count() == 100 && !bystander.is_incomplete());
+
+        // A snapshot that others share is copied at the next change, which does not fit.
+        let before = spaces[0].clone();
+        assert!(before.count() > 400);
+        spaces[0].insert(&mapped(1 << 40, (1 << 40) + 16, 0), ExecutableId(2));
+        assert!(before.count() > 400 && spaces[0].count() == 0 && spaces[0].is_incomplete());
+        drop((before, spaces));
+        assert_eq!(pool.used(), bystander.count() as u64 * MAPPING_BYTES);
+    }
+
+    #[test]
+    fn a_mapping_that_does_not_fit_still_replaces_what_it_covers() {
+        let pool = SharedPool::new(2 * MAPPING_BYTES);
+        let mut space = filled(&pool, 1, 1);
+        assert!(!space.insert(&mapped(4, 8, 0), ExecutableId(2)));
+        let at = [0, 4, 8].map(|address| space.find(VirtAddr(address)).is_some());
+        assert_eq!(at, [true, false, false]);
+        assert_eq!(pool.used(), MAPPING_BYTES);
     }
 }

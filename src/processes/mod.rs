@@ -1,10 +1,12 @@
 //! Knows which process had what mapped at the time of each sample.
 //!
-//! [`Processes`] applies events in time order, after one pass over procfs
-//! ([`scan_processes`]). [`Executables`] opens a file as soon as the kernel reports its mapping, so
-//! that a process that exits or a file that is deleted later can still be symbolized.
+//! [`Processes`] applies events in time order, after one pass over procfs. [`Executables`] opens a
+//! file as soon as the kernel reports its mapping, so that a process that exits or a file that is
+//! deleted later can still be symbolized.
 //!
-//! Nothing here touches BPF maps, and nothing waits for a file system: `file_helper` does.
+//! Nothing here touches BPF maps, and nothing waits for a process or a file system: `file_helper`
+//! does. Memory, open files and the CPU time of reads are shared by owners: what exceeds the part
+//! of one is left out, and counted by [`TrackingLimit`].
 
 mod content;
 mod elf;
@@ -18,8 +20,11 @@ mod labelling;
 mod lifecycle;
 mod mappings;
 pub mod open_files;
+mod owners;
+mod process_reader;
 mod process_table;
 mod scan;
+mod tracking_limit;
 
 pub use content::ContentId;
 pub use executable::{Executable, ExecutableOrigin, WindowExecutables};
@@ -29,4 +34,4 @@ pub use identity::Identity;
 pub use labelling::LabelCounts;
 pub use mappings::{AddressSpace, Mapping};
 pub use process_table::Processes;
-pub use scan::{ScannedProcess, scan_process, scan_processes};
+pub use tracking_limit::{RefusalCounts, TrackingLimit};

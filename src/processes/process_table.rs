@@ -1,17 +1,22 @@
 //! What processes exist and what they have mapped, at one moment.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use profile::{ExecutableId, Pid};
 
 use super::executables::Executables;
 use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
-use super::scan::{ScannedProcess, scan_process};
+use super::process_reader::ProcessReader;
+use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::MmapEvent;
+use crate::limits::{Charge, Owner};
 
-/// Processes tracked at once. Frames of further processes cannot be resolved.
-const PROCESSES_MAX: usize = 1 << 18;
+/// Bytes that a process takes besides its mappings.
+pub(super) const PROCESS_BYTES: u64 = 512;
+/// Mappings of a process before its owner is read instead of inherited: most have fewer.
+const MAPPINGS_BEFORE_OWNER: usize = 64;
 
 /// All processes and their mappings at one moment, which events advance.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub struct Processes {
     pub(super) changed: HashSet<Pid>,
     /// Events up to this time may have been missed.
     missed_until: u64,
-    refresh_count: u64,
+    pub(super) reader: ProcessReader,
     /// The last process that [`Self::detect_missed_exits`] has checked.
     pub(super) last_checked: Pid,
     /// Reads labels; `None` when they are not used.
@@ -33,7 +38,7 @@ pub struct Processes {
 }
 
 /// One process.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Process {
     pub(super) comm: Box<str>,
     pub(super) address_space: AddressSpace,
@@ -44,27 +49,98 @@ pub(super) struct Process {
     /// are known.
     pub(super) since: u64,
     pub(super) labels: ProcessLabels,
+    /// Who pays for its memory.
+    pub(super) owner: Owner,
+    /// The owner was read and not inherited.
+    pub(super) is_owner_read: bool,
+    /// Pays for this entry.
+    pub(super) record: Option<Charge>,
+}
+
+impl Process {
+    /// Returns a process of which nothing is known.
+    pub(super) fn unread(executables: &Executables) -> Self {
+        let mut address_space = AddressSpace::new(executables.memory.empty_charge(Owner::UNKNOWN));
+        address_space.set_incomplete();
+        Self {
+            comm: Box::default(),
+            address_space,
+            threads: 1,
+            since: 0,
+            labels: ProcessLabels::default(),
+            owner: Owner::UNKNOWN,
+            is_owner_read: false,
+            record: None,
+        }
+    }
+
+    /// Returns a child that this process has forked: it shares the memory.
+    pub(super) fn fork(&self, pid: Pid, since: u64) -> Self {
+        Self {
+            comm: self.comm.clone(),
+            address_space: self.address_space.clone(),
+            threads: 1,
+            since,
+            labels: self.labels.of_child(pid),
+            owner: self.owner,
+            is_owner_read: self.is_owner_read,
+            record: None,
+        }
+    }
 }
 
 impl Processes {
-    /// Returns an empty table.
+    /// Returns an empty table. Reading processes takes as much time as it needs; see
+    /// [`Self::limit_read_time`].
     pub fn new(executables: Executables) -> Self {
         Self {
             by_pid: BTreeMap::new(),
             exited: VecDeque::new(),
             changed: HashSet::new(),
             missed_until: 0,
-            refresh_count: 0,
+            reader: ProcessReader::default(),
             last_checked: Pid(0),
             labeller: None,
             executables,
         }
     }
 
+    /// Limits the CPU time for reading sampled processes. `rate`: CPU seconds per second.
+    pub fn limit_read_time(&mut self, rate: f64) {
+        self.reader.time.set_rate(rate, Instant::now());
+    }
+
     /// Opens the file behind a new mapping before its event is due, while its process is still
     /// alive.
     pub fn open_mapped_file(&mut self, mapped: &MmapEvent) {
-        self.executables.find_or_open(mapped);
+        self.executable_of_new(mapped);
+    }
+
+    /// Returns the executable of a new mapping; opens its file unless it is open and unchanged.
+    pub(super) fn executable_of_new(&mut self, mapped: &MmapEvent) -> ExecutableId {
+        if let Some(executable) = self.executables.find_unchanged(mapped) {
+            return executable;
+        }
+        let owner = self.owner(mapped.pid);
+        self.executables.open(mapped, owner)
+    }
+
+    /// Returns the owner of a process as far as it is known.
+    pub fn owner_of(&self, pid: Pid) -> Owner {
+        self.by_pid.get(&pid).map_or(Owner::UNKNOWN, |process| process.owner)
+    }
+
+    /// Returns the owner of a process; reads it if it was only inherited.
+    pub(super) fn owner(&mut self, pid: Pid) -> Owner {
+        let process = self.by_pid.get_mut(&pid);
+        if let Some(process) = process.as_ref().filter(|process| process.is_owner_read) {
+            return process.owner;
+        }
+        let owner = self.reader.owners.read(pid);
+        let Some(process) = process else { return owner.unwrap_or(Owner::UNKNOWN) };
+        process.owner = owner.unwrap_or(process.owner);
+        process.is_owner_read = true;
+        process.owner
     }
 
     /// Marks all processes as stale because events up to this time may have been missed. Each is
@@ -73,31 +149,12 @@ impl Processes {
         self.missed_until = time;
     }
 
-    /// Replaces a process by its state in procfs.
-    pub fn insert_scanned(&mut self, scanned: &ScannedProcess) {
-        let ScannedProcess { pid, time, comm, threads, mappings } = scanned;
-        let mut address_space = AddressSpace::default();
-        for mapped in mappings {
-            let executable = self.executables.find_or_open(mapped);
-            address_space.insert(mapped, executable);
-        }
-        let (comm, threads, since) = (comm.clone(), *threads, *time);
-        let labels = ProcessLabels::default();
-        self.insert(*pid, Process { comm, address_space, threads, since, labels });
-    }
-
-    /// Reads a process from procfs unless it is current. One that has exited by now loses what may
-    /// be wrong.
-    pub fn refresh(&mut self, pid: Pid) {
-        if pid.0 == 0 || self.is_current(pid) {
-            return;
-        }
-        if let Some(scanned) = scan_process(pid) {
-            self.refresh_count += 1;
-            return self.insert_scanned(&scanned);
-        }
+    /// Removes what may be wrong of a process that exited while its events were missed.
+    pub(super) fn invalidate_exited(&mut self, pid: Pid) {
         if let Some(process) = self.by_pid.get_mut(&pid).filter(|process| process.since > 0) {
-            *process = Process { threads: process.threads, ..Process::default() };
+            let unread = Process::unread(&self.executables);
+            let (threads, record) = (process.threads, process.record.take());
+            *process = Process { threads, record, ..unread };
             self.changed.insert(pid);
         }
     }
@@ -109,7 +166,7 @@ impl Processes {
 
     /// Returns how many processes were read from procfs when they were sampled or forked.
     pub fn refresh_count(&self) -> u64 {
-        self.refresh_count
+        self.reader.count
     }
 
     /// Returns whether a process is known with all its events.
@@ -133,9 +190,20 @@ impl Processes {
         self.by_pid.get(&pid).map(|process| &*process.comm).filter(|comm| !comm.is_empty())
     }
 
-    /// Returns the mappings of a process; none when it is not known.
+    /// Returns the mappings of a process. None, and incomplete, while it is not known or stale.
     pub fn address_space(&self, pid: Pid) -> AddressSpace {
-        self.by_pid.get(&pid).map(|process| process.address_space.clone()).unwrap_or_default()
+        let process = self.by_pid.get(&pid).filter(|_| !self.is_stale(pid));
+        process.map_or_else(AddressSpace::unread, |process| process.address_space.clone())
+    }
+
+    /// Returns how often each limit was the reason that something is not known.
+    pub fn refusals(&self) -> RefusalCounts {
+        self.executables.refusals
+    }
+
+    /// Returns the bytes that processes, mappings and executables take.
+    pub fn memory(&self) -> u64 {
+        self.executables.memory.used()
     }
 
     /// Returns the executables that any process has mapped.
@@ -154,19 +222,43 @@ impl Processes {
         self.changed.insert(pid);
     }
 
-    pub(super) fn insert(&mut self, pid: Pid, process: Process) {
+    pub(super) fn insert(&mut self, pid: Pid, mut process: Process) {
         self.changed.insert(pid);
-        if self.by_pid.len() < PROCESSES_MAX || self.by_pid.contains_key(&pid) {
+        self.by_pid.remove(&pid);
+        if process.record.is_none() {
+            process.record = self.executables.memory.charge(process.owner, PROCESS_BYTES);
+        }
+        if process.record.is_some() {
             self.by_pid.insert(pid, process);
+        } else {
+            self.executables.refusals.count(TrackingLimit::Processes);
         }
     }
 
     /// Returns a process that is about to change; `None` when there is no space for a new one.
     pub(super) fn entry(&mut self, pid: Pid) -> Option<&mut Process> {
-        if self.by_pid.len() >= PROCESSES_MAX && !self.by_pid.contains_key(&pid) {
-            return None;
+        if self.by_pid.contains_key(&pid) {
+            self.changed.insert(pid);
+        } else {
+            self.insert(pid, Process::unread(&self.executables));
         }
-        self.changed.insert(pid);
-        Some(self.by_pid.entry(pid).or_insert_with(|| Process { threads: 1, ..Process::default() }))
+        self.by_pid.get_mut(&pid)
+    }
+
+    /// Adds a mapping to a process.
+    pub(super) fn insert_mapping(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
+        let pid = mapped.pid;
+        let Some(process) = self.entry(pid) else { return };
+        let fits = process.address_space.insert(mapped, executable);
+        let is_large = process.address_space.count() >= MAPPINGS_BEFORE_OWNER;
+        if is_large && !process.is_owner_read {
+            let owner = self.owner(pid);
+            if let Some(process) = self.by_pid.get_mut(&pid) {
+                process.address_space.transfer(owner);
+            }
+        }
+        if !fits {
+            self.executables.refusals.count(TrackingLimit::Mappings);
+        }
     }
 }

@@ -1,48 +1,158 @@
-//! Reads the state of processes from procfs: of those that ran before the side band was opened, and
-//! of those whose events were missed.
+//! Reads the state of processes from procfs: of those that ran before the side band was opened, of
+//! those whose events were missed, and of those with more mappings than are stored.
+//!
+//! Mappings are read by the file helper. Each owner has a share of the CPU time that reading may
+//! take; a process that is not read has incomplete mappings.
 
-use profile::{Pid, Tid, VirtAddr};
+use std::time::{Duration, Instant};
 
-use crate::events::{FileIdentity, MmapEvent, now};
-use crate::procfs::{self, MapsEntry, ProcessStat};
+use profile::{ExecutableId, Pid, Tid, VirtAddr};
 
-/// Exited threads that are skipped in search of one that runs.
-const ZOMBIES_MAX: usize = 64;
+use super::mappings::AddressSpace;
+use super::process_table::{PROCESS_BYTES, Process, Processes};
+use super::tracking_limit::TrackingLimit;
+use crate::events::{FileIdentity, MmapEvent, cpu_time, now};
+use crate::limits::Owner;
+use crate::procfs::{self, ExecutableMaps, MapsEntry, ProcessStat};
 
-/// The state of one process in procfs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScannedProcess {
-    /// The process.
-    pub pid: Pid,
-    /// All events up to this time are included; nanoseconds of CLOCK_MONOTONIC.
-    pub time: u64,
-    /// Name of its main thread.
-    pub comm: Box<str>,
-    /// Running threads.
-    pub threads: u32,
-    /// Executable mappings.
-    pub mappings: Vec<MmapEvent>,
+/// Why a process was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// It has exited, or may not be read.
+    Exited,
+    /// It does not answer, or the share of CPU time is used up: it may be read later.
+    Refused,
 }
 
-/// Reads all processes, one after another. Those that exit before they are read are left out.
-pub fn scan_processes() -> impl Iterator<Item = ScannedProcess> {
-    procfs::pids().filter_map(|pid| scan_process(Pid(pid)))
-}
+impl Processes {
+    /// Reads all processes, one after another, for `max` at most. Returns whether all were read.
+    pub fn scan_all(&mut self, max: Duration) -> bool {
+        let begin = Instant::now();
+        for pid in procfs::pids() {
+            self.scan(Pid(pid));
+            if begin.elapsed() > max {
+                return false;
+            }
+        }
+        true
+    }
 
-/// Reads one process; `None` when it has exited.
-pub fn scan_process(pid: Pid) -> Option<ScannedProcess> {
-    let time = now();
-    let ProcessStat { comm, threads, is_zombie, .. } = procfs::stat(pid.0)?;
-    let tid = if is_zombie { running_thread(pid)? } else { Tid(pid.0) };
-    let maps = procfs::executable_maps(tid.0).ok()?;
-    let mappings = maps.into_iter().map(|entry| mmap_event(pid, tid, entry)).collect();
-    Some(ScannedProcess { pid, time, comm, threads, mappings })
-}
+    /// Reads a process that nothing is known about. Those that have exited are left out.
+    pub fn scan(&mut self, pid: Pid) {
+        if let Ok(process) = self.read_process(pid) {
+            self.insert(pid, process);
+        }
+    }
 
-/// Finds a thread that is still running although the main thread has exited.
-fn running_thread(pid: Pid) -> Option<Tid> {
-    let is_running = |tid: &u32| procfs::stat(*tid).is_some_and(|stat| !stat.is_zombie);
-    procfs::thread_ids(pid.0).take(ZOMBIES_MAX).find(is_running).map(Tid)
+    /// Reads a process from procfs unless it is current. One that has exited by now loses what may
+    /// be wrong.
+    pub fn refresh(&mut self, pid: Pid) {
+        if pid.0 == 0 || self.is_current(pid) {
+            return;
+        }
+        if !self.has_read_time(pid) {
+            return;
+        }
+        match self.read_process(pid) {
+            Ok(process) => {
+                self.reader.count += 1;
+                self.insert(pid, process);
+            }
+            Err(ReadError::Exited) => self.invalidate_exited(pid),
+            Err(ReadError::Refused) => {}
+        }
+    }
+
+    /// Reads those mappings of a process that contain `addresses`, in ascending order, because not
+    /// all of its mappings are stored. Where they do not fit, they replace those that are. Returns
+    /// whether there are any.
+    pub fn read_mappings_of(&mut self, pid: Pid, tid: Tid, addresses: &[u64]) -> bool {
+        if !self.has_read_time(pid) {
+            return false;
+        }
+        let owner = self.owner(pid);
+        let Ok(maps) = self.read_maps((pid, tid), addresses, owner) else { return false };
+        let mapped = maps.entries.into_iter().map(|entry| mmap_event(pid, tid, entry));
+        let mapped: Vec<MmapEvent> = mapped.collect();
+        let executables: Vec<ExecutableId> =
+            mapped.iter().map(|mapped| self.executable_of_new(mapped)).collect();
+        let memory = self.executables.memory.clone();
+        let Some(process) = self.entry(pid) else { return false };
+        let all = || mapped.iter().zip(&executables);
+        if !all().all(|(mapped, executable)| process.address_space.insert(mapped, *executable)) {
+            process.address_space = AddressSpace::new(memory.empty_charge(owner));
+            process.address_space.set_incomplete();
+            for (mapped, executable) in all() {
+                process.address_space.insert(mapped, *executable);
+            }
+        }
+        !mapped.is_empty()
+    }
+
+    /// Returns whether the owner of a process has CPU time left for reading it; counts it if not.
+    fn has_read_time(&mut self, pid: Pid) -> bool {
+        let owner = self.owner(pid);
+        let has_credit = self.reader.time.has_credit(owner, Instant::now());
+        if !has_credit {
+            self.executables.refusals.count(TrackingLimit::Time);
+        }
+        has_credit
+    }
+
+    fn read_process(&mut self, pid: Pid) -> Result<Process, ReadError> {
+        let (time, begin) = (now(), cpu_time());
+        let stat = procfs::stat(pid.0).ok_or(ReadError::Exited)?;
+        let ProcessStat { comm, threads, is_zombie, .. } = stat;
+        let live = if is_zombie { procfs::running_thread(pid.0) } else { Some(pid.0) };
+        let tid = Tid(live.ok_or(ReadError::Exited)?);
+        let owner = self.reader.owners.read(pid).ok_or(ReadError::Exited)?;
+        self.reader.time.charge(owner, cpu_time().saturating_sub(begin), Instant::now());
+        let maps = self.read_maps((pid, tid), &[], owner)?;
+
+        let begin = cpu_time();
+        let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));
+        for entry in maps.entries {
+            let mapped = mmap_event(pid, tid, entry);
+            let executable = match self.executables.find_unchanged(&mapped) {
+                Some(executable) => executable,
+                None => self.executables.open(&mapped, owner),
+            };
+            if !address_space.insert(&mapped, executable) {
+                self.executables.refusals.count(TrackingLimit::Mappings);
+                break;
+            }
+        }
+        if maps.is_incomplete {
+            address_space.set_incomplete();
+        }
+        self.reader.time.charge(owner, cpu_time().saturating_sub(begin), Instant::now());
+        let (is_owner_read, since) = (true, time);
+        let record = self.executables.memory.charge(owner, PROCESS_BYTES);
+        let labels = Default::default();
+        Ok(Process { comm, address_space, threads, since, labels, owner, is_owner_read, record })
+    }
+
+    /// Reads the mappings of a process through the file helper, and charges the CPU time of both.
+    fn read_maps(
+        &mut self,
+        process: (Pid, Tid),
+        addresses: &[u64],
+        owner: Owner,
+    ) -> Result<ExecutableMaps, ReadError> {
+        let file_helper = &mut self.executables.file_helper;
+        let (begin, before) = (cpu_time(), file_helper.usage().cpu);
+        let maps = file_helper.maps(process, addresses, owner);
+        let used =
+            cpu_time().saturating_sub(begin) + file_helper.usage().cpu.saturating_sub(before);
+        self.reader.time.charge(owner, used, Instant::now());
+        maps.map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => {
+                self.executables.refusals.count(TrackingLimit::Unanswered);
+                ReadError::Refused
+            }
+            _ => ReadError::Exited,
+        })
+    }
 }
 
 fn mmap_event(pid: Pid, tid: Tid, entry: MapsEntry) -> MmapEvent {
@@ -55,19 +165,5 @@ fn mmap_event(pid: Pid, tid: Tid, entry: MapsEntry) -> MmapEvent {
         offset,
         file: FileIdentity { major, minor, inode },
         path,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_process_is_found_with_its_code() {
-        let pid = Pid(std::process::id());
-        let own = scan_processes().find(|scanned| scanned.pid == pid).expect("it runs");
-        let path = std::env::current_exe().expect("it has a file");
-        let path = path.to_str().expect("UTF-8");
-        assert!(own.mappings.iter().any(|mapped| &*mapped.path == path), "{own:?}");
     }
 }

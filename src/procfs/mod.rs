@@ -12,13 +12,14 @@ mod stat;
 mod status;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
 use fdinfo::bpf_map_bytes;
-pub use maps::MapsEntry;
-use maps::parse_executable_maps;
+use maps::read_executable_maps;
+pub use maps::{ExecutableMaps, MapsEntry};
 pub use mountinfo::{Mount, parse_mounts};
 pub use stat::ProcessStat;
 pub use status::ProcessStatus;
@@ -87,6 +88,15 @@ pub fn own_thread(tid: u32) -> Option<(String, Duration)> {
     Some((name, used))
 }
 
+/// Exited threads that are skipped in search of one that runs.
+const ZOMBIES_MAX: usize = 64;
+
+/// Finds a thread of a process that is still running although the main thread may have exited.
+pub fn running_thread(pid: u32) -> Option<u32> {
+    let is_running = |tid: &u32| stat(*tid).is_some_and(|stat| !stat.is_zombie);
+    thread_ids(pid).take(ZOMBIES_MAX).find(is_running)
+}
+
 /// Lists the running child processes of the calling process.
 pub fn child_pids() -> Vec<u32> {
     let own_pid = std::process::id();
@@ -101,12 +111,24 @@ pub fn argument(pid: u32, index: usize) -> String {
     line.split('\0').nth(index).unwrap_or_default().to_owned()
 }
 
-/// Reads the mappings of a process or thread that are executable.
+/// Reads the mappings of a process or thread that are executable. `addresses`: only those that
+/// contain one of these, in ascending order; empty for all. Waits while the process changes its
+/// memory, which may be for ever: of other processes, only the file helper reads them.
 ///
 /// # Errors
 /// As reading does.
-pub fn executable_maps(id: u32) -> io::Result<Vec<MapsEntry>> {
-    Ok(parse_executable_maps(&read_text(&format!("/proc/{id}/maps"))?).collect())
+pub fn executable_maps(id: u32, addresses: &[u64]) -> io::Result<ExecutableMaps> {
+    let file = File::open(format!("/proc/{id}/maps"))?;
+    read_executable_maps(BufReader::with_capacity(FILE_BYTES_USUAL, file), addresses)
+}
+
+/// Returns the real user ID of a process; `None` when it does not exist.
+pub fn uid(pid: u32) -> Option<u32> {
+    // In procfs, processes that cannot be traced belong to root, whichever user runs them.
+    match fs::metadata(format!("/proc/{pid}")).ok()?.uid() {
+        0 => ProcessStatus::parse(&read_text(&format!("/proc/{pid}/status")).ok()?).uid,
+        uid => Some(uid),
+    }
 }
 
 /// Sums the memory of all BPF maps that the calling process holds open, in bytes.

@@ -1,6 +1,6 @@
 //! `/proc/PID/status`: see proc_pid_status(5).
 
-/// Memory and capabilities of a process.
+/// Memory, user and capabilities of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessStatus {
     /// Resident memory, in KiB.
@@ -9,6 +9,8 @@ pub struct ProcessStatus {
     pub peak_rss_kib: u64,
     /// Effective capabilities, one bit each (include/uapi/linux/capability.h).
     pub effective_capabilities: u64,
+    /// Real user ID.
+    pub uid: Option<u32>,
 }
 
 impl ProcessStatus {
@@ -19,6 +21,9 @@ impl ProcessStatus {
             match name {
                 "VmRSS" => status.rss_kib = kib(value),
                 "VmHWM" => status.peak_rss_kib = kib(value),
+                "Uid" => {
+                    status.uid = value.split_whitespace().next().and_then(|uid| uid.parse().ok());
+                }
                 "CapEff" => {
                     status.effective_capabilities =
                         u64::from_str_radix(value.trim(), 16).unwrap_or(0);
@@ -40,12 +45,13 @@ mod tests {
 
     #[test]
     fn values_are_found_by_name() {
-        let text =
-            "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nCapEff:\t000001ffffffffff\n";
+        let text = "Name:\tx\nUid:\t1000\t0\t0\t0\n\
+             VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nCapEff:\t000001ffffffffff\n";
         let expected = ProcessStatus {
             rss_kib: 1024,
             peak_rss_kib: 2048,
             effective_capabilities: 0x1ff_ffff_ffff,
+            uid: Some(1000),
         };
         assert_eq!(ProcessStatus::parse(text), expected);
     }
@@ -53,7 +59,7 @@ mod tests {
     /// The kernel escapes newlines in the name, so a name cannot start a line of its own.
     #[test]
     fn a_hostile_name_and_malformed_values_are_ignored() {
-        for text in ["", ":", "Name:\tVmRSS: 9 kB\n", "VmRSS:\nVmHWM: x\nCapEff: -1\n"] {
+        for text in ["", ":", "Name:\tVmRSS: 9 kB\n", "VmRSS:\nVmHWM: x\nCapEff: -1\nUid:\n"] {
             assert_eq!(ProcessStatus::parse(text), ProcessStatus::default(), "{text:?}");
         }
     }

@@ -115,13 +115,16 @@ impl Session {
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let reader = spawn_reader(rings, Duration::from_secs(1) / frequency.max(1), sender)?;
 
-        let mut processes = Processes::new(Executables::new(open_files::held_max(), program));
+        let executables = Executables::new(open_files::held_max(), limits.tracking, program);
+        let mut processes = Processes::new(executables);
+        let (publisher_bytes, read_time) = (limits.unwind / 4, limits.read_time);
         if limits.labels {
             processes.enable_labels(Root::find());
         }
         let mut resolver = Resolver::new(processes);
-        let mut publisher = MappingPublisher::default();
+        let mut publisher = MappingPublisher::new(publisher_bytes);
         resolver.scan(scope, &mut rows, &mut publisher);
+        resolver.processes.limit_read_time(read_time);
 
         let mut clocks = SamplingClocks::new(sampler, switches, rate);
         let (started, begin) = (Instant::now(), clocks.start()?);

@@ -112,8 +112,7 @@ impl Pipeline {
                 Event::Sample(sample) => {
                     self.resolver.look_up_ahead(*time, sample);
                     if sample.snapshot.is_some() {
-                        self.timer.begin(Work::Stacks);
-                        self.request_missing_rows(sample);
+                        self.request_ahead(sample);
                     }
                 }
                 _ => {}
@@ -121,8 +120,21 @@ impl Pipeline {
         }
     }
 
-    fn request_missing_rows(&mut self, sample: &RawSample) {
-        let Some(snapshot) = &sample.snapshot else { return };
+    /// Requests the rows and reads the mappings that the stack of a sample lacks.
+    fn request_ahead(&mut self, sample: &RawSample) {
+        self.timer.begin(Work::Stacks);
+        let ends_outside_mappings = self.request_missing_rows(sample);
+        self.timer.begin(Work::Processes);
+        if ends_outside_mappings && self.resolver.read_missing_mappings(sample) {
+            self.timer.begin(Work::Stacks);
+            self.request_missing_rows(sample);
+        }
+    }
+
+    /// Requests the rows that a walk of a sample's snapshot lacks. Returns whether the walk ended
+    /// at an address in no mapping.
+    fn request_missing_rows(&mut self, sample: &RawSample) -> bool {
+        let Some(snapshot) = &sample.snapshot else { return false };
         self.publisher.track(sample.pid);
         SnapshotUnwinder {
             rows: &mut self.rows,
@@ -130,7 +142,7 @@ impl Pipeline {
             executables: &self.resolver.processes.executables,
             snapshot,
         }
-        .request_missing_rows(&sample.user);
+        .request_missing_rows(&sample.user)
     }
 
     fn process_event(&mut self, TimedEvent { time, event }: TimedEvent) {
@@ -254,6 +266,9 @@ impl Pipeline {
             executables: processes.executables.count() as u64,
             file_helper: processes.executables.file_helper_usage(),
             labels: processes.label_counts(),
+            process_bytes: processes.memory(),
+            processes_read: processes.refresh_count(),
+            refusals: processes.refusals().with_published(self.publisher.refused()),
             ..SessionCounts::default()
         }
     }

@@ -4,13 +4,14 @@
 //! state is always that of the sample at hand.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid};
 
 use super::options::ScanScope;
 use crate::events::{MmapEvent, RawSample, TimedEvent, now};
-use crate::processes::{AddressSpace, Identity, Processes, scan_process, scan_processes};
+use crate::processes::{AddressSpace, Identity, Processes};
 use crate::tables::{MappingPublisher, RowStore};
 
 /// The pass over /proc ends after this time; the remaining processes are looked up when they are
@@ -18,6 +19,8 @@ use crate::tables::{MappingPublisher, RowStore};
 const SCAN_MAX: Duration = Duration::from_secs(1);
 /// How long to wait for a table when nothing else is left to do: a file system may never answer.
 pub(super) const TABLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Addresses that user code may have.
+const CODE: Range<u64> = 0x1000..1 << 56;
 /// Interval between two checks of some processes for missed exits.
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,16 +56,11 @@ impl Resolver {
         publisher: &mut MappingPublisher,
     ) {
         match scope {
-            ScanScope::All => {
-                let begin = Instant::now();
-                let mut scanned =
-                    scan_processes().inspect(|scanned| self.processes.insert_scanned(scanned));
-                self.is_scan_partial = scanned.any(|_| begin.elapsed() > SCAN_MAX);
-            }
+            ScanScope::All => self.is_scan_partial = !self.processes.scan_all(SCAN_MAX),
             ScanScope::Only(pids) => {
-                for scanned in pids.into_iter().filter_map(scan_process) {
-                    self.processes.insert_scanned(&scanned);
-                    self.load(scanned.pid, rows, publisher);
+                for pid in pids {
+                    self.processes.scan(pid);
+                    self.load(pid, rows, publisher);
                 }
             }
         }
@@ -99,7 +97,17 @@ impl Resolver {
         if self.is_scan_partial || self.processes.is_stale(sample.pid) {
             self.processes.refresh(sample.pid);
         }
-        self.processes.prepare_labels(sample.pid, sample.cgroup_id, time);
+        self.processes.prepare_labels(sample.pid, sample.tid, sample.cgroup_id, time);
+    }
+
+    /// Reads the mappings that the stack of a sample may need, if not all mappings of its process
+    /// are stored. Returns whether there are any.
+    pub fn read_missing_mappings(&mut self, sample: &RawSample) -> bool {
+        let pid = sample.pid;
+        let is_partly_known =
+            self.processes.is_current(pid) && self.processes.address_space(pid).is_incomplete();
+        is_partly_known
+            && self.processes.read_mappings_of(pid, sample.tid, &possible_code_addresses(sample))
     }
 
     /// Applies a process event.
@@ -117,7 +125,7 @@ impl Resolver {
         self.processes.refresh(sample.pid);
         let memory = self.processes.address_space(sample.pid);
         publisher.cut_at_stale_mapping(time, &mut sample, &memory);
-        let process = self.processes.identity(sample.pid, sample.cgroup_id, time);
+        let process = self.processes.identity(sample.pid, sample.tid, sample.cgroup_id, time);
         ResolvedSample { time, sample, process, memory }
     }
 
@@ -140,4 +148,18 @@ impl Resolver {
         all.extend(mapped);
         self.processes.executables.remove_unused(&all, oldest)
     }
+}
+
+/// Returns all addresses of code that the stack of a sample may lead to, in ascending order: its
+/// frames, and every word of its stack.
+fn possible_code_addresses(sample: &RawSample) -> Vec<u64> {
+    let frames = sample.user.iter().map(|frame| frame.lookup_address().0);
+    let words = sample.snapshot.iter().flat_map(|snapshot| {
+        let words = snapshot.stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        words.map(u64::from_ne_bytes).chain([snapshot.registers.ip])
+    });
+    let mut addresses: Vec<u64> = frames.chain(words).filter(|a| CODE.contains(a)).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }

@@ -4,7 +4,7 @@ use crate::workers::Usage;
 use profile::{CaptureLedger, Window};
 
 use super::sampler_time::SamplerTime;
-use crate::processes::{LabelCounts, Processes, WindowExecutables};
+use crate::processes::{LabelCounts, Processes, RefusalCounts, WindowExecutables};
 use crate::symbolization::Period;
 use crate::tables::TableCounts;
 
@@ -62,4 +62,10 @@ pub struct SessionCounts {
     pub file_helper: Usage,
     /// How labels of processes were found.
     pub labels: LabelCounts,
+    /// Bytes that processes, mappings and executables take now.
+    pub process_bytes: u64,
+    /// Processes read from /proc because they were sampled or forked.
+    pub processes_read: u64,
+    /// What is not known about processes, by the limit that was reached.
+    pub refusals: RefusalCounts,
 }

@@ -175,7 +175,8 @@ mod tests {
         assert!(!windows.is_complete(u64::MAX), "a sample has not arrived");
         windows.count_malformed(1); // it arrives
         assert!(windows.is_complete(u64::MAX));
-        let closed = windows.take_closed(&Executables::new(0, ""), SessionCounts::default());
+        let closed =
+            windows.take_closed(&Executables::new(0, 1 << 20, ""), SessionCounts::default());
         assert_eq!(closed.expect("a closing window").ledger.gaps, 0);
     }
 }

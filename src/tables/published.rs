@@ -6,6 +6,7 @@ use profile::{FileOffset, VirtAddr};
 
 use super::slots::Slot;
 use crate::events::{RawSample, UserFrame};
+use crate::limits::Charge;
 use crate::processes::{AddressSpace, Mapping};
 
 /// Nanoseconds without a new mapping after which an unsettled process is published again. A process
@@ -20,6 +21,8 @@ const PAUSE_NS: u64 = 10_000;
 pub(super) struct PublishedMappings {
     /// Where its mappings are; `None` while they are withdrawn.
     pub slot: Option<Slot>,
+    /// Pays for the slot.
+    pub charge: Option<Charge>,
     /// The mappings that walks may have used, oldest first, each with the time of its publication
     /// in nanoseconds of CLOCK_MONOTONIC.
     history: VecDeque<(u64, AddressSpace)>,

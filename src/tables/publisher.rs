@@ -14,12 +14,17 @@ use super::row_store::RowStore;
 use super::table_entry::{TableEntry, TableState};
 use crate::events::{RawSample, now};
 use crate::kernel::abi;
+use crate::limits::{Charge, Owner, SharedPool};
 use crate::processes::{AddressSpace, Executables, Mapping, Processes};
 
+const HEADER_BYTES: usize = size_of::<abi::ProcessHeader>();
+const MAPPING_BYTES: usize = size_of::<abi::MappingEntry>();
+
 /// The published mappings of all processes.
-#[derive(Default)]
 pub struct MappingPublisher {
     by_pid: HashMap<Pid, PublishedMappings>,
+    /// Bytes of slabs for mappings.
+    bytes: SharedPool,
     /// Processes whose mappings are kept up to date in the kernel.
     tracked: HashSet<Pid>,
     /// Tracked processes whose published mappings are stale.
@@ -27,6 +32,18 @@ pub struct MappingPublisher {
 }
 
 impl MappingPublisher {
+    /// Starts with nothing published. `bytes_max`: slab bytes for mappings, which unwind tables
+    /// cannot use. Mappings beyond the part of an owner are not published.
+    pub fn new(bytes_max: u64) -> Self {
+        let bytes = SharedPool::new(bytes_max);
+        Self { by_pid: HashMap::new(), bytes, tracked: HashSet::new(), stale: HashSet::new() }
+    }
+
+    /// Returns how often mappings were not published because they exceed their owner's part.
+    pub fn refused(&self) -> u64 {
+        self.bytes.refused()
+    }
+
     /// Keeps a process's mappings in the kernel from now on.
     pub fn track(&mut self, pid: Pid) {
         if self.tracked.insert(pid) {
@@ -97,8 +114,14 @@ impl MappingPublisher {
             return false; // its events up to this generation of its memory are not here yet
         }
         let memory = processes.address_space(pid);
-        let bytes = serialize(rows, pid, generation, &memory, &processes.executables);
-        let Some(slot) = rows.store(&bytes) else {
+        let count = memory.count().min(abi::MAPPINGS_MAX);
+        let bytes = (HEADER_BYTES + count * MAPPING_BYTES) as u64;
+        let charge = self.charge(pid, processes.owner_of(pid), bytes);
+        let stored = charge.and_then(|charge| {
+            let bytes = serialize(rows, pid, generation, &memory, &processes.executables);
+            Some((rows.store(&bytes)?, charge))
+        });
+        let Some((slot, charge)) = stored else {
             self.withdraw(rows, pid);
             return true;
         };
@@ -107,8 +130,19 @@ impl MappingPublisher {
             return true;
         }
         let published = self.by_pid.entry(pid).or_default();
+        published.charge = Some(charge);
         rows.retire(published.replace(slot, memory, now(), complete_until));
         true
+    }
+
+    /// Charges the owner of a process for slab bytes, in place of those that were published before.
+    fn charge(&mut self, pid: Pid, owner: Owner, bytes: u64) -> Option<Charge> {
+        let mut charge = match self.by_pid.get_mut(&pid).and_then(|one| one.charge.take()) {
+            Some(before) if before.owner() == owner => before,
+            _ => self.bytes.empty_charge(owner),
+        };
+        charge.shrink(charge.amount().saturating_sub(bytes));
+        charge.grow(bytes - charge.amount()).then_some(charge)
     }
 
     /// Cuts the stack of a sample where the kernel used mappings that were not those of its time.
@@ -136,7 +170,9 @@ impl MappingPublisher {
 
     /// Withdraws a process's mappings from the kernel: the agent finishes its stacks.
     fn withdraw(&mut self, rows: &mut RowStore, pid: Pid) {
-        if let Some(slot) = self.by_pid.get_mut(&pid).and_then(|published| published.slot.take()) {
+        let Some(published) = self.by_pid.get_mut(&pid) else { return };
+        published.charge = None;
+        if let Some(slot) = published.slot.take() {
             rows.maps().remove_process(pid.0);
             rows.retire([slot]);
         }

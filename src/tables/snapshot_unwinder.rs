@@ -42,9 +42,10 @@ impl SnapshotUnwinder<'_> {
     ///
     /// Until the kernel has them, each tick of the process takes a snapshot. The result of this
     /// walk is dropped: process events that are not applied yet may change the mappings, so
-    /// [`Self::walk`] repeats it when the sample is due.
-    pub fn request_missing_rows(&mut self, frames: &[UserFrame]) {
-        self.walk(frames);
+    /// [`Self::walk`] repeats it when the sample is due. Returns whether the walk ended at an
+    /// address in no mapping.
+    pub fn request_missing_rows(&mut self, frames: &[UserFrame]) -> bool {
+        matches!(self.walk(frames), WalkOutcome::Finished(_, StackEnd::NoMapping))
     }
 
     /// Continues the walk after `frames`, the last of which is where the snapshot was taken.

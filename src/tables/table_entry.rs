@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::backoff::ContentHash;
 use super::slots::Slot;
 use crate::kernel::{WalkMaps, abi};
+use crate::limits::{Charge, Owner};
 
 /// The first block numbers are empty for good: mappings without rows refer to them, with one block
 /// that covers even the largest mapping.
@@ -35,6 +36,10 @@ pub(super) struct TableEntry {
     pub state: TableState,
     /// When a frame of it was last delivered, on the row store's clock of samples.
     pub last_used: u64,
+    /// Who pays for its rows and block numbers.
+    pub owner: Owner,
+    /// Pays for its block numbers.
+    pub numbers_charge: Option<Charge>,
     /// Content of its file at the time of opening.
     pub content: Option<ContentHash>,
     /// When its rows were loaded, and the CPU time that reading them took.
@@ -64,6 +69,16 @@ impl TableEntry {
     /// Whether the kernel finds rows of it, or soon will.
     pub fn has_rows(&self) -> bool {
         matches!(self.state, TableState::Ready { .. } | TableState::Loading(_))
+    }
+
+    /// Returns the units of slabs that it occupies.
+    pub fn units(&self) -> u64 {
+        let units = |slot: &Slot| u64::from(slot.end - slot.start);
+        match &self.state {
+            TableState::Ready { slots, .. } => slots.iter().map(units).sum(),
+            TableState::Loading(blocks) => blocks.values().flatten().map(units).sum(),
+            TableState::Unread | TableState::Empty | TableState::Refused => 0,
+        }
     }
 
     /// Whether it has block numbers of its own.

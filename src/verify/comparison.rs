@@ -28,7 +28,8 @@ impl From<StackEnd> for WalkEnd {
             | StackEnd::Unreadable
             | StackEnd::KernelRefused
             | StackEnd::NoMapping
-            | StackEnd::NotExpressible => Self::Stopped(end.text()),
+            | StackEnd::NotExpressible
+            | StackEnd::MappingsUnread => Self::Stopped(end.text()),
         }
     }
 }

@@ -169,7 +169,7 @@ mod tests {
     const TRUTH: [u64; 3] = [0x1100, 0x1200, 0x1300];
 
     fn processes() -> Processes {
-        let mut processes = Processes::new(Executables::new(0, ""));
+        let mut processes = Processes::new(Executables::new(0, 1 << 20, ""));
         let event = Event::Mmap(MmapEvent {
             pid: Pid(7),
             tid: Tid(7),

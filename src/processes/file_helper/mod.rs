@@ -1,33 +1,37 @@
-//! Opens the files behind mappings in a worker process, the file helper.
+//! Asks a worker process, the file helper, for what may never be answered: the mappings of a
+//! process and the files behind them.
 //!
-//! A file system may never answer, and a process that waits for it cannot even be killed. So the
-//! agent waits for a moment only. A helper that has not answered by then is left behind and another
-//! takes its place. Until it has exited, and for a while, no other file on that device is opened.
+//! A file system may never answer, a process may keep its memory locked, and the helper that waits
+//! for a file system cannot even be killed. So the agent waits for a moment only. A helper that has
+//! not answered by then is left behind and another takes its place; [`unanswered`] decides what is
+//! asked again, and when.
+//!
+//! The file of a mapping takes two questions: the first asks the process which file it is, the
+//! second its device for the content. So a process that does not answer makes no device suspect.
 
 mod proto;
 mod server;
+mod unanswered;
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use profile::BuildId;
+use profile::{BuildId, Pid, Tid};
 
 use super::content::Content;
 use super::elf::Elf;
 use crate::events::MmapEvent;
-use crate::workers::{CallError, KilledWorker, Supervisor, Timeout, Usage};
-use proto::{OpenRequest, OpenResponse};
+use crate::limits::Owner;
+use crate::procfs::{self, ExecutableMaps};
+use crate::workers::{CallError, Reply, Supervisor, Timeout, Usage};
+use proto::{LocateRequest, MapsRequest, Question, Request, Response};
 pub use server::serve;
+use unanswered::{Target, Unanswered};
 
-/// How long a file may take to open. One in the page cache takes microseconds, one on a slow disk
-/// milliseconds.
-const OPEN_MAX: Duration = Duration::from_millis(500);
-/// How long a device that did not answer is left alone.
-const DEVICE_BACKOFF: Duration = Duration::from_secs(10);
-/// Devices that may be unresponsive at the same time.
-const UNRESPONSIVE_MAX: usize = 64;
+/// How long an answer may take. A file in the page cache and the mappings of a usual process take
+/// microseconds, a file on a slow disk milliseconds.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// An open file and what its headers contain.
 #[derive(Debug)]
@@ -37,65 +41,68 @@ pub(super) struct OpenedFile {
     pub content: Content,
 }
 
-/// Major and minor number.
-type Device = (u32, u32);
-
 /// Asks the file helper.
 #[derive(Debug)]
 pub(super) struct FileHelper {
     supervisor: Supervisor,
-    /// Devices in backoff because they did not answer, each with the end of its backoff and the
-    /// killed helper that may still wait for it.
-    unresponsive: HashMap<Device, (Instant, KilledWorker)>,
-    /// Devices on which files stayed unopened, because the device did not answer.
-    missed: HashSet<Device>,
-    has_recovered: bool,
+    unanswered: Unanswered,
+    /// Read mappings in this process: there is no program that could run as a helper.
+    reads_in_process: bool,
 }
 
 impl FileHelper {
     /// `program` with the one argument `file-helper` is to run [`serve`]. It is started on first
-    /// use.
+    /// use. With an empty `program`, in tests, mappings are read in this process and no file opens.
     pub fn new(program: &str) -> Self {
-        Self {
-            supervisor: Supervisor::new(program, ["file-helper".to_owned()]),
-            unresponsive: HashMap::new(),
-            missed: HashSet::new(),
-            has_recovered: false,
-        }
+        let supervisor = Supervisor::new(program, ["file-helper".to_owned()]);
+        let reads_in_process = program.is_empty();
+        Self { supervisor, unanswered: Unanswered::default(), reads_in_process }
     }
 
-    /// Opens the file of a mapping and reads its headers.
+    /// Opens the file of a mapping and reads its headers, on behalf of an owner.
     ///
     /// # Errors
-    /// As opening does; `TimedOut` when the device does not answer.
-    pub fn open(&mut self, mapped: &MmapEvent) -> io::Result<OpenedFile> {
-        let now = Instant::now();
-        self.unresponsive.retain(|_, (until, helper)| *until > now || !helper.has_exited());
-        let device = (mapped.file.major, mapped.file.minor);
-        if self.unresponsive.contains_key(&device) {
+    /// As opening does; `TimedOut` when the process or the device does not answer.
+    pub fn open(&mut self, mapped: &MmapEvent, owner: Owner) -> io::Result<OpenedFile> {
+        let device = Target::Device((mapped.file.major, mapped.file.minor));
+        if !self.unanswered.may_ask(device, owner) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let reply = self.supervisor.call(&request(mapped), Timeout::after(OPEN_MAX));
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(CallError::TimedOut(helper)) => {
-                self.leave_behind(device, helper);
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        self.has_recovered |= self.missed.remove(&device);
-        let response: OpenResponse = reply.response;
-        let file = reply.file.ok_or_else(|| io::Error::from_raw_os_error(response.errno))?;
-        let file = File::from(file);
-        let elf = Elf { build_id: BuildId::new(&response.build_id), segments: response.segments };
-        let content = Content::of(&file, &elf, &response.hash)?;
+        let process = Target::Process(mapped.pid);
+        let located = self.ask(process, owner, Question::Locate(locate_request(mapped)))?;
+        let device = (located.response.major, located.response.minor);
+        let reply = self.ask(Target::Device(device), owner, Question::Open(()))?;
+        self.unanswered.answered(device);
+        let file = File::from(reply.file.ok_or(io::ErrorKind::NotFound)?);
+        let Response { build_id, segments, hash, .. } = reply.response;
+        let elf = Elf { build_id: BuildId::new(&build_id), segments };
+        let content = Content::of(&file, &elf, &hash)?;
         Ok(OpenedFile { file, elf, content })
+    }
+
+    /// Reads the executable mappings of a process through its thread `tid`, on behalf of its owner.
+    /// `addresses`: only mappings that contain one of these, in ascending order; empty for all.
+    ///
+    /// # Errors
+    /// As reading does; `TimedOut` when the process does not answer.
+    pub fn maps(
+        &mut self,
+        (pid, tid): (Pid, Tid),
+        addresses: &[u64],
+        owner: Owner,
+    ) -> io::Result<ExecutableMaps> {
+        if self.reads_in_process {
+            return procfs::executable_maps(tid.0, addresses);
+        }
+        let request = MapsRequest { tid: tid.0, addresses: addresses.to_vec() };
+        let reply = self.ask(Target::Process(pid), owner, Question::Maps(request))?;
+        let entries = reply.response.entries().collect();
+        Ok(ExecutableMaps { entries, is_incomplete: reply.response.is_incomplete })
     }
 
     /// Returns whether a device on which files stayed unopened has answered since the last call.
     pub fn take_recovered(&mut self) -> bool {
-        std::mem::take(&mut self.has_recovered)
+        self.unanswered.take_recovered()
     }
 
     /// Returns what the helpers have used so far.
@@ -103,18 +110,31 @@ impl FileHelper {
         self.supervisor.usage()
     }
 
-    fn leave_behind(&mut self, device: Device, helper: KilledWorker) {
-        if self.missed.len() < UNRESPONSIVE_MAX {
-            self.missed.insert(device);
+    /// Asks a question that a process or a device has to answer.
+    fn ask(
+        &mut self,
+        target: Target,
+        owner: Owner,
+        question: Question,
+    ) -> io::Result<Reply<Response>> {
+        if !self.unanswered.may_ask(target, owner) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
-        if self.unresponsive.len() < UNRESPONSIVE_MAX {
-            self.unresponsive.insert(device, (Instant::now() + DEVICE_BACKOFF, helper));
+        let request = Request { question: Some(question) };
+        match self.supervisor.call::<Response>(&request, Timeout::after(ANSWER_MAX)) {
+            Ok(reply) if reply.response.errno == 0 => Ok(reply),
+            Ok(reply) => Err(io::Error::from_raw_os_error(reply.response.errno)),
+            Err(CallError::TimedOut(helper)) => {
+                self.unanswered.record(target, owner, helper);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 }
 
-fn request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> OpenRequest {
-    OpenRequest {
+fn locate_request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> LocateRequest {
+    LocateRequest {
         tid: tid.0,
         start: start.0,
         end: end.0,

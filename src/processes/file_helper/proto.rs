@@ -1,12 +1,33 @@
 //! Messages between the agent and the file helper; an open file travels beside the response.
 
-use prost::Message;
+use prost::{Message, Oneof};
 
 use crate::processes::elf::Segment;
+use crate::procfs::MapsEntry;
+
+/// Asks for one thing.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Request {
+    #[prost(oneof = "Question", tags = "1, 2, 3")]
+    pub question: Option<Question>,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub(super) enum Question {
+    /// Which device the file of a mapping is on. Asks the process that maps it.
+    #[prost(message, tag = "1")]
+    Locate(LocateRequest),
+    /// The file that was located last. Asks its device.
+    #[prost(message, tag = "2")]
+    Open(()),
+    /// The executable mappings of a process.
+    #[prost(message, tag = "3")]
+    Maps(MapsRequest),
+}
 
 /// Asks for the file of a mapping.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(super) struct OpenRequest {
+pub(super) struct LocateRequest {
     /// A thread of the process that maps it.
     #[prost(uint32, tag = "1")]
     pub tid: u32,
@@ -30,13 +51,24 @@ pub(super) struct OpenRequest {
     pub path: String,
 }
 
-/// Describes the open file, or why there is none.
+/// Asks for the executable mappings of a process.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(super) struct OpenResponse {
-    /// Error number (errno(3)); 0 when the file is open.
+pub(super) struct MapsRequest {
+    /// A running thread of it.
+    #[prost(uint32, tag = "1")]
+    pub tid: u32,
+    /// Only mappings that contain one of these addresses, in ascending order; empty for all.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub addresses: Vec<u64>,
+}
+
+/// The answer to any question.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Response {
+    /// Error number (errno(3)); 0 when there is an answer.
     #[prost(int32, tag = "1")]
     pub errno: i32,
-    /// Build ID of the file; empty when it has none.
+    /// Of an open file: its build ID; empty when it has none.
     #[prost(bytes = "vec", tag = "2")]
     pub build_id: Vec<u8>,
     /// Its load segments.
@@ -45,4 +77,59 @@ pub(super) struct OpenResponse {
     /// Hash of its content; empty when the build ID identifies it or it is too large.
     #[prost(bytes = "vec", tag = "4")]
     pub hash: Vec<u8>,
+    /// Of a located file: its device.
+    #[prost(uint32, tag = "5")]
+    pub major: u32,
+    #[prost(uint32, tag = "6")]
+    pub minor: u32,
+    /// Of a process: its mappings.
+    #[prost(message, repeated, tag = "7")]
+    pub mappings: Vec<MappingMessage>,
+    /// Their distinct paths.
+    #[prost(string, repeated, tag = "8")]
+    pub paths: Vec<String>,
+    /// Mappings are missing because there are too many.
+    #[prost(bool, tag = "9")]
+    pub is_incomplete: bool,
+}
+
+/// One mapping of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct MappingMessage {
+    #[prost(fixed64, tag = "1")]
+    start: u64,
+    #[prost(fixed64, tag = "2")]
+    end: u64,
+    #[prost(uint64, tag = "3")]
+    offset: u64,
+    #[prost(uint32, tag = "4")]
+    major: u32,
+    #[prost(uint32, tag = "5")]
+    minor: u32,
+    #[prost(uint64, tag = "6")]
+    inode: u64,
+    /// Index in [`Response::paths`].
+    #[prost(uint32, tag = "7")]
+    path: u32,
+}
+
+impl Response {
+    /// Adds a mapping. Mappings of one file usually follow each other.
+    pub fn push(&mut self, entry: &MapsEntry) {
+        if self.paths.last().map(String::as_str) != Some(&*entry.path) {
+            self.paths.push(entry.path.to_string());
+        }
+        let &MapsEntry { start, end, offset, major, minor, inode, .. } = entry;
+        let path = self.paths.len() as u32 - 1;
+        self.mappings.push(MappingMessage { start, end, offset, major, minor, inode, path });
+    }
+
+    /// Returns the mappings.
+    pub fn entries(&self) -> impl Iterator<Item = MapsEntry> {
+        self.mappings.iter().map(|mapping| {
+            let &MappingMessage { start, end, offset, major, minor, inode, path } = mapping;
+            let path = self.paths.get(path as usize).map_or("", String::as_str).into();
+            MapsEntry { start, end, offset, major, minor, inode, path }
+        })
+    }
 }

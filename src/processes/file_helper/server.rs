@@ -1,4 +1,5 @@
-//! The worker: opens files, reads their headers, and waits for file systems in the agent's place.
+//! The worker: reads mappings, opens files and reads their headers, and waits for processes and
+//! file systems in the agent's place.
 //!
 //! The file of a mapping is the mapping itself where the kernel allows to open it, else its path in
 //! the root of the process, else in ours. Each may be another file by now, so it counts only if it
@@ -11,66 +12,99 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::proto::{OpenRequest, OpenResponse};
+use super::proto::{LocateRequest, MapsRequest, Question, Request, Response};
 use crate::events::FileIdentity;
 use crate::processes::content::{hash, identity};
 use crate::processes::elf::{self, Elf};
 use crate::{procfs, workers};
 
-/// Runs the worker: opens files until the agent closes the socket.
+/// Runs the worker: answers until the agent closes the socket.
 ///
 /// # Errors
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
-    workers::serve(socket, |request: OpenRequest| match open(&request) {
-        Ok((response, file)) => (response, Some(file)),
-        Err(error) => {
+    let mut located = None;
+    workers::serve(socket, |request: Request| {
+        answer(&request, &mut located).unwrap_or_else(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::NOENT.raw_os_error());
-            (OpenResponse { errno, ..OpenResponse::default() }, None)
-        }
+            (Response { errno, ..Response::default() }, None)
+        })
     })
 }
 
-fn open(request: &OpenRequest) -> io::Result<(OpenResponse, File)> {
-    let OpenRequest { tid, path, .. } = request;
-    let file = open_mapping(request)
-        .or_else(|_| open_path(&format!("/proc/{tid}/root{path}"), request))
-        .or_else(|_| open_path(path, request))?;
+/// Answers a request. `located`: the file that was located last, not open for reading.
+fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response, Option<File>)> {
+    match &request.question {
+        Some(Question::Locate(request)) => {
+            *located = None;
+            let found = locate(request)?;
+            let FileIdentity { major, minor, .. } = identity(&found)?;
+            *located = Some(found);
+            Ok((Response { major, minor, ..Response::default() }, None))
+        }
+        Some(Question::Open(())) => {
+            let found = located.take().ok_or(io::ErrorKind::NotFound)?;
+            let (response, file) = open(&found)?;
+            Ok((response, Some(file)))
+        }
+        Some(Question::Maps(request)) => Ok((read_maps(request)?, None)),
+        None => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn read_maps(request: &MapsRequest) -> io::Result<Response> {
+    let maps = procfs::executable_maps(request.tid, &request.addresses)?;
+    let mut response = Response { is_incomplete: maps.is_incomplete, ..Response::default() };
+    maps.entries.iter().for_each(|entry| response.push(entry));
+    Ok(response)
+}
+
+fn open(found: &File) -> io::Result<(Response, File)> {
+    let file = open_regular(found)?;
     let Elf { build_id, segments } = elf::read(&file).unwrap_or_default();
     let hash = if build_id.is_none() { hash(&file)? } else { Vec::new() };
     let build_id = build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    Ok((OpenResponse { errno: 0, build_id, segments, hash }, file))
+    Ok((Response { build_id, segments, hash, ..Response::default() }, file))
 }
 
-fn open_mapping(request: &OpenRequest) -> io::Result<File> {
-    let OpenRequest { tid, start, end, .. } = *request;
+/// Finds the file of a mapping without opening it.
+fn locate(request: &LocateRequest) -> io::Result<File> {
+    let LocateRequest { tid, path, .. } = request;
+    locate_mapping(request)
+        .or_else(|_| locate_path(&format!("/proc/{tid}/root{path}"), request))
+        .or_else(|_| locate_path(path, request))
+}
+
+fn locate_mapping(request: &LocateRequest) -> io::Result<File> {
+    let LocateRequest { tid, start, end, .. } = *request;
     let found = find(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
     // The process may have mapped another file there since. Where one file system lies over
     // another, the file itself has another identity than its mapping.
     let expected = identity_in(request);
     if identity(&found)? == expected || mapped_file(tid, start, end) == Some(expected) {
-        return open_regular(&found);
+        return Ok(found);
     }
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn open_path(path: &str, request: &OpenRequest) -> io::Result<File> {
+fn locate_path(path: &str, request: &LocateRequest) -> io::Result<File> {
     let found = find(path)?;
     if identity(&found)? == identity_in(request) {
-        open_regular(&found)
+        Ok(found)
     } else {
         Err(io::ErrorKind::NotFound.into())
     }
 }
 
-fn identity_in(request: &OpenRequest) -> FileIdentity {
+fn identity_in(request: &LocateRequest) -> FileIdentity {
     FileIdentity { major: request.major, minor: request.minor, inode: request.inode }
 }
 
 /// Returns which file a thread has mapped at exactly these addresses to execute it.
 fn mapped_file(tid: u32, start: u64, end: u64) -> Option<FileIdentity> {
-    let maps = procfs::executable_maps(tid).ok()?;
-    let entry = maps.into_iter().find(|entry| (entry.start, entry.end) == (start, end))?;
+    let maps = procfs::executable_maps(tid, &[start]).ok()?;
+    let mut entries = maps.entries.into_iter();
+    let entry = entries.find(|entry| (entry.start, entry.end) == (start, end))?;
     Some(FileIdentity { major: entry.major, minor: entry.minor, inode: entry.inode })
 }
 

@@ -1,5 +1,7 @@
 //! Evicts the rows used least recently, and frees those of executables that are gone.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -7,6 +9,7 @@ use profile::ExecutableId;
 
 use super::RowStore;
 use crate::kernel::abi;
+use crate::limits::Owner;
 use crate::tables::slots::Slot;
 use crate::tables::table_entry::{BLOCK_MISSING, REFUSED_BLOCKS, TableEntry, TableState};
 
@@ -59,35 +62,54 @@ impl RowStore {
         }
     }
 
-    /// Evicts the tables used least recently until a part of the budget is free. Returns whether
-    /// there were any.
+    /// Evicts tables until a part of the budget is free: always of the owner that holds the most,
+    /// the one used least recently. So an owner with few tables keeps them, whatever others load.
+    /// Returns whether there were any.
     fn evict_least_recently_used(&mut self) -> bool {
-        let ready = self.entries.iter_mut().filter_map(|(id, entry)| {
-            matches!(entry.state, TableState::Ready { .. }).then_some((entry.last_used, *id, entry))
-        });
-        let mut candidates: Vec<_> = ready.collect();
-        candidates.sort_unstable_by_key(|(last_used, id, _)| (*last_used, *id));
+        let mut by_owner: HashMap<Owner, OwnerTables> = HashMap::new();
+        for (id, entry) in &self.entries {
+            if matches!(entry.state, TableState::Ready { .. }) {
+                let tables = by_owner.entry(entry.owner).or_default();
+                tables.units += entry.units();
+                tables.queue.push(Reverse((entry.last_used, *id)));
+            }
+        }
         let enough = self.slabs.units_max() / EVICTED_DIVISOR;
         let (mut freed, mut evicted, now) = (0, 0, Instant::now());
-        for (_, _, entry) in candidates {
-            // Before the first sample it is unknown what is of use, so nothing backs off.
-            let loaded = entry.content.zip(entry.loaded).filter(|_| self.clock > 0);
-            let is_in_backoff = loaded.is_some_and(|(hash, (since, cost))| {
-                self.backoffs.evicted(&hash, cost, since, now)
-            });
-            let (value, state) = match is_in_backoff {
-                true => (abi::BLOCK_REFUSED, TableState::Refused),
-                false => (BLOCK_MISSING, TableState::Unread),
-            };
-            let slots = entry.set_all(&self.slabs.maps, value, state).into_slots();
-            freed += slots.iter().map(|slot| u64::from(slot.end - slot.start)).sum::<u64>();
-            self.slabs.retire_all(slots);
+        while freed < enough
+            && let Some(tables) = by_owner.values_mut().max_by_key(|tables| tables.units)
+            && let Some(Reverse((_, id))) = tables.queue.pop()
+        {
+            let units = self.evict(id, now);
+            tables.units = tables.units.saturating_sub(units);
+            freed += units;
             evicted += 1;
-            if freed >= enough {
-                break;
-            }
         }
         self.counts.evicted += evicted;
         evicted > 0
     }
+
+    /// Evicts a table. Returns the units that it occupied.
+    fn evict(&mut self, id: ExecutableId, now: Instant) -> u64 {
+        let Some(entry) = self.entries.get_mut(&id) else { return 0 };
+        // Before the first sample it is unknown what is of use, so nothing backs off.
+        let loaded = entry.content.zip(entry.loaded).filter(|_| self.clock > 0);
+        let is_in_backoff = loaded
+            .is_some_and(|(hash, (since, cost))| self.backoffs.evicted(&hash, cost, since, now));
+        let (value, state) = match is_in_backoff {
+            true => (abi::BLOCK_REFUSED, TableState::Refused),
+            false => (BLOCK_MISSING, TableState::Unread),
+        };
+        let units = entry.units();
+        let slots = entry.set_all(&self.slabs.maps, value, state).into_slots();
+        self.slabs.retire_all(slots);
+        units
+    }
+}
+
+/// The tables of one owner that can be evicted, the one used least recently first.
+#[derive(Default)]
+struct OwnerTables {
+    units: u64,
+    queue: BinaryHeap<Reverse<(u64, ExecutableId)>>,
 }

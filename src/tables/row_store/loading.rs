@@ -115,7 +115,11 @@ impl RowStore {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         if table.block_shift != entry.block_shift {
             let blocks = table.blocks.len() as u32;
+            let Some(charge) = self.numbers_pool.charge(entry.owner, blocks.into()) else {
+                return false;
+            };
             let Some(numbers) = self.numbers.allocate(blocks) else { return false };
+            entry.numbers_charge = Some(charge);
             entry.block_shift = table.block_shift;
             // Walks that still use the old numbers find no rows there and request them.
             entry.numbers_before = std::mem::replace(&mut entry.numbers, numbers);

@@ -23,6 +23,7 @@ use super::table_entry::{
     EMPTY_BLOCKS, EMPTY_SHIFT, REFUSED_BLOCKS, TableEntry, TableState, set_blocks,
 };
 use crate::kernel::{WalkMaps, abi};
+use crate::limits::SharedPool;
 use crate::processes::{AddressSpace, Executables};
 
 /// What the store knows about the rule for an address.
@@ -40,6 +41,8 @@ pub struct RowStore {
     slabs: Slabs,
     /// Free block numbers.
     numbers: SlotAllocator,
+    /// Block numbers by owner: a file of a few bytes may claim a gigabyte of code.
+    numbers_pool: SharedPool,
     entries: HashMap<ExecutableId, TableEntry>,
     loader: Loader,
     backoffs: Backoffs,
@@ -73,6 +76,7 @@ impl RowStore {
         Ok(Self {
             slabs: Slabs::new(maps, bytes_max),
             numbers,
+            numbers_pool: SharedPool::new(u64::from(abi::BLOCKS_MAX - REFUSED_BLOCKS.end)),
             entries: HashMap::new(),
             loader: Loader::spawn(cache, open_bytes_max)?,
             backoffs: Backoffs::default(),
@@ -165,7 +169,7 @@ impl RowStore {
     }
 
     fn entry_mut(&mut self, id: ExecutableId, executables: &Executables) -> &mut TableEntry {
-        let Self { numbers, backoffs, counts, slabs, .. } = self;
+        let Self { numbers, numbers_pool, backoffs, counts, slabs, .. } = self;
         self.entries.entry(id).or_insert_with(|| {
             let executable = executables.get(id);
             let text = executable.file().and_then(|_| executable.text());
@@ -176,7 +180,10 @@ impl RowStore {
             let content = executable.content.map(|content| content.hash);
             let is_in_backoff =
                 content.is_some_and(|hash| backoffs.contains(&hash, Instant::now()));
-            let (numbers, block_shift, state) = match (blocks, numbers.allocate(blocks as u32)) {
+            let owner = executables.owner(id);
+            let charge = numbers_pool.charge(owner, blocks);
+            let allocated = charge.as_ref().and_then(|_| numbers.allocate(blocks as u32));
+            let (numbers, block_shift, state) = match (blocks, allocated) {
                 (0, _) => (EMPTY_BLOCKS, EMPTY_SHIFT, TableState::Empty),
                 (_, Some(numbers)) if is_in_backoff => {
                     set_blocks(&slabs.maps, &numbers, abi::BLOCK_REFUSED);
@@ -193,6 +200,8 @@ impl RowStore {
                 numbers_before: 0..0,
                 state,
                 last_used: 0,
+                owner,
+                numbers_charge: charge,
                 content,
                 loaded: None,
             }
