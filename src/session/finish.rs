@@ -9,10 +9,14 @@ use crate::events::RawSample;
 use crate::processes::Executables;
 use crate::tables::{RowStore, SnapshotUnwinder, WalkOutcome};
 
+/// Part of the snapshots kept at once that may wait for one executable: one whose table takes long
+/// does not cut the stacks of others.
+const EXECUTABLE_PART: usize = 2;
+
 /// Finishes stack snapshots; keeps samples until the rows that they need are loaded.
 pub(super) struct Finisher {
     /// Unfinished samples, by the executable whose rows they wait for.
-    pending: HashMap<ExecutableId, Vec<ResolvedSample>>,
+    pending: HashMap<ExecutableId, PendingSamples>,
     /// Bytes of their snapshots.
     pending_bytes: usize,
     pending_bytes_max: usize,
@@ -20,9 +24,17 @@ pub(super) struct Finisher {
     pub finished: u64,
 }
 
+/// Samples that wait for the rows of one executable.
+#[derive(Default)]
+struct PendingSamples {
+    samples: Vec<ResolvedSample>,
+    /// Bytes of their snapshots.
+    bytes: usize,
+}
+
 impl Finisher {
-    /// `pending_bytes_max`: snapshots kept at once. A sample beyond it is counted with the frames
-    /// that it has.
+    /// `pending_bytes_max`: snapshots kept at once. A sample beyond it, or beyond its executable's
+    /// part, is counted with the frames that it has.
     pub fn new(pending_bytes_max: usize) -> Self {
         Self { pending: HashMap::new(), pending_bytes: 0, pending_bytes_max, finished: 0 }
     }
@@ -63,33 +75,46 @@ impl Finisher {
         resolved: ResolvedSample,
     ) -> Option<ResolvedSample> {
         let bytes = snapshot_bytes(&resolved);
-        if self.pending_bytes + bytes > self.pending_bytes_max {
+        let pending = self.pending.entry(executable).or_default();
+        let fits = self.pending_bytes + bytes <= self.pending_bytes_max
+            && pending.bytes + bytes <= self.pending_bytes_max / EXECUTABLE_PART;
+        if !fits {
             return Some(cut(resolved));
         }
         self.pending_bytes += bytes;
-        self.pending.entry(executable).or_default().push(resolved);
+        pending.bytes += bytes;
+        pending.samples.push(resolved);
         None
     }
 
     /// Takes the samples that waited for an executable's rows, unfinished.
     pub fn take_pending(&mut self, executable: ExecutableId) -> Vec<ResolvedSample> {
-        let samples = self.pending.remove(&executable).unwrap_or_default();
-        self.pending_bytes -= samples.iter().map(snapshot_bytes).sum::<usize>();
+        let PendingSamples { samples, bytes } =
+            self.pending.remove(&executable).unwrap_or_default();
+        self.pending_bytes -= bytes;
         samples
     }
 
     /// Takes the samples that have waited too long. Their stacks are cut.
     pub fn take_overdue(&mut self, is_overdue: impl Fn(&RawSample) -> bool) -> Vec<ResolvedSample> {
-        let is_overdue = |resolved: &mut ResolvedSample| is_overdue(&resolved.sample);
-        let pending = self.pending.values_mut();
-        let samples: Vec<_> = pending.flat_map(|all| all.extract_if(.., is_overdue)).collect();
-        self.pending_bytes -= samples.iter().map(snapshot_bytes).sum::<usize>();
-        samples.into_iter().map(cut).collect()
+        let mut overdue = Vec::new();
+        for pending in self.pending.values_mut() {
+            let samples = pending.samples.extract_if(.., |resolved| is_overdue(&resolved.sample));
+            for resolved in samples {
+                let bytes = snapshot_bytes(&resolved);
+                pending.bytes -= bytes;
+                self.pending_bytes -= bytes;
+                overdue.push(cut(resolved));
+            }
+        }
+        self.pending.retain(|_, pending| !pending.samples.is_empty());
+        overdue
     }
 
     /// Returns the executables that unfinished samples have mapped.
     pub fn executables(&self) -> impl Iterator<Item = ExecutableId> {
-        let mappings = self.pending.values().flatten().flat_map(|resolved| resolved.memory.iter());
+        let samples = self.pending.values().flat_map(|pending| &pending.samples);
+        let mappings = samples.flat_map(|resolved| resolved.memory.iter());
         mappings.map(|mapping| mapping.executable)
     }
 }
