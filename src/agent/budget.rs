@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::budget::{
-    Assessment, BudgetLimits, BudgetRate, Cause, CpuByCause, Ladder, Lowered, UsageMeter,
+    Assessment, BudgetLimits, BudgetRate, CauseRates, CpuByCause, Ladder, Lowered, UsageMeter,
 };
 use crate::session::SessionCpu;
 
@@ -16,11 +16,10 @@ pub(super) const INTERVAL_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Budget {
     meter: UsageMeter,
     ladder: Ladder,
+    rates: CauseRates,
     limits: BudgetLimits,
     cpus: u32,
     measured: Instant,
-    /// CPU time of the last measurement, and its length.
-    last: (CpuByCause, Duration),
     /// CPU time since the start.
     total: CpuByCause,
     window: WindowUsage,
@@ -50,17 +49,23 @@ impl Budget {
     pub fn new(limits: BudgetLimits, frequency: u32, cpus: u32) -> Self {
         let mut meter = UsageMeter::default();
         meter.measure(SessionCpu::default(), 0);
+        let ladder = Ladder::new(limits, frequency, cpus);
         Self {
             meter,
-            ladder: Ladder::new(limits, frequency, cpus),
+            rates: CauseRates::at_start(ladder.allowed()),
+            ladder,
             limits,
             cpus,
             measured: Instant::now(),
-            last: (CpuByCause::default(), Duration::ZERO),
             total: CpuByCause::default(),
             window: WindowUsage { cpus, ..WindowUsage::default() },
             lowered: None,
         }
+    }
+
+    /// Returns what each cause may use until the next assessment.
+    pub fn rates(&self) -> CauseRates {
+        self.rates
     }
 
     /// Returns the rate that the budget allows.
@@ -88,6 +93,7 @@ impl Budget {
     pub fn set_limits(&mut self, limits: BudgetLimits, frequency: u32) {
         self.limits = limits;
         self.ladder.set_limits(limits, frequency);
+        self.rates = CauseRates::at_start(self.ladder.allowed());
     }
 
     /// Measures the overhead since the last call and chooses the rate from now on.
@@ -95,27 +101,17 @@ impl Budget {
         let usage = self.meter.measure(session, bpf_map_bytes);
         let length = self.measured.elapsed();
         self.measured = Instant::now();
-        self.last = (usage.cpu, length);
         self.total += usage.cpu;
         self.window.cpu += usage.cpu;
         self.window.time += length;
         (self.window.cpus, self.window.memory) = (self.cpus, usage.memory);
+        self.rates = CauseRates::after(self.ladder.allowed(), &usage.cpu, length.as_secs_f64());
         let assessment = self.ladder.assess(&usage, length);
         self.lowered = assessment.lowered;
         if assessment.has_changed {
             self.log(&assessment);
         }
         assessment
-    }
-
-    /// Returns the CPU seconds per second that a cause may use: what the others left in the last
-    /// measurement, and at least its own share.
-    pub fn allowed(&self, cause: Cause) -> f64 {
-        let budget = self.limits.cpu_percent / 100.0 * f64::from(self.cpus);
-        let (cpu, length) = self.last;
-        let others = cpu.total().saturating_sub(cpu[cause]).as_secs_f64();
-        let left = budget - others / length.as_secs_f64().max(1e-3);
-        left.max(budget * cause.share())
     }
 
     /// Returns what was used since the last call.
@@ -144,22 +140,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cause_may_use_what_the_others_leave() {
-        let limits = BudgetLimits { cpu_percent: 1.0, memory: 1 << 40 };
-        let mut budget = Budget::new(limits, 19, 2);
-        let allowed = |budget: &Budget| (budget.allowed(Cause::Delivery) * 1e6).round();
-        assert_eq!(allowed(&budget), 20_000.0);
-        let mut cpu = CpuByCause::default();
-        cpu[Cause::Sampling] = Duration::from_millis(150);
-        cpu[Cause::Delivery] = Duration::from_millis(900);
-        budget.last = (cpu, Duration::from_secs(10));
-        assert_eq!(allowed(&budget), 5_000.0);
-        cpu[Cause::Sampling] = Duration::from_secs(10);
-        budget.last = (cpu, Duration::from_secs(10));
-        assert_eq!(allowed(&budget), 1_000.0, "its own share");
-    }
 
     #[test]
     fn usage_of_a_window_is_the_sum_of_its_measurements() {

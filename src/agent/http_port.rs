@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::status::{self, AgentStatus};
-use crate::budget::{BudgetLimits, Cause};
-use crate::kernel::online_cpus;
 use crate::limits::CpuShare;
 use crate::metrics;
 use crate::metrics::server::{Server, ServerConfig, ServerError};
@@ -23,17 +21,18 @@ pub(super) struct HttpPort {
 }
 
 impl HttpPort {
-    /// Serves health and metrics at `address`.
+    /// Serves health and metrics at `address`. `rate`: CPU seconds per second that the port may use.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn start(
         address: SocketAddr,
         host_names: &[String],
-        limits: BudgetLimits,
+        rate: f64,
         status: &Arc<AgentStatus>,
     ) -> Result<Self, ServerError> {
-        let cpu = Arc::new(Mutex::new(CpuShare::new(rate(limits), Instant::now())));
+        let cpu = CpuShare::new(rate.max(RATE_LEAST), Instant::now());
+        let cpu = Arc::new(Mutex::new(cpu));
         let server = Server::start(
             address,
             ServerConfig {
@@ -48,15 +47,9 @@ impl HttpPort {
         Ok(Self { _server: server, cpu })
     }
 
-    /// Sets the limits of the configuration.
-    pub fn set_limits(&self, limits: BudgetLimits) {
+    /// Sets the CPU seconds per second that the port may use.
+    pub fn set_rate(&self, rate: f64) {
         let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
-        cpu.set_rate(rate(limits), Instant::now());
+        cpu.set_rate(rate.max(RATE_LEAST), Instant::now());
     }
-}
-
-/// Returns the CPU seconds per second that the port may use.
-fn rate(limits: BudgetLimits) -> f64 {
-    let cpus = online_cpus().map_or(1, |cpus| cpus.len());
-    (Cause::Http.share() * limits.cpu_percent / 100.0 * cpus as f64).max(RATE_LEAST)
 }

@@ -18,7 +18,7 @@ use super::signals::{Signal, Signals};
 use super::status::AgentStatus;
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
-use crate::budget::{BudgetRate, Cause, Lowered, MemoryShares};
+use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
 
@@ -102,15 +102,16 @@ impl Agent {
         let shares = MemoryShares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
         let debug_files = Arc::new(DebugFiles::default());
         let debug_info: Arc<dyn DebugInfoSource> = debug_files.clone();
-        let capacity = config.limits.cpu_percent / 100.0 * f64::from(cpus);
-        let delivery_share = Arc::new(DeliveryShare::new(capacity * Cause::Delivery.share()));
+        let cause_rates = CauseRates::at_start(config.limits.allowed(cpus));
+        let delivery_share = Arc::new(DeliveryShare::new(cause_rates.of(Cause::Delivery)));
         let allowance: Arc<dyn CpuAllowance> = delivery_share.clone();
         let delivery = Delivery::start_within(allowance, &config.delivery, Some(debug_info))?;
         let delivery = Arc::new(delivery);
         let status =
             Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
+        let http_rate = cause_rates.of(Cause::Http);
         let http_port = match config.listen {
-            Some(at) => Some(HttpPort::start(at, &config.host_names, config.limits, &status)?),
+            Some(at) => Some(HttpPort::start(at, &config.host_names, http_rate, &status)?),
             None => None,
         };
         let sampling = Sampling::start(SessionConfig {
@@ -167,9 +168,16 @@ impl Agent {
             }
         }
         let assessment = self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes);
-        self.delivery_share.set_rate(self.budget.allowed(Cause::Delivery));
+        self.limit_causes();
         self.status.budget_assessed(&self.budget, self.rates.in_force());
         assessment.has_changed
+    }
+
+    /// Sets what each cause may use that limits itself.
+    fn limit_causes(&self) {
+        let rates = self.budget.rates();
+        self.http_port.iter().for_each(|port| port.set_rate(rates.of(Cause::Http)));
+        self.delivery_share.set_rate(rates.of(Cause::Delivery));
     }
 
     /// Closes the current window and publishes it. The next one is sampled at the budget's rate.
@@ -216,7 +224,7 @@ impl Agent {
         self.delivery.reload(&config.delivery)?;
         self.budget.set_limits(config.limits, config.frequency);
         self.status.configuration_changed(config.limits, config.window);
-        self.http_port.iter().for_each(|port| port.set_limits(config.limits));
+        self.limit_causes();
         self.config = config;
         Ok(())
     }

@@ -89,6 +89,7 @@ impl Cause {
             "publisher" => Self::Names,
             "metrics-server" => Self::Http,
             "everytick-sink" | "debuginfo" => Self::Delivery,
+            name if name.starts_with("tokio") => Self::Delivery, // of a sink
             _ => Self::Agent,
         }
     }

@@ -23,6 +23,13 @@ pub struct BudgetLimits {
     pub memory: u64,
 }
 
+impl BudgetLimits {
+    /// Returns the CPU seconds per second that the agent may use on so many CPUs.
+    pub fn allowed(&self, cpus: u32) -> f64 {
+        self.cpu_percent / 100.0 * f64::from(cpus)
+    }
+}
+
 /// A sampling rate that the budget allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetRate {
@@ -184,7 +191,7 @@ impl Ladder {
 
     /// Returns the CPU seconds per second that the agent may use.
     pub fn allowed(&self) -> f64 {
-        self.limits.cpu_percent / 100.0 * f64::from(self.cpus)
+        self.limits.allowed(self.cpus)
     }
 
     /// Sets the number of CPUs.

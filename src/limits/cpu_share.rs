@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Time whose CPU time is saved while it is not used, and that is owed at most: a cause that has
-/// taken too much may go on after this time, and a burst after rest lasts no longer.
-const MEMORY: Duration = Duration::from_secs(10);
+/// Time whose CPU time is saved while it is not used: a burst after rest lasts no longer.
+const CREDIT_MAX: Duration = Duration::from_secs(10);
+/// Time whose CPU time is owed at most: a cause that has taken too much may go on after this time.
+/// A piece of work that takes longer is not paid off in full.
+const DEBT_MAX: Duration = Duration::from_secs(40);
 
 /// The CPU time that one cause of cost may use.
 ///
@@ -23,7 +25,7 @@ pub struct CpuShare {
 impl CpuShare {
     /// Creates a full share. `rate`: CPU seconds per second, more than 0.
     pub fn new(rate: f64, now: Instant) -> Self {
-        Self { rate, credit: rate * MEMORY.as_secs_f64(), at: now }
+        Self { rate, credit: rate * CREDIT_MAX.as_secs_f64(), at: now }
     }
 
     /// Creates a share without a limit.
@@ -68,9 +70,9 @@ impl CpuShare {
     }
 
     fn bound(&mut self) {
-        let most = self.rate * MEMORY.as_secs_f64();
+        let [owed, saved] = [DEBT_MAX, CREDIT_MAX].map(|time| self.rate * time.as_secs_f64());
         // The credit of a share without a limit may be infinite, and a limit set later bounds it.
-        self.credit = self.credit.clamp(-most, most);
+        self.credit = self.credit.clamp(-owed, saved);
     }
 }
 
@@ -99,7 +101,7 @@ mod tests {
     fn debt_and_credit_are_bounded() {
         let (mut share, now) = share();
         share.charge(Duration::from_secs(3600), now);
-        assert!(share.until_credit(now) <= MEMORY + Duration::from_millis(1));
+        assert!(share.until_credit(now) <= DEBT_MAX + Duration::from_millis(1));
         let later = now + Duration::from_secs(3600);
         share.charge(Duration::from_millis(101), later);
         assert!(!share.has_credit(later), "an hour of rest saves no more than the bound");
