@@ -132,13 +132,14 @@ enum stack_end {
 	STACK_END_BAD_RETURN_ADDRESS, /* the return address is not a user address */
 	STACK_END_UNREADABLE,         /* stack memory could not be read */
 	STACK_END_32_BIT,             /* 32-bit code, which is not unwound */
-	STACK_END_KERNEL_REFUSED,     /* the kernel returned no stack */
+	STACK_END_KERNEL_UNAVAILABLE, /* the kernel returned no stack */
 	STACK_END_NO_MAPPING,         /* an address in no executable mapping */
 	STACK_END_NOT_EXPRESSIBLE,    /* a rule that cannot be followed */
 	STACK_END_TIME_LIMIT,         /* the tick took too long */
 	STACK_END_NO_TABLE,     /* the unwind table is not loaded, and there is no stack snapshot */
 	STACK_END_SNAPSHOT_END, /* set by the agent only: the stack snapshot ended */
 	STACK_END_MAPPINGS_UNREAD, /* set by the agent only: not all mappings are known */
+	STACK_END_MAPPING_REPLACED, /* set by the agent only: a mapping was out of date */
 	STACK_ENDS,
 };
 

@@ -94,7 +94,7 @@ static inline void take_kernel_stack(void *ctx, struct scratch *scratch)
 	long bytes = bpf_get_stack(ctx, scratch->frames, KERNEL_FRAMES_MAX * sizeof(u64), 0);
 
 	if (bytes <= 0) {
-		scratch->sample.kernel_end = STACK_END_KERNEL_REFUSED;
+		scratch->sample.kernel_end = STACK_END_KERNEL_UNAVAILABLE;
 		return;
 	}
 	u32 count = (u32)bytes / sizeof(u64);

@@ -167,7 +167,7 @@ fn a_reload_applies_whole_or_not_at_all() {
     let is_rejected = || agent.log().contains("reload rejected, keeping current configuration");
     agent.wait_for("a rejected reload", || is_rejected().then_some(()));
     assert!(agent.log().contains("/nonexistent/token"), "{}", agent.log());
-    assert_eq!(agent.metric("everytick_config_stale"), 1.0);
+    assert_eq!(agent.metric("everytick_config_reload_failed"), 1.0);
 
     agent.configure("frequency = 199\nmax_cpu = 100");
     let text = fs::read_to_string(agent.config()).unwrap();
@@ -179,7 +179,7 @@ fn a_reload_applies_whole_or_not_at_all() {
     agent.wait_for("the new frequency", || {
         agent.profiles().iter().any(has_new_frequency).then_some(())
     });
-    assert_eq!(agent.metric("everytick_config_stale"), 0.0);
+    assert_eq!(agent.metric("everytick_config_reload_failed"), 0.0);
     agent.stop();
     for key in ["store.directory", "spool.directory"] {
         assert!(agent.log().contains(key), "{}", agent.log());

@@ -78,21 +78,22 @@ closed_list! {
         /// 32-bit code, which is not unwound.
         ThirtyTwoBit = "32-bit code",
         /// The kernel returned no stack.
-        KernelRefused = "no kernel stack given",
+        KernelUnavailable = "no kernel stack given",
         /// An address is in no executable mapping.
         NoMapping = "address outside code",
         /// The unwind rule is not expressible, or needs an unknown register.
         NotExpressible = "rule not expressible",
         /// The tick took too long.
         TimeLimit = "time limit of the tick",
-        /// The unwind table of an executable was not loaded yet, does not fit or is in backoff,
-        /// or the mapping of a frame was replaced during the walk.
+        /// The unwind table of an executable was not loaded yet, does not fit or is in backoff.
         NoTable = "no unwind table",
         /// The stack snapshot ended before the stack did.
         SnapshotEnd = "end of the stack snapshot",
         /// An address is in no known mapping, and not all mappings of the process are known: they
         /// were beyond a limit or could not be read.
         MappingsUnread = "mappings not read",
+        /// The kernel walked a frame by a mapping that had been replaced by then.
+        MappingReplaced = "mapping replaced",
     }
 }
 

@@ -167,6 +167,6 @@ fn publish(
     drop(profile);
     match delivery.accept(&batch) {
         Ok(()) => (PublishResult::Accepted, stats),
-        Err(_) => (PublishResult::Rejected, stats),
+        Err(_) => (PublishResult::Refused, stats),
     }
 }

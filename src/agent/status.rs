@@ -105,7 +105,7 @@ impl AgentStatus {
                 snapshot.windows.accepted_unix_ns = end_unix_ns;
             }
             PublishResult::Empty => snapshot.windows.empty += 1,
-            PublishResult::Rejected => {} // delivery counts it, with its reason
+            PublishResult::Refused => {} // delivery counts it, with its reason
             PublishResult::Lost(reason) => lose(snapshot, reason, 1),
         }
         snapshot.own.symbolizer.cpu = symbolizer.cpu;
@@ -131,11 +131,11 @@ impl AgentStatus {
 
     /// Counts all windows that are still to be published as lost.
     pub fn pending_windows_lost(&self) {
-        let rejected = self.delivery.counts().refused.total();
+        let refused = self.delivery.counts().refused.total();
         let snapshot = &mut self.figures().snapshot;
         let windows = &snapshot.windows;
         let lost = windows.lost.values().sum::<u64>();
-        let ended = windows.accepted + windows.empty + lost + rejected;
+        let ended = windows.accepted + windows.empty + lost + refused;
         let pending = windows.closed.saturating_sub(ended);
         lose(snapshot, LossReason::NotPublishedInTime, pending);
     }
@@ -154,7 +154,7 @@ impl AgentStatus {
         } else {
             reloads.rejected += 1;
         }
-        reloads.is_stale = !is_applied;
+        reloads.has_failed = !is_applied;
     }
 
     /// Records the limits and the window length of the configuration in force.

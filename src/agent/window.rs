@@ -33,8 +33,8 @@ pub(super) enum PublishResult {
     Accepted,
     /// It has no samples, so there is nothing to deliver.
     Empty,
-    /// The spool did not take it. Delivery counts it, with the reason.
-    Rejected,
+    /// The spool refused it. Delivery counts it, with the reason.
+    Refused,
     /// It was lost before delivery saw it.
     Lost(LossReason),
 }

@@ -366,11 +366,12 @@ same_values!(StackEnd = stack_end {
     BadReturnAddress = STACK_END_BAD_RETURN_ADDRESS,
     Unreadable = STACK_END_UNREADABLE,
     ThirtyTwoBit = STACK_END_32_BIT,
-    KernelRefused = STACK_END_KERNEL_REFUSED,
+    KernelUnavailable = STACK_END_KERNEL_UNAVAILABLE,
     NoMapping = STACK_END_NO_MAPPING,
     NotExpressible = STACK_END_NOT_EXPRESSIBLE,
     TimeLimit = STACK_END_TIME_LIMIT,
     NoTable = STACK_END_NO_TABLE,
     SnapshotEnd = STACK_END_SNAPSHOT_END,
     MappingsUnread = STACK_END_MAPPINGS_UNREAD,
+    MappingReplaced = STACK_END_MAPPING_REPLACED,
 } STACK_ENDS);

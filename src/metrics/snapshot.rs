@@ -54,7 +54,7 @@ pub struct SymbolCounts {
     pub unsymbolized: u64,
 }
 
-/// Windows by outcome: `closed = accepted + empty + lost + rejected by delivery + in progress`.
+/// Windows by outcome: `closed = accepted + empty + lost + refused by delivery + in progress`.
 #[derive(Clone, Debug, Default)]
 pub struct WindowCounts {
     /// Closed windows.
@@ -164,7 +164,7 @@ pub struct ReloadCounts {
     /// Reloads that were rejected.
     pub rejected: u64,
     /// The last reload was rejected.
-    pub is_stale: bool,
+    pub has_failed: bool,
     /// When the configuration in force was read, nanoseconds since 1970.
     pub read_unix_ns: u64,
 }

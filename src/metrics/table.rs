@@ -229,7 +229,7 @@ pub const TABLE: &[Metric] = &[
         |s, out| out.value(s.session.tables.refused),
     ),
     gauge(
-        "everytick_unwind_tables_waiting",
+        "everytick_unwind_tables_in_backoff",
         "Unwind tables in backoff, because they do not fit or were evicted repeatedly. Their \
          stacks are cut.",
         &[],
@@ -561,10 +561,10 @@ pub const TABLE: &[Metric] = &[
         },
     ),
     gauge(
-        "everytick_config_stale",
+        "everytick_config_reload_failed",
         "1 if the last configuration reload was rejected, else 0.",
         &[],
-        |s, out| out.value(s.reloads.is_stale),
+        |s, out| out.value(s.reloads.has_failed),
     ),
     gauge(
         "everytick_config_read_timestamp_seconds",

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use profile::{FileOffset, VirtAddr};
+use profile::{FileOffset, StackEnd, VirtAddr};
 
 use super::slots::Slot;
 use crate::events::{RawSample, UserFrame};
@@ -78,15 +78,20 @@ impl PublishedMappings {
         self.history.iter().flat_map(|(_, memory)| memory.iter())
     }
 
-    /// Returns how many frames of a sample are reliable, `None` when all are. `memory`: the
-    /// mappings at the time of the sample.
-    pub fn reliable_frames(
+    /// Cuts the stack of a sample where its walk used a mapping that had been replaced. Returns
+    /// whether it did. `memory`: the mappings at the time of the sample.
+    pub fn cut_at_stale_mapping(
         &self,
         time: u64,
-        sample: &RawSample,
+        sample: &mut RawSample,
         memory: &AddressSpace,
-    ) -> Option<usize> {
-        reliable_frames(sample, self.at(time)?, memory)
+    ) -> bool {
+        let published = self.at(time);
+        let reliable = published.and_then(|published| reliable_frames(sample, published, memory));
+        let Some(reliable) = reliable else { return false };
+        sample.user = sample.user[..reliable].into();
+        (sample.user_end, sample.snapshot) = (StackEnd::MappingReplaced, None);
+        true
     }
 
     /// Returns the mappings that a walk at this time used.
@@ -114,4 +119,71 @@ fn reliable_frames(
     // A walk that stopped at this frame has not used its row yet.
     let is_row_unused = sample.snapshot.is_some() && reliable == sample.user.len();
     (!is_row_unused).then_some(reliable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Event, FileIdentity, MmapEvent, TimedEvent};
+    use crate::processes::{Executables, Processes};
+    use profile::{Cpu, Pid, Tid};
+
+    const PID: Pid = Pid(7);
+
+    /// Maps 4 KiB of code, and returns all mappings.
+    fn map(processes: &mut Processes, start: u64, offset: u64) -> AddressSpace {
+        let event = Event::Mmap(MmapEvent {
+            pid: PID,
+            tid: Tid(7),
+            start: VirtAddr(start),
+            end: VirtAddr(start + 0x1000),
+            offset,
+            file: FileIdentity::default(),
+            path: "//anon".into(),
+        });
+        processes.apply(TimedEvent { time: 1, event });
+        processes.address_space(PID)
+    }
+
+    fn sample(frames: &[u64]) -> RawSample {
+        let frame = |address: &u64| UserFrame {
+            address: VirtAddr(*address),
+            is_exact: true,
+            is_guessed: false,
+        };
+        RawSample {
+            sequence: 0,
+            cpu: Cpu(0),
+            pid: PID,
+            tid: Tid(7),
+            comm: "worker".into(),
+            cgroup_id: 1,
+            kernel: [].into(),
+            user: frames.iter().map(frame).collect(),
+            kernel_end: StackEnd::Absent,
+            user_end: StackEnd::Complete,
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn stack_is_cut_after_a_frame_whose_mapping_was_replaced() {
+        let mut processes = Processes::new(Executables::new(0, 1 << 20, ""));
+        map(&mut processes, 0x1000, 0);
+        let before = map(&mut processes, 0x3000, 0);
+        let after = map(&mut processes, 0x3000, 0x5000);
+        let mut published = PublishedMappings::default();
+        published.replace(1..2, before.clone(), 100, 0);
+        let cut = |time, frames: &[u64], memory: &AddressSpace| {
+            let mut sample = sample(frames);
+            let is_cut = published.cut_at_stale_mapping(time, &mut sample, memory);
+            (is_cut, sample.user.len(), sample.user_end)
+        };
+        let replaced = (true, 2, StackEnd::MappingReplaced);
+        assert_eq!(cut(200, &[0x1100, 0x3100, 0x1200], &after), replaced);
+        let complete = |frames| (false, frames, StackEnd::Complete);
+        assert_eq!(cut(200, &[0x1100, 0x3100, 0x1200], &before), complete(3));
+        assert_eq!(cut(200, &[0x1100, 0x1200], &after), complete(2));
+        assert_eq!(cut(50, &[0x3100], &after), complete(1)); // nothing was published by then
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use profile::{ExecutableId, FileOffset, Pid, StackEnd, VirtAddr};
+use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use zerocopy::IntoBytes;
 
 use super::published::PublishedMappings;
@@ -154,11 +154,9 @@ impl MappingPublisher {
         memory: &AddressSpace,
     ) {
         let Some(published) = self.by_pid.get_mut(&sample.pid) else { return };
-        if let Some(reliable) = published.reliable_frames(time, sample, memory) {
+        if published.cut_at_stale_mapping(time, sample, memory) {
             published.unsettle(now());
             self.stale.insert(sample.pid);
-            sample.user = sample.user[..reliable].into();
-            (sample.user_end, sample.snapshot) = (StackEnd::NoTable, None);
         }
     }
 

@@ -20,13 +20,14 @@ impl From<StackEnd> for WalkEnd {
             StackEnd::Depth => Self::Limit(IncomparableReason::OurDepth),
             StackEnd::TimeLimit => Self::Limit(IncomparableReason::OurTime),
             StackEnd::NoTable => Self::Limit(IncomparableReason::OurTable),
+            StackEnd::MappingReplaced => Self::Limit(IncomparableReason::OurMapping),
             StackEnd::SnapshotEnd => Self::Limit(IncomparableReason::OurSnapshotEnded),
             StackEnd::ThirtyTwoBit => Self::Limit(IncomparableReason::ThirtyTwoBit),
             StackEnd::Absent
             | StackEnd::NoRow
             | StackEnd::BadReturnAddress
             | StackEnd::Unreadable
-            | StackEnd::KernelRefused
+            | StackEnd::KernelUnavailable
             | StackEnd::NoMapping
             | StackEnd::NotExpressible
             | StackEnd::MappingsUnread => Self::Stopped(end.text()),
@@ -60,6 +61,8 @@ pub enum IncomparableReason {
     OurTime,
     /// The unwind table of an executable was not loaded yet.
     OurTable,
+    /// A mapping of our stack had been replaced.
+    OurMapping,
     /// The stack snapshot of a tick without tables in the kernel ended.
     OurSnapshotEnded,
     /// framehop was stopped at the frame limit.
@@ -70,13 +73,14 @@ pub enum IncomparableReason {
 
 impl IncomparableReason {
     /// All reasons, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoRecord,
         Self::SnapshotEnded,
         Self::SnapshotHole,
         Self::OurDepth,
         Self::OurTime,
         Self::OurTable,
+        Self::OurMapping,
         Self::OurSnapshotEnded,
         Self::FramehopLimit,
         Self::ThirtyTwoBit,
@@ -96,6 +100,7 @@ impl IncomparableReason {
             Self::OurDepth => "ours was cut at the depth limit",
             Self::OurTime => "ours was cut at the time limit of the tick",
             Self::OurTable => "ours had no unwind table",
+            Self::OurMapping => "ours was cut at a replaced mapping",
             Self::OurSnapshotEnded => "end of our stack snapshot",
             Self::FramehopLimit => "framehop was cut at the frame limit",
             Self::ThirtyTwoBit => "32-bit code",

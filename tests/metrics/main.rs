@@ -72,7 +72,7 @@ fn snapshot() -> Snapshot {
         reloads: ReloadCounts {
             applied: 951,
             rejected: 952,
-            is_stale: true,
+            has_failed: true,
             read_unix_ns: 5 * SECOND,
         },
         http: HttpCounts {
@@ -292,7 +292,7 @@ fn values_have_their_names_and_labels() {
     assert_eq!(value("everytick_sampling_lowered", &[("cause", "stacks")]), 1.0);
     assert_eq!(value("everytick_sampling_lowered", &[("cause", "memory")]), 0.0);
     assert_eq!(value("everytick_cause_cpu_seconds_total", &[("cause", "tables")]), 2.0);
-    assert_eq!(value("everytick_config_stale", &[]), 1.0);
+    assert_eq!(value("everytick_config_reload_failed", &[]), 1.0);
     assert_eq!(value("everytick_healthy", &[]), 1.0);
     assert_eq!(value("everytick_ready", &[]), 0.0);
 }
