@@ -138,7 +138,7 @@ enum stack_end {
 	STACK_END_TIME_LIMIT,         /* the tick took too long */
 	STACK_END_NO_TABLE,     /* the unwind table is not loaded, and there is no stack snapshot */
 	STACK_END_SNAPSHOT_END, /* set by the agent only: the stack snapshot ended */
-	STACK_END_MAPPINGS_UNREAD, /* set by the agent only: not all mappings are known */
+	STACK_END_MAPPINGS_UNREAD,  /* set by the agent only: not all mappings are known */
 	STACK_END_MAPPING_REPLACED, /* set by the agent only: a mapping was out of date */
 	STACK_ENDS,
 };

@@ -3,7 +3,7 @@
 //! The modules form layers; each uses only those above it in this list:
 //!
 //! ```text
-//! limits         what one cause of cost may use
+//! limits         what one cause of overhead may use
 //! log            events of tracing -> lines on standard error, without blocking
 //! kernel         BPF programs, perf events, all unsafe code
 //! procfs         the reader of /proc

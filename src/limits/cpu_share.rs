@@ -1,14 +1,14 @@
-//! The CPU time that one cause of cost may use: a token bucket.
+//! The CPU time that one cause of overhead may use: a token bucket.
 
 use std::time::{Duration, Instant};
 
-/// Time whose CPU time is saved while it is not used: a burst after rest lasts no longer.
+/// At most the share of this time is saved while it is not used.
 const CREDIT_MAX: Duration = Duration::from_secs(10);
-/// Time whose CPU time is owed at most: a cause that has taken too much may go on after this time.
-/// A piece of work that takes longer is not paid off in full.
+/// At most the share of this time is owed: a cause that used too much waits no longer than this. A
+/// piece of work that takes longer is not paid off in full.
 const DEBT_MAX: Duration = Duration::from_secs(40);
 
-/// The CPU time that one cause of cost may use.
+/// The CPU time that one cause of overhead may use.
 ///
 /// The owner asks [`CpuShare::has_credit`] before it begins a piece of work, and charges what the
 /// work took afterwards. So a share is exceeded by one piece at most, which is paid off later.

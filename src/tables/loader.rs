@@ -244,7 +244,7 @@ impl LoaderThread {
     }
 }
 
-/// The priority of the loader thread: normal while its budget of CPU time lasts, low beyond it.
+/// The priority of the loader thread: normal for short bursts of CPU time, low beyond them.
 struct BurstPriority {
     /// CPU time left at normal priority.
     left: Duration,

@@ -1,11 +1,11 @@
-//! Unwind tables and mappings published to the kernel, within a byte budget.
+//! Unwind tables and mappings published to the kernel, within a limit of bytes.
 //!
 //! Nothing is loaded before it is needed:
 //!
 //! 1. A tick that misses rows or mappings takes a snapshot of its stack.
 //! 2. [`SnapshotUnwinder`] finishes the walk in user space and requests the rows it lacks.
 //! 3. [`RowStore`] has them read by its loader thread, or from the [`Cache`] of an earlier run,
-//!    and publishes them. It evicts the tables used least recently when the budget is used up.
+//!    and publishes them. It evicts the tables used least recently when the limit is reached.
 //! 4. [`MappingPublisher`] publishes the mappings of the process. From then on, ticks are walked
 //!    in the kernel.
 //!

@@ -1,4 +1,4 @@
-//! Slabs: memory shared with the kernel, within a byte budget.
+//! Slabs: memory shared with the kernel, within a limit of bytes.
 //!
 //! A slot is written only while it is unreferenced. Once retired, it is reused only after every
 //! tick that may still read it has ended.
@@ -6,8 +6,7 @@
 use super::slots::{Slot, SlotAllocator};
 use crate::kernel::{WalkMaps, abi};
 
-const UNIT: usize = 8;
-const SLAB_UNITS: u32 = (abi::SLAB_BYTES / UNIT) as u32;
+const SLAB_UNITS: u32 = (abi::SLAB_BYTES / abi::SLAB_UNIT_BYTES) as u32;
 
 /// The slabs of one sampler.
 pub(super) struct Slabs {
@@ -19,20 +18,20 @@ pub(super) struct Slabs {
 }
 
 impl Slabs {
-    /// Starts without a slab. `bytes_max`: budget of all slabs; there is at least one.
+    /// Starts without a slab. `bytes_max`: limit of all slabs; there is at least one.
     pub fn new(maps: WalkMaps, bytes_max: u64) -> Self {
         let slabs_max = (bytes_max / abi::SLAB_BYTES as u64).clamp(1, abi::SLABS_MAX.into()) as u32;
         Self { maps, slots: SlotAllocator::new(SLAB_UNITS), slabs_max, retired: Vec::new() }
     }
 
-    /// Returns the budget in units.
+    /// Returns the limit in units.
     pub fn units_max(&self) -> u64 {
         u64::from(self.slabs_max) * u64::from(SLAB_UNITS)
     }
 
-    /// Returns the budget in bytes.
+    /// Returns the limit in bytes.
     pub fn bytes_max(&self) -> u64 {
-        self.units_max() * UNIT as u64
+        self.units_max() * abi::SLAB_UNIT_BYTES as u64
     }
 
     /// Returns the bytes of kernel memory that slabs take now.
@@ -42,7 +41,7 @@ impl Slabs {
 
     /// Stores bytes in a free slot: an empty slot for no bytes, `None` when no slot is free.
     pub fn store(&mut self, bytes: &[u8]) -> Option<Slot> {
-        let units = bytes.len().div_ceil(UNIT) as u32;
+        let units = bytes.len().div_ceil(abi::SLAB_UNIT_BYTES) as u32;
         if units == 0 {
             return Some(0..0);
         }
@@ -79,7 +78,7 @@ impl Slabs {
         }
     }
 
-    /// Adds a slab, or frees retired slots once the budget is used up. Returns whether either
+    /// Adds a slab, or frees retired slots once the limit is reached. Returns whether either
     /// was possible.
     fn add_capacity(&mut self) -> bool {
         let slabs = self.maps.slabs();

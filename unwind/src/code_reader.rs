@@ -8,19 +8,19 @@ const WINDOW: u64 = 64 << 10;
 /// Reads the bytes of a file at these addresses.
 pub(crate) type ReadCode<'a> = &'a dyn Fn(Range<u64>) -> Option<Vec<u8>>;
 
-/// A window on the code of a file that moves forward, within a budget of bytes.
+/// A window on the code of a file that moves forward, within a limit of bytes.
 pub(crate) struct CodeReader<'a> {
     read: ReadCode<'a>,
     /// Bytes that may still be read.
-    budget: u64,
+    bytes_left: u64,
     /// Address and bytes of the window.
     window: (u64, Vec<u8>),
 }
 
 impl<'a> CodeReader<'a> {
-    /// Starts without reading. `budget`: bytes that may be read.
-    pub fn new(read: ReadCode<'a>, budget: u64) -> Self {
-        Self { read, budget, window: (0, Vec::new()) }
+    /// Starts without reading. `bytes_max`: bytes that may be read.
+    pub fn new(read: ReadCode<'a>, bytes_max: u64) -> Self {
+        Self { read, bytes_left: bytes_max, window: (0, Vec::new()) }
     }
 
     /// Returns the bytes at these addresses: fewer where the code ends, none where it is unknown.
@@ -28,8 +28,8 @@ impl<'a> CodeReader<'a> {
         let (start, bytes) = &self.window;
         if !(*start..start + bytes.len() as u64 + 1).contains(&range.end) || range.start < *start {
             let len = range.end.saturating_sub(range.start).max(WINDOW);
-            let Some(budget) = self.budget.checked_sub(len) else { return &[] };
-            self.budget = budget;
+            let Some(left) = self.bytes_left.checked_sub(len) else { return &[] };
+            self.bytes_left = left;
             let end = range.start.saturating_add(len);
             self.window = (range.start, (self.read)(range.start..end).unwrap_or_default());
         }

@@ -1,5 +1,5 @@
-//! The directory of a cache: files that appear whole or not at all, within a byte budget that
-//! several processes may share.
+//! The directory of a cache: files that appear whole or not at all, within a limit of bytes
+//! that several processes may share.
 //!
 //! The directory is opened once and used by its descriptor, so a change of its path leads nowhere
 //! else. Only its owner may write there. Any file may disappear at any time; files without a name
@@ -23,10 +23,10 @@ pub(super) const FILE_MAX: usize = 64 << 20;
 const SUFFIX: &str = ".table";
 /// Name of a table until it is complete: this, then a unique number.
 const PARTIAL: &str = ".begun-";
-/// After this time a partial table is stale: its writer is gone.
-const STALE_AFTER: Duration = Duration::from_secs(3600);
-/// The budget divided by this may be written before the directory is listed again, for what other
-/// processes have written; as much is freed at once when the budget is used up.
+/// After this time a partial table is abandoned: its writer is gone.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+/// The limit divided by this may be written before the directory is listed again, for what other
+/// processes have written; as much is freed at once when the limit is reached.
 const SLACK_DIVISOR: u64 = 16;
 const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
@@ -34,7 +34,7 @@ const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The directory does not exist and cannot be created.
-    #[error("cannot create --cache-dir {path}: {source}; give another directory")]
+    #[error("cannot create the cache directory {path}: {source}; give another directory")]
     Create {
         /// The directory.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum CacheError {
         source: io::Error,
     },
     /// The directory cannot be opened.
-    #[error("cannot open --cache-dir {path}: {source}; give another directory")]
+    #[error("cannot open the cache directory {path}: {source}; give another directory")]
     Open {
         /// The directory.
         path: PathBuf,
@@ -50,20 +50,21 @@ pub enum CacheError {
         source: io::Error,
     },
     /// The path is a symbolic link.
-    #[error("cannot use --cache-dir {path}: it is a symbolic link; give its target")]
+    #[error("cannot use the cache directory {path}: it is a symbolic link; give its target")]
     Link {
         /// The link.
         path: PathBuf,
     },
     /// The path is something else than a directory.
-    #[error("cannot use --cache-dir {path}: it is not a directory; give another path")]
+    #[error("cannot use the cache directory {path}: it is not a directory; give another path")]
     NoDirectory {
         /// The path.
         path: PathBuf,
     },
     /// The directory belongs to another user, who could create tables there.
     #[error(
-        "cannot use --cache-dir {path}: it belongs to user {owner}; give a directory of user {us}"
+        "cannot use the cache directory {path}: it belongs to user {owner}; give a directory of \
+         user {us}"
     )]
     Owner {
         /// The directory.
@@ -75,8 +76,8 @@ pub enum CacheError {
     },
     /// Other users may write to the directory.
     #[error(
-        "cannot use --cache-dir {path}: other users may write there; `chmod go-w {path}` or give \
-         another directory"
+        "cannot use the cache directory {path}: other users may write there; `chmod go-w {path}` \
+         or give another directory"
     )]
     Writable {
         /// The directory.
@@ -88,7 +89,7 @@ pub enum CacheError {
 #[derive(Debug)]
 pub(super) struct Directory {
     directory: OwnedFd,
-    budget: u64,
+    bytes_max: u64,
     /// Bytes of all tables when the directory was last listed.
     listed_bytes: u64,
     /// Bytes written since then.
@@ -102,7 +103,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`CacheError`] where other users could write, or when there is no directory.
-    pub fn open(path: &Path, budget: u64) -> Result<Self, CacheError> {
+    pub fn open(path: &Path, bytes_max: u64) -> Result<Self, CacheError> {
         // With a trailing slash, a link would be followed.
         let path: PathBuf = path.components().collect();
         let metadata = path.symlink_metadata();
@@ -124,8 +125,10 @@ impl Directory {
                 Err(CacheError::Owner { path, owner, us })
             }
             Ok(Stat { st_mode, .. }) if st_mode & 0o022 != 0 => Err(CacheError::Writable { path }),
-            // As if the budget were used up, so that the first write lists the directory.
-            Ok(_) => Ok(Self { directory, budget, listed_bytes: budget, written: 0, partials: 0 }),
+            // As if the limit were reached, so that the first write lists the directory.
+            Ok(_) => {
+                Ok(Self { directory, bytes_max, listed_bytes: bytes_max, written: 0, partials: 0 })
+            }
         }
     }
 
@@ -178,17 +181,17 @@ impl Directory {
         outcome
     }
 
-    /// Evicts the tables used least recently until `size` more bytes fit into the budget.
+    /// Evicts the tables used least recently until `size` more bytes fit.
     fn evict_for(&mut self, size: u64) -> io::Result<()> {
-        let is_listing_recent = self.written < self.budget / SLACK_DIVISOR;
-        if is_listing_recent && self.listed_bytes + self.written + size <= self.budget {
+        let is_listing_recent = self.written < self.bytes_max / SLACK_DIVISOR;
+        if is_listing_recent && self.listed_bytes + self.written + size <= self.bytes_max {
             return Ok(());
         }
         let mut tables = self.tables()?;
         let mut bytes: u64 = tables.iter().map(|(_, _, size)| size).sum();
-        if bytes + size > self.budget {
+        if bytes + size > self.bytes_max {
             tables.sort_unstable();
-            let enough = (self.budget - self.budget / SLACK_DIVISOR).saturating_sub(size);
+            let enough = (self.bytes_max - self.bytes_max / SLACK_DIVISOR).saturating_sub(size);
             for (_, name, size) in tables {
                 if bytes <= enough {
                     break;
@@ -202,7 +205,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Lists the tables: last use since 1970, name and size. Removes stale partial tables.
+    /// Lists the tables: last use since 1970, name and size. Removes abandoned partial tables.
     fn tables(&self) -> io::Result<Vec<(Duration, String, u64)>> {
         let mut tables = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -213,7 +216,7 @@ impl Directory {
             let stat = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
             let Some(stat) = stat.ok().filter(|_| is_table || is_partial) else { continue };
             let last_use = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
-            if is_partial && last_use + STALE_AFTER < now {
+            if is_partial && last_use + ABANDONED_AFTER < now {
                 let _ = unlinkat(&self.directory, name, AtFlags::empty());
             }
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
@@ -244,8 +247,8 @@ mod tests {
         format!("{number:064x}")
     }
 
-    fn open(parent: &tempfile::TempDir, budget: u64) -> Directory {
-        Directory::open(&parent.path().join("cache"), budget).expect("a writable directory")
+    fn open(parent: &tempfile::TempDir, bytes_max: u64) -> Directory {
+        Directory::open(&parent.path().join("cache"), bytes_max).expect("a writable directory")
     }
 
     fn names(parent: &tempfile::TempDir) -> Vec<String> {
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_writers_share_the_budget() {
+    fn concurrent_writers_share_the_limit() {
         let parent = tempfile::tempdir().expect("a directory");
         let write = |mut directory: Directory, numbers: std::ops::Range<u8>| {
             for number in numbers {
@@ -321,16 +324,16 @@ mod tests {
             scope.spawn(|| write(one, 0..80));
             scope.spawn(|| write(other, 40..120));
         });
-        // Each may have written a sixteenth of the budget since the other listed the directory.
+        // Each may have written a sixteenth of the limit since the other listed the directory.
         assert!(names(&parent).len() <= 34, "{:?}", names(&parent));
         assert!(names(&parent).iter().all(|name| is_table(name)), "{:?}", names(&parent));
     }
 
     #[test]
-    fn stale_partial_table_is_removed() {
+    fn abandoned_partial_table_is_removed() {
         let parent = tempfile::tempdir().expect("a directory");
         let mut directory = open(&parent, 1000);
-        for (name, age) in [(".begun-1", 2 * STALE_AFTER), (".begun-2", STALE_AFTER / 2)] {
+        for (name, age) in [(".begun-1", 2 * ABANDONED_AFTER), (".begun-2", ABANDONED_AFTER / 2)] {
             let file = File::create(parent.path().join("cache").join(name)).expect("created");
             file.set_modified(SystemTime::now() - age).expect("set");
         }

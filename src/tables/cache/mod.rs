@@ -31,8 +31,8 @@ pub use directory::CacheError;
 use directory::{Directory, FILE_MAX};
 pub(super) use evidence::{Evidence, ReadRanges};
 
-/// Budget of all files, in bytes.
-const BUDGET: u64 = 256 << 20;
+/// Limit of all files, in bytes.
+const BYTES_MAX: u64 = 256 << 20;
 /// Rows from which on a table is stored. Reading the file of a smaller one takes 0.2 ms, as long
 /// as storing it.
 const ROWS_MIN: u64 = 1000;
@@ -94,7 +94,10 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] where other users could create tables, or when there is no directory.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
-        Ok(Self { directory: Directory::open(path, BUDGET)?, counts: SharedCacheCounts::default() })
+        Ok(Self {
+            directory: Directory::open(path, BYTES_MAX)?,
+            counts: SharedCacheCounts::default(),
+        })
     }
 
     /// Returns the table stored for this content, see `ContentId`, if it was made of the bytes that

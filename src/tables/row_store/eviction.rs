@@ -13,7 +13,7 @@ use crate::limits::Owner;
 use crate::tables::slots::Slot;
 use crate::tables::table_entry::{BLOCK_MISSING, REFUSED_BLOCKS, TableEntry, TableState};
 
-/// When the budget is used up, the budget divided by this is freed at once.
+/// When the limit is reached, the limit divided by this is freed at once.
 const EVICTED_DIVISOR: u64 = 16;
 
 impl RowStore {

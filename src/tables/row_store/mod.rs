@@ -54,7 +54,7 @@ pub struct RowStore {
 }
 
 impl RowStore {
-    /// Starts without rows. `bytes_max`: budget of all slabs. `open_bytes_max`: memory for files
+    /// Starts without rows. `bytes_max`: limit of all slabs. `open_bytes_max`: memory for files
     /// that are being read. `cache`: tables of earlier runs.
     ///
     /// # Errors

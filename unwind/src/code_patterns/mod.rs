@@ -44,15 +44,15 @@ impl<'a> CodePatternLayer<'a> {
     /// none. `has_runtime`: the file may hold such assembly, as static executables and dynamic
     /// linkers do.
     pub fn undescribed(read: ReadCode<'a>, entry: u64, has_runtime: bool) -> Self {
-        let budget = if has_runtime { UNDESCRIBED_SEARCHED_MAX } else { 0 };
-        Self::new(UNDESCRIBED_CODE, CodeReader::new(read, budget), entry)
+        let bytes_max = if has_runtime { UNDESCRIBED_SEARCHED_MAX } else { 0 };
+        Self::new(UNDESCRIBED_CODE, CodeReader::new(read, bytes_max), entry)
     }
 
     /// Makes the layer of code with wrong call frames. `has_contexts`: the file may hold glibc's
     /// functions for contexts.
     pub fn misdescribed(read: ReadCode<'a>, has_contexts: bool) -> Self {
-        let budget = if has_contexts { MISDESCRIBED_SEARCHED_MAX } else { 0 };
-        Self::new(MISDESCRIBED_CODE, CodeReader::new(read, budget), 0)
+        let bytes_max = if has_contexts { MISDESCRIBED_SEARCHED_MAX } else { 0 };
+        Self::new(MISDESCRIBED_CODE, CodeReader::new(read, bytes_max), 0)
     }
 
     fn new(patterns: &'static [CodePattern], code: CodeReader<'a>, entry: u64) -> Self {

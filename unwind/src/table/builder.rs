@@ -109,8 +109,8 @@ impl TableBuilder {
 #[derive(Debug)]
 struct RuleNumbers {
     rules: Vec<Encoded>,
-    /// A rule's number plus 1, in the slot that the rule hashes to or one after it.
-    slots: [u16; 2 * RULES_MAX],
+    /// A rule's number plus 1, where the rule hashes to or after it; 0 where there is none.
+    index: [u16; 2 * RULES_MAX],
 }
 
 impl RuleNumbers {
@@ -118,13 +118,13 @@ impl RuleNumbers {
     /// gap.
     fn number_of(&mut self, rule: Encoded) -> Option<u8> {
         let hash = rule.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut slot = (hash >> 55) as usize;
-        while self.slots[slot] != 0 {
-            let number = self.slots[slot] - 1;
+        let mut at = (hash >> 55) as usize;
+        while self.index[at] != 0 {
+            let number = self.index[at] - 1;
             if self.rules[usize::from(number)] == rule {
                 return Some(number as u8);
             }
-            slot = (slot + 1) % self.slots.len();
+            at = (at + 1) % self.index.len();
         }
         let rules_max =
             if rule == encode(Rule::NOT_EXPRESSIBLE) { RULES_MAX } else { RULES_MAX - 1 };
@@ -132,7 +132,7 @@ impl RuleNumbers {
             return None;
         }
         self.rules.push(rule);
-        self.slots[slot] = self.rules.len() as u16;
+        self.index[at] = self.rules.len() as u16;
         Some((self.rules.len() - 1) as u8)
     }
 }
@@ -151,7 +151,7 @@ struct BlockBuilder {
 
 impl BlockBuilder {
     fn new(in_force: Encoded) -> Self {
-        let mut rules = RuleNumbers { rules: Vec::new(), slots: [0; 2 * RULES_MAX] };
+        let mut rules = RuleNumbers { rules: Vec::new(), index: [0; 2 * RULES_MAX] };
         let row = u16::from(rules.number_of(in_force).unwrap_or(0));
         Self { rows: vec![row], last: 0, first: Vec::new(), rules, rows_omitted: 0 }
     }
