@@ -55,7 +55,8 @@ enum frame_flag_bit {
 
 /*
  * Slabs hold mappings and blocks of rows. A slot in a slab is addressed by 32 bits: the slab's
- * number above, the unit within the slab below. Slot 0 does not exist.
+ * number above, the unit within the slab below. Slots 0 to BLOCK_REFUSED do not exist: `blocks`
+ * uses these numbers for states.
  */
 enum slab_layout {
 	SLAB_BYTES = 1 << 18,
@@ -152,7 +153,7 @@ enum sample_flag {
 /*
  * The head of a record in the ring. kernel_frames and then user_frames addresses of 8 bytes follow,
  * each stack innermost first. The innermost address is an instruction, the others are return
- * addresses.
+ * addresses unless FRAME_EXACT is set.
  */
 struct sample {
 	u64 time;
@@ -255,7 +256,8 @@ struct sampler_config {
 	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */
 	u32 launcher;      /* the agent's own pid in its namespace: its child is COMMAND */
 	u32 ring_wakeup_bytes;   /* unread bytes at which the reader is woken */
-	u32 ring_snapshot_bytes; /* unread bytes above which snapshots are short; half more: none */
+	u32 ring_snapshot_bytes; /* unread bytes above which snapshots are short; above 1.5 times as
+	                            many, none is taken */
 	u32 tick_limit;          /* nanoseconds after which a tick cuts its stack */
 };
 

@@ -37,9 +37,9 @@ static inline u64 snapshot_start(const struct walk *walk)
 }
 
 /*
- * Takes a snapshot of the stack, from the last frame of the walk. Page by page: pages that were
- * never written do not exist, below a stack that was never deeper and also within it, in large
- * frames. They become zeros.
+ * Takes a snapshot of the stack, from the last frame of the walk. Page by page: untouched pages
+ * cannot be read. Those are pages below the deepest point so far, and pages inside large frames.
+ * They are left as zeros.
  */
 static __always_inline void take_snapshot(struct unfinished_sample *record, const struct walk *walk,
                                           u32 size)

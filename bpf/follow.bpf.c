@@ -51,8 +51,8 @@ int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /*
- * A pid is free once the process's leader is. A new process may have the pid already, with another
- * start time.
+ * A pid can be reused once the leader's task is freed. A new process may have the pid already, with
+ * another start time.
  */
 SEC("raw_tp/sched_process_free")
 int follow_free(struct bpf_raw_tracepoint_args *ctx)

@@ -13,7 +13,7 @@
 #include "step.h"
 
 enum frame_pointer_limit {
-	/* A frame further above sp is none: threads have smaller stacks. */
+	/* A frame further above sp is implausible: threads have smaller stacks. */
 	FRAME_BYTES_MAX = 8 << 20,
 };
 

@@ -2,8 +2,8 @@
 /*
  * Looks up mappings and unwind rules in the slabs that the agent publishes.
  *
- * A lookup never sees torn or stale data: the agent publishes a slot last, and reuses it only when
- * no tick can still read it.
+ * A lookup never sees torn or reused bytes: the agent publishes a slot last, and reuses it only
+ * when no tick can still read it. Mappings may be out of date, which the agent detects.
  */
 #ifndef EVERYTICK_TABLES_H
 #define EVERYTICK_TABLES_H

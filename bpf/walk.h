@@ -14,7 +14,7 @@
 
 /*
  * Frames between two clock reads: one read takes as long as one frame. The tail-call
- * unwinder walks as many frames per program.
+ * unwinder walks as many frames per tail call.
  */
 #define FRAMES_PER_CLOCK_READ 16
 
@@ -120,7 +120,7 @@ static inline bool may_request(struct walk *walk)
 
 /*
  * Steps by frame pointer where there is no row. The caller is accepted only if it is in a mapping.
- * It may be so new, as code of a JIT compiler is, that the agent has not published it yet.
+ * That mapping may be unpublished yet, as for fresh JIT code; then the agent is asked.
  */
 static inline bool guess_caller(struct walk *walk)
 {

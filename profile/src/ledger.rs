@@ -18,8 +18,9 @@ use crate::{Cpu, Loss, NotSampled, StackEnd, TickOutcome};
 pub struct CpuTicks {
     /// The CPU.
     pub cpu: Cpu,
-    /// Ticks that the configured frequency calls for in the time that the CPU was online. One tick
-    /// more, which two clocks can make of one instant, counts as due.
+    /// Ticks that the configured frequency calls for in the time that the CPU was online. If one
+    /// tick too many was counted, because two clocks are read at slightly different moments, it is
+    /// due in its own window and not in the next.
     pub due: u64,
     /// Ticks that happened.
     pub ticks: u64,

@@ -14,8 +14,8 @@ pub(super) fn check_frequency(frequency: u32) -> Result<()> {
     let allowed = max_sample_rate();
     ensure!(
         frequency <= allowed,
-        "-F {frequency}: this kernel allows at most {allowed} Hz; use a lower frequency, or raise \
-         kernel.perf_event_max_sample_rate",
+        "cannot sample at {frequency} Hz: this kernel allows at most {allowed}; lower the \
+         frequency, or raise kernel.perf_event_max_sample_rate",
     );
     Ok(())
 }

@@ -50,7 +50,7 @@ pub struct Flags {
     #[arg(help = help("agent.listen"), value_parser = of_key("agent.listen"))]
     pub listen: Option<String>,
 
-    /// Keep profiles in this directory, even if there are sinks, or `off`.
+    /// Local store directory, used even with sinks; `off` disables it.
     #[arg(long, value_name = "DIR", value_parser = absolute_directory)]
     pub store: Option<String>,
 

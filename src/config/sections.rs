@@ -14,7 +14,7 @@ use crate::budget::MemoryShares;
 upload::config! {
     /// What is sampled, and the overhead allowed for it.
     pub struct AgentSection {
-        /// Samples per second on each CPU.
+        /// Ticks per second on each CPU.
         frequency: u32 = integer(1..=1000).default(19),
         /// Time that one profile covers.
         window: Duration = duration(seconds(1)..=hours(1)).default(seconds(10)),
@@ -22,7 +22,7 @@ upload::config! {
         node: String = text().computed("`$NODE_NAME`, else the host name"),
         /// Labels of each profile, as in `team = "core"`; at most 16.
         labels: BTreeMap<String, String> = labels().or_empty(),
-        /// Maximum number of label sets in one window. Beyond it, those with the fewest samples are
+        /// Maximum number of series in one window. Beyond it, those with the fewest samples are
         /// merged into one.
         series_max: usize = integer(1..=100_000).default(500),
         /// CPU time that everytick may use, BPF programs included, in % of total CPU capacity.

@@ -25,7 +25,7 @@ impl EventBatch {
         self.drained_at.saturating_sub(LATE_RECORD_NS)
     }
 
-    /// Whether the kernel waits for something in this batch: unwind rows or new mappings.
+    /// Returns whether the batch shows that ticks lack something: unwind rows or new mappings.
     pub(super) fn is_urgent(&self) -> bool {
         self.events.iter().any(|timed| match &timed.event {
             Event::Sample(sample) => sample.snapshot.is_some(),

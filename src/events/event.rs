@@ -28,9 +28,9 @@ pub enum Event {
     Mmap(MmapEvent),
     /// A thread ended.
     Exit(ExitEvent),
-    /// A tick of the sampling clock.
+    /// A sample.
     Sample(Box<RawSample>),
-    /// perf's own record of such a tick.
+    /// perf's own record of the same tick.
     PerfSample(Box<PerfSample>),
 }
 

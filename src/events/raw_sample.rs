@@ -43,7 +43,7 @@ pub struct UserFrame {
 
 impl UserFrame {
     /// Returns the address whose function and line this frame is in: a return address may lie
-    /// behind the end of the calling function.
+    /// past the end of the calling function.
     pub fn lookup_address(&self) -> VirtAddr {
         VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
     }
@@ -54,7 +54,7 @@ impl UserFrame {
 pub struct StackSnapshot {
     /// Registers in the last frame found.
     pub registers: Registers,
-    /// AddressSpace from the red zone below the stack pointer upward.
+    /// Stack memory from the red zone below the stack pointer upward.
     pub stack: Box<[u8]>,
 }
 
@@ -65,7 +65,7 @@ pub struct PerfStackSnapshot {
     pub ip: u64,
     /// General registers by DWARF number.
     pub registers: [u64; 16],
-    /// AddressSpace from the stack pointer upward.
+    /// Stack memory from the stack pointer upward.
     pub stack: Box<[u8]>,
 }
 
@@ -78,6 +78,6 @@ pub struct PerfSample {
     pub tid: Tid,
     /// Its registers and stack.
     pub snapshot: PerfStackSnapshot,
-    /// The stack goes on behind the recorded part.
+    /// The stack goes on past the recorded part.
     pub is_cut: bool,
 }

@@ -66,7 +66,8 @@ constants!(map_limit {
 constants!(block_state {
     /// In place of a block's slot: the block has no rows and never will.
     BLOCK_EMPTY: u32,
-    /// In place of a block's slot: the block has rows, but they do not fit.
+    /// In place of a block's slot: the block has rows, but they do not fit or are in
+    /// backoff.
     BLOCK_REFUSED: u32,
 });
 constants!(sample_flag {

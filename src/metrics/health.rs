@@ -1,4 +1,4 @@
-//! Health, for which an orchestrator restarts the agent, and readiness, for which it waits.
+//! Health, without which an orchestrator restarts the agent, and readiness, for which it waits.
 //!
 //! An unreachable sink affects neither: its windows wait in the spool, and a restart does not help.
 

@@ -36,7 +36,8 @@ pub enum ExecutableOrigin {
     Vdso(File),
     /// Memory without a file.
     Memory,
-    /// A file that is not open: deleted, replaced since it was mapped, or one too many.
+    /// A file that is not open: deleted, replaced since it was mapped, or beyond the limit of open
+    /// files.
     Unopened,
 }
 
@@ -103,7 +104,7 @@ impl Executable {
     }
 }
 
-/// The executables that a window has frames in, open and as they were for as long as this lives.
+/// The executables that a window has frames in, held open and unchanged while this exists.
 #[derive(Debug)]
 pub struct WindowExecutables(pub(super) HashMap<ExecutableId, Arc<Executable>>);
 

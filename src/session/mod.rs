@@ -1,4 +1,4 @@
-//! One recording from start to end: two threads, and the pipeline that turns events into windows.
+//! A session from start to end: two threads, and the pipeline that turns events into windows.
 //!
 //! ```text
 //! reader thread      processor thread
@@ -68,7 +68,7 @@ use windows::Windows;
 /// the kernel counts what its rings then lose.
 const BATCHES_MAX: usize = 256;
 
-/// A running recording.
+/// A running session.
 pub struct Session {
     clocks: SamplingClocks,
     reader: Reader,
@@ -85,7 +85,8 @@ impl Session {
     /// between is reported by the side band.
     ///
     /// `program`: path of everytick, which also runs its worker processes. `cache`: tables of
-    /// earlier runs. `observer`: sees every sample, and what `config` has perf record.
+    /// earlier runs. `observer`: sees every sample, and perf's records, if `config.perf_samples` is
+    /// set.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses. Nothing stays loaded then.
@@ -198,9 +199,9 @@ impl Session {
 
     /// Like [`Self::close_window`], but samples the next window at another rate.
     ///
-    /// The clocks stand still during the change, 50 ms at most. While nothing is sampled, process
-    /// events are not reported either: afterwards all processes are invalid, and looked up again
-    /// when they are sampled.
+    /// The clocks stand still during the change, 50 ms at most. After a pause, which is a window at
+    /// a rate of zero, process events were not reported either: all processes are stale then, and
+    /// looked up again when they are sampled.
     ///
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the rate; the window goes on then, at

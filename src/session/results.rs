@@ -30,7 +30,7 @@ pub struct Recording {
     pub processes: Processes,
 }
 
-/// What the sampler has come to so far.
+/// Losses and overhead of the sampler so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SamplerProgress {
     /// Samples lost because the ring was full.

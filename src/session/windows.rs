@@ -10,7 +10,7 @@ use crate::events::RawSample;
 use crate::processes::Executables;
 
 /// How long a closed window waits for its samples: those that wait for a table, and those that
-/// have not arrived. A CPU that is interrupted while it writes one hides all behind it in the
+/// have not arrived. A CPU that is interrupted while it writes one hides all after it in the
 /// ring, and what did not fit never arrives.
 const LATE_SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,6 @@
 //! Backoff of tables that are evicted soon after they were read, over and over.
 //!
-//! Where the budget is too small for what is sampled, some stacks are cut. The host does not pay
+//! Where the slabs are too small for what is sampled, some stacks are cut. The host does not pay
 //! for reading the same files all the time: each retry of such a table comes later than the last.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ const FIRST_BACKOFF: u32 = 100;
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 /// Backoff of a table that did not fit.
 const REFUSED_BACKOFF: Duration = Duration::from_secs(60);
-/// Backoff of a table that is larger than the whole budget.
+/// Backoff of a table larger than three quarters of all slabs, which is never loaded.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Tables remembered; further ones have no backoff.
 const REMEMBERED_MAX: usize = 4096;

@@ -138,7 +138,7 @@ impl SnapshotUnwinder<'_> {
         blocks.into_iter().take(BLOCKS_AHEAD).collect()
     }
 
-    /// Returns why a read failed: most likely the stack goes on behind a full snapshot.
+    /// Returns why a read failed: most likely the stack goes on past a full snapshot.
     fn unreadable(&self) -> StackEnd {
         let bytes = self.lowest() % PAGE_BYTES + self.snapshot.stack.len() as u64;
         let is_full = [STACK_SNAPSHOT_SHORT, STACK_SNAPSHOT_MAX].contains(&(bytes as usize));

@@ -13,7 +13,7 @@ pub const FRAME_BYTES_MAX: u64 = 8 << 20;
 /// Why a frame has no caller by its frame pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramePointerEnd {
-    /// fp is no frame: unaligned, below the stack pointer, too far above it, or no user address.
+    /// fp is implausible: unaligned, below the stack pointer, too far above it, or no user address.
     FramePointer,
     /// The memory at fp cannot be read.
     Unreadable,
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_outwards_until_fp_is_no_frame() {
+    fn steps_outwards_until_fp_is_implausible() {
         let a = step(&at(0x7000, 0x7000), read).expect("a has a caller");
         assert_eq!((a.ip, a.sp, a.fp, a.is_return), (0x4444, 0x7010, Some(0x7010), true));
         let main = step(&a, read).expect("main has a caller");

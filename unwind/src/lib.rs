@@ -12,7 +12,7 @@
 //!
 //! # What it provides
 //!
-//! - Tables of 2.7 bytes per row, looked up in at most 8 steps ([`Table::rule_at`]), which can be
+//! - Tables of 2.7 bytes per row, looked up in at most 9 steps ([`Table::rule_at`]), which can be
 //!   stored and read back without the file ([`CallFrames::to_bytes`]).
 //! - Single blocks of a table, in a fraction of the time that a large library takes
 //!   ([`BlockReader`]).
@@ -30,7 +30,7 @@
 //! | function without frame pointer | `sp + 8*n` | `*(cfa - 8)` | `fp`, or `*(cfa - 8*n)` |
 //! | function with frame pointer | `fp + 16` | `*(cfa - 8)` | `*(cfa - 16)` |
 //! | realigned stack | `*(fp - 8*n)` | `*(cfa - 8)` | `*fp` |
-//! | PLT stub | `sp + 8`, `sp + 16` behind its push | `*(cfa - 8)` | `fp` |
+//! | PLT stub | `sp + 8`, `sp + 16` after its push | `*(cfa - 8)` | `fp` |
 //! | signal frame | `*(sp + 160)` | `*(sp + 168)` | `*(sp + 120)` |
 //! | root of the stack | none: there is no caller | | |
 //!
@@ -51,10 +51,10 @@
 //!
 //! # Hostile input
 //!
-//! Files are untrusted. No input panics or loops. Memory is bounded by the size of the file, by
-//! [`SECTION_MAX`] for each section, and by [`TEXT_MAX`] for the text of a table. The CFA
-//! instructions executed are bounded by a multiple of the section's size. One malformed function
-//! never fails a file. `./dev fuzz` and `tests/hostile_elf.rs` verify this.
+//! Files are untrusted. No input causes a panic or an endless loop. Memory is bounded by the size
+//! of the file, by [`SECTION_MAX`] for each section, and by [`TEXT_MAX`] for the text of a table.
+//! The CFA instructions executed are bounded by a multiple of the section's size. One malformed
+//! function never fails a file. `./dev fuzz` and `tests/hostile_elf.rs` verify this.
 //!
 //! # Example
 //!

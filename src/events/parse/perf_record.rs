@@ -18,7 +18,7 @@ pub(in crate::events) enum ParsedRecord {
     Ignored,
 }
 
-/// A record, split behind its header.
+/// A record, split after its header.
 pub struct PerfRecord<'a> {
     pub kind: RecordType,
     pub misc: u16,

@@ -1,7 +1,7 @@
 //! The worker: reads mappings, opens files and reads their headers, and waits for processes and
 //! file systems in the agent's place.
 //!
-//! The file of a mapping is the mapping itself where the kernel allows to open it, else its path in
+//! The file of a mapping is the mapping itself where the kernel allows opening it, else its path in
 //! the root of the process, else in ours. Each may be another file by now, so it counts only if it
 //! is the inode that the kernel reported.
 

@@ -1,7 +1,7 @@
 //! The row store: unwind rows of executables in slabs, loaded on request, evicted by last use.
 //!
-//! Rows appear in the kernel's order of publication: first the bytes, then the block number that
-//! leads to them. Withdrawal goes the other way round.
+//! Rows are published in this order: first the bytes, then the block number that leads to them.
+//! Withdrawal goes the other way round.
 
 mod eviction;
 mod loading;

@@ -3,7 +3,8 @@
 //!
 //! - Nothing calls the entry point of a file: it is the root of the stack.
 //! - The C library musl has no call-frame information at all, and Go's runtime returns from
-//!   signals in assembly without. Only bytes that belong to no function are searched for these.
+//!   signals in assembly that has none. Only bytes that belong to no function are searched for
+//!   these.
 //! - Contexts of glibc's `makecontext` begin with a frame whose call frames say, wrongly, that it
 //!   was called. This layer lies above call-frame information.
 

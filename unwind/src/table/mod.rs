@@ -12,7 +12,7 @@
 //!
 //! Row 0 is in force where the block begins. So if a bucket has no row at or before an address,
 //! the row before the bucket's first one is in force. A row is compared as one u16, address above
-//! rule. A bucket has at most 256 rows, so every search ends after 8 steps.
+//! rule. A bucket has at most 256 rows, so every search ends after 9 steps.
 
 mod builder;
 

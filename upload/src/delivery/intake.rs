@@ -174,7 +174,8 @@ impl Intake {
         }
         let subject = subject(shared);
         let sinks: BTreeSet<&str> = evicted.iter().map(|(sink, _)| &**sink).collect();
-        let effect = format!("the oldest batch is lost for {}", Vec::from_iter(sinks).join(", "));
+        let effect =
+            format!("the oldest batches are lost for {}", Vec::from_iter(sinks).join(", "));
         self.evictions.warn(&subject, &effect, Failure::SpoolFull, "it has reached its limit");
         for (sink, name) in evicted {
             if let Err(error) = shared.spool.remove(sink, *name) {

@@ -1,4 +1,4 @@
-//! The choice which side symbolizes: the agent, or the server with uploaded debug info.
+//! The choice of which side symbolizes: the agent, or the server with uploaded debug info.
 
 use std::collections::HashSet;
 

@@ -42,11 +42,11 @@ crate::config! {
     pub struct Tls {
         /// Certificates to trust instead of the system's list (PEM).
         ca_file: Option<PathBuf> = file().optional(),
-        /// Our certificate and those above it (PEM).
+        /// Client certificate, followed by its chain (PEM).
         cert_file: Option<PathBuf> = file().optional(),
-        /// Private key of our certificate (PEM).
+        /// Private key of the client certificate (PEM).
         key_file: Option<PathBuf> = file().optional(),
-        /// Whether any server is trusted.
+        /// Whether the server's certificate is left unverified.
         insecure_skip_verify: bool = boolean().default(false),
     }
 }

@@ -11,9 +11,10 @@
 //! | RESOURCE_EXHAUSTED | retry |
 //! | all others | reject |
 //!
-//! A size that the server finds too large is an instruction to split, whatever the code. An
-//! intermediary that answers instead of the server, such as a proxy, rejects nothing permanently,
-//! and accepts nothing: a success without the message of the protocol is retried.
+//! RESOURCE_EXHAUSTED without a retry delay and OUT_OF_RANGE mean: split, if the text says that the
+//! message is too large. An intermediary that answers instead of the server, such as a proxy,
+//! rejects nothing permanently, and accepts nothing: a success without the message of the protocol
+//! is retried.
 //!
 //! Sources: gRPC status codes; `google.rpc.RetryInfo`.
 
@@ -57,7 +58,7 @@ pub(crate) struct FailedRequest {
 /// Which failures a protocol allows or wants to be retried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RetryPolicy {
-    /// Disposition by status code. The flag: the server says when to come again.
+    /// Disposition by status code. The flag: the server sent a retry delay.
     pub by_code: fn(Code, bool) -> Disposition,
     /// Disposition by status of HTTP, for answers without a code.
     pub by_status: fn(u16) -> Disposition,
@@ -77,7 +78,7 @@ impl RetryPolicy {
                 FailedRequest { disposition: by_intermediary_status(status), after, text }
             }
             CallError::Status { code, after, text } => {
-                // A server that says when to come again does not mean the size.
+                // A server that sends a retry delay limits the rate, not the size.
                 let is_about_size = is_about_size(code, &text)
                     && !(code == Code::ResourceExhausted && after.is_some());
                 let disposition = match is_about_size {

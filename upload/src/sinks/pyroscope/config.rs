@@ -5,7 +5,7 @@ use crate::sinks::symbolize::Symbolize;
 use crate::transport::Connection;
 
 crate::config! {
-    /// A Pyroscope server, by HTTP. To symbolize it needs version 2.0 or newer and
+    /// A Pyroscope server, by HTTP. Symbolization by the server needs version 2.0 or newer and
     /// `-symbolizer.enabled`.
     pub struct Config {
         /// The server.

@@ -199,8 +199,8 @@ impl Sink {
     fn warn_of_window(&mut self, text: &str) {
         if !self.has_warned_of_window {
             tracing::warn!(
-                "Pyroscope rejects profiles of that time, and they are dropped: {text}; compare \
-                 the clocks of this machine and the server"
+                "Pyroscope rejects windows outside its ingestion window; they are lost: {text}; \
+                 compare the clocks of this machine and the server"
             );
             self.has_warned_of_window = true;
         }

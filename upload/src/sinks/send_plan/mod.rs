@@ -163,7 +163,7 @@ impl SendPlan {
         }
     }
 
-    /// Adds bytes that were sent to no effect.
+    /// Adds bytes that were sent, whatever the response.
     pub fn add_sent_bytes(&mut self, bytes: u64) {
         self.sent_bytes += bytes;
     }
@@ -260,7 +260,7 @@ impl SendPlan {
     }
 
     /// The server failed at the front request, which goes last from now on. It is rejected when
-    /// that has happened too often; of a server that tries each piece only if it accepts others.
+    /// that has happened too often. A server that tries each piece must also have accepted another.
     fn retry_bounded(&mut self, text: String) -> Option<Answer> {
         let mut request = self.pending.pop_front()?;
         request.failures += 1;
