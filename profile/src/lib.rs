@@ -23,8 +23,9 @@
 //!   [`pprof::from_message`] guarantees it for what it returns.
 //! - A window takes about as many bytes as it was made for. Beyond that it counts only samples like
 //!   those it has, and returns [`WindowFull`] for others.
-//! - `due = ticks + missed + not sampled`, `ticks = emitted + skipped`, `emitted = aggregated + lost`:
-//!   [`CaptureLedger::check`] returns the first equation that does not hold.
+//! - `due = ticks + missed + not sampled`, `ticks = emitted + skipped`,
+//!   `emitted = aggregated + lost`: [`CaptureLedger::check`] returns the first equation that does
+//!   not hold.
 //! - pprof from elsewhere is untrusted: decoding is bounded in memory, and a message whose indices
 //!   or ids are out of range is an error.
 //!

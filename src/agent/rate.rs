@@ -1,8 +1,8 @@
 //! The sampling rate of the next window: the budget's, with a jittered period.
 //!
 //! Work that runs every 100 ms is seen always or never by a clock that ticks every 50 ms. So the
-//! period changes by up to a fiftieth, once a minute, and each CPU has its own phase. A window has one
-//! period, and its profile names it.
+//! period changes by up to a fiftieth, once a minute, and each CPU has its own phase. A window has
+//! one period, and its profile names it.
 
 use std::num::NonZeroU64;
 

@@ -29,8 +29,8 @@ pub struct HealthState {
     pub since_sampling: Option<Duration>,
     /// Time since the last window was closed; `None` before the first one.
     pub since_window: Option<Duration>,
-    /// The online CPU that has gone longest without a tick, and for how long; `None` before sampling
-    /// started.
+    /// The online CPU that has gone longest without a tick, and for how long; `None` before
+    /// sampling started.
     pub longest_without_tick: Option<(Cpu, Duration)>,
     /// Names of threads that have ended while the agent runs.
     pub dead_threads: Vec<&'static str>,
