@@ -9,7 +9,7 @@ use crate::kernel::LoadError;
 use crate::metrics::server::ServerError;
 use crate::tables::CacheError;
 
-/// Why the agent cannot start, or cannot start sampling again after CPUs came online.
+/// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The kernel rejects the sampler.

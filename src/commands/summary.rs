@@ -9,7 +9,7 @@ use profile::{Profile, SymbolizedFrame, pluralize, thousands};
 
 use super::progress::percent_of_capacity;
 use crate::processes::Executables;
-use crate::session::SessionCounts;
+use crate::session::{CpuCounts, SessionCounts};
 use crate::symbolization::{UnsymbolizedExecutable, is_kernel_unsymbolized, quality};
 
 /// Maximum number of functions, and of executables without symbols, in the summary.
@@ -67,6 +67,7 @@ fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> V
             pluralize(quality.processes_refreshed, "process", "processes"),
         ));
     }
+    notes.extend(cpu_note(&session.cpus));
     let executables = quality.executables;
     notes.extend(counts_above_zero([
         (session.not_followed, "child processes are missing: there were too many to follow"),
@@ -74,6 +75,18 @@ fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> V
         (executables.unanswered(), "of these are on a file system that did not answer"),
     ]));
     notes
+}
+
+/// Returns a note about CPUs that came and went.
+fn cpu_note(cpus: &CpuCounts) -> Option<String> {
+    let CpuCounts { came_online, went_offline, .. } = *cpus;
+    (came_online + went_offline > 0).then(|| {
+        format!(
+            "CPUs came online {}, went offline {}; ticks were due while they were online",
+            pluralize(came_online, "time", "times"),
+            pluralize(went_offline, "time", "times"),
+        )
+    })
 }
 
 fn symbol_notes(profile: &Profile, unsymbolized: &[UnsymbolizedExecutable]) -> Vec<String> {

@@ -12,6 +12,9 @@ pub struct EventBatch {
     pub malformed: u64,
     /// Process events that did not fit into their ring.
     pub side_band_lost: u64,
+    /// Process events were missed because a CPU came online or went offline. Unlike those that did
+    /// not fit, the kernel does not count them.
+    pub has_missed_events: bool,
     /// perf's own records of ticks that did not fit into their ring.
     pub perf_samples_lost: u64,
     /// Every record written before this time is in this batch or an earlier one, nanoseconds of

@@ -10,6 +10,7 @@ mod event;
 mod parse;
 mod raw_sample;
 mod reader;
+mod rings;
 mod wakeup;
 
 pub use batch::EventBatch;
@@ -18,4 +19,5 @@ pub use event::{
     CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, LATE_RECORD_NS, MmapEvent, TimedEvent,
 };
 pub use raw_sample::{PerfSample, PerfStackSnapshot, RawSample, StackSnapshot, UserFrame};
-pub use reader::{Reader, Rings, spawn_reader};
+pub use reader::{Reader, spawn_reader};
+pub use rings::{CpuRings, RingChanges, Rings};

@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::batch::EventBatch;
 use super::clock::now;
 use super::event::LATE_RECORD_NS;
+use super::rings::{ReaderRings, RingChanges, Rings};
 use super::wakeup::Wakeup;
-use crate::kernel::{PerfSamples, SampleReader, SideBand};
+use crate::kernel::SampleReader;
 
 /// Samples stay in the ring for five ticks of their clock, within these bounds, unless the ring
 /// fills up or a process event wakes the reader.
@@ -42,17 +43,8 @@ impl Reader {
     }
 }
 
-/// The rings that the kernel fills.
-pub struct Rings {
-    /// The sampler's.
-    pub samples: SampleReader,
-    /// Process events, one ring per CPU.
-    pub side_bands: Vec<SideBand>,
-    /// perf's own records of ticks, one ring per CPU; empty unless they were requested.
-    pub perf_samples: Vec<PerfSamples>,
-}
-
-/// Starts the reader. `tick`: time between two ticks of a CPU.
+/// Starts the reader. Returns it with the handle that changes its rings. `tick`: time between two
+/// ticks of a CPU.
 ///
 /// While `batches` is full the reader waits, and the kernel counts what its rings then lose.
 ///
@@ -62,41 +54,38 @@ pub fn spawn_reader(
     rings: Rings,
     tick: Duration,
     batches: SyncSender<EventBatch>,
-) -> io::Result<Reader> {
+) -> io::Result<(Reader, RingChanges)> {
     let period = (tick * PERIOD_TICKS).clamp(PERIOD_MIN, PERIOD_MAX);
+    let Rings { samples, cpus } = rings;
+    let (rings, changes) = ReaderRings::new(cpus)?;
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let thread = thread::Builder::new()
         .name("reader".into())
-        .spawn(move || run(rings, period, &batches, &stopped))?;
-    Ok(Reader { stop, thread })
+        .spawn(move || run(samples, rings, period, &batches, &stopped))?;
+    Ok((Reader { stop, thread }, changes))
 }
 
 fn run(
-    rings: Rings,
+    samples: SampleReader,
+    mut rings: ReaderRings,
     period: Duration,
     batches: &SyncSender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
     // Where this is refused the default priority remains; the rings hold two seconds of events.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-    let Rings { samples, mut side_bands, mut perf_samples } = rings;
     let batch = RefCell::new(EventBatch::default());
     let mut outcome = Ok(());
     samples.read(
         |record| batch.borrow_mut().add_sampler_record(record),
         |readable, drain_samples| {
-            let wakeup = wait_on(stopped, readable, &side_bands, &perf_samples);
-            let drain = || {
+            let wakeup = wait_on(stopped, readable, &rings);
+            let drain = |wakeup: &Wakeup| {
                 let drained_at = now();
                 drain_samples();
                 let mut batch = batch.take();
-                for ring in &mut side_bands {
-                    ring.drain(|record| batch.add_side_band_record(record));
-                }
-                for ring in &mut perf_samples {
-                    ring.drain(|record| batch.add_perf_sample_record(record));
-                }
-                EventBatch { drained_at, ..batch }
+                rings.drain(&mut batch, wakeup)?;
+                Ok(EventBatch { drained_at, ..batch })
             };
             outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, period, drain, batches));
         },
@@ -104,16 +93,10 @@ fn run(
     outcome
 }
 
-fn wait_on(
-    stopped: &OwnedFd,
-    samples: BorrowedFd<'_>,
-    side_bands: &[SideBand],
-    perf_samples: &[PerfSamples],
-) -> io::Result<Wakeup> {
+fn wait_on(stopped: &OwnedFd, samples: BorrowedFd<'_>, rings: &ReaderRings) -> io::Result<Wakeup> {
     let wakeup = Wakeup::new(stopped)?;
     wakeup.add_ring(samples)?;
-    side_bands.iter().try_for_each(|ring| wakeup.add_ring(ring))?;
-    perf_samples.iter().try_for_each(|ring| wakeup.add_ring(ring))?;
+    rings.register(&wakeup)?;
     Ok(wakeup)
 }
 
@@ -121,13 +104,13 @@ fn wait_on(
 fn send_batches(
     wakeup: &Wakeup,
     period: Duration,
-    mut drain: impl FnMut() -> EventBatch,
+    mut drain: impl FnMut(&Wakeup) -> io::Result<EventBatch>,
     batches: &SyncSender<EventBatch>,
 ) -> io::Result<()> {
     let mut timeout = period;
     loop {
         let is_last = wakeup.wait(timeout)?;
-        let batch = drain();
+        let batch = drain(wakeup)?;
         timeout = match &batch {
             batch if batch.events.is_empty() => PERIOD_MAX, // the machine is idle
             batch if batch.is_urgent() => PERIOD_URGENT,

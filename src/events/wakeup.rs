@@ -36,6 +36,11 @@ impl Wakeup {
         Ok(epoll::add(&self.epoll, ring, EventData::new_u64(READABLE), EventFlags::IN)?)
     }
 
+    /// Waits on a ring no more.
+    pub fn remove_ring(&self, ring: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, ring); // it was added
+    }
+
     /// Sleeps until a ring is readable or `timeout`, less than a second, has passed. Returns
     /// whether to stop.
     ///

@@ -1,9 +1,10 @@
 //! The boundary to the kernel: all shipped `unsafe` code, and the only code that names libbpf.
 //!
-//! It provides a [`Sampler`] that ticks, a [`SampleReader`] for its ring, [`SideBand`] rings of
-//! process events, [`PerfSamples`] rings of perf's own records of ticks, the [`WalkMaps`] by which
-//! the programs unwind, the reaping of child processes, and the C library's heap. What leaves this
-//! module is plain bytes and numbers in the shapes of [`abi`]; `events` interprets them.
+//! It provides a [`Sampler`] that runs in the ticks of each [`CpuClock`], a [`SampleReader`] for
+//! its ring, [`SideBand`] rings of process events, [`PerfSamples`] rings of perf's own records of
+//! ticks, [`CpuNotices`] of CPUs that come and go, the [`WalkMaps`] by which the programs unwind,
+//! the reaping of child processes, and the C library's heap. What leaves this module is plain bytes
+//! and numbers in the shapes of [`abi`]; `events` interprets them.
 //!
 //! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
 #![allow(unsafe_code)]
@@ -11,6 +12,8 @@
 pub mod abi;
 mod children;
 mod config;
+mod cpu_clock;
+mod cpus;
 mod heap;
 mod load;
 mod log;
@@ -27,9 +30,11 @@ mod walk_maps;
 
 pub use children::{ReapedChild, try_reap};
 pub use config::{Filters, SamplerConfig, SamplingRate};
+pub use cpu_clock::CpuClock;
+pub use cpus::{CpuNotices, CpuWakeup, online_cpus, wait_for_cpu_notice};
 pub use heap::{share_heap, trim_heap};
 pub use load::{LoadError, LoadErrorKind};
-pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens, online_cpus};
+pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens};
 pub use perf_samples::PerfSamples;
 pub use sample_reader::SampleReader;
 pub use sampler::Sampler;

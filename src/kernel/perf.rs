@@ -1,12 +1,14 @@
 //! Opens, switches and reads perf events.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::{fs, mem};
 
 use perf_event_open_sys as sys;
 use perf_event_open_sys::bindings as attr;
 use profile::Cpu;
+
+use super::cpus::online_cpus;
 
 /// Why a perf event could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,7 @@ impl PerfEvent {
         event.__bindgen_anon_1.sample_freq = u64::from(frequency);
         event.set_freq(1);
         event.set_disabled(1);
-        event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_ENABLED);
+        event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_RUNNING);
         if records {
             request_records(&mut event);
         }
@@ -85,7 +87,7 @@ impl PerfEvent {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Disables the event. Its enabled time stands still from then on.
+    /// Disables the event. Its running time stands still from then on.
     pub fn disable(&self) -> io::Result<()> {
         // SAFETY: the descriptor is an open perf event, and the request takes no argument.
         match unsafe { sys::ioctls::DISABLE(self.fd.as_raw_fd(), 0) } {
@@ -114,16 +116,19 @@ impl PerfEvent {
         }
     }
 
-    /// Reads for how many nanoseconds the event has been enabled.
-    pub fn enabled_ns(&self) -> io::Result<u64> {
-        let mut bytes = [0; 16]; // value, time enabled
+    /// Reads for how many nanoseconds the event has been in use on its CPU.
+    ///
+    /// The time for which it was enabled is not the same: enabling an event whose CPU has been
+    /// offline makes that time go on, though the event never ticks again.
+    pub fn running_ns(&self) -> io::Result<u64> {
+        let mut bytes = [0; 16]; // value, time running
         let read = rustix::io::read(&self.fd, &mut bytes)?;
         if read != bytes.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut enabled = [0; 8];
-        enabled.copy_from_slice(&bytes[8..]);
-        Ok(u64::from_ne_bytes(enabled))
+        let mut running = [0; 8];
+        running.copy_from_slice(&bytes[8..]);
+        Ok(u64::from_ne_bytes(running))
     }
 
     /// Returns another descriptor of the same event.
@@ -179,40 +184,4 @@ fn request_records(event: &mut attr::perf_event_attr) {
 pub fn cpu_clock_opens() -> Result<(), PerfError> {
     let cpu = online_cpus().ok().and_then(|cpus| cpus.first().copied()).unwrap_or(Cpu(0));
     PerfEvent::cpu_clock(cpu, 1, false).map(drop)
-}
-
-/// Returns the online CPUs, in order.
-///
-/// # Errors
-/// If `/sys/devices/system/cpu/online` cannot be read or is not a list.
-pub fn online_cpus() -> io::Result<Vec<Cpu>> {
-    let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
-    parse_cpu_list(text.trim()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("not a list of CPUs: {text:?}"))
-    })
-}
-
-/// Parses a list such as `0-3,8`.
-fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
-    let mut cpus = Vec::new();
-    for range in text.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        cpus.extend((first..=last).map(Cpu));
-    }
-    Some(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parses_cpu_lists() {
-        let numbers =
-            |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
-        assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(numbers("0"), Some(vec![0]));
-        assert_eq!(numbers(""), None::<Vec<u32>>);
-    }
 }

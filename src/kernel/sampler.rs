@@ -1,40 +1,32 @@
-//! The sampler: attaches the loaded programs, controls their clocks and reads their counters.
+//! The sampler: attaches the loaded programs to clocks, and reads their counters.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::IntoRawFd;
-use std::thread;
-use std::time::Duration;
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
-use profile::Cpu;
 use zerocopy::FromBytes;
 
 use super::abi::Counters;
 use super::load::load;
-use super::perf::{PerfEvent, online_cpus};
-use super::perf_samples::PerfSamples;
 use super::skeleton::{EverytickSkel, types};
-use super::{LoadError, SampleReader, SamplerConfig, SamplingRate, Unwinder, WalkMaps};
+use super::{CpuClock, LoadError, SampleReader, SamplerConfig, Unwinder, WalkMaps};
 
-/// Starting all clocks takes at most this long.
-const STAGGER_MAX: Duration = Duration::from_millis(50);
-
-/// The loaded programs. Dropping it removes everything from the kernel.
+/// The loaded programs. Dropping it and the clocks removes everything from the kernel.
 pub struct Sampler {
     skeleton: EverytickSkel<'static>,
     config: SamplerConfig,
-    clocks: Vec<(Cpu, PerfEvent)>,
     links: Vec<Link>,
 }
 
 impl Sampler {
-    /// Loads the programs. They do not tick before [`Sampler::start`].
+    /// Loads the programs. They do not run before [`Sampler::start_clock`].
     ///
     /// # Errors
     /// [`LoadError`] if the kernel refuses them.
     pub fn load(config: SamplerConfig) -> Result<Self, LoadError> {
         let skeleton = load(&config)?;
-        Ok(Self { skeleton, config, clocks: Vec::new(), links: Vec::new() })
+        Ok(Self { skeleton, config, links: Vec::new() })
     }
 
     /// Returns a reader of the ring.
@@ -70,70 +62,35 @@ impl Sampler {
         Ok(())
     }
 
-    /// Opens the clock of every online CPU; no clock ticks before [`Sampler::start`]. Returns the
-    /// rings of perf's own records if the configuration requests them.
+    /// Starts a clock at a rate, unless that is a pause: the sampler runs in its ticks. The first
+    /// one comes a period later.
     ///
     /// # Errors
-    /// [`LoadError`] if the kernel refuses a clock or the memory of a ring.
-    pub fn open_clocks(&mut self) -> Result<Vec<PerfSamples>, LoadError> {
-        let SamplerConfig { frequency, perf_samples, .. } = self.config;
-        let mut rings = Vec::new();
-        for cpu in online_cpus()? {
-            let clock = PerfEvent::cpu_clock(cpu, frequency, perf_samples)?;
-            if perf_samples {
-                rings.push(PerfSamples::of(cpu, &clock)?);
-            }
-            self.clocks.push((cpu, clock));
+    /// [`LoadError`] if the kernel refuses.
+    pub fn start_clock(
+        &self,
+        clock: &mut CpuClock,
+        period: Option<NonZeroU64>,
+    ) -> Result<(), LoadError> {
+        if let Some(period) = period {
+            clock.event.set_period(period.get())?;
         }
-        Ok(rings)
-    }
-
-    /// Starts the clocks one after the other within a period, so that CPUs do not tick together.
-    ///
-    /// # Errors
-    /// [`LoadError`] if the kernel refuses a clock. Clocks that run already stop when this is
-    /// dropped.
-    pub fn start(&mut self) -> Result<(), LoadError> {
-        let stagger = self.stagger(1_000_000_000 / u64::from(self.config.frequency));
-        for (number, (_, clock)) in self.clocks.iter().enumerate() {
-            if number > 0 {
-                thread::sleep(stagger);
-            }
-            // libbpf closes the descriptor it gets; ours stays open to read and stop the clock.
-            let descriptor = clock.duplicate()?.into_raw_fd();
-            let program = match self.config.unwinder {
-                Unwinder::Loop => &mut self.skeleton.progs.sample,
-                Unwinder::TailCalls | Unwinder::BrokenTailCalls => {
-                    &mut self.skeleton.progs.sample_tailcall
-                }
-            };
-            self.links.push(program.attach_perf_event(descriptor)?);
+        // libbpf closes the descriptor it gets; ours stays open to read and stop the clock.
+        let descriptor = clock.event.duplicate()?.into_raw_fd();
+        let program = match self.config.unwinder {
+            Unwinder::Loop => &self.skeleton.progs.sample,
+            Unwinder::TailCalls | Unwinder::BrokenTailCalls => &self.skeleton.progs.sample_tailcall,
+        };
+        clock.link = Some(program.attach_perf_event(descriptor)?); // this enables the clock
+        if period.is_none() {
+            clock.stop()?;
         }
         Ok(())
     }
 
-    /// Starts stopped clocks at another rate, unless that is a pause. A clock ticks a period later
-    /// for the first time.
-    ///
-    /// # Errors
-    /// If the kernel refuses. Some clocks may run then.
-    pub fn resume(&mut self, rate: SamplingRate) -> io::Result<()> {
-        self.write_bss(|bss| &raw mut bss.current_user_frames_limit, rate.user_frames);
-        let Some(period) = rate.period else { return Ok(()) };
-        let stagger = self.stagger(period.get());
-        for (number, (_, clock)) in self.clocks.iter().enumerate() {
-            if number > 0 {
-                thread::sleep(stagger);
-            }
-            clock.set_period(period.get())?;
-            clock.enable()?;
-        }
-        Ok(())
-    }
-
-    /// Returns the time between the starts of two clocks with a period in nanoseconds.
-    fn stagger(&self, period: u64) -> Duration {
-        Duration::from_nanos(period).min(STAGGER_MAX) / self.clocks.len().max(1) as u32
+    /// Sets the limit of user frames from the next tick on: [`super::SamplingRate::user_frames`].
+    pub fn limit_user_frames(&mut self, frames: u32) {
+        self.write_bss(|bss| &raw mut bss.current_user_frames_limit, frames);
     }
 
     /// Runs `spawn`. A process that it starts is followed with all its descendants, from its first
@@ -165,14 +122,6 @@ impl Sampler {
         }
     }
 
-    /// Stops every clock. All ticks that are due by then have come.
-    ///
-    /// # Errors
-    /// If the kernel refuses. The clocks stop when this is dropped.
-    pub fn stop(&self) -> io::Result<()> {
-        self.clocks.iter().try_for_each(|(_, clock)| clock.disable())
-    }
-
     /// Reads each CPU's counters, indexed by CPU number.
     ///
     /// # Errors
@@ -184,13 +133,5 @@ impl Sampler {
         let read = |bytes: &Vec<u8>| Counters::read_from_prefix(bytes).ok().map(|(read, _)| read);
         let all: Option<Vec<Counters>> = values.iter().map(read).collect();
         all.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the counters are too short"))
-    }
-
-    /// Reads for how many nanoseconds each clock has run.
-    ///
-    /// # Errors
-    /// If a clock cannot be read.
-    pub fn times(&self) -> io::Result<Vec<(Cpu, u64)>> {
-        self.clocks.iter().map(|(cpu, clock)| Ok((*cpu, clock.enabled_ns()?))).collect()
     }
 }

@@ -19,8 +19,6 @@ pub struct Snapshot {
     pub started_unix_ns: u64,
     /// The facts behind health and readiness.
     pub health: HealthState,
-    /// Starts of sampling.
-    pub starts: u64,
     /// Capture ledgers of all windows.
     pub totals: LedgerTotals,
     /// The session: processes, tables, the sampler's own time.

@@ -15,10 +15,13 @@ use super::series_writer::{MetricValue, SeriesWriter};
 use super::server::Refusal;
 use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
 use crate::processes::TrackingLimit;
+use crate::session::NoClockReason;
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
 const NOT_SAMPLED: Label = Label::closed("reason", || texts(NotSampled::ALL, NotSampled::text));
+const NO_CLOCK: Label = Label::closed("reason", || texts(&NoClockReason::ALL, NoClockReason::text));
+const CPU_CHANGE: Label = Label::closed("change", || vec!["online", "offline"]);
 const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
 const END: Label = Label::closed("end", || texts(StackEnd::ALL, StackEnd::text));
 const CACHE: Label =
@@ -77,11 +80,27 @@ pub const TABLE: &[Metric] = &[
         },
     ),
     // Capture.
+    gauge("everytick_cpus_sampled", "CPUs with a sampling clock.", &[], |s, out| {
+        out.value(s.session.cpus.sampled);
+    }),
+    gauge(
+        "everytick_cpus_without_clock",
+        "Online CPUs without a sampling clock, by reason. Their time is not sampled.",
+        &[NO_CLOCK],
+        |s, out| {
+            let counts = &s.session.cpus.without_clock;
+            by(out, &[], &NoClockReason::ALL, NoClockReason::text, counts);
+        },
+    ),
     counter(
-        "everytick_sampling_starts_total",
-        "Number of times that sampling has started.",
-        &[],
-        |s, out| out.value(s.starts),
+        "everytick_cpu_changes_total",
+        "Times that a CPU came online and was sampled from then on, or that a sampled CPU went \
+         offline.",
+        &[CPU_CHANGE],
+        |s, out| {
+            out.labelled(&["online"], s.session.cpus.came_online);
+            out.labelled(&["offline"], s.session.cpus.went_offline);
+        },
     ),
     counter(
         "everytick_ticks_due_total",

@@ -146,7 +146,7 @@ impl Processes {
     /// Marks all processes as stale because events up to this time may have been missed. Each is
     /// stale until it is read from procfs again or calls exec.
     pub fn invalidate_before(&mut self, time: u64) {
-        self.missed_until = time;
+        self.missed_until = self.missed_until.max(time);
     }
 
     /// Removes what may be wrong of a process that exited while its events were missed.

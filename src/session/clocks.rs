@@ -1,54 +1,215 @@
 //! The sampling clocks and side bands of all CPUs: starts, stops, and changes of the rate.
+//!
+//! A clock and a side band end with their CPU: they are retired when it goes offline, and it gets
+//! new ones when it comes online again. `cpu_watcher.rs` sees to both.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
+use profile::Cpu;
+
+use super::cpu_ticks::{ClockTime, CpuReadings};
+use super::cpu_times::CpuTimes;
+use super::results::CpuCounts;
 use super::window_boundary::WindowBoundary;
-use crate::events::now;
-use crate::kernel::{LoadError, Sampler, SamplingRate, SideBandSwitch};
+use crate::events::{CpuRings, now};
+use crate::kernel::{
+    CpuClock, LoadError, PerfError, Sampler, SamplerConfig, SamplingRate, SideBand, SideBandSwitch,
+};
+
+/// Starting all clocks takes at most this long.
+const STAGGER_MAX: Duration = Duration::from_millis(50);
+/// A clock that runs shows that by its time after this, in nanoseconds.
+const LIVENESS_NS: u64 = 1_000_000;
+
+/// The clock of one CPU, and the switch of its side band.
+pub(super) struct SampledCpu {
+    /// Identifies this clock: the one that the CPU gets when it comes online again is another.
+    number: u64,
+    clock: CpuClock,
+    side_band: SideBandSwitch,
+    /// Its last reading while it ran.
+    reading: Option<Reading>,
+}
+
+/// A reading of a clock that runs. All values are nanoseconds, of CLOCK_MONOTONIC or of its time.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: u64,
+    on_ns: u64,
+    /// The clock's time accounts for everything up to here.
+    ran_until: u64,
+}
+
+impl SampledCpu {
+    /// Opens the side band and the clock of a CPU, in this order. The clock does not run yet, the
+    /// side band does. `number`: differs for each call.
+    ///
+    /// # Errors
+    /// [`PerfError`] when the kernel refuses; ENODEV when the CPU is offline.
+    pub fn open(
+        number: u64,
+        cpu: Cpu,
+        config: &SamplerConfig,
+    ) -> Result<(Self, CpuRings), PerfError> {
+        let side_band = SideBand::open(cpu, config.side_band_bytes)?;
+        let switch = side_band.switch();
+        let clock = CpuClock::open(cpu, config.frequency, config.perf_samples)?;
+        let perf_samples = config.perf_samples.then(|| clock.perf_samples()).transpose()?;
+        let sampled = Self { number, clock, side_band: switch, reading: None };
+        Ok((sampled, CpuRings { number, side_band, perf_samples }))
+    }
+
+    /// Returns the number of the clock and its rings.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn time(&self) -> io::Result<ClockTime> {
+        let on_ns = self.clock.running_ns()?;
+        Ok(ClockTime { number: self.number, cpu: self.clock.cpu(), on_ns })
+    }
+
+    /// Notes that the clock runs from now on.
+    fn has_started(&mut self) {
+        let at = now();
+        let reading = |time: ClockTime| Reading { at, on_ns: time.on_ns, ran_until: at };
+        self.reading = self.time().ok().map(reading);
+    }
+
+    /// Reads the time of a clock that should run. Returns whether it may still run: its time has
+    /// advanced since the last reading, or that was just now.
+    fn is_alive(&mut self) -> bool {
+        let (Ok(time), at) = (self.time(), now()) else { return false };
+        match self.reading {
+            Some(last) if at.saturating_sub(last.at) < LIVENESS_NS => true,
+            Some(last) if time.on_ns == last.on_ns => false,
+            Some(last) => {
+                let ran_until = last.ran_until + (time.on_ns - last.on_ns);
+                self.reading =
+                    Some(Reading { at, on_ns: time.on_ns, ran_until: ran_until.min(at) });
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Returns the final time of a clock that has ended, and when that was; `at` if unknown.
+    fn end(&self, at: u64) -> (Option<ClockTime>, u64) {
+        let time = self.time().ok();
+        let ended = self.reading.map(|last| {
+            let on_ns = time.map_or(last.on_ns, |time| time.on_ns);
+            last.ran_until + on_ns.saturating_sub(last.on_ns)
+        });
+        (time, ended.unwrap_or(at).min(at))
+    }
+}
 
 /// The clocks of a session. Side bands are off while nothing is sampled: reporting processes that
 /// come and go would cost a paused agent more than its budget.
 pub(super) struct SamplingClocks {
-    pub sampler: Sampler,
-    side_bands: Vec<SideBandSwitch>,
+    cpus: Vec<SampledCpu>,
+    /// Final times of clocks that were retired since the last boundary.
+    retired: Vec<ClockTime>,
+    /// Since when CPUs are online, and which of them have no clock.
+    pub times: CpuTimes,
     rate: SamplingRate,
-    /// When the last clock was started. What is due before follows from the clocks alone.
-    started: Instant,
+    came_online: u64,
+    went_offline: u64,
+    pub sampler: Sampler,
+}
+
+/// The clocks, shared by the session and the CPU watcher.
+#[derive(Clone)]
+pub(super) struct SharedClocks(Arc<Mutex<SamplingClocks>>);
+
+impl SharedClocks {
+    pub fn new(clocks: SamplingClocks) -> Self {
+        Self(Arc::new(Mutex::new(clocks)))
+    }
+
+    /// Locks the clocks. They stay consistent when a thread panics meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, SamplingClocks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SamplingClocks {
     /// Takes clocks that do not run yet. `rate`: at which they will start.
-    pub fn new(sampler: Sampler, side_bands: Vec<SideBandSwitch>, rate: SamplingRate) -> Self {
-        Self { sampler, side_bands, rate, started: Instant::now() }
+    pub fn new(sampler: Sampler, cpus: Vec<SampledCpu>, rate: SamplingRate) -> Self {
+        let (retired, times) = (Vec::new(), CpuTimes::default());
+        Self { cpus, retired, times, rate, came_online: 0, went_offline: 0, sampler }
     }
 
-    /// Starts the clocks. Returns the boundary at which the first window begins.
+    /// Starts the clocks one after the other within a period, so that CPUs do not tick together.
+    /// Returns the boundary at which the first window begins.
     ///
     /// # Errors
     /// [`LoadError`] when the kernel refuses.
     pub fn start(&mut self) -> Result<WindowBoundary, LoadError> {
         let begin = WindowBoundary::start(self.rate);
-        self.sampler.start()?;
-        self.started = Instant::now();
+        let stagger = self.stagger(self.rate);
+        for (number, cpu) in self.cpus.iter_mut().enumerate() {
+            if number > 0 {
+                thread::sleep(stagger);
+            }
+            self.sampler.start_clock(&mut cpu.clock, self.rate.period)?;
+            cpu.has_started();
+            self.times.got_clock(cpu.clock.cpu(), now());
+        }
         Ok(begin)
+    }
+
+    /// Returns the time between the starts of two clocks.
+    fn stagger(&self, rate: SamplingRate) -> Duration {
+        let period = Duration::from_nanos(rate.period.map_or(0, |period| period.get()));
+        period.min(STAGGER_MAX) / self.cpus.len().max(1) as u32
     }
 
     /// Reads a boundary while the clocks go on.
     ///
     /// # Errors
     /// When a counter cannot be read.
-    pub fn read_boundary(&self) -> io::Result<WindowBoundary> {
-        WindowBoundary::read(&self.sampler, self.rate, self.started)
+    pub fn read_boundary(&mut self) -> io::Result<WindowBoundary> {
+        self.boundary_to(self.rate)
+    }
+
+    /// Reads a boundary. `rate`: from here on.
+    fn boundary_to(&mut self, rate: SamplingRate) -> io::Result<WindowBoundary> {
+        let Self { sampler, cpus, retired, times, .. } = self;
+        let mut boundary = WindowBoundary::read(sampler, rate, |at| {
+            let clocks = cpus.iter().map(SampledCpu::time).collect::<io::Result<Vec<_>>>()?;
+            Ok(CpuReadings::new(clocks, std::mem::take(retired), times.until(at)))
+        })?;
+        boundary.cpu_counts = self.counts();
+        Ok(boundary)
+    }
+
+    fn counts(&self) -> CpuCounts {
+        CpuCounts {
+            sampled: self.cpus.len() as u64,
+            without_clock: self.times.counts(),
+            came_online: self.came_online,
+            went_offline: self.went_offline,
+        }
     }
 
     /// Stops the clocks. Returns the boundary at which the last window ends.
     ///
     /// # Errors
     /// When the kernel refuses or a counter cannot be read.
-    pub fn stop(&self) -> io::Result<WindowBoundary> {
-        self.sampler.stop()?;
+    pub fn stop(&mut self) -> io::Result<WindowBoundary> {
+        self.stop_clocks()?;
         self.read_boundary()
+    }
+
+    /// Stops every clock. All ticks that are due by then have come.
+    fn stop_clocks(&mut self) -> io::Result<()> {
+        self.cpus.iter_mut().for_each(|cpu| cpu.reading = None);
+        self.cpus.iter().try_for_each(|cpu| cpu.clock.stop())
     }
 
     /// Stops the clocks and starts them at another rate. Returns the boundary in between.
@@ -63,7 +224,7 @@ impl SamplingClocks {
                 Ok(boundary)
             }
             Err(error) => {
-                self.sampler.stop()?;
+                self.stop_clocks()?;
                 self.resume(self.rate)?;
                 Err(error)
             }
@@ -71,11 +232,11 @@ impl SamplingClocks {
     }
 
     fn try_change_rate(&mut self, rate: SamplingRate) -> io::Result<WindowBoundary> {
-        self.sampler.stop()?;
-        let mut boundary = WindowBoundary::read(&self.sampler, rate, self.started)?;
+        self.stop_clocks()?;
+        let mut boundary = self.boundary_to(rate)?;
         boundary.are_clocks_restarted = true;
         if self.rate.period.is_none() {
-            self.side_bands.iter().try_for_each(SideBandSwitch::on)?;
+            self.cpus.iter().try_for_each(|cpu| cpu.side_band.on())?;
             boundary.missed_events_until = Some(now());
         }
         self.resume(rate)?;
@@ -84,11 +245,66 @@ impl SamplingClocks {
 
     /// Starts stopped clocks; switches the side bands off if nothing is to be sampled.
     fn resume(&mut self, rate: SamplingRate) -> io::Result<()> {
-        self.sampler.resume(rate)?;
-        if rate.period.is_none() {
+        self.sampler.limit_user_frames(rate.user_frames);
+        let Some(period) = rate.period else {
             // A side band that stays on costs time, and does no other harm.
-            self.side_bands.iter().for_each(|side_band| drop(side_band.off()));
+            self.cpus.iter().for_each(|cpu| drop(cpu.side_band.off()));
+            return Ok(());
+        };
+        let stagger = self.stagger(rate);
+        for (number, cpu) in self.cpus.iter_mut().enumerate() {
+            if number > 0 {
+                thread::sleep(stagger);
+            }
+            cpu.clock.resume(period.get())?;
+            cpu.has_started();
         }
         Ok(())
+    }
+
+    /// Starts the clock of a CPU that came online.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the kernel refuses.
+    pub fn add(&mut self, mut cpu: SampledCpu) -> Result<(), LoadError> {
+        self.sampler.start_clock(&mut cpu.clock, self.rate.period)?;
+        match self.rate.period {
+            Some(_) => cpu.has_started(),
+            None => drop(cpu.side_band.off()), // as in `resume`
+        }
+        self.times.got_clock(cpu.clock.cpu(), now());
+        self.came_online += 1;
+        self.cpus.push(cpu);
+        Ok(())
+    }
+
+    /// Retires the clocks that have ended with their CPU, also if it is online again. Returns their
+    /// numbers. A clock is found to have ended by two calls at least a millisecond apart. `at`:
+    /// now, nanoseconds of CLOCK_MONOTONIC.
+    pub fn retire_ended(&mut self, online: &BTreeSet<Cpu>, at: u64) -> Vec<u64> {
+        let is_running = self.rate.period.is_some();
+        let ended = self.cpus.extract_if(.., |cpu| {
+            !online.contains(&cpu.clock.cpu()) || is_running && !cpu.is_alive()
+        });
+        let mut numbers = Vec::new();
+        for cpu in ended {
+            let (time, ended) = cpu.end(at);
+            self.retired.extend(time);
+            self.times.went_offline(cpu.clock.cpu(), ended);
+            numbers.push(cpu.number); // the clock is dropped
+        }
+        self.went_offline += numbers.len() as u64;
+        numbers
+    }
+
+    /// Notes which CPUs without a clock are online. `at`: when that was noticed, nanoseconds of
+    /// CLOCK_MONOTONIC. Returns those that are.
+    pub fn update_online(&mut self, online: &BTreeSet<Cpu>, at: u64) -> Vec<Cpu> {
+        let sampled: BTreeSet<Cpu> = self.cpus.iter().map(|cpu| cpu.clock.cpu()).collect();
+        let gone: Vec<Cpu> =
+            self.times.without_clock().filter(|cpu| !online.contains(cpu)).collect();
+        gone.into_iter().for_each(|cpu| self.times.went_offline(cpu, at));
+        online.difference(&sampled).for_each(|cpu| self.times.came_online(*cpu, at));
+        self.times.without_clock().collect()
     }
 }

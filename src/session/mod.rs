@@ -23,6 +23,10 @@
 mod clocks;
 mod count;
 mod cpu;
+mod cpu_log;
+mod cpu_ticks;
+mod cpu_times;
+mod cpu_watcher;
 mod finish;
 mod observer;
 mod options;
@@ -43,24 +47,26 @@ use std::time::{Duration, Instant};
 
 use profile::TickOutcome;
 
-use crate::events::{Reader, Rings, spawn_reader};
+use crate::events::{CpuRings, Reader, Rings, spawn_reader};
 use crate::kernel::abi::Counters;
-use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, SideBand, online_cpus};
+use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, online_cpus};
 use crate::labels::Root;
 use crate::processes::{Executables, Processes, open_files};
 use crate::procfs;
 use crate::tables::{Cache, MappingPublisher, RowStore};
-use clocks::SamplingClocks;
+use clocks::{SampledCpu, SamplingClocks, SharedClocks};
 use count::Counter;
 use cpu::ProcessorCpu;
 pub use cpu::SessionCpu;
+pub use cpu_times::NoClockReason;
+use cpu_watcher::CpuWatcher;
 use finish::Finisher;
 pub use observer::{SampleContext, SampleObserver};
 pub use options::{ScanScope, SessionLimits};
 use pipeline::Pipeline;
 use processor::Processor;
 use resolve::Resolver;
-pub use results::{ClosedWindow, Recording, SamplerProgress, SessionCounts};
+pub use results::{ClosedWindow, CpuCounts, Recording, SamplerProgress, SessionCounts};
 pub use sampler_time::SamplerTime;
 use windows::Windows;
 
@@ -70,7 +76,8 @@ const BATCHES_MAX: usize = 256;
 
 /// A running session.
 pub struct Session {
-    clocks: SamplingClocks,
+    clocks: SharedClocks,
+    cpu_watcher: CpuWatcher,
     reader: Reader,
     processor: Processor,
     started: Instant,
@@ -98,23 +105,21 @@ impl Session {
         cache: Option<Cache>,
         observer: Option<Box<dyn SampleObserver>>,
     ) -> Result<Self, LoadError> {
-        let (frequency, side_band_bytes) = (config.frequency, config.side_band_bytes);
-        let rate = SamplingRate::from_hz(frequency);
+        let rate = SamplingRate::from_hz(config.frequency);
         if !config.follows_command {
             open_files::raise_limit();
         }
-        let mut sampler = Sampler::load(config)?;
+        let mut sampler = Sampler::load(config.clone())?;
         let mut rows = RowStore::new(sampler.walk_maps()?, limits.unwind, limits.reading, cache)?;
         let map_bytes = procfs::own_bpf_map_bytes(); // of all maps but slabs: there is none yet
         sampler.watch_memory()?;
 
-        let open = |cpu| SideBand::open(cpu, side_band_bytes);
-        let side_bands = online_cpus()?.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let switches = side_bands.iter().map(SideBand::switch).collect();
-        let perf_samples = sampler.open_clocks()?;
-        let rings = Rings { samples: sampler.reader()?, side_bands, perf_samples };
+        let (cpus, rings) = open_cpus(&config)?;
+        let next_number = cpus.len() as u64;
+        let rings = Rings { samples: sampler.reader()?, cpus: rings };
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
-        let reader = spawn_reader(rings, Duration::from_secs(1) / frequency.max(1), sender)?;
+        let tick = Duration::from_secs(1) / config.frequency.max(1);
+        let (reader, ring_changes) = spawn_reader(rings, tick, sender)?;
 
         let executables = Executables::new(open_files::held_max(), limits.tracking, program);
         let mut processes = Processes::new(executables);
@@ -127,7 +132,7 @@ impl Session {
         resolver.scan(scope, &mut rows, &mut publisher);
         resolver.processes.limit_read_time(read_time);
 
-        let mut clocks = SamplingClocks::new(sampler, switches, rate);
+        let mut clocks = SamplingClocks::new(sampler, cpus, rate);
         let (started, begin) = (Instant::now(), clocks.start()?);
         let counter = Counter::new(Windows::new(limits.window, begin), observer);
         let finisher = Finisher::new(limits.waiting);
@@ -136,7 +141,9 @@ impl Session {
         let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes, cpu);
         let samples = Arc::new(AtomicU64::new(0));
         let processor = Processor::spawn(batches, pipeline, Arc::clone(&samples))?;
-        Ok(Self { clocks, reader, processor, started, samples, processor_cpu })
+        let clocks = SharedClocks::new(clocks);
+        let cpu_watcher = CpuWatcher::spawn(clocks.clone(), ring_changes, config, next_number)?;
+        Ok(Self { clocks, cpu_watcher, reader, processor, started, samples, processor_cpu })
     }
 
     /// Runs `spawn`, and follows the process that it starts with all descendants.
@@ -144,7 +151,7 @@ impl Session {
     /// # Errors
     /// When the kernel refuses to watch processes.
     pub fn launch<T>(&mut self, spawn: impl FnOnce() -> T) -> Result<T, LoadError> {
-        let launched = self.clocks.sampler.launch(spawn);
+        let launched = self.clocks.lock().sampler.launch(spawn);
         open_files::raise_limit(); // not before: the command would inherit it
         launched
     }
@@ -164,7 +171,7 @@ impl Session {
     /// # Errors
     /// When the counters cannot be read.
     pub fn sampler_progress(&self) -> io::Result<SamplerProgress> {
-        let counters = self.clocks.sampler.counters()?;
+        let counters = self.clocks.lock().sampler.counters()?;
         let lost_of = |cpu: &Counters| cpu.outcomes[TickOutcome::LostRingFull as usize];
         let lost_samples = counters.iter().map(lost_of).sum();
         Ok(SamplerProgress { lost_samples, time: SamplerTime::of(&counters) })
@@ -184,7 +191,7 @@ impl Session {
     /// # Errors
     /// When the counters cannot be read.
     pub fn ticks_by_cpu(&self) -> io::Result<Vec<u64>> {
-        let counters = self.clocks.sampler.counters()?;
+        let counters = self.clocks.lock().sampler.counters()?;
         Ok(counters.iter().map(|cpu| cpu.ticks).collect())
     }
 
@@ -194,7 +201,7 @@ impl Session {
     /// # Errors
     /// When a counter cannot be read; the window goes on then.
     pub fn close_window(&mut self) -> io::Result<ClosedWindow> {
-        self.processor.close_window(|| self.clocks.read_boundary())
+        self.processor.close_window(|| self.clocks.lock().read_boundary())
     }
 
     /// Like [`Self::close_window`], but samples the next window at another rate.
@@ -207,7 +214,7 @@ impl Session {
     /// When a counter cannot be read or the kernel refuses the rate; the window goes on then, at
     /// its own rate.
     pub fn close_window_at_rate(&mut self, rate: SamplingRate) -> io::Result<ClosedWindow> {
-        self.processor.close_window(|| self.clocks.change_rate(rate))
+        self.processor.close_window(|| self.clocks.lock().change_rate(rate))
     }
 
     /// Stops the clocks, and returns what was recorded.
@@ -215,8 +222,25 @@ impl Session {
     /// # Errors
     /// When a ring or a counter cannot be read.
     pub fn finish(self) -> io::Result<Recording> {
-        let end = self.clocks.stop()?;
+        self.cpu_watcher.finish();
+        let end = self.clocks.lock().stop()?;
         self.reader.finish()?;
         Ok(self.processor.join()?.finish(&end))
     }
+}
+
+/// Opens the side bands and clocks of the online CPUs, without those that have just gone offline.
+fn open_cpus(config: &SamplerConfig) -> Result<(Vec<SampledCpu>, Vec<CpuRings>), LoadError> {
+    let (mut cpus, mut rings) = (Vec::new(), Vec::new());
+    for cpu in online_cpus()? {
+        match SampledCpu::open(cpus.len() as u64, cpu, config) {
+            Ok((sampled, of_cpu)) => {
+                cpus.push(sampled);
+                rings.push(of_cpu);
+            }
+            Err(error) if NoClockReason::of(&error.source) == NoClockReason::Starting => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((cpus, rings))
 }

@@ -88,7 +88,7 @@ impl Pipeline {
 
     /// Enters what a batch lacks into the ledger, and invalidates what depended on it.
     fn count_losses(&mut self, batch: &EventBatch) {
-        if batch.side_band_lost > 0 {
+        if batch.side_band_lost > 0 || batch.has_missed_events {
             self.side_band_lost += batch.side_band_lost;
             self.invalidate_before(batch.drained_at);
         }

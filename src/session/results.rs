@@ -3,6 +3,7 @@
 use crate::workers::Usage;
 use profile::{CaptureLedger, Window};
 
+use super::cpu_times::NoClockReason;
 use super::sampler_time::SamplerTime;
 use crate::processes::{LabelCounts, Processes, RefusalCounts, WindowExecutables};
 use crate::symbolization::Period;
@@ -39,11 +40,26 @@ pub struct SamplerProgress {
     pub time: SamplerTime,
 }
 
+/// CPUs with and without a sampling clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuCounts {
+    /// CPUs with a clock now.
+    pub sampled: u64,
+    /// Online CPUs without a clock now, indexed by [`NoClockReason`].
+    pub without_clock: [u64; NoClockReason::ALL.len()],
+    /// Times that a CPU came online and was sampled from then on.
+    pub came_online: u64,
+    /// Times that a sampled CPU went offline.
+    pub went_offline: u64,
+}
+
 /// Counts since the start of a session, unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionCounts {
     /// Overhead of the sampler.
     pub sampler: SamplerTime,
+    /// CPUs with and without a sampling clock.
+    pub cpus: CpuCounts,
     /// Child processes of COMMAND beyond the number that can be followed.
     pub not_followed: u64,
     /// Bytes of kernel memory in BPF maps now.

@@ -155,6 +155,7 @@ fn close(
         executables: executables.of_window(&window),
         counts: SessionCounts {
             sampler: end.sampler_time(),
+            cpus: end.cpu_counts,
             not_followed: end.not_followed(),
             ..counts
         },

@@ -198,22 +198,7 @@ impl Recorded {
         let comments =
             profile.comment.iter().map(|index| profile.string_table[*index as usize].clone());
         let text: Vec<String> = comments.collect();
-        let mut ledger = BTreeMap::new();
-        let lines = text
-            .iter()
-            .filter(|line| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w)));
-        for line in lines {
-            let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
-            for term in sums.split(['=', '+']) {
-                let (name, count) = term.trim().rsplit_once(' ').unwrap();
-                ledger.insert(name.to_owned(), count.parse().unwrap());
-            }
-            for reason in reasons.trim_end_matches(')').split(", ").filter(|r| !r.is_empty()) {
-                let (name, count) = reason.rsplit_once(": ").unwrap();
-                ledger.insert(name.to_owned(), count.parse().unwrap());
-            }
-        }
-        ledger
+        parse_ledger(text.iter().map(String::as_str))
     }
 
     /// Returns the samples as `go tool pprof -traces -lines` prints them.
@@ -225,6 +210,25 @@ impl Recorded {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         parse_traces(&String::from_utf8(output.stdout).unwrap())
     }
+}
+
+/// Reads the ledger among the lines of a text: `aggregated` and so on by name.
+pub fn parse_ledger<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    let mut ledger = BTreeMap::new();
+    let is_equation =
+        |line: &&str| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w));
+    for line in lines.filter(is_equation) {
+        let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
+        for term in sums.split(['=', '+']) {
+            let (name, count) = term.trim().rsplit_once(' ').unwrap();
+            ledger.insert(name.to_owned(), count.parse().unwrap());
+        }
+        for reason in reasons.trim_end_matches(')').split(", ").filter(|r| !r.is_empty()) {
+            let (name, count) = reason.rsplit_once(": ").unwrap();
+            ledger.insert(name.to_owned(), count.parse().unwrap());
+        }
+    }
+    ledger
 }
 
 /// One sample of `go tool pprof -traces`.

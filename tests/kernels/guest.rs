@@ -1,4 +1,4 @@
-//! The guest: an emulated machine that boots a kernel of `target/kernels` and runs `init.sh`.
+//! The guest: an emulated machine that boots a kernel of `target/kernels` and runs a script.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,24 +10,25 @@ use crate::machine;
 
 /// Builds without frame pointers, as distributions do.
 const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-/// Seconds after which a guest is killed. It takes 40 on two idle cores.
-const TIMEOUT_SECONDS: &str = "300";
+/// Seconds after which a guest is killed. It takes 40 to 90 on two idle cores.
+const TIMEOUT_SECONDS: &str = "600";
 
 /// The answers of a guest by name: text and exit status.
 pub struct Guest(BTreeMap<String, (String, i32)>);
 
 impl Guest {
-    /// Boots a kernel of `target/kernels` and waits for the end of `init.sh`.
-    pub fn boot(series: &str) -> Self {
+    /// Boots a kernel of `target/kernels` and waits for the end of the script with this name.
+    pub fn boot(series: &str, script: &str) -> Self {
         let dir = directory();
-        let archive = machine::pack(&fill(&dir));
+        let archive = machine::pack(&fill(&dir, script));
         let mut machine = Command::new("timeout");
         machine.args(["--kill-after=5", TIMEOUT_SECONDS]);
         machine.args(machine::command_line(series, &archive));
         let output = machine.stdin(Stdio::null()).output();
         let output = output.expect("timeout and qemu are installed by ./dev setup test");
         let console = String::from_utf8_lossy(&output.stdout).into_owned();
-        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linux-{series}.log"));
+        let log =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linux-{series}-{script}.log"));
         fs::write(&log, &output.stdout).unwrap();
         assert!(output.status.success(), "the guest hung or failed: see {}", log.display());
         Self::parse(&console)
@@ -69,8 +70,9 @@ impl Guest {
 }
 
 /// Builds the guest's file system: everytick, the test programs, and the libraries of both.
-fn fill(dir: &TempDir) -> PathBuf {
-    let root = machine::root(dir, "kernels/init.sh", &["/bin/busybox", "/usr/bin/setpriv"]);
+fn fill(dir: &TempDir, script: &str) -> PathBuf {
+    let script = format!("kernels/{script}.sh");
+    let root = machine::root(dir, &script, &["/bin/busybox", "/usr/bin/setpriv"]);
     let bin = root.join("bin");
     machine::add_stripped(Path::new(env!("CARGO_BIN_EXE_everytick")), &root, "everytick");
     compile_with("chain.c", &bin, "chain", &BARE);

@@ -44,40 +44,4 @@ answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -
 	sh -c "timeout 2 taskset 1 chain; true"
 answer folded_with_filters cat /tmp/some.folded
 
-# An agent profiles a program on a CPU that was offline for a second.
-cat >/tmp/agent.toml <<-END
-	[agent]
-	listen = "off"
-	cache_dir = "off"
-	window = "2s"
-	frequency = 99
-	max_cpu = 100
-	[store]
-	directory = "/tmp/store"
-	[spool]
-	directory = "/tmp/spool"
-END
-everytick agent --config /tmp/agent.toml 2>/tmp/agent.log &
-agent=$!
-cpu=/sys/devices/system/cpu/cpu1/online
-wait_for() { # TEXT: waits until the agent's log contains it
-	for second in $(seq 60); do
-		grep -q "$1" /tmp/agent.log && return
-		sleep 1
-	done
-}
-wait_for "profiling the machine"
-sleep 3
-echo 0 >$cpu
-sleep 1
-echo 1 >$cpu
-wait_for "restarting sampling"
-taskset 2 chain &
-sleep 15
-kill $agent
-wait $agent
-answer agent cat /tmp/agent.log
-answer agent_export everytick agent --config /tmp/agent.toml --export -2m..now -o /tmp/agent.folded
-answer folded_agent cat /tmp/agent.folded
-
 poweroff -f

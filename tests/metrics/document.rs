@@ -10,8 +10,7 @@ const OPENING: &str = "\
 # Metrics
 
 `everytick agent` serves these metrics at `/metrics`, in the Prometheus text format. Counters start
-at 0 with the agent. Those of sampling start again at 0 when sampling restarts because CPUs have
-come online (`everytick_sampling_starts_total`).
+at 0 with the agent.
 
 This page is generated from the table in `src/metrics/table.rs`. After a change there,
 `UPDATE_EXPECT=1 ./dev test metrics` updates it.

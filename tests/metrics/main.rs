@@ -38,7 +38,6 @@ fn snapshot() -> Snapshot {
     cpu[Cause::Tables] = Duration::from_secs(2);
     Snapshot {
         started_unix_ns: 1_700_000_000 * SECOND,
-        starts: 3,
         health: HealthState {
             window: Duration::from_secs(10),
             since_sampling: Some(Duration::from_secs(100)),

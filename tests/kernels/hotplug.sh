@@ -1,0 +1,131 @@
+#!/bin/busybox sh
+# The first process of the guest that tests/hotplug.rs boots: CPU 1 goes offline and comes online
+# while everytick profiles. An answer starts with a line `== NAME` and ends with `exit STATUS`.
+export PATH=/bin
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin 2>/dev/null
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+echo 1 >/proc/sys/kernel/printk # the kernel does not log to the console
+ifconfig lo up
+
+answer() { # NAME COMMAND...
+	echo "== $1"
+	shift
+	"$@" 2>&1
+	echo "exit $?"
+}
+wait_for() { # TEXT FILE: waits until the file contains the text
+	for turn in $(seq 600); do
+		grep -q "$1" "$2" 2>/dev/null && return
+		sleep 0.2
+	done
+}
+
+cpu=/sys/devices/system/cpu/cpu1/online
+# Each time offline is noted, by the clock of the guest: NAME BEGIN END.
+offline() {
+	read -r went _ </proc/uptime
+	echo 0 >$cpu
+}
+online() { # NAME
+	echo 1 >$cpu
+	read -r came _ </proc/uptime
+	echo "$1 $went $came" >>/tmp/offline
+}
+turns() { # NAME COUNT SECONDS_OFFLINE SECONDS_ONLINE
+	for turn in $(seq "$2"); do
+		offline && sleep "$3"
+		online "$1" && sleep "$4"
+	done
+}
+spin_on_cpu_1() { # NAME: runs the test program under this name
+	cp /bin/chain "/bin/$1"
+	taskset 2 "$1" &
+	spinning=$!
+}
+record() { # NAME SECONDS
+	everytick record -F 199 --tick-limit 1000000 -d "$2" -o "/tmp/$1.folded" 2>"/tmp/$1.txt" &
+	recording=$!
+	wait_for "profiling the machine" "/tmp/$1.txt"
+}
+recorded() { # NAME
+	wait $recording
+	kill $spinning
+	answer "record_$1" cat "/tmp/$1.txt"
+	answer "folded_$1" cat "/tmp/$1.folded"
+}
+
+# A recording that begins while the CPU is offline.
+echo 0 >$cpu
+record late 12
+read -r went _ </proc/uptime
+sleep 3
+online late
+spin_on_cpu_1 late_chain
+recorded late
+
+# A recording during which the CPU comes and goes.
+record turns 18
+turns turns 3 1 1
+spin_on_cpu_1 turns_chain
+recorded turns
+
+# A second unwinder on the same ticks: perf's own rings of records come and go too.
+everytick verify -F 99 -d 12 -o /tmp/verify.json 2>/tmp/verify.txt &
+recording=$!
+wait_for "verifying the machine" /tmp/verify.txt
+turns verify 2 0.5 0.5
+spin_on_cpu_1 verify_chain
+wait $recording
+kill $spinning
+answer verify cat /tmp/verify.json
+
+# An agent: slow turns, then fast ones, every 200 ms for ten seconds.
+cat >/tmp/agent.toml <<-END
+	[agent]
+	listen = "127.0.0.1:7171"
+	cache_dir = "off"
+	window = "2s"
+	frequency = 99
+	max_cpu = 100
+	[store]
+	directory = "/tmp/store"
+	[spool]
+	directory = "/tmp/spool"
+END
+everytick agent --config /tmp/agent.toml 2>/tmp/agent.log &
+agent=$!
+metrics() {
+	wget -q -O - http://127.0.0.1:7171/metrics
+}
+accepted() {
+	metrics | sed -n 's/^everytick_windows_accepted_total //p'
+}
+wait_for_windows() { # COUNT: waits until the spool has accepted so many more windows
+	least=$(($(accepted) + $1))
+	for turn in $(seq 300); do
+		[ "$(accepted)" -ge $least ] && return
+		sleep 0.5
+	done
+}
+wait_for "profiling the machine" /tmp/agent.log
+turns slow 3 1 2
+spin_on_cpu_1 slow_chain
+wait_for_windows 3 # the program is in two at least
+kill $spinning
+answer metrics_after_slow_turns metrics
+turns fast 50 0.1 0.1
+spin_on_cpu_1 fast_chain
+wait_for_windows 3
+kill $spinning
+answer metrics_after_fast_turns metrics
+kill $agent
+wait $agent
+answer agent cat /tmp/agent.log
+answer agent_export everytick agent --config /tmp/agent.toml --export -10m..now -o /tmp/agent.folded
+answer folded_agent cat /tmp/agent.folded
+answer offline cat /tmp/offline
+
+poweroff -f
