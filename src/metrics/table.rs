@@ -374,7 +374,8 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_responses_total",
-        "Responses of servers to requests with profiles, by code. A batch may take several requests.",
+        "Responses of servers to requests with profiles, by code. A batch may take several \
+         requests.",
         &[SINK, RESPONSE],
         |s, out| {
             for (name, sink) in &s.delivery.sinks {

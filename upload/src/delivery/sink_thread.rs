@@ -13,7 +13,8 @@ use super::queues::Generation;
 use super::sink_loop::{SinkContext, SinkControl, SinkLoop};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::sinks::{InUse, Sink, SinkConfig};
+use crate::disk::InUse;
+use crate::sinks::{Sink, SinkConfig};
 
 /// Threads of each runtime for blocking calls: name resolution, opening files.
 const BLOCKING_THREADS_MAX: usize = 8;

@@ -3,12 +3,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Interval at which a lock that another process holds is tried again.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A directory that another process writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InUse(pub PathBuf);
 
 /// Why a directory cannot be locked.
 #[derive(Debug, thiserror::Error)]

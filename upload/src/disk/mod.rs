@@ -3,7 +3,7 @@
 
 mod lock;
 
-pub use lock::{DirectoryLock, LockError};
+pub use lock::{DirectoryLock, InUse, LockError};
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};

@@ -34,13 +34,13 @@ mod symbolize;
 
 pub use symbolize::Symbolize;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Answer, Batch};
 use crate::config::{Config as _, ConfigError, Conflict, DefaultValue, Input, Key, Values};
 use crate::debug_info::DebugInfoSource;
+use crate::disk::InUse;
 use crate::transport::{Connection, ResponseCounts};
 
 /// Declares the sinks: `Variant("type", module)`, in the order of the documentation.
@@ -141,10 +141,6 @@ sinks! {
     Otlp("otlp", otlp),
     File("file", directory),
 }
-
-/// Another process writes into the directory of a sink.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct InUse(pub PathBuf);
 
 impl Sink {
     /// Claims the destination where only one agent may write, as in a directory. An error of the

@@ -23,7 +23,7 @@ const UNKNOWN: BootTime = BootTime { boot_id: 0, ns: 0 };
 pub struct BatchName {
     /// Position among all batches.
     order: u64,
-    /// Tells batches of equal order apart in version 1; else 0.
+    /// Distinguishes batches of equal order in version 1; else 0.
     number: u32,
     /// What version 2 adds.
     times: Option<Times>,

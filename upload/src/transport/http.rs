@@ -21,14 +21,13 @@ use super::endpoint::{Endpoint, USER_AGENT};
 use super::error::TransportError;
 use super::reply::{Reply, essence};
 use super::responses::ResponseCounts;
+use super::status::RETRY_AFTER_MAX;
 use super::tls::unused_client_config;
 use crate::batch::Failure;
 use crate::config::ConfigError;
 
 /// Largest response body that is read, in bytes. Source: OTLP specification, "OTLP/HTTP Response".
 pub(super) const RESPONSE_BYTES_MAX: usize = 4 << 20;
-/// Longest delay that a server can ask for.
-pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Requests to one server. Nothing is connected before the first.
 pub(crate) struct Http {

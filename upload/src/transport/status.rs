@@ -5,8 +5,10 @@ use std::time::Duration;
 use prost::Message;
 use tonic::Code;
 
-use super::http::RETRY_AFTER_MAX;
 use super::proto::{RetryInfo, Status};
+
+/// Longest delay that a server can ask for.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Codes and their names in the gRPC specification.
 const NAMES: [(Code, &str); 17] = [

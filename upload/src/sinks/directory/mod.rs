@@ -5,11 +5,12 @@
 //! ```
 //!
 //! The name is the start of the window, in UTC. The directory is bounded by size and by age: the
-//! oldest windows are removed first, and for their age only a few with each new one, and none
-//! while the wall clock disagrees with the time since boot. One agent writes: it locks the
-//! directory. A window appears whole or not at all, and its name and content are synced before it counts as delivered.
-//! A window that is sent again replaces its earlier copy. `go tool pprof` opens each file;
-//! [`windows_in`] finds those of a time range. Other files in the directory are left alone.
+//! oldest windows are removed first, for their age only a few with each new one, and none while the
+//! wall clock disagrees with the time since boot. One agent writes: it locks the directory.
+//!
+//! A window appears whole or not at all, and its name and content are synced before it counts as
+//! delivered. A window that is sent again replaces its earlier copy. `go tool pprof` opens each
+//! file; [`windows_in`] finds those of a time range. Other files in the directory are left alone.
 
 mod agreed_time;
 mod config;
@@ -29,12 +30,11 @@ use flate2::{Compression, GzBuilder};
 use profile::pprof;
 use prost::Message;
 
-use super::InUse;
 use crate::batch::{self, Answer, Batch, Failure};
 use crate::clock::{Clock, SystemClock};
 use crate::config::ConfigError;
 use crate::debug_info::DebugInfoSource;
-use crate::disk::{self, DirectoryLock, LockError};
+use crate::disk::{self, DirectoryLock, InUse, LockError};
 use crate::transport::ResponseCounts;
 use agreed_time::{AgreedTime, Now};
 use header::Header;
