@@ -111,6 +111,38 @@ fn go_tool_pprof_reads_each_window() {
     assert!(line.trim_start().starts_with("7 "), "{line}");
 }
 
+/// A single frame without a symbol makes pprof load the debug info of its executable, unless the
+/// mapping claims functions: of sparse files of 4 GiB that took 22 GB.
+#[test]
+fn go_tool_pprof_opens_no_executable() {
+    let root = tempfile::tempdir().unwrap();
+    let mut batch = window(START, 7, "busy_loop");
+    let filename = batch.profile.string_table.len() as i64;
+    batch.profile.string_table.push("/nowhere/huge".into());
+    batch.profile.mapping.push(pb::Mapping { id: 1, filename, ..Default::default() });
+    let address = pb::Location { id: 2, mapping_id: 1, address: 0x1010, line: vec![] };
+    batch.profile.location.push(address);
+    batch.profile.sample[0].location_id.insert(0, 2);
+    deliver(root.path(), store(root.path()), &[batch]);
+    let path = root.path().join("store/20261125T014400.000Z.pb.gz");
+    let top = |arguments: &[&str]| {
+        let output = Command::new("go")
+            .args(["tool", "pprof", "-top", "-sample_index=samples"])
+            .args(arguments)
+            .arg(&path)
+            .output()
+            .expect("go is installed by ./dev setup");
+        assert!(output.status.success());
+        let (text, errors) = (output.stdout, output.stderr);
+        (String::from_utf8(text).unwrap(), String::from_utf8(errors).unwrap())
+    };
+    let (text, errors) = top(&[]);
+    assert!(!errors.contains("symbolization"), "it searched for the executable: {errors}");
+    assert!(text.contains("[huge]"), "{text}");
+    let (_, errors) = top(&["-symbolize=force"]);
+    assert!(errors.contains("Local symbolization failed for huge"), "{errors}");
+}
+
 #[test]
 fn windows_of_a_time_range_are_found_after_restarts() {
     let root = tempfile::tempdir().unwrap();

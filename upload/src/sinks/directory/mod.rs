@@ -24,7 +24,7 @@ mod tests;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::{Compression, GzBuilder};
 use profile::pprof;
@@ -56,6 +56,9 @@ const COMPRESSION: Compression = Compression::new(4);
 /// hour of windows of 10 s.
 const LIST_INTERVAL: u32 = 360;
 
+/// Least time between two warnings that the clocks disagree.
+const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
+
 /// Writes windows into one directory.
 pub(crate) struct Sink {
     config: Config,
@@ -64,6 +67,8 @@ pub(crate) struct Sink {
     /// Windows written since then.
     since_listed: u32,
     time: AgreedTime,
+    /// When the log said last that the clocks disagree; `None` while they agree.
+    warned_of_jump: Option<Instant>,
     /// Taken with the claim, or before the first window.
     lock: Option<DirectoryLock>,
 }
@@ -96,7 +101,8 @@ impl Sink {
 
     fn with_clock(config: &Config, clock: Arc<dyn Clock>) -> Self {
         let time = AgreedTime::new(clock);
-        Self { config: config.clone(), index: None, since_listed: 0, time, lock: None }
+        let config = config.clone();
+        Self { config, index: None, since_listed: 0, time, warned_of_jump: None, lock: None }
     }
 
     /// Locks the directory. `wait`: how long to wait for another agent to release it.
@@ -203,8 +209,26 @@ impl Sink {
     /// that is earlier, so that a long pause of the agent removes nothing before it stores again.
     fn now(&mut self, index: &StoreIndex, batch: &Batch) -> Now {
         let now = self.time.now();
+        self.log_agreement(now.is_agreed);
         let newest_ms = index.newest_unix_ms().max(Stamp::of(batch.start_unix_ns()).unix_ms);
         Now { unix_ms: now.unix_ms.min(newest_ms), ..now }
+    }
+}
+
+impl Sink {
+    /// Logs that the clocks disagree, once an hour, and that they agree again.
+    fn log_agreement(&mut self, is_agreed: bool) {
+        let directory = self.config.directory.display();
+        if is_agreed && self.warned_of_jump.take().is_some() {
+            tracing::info!("the wall clock is believed again: old windows of {directory} expire");
+        }
+        if !is_agreed && self.warned_of_jump.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            self.warned_of_jump = Some(Instant::now());
+            tracing::warn!(
+                "the wall clock was set: no window of {directory} is removed for its age until it \
+                 is set back, or has gone on for a day"
+            );
+        }
     }
 }
 
