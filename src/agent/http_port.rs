@@ -21,7 +21,8 @@ pub(super) struct HttpPort {
 }
 
 impl HttpPort {
-    /// Serves health and metrics at `address`. `rate`: CPU seconds per second that the port may use.
+    /// Serves health and metrics at `address`. `rate`: CPU seconds per second that the port may
+    /// use.
     ///
     /// # Errors
     /// As [`Server::start`].

@@ -1,4 +1,4 @@
-//! The CPU time of one cause of cost, divided among owners.
+//! The CPU time of one cause of overhead, divided among owners.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ const LEAST: f64 = 1.0 / 8.0;
 /// Owners remembered. Of more, those that have used nothing for longest are forgotten.
 const OWNERS_MAX: usize = 256;
 
-/// The CPU time that one cause of cost may use, divided among owners: one owner uses half of it at
-/// most, and whatever others use, an eighth is left for it.
+/// The CPU time that one cause of overhead may use, divided among owners: one owner uses half of it
+/// at most, and whatever others use, an eighth is left for it.
 #[derive(Clone, Debug)]
 pub struct OwnerCpuShares {
     rate: f64,

@@ -9,7 +9,7 @@ use crate::events::MmapEvent;
 use crate::limits::{Charge, Owner};
 
 /// Mappings stored for one process.
-const MAPPINGS_MAX: usize = 1 << 16;
+const KNOWN_MAPPINGS_MAX: usize = 1 << 16;
 /// Bytes that a mapping takes: a node of the map has space for 11, and is half full at least.
 pub(super) const MAPPING_BYTES: u64 = 96;
 
@@ -153,7 +153,7 @@ impl Mappings {
 
     /// Charges the mappings as they are now; returns false when they do not fit.
     fn settle_charge(&mut self) -> bool {
-        if self.by_start.len() > MAPPINGS_MAX {
+        if self.by_start.len() > KNOWN_MAPPINGS_MAX {
             return false;
         }
         let Some(charge) = &mut self.charge else { return true };

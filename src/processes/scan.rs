@@ -44,8 +44,8 @@ impl Processes {
         }
     }
 
-    /// Reads a process from procfs unless it is current. One that has exited by now loses what may
-    /// be wrong.
+    /// Reads a process from procfs unless it is current. An exited process keeps only its thread
+    /// count.
     pub fn refresh(&mut self, pid: Pid) {
         if pid.0 == 0 || self.is_current(pid) {
             return;

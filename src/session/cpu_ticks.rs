@@ -33,9 +33,9 @@ struct ClockReading {
     remainder: Remainder,
 }
 
-/// Nanoseconds of a clock's time for which no tick was due yet. Negative after a tick more than the
-/// time allows, which two clocks read at slightly different moments can show: that tick is due in
-/// its window and not in the next.
+/// Nanoseconds of a clock's time for which no tick was due yet. Negative if one tick too many was
+/// counted, because the two clocks are read at slightly different moments; that tick is due in its
+/// own window and not in the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Remainder {
     /// At the period in force.
