@@ -7,6 +7,7 @@
 //! log            events of tracing -> lines on standard error, without blocking
 //! kernel         BPF programs, perf events, all unsafe code
 //! procfs         the reader of /proc
+//! host           what the host allows and lacks
 //! workers        worker processes: spawn, call, deadline, kill
 //! events         records from the kernel -> typed events
 //! labels         text of /proc -> labels of a process
@@ -33,6 +34,7 @@ pub mod budget;
 pub mod commands;
 pub mod config;
 pub mod events;
+pub mod host;
 pub mod kernel;
 pub mod labels;
 pub mod limits;

@@ -435,16 +435,78 @@ fn check_verifies_files_and_shows_no_secret() {
     std::fs::write(path("token"), "hunter2").unwrap();
     let flags = Flags { config: Some(path("everytick.toml").into()), ..Flags::default() };
 
-    let error = config::check(&flags, []).unwrap_err();
+    let load = || Config::load(&flags, []).unwrap();
+    let error = config::check(&load()).unwrap_err();
     let parent = directory.path().to_str().unwrap();
     expect!["DIR/everytick.toml:6:1: cannot read DIR/other, the file of `sinks.main.header_files`: No such file or directory (os error 2); put it there and make it readable"]
         .assert_eq(&error.to_string().replace(parent, "DIR"));
 
     std::fs::write(path("other"), "hunter2").unwrap();
-    let shown = config::check(&flags, []).unwrap();
+    config::check(&load()).unwrap();
+    let shown = load().report();
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains(&format!("bearer_token_file = {:?}", path("token"))), "{shown}");
     assert!(!format!("{:?}", Config::load(&flags, []).unwrap()).contains("hunter2"));
+}
+
+#[test]
+fn files_that_others_can_change_are_reported() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let chmod = |name: &str, mode: u32| {
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let more = format!("bearer_token_file = {:?}\n", path("token"));
+    std::fs::write(path("everytick.toml"), with_sink(&more)).unwrap();
+    std::fs::write(path("token"), "hunter2").unwrap();
+    let flags = Flags { config: Some(path("everytick.toml").into()), ..Flags::default() };
+    chmod("everytick.toml", 0o644);
+    chmod("token", 0o644);
+    let config = Config::load(&flags, []).unwrap();
+    config::check(&config).unwrap();
+    config.check_machine().unwrap();
+    assert_eq!(config.warnings(), Vec::<String>::new());
+
+    let shown = |text: String| text.replace(directory.path().to_str().unwrap(), "DIR");
+    chmod("everytick.toml", 0o666);
+    let config = Config::load(&flags, []).unwrap();
+    let warnings: Vec<String> = config.warnings().into_iter().map(shown).collect();
+    assert_eq!(
+        warnings,
+        ["DIR/everytick.toml: other users can change it: all users may write to it (mode 666); \
+          run `chmod go-w DIR/everytick.toml`"]
+    );
+    chmod("token", 0o620);
+    let error = config.check_machine().unwrap_err();
+    assert_eq!(config::check(&config), Err(error.clone()));
+    expect!["DIR/everytick.toml:4:1: other users can change DIR/token, the file of `sinks.main.bearer_token_file`: its group may write to it (mode 620); run `chmod go-w DIR/token`"]
+        .assert_eq(&shown(error.to_string()));
+}
+
+#[test]
+fn certificates_that_are_none_are_errors_of_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let config = |text: &str| {
+        std::fs::write(path("everytick.toml"), text).unwrap();
+        let flags = Flags { config: Some(path("everytick.toml").into()), ..Flags::default() };
+        Config::load(&flags, []).unwrap()
+    };
+    std::fs::write(path("ca"), "no certificate").unwrap();
+    for sink in ["parca", "otlp", "pyroscope"] {
+        let text = format!(
+            "[sinks.main]\ntype = {sink:?}\nurl = \"https://a:1\"\ntls.ca_file = {:?}\n",
+            path("ca")
+        );
+        let error = config::check(&config(&text)).unwrap_err().to_string();
+        let expected = format!(
+            "{}:2:1: [sinks.main]: {} has no certificate in PEM form; give one that has",
+            path("everytick.toml"),
+            path("ca")
+        );
+        assert_eq!(error, expected);
+    }
 }
 
 /// `UPDATE_EXPECT=1 ./dev test config` rewrites it.

@@ -19,6 +19,7 @@ use super::status::AgentStatus;
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
+use crate::host::{self, Limitation};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
 
@@ -97,6 +98,8 @@ struct Agent {
 
 impl Agent {
     fn start(program: &str, config: AgentConfig) -> Result<Self, AgentError> {
+        let limitations = host::limitations();
+        limitations.iter().for_each(log_limitation);
         let cpus = online_cpus()?.len() as u32;
         let memory = config.limits.memory;
         let shares = MemoryShares::of(memory, cpus).ok_or(AgentError::Memory(memory >> 20))?;
@@ -110,6 +113,7 @@ impl Agent {
         let status =
             Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
         let http_rate = cause_rates.of(Cause::Http);
+        status.host_checked(&limitations);
         let http_port = match config.listen {
             Some(at) => Some(HttpPort::start(at, &config.host_names, http_rate, &status)?),
             None => None,
@@ -305,4 +309,13 @@ fn describe_budget(rate: BudgetRate, lowered: Option<Lowered>, usage: &WindowUsa
         usage.memory >> 20
     );
     lowered.into_iter().chain([used]).collect()
+}
+
+/// Logs something that the host lacks, in the words of `doctor`.
+fn log_limitation(limitation: &Limitation) {
+    let Limitation { reason, is_fatal, text, next_step } = limitation;
+    match is_fatal {
+        true => tracing::error!(reason = reason.text(), "{text}; {next_step}"),
+        false => tracing::warn!(reason = reason.text(), "{text}; {next_step}"),
+    }
 }

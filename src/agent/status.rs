@@ -12,6 +12,7 @@ use super::tick_watch::TickWatch;
 use super::window::{ProfileStats, PublishResult};
 use crate::budget::{BudgetLimits, BudgetRate, ResidentMemory};
 use crate::events::unix_ns;
+use crate::host::Limitation;
 use crate::log;
 use crate::metrics::server::{Handler, HttpCounters};
 use crate::metrics::{self, HealthState, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
@@ -163,6 +164,12 @@ impl AgentStatus {
         snapshot.health.window = window;
         snapshot.budget.cpu_percent_max = limits.cpu_percent;
         snapshot.budget.memory_max = limits.memory;
+    }
+
+    /// Records what the host lacks.
+    pub fn host_checked(&self, limitations: &[Limitation]) {
+        let reasons = limitations.iter().map(|limitation| limitation.reason);
+        self.figures().snapshot.host_limitations = reasons.collect();
     }
 
     /// Records that the agent is stopping.

@@ -11,11 +11,13 @@ use upload::sinks::directory;
 
 use super::cli::AgentArguments;
 use super::export::{self, ExportRequest};
+use super::frequency::check_frequency;
 use super::workers::SELF_EXE;
-use super::{filters, kernel_limits, load_diagnostics, terminal};
+use super::{load_diagnostics, terminal};
 use crate::agent::{self, AgentConfig, AgentError};
 use crate::budget::BudgetLimits;
 use crate::config::{self, AgentSection, Config, LogFormat, LogSection, StoreSection, TimeRange};
+use crate::host;
 use crate::kernel;
 use crate::labels;
 use crate::log::{LineStyle, Log};
@@ -26,9 +28,7 @@ const STORE: &str = "store";
 /// Runs the agent, or prints its configuration, or exports from its store.
 pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
     if arguments.check_config {
-        let report = config::check(&arguments.flags, std::env::vars_os())?;
-        io::stdout().lock().write_all(report.as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
+        return check_config(arguments);
     }
     kernel::share_heap();
     let config = load(arguments)?;
@@ -36,10 +36,30 @@ pub(super) fn run(arguments: &AgentArguments) -> Result<ExitCode> {
         return export(arguments, range, &config.store);
     }
     let log = start_log(&config.log)?;
+    config.check_machine()?;
+    log_notes(&config);
     let agent_config = agent_config(&config)?;
     let mut reload = |apply: &mut agent::ApplyConfig<'_>| reload(arguments, &config, &log, apply);
     agent::run(SELF_EXE, agent_config, &mut reload).map_err(explain)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the effective configuration, and warnings to standard error.
+fn check_config(arguments: &AgentArguments) -> Result<ExitCode> {
+    let config = load(arguments)?;
+    config::check(&config)?;
+    io::stdout().lock().write_all(config.report().as_bytes())?;
+    config.warnings().iter().for_each(|text| terminal::line(&format!("warning: {text}")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs what is unwise in the configuration, and limits that follow from the machine.
+fn log_notes(config: &Config) {
+    config.warnings().iter().for_each(|text| tracing::warn!("{text}"));
+    if let Some(origin) = config.memory_origin() {
+        let mib = config.agent.max_memory >> 20;
+        tracing::info!("memory is limited to {mib} MiB, {origin}");
+    }
 }
 
 fn load(arguments: &AgentArguments) -> Result<Config> {
@@ -55,6 +75,7 @@ fn reload(
     apply: &mut agent::ApplyConfig<'_>,
 ) -> bool {
     let applied = load(arguments).and_then(|mut config| {
+        config.check_machine()?;
         let restart_needed = config.keep_until_restart(at_start);
         apply(agent_config(&config)?)?;
         Ok((config, restart_needed))
@@ -62,6 +83,7 @@ fn reload(
     match applied {
         Ok((config, restart_needed)) => {
             log.set_level(config.log.level.into());
+            config.warnings().iter().for_each(|text| tracing::warn!("{text}"));
             for key in &restart_needed {
                 tracing::warn!(key, "configuration change needs a restart");
             }
@@ -102,7 +124,7 @@ fn explain(error: AgentError) -> anyhow::Error {
 
 fn agent_config(config: &Config) -> Result<AgentConfig> {
     let sampling = &config.agent;
-    kernel_limits::check_frequency(sampling.frequency)?;
+    check_frequency(sampling.frequency)?;
     let mut sinks = config.sinks.clone();
     sinks.extend(config.store.enabled.then(|| store(&config.store)));
     Ok(AgentConfig {
@@ -115,8 +137,8 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
         sampler: kernel::SamplerConfig {
             kernel_stacks: sampling.kernel_stacks,
             user_stacks: sampling.user_stacks,
-            pid_namespace: filters::pid_namespace()?,
-            kernel_frames_limit: kernel_limits::kernel_frames_limit(),
+            pid_namespace: host::pid_namespace()?,
+            kernel_frames_limit: host::kernel_frames_limit(),
             ..kernel::SamplerConfig::machine(sampling.frequency)
         },
         cache: sampling.cache_dir.clone(),

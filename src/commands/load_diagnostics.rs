@@ -3,41 +3,12 @@
 use anyhow::{Error, anyhow};
 use rustix::process::geteuid;
 
+use crate::host::Capabilities;
 use crate::kernel::{LoadError, LoadErrorKind};
-use crate::procfs;
-
-/// Bits of include/uapi/linux/capability.h.
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
-/// A set of capabilities.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Capabilities(u64);
-
-impl Capabilities {
-    /// Returns the effective capabilities of this process.
-    pub fn effective() -> Self {
-        Self(procfs::own_status().effective_capabilities)
-    }
-
-    fn has(self, bit: u32) -> bool {
-        self.0 >> bit & 1 == 1
-    }
-
-    /// Returns the names of the capabilities that profiling needs and the set lacks.
-    pub fn missing(self) -> Vec<&'static str> {
-        if self.has(CAP_SYS_ADMIN) {
-            return Vec::new();
-        }
-        let required = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
-        required.into_iter().filter(|(bit, _)| !self.has(*bit)).map(|(_, name)| name).collect()
-    }
-}
 
 /// Explains why the sampler cannot be loaded.
 pub(super) fn explain(error: LoadError) -> Error {
-    let missing = Capabilities::effective().missing();
+    let missing = Capabilities::effective().required_and_missing();
     if error.kind() == LoadErrorKind::Denied && !missing.is_empty() {
         return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_capabilities());
     }

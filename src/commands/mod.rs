@@ -7,7 +7,7 @@ mod cli;
 mod doctor;
 pub mod export;
 mod filters;
-mod kernel_limits;
+mod frequency;
 mod load_diagnostics;
 mod progress;
 mod record;
@@ -27,6 +27,8 @@ use clap::Parser;
 use cli::{Cli, Command};
 use profile::error_chain;
 
+use crate::host::explain_open_files;
+
 /// Runs the command line.
 ///
 /// Returns the exit status: 0 for success, 1 for failure, 2 for a wrong command line, or the status
@@ -42,7 +44,8 @@ pub fn run() -> ExitCode {
         Command::FileHelper => workers::run_file_helper(),
     };
     result.unwrap_or_else(|error| {
-        terminal::last_line(&format!("everytick: {}", error_chain(error.as_ref())));
+        let text = explain_open_files(error_chain(error.as_ref()));
+        terminal::last_line(&format!("everytick: {text}"));
         ExitCode::FAILURE
     })
 }

@@ -9,12 +9,13 @@ use profile::{Pid, Profile};
 use upload::output::OutputError;
 
 use super::cli::RecordArguments;
-use super::kernel_limits::{check_frequency, kernel_frames_limit, ring_bytes};
+use super::frequency::check_frequency;
 use super::progress::ProgressLine;
 use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, summary};
 use super::workers::SELF_EXE;
 use super::{child, filters, load_diagnostics, terminal};
+use crate::host::{kernel_frames_limit, pid_namespace, ring_bytes};
 use crate::kernel::SamplerConfig;
 use crate::output::Outputs;
 use crate::session::{ClosedWindow, Recording, ScanScope, Session, SessionLimits};
@@ -71,7 +72,7 @@ fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
         idle: arguments.idle,
         follows_command: !arguments.command.is_empty(),
         filters: filters::filters(arguments)?,
-        pid_namespace: filters::pid_namespace()?,
+        pid_namespace: pid_namespace()?,
         kernel_frames_limit: kernel_frames_limit(),
         tick_limit: arguments.tick_limit.map_or(default.tick_limit, to_ns),
         ring_bytes: arguments

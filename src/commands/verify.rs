@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use profile::Pid;
 
 use super::cli::VerifyArguments;
+use super::frequency::check_frequency;
 use super::progress::ProgressLine;
 use super::stop::{StopReason, StopWatcher};
 use super::workers::SELF_EXE;
-use super::{child, filters, kernel_limits, load_diagnostics, record, terminal, verify_report};
+use super::{child, filters, load_diagnostics, record, terminal, verify_report};
+use crate::host;
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{ScanScope, Session, SessionLimits};
 use crate::verify::Verifier;
@@ -64,16 +66,16 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
 }
 
 fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
-    kernel_limits::check_frequency(arguments.sampling.frequency)?;
+    check_frequency(arguments.sampling.frequency)?;
     let processes = filters::processes(&arguments.sampling.pids)?;
     Ok(SamplerConfig {
         kernel_stacks: false,
         follows_command: !arguments.command.is_empty(),
         perf_samples: true,
         filters: Filters { processes, ..Filters::default() },
-        pid_namespace: filters::pid_namespace()?,
-        kernel_frames_limit: kernel_limits::kernel_frames_limit(),
-        ring_bytes: kernel_limits::ring_bytes(arguments.sampling.frequency),
+        pid_namespace: host::pid_namespace()?,
+        kernel_frames_limit: host::kernel_frames_limit(),
+        ring_bytes: host::ring_bytes(arguments.sampling.frequency),
         ..SamplerConfig::machine(arguments.sampling.frequency)
     })
 }

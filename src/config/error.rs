@@ -25,6 +25,8 @@ pub enum Origin {
     Environment(String),
     /// A flag of the command line.
     Flag(&'static str),
+    /// A fact of this machine, as a phrase.
+    Machine(String),
 }
 
 impl Origin {
@@ -32,7 +34,7 @@ impl Origin {
     fn order(&self) -> (bool, usize, usize) {
         match self {
             Self::File { line, column, .. } => (false, *line, *column),
-            Self::Default | Self::Environment(_) | Self::Flag(_) => (true, 0, 0),
+            _ => (true, 0, 0),
         }
     }
 }
@@ -46,6 +48,7 @@ impl Display for Origin {
             }
             Self::Environment(name) => write!(out, "{name}"),
             Self::Flag(name) => write!(out, "{name}"),
+            Self::Machine(fact) => write!(out, "{fact}"),
         }
     }
 }

@@ -15,6 +15,7 @@
 mod environment;
 mod error;
 mod file;
+mod file_access;
 mod flags;
 mod layers;
 mod manual;
@@ -30,19 +31,23 @@ mod text;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use upload::config::units::format_bytes;
 use upload::config::{Config as _, Values};
-use upload::delivery::NamedSink;
+use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::spool::SpoolConfig;
 
 use environment::Variables;
 use error::Problems;
+use file_access::foreign_writers;
 use layers::Layers;
 use resolve::Machine;
 use resolved::ResolvedSection;
-use schema::SINK_PREFIX;
+use schema::{SINK_PREFIX, SINK_TYPE};
 use text::SourceText;
+
+use crate::host::{AGENT_MEMORY_LEAST, CgroupLimit, memory_limit};
 
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::Flags;
@@ -64,6 +69,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Destinations of profiles, in the order of names.
     pub sinks: Vec<NamedSink>,
+    file: Option<PathBuf>,
+    memory_limit: Option<CgroupLimit<u64>>,
     resolved: Vec<ResolvedSection>,
 }
 
@@ -87,10 +94,12 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let text = SourceText::read(flags.config.as_deref())?;
-        Self::from_layers(text.as_ref(), flags, environment, &crate::symbolization::host_name())
+        let host = crate::symbolization::host_name();
+        Self::from_layers(text.as_ref(), flags, environment, &host, memory_limit())
     }
 
-    /// As [`Self::load`], with the `text` of the file named `path`, on a machine named `host`.
+    /// As [`Self::load`], with the `text` of the file named `path`, on a machine named `host`
+    /// without a limit of memory.
     ///
     /// # Errors
     /// [`ConfigError`] with everything that is wrong.
@@ -102,7 +111,7 @@ impl Config {
         host: &str,
     ) -> Result<Self, ConfigError> {
         let text = SourceText::new(path, text.into())?;
-        Self::from_layers(Some(&text), flags, environment, host)
+        Self::from_layers(Some(&text), flags, environment, host, None)
     }
 
     fn from_layers(
@@ -110,6 +119,7 @@ impl Config {
         flags: &Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         host: &str,
+        memory_limit: Option<CgroupLimit<u64>>,
     ) -> Result<Self, ConfigError> {
         let mut problems = Problems::default();
         let variables = Variables::new(environment, &mut problems);
@@ -125,9 +135,11 @@ impl Config {
             Some(node) => (node.clone(), Origin::Environment("NODE_NAME".into())),
             None => (host.to_owned(), Origin::Default),
         };
-        let machine = Machine { node, otel: variables.otel.clone() };
+        let machine = Machine { node, otel: variables.otel.clone(), memory_limit };
         let resolved = resolve::resolve(&layers, &machine, &mut problems);
-        problems.or(resolved).map(Self::from_resolved)
+        let config = problems.or(resolved).map(Self::from_resolved)?;
+        let file = text.map(|text| text.path().to_owned());
+        Ok(Self { file, memory_limit: machine.memory_limit, ..config })
     }
 
     fn from_resolved(resolved: Vec<ResolvedSection>) -> Self {
@@ -145,7 +157,60 @@ impl Config {
             store: StoreSection::from_values(&values("store")),
             spool: SpoolConfig::from_values(&values("spool")),
             sinks: resolved.iter().filter_map(sink).collect(),
+            file: None,
+            memory_limit: None,
             resolved,
+        }
+    }
+
+    /// Checks what the agent needs of this machine: memory, and files of secrets that no user but
+    /// root and ours can change.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub fn check_machine(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        if let Some(limit) = &self.memory_limit
+            && self.agent.max_memory < AGENT_MEMORY_LEAST
+        {
+            problems.push(Problem::new(format!(
+                "the memory limit {} of {} is too low: everytick takes 75 % of it, {}, and needs \
+                 {}; raise the limit to 75MiB or more, or set `agent.max_memory`",
+                format_bytes(limit.value),
+                limit.file.display(),
+                format_bytes(self.agent.max_memory),
+                format_bytes(AGENT_MEMORY_LEAST)
+            )));
+        }
+        self.resolved.iter().for_each(|section| section.report_unsafe_secrets(&mut problems));
+        problems.or(())
+    }
+
+    /// Returns what is allowed and unwise, a sentence each with the next step.
+    pub fn warnings(&self) -> Vec<String> {
+        let file = self.file.as_deref().and_then(Path::to_str);
+        let writers = file.and_then(|path| Some((path, foreign_writers(path)?)));
+        let writers =
+            writers.map(|(path, writers)| format!("{path}: other users can change it: {writers}"));
+        let limit = self.memory_limit.as_ref();
+        let memory = limit.filter(|limit| self.agent.max_memory > limit.value).map(|limit| {
+            format!(
+                "`agent.max_memory` is {}, but {} allows {}: the kernel may kill everytick; lower \
+                 `agent.max_memory` to 75 % of that, or raise the limit",
+                format_bytes(self.agent.max_memory),
+                limit.file.display(),
+                format_bytes(limit.value)
+            )
+        });
+        writers.into_iter().chain(memory).collect()
+    }
+
+    /// Returns the fact of this machine from which the memory limit follows, if it is not set.
+    pub fn memory_origin(&self) -> Option<String> {
+        let agent = self.resolved.iter().find(|section| section.name == "agent")?;
+        match &agent.get("max_memory")?.origin {
+            Origin::Machine(fact) => Some(fact.clone()),
+            _ => None,
         }
     }
 
@@ -170,22 +235,67 @@ impl Config {
                 }
             }
         }
-        *self = Self::from_resolved(std::mem::take(&mut self.resolved));
+        let (file, memory_limit) = (self.file.take(), self.memory_limit.take());
+        let config = Self::from_resolved(std::mem::take(&mut self.resolved));
+        *self = Self { file, memory_limit, ..config };
         changed
     }
 }
 
-/// As [`Config::load`]; verifies also that the files of secrets can be read. Returns
-/// [`Config::report`].
+/// Checks what starting the agent would: files of secrets can be read and no other user can change
+/// them, and certificates and keys are such.
 ///
 /// # Errors
 /// [`ConfigError`] with everything that is wrong.
-pub fn check(
-    flags: &Flags,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<String, ConfigError> {
-    let config = Config::load(flags, environment)?;
+pub fn check(config: &Config) -> Result<(), ConfigError> {
     let mut problems = Problems::default();
     config.resolved.iter().for_each(|section| section.report_unreadable_files(&mut problems));
-    problems.or(config.report())
+    problems.or(())?;
+    config.check_machine()?;
+    let mut problems = Problems::default();
+    for sink in &config.sinks {
+        let delivery = DeliveryConfig { spool: config.spool.clone(), sinks: vec![sink.clone()] };
+        if let Err(error) = Delivery::check(&delivery) {
+            let section = format!("{SINK_PREFIX}{}", sink.name);
+            let found = config.resolved.iter().find(|found| found.name == section);
+            let at = found.and_then(|found| found.get(&SINK_TYPE.path));
+            let at = at.map_or(Origin::Default, |value| value.origin.clone());
+            problems.push(Problem::at(at, format!("[{section}]: {error}")));
+        }
+    }
+    problems.or(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_limit_below_the_least_is_a_clear_error() {
+        let config = |mib: u64| {
+            let limit = CgroupLimit { value: mib << 20, file: "/cgroup/memory.max".into() };
+            let config = Config::from_layers(None, &Flags::default(), [], "host", Some(limit));
+            config.expect("defaults are valid")
+        };
+        assert_eq!(config(75).check_machine(), Ok(()));
+        assert_eq!(config(75).agent.max_memory, (75 << 20) / 4 * 3);
+        let error = config(64).check_machine().expect_err("too low").to_string();
+        assert_eq!(
+            error,
+            "the memory limit 64MiB of /cgroup/memory.max is too low: everytick takes 75 % of it, \
+             48MiB, and needs 56MiB; raise the limit to 75MiB or more, or set `agent.max_memory`"
+        );
+    }
+
+    #[test]
+    fn memory_beyond_the_limit_is_a_warning() {
+        let limit = CgroupLimit { value: 100 << 20, file: "/cgroup/memory.max".into() };
+        let flags = Flags::default();
+        let variable = ("EVERYTICK_AGENT_MAX_MEMORY".into(), "200MiB".into());
+        let config = Config::from_layers(None, &flags, [variable], "host", Some(limit));
+        let config = config.expect("valid");
+        assert_eq!(config.memory_origin(), None);
+        let warnings = config.warnings();
+        assert!(warnings[0].starts_with("`agent.max_memory` is 200MiB, but "), "{warnings:?}");
+    }
 }

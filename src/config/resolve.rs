@@ -1,13 +1,15 @@
 //! Resolution: one value for each key from all layers, the strongest or the default.
 
+use upload::config::units::format_bytes;
 use upload::config::{Config, Key, KeyType, Value};
 
 use super::error::{Origin, Problem, Problems};
 use super::layers::{Layers, SectionLayers};
 use super::resolved::{self, ResolvedSection, ResolvedValue};
 use super::schema::{SECTIONS, Section};
-use super::sections::AgentSection;
+use super::sections::{AgentSection, default_memory};
 use super::sink::SinkResolver;
+use crate::host::{CgroupLimit, agent_memory};
 
 /// Sinks of one agent.
 pub(super) const SINKS_MAX: usize = 16;
@@ -19,6 +21,8 @@ pub(super) struct Machine {
     pub node: (String, Origin),
     /// Variables of OpenTelemetry.
     pub otel: Vec<(String, String)>,
+    /// The limit of the memory cgroup.
+    pub memory_limit: Option<CgroupLimit<u64>>,
 }
 
 /// Resolves all sections.
@@ -81,10 +85,24 @@ fn computed(
             let (node, origin) = machine.node.clone();
             (Value::Text(node), origin)
         }
+        ("agent", "max_memory") => {
+            let (memory, origin) = memory(machine.memory_limit.as_ref());
+            (Value::Integer(memory), origin)
+        }
         ("store", "enabled") => (Value::Bool(layers.sinks.is_empty()), Origin::Default),
         _ => return None,
     };
     Some(ResolvedValue { key, value, origin })
+}
+
+/// Returns the memory that the agent may use by default.
+fn memory(limit: Option<&CgroupLimit<u64>>) -> (u64, Origin) {
+    let memory = default_memory(limit.map(|limit| limit.value));
+    let Some(limit) = limit.filter(|limit| agent_memory(limit.value) <= memory) else {
+        return (memory, Origin::Default);
+    };
+    let (bytes, file) = (format_bytes(limit.value), limit.file.display());
+    (memory, Origin::Machine(format!("75 % of the memory limit {bytes} of {file}")))
 }
 
 /// Each bounded directory is cleaned up by its owner, which would delete the files of another one.
@@ -107,5 +125,23 @@ fn report_shared_directories(sections: &[ResolvedSection], problems: &mut Proble
             }
             seen.push((path, directory, value));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_part_of_the_cgroups_limit() {
+        let check = |limit_mib: u64, expected_mib: u64, origin: &str| {
+            let file = "/sys/fs/cgroup/memory.max".into();
+            let limit = CgroupLimit { value: limit_mib << 20, file };
+            let (memory, found) = memory(Some(&limit));
+            assert_eq!((memory >> 20, found.to_string().as_str()), (expected_mib, origin));
+        };
+        check(320, 240, "75 % of the memory limit 320MiB of /sys/fs/cgroup/memory.max");
+        check(4096, 256, "default");
+        assert_eq!(memory(None), (256 << 20, Origin::Default));
     }
 }

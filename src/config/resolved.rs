@@ -3,6 +3,7 @@
 use upload::config::{Conflict, DefaultValue, InvalidValue, Key, KeyType, Value, Values};
 
 use super::error::{Origin, Problem, Problems};
+use super::file_access::foreign_writers;
 use super::layers::LayerValue;
 use super::suggest::advice;
 use super::text::{self, SourceText};
@@ -50,6 +51,34 @@ impl ResolvedSection {
 
     /// Reports files that must exist and cannot be read.
     pub fn report_unreadable_files(&self, problems: &mut Problems) {
+        self.report_files(problems, |path, key| {
+            let error = text::read_error(path)?;
+            Some(format!(
+                "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it \
+                 readable",
+                self.name, key.path
+            ))
+        });
+    }
+
+    /// Reports files of secrets and certificates that another user can change: a user who replaces
+    /// the authority can pose as the server.
+    pub fn report_unsafe_secrets(&self, problems: &mut Problems) {
+        self.report_files(problems, |path, key| {
+            let writers = foreign_writers(path)?;
+            Some(format!(
+                "other users can change {path}, the file of `{}.{}`: {writers}",
+                self.name, key.path
+            ))
+        });
+    }
+
+    /// Reports what `problem` returns about each file.
+    fn report_files(
+        &self,
+        problems: &mut Problems,
+        problem: impl Fn(&str, &Key) -> Option<String>,
+    ) {
         for ResolvedValue { key, value, origin } in &self.values {
             let paths: Vec<&str> = match (&key.key_type, value) {
                 (KeyType::File, Value::Text(path)) => vec![path],
@@ -58,15 +87,8 @@ impl ResolvedSection {
                 }
                 _ => continue,
             };
-            for path in paths {
-                let Some(error) = text::read_error(path) else { continue };
-                let text = format!(
-                    "cannot read {path}, the file of `{}.{}`: {error}; put it there and make it \
-                     readable",
-                    self.name, key.path
-                );
-                problems.push(Problem::at(origin.clone(), text));
-            }
+            let texts = paths.into_iter().filter_map(|path| problem(path, key));
+            texts.for_each(|text| problems.push(Problem::at(origin.clone(), text)));
         }
     }
 }

@@ -10,6 +10,7 @@ use upload::config::Conflict;
 use upload::sinks::directory::Retention;
 
 use crate::budget::MemoryShares;
+use crate::host::{AGENT_MEMORY_LEAST, agent_memory};
 
 upload::config! {
     /// What is sampled, and the overhead allowed for it.
@@ -29,7 +30,9 @@ upload::config! {
         /// Above it, the frequency is lowered, but not below 1 Hz.
         max_cpu: f64 = number(0.01..=100.0).default(1.0),
         /// Memory that everytick may use, kernel memory included.
-        max_memory: u64 = bytes(MemoryShares::LEAST..=tib(1)).default(mib(256)).needs_restart(),
+        max_memory: u64 = bytes(MemoryShares::LEAST..=tib(1))
+            .computed("`256MiB`, or 75 % of the limit of its memory cgroup if that is less")
+            .needs_restart(),
         /// Whether stacks include kernel frames.
         kernel_stacks: bool = boolean().default(true).needs_restart(),
         /// Whether stacks include user frames.
@@ -49,6 +52,16 @@ upload::config! {
             .default(Some("/var/lib/everytick/cache".into()))
             .needs_restart(),
     }
+}
+
+/// Memory without a limit of a cgroup, in bytes.
+const MEMORY_USUAL: u64 = 256 << 20;
+
+const _: () = assert!(AGENT_MEMORY_LEAST == MemoryShares::LEAST, "one least memory");
+
+/// Returns the default of `max_memory`, in bytes. `limit`: that of the memory cgroup.
+pub(super) fn default_memory(limit: Option<u64>) -> u64 {
+    limit.map_or(MEMORY_USUAL, |limit| agent_memory(limit).min(MEMORY_USUAL))
 }
 
 impl AgentSection {

@@ -59,6 +59,11 @@ impl SourceText {
         }
     }
 
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the line and column of a byte.
     pub fn at(&self, offset: usize) -> Origin {
         let line = self.lines.partition_point(|start| *start <= offset).max(1);

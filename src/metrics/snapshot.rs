@@ -9,6 +9,7 @@ use super::health::HealthState;
 use super::server::HttpCounts;
 use super::totals::LedgerTotals;
 use crate::budget::{CpuByCause, Lowered};
+use crate::host::LimitationReason;
 use crate::log::LogCounts;
 use crate::session::SessionCounts;
 
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub http: HttpCounts,
     /// Lines of the log.
     pub log: LogCounts,
+    /// What the host lacked at the start.
+    pub host_limitations: Vec<LimitationReason>,
 }
 
 /// Distinct frames of each window.

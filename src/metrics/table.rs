@@ -14,6 +14,7 @@ use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
 use super::server::Refusal;
 use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
+use crate::host::LimitationReason;
 use crate::processes::TrackingLimit;
 use crate::session::NoClockReason;
 
@@ -44,6 +45,8 @@ const PROCESS: Label = Label::closed("part", || vec!["agent", "symbolizer", "fil
 const CAUSE: Label = Label::closed("cause", || texts(&Cause::ALL, Cause::text));
 const LOWERED: Label = Label::closed("cause", lowered_causes);
 const RELOAD: Label = Label::closed("result", || vec!["applied", "rejected"]);
+const LIMITATION: Label =
+    Label::closed("reason", || texts(LimitationReason::ALL, LimitationReason::text));
 const HTTP: Label = Label::closed("reason", || texts(&Refusal::ALL, Refusal::text));
 const LOG: Label = Label::closed("result", || vec!["written", "dropped", "suppressed"]);
 const VERSION: Label = Label::open("version", "version of everytick");
@@ -540,7 +543,18 @@ pub const TABLE: &[Metric] = &[
         &[],
         |s, out| out.value(s.budget.memory_max),
     ),
-    // HTTP port and log.
+    // Host, HTTP port and log.
+    gauge(
+        "everytick_host_limitation",
+        "1 for each kind of thing that the host lacks, as `everytick doctor` and the log at the \
+         start describe it, else 0.",
+        &[LIMITATION],
+        |s, out| {
+            for reason in LimitationReason::ALL {
+                out.labelled(&[reason.text()], s.host_limitations.contains(reason));
+            }
+        },
+    ),
     counter(
         "everytick_http_answered_total",
         "HTTP requests that were answered with a page, or with 404.",

@@ -6,11 +6,12 @@ use super::modules::{Crate, Use};
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "limits",
     "log",
     "kernel",
     "procfs",
+    "host",
     "workers",
     "events",
     "labels",

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everytick::budget::{Cause, CpuByCause, Lowered};
+use everytick::host::LimitationReason;
 use everytick::kernel::abi::Counters;
 use everytick::limits::CpuShare;
 use everytick::log::LogCounts;
@@ -80,6 +81,7 @@ fn snapshot() -> Snapshot {
             paused: Duration::from_secs(970),
         },
         log: LogCounts { written: 971, dropped: 972, suppressed: 973 },
+        host_limitations: vec![LimitationReason::CapSysPtrace],
     }
 }
 
@@ -281,6 +283,8 @@ fn values_have_their_names_and_labels() {
     let refused = |reason| value("everytick_http_refused_total", &[("reason", reason)]);
     assert_eq!((refused("client rate"), refused("timeout")), (962.0, 969.0));
     assert_eq!(value("everytick_http_paused_seconds_total", &[]), 970.0);
+    let lacks = |reason| value("everytick_host_limitation", &[("reason", reason)]);
+    assert_eq!((lacks("CAP_SYS_PTRACE"), lacks("BTF")), (1.0, 0.0));
     let lines = |result| value("everytick_log_lines_total", &[("result", result)]);
     assert_eq!(["written", "dropped", "suppressed"].map(lines), [971.0, 972.0, 973.0]);
     let cpu = |part| value("everytick_cpu_seconds_total", &[("part", part)]);

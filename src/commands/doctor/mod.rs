@@ -3,9 +3,6 @@
 //! The last check is a short recording: it loads the BPF programs, lets them tick and reads
 //! samples. The exit status is 0 only if that works.
 
-mod check_result;
-mod host;
-mod kernel_release;
 mod trial;
 
 use std::io::{self, Write};
@@ -13,40 +10,28 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use check_result::CheckResult;
-
-type Check = fn() -> CheckResult;
-
-const CHECKS: [(&str, Check); 12] = [
-    ("kernel", host::kernel),
-    ("machine", host::machine),
-    ("capabilities", host::capabilities),
-    ("kernel types", host::kernel_types),
-    ("sampling clock", host::sampling_clock),
-    ("sampling rate", host::sampling_rate),
-    ("kernel symbols", host::kernel_symbols),
-    ("kernel depth", host::kernel_depth),
-    ("executables", host::executables),
-    ("pid namespace", host::pid_namespace),
-    ("cgroup filters", host::cgroups),
-    ("trial", trial::trial),
-];
+use crate::host::{CHECKS, Limitation};
 
 /// Runs and prints every check. Returns success only if `record` works here.
 pub(super) fn run() -> Result<ExitCode> {
     let mut can_record = true;
     for (name, check) in CHECKS {
-        let (mark, text, step) = match check() {
-            CheckResult::Ok(text) => ("ok", text, None),
-            CheckResult::Degraded(text, step) => ("warn", text, Some(step)),
-            CheckResult::Failed(text, step) => {
-                can_record = false;
-                ("FAIL", text, Some(step))
-            }
-        };
-        print(&format!("{mark:<5} {name:<15} {text}"));
-        if let Some(step) = step {
-            print(&format!("{:<21} -> {step}", ""));
+        let result = check();
+        if result.missing.is_empty() {
+            print_line("ok", name, &result.found);
+        }
+        for Limitation { is_fatal, text, next_step, .. } in &result.missing {
+            can_record &= !is_fatal;
+            print_line(if *is_fatal { "FAIL" } else { "warn" }, name, text);
+            print_next_step(next_step);
+        }
+    }
+    match trial::trial() {
+        Ok(text) => print_line("ok", "trial", &text),
+        Err(text) => {
+            can_record = false;
+            print_line("FAIL", "trial", &text);
+            print_next_step("see the checks above");
         }
     }
     print("");
@@ -55,6 +40,14 @@ pub(super) fn run() -> Result<ExitCode> {
         false => "`everytick record` cannot run here.",
     });
     Ok(if can_record { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_line(mark: &str, name: &str, text: &str) {
+    print(&format!("{mark:<5} {name:<15} {text}"));
+}
+
+fn print_next_step(step: &str) {
+    print(&format!("{:<21} -> {step}", ""));
 }
 
 /// Prints to standard output, because the report is the result.

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
+use profile::error_chain;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::check_result::CheckResult;
-use crate::commands::filters::pid_namespace;
-use crate::commands::kernel_limits::{kernel_frames_limit, max_sample_rate, ring_bytes};
 use crate::commands::load_diagnostics::explain;
 use crate::commands::workers::SELF_EXE;
+use crate::host::{kernel_frames_limit, max_sample_rate, pid_namespace, ring_bytes};
 use crate::kernel::{Filters, SamplerConfig};
 use crate::procfs::start_ticks;
 use crate::session::{ScanScope, Session, SessionLimits};
@@ -18,20 +17,17 @@ use crate::session::{ScanScope, Session, SessionLimits};
 const FREQUENCY: u32 = 199;
 const DURATION: Duration = Duration::from_millis(200);
 
-pub(super) fn trial() -> CheckResult {
-    match record() {
-        Ok((samples, tick_us)) => CheckResult::Ok(format!(
-            "{samples} samples of this process in {} ms, {tick_us:.1} us per tick",
-            DURATION.as_millis()
-        )),
-        Err(error) => {
-            CheckResult::Failed(profile::error_chain(error.as_ref()), "see the checks above")
-        }
-    }
+/// Records. Returns what was recorded, or why nothing was.
+pub(super) fn trial() -> Result<String, String> {
+    let (samples, tick_us) = record().map_err(|error| error_chain(error.as_ref()))?;
+    Ok(format!(
+        "{samples} samples of this process in {} ms, {tick_us:.1} us per tick",
+        DURATION.as_millis()
+    ))
 }
 
 /// Returns the number of samples, and the mean duration of a tick in microseconds.
-fn record() -> Result<(u64, f64)> {
+fn record() -> anyhow::Result<(u64, f64)> {
     let own_pid = std::process::id();
     let start = start_ticks(own_pid).context("/proc does not show this process")?;
     let config = SamplerConfig {

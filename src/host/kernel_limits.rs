@@ -1,7 +1,5 @@
 //! Limits that the kernel sets to sampling, and the sizes that follow from them.
 
-use anyhow::{Result, ensure};
-
 use crate::kernel::abi::KERNEL_FRAMES_MAX;
 use crate::kernel::online_cpus;
 use crate::procfs::read_text;
@@ -9,33 +7,22 @@ use crate::procfs::read_text;
 /// Size of a sample record with 60 frames, from which the size of the ring buffer follows.
 const RECORD_BYTES: u64 = 544;
 
-/// Checks a sampling frequency against the kernel's limit.
-pub(super) fn check_frequency(frequency: u32) -> Result<()> {
-    let allowed = max_sample_rate();
-    ensure!(
-        frequency <= allowed,
-        "cannot sample at {frequency} Hz: this kernel allows at most {allowed}; lower the \
-         frequency, or raise kernel.perf_event_max_sample_rate",
-    );
-    Ok(())
-}
-
 /// Returns the highest sampling frequency that the kernel allows, in Hz on each CPU.
-pub(super) fn max_sample_rate() -> u32 {
+pub fn max_sample_rate() -> u32 {
     sysctl("perf_event_max_sample_rate").unwrap_or(u32::MAX)
 }
 
 /// Returns the maximum depth of kernel stacks.
-pub(super) fn kernel_frames_limit() -> u32 {
+pub fn kernel_frames_limit() -> u32 {
     sysctl("perf_event_max_stack").unwrap_or(KERNEL_FRAMES_MAX).min(KERNEL_FRAMES_MAX)
 }
 
-fn sysctl(name: &str) -> Option<u32> {
+pub(super) fn sysctl(name: &str) -> Option<u32> {
     read_text(&format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
 }
 
 /// Returns the size of a ring buffer for two seconds of all CPUs' samples, from 1 to 64 MiB.
-pub(super) fn ring_bytes(frequency: u32) -> u32 {
+pub fn ring_bytes(frequency: u32) -> u32 {
     let cpus = online_cpus().map_or(1, |cpus| cpus.len()) as u64;
     let two_seconds = 2 * cpus * u64::from(frequency) * RECORD_BYTES;
     two_seconds.clamp(1 << 20, 64 << 20).next_power_of_two() as u32
