@@ -139,7 +139,7 @@ impl Agent {
             sinks = config.delivery.sinks.len(),
             "profiling the machine"
         );
-        Ok(Self {
+        let this = Self {
             config,
             sampling,
             delivery,
@@ -154,7 +154,9 @@ impl Agent {
             window_started: Instant::now(),
             bpf_map_bytes: 0,
             stop_symbolizing: Arc::default(),
-        })
+        };
+        this.limit_causes();
+        Ok(this)
     }
 
     /// Returns when the overhead is to be measured, if no window ends before.
@@ -182,6 +184,7 @@ impl Agent {
         let rates = self.budget.rates();
         self.http_port.iter().for_each(|port| port.set_rate(rates.of(Cause::Http)));
         self.delivery_share.set_rate(rates.of(Cause::Delivery));
+        self.sampling.limit_cpu(rates.of(Cause::Tables), rates.of(Cause::Processes));
     }
 
     /// Closes the current window and publishes it. The next one is sampled at the budget's rate.

@@ -56,6 +56,12 @@ impl Sampling {
         self.0.ticks_by_cpu()
     }
 
+    /// Limits the CPU time of reading unwind tables and of reading processes, in CPU seconds per
+    /// second.
+    pub fn limit_cpu(&self, tables: f64, processes: f64) {
+        self.0.limit_cpu(tables, processes);
+    }
+
     /// Closes the current window. The next one is sampled at `rate`, or as before.
     ///
     /// # Errors

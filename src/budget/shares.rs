@@ -10,8 +10,6 @@ const FIXED: u64 = 34 << 20;
 const UNWIND_LEAST: u64 = 3 << 20;
 /// Minimum for processes, mappings and executables, in bytes.
 const TRACKING_LEAST: u64 = 1 << 20;
-/// CPU seconds per second for reading sampled processes.
-const READ_TIME: f64 = 0.004;
 /// Minimum for the symbolizer worker, in bytes.
 const WORKER_LEAST: u64 = 8 << 20;
 
@@ -48,7 +46,6 @@ impl MemoryShares {
                 reading: part(3) as usize,
                 waiting: part(2) as usize,
                 tracking: TRACKING_LEAST + part(2),
-                read_time: READ_TIME,
                 labels: true,
             },
             symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },

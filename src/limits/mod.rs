@@ -5,8 +5,10 @@ mod cpu_share;
 mod owner;
 mod owner_cpu_shares;
 mod shared_pool;
+mod shared_rate;
 
 pub use cpu_share::CpuShare;
 pub use owner::Owner;
 pub use owner_cpu_shares::OwnerCpuShares;
 pub use shared_pool::{Charge, SharedPool};
+pub use shared_rate::SharedRate;

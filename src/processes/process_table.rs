@@ -1,7 +1,6 @@
 //! What processes exist and what they have mapped, at one moment.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::time::Instant;
 
 use profile::{ExecutableId, Pid};
 
@@ -11,7 +10,7 @@ use super::mappings::AddressSpace;
 use super::process_reader::ProcessReader;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::MmapEvent;
-use crate::limits::{Charge, Owner};
+use crate::limits::{Charge, Owner, SharedRate};
 
 /// Bytes that a process takes besides its mappings.
 pub(super) const PROCESS_BYTES: u64 = 512;
@@ -105,9 +104,10 @@ impl Processes {
         }
     }
 
-    /// Limits the CPU time for reading sampled processes. `rate`: CPU seconds per second.
-    pub fn limit_read_time(&mut self, rate: f64) {
-        self.reader.time.set_rate(rate, Instant::now());
+    /// Limits the CPU time for reading sampled processes. `rate`: CPU seconds per second, which
+    /// another thread may change.
+    pub fn limit_read_time(&mut self, rate: SharedRate) {
+        self.reader.limit(rate);
     }
 
     /// Opens the file behind a new mapping before its event is due, while its process is still

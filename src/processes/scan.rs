@@ -92,7 +92,7 @@ impl Processes {
     /// Returns whether the owner of a process has CPU time left for reading it; counts it if not.
     fn has_read_time(&mut self, pid: Pid) -> bool {
         let owner = self.owner(pid);
-        let has_credit = self.reader.time.has_credit(owner, Instant::now());
+        let has_credit = self.reader.has_time(owner);
         if !has_credit {
             self.executables.refusals.count(TrackingLimit::Time);
         }

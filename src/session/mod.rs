@@ -51,6 +51,7 @@ use crate::events::{CpuRings, Reader, Rings, spawn_reader};
 use crate::kernel::abi::Counters;
 use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, online_cpus};
 use crate::labels::Root;
+use crate::limits::SharedRate;
 use crate::processes::{Executables, Processes, open_files};
 use crate::procfs;
 use crate::tables::{Cache, MappingPublisher, RowStore};
@@ -83,6 +84,8 @@ pub struct Session {
     started: Instant,
     samples: Arc<AtomicU64>,
     processor_cpu: ProcessorCpu,
+    /// CPU time of reading unwind tables, and of reading processes.
+    rates: [SharedRate; 2],
 }
 
 impl Session {
@@ -111,6 +114,7 @@ impl Session {
         }
         let mut sampler = Sampler::load(config.clone())?;
         let mut rows = RowStore::new(sampler.walk_maps()?, limits.unwind, limits.reading, cache)?;
+        let rates = [rows.cpu_rate(), SharedRate::unlimited()];
         let map_bytes = procfs::own_bpf_map_bytes(); // of all maps but slabs: there is none yet
         sampler.watch_memory()?;
 
@@ -123,14 +127,14 @@ impl Session {
 
         let executables = Executables::new(open_files::held_max(), limits.tracking, program);
         let mut processes = Processes::new(executables);
-        let (publisher_bytes, read_time) = (limits.unwind / 4, limits.read_time);
+        let publisher_bytes = limits.unwind / 4;
         if limits.labels {
             processes.enable_labels(Root::find());
         }
         let mut resolver = Resolver::new(processes);
         let mut publisher = MappingPublisher::new(publisher_bytes);
         resolver.scan(scope, &mut rows, &mut publisher);
-        resolver.processes.limit_read_time(read_time);
+        resolver.processes.limit_read_time(rates[1].clone());
 
         let mut clocks = SamplingClocks::new(sampler, cpus, rate);
         let (started, begin) = (Instant::now(), clocks.start()?);
@@ -143,7 +147,7 @@ impl Session {
         let processor = Processor::spawn(batches, pipeline, Arc::clone(&samples))?;
         let clocks = SharedClocks::new(clocks);
         let cpu_watcher = CpuWatcher::spawn(clocks.clone(), ring_changes, config, next_number)?;
-        Ok(Self { clocks, cpu_watcher, reader, processor, started, samples, processor_cpu })
+        Ok(Self { clocks, cpu_watcher, reader, processor, started, samples, processor_cpu, rates })
     }
 
     /// Runs `spawn`, and follows the process that it starts with all descendants.
@@ -184,6 +188,12 @@ impl Session {
     pub fn cpu(&self) -> io::Result<SessionCpu> {
         let SamplerTime { ticks, total, .. } = self.sampler_progress()?.time;
         Ok(SessionCpu { ticks, ticks_in_kernel: total, ..self.processor_cpu.get() })
+    }
+
+    /// Limits the CPU time of reading unwind tables and of reading processes, in CPU seconds per
+    /// second. There is no limit before the first call.
+    pub fn limit_cpu(&self, tables: f64, processes: f64) {
+        self.rates.iter().zip([tables, processes]).for_each(|(shared, rate)| shared.set(rate));
     }
 
     /// Returns the number of ticks of each CPU so far, indexed by CPU number.

@@ -2,7 +2,7 @@
 
 use profile::Pid;
 
-/// Limits of a session: memory in bytes, time for reading processes, and whether it reads labels.
+/// Limits of a session: memory in bytes, and whether it reads labels.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// The window of counted stacks.
@@ -15,8 +15,6 @@ pub struct SessionLimits {
     pub waiting: usize,
     /// Processes, their mappings and executables.
     pub tracking: u64,
-    /// CPU seconds per second for reading sampled processes from /proc.
-    pub read_time: f64,
     /// Read the labels of sampled processes: some system calls for each.
     pub labels: bool,
 }
@@ -29,7 +27,6 @@ impl Default for SessionLimits {
             reading: 24 << 20,
             waiting: 16 << 20,
             tracking: 256 << 20,
-            read_time: f64::INFINITY,
             labels: false,
         }
     }

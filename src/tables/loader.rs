@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,9 @@ use profile::ExecutableId;
 use unwind::{Block, BlockReader, CallFrames, Error, ReadAt};
 
 use super::cache::{Cache, CacheCounts, ReadRanges, SerializedTable, SharedCacheCounts};
+use super::loader_cpu::LoaderCpu;
 use crate::events::cpu_time;
+use crate::limits::{Owner, SharedRate};
 use crate::processes::ContentId;
 
 /// Niceness of the thread after it has used up its burst.
@@ -29,9 +31,14 @@ const BURST_MAX: Duration = Duration::from_millis(500);
 /// The thread regains CPU time at normal priority as time passes: elapsed time divided by this.
 const REFILL_DIVISOR: u32 = 5;
 
+/// How often files that wait for CPU time are looked at.
+const CREDIT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Requests blocks of a file, and the whole file when it is new.
 pub(super) struct LoadRequest {
     pub executable: ExecutableId,
+    /// Who pays for the CPU time.
+    pub owner: Owner,
     pub file: File,
     /// Content of the file when it was opened: its key in the cache.
     pub content: Option<ContentId>,
@@ -62,6 +69,7 @@ pub(super) struct Loader {
     /// Files requested as a whole whose table has not arrived.
     pub files_pending: usize,
     cache_counts: Option<SharedCacheCounts>,
+    cpu_rate: SharedRate,
 }
 
 impl Loader {
@@ -71,6 +79,7 @@ impl Loader {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
         let (sent, results) = mpsc::channel();
+        let cpu_rate = SharedRate::unlimited();
         let thread = LoaderThread {
             requests: received,
             results: sent,
@@ -79,9 +88,15 @@ impl Loader {
             open_bytes_max,
             cache,
             interrupted: Duration::ZERO,
+            cpu: LoaderCpu::new(cpu_rate.clone()),
         };
         thread::Builder::new().name("loader".into()).spawn(move || thread.run())?;
-        Ok(Self { requests, results, files_pending: 0, cache_counts })
+        Ok(Self { requests, results, files_pending: 0, cache_counts, cpu_rate })
+    }
+
+    /// Returns the CPU seconds per second that reading may take; unlimited until it is set.
+    pub fn cpu_rate(&self) -> SharedRate {
+        self.cpu_rate.clone()
     }
 
     /// Returns the counts of the cache so far.
@@ -121,11 +136,13 @@ struct LoaderThread {
     cache: Option<Cache>,
     /// CPU time spent on other requests while a file was read as a whole.
     interrupted: Duration,
+    cpu: LoaderCpu,
 }
 
 /// A file to read as a whole.
 struct UnreadFile {
     executable: ExecutableId,
+    owner: Owner,
     file: File,
     content: Option<ContentId>,
 }
@@ -133,7 +150,7 @@ struct UnreadFile {
 impl LoaderThread {
     fn run(mut self) {
         let mut priority = BurstPriority::new();
-        while let Some(UnreadFile { executable, file, content }) = self.next_file() {
+        while let Some(UnreadFile { executable, owner, file, content }) = self.next_file() {
             priority.adapt();
             let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
             let frames = guard_panic(&file, &ranges, |at| {
@@ -144,17 +161,29 @@ impl LoaderThread {
             let cost = self.cpu_time().saturating_sub(begin);
             self.send(executable, LoadedRows::Table { frames, cost });
             self.store_in_cache(cached, ranges, &file);
+            self.cpu.charge(owner, self.cpu_time().saturating_sub(begin));
         }
     }
 
-    /// Waits for the next file to read as a whole; `None` when no request can come any more.
+    /// Waits for the next file to read as a whole, and for CPU time for it; `None` when no request
+    /// can come any more. A file whose owner has used up its CPU time does not hold up others.
     fn next_file(&mut self) -> Option<UnreadFile> {
-        while self.files.is_empty() {
-            let request = self.requests.recv().ok()?;
-            self.accept(request);
+        loop {
+            self.serve_requests();
+            let Self { files, cpu, .. } = self;
+            if let Some(next) = files.iter().position(|file| cpu.has_credit(file.owner)) {
+                return files.remove(next);
+            }
+            let request = match files.is_empty() {
+                true => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => self.requests.recv_timeout(CREDIT_INTERVAL),
+            };
+            match request {
+                Ok(request) => self.accept(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
         }
-        self.serve_requests();
-        self.files.pop_front()
     }
 
     /// Serves the requests that have arrived meanwhile.
@@ -172,7 +201,7 @@ impl LoaderThread {
     }
 
     fn accept(&mut self, request: LoadRequest) {
-        let LoadRequest { executable, file, content, blocks, is_new } = request;
+        let LoadRequest { executable, owner, file, content, blocks, is_new } = request;
         let begin = cpu_time();
         let cached =
             content.filter(|_| is_new).and_then(|content| self.load_from_cache(&content, &file));
@@ -181,12 +210,13 @@ impl LoaderThread {
             let rows = LoadedRows::Table { frames: Some(Ok(frames)), cost };
             return self.send(executable, rows);
         }
-        if !blocks.is_empty() {
+        if !blocks.is_empty() && self.cpu.has_credit(owner) {
             self.read_blocks(executable, &file, &blocks);
         }
         if is_new {
-            self.files.push_back(UnreadFile { executable, file, content });
+            self.files.push_back(UnreadFile { executable, owner, file, content });
         }
+        self.cpu.charge(owner, cpu_time().saturating_sub(begin));
     }
 
     fn load_from_cache(&self, content: &ContentId, file: &File) -> Option<CallFrames> {

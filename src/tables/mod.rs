@@ -16,6 +16,7 @@ mod backoff;
 mod cache;
 mod counts;
 mod loader;
+mod loader_cpu;
 mod published;
 mod publisher;
 mod row_store;

@@ -23,7 +23,7 @@ use super::table_entry::{
     EMPTY_BLOCKS, EMPTY_SHIFT, REFUSED_BLOCKS, TableEntry, TableState, set_blocks,
 };
 use crate::kernel::{WalkMaps, abi};
-use crate::limits::SharedPool;
+use crate::limits::{SharedPool, SharedRate};
 use crate::processes::{AddressSpace, Executables};
 
 /// What the store knows about the rule for an address.
@@ -84,6 +84,11 @@ impl RowStore {
             was_renumbered: false,
             counts: TableCounts::default(),
         })
+    }
+
+    /// Returns the CPU seconds per second that reading tables may take; unlimited until it is set.
+    pub fn cpu_rate(&self) -> SharedRate {
+        self.loader.cpu_rate()
     }
 
     /// Returns the counts of loading and eviction, and what is in the kernel now.
@@ -226,7 +231,9 @@ impl RowStore {
             Some(file) => {
                 requested.extend(blocks.iter().map(|block| (*block, None)));
                 let content = executables.get(id).content;
-                self.loader.request(LoadRequest { executable: id, file, content, blocks, is_new });
+                let owner = executables.owner(id);
+                let request = LoadRequest { executable: id, owner, file, content, blocks, is_new };
+                self.loader.request(request);
             }
             None if is_new => {
                 self.set_empty(id);
