@@ -148,40 +148,9 @@ fn rate_change_begins_a_window_with_its_own_period() {
         }
         assert!(ledger.missed() * 20 <= ledger.due() + 20, "{ledger}");
     }
-    let paused = &windows[3];
-    assert_eq!((paused.ledger.ticks(), samples_of(&name(paused), "chain").0), (0, 0));
     let cut = windows[2].ledger.user_ends[StackEnd::Depth as usize];
     let chain = samples_of(&name(&windows[2]), "chain").0;
     assert!(cut >= chain && chain > 100, "{cut} of {chain} stacks cut after three frames");
     let (all, whole) = samples_of(&name(&windows[4]), "chain");
-    assert!(whole * 100 >= all * 95 && all > 300, "{whole} of {all} whole after the pause");
-}
-
-#[test]
-fn processes_of_a_pause_are_looked_up_after_it() {
-    let _alone = alone();
-    let temp = directory();
-    let before = compile("chain.c", temp.path(), "before");
-    let late = compile("chain.c", temp.path(), "late");
-    let _before = Running::start(&before);
-    let mut session = start();
-    pause(500);
-    let sampled = session
-        .close_window_at_rate(SamplingRate { period: None, ..SamplingRate::from_hz(HZ) })
-        .unwrap();
-    let sleep = || Running::start_with("sleep".as_ref(), &["60".into()]);
-    let _sleeping: Vec<_> = (0..20).map(|_| sleep()).collect();
-    let _late = Running::start(&late);
-    pause(500);
-    let paused = session.close_window_at_rate(SamplingRate::from_hz(HZ)).unwrap();
-    pause(700);
-    let resumed = session.finish().unwrap().last;
-    let known = [&sampled, &paused, &resumed].map(|closed| closed.counts.processes);
-    assert!(known[1] <= known[0] + 5, "{known:?} processes: some were reported during the pause");
-    assert_eq!(paused.ledger.ticks(), 0);
-    assert_eq!(resumed.counts.side_band_lost, 0);
-    for comm in ["before", "late"] {
-        let (all, whole) = samples_of(&name(&resumed), comm);
-        assert!(whole * 100 >= all * 95 && all > 150, "{whole} of {all} of {comm} whole");
-    }
+    assert!(whole * 100 >= all * 95 && all > 300, "{whole} of {all} whole after the lowered rate");
 }

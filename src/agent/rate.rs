@@ -53,12 +53,12 @@ impl RateSelector {
 
 /// Changes the period a little. At the full rate that is the period by which ticks are due.
 fn jittered(rate: SamplingRate) -> SamplingRate {
-    let Some(period) = rate.period else { return rate };
-    let most = period.get() / JITTER_PARTS;
-    let jittered = NonZeroU64::new(period.get() - most + fastrand::u64(0..=2 * most));
-    let period = jittered.unwrap_or(period);
+    let period = rate.period.get();
+    let most = period / JITTER_PARTS;
+    let jittered = NonZeroU64::new(period - most + fastrand::u64(0..=2 * most));
+    let period = jittered.unwrap_or(rate.period);
     let full_period = if rate.lowered.is_none() { period } else { rate.full_period };
-    SamplingRate { period: Some(period), full_period, ..rate }
+    SamplingRate { period, full_period, ..rate }
 }
 
 #[cfg(test)]
@@ -92,21 +92,20 @@ mod tests {
         let changes: Vec<_> =
             (0..60).filter_map(|_| next_applied(&mut rates, full(20), window)).collect();
         assert_eq!(changes.len(), 10);
-        let periods: Vec<u64> =
-            changes.iter().filter_map(|rate| Some(rate.period?.get())).collect();
+        let periods: Vec<u64> = changes.iter().map(|rate| rate.period.get()).collect();
         assert!(
             periods.iter().all(|period| (49_000_000..=51_000_000).contains(period)),
             "{periods:?}"
         );
         assert!(periods.windows(2).any(|pair| pair[0] != pair[1]), "{periods:?}");
-        assert!(changes.iter().all(|rate| Some(rate.full_period) == rate.period), "{changes:?}");
+        assert!(changes.iter().all(|rate| rate.full_period == rate.period), "{changes:?}");
     }
 
     #[test]
     fn lowered_rate_applies_at_once_and_is_due_at_the_full_period() {
         let mut rates = RateSelector::new(full(20));
         let rate = next_applied(&mut rates, lowered(5), 1).expect("another rate");
-        let period = rate.period.expect("no pause").get();
+        let period = rate.period.get();
         assert!((196_000_000..=204_000_000).contains(&period), "{rate:?}");
         assert_eq!((rate.full_period.get(), rate.lowered), (50_000_000, Some(NotSampled::Budget)));
         assert_eq!(next_applied(&mut rates, lowered(5), 1), None);

@@ -38,7 +38,7 @@ pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens};
 pub use perf_samples::PerfSamples;
 pub use sample_reader::SampleReader;
 pub use sampler::Sampler;
-pub use side_band::{SIDE_BAND_BYTES, SideBand, SideBandSwitch};
+pub use side_band::{SIDE_BAND_BYTES, SideBand};
 pub use unwinder::{Unwinder, has_ring_buffer};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;

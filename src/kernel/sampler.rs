@@ -62,19 +62,12 @@ impl Sampler {
         Ok(())
     }
 
-    /// Starts a clock at a rate, unless that is a pause: the sampler runs in its ticks. The first
-    /// one comes a period later.
+    /// Starts a clock at a rate: the sampler runs in its ticks. The first one comes a period later.
     ///
     /// # Errors
     /// [`LoadError`] if the kernel refuses.
-    pub fn start_clock(
-        &self,
-        clock: &mut CpuClock,
-        period: Option<NonZeroU64>,
-    ) -> Result<(), LoadError> {
-        if let Some(period) = period {
-            clock.event.set_period(period.get())?;
-        }
+    pub fn start_clock(&self, clock: &mut CpuClock, period: NonZeroU64) -> Result<(), LoadError> {
+        clock.event.set_period(period.get())?;
         // libbpf closes the descriptor it gets; ours stays open to read and stop the clock.
         let descriptor = clock.event.duplicate()?.into_raw_fd();
         let program = match self.config.unwinder {
@@ -82,9 +75,6 @@ impl Sampler {
             Unwinder::TailCalls | Unwinder::BrokenTailCalls => &self.skeleton.progs.sample_tailcall,
         };
         clock.link = Some(program.attach_perf_event(descriptor)?); // this enables the clock
-        if period.is_none() {
-            clock.stop()?;
-        }
         Ok(())
     }
 

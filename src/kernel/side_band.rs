@@ -1,8 +1,6 @@
 //! The side band: the process events of one CPU.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 
 use profile::Cpu;
 
@@ -17,13 +15,9 @@ pub const SIDE_BAND_BYTES: u32 = 256 << 10;
 /// executable mappings.
 #[derive(Debug)]
 pub struct SideBand {
-    event: Arc<PerfEvent>,
+    event: PerfEvent,
     ring: PerfRing,
 }
-
-/// Switches a side band on and off while another thread reads it.
-#[derive(Debug)]
-pub struct SideBandSwitch(Arc<PerfEvent>);
 
 impl SideBand {
     /// Opens the side band of a CPU. `bytes`: size of its ring, a power of two and whole pages.
@@ -33,35 +27,12 @@ impl SideBand {
     pub fn open(cpu: Cpu, bytes: u32) -> Result<Self, PerfError> {
         let event = PerfEvent::side_band(cpu)?;
         let ring = PerfRing::map(cpu, &event, bytes as usize)?;
-        Ok(Self { event: Arc::new(event), ring })
-    }
-
-    /// Returns its switch.
-    pub fn switch(&self) -> SideBandSwitch {
-        SideBandSwitch(Arc::clone(&self.event))
+        Ok(Self { event, ring })
     }
 
     /// Passes each unread record to `take`, header included, and frees its space.
     pub fn drain(&mut self, take: impl FnMut(&[u8])) {
         self.ring.drain(take);
-    }
-}
-
-impl SideBandSwitch {
-    /// Makes the kernel record events from now on.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn on(&self) -> io::Result<()> {
-        self.0.enable()
-    }
-
-    /// Makes the kernel record no more events. Events already recorded stay in the ring.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn off(&self) -> io::Result<()> {
-        self.0.disable()
     }
 }
 

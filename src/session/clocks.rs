@@ -17,7 +17,7 @@ use super::results::CpuCounts;
 use super::window_boundary::WindowBoundary;
 use crate::events::{CpuRings, now};
 use crate::kernel::{
-    CpuClock, LoadError, PerfError, Sampler, SamplerConfig, SamplingRate, SideBand, SideBandSwitch,
+    CpuClock, LoadError, PerfError, Sampler, SamplerConfig, SamplingRate, SideBand,
 };
 
 /// Starting all clocks takes at most this long.
@@ -25,12 +25,11 @@ const STAGGER_MAX: Duration = Duration::from_millis(50);
 /// A clock that runs shows that by its time after this, in nanoseconds.
 const LIVENESS_NS: u64 = 1_000_000;
 
-/// The clock of one CPU, and the switch of its side band.
+/// The clock of one CPU.
 pub(super) struct SampledCpu {
     /// Identifies this clock: the one that the CPU gets when it comes online again is another.
     number: u64,
     clock: CpuClock,
-    side_band: SideBandSwitch,
     /// Its last reading while it ran.
     reading: Option<Reading>,
 }
@@ -56,10 +55,9 @@ impl SampledCpu {
         config: &SamplerConfig,
     ) -> Result<(Self, CpuRings), PerfError> {
         let side_band = SideBand::open(cpu, config.side_band_bytes)?;
-        let switch = side_band.switch();
         let clock = CpuClock::open(cpu, config.frequency, config.perf_samples)?;
         let perf_samples = config.perf_samples.then(|| clock.perf_samples()).transpose()?;
-        let sampled = Self { number, clock, side_band: switch, reading: None };
+        let sampled = Self { number, clock, reading: None };
         Ok((sampled, CpuRings { number, side_band, perf_samples }))
     }
 
@@ -165,7 +163,7 @@ impl SamplingClocks {
 
     /// Returns the time between the starts of two clocks.
     fn stagger(&self, rate: SamplingRate) -> Duration {
-        let period = Duration::from_nanos(rate.period.map_or(0, |period| period.get()));
+        let period = Duration::from_nanos(rate.period.get());
         period.min(STAGGER_MAX) / self.cpus.len().max(1) as u32
     }
 
@@ -235,28 +233,19 @@ impl SamplingClocks {
         self.stop_clocks()?;
         let mut boundary = self.boundary_to(rate)?;
         boundary.are_clocks_restarted = true;
-        if self.rate.period.is_none() {
-            self.cpus.iter().try_for_each(|cpu| cpu.side_band.on())?;
-            boundary.missed_events_until = Some(now());
-        }
         self.resume(rate)?;
         Ok(boundary)
     }
 
-    /// Starts stopped clocks; switches the side bands off if nothing is to be sampled.
+    /// Starts stopped clocks.
     fn resume(&mut self, rate: SamplingRate) -> io::Result<()> {
         self.sampler.limit_user_frames(rate.user_frames);
-        let Some(period) = rate.period else {
-            // A side band that stays on costs time, and does no other harm.
-            self.cpus.iter().for_each(|cpu| drop(cpu.side_band.off()));
-            return Ok(());
-        };
         let stagger = self.stagger(rate);
         for (number, cpu) in self.cpus.iter_mut().enumerate() {
             if number > 0 {
                 thread::sleep(stagger);
             }
-            cpu.clock.resume(period.get())?;
+            cpu.clock.resume(rate.period.get())?;
             cpu.has_started();
         }
         Ok(())
@@ -268,10 +257,7 @@ impl SamplingClocks {
     /// [`LoadError`] when the kernel refuses.
     pub fn add(&mut self, mut cpu: SampledCpu) -> Result<(), LoadError> {
         self.sampler.start_clock(&mut cpu.clock, self.rate.period)?;
-        match self.rate.period {
-            Some(_) => cpu.has_started(),
-            None => drop(cpu.side_band.off()), // as in `resume`
-        }
+        cpu.has_started();
         self.times.got_clock(cpu.clock.cpu(), now());
         self.came_online += 1;
         self.cpus.push(cpu);
@@ -282,10 +268,8 @@ impl SamplingClocks {
     /// numbers. A clock is found to have ended by two calls at least a millisecond apart. `at`:
     /// now, nanoseconds of CLOCK_MONOTONIC.
     pub fn retire_ended(&mut self, online: &BTreeSet<Cpu>, at: u64) -> Vec<u64> {
-        let is_running = self.rate.period.is_some();
-        let ended = self.cpus.extract_if(.., |cpu| {
-            !online.contains(&cpu.clock.cpu()) || is_running && !cpu.is_alive()
-        });
+        let ended =
+            self.cpus.extract_if(.., |cpu| !online.contains(&cpu.clock.cpu()) || !cpu.is_alive());
         let mut numbers = Vec::new();
         for cpu in ended {
             let (time, ended) = cpu.end(at);

@@ -156,7 +156,7 @@ impl DueSums {
     fn add_retired(&mut self, on_ns: u64, before: Remainder) {
         let SamplingRate { period, full_period, .. } = self.rate;
         self.on_ns += on_ns;
-        self.in_force += period.map_or(0, |period| ticks_in(before.in_force_ns, on_ns, period));
+        self.in_force += ticks_in(before.in_force_ns, on_ns, period);
         self.full += ticks_in(before.full_ns, on_ns, full_period);
     }
 
@@ -166,10 +166,9 @@ impl DueSums {
         let SamplingRate { period, full_period, lowered, .. } = self.rate;
         self.on_ns += on_ns;
         let mut remainder = before;
-        let due = period.map_or(0, |period| ticks_in(before.in_force_ns, on_ns, period));
+        let due = ticks_in(before.in_force_ns, on_ns, period);
         let due = due.max(self.ticks.saturating_sub(self.in_force));
-        let due_ns = due * period.map_or(0, NonZeroU64::get);
-        remainder.in_force_ns += on_ns as i64 - due_ns as i64;
+        remainder.in_force_ns += on_ns as i64 - (due * period.get()) as i64;
         self.in_force += due;
         if lowered.is_none() {
             remainder.full_ns = remainder.in_force_ns;

@@ -208,9 +208,6 @@ impl Pipeline {
 
     /// Closes the current window at a boundary, and begins the next.
     pub fn close_window(&mut self, boundary: WindowBoundary) {
-        if let Some(time) = boundary.missed_events_until {
-            self.invalidate_before(time);
-        }
         self.counter.windows.close_current(boundary);
     }
 

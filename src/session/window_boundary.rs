@@ -2,7 +2,6 @@
 //! belongs to one window.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::time::Instant;
 
 use profile::{CaptureLedger, Loss, TickOutcome};
@@ -29,8 +28,6 @@ pub(super) struct WindowBoundary {
     since_boot_ns: u64,
     /// Every sample before the boundary is older than this, nanoseconds of CLOCK_MONOTONIC.
     pub read_at: u64,
-    /// Process events up to this time were not reported: the side bands were off.
-    pub missed_events_until: Option<u64>,
     /// The clocks were stopped here: their next tick is a whole period away.
     pub are_clocks_restarted: bool,
 }
@@ -51,7 +48,6 @@ impl WindowBoundary {
             unix_ns: unix_ns(),
             since_boot_ns: since_boot_ns(),
             read_at: now(),
-            missed_events_until: None,
             are_clocks_restarted: false,
         }
     }
@@ -118,7 +114,7 @@ impl WindowBoundary {
             start_unix_ns: begin.unix_ns,
             start_since_boot_ns: begin.since_boot_ns,
             duration_ns: (self.at - begin.at).as_nanos() as u64,
-            sample_ns: begin.rate.period.map_or(0, NonZeroU64::get),
+            sample_ns: begin.rate.period.get(),
         }
     }
 
