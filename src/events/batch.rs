@@ -1,5 +1,7 @@
 //! What the rings held in one turn of the reader.
 
+use std::time::Duration;
+
 use super::event::{Event, LATE_RECORD_NS, TimedEvent};
 use super::parse::{self, ParsedRecord};
 
@@ -17,6 +19,8 @@ pub struct EventBatch {
     pub has_missed_events: bool,
     /// perf's own records of ticks that did not fit into their ring.
     pub perf_samples_lost: u64,
+    /// CPU time that the reader has used since the batch before.
+    pub reader_cpu: Duration,
     /// Every record written before this time is in this batch or an earlier one, nanoseconds of
     /// CLOCK_MONOTONIC.
     pub drained_at: u64,
@@ -26,6 +30,15 @@ impl EventBatch {
     /// Returns the time up to which no further event can arrive, nanoseconds of CLOCK_MONOTONIC.
     pub fn complete_until(&self) -> u64 {
         self.drained_at.saturating_sub(LATE_RECORD_NS)
+    }
+
+    /// Returns the part of its events that are process events, 0 without any.
+    pub fn process_events_part(&self) -> f64 {
+        let is_sample =
+            |timed: &&TimedEvent| matches!(timed.event, Event::Sample(_) | Event::PerfSample(_));
+        let samples = self.events.iter().filter(is_sample).count();
+        let others = self.events.len() - samples;
+        others as f64 / self.events.len().max(1) as f64
     }
 
     /// Returns whether the batch shows that ticks lack something: unwind rows or new mappings.

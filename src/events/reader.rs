@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::batch::EventBatch;
-use super::clock::now;
+use super::clock::{cpu_time, now};
 use super::event::LATE_RECORD_NS;
 use super::rings::{ReaderRings, RingChanges, Rings};
 use super::wakeup::Wakeup;
@@ -107,10 +107,12 @@ fn send_batches(
     mut drain: impl FnMut(&Wakeup) -> io::Result<EventBatch>,
     batches: &SyncSender<EventBatch>,
 ) -> io::Result<()> {
-    let mut timeout = period;
+    let (mut timeout, mut used) = (period, Duration::ZERO);
     loop {
         let is_last = wakeup.wait(timeout)?;
-        let batch = drain(wakeup)?;
+        let mut batch = drain(wakeup)?;
+        let used_before = std::mem::replace(&mut used, cpu_time());
+        batch.reader_cpu = used.saturating_sub(used_before);
         timeout = match &batch {
             batch if batch.events.is_empty() => PERIOD_MAX, // the machine is idle
             batch if batch.is_urgent() => PERIOD_URGENT,

@@ -20,7 +20,7 @@ pub struct SessionCpu {
     pub stacks: Duration,
     /// Publishing unwind tables.
     pub tables: Duration,
-    /// Process events and /proc.
+    /// Process events and /proc, the reader's part included.
     pub processes: Duration,
 }
 
@@ -79,6 +79,12 @@ impl WorkTimer {
     /// Adds to `cpu`.
     pub fn new(cpu: ProcessorCpu) -> Self {
         Self { cpu, work: Work::Batches, since: Duration::ZERO }
+    }
+
+    /// Adds CPU time that another thread has used for process events.
+    pub fn add_processes(&self, used: Duration) {
+        let nanoseconds = used.as_nanos() as u64;
+        self.cpu.0[Work::Processes as usize].fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     /// Ends the work at hand and begins another.
