@@ -36,7 +36,7 @@ fn soak(
         thread::sleep(window);
         let ClosedWindow { window, ledger, period, executables, .. } = session.close_window()?;
         ledger.check()?;
-        let (profile, unsymbolized) = symbolization::symbolize(
+        let (profile, names) = symbolization::symbolize(
             &window,
             ledger.clone(),
             period,
@@ -50,7 +50,7 @@ fn soak(
             ledger.lost_total(),
             ledger.user_ends[StackEnd::Complete as usize],
             profile.stacks.len(),
-            unsymbolized.len(),
+            names.failed.len(),
         );
     }
     session.finish()?.last.ledger.check()?;

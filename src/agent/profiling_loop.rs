@@ -22,6 +22,7 @@ use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
 use crate::host::{self, Limitation};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
+use crate::symbolization::SymbolizerLimits;
 
 /// Time from the stop signal to the end, at most.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -126,7 +127,7 @@ impl Agent {
         })?;
         let publisher = Publisher::spawn(
             program,
-            shares.symbols,
+            SymbolizerLimits::of_agent(shares.symbols, cpus),
             Arc::clone(&delivery),
             debug_files,
             Arc::clone(&status),
@@ -282,7 +283,9 @@ fn pending_window(
     budget: Vec<String>,
     config: &AgentConfig,
 ) -> PendingWindow {
+    let cpus = closed.ledger.cpus.len() as f64;
     PendingWindow {
+        names_cpu_rate: Cause::Names.share() * config.limits.cpu_percent / 100.0 * cpus.max(1.0),
         sampling: describe_sampling(&closed, rate),
         budget,
         closed,

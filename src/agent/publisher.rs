@@ -12,7 +12,6 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::symbolization::TimeLimit;
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
 use profile::{BootTime, Origin};
@@ -27,7 +26,8 @@ use crate::kernel::trim_heap;
 use crate::labels;
 use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
-use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
+use crate::symbolization::{self, SymbolizerLimits, TimeLimit, WindowSymbolizer};
+use crate::workers::Usage;
 
 /// How often [`Publisher::finish`] checks whether the thread has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -44,7 +44,7 @@ impl Publisher {
     /// Starts the thread. `program`: path of this program, which is also the symbolizer worker.
     pub fn spawn(
         program: &str,
-        limits: SymbolizerMemory,
+        limits: SymbolizerLimits,
         delivery: Arc<Delivery>,
         debug_files: Arc<DebugFiles>,
         status: Arc<AgentStatus>,
@@ -55,7 +55,7 @@ impl Publisher {
         let state = PublisherThread {
             windows,
             is_full: Arc::clone(&is_full),
-            new_symbolizer: Box::new(move || WindowSymbolizer::new(&program, limits)),
+            new_symbolizer: Box::new(move || WindowSymbolizer::with_limits(&program, limits)),
             delivery,
             debug_files,
             status,
@@ -117,7 +117,7 @@ impl Drop for PublisherThread {
 
 impl PublisherThread {
     fn run(self) {
-        let mut symbolizer = (self.new_symbolizer)();
+        let (mut symbolizer, mut past) = ((self.new_symbolizer)(), Usage::default());
         for window in &self.windows {
             self.is_full.store(false, Ordering::Release);
             let end = window.closed.period.start_unix_ns + window.closed.period.duration_ns;
@@ -125,10 +125,12 @@ impl PublisherThread {
             let publish = || publish(window, &mut symbolizer, &self.delivery, self.boot_id);
             let (result, stats) = catch_unwind(AssertUnwindSafe(publish)).unwrap_or_else(|_| {
                 tracing::error!("publisher panicked on a window; please report this with the log");
+                past = past.and(symbolizer.usage());
                 symbolizer = (self.new_symbolizer)();
                 (PublishResult::Lost(LossReason::PublisherDied), ProfileStats::default())
             });
-            self.status.window_published(result, stats, end, symbolizer.usage());
+            let usage = past.and(symbolizer.usage());
+            self.status.window_published(result, stats, end, usage);
             trim_heap();
         }
     }
@@ -146,9 +148,10 @@ fn publish(
         tracing::error!("{defect}; please report this");
         return (PublishResult::Lost(LossReason::LedgerDoesNotClose), ProfileStats::default());
     }
-    let until = Instant::now() + window.symbolization_max;
-    symbolizer.set_limit(TimeLimit { until, cancel: window.stop_symbolizing });
-    let (mut profile, _) =
+    let limit = TimeLimit::within(window.symbolization_max, window.stop_symbolizing);
+    symbolizer.set_limit(limit);
+    symbolizer.set_cpu_rate(window.names_cpu_rate);
+    let (mut profile, names) =
         symbolization::symbolize(&stacks, ledger, period, &executables, symbolizer);
     drop((stacks, executables));
     if profile.samples.is_empty() {
@@ -162,7 +165,8 @@ fn publish(
     let origin = Origin { start, instance: delivery.instance(), host: host.to_owned() };
     profile.comments.push(origin.to_string());
     profile.comments.extend(budget);
-    let stats = ProfileStats::of(&profile, merged);
+    profile.comments.extend(names.counts.comment());
+    let stats = ProfileStats::of(&profile, names.counts, merged);
     let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);
     match delivery.accept(&batch) {

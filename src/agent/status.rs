@@ -15,7 +15,7 @@ use crate::events::unix_ns;
 use crate::host::Limitation;
 use crate::log;
 use crate::metrics::server::{Handler, HttpCounters};
-use crate::metrics::{self, HealthState, LossReason, ProcessUsage, Snapshot, SymbolCounts, frames};
+use crate::metrics::{self, HealthState, LossReason, ProcessUsage, Snapshot, frames};
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
@@ -85,7 +85,7 @@ impl AgentStatus {
         snapshot.windows.closed += 1;
         snapshot.windows.last_unix_ns = closed.period.start_unix_ns + closed.period.duration_ns;
         snapshot.session = closed.counts;
-        snapshot.own.file_helper.cpu = closed.counts.file_helper.cpu;
+        set_usage(&mut snapshot.own.file_helper, closed.counts.file_helper);
         let budget = &mut snapshot.budget;
         (budget.cpu_percent, budget.memory) = (usage.cpu_percent(), usage.memory);
     }
@@ -109,10 +109,8 @@ impl AgentStatus {
             PublishResult::Refused => {} // delivery counts it, with its reason
             PublishResult::Lost(reason) => lose(snapshot, reason, 1),
         }
-        snapshot.own.symbolizer.cpu = symbolizer.cpu;
-        let SymbolCounts { symbolized, unsymbolized } = &mut snapshot.symbols;
-        *symbolized += stats.symbolized;
-        *unsymbolized += stats.unsymbolized;
+        set_usage(&mut snapshot.own.symbolizer, symbolizer);
+        snapshot.symbols.add(&stats.names);
         snapshot.series.last = stats.series;
         snapshot.series.merged += stats.merged.series;
         snapshot.series.merged_samples += stats.merged.samples;
@@ -206,7 +204,8 @@ impl AgentStatus {
         let mut snapshot = Snapshot { health, ..self.figures().snapshot.clone() };
         let resident = ResidentMemory::measure();
         let own = &mut snapshot.own;
-        own.agent = ProcessUsage { cpu: Usage::own().cpu, resident: resident.agent };
+        set_usage(&mut own.agent, Usage::own());
+        own.agent.resident = resident.agent;
         own.symbolizer.resident = resident.of_workers("symbolizer-worker");
         own.file_helper.resident = resident.of_workers("file-helper");
         snapshot.delivery = self.delivery.counts();
@@ -219,6 +218,11 @@ impl AgentStatus {
     pub fn http_counters(&self) -> Arc<HttpCounters> {
         Arc::clone(&self.http)
     }
+}
+
+fn set_usage(process: &mut ProcessUsage, usage: Usage) {
+    process.cpu = usage.cpu;
+    process.peak = usage.peak_rss_kib << 10;
 }
 
 fn lose(snapshot: &mut Snapshot, reason: LossReason, windows: u64) {

@@ -8,6 +8,7 @@ use profile::{Labels, MergedSeries, Profile};
 
 use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
+use crate::symbolization::NameCounts;
 
 /// A closed window that waits to be published.
 pub(super) struct PendingWindow {
@@ -20,8 +21,10 @@ pub(super) struct PendingWindow {
     pub series_max: usize,
     /// Labels that all series carry.
     pub labels: Arc<Labels>,
-    /// Time limit of symbolization.
+    /// Time within which the window is symbolized, so that the next one is not delayed.
     pub symbolization_max: Duration,
+    /// CPU time that names may take, in CPU seconds per second.
+    pub names_cpu_rate: f64,
     /// Set when the agent stops: symbolization ends before its time limit.
     pub stop_symbolizing: Arc<AtomicBool>,
 }
@@ -42,10 +45,8 @@ pub(super) enum PublishResult {
 /// Size of a published profile.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProfileStats {
-    /// Distinct frames with a symbol.
-    pub symbolized: u64,
-    /// Distinct frames that stayed addresses.
-    pub unsymbolized: u64,
+    /// Frames with and without a symbol.
+    pub names: NameCounts,
     /// Series, after merging.
     pub series: u64,
     /// Series that were merged because there were too many.
@@ -53,17 +54,10 @@ pub(super) struct ProfileStats {
 }
 
 impl ProfileStats {
-    pub fn of(profile: &Profile, merged: MergedSeries) -> Self {
-        let symbolized =
-            profile.frames.iter().filter(|frame| !frame.lines.is_empty()).count() as u64;
+    pub fn of(profile: &Profile, names: NameCounts, merged: MergedSeries) -> Self {
         let mut series: Vec<_> = profile.tasks.iter().map(|task| &task.labels).collect();
         series.sort();
         series.dedup();
-        Self {
-            symbolized,
-            unsymbolized: profile.frames.len() as u64 - symbolized,
-            series: series.len() as u64,
-            merged,
-        }
+        Self { names, series: series.len() as u64, merged }
     }
 }

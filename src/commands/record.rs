@@ -144,18 +144,19 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     let ClosedWindow { window, ledger, period, executables, counts } = &recording.last;
     ledger.check().context("please report this")?;
     let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default());
-    let (mut profile, unsymbolized) =
+    let (mut profile, names) =
         symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer);
     profile.comments = symbolization::comments(
         &profile,
         &symbolization::host_name(),
         &format!("{} Hz", arguments.sampling.frequency),
     );
+    profile.comments.extend(names.counts.comment());
     let results = outputs.write(&profile);
     if !arguments.quiet {
         let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
         let quality = Quality {
-            unsymbolized: &unsymbolized,
+            names: &names,
             executables: &recording.processes.executables,
             processes_refreshed: recording.processes.refresh_count(),
         };

@@ -10,7 +10,9 @@ use profile::{Profile, SymbolizedFrame, pluralize, thousands};
 use super::progress::percent_of_capacity;
 use crate::processes::Executables;
 use crate::session::{CpuCounts, SessionCounts};
-use crate::symbolization::{UnsymbolizedExecutable, is_kernel_unsymbolized, quality};
+use crate::symbolization::{
+    SymbolizeError, UnsymbolizedExecutable, WindowNames, is_kernel_unsymbolized, quality,
+};
 
 /// Maximum number of functions, and of executables without symbols, in the summary.
 const TOP: usize = 5;
@@ -23,7 +25,7 @@ pub(super) struct Overhead {
 
 /// What the profile lacks.
 pub(super) struct Quality<'a> {
-    pub unsymbolized: &'a [UnsymbolizedExecutable],
+    pub names: &'a WindowNames,
     pub executables: &'a Executables,
     /// Processes read from /proc again after the start.
     pub processes_refreshed: u64,
@@ -59,7 +61,7 @@ fn title(profile: &Profile, elapsed: Duration) -> String {
 }
 
 fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> Vec<String> {
-    let mut notes = symbol_notes(profile, quality.unsymbolized);
+    let mut notes = symbol_notes(profile, quality.names);
     if session.side_band_lost > 0 {
         notes.push(format!(
             "{} process events lost; {} read from /proc again, stacks in between may lack frames",
@@ -89,12 +91,19 @@ fn cpu_note(cpus: &CpuCounts) -> Option<String> {
     })
 }
 
-fn symbol_notes(profile: &Profile, unsymbolized: &[UnsymbolizedExecutable]) -> Vec<String> {
+fn symbol_notes(profile: &Profile, names: &WindowNames) -> Vec<String> {
     let mut notes = Vec::new();
-    if is_kernel_unsymbolized(profile) {
-        let note =
-            "no symbols in the kernel: run `sysctl kernel.kptr_restrict=0`, or add CAP_SYSLOG";
-        notes.push(note.into());
+    let is_hidden = |reason: &SymbolizeError| matches!(reason, SymbolizeError::KernelHidden(_));
+    let (kernel, unsymbolized): (Vec<_>, Vec<_>) =
+        names.failed.iter().partition(|failed| is_hidden(&failed.reason));
+    match kernel.first() {
+        Some(kernel) => notes.push(format!("no symbols in the kernel: {}", kernel.reason)),
+        None if is_kernel_unsymbolized(profile) => notes.push("no symbols in the kernel".into()),
+        None => {}
+    }
+    if names.counts.cut > 0 {
+        let cut = pluralize(names.counts.cut, "name was", "names were");
+        notes.push(format!("{cut} cut, because they are too long"));
     }
     for UnsymbolizedExecutable { executable, reason } in unsymbolized.iter().take(TOP) {
         notes.push(format!("no symbols in {executable}: {reason}"));

@@ -20,7 +20,7 @@ pub use pages::{PATHS, page};
 pub use prometheus::render;
 pub use snapshot::{
     BudgetState, LossReason, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, Snapshot,
-    SymbolCounts, WindowCounts,
+    WindowCounts,
 };
 pub use table::TABLE;
 pub use totals::{LedgerTotals, frames};

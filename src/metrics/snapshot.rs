@@ -12,6 +12,7 @@ use crate::budget::{CpuByCause, Lowered};
 use crate::host::LimitationReason;
 use crate::log::LogCounts;
 use crate::session::SessionCounts;
+use crate::symbolization::NameCounts;
 
 /// The agent as of one moment. Counts are since its start unless noted otherwise.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +25,8 @@ pub struct Snapshot {
     pub totals: LedgerTotals,
     /// The session: processes, tables, the sampler's own time.
     pub session: SessionCounts,
-    /// Symbolized frames.
-    pub symbols: SymbolCounts,
+    /// Frames with and without a symbol.
+    pub symbols: NameCounts,
     /// Windows.
     pub windows: WindowCounts,
     /// Series.
@@ -44,15 +45,6 @@ pub struct Snapshot {
     pub log: LogCounts,
     /// What the host lacked at the start.
     pub host_limitations: Vec<LimitationReason>,
-}
-
-/// Distinct frames of each window.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SymbolCounts {
-    /// Frames with a symbol.
-    pub symbolized: u64,
-    /// Frames that stayed addresses.
-    pub unsymbolized: u64,
 }
 
 /// Windows by outcome: `closed = accepted + empty + lost + refused by delivery + in progress`.
@@ -134,6 +126,8 @@ pub struct ProcessUsage {
     pub cpu: Duration,
     /// Resident memory in bytes.
     pub resident: u64,
+    /// The most that one of these processes had, in bytes.
+    pub peak: u64,
 }
 
 /// The overhead budget, and the rate in force.

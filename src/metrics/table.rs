@@ -17,6 +17,7 @@ use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
 use crate::host::LimitationReason;
 use crate::processes::TrackingLimit;
 use crate::session::NoClockReason;
+use crate::symbolization::UnsymbolizedReason;
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
@@ -30,6 +31,8 @@ const CACHE: Label =
 const LABEL_SOURCE: Label = Label::closed("source", || vec!["read", "inherited", "unknown"]);
 const PROCESS_LIMIT: Label =
     Label::closed("limit", || texts(TrackingLimit::ALL, TrackingLimit::text));
+const UNSYMBOLIZED: Label =
+    Label::closed("reason", || texts(UnsymbolizedReason::ALL, UnsymbolizedReason::text));
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
 const WINDOW_LOSS: Label = Label::closed("reason", || {
@@ -281,8 +284,24 @@ pub const TABLE: &[Metric] = &[
         &[SYMBOL],
         |s, out| {
             out.labelled(&["symbolized"], s.symbols.symbolized);
-            out.labelled(&["unsymbolized"], s.symbols.unsymbolized);
+            out.labelled(&["unsymbolized"], s.symbols.unsymbolized());
         },
+    ),
+    counter(
+        "everytick_unsymbolized_frames_total",
+        "Distinct frames of each window that stayed addresses, by reason.",
+        &[UNSYMBOLIZED],
+        |s, out| {
+            let (all, counts) = (UnsymbolizedReason::ALL, &s.symbols.unsymbolized);
+            by(out, &[], all, UnsymbolizedReason::text, counts);
+        },
+    ),
+    counter(
+        "everytick_names_cut_total",
+        "Names of functions and paths of source files cut when they were read, because they are \
+         too long.",
+        &[],
+        |s, out| out.value(s.symbols.cut),
     ),
     // Windows.
     counter(
@@ -462,6 +481,12 @@ pub const TABLE: &[Metric] = &[
         "Resident memory of each process of the agent.",
         &[PROCESS],
         |s, out| each_process(out, s, |process| process.resident),
+    ),
+    gauge(
+        "everytick_resident_peak_bytes",
+        "The most resident memory that a process of this kind had, killed ones included.",
+        &[PROCESS],
+        |s, out| each_process(out, s, |process| process.peak),
     ),
     gauge(
         "everytick_bpf_map_bytes",

@@ -7,6 +7,8 @@ pub struct ProcessStatus {
     pub rss_kib: u64,
     /// The most resident memory so far, in KiB.
     pub peak_rss_kib: u64,
+    /// Writable memory of its own, resident or not, in KiB.
+    pub data_kib: u64,
     /// Effective capabilities, one bit each (include/uapi/linux/capability.h).
     pub effective_capabilities: u64,
     /// Real user ID.
@@ -24,6 +26,7 @@ impl ProcessStatus {
                 "Uid" => {
                     status.uid = value.split_whitespace().next().and_then(|uid| uid.parse().ok());
                 }
+                "VmData" => status.data_kib = kib(value),
                 "CapEff" => {
                     status.effective_capabilities =
                         u64::from_str_radix(value.trim(), 16).unwrap_or(0);
@@ -46,10 +49,11 @@ mod tests {
     #[test]
     fn values_are_found_by_name() {
         let text = "Name:\tx\nUid:\t1000\t0\t0\t0\n\
-             VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nCapEff:\t000001ffffffffff\n";
+             VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmData:\t 512 kB\nCapEff:\t000001ffffffffff\n";
         let expected = ProcessStatus {
             rss_kib: 1024,
             peak_rss_kib: 2048,
+            data_kib: 512,
             effective_capabilities: 0x1ff_ffff_ffff,
             uid: Some(1000),
         };

@@ -36,11 +36,7 @@ struct CacheEntry {
 
 impl CacheEntry {
     fn bytes(&self) -> usize {
-        let function_bytes = |function: &SourceFunction| {
-            let SourceFunction { name, system_name, file, .. } = function;
-            size_of::<SourceFunction>() + name.len() + system_name.len() + file.len()
-        };
-        ENTRY_BYTES + self.functions.iter().map(function_bytes).sum::<usize>()
+        ENTRY_BYTES + self.functions.iter().map(SourceFunction::bytes).sum::<usize>()
     }
 }
 
@@ -57,13 +53,19 @@ impl SymbolCache {
     }
 
     /// Returns the functions at an address, innermost first, and marks them as used in `window`.
-    pub fn get(&mut self, id: ExecutableId, address: FileAddr, window: u64) -> &[SourceFunction] {
+    /// `None`: the address is not cached.
+    pub fn get(
+        &mut self,
+        id: ExecutableId,
+        address: FileAddr,
+        window: u64,
+    ) -> Option<&[SourceFunction]> {
         match self.entries.range_mut(..=(id, address.0)).next_back() {
             Some(((owner, _), entry)) if *owner == id && address.0 < entry.end => {
                 entry.last_used = window;
-                &entry.functions
+                Some(&entry.functions)
             }
-            _ => &[],
+            _ => None,
         }
     }
 
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn check(cache: &mut SymbolCache, id: ExecutableId, address: u64, expected: &str) {
-        let functions = cache.get(id, FileAddr(address), 0);
+        let functions = cache.get(id, FileAddr(address), 0).unwrap_or_default();
         let name = functions.first().map_or("", |function| &function.name);
         assert_eq!(name, expected, "{address:#x}");
     }
@@ -190,7 +192,7 @@ mod tests {
                 let address = FileAddr(window * 100 + number);
                 cache.insert(OTHER, address, symbol("once", 0..0), window);
             }
-            assert_eq!(cache.get(ONE, FileAddr(1), window).len(), 1);
+            assert_eq!(cache.get(ONE, FileAddr(1), window).map(<[_]>::len), Some(1));
             cache.evict(window + 1);
             assert!(cache.bytes <= 40_000, "{} bytes in window {window}", cache.bytes);
         }
@@ -205,7 +207,7 @@ mod tests {
         cache.insert(ONE, FileAddr(1), symbol("always", 0..0), 0);
         cache.insert(ONE, FileAddr(2), symbol("once", 0..0), 0);
         for window in 0..=UNUSED_WINDOWS + SEARCH_WINDOWS {
-            assert_eq!(cache.get(ONE, FileAddr(1), window).len(), 1);
+            assert_eq!(cache.get(ONE, FileAddr(1), window).map(<[_]>::len), Some(1));
             cache.evict(window + 1);
         }
         assert!(cache.contains(ONE, FileAddr(1)));

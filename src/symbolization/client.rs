@@ -1,21 +1,25 @@
 //! The agent's side of the symbolizer: sends the addresses of one file, waits for its symbols.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use profile::{BuildId, FileAddr};
-use symbolizer::Worker;
+use profile::{ExecutableId, FileAddr};
 use symbolizer::proto::{Request, Response, Symbol};
+use symbolizer::{OwnMemory, Worker};
 
+use super::file_key::{FileKey, Owner};
+use super::limits::FileLimits;
+use crate::processes::Executable;
 use crate::procfs;
-use crate::workers::{self, CallError, Supervisor, Timeout, Usage};
+use crate::workers::{self, CallError, CallLimits, Exit, Limit, Supervisor, Timeout, Usage};
 
-/// How long one request may take: the DWARF of the largest real files takes seconds.
-const REQUEST_MAX: Duration = Duration::from_secs(20);
+/// How long one request may take, whatever its CPU time: a file system may not answer.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of names in one answer.
+const NAMES_MAX: usize = 32 << 20;
 
 /// Runs the worker: answers requests on this socket until the agent closes it. `memory_max`: bytes
 /// of its own that the worker may have.
@@ -23,23 +27,29 @@ const REQUEST_MAX: Duration = Duration::from_secs(20);
 /// # Errors
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>, memory_max: u64) -> io::Result<()> {
-    let mut worker = Worker::new(memory_max, || procfs::own_status().rss_kib);
+    let mut worker = Worker::new(memory_max, || {
+        let status = procfs::own_status();
+        OwnMemory { resident_kib: status.rss_kib, data_kib: status.data_kib }
+    });
     workers::serve(socket, |request: Request| (worker.answer(&request), None))
 }
 
-/// Bounds several requests together.
+/// Bounds the requests of one window together.
 #[derive(Clone, Debug)]
 pub struct TimeLimit {
-    /// No request begins after this time. One that has begun has its own time: what the worker has
-    /// read serves the next request.
-    pub until: Instant,
+    /// No request begins after this time.
+    pub begin_until: Instant,
+    /// No request is waited for after this time. Its answer serves the next window.
+    pub wait_until: Instant,
     /// Once true, the current request ends as well.
     pub cancel: Arc<AtomicBool>,
 }
 
 impl TimeLimit {
-    fn is_over(&self) -> bool {
-        self.until <= Instant::now() || self.is_cancelled()
+    /// Returns the limit for windows of this length: the answers come before the next window.
+    pub fn within(length: Duration, cancel: Arc<AtomicBool>) -> Self {
+        let now = Instant::now();
+        Self { begin_until: now + length / 2, wait_until: now + length * 9 / 10, cancel }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -50,15 +60,27 @@ impl TimeLimit {
 /// Why the addresses of a file have no symbols.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SymbolizeError {
-    /// The parser does not understand the file.
+    /// The parser does not understand the file, or its sections are too large.
     #[error("{0}")]
     Unreadable(String),
+    /// The file is not open.
+    #[error("the file could not be opened in time")]
+    NotOpen,
+    /// The kernel hides its symbols.
+    #[error("{0}")]
+    KernelHidden(String),
     /// The worker died while it read the file.
     #[error("the symbolizer died while reading it")]
     Died,
-    /// The request took too long.
-    #[error("it took longer than {} s", REQUEST_MAX.as_secs())]
+    /// The file took too much CPU time, or a file system did not answer.
+    #[error("reading it took too much time")]
     TooSlow,
+    /// The file took too much memory.
+    #[error("reading it took too much memory")]
+    OutOfMemory,
+    /// The CPU time that names may take is spent; the next windows try again.
+    #[error("the CPU time for names was spent")]
+    ShareSpent,
     /// Other files of the window have taken all the time there was.
     #[error("the time to symbolize a window was over")]
     NoTime,
@@ -67,11 +89,58 @@ pub enum SymbolizeError {
     NotStarted(String),
 }
 
+impl SymbolizeError {
+    /// Returns whether the file may be read in another way, in more time or without debug info.
+    pub(super) fn has_another_way(&self) -> bool {
+        matches!(self, Self::TooSlow | Self::OutOfMemory | Self::Died)
+    }
+}
+
+/// A request for the symbols of one executable.
+#[derive(Clone, Debug)]
+pub(super) struct SymbolRequest {
+    pub id: ExecutableId,
+    /// Held until the answer is there, and its file with it.
+    pub executable: Arc<Executable>,
+    pub file: FileKey,
+    pub owner: Owner,
+    pub addresses: Vec<FileAddr>,
+    /// Path of the file; empty for the kernel.
+    pub path: String,
+    /// Use symbol tables alone.
+    pub symbols_only: bool,
+    /// What the request may take; `None` for the kernel.
+    pub limits: Option<FileLimits>,
+    /// Bytes that the names may take.
+    pub names_max: usize,
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub(super) struct SymbolAnswer {
+    pub request: SymbolRequest,
+    /// The symbols of the first addresses: of all unless the names are full.
+    pub result: Result<Vec<Symbol>, SymbolizeError>,
+    /// Names that were cut.
+    pub cut: u64,
+    /// CPU time of the worker.
+    pub cpu: Duration,
+}
+
+/// A request that was not answered in the window in which it was sent.
+struct Pending {
+    request: SymbolRequest,
+    sent: Instant,
+    /// Usage of all workers before.
+    before: Usage,
+}
+
 /// Asks the symbolizer, a worker process.
 pub(super) struct SymbolizerClient {
     supervisor: Supervisor,
-    /// Files whose DWARF took the worker too much memory or time.
-    symbols_only: HashSet<u64>,
+    pending: Option<Pending>,
+    /// Files that the worker is to close with the next request.
+    forget: Vec<u64>,
     limit: Option<TimeLimit>,
 }
 
@@ -79,7 +148,7 @@ impl SymbolizerClient {
     /// `program` with `arguments` is to run [`serve`]. It is started on first use.
     pub fn new(program: &str, arguments: impl IntoIterator<Item = String>) -> Self {
         let supervisor = Supervisor::new(program, arguments);
-        Self { supervisor, symbols_only: HashSet::new(), limit: None }
+        Self { supervisor, pending: None, forget: Vec::new(), limit: None }
     }
 
     /// Bounds all requests from now on together.
@@ -87,47 +156,103 @@ impl SymbolizerClient {
         self.limit = limit;
     }
 
-    /// Returns the symbols of addresses in a file, one for each. The worker keeps what it has read
-    /// of the file under `key` until [`Self::forget`]. A file whose DWARF takes too much memory or
-    /// time is symbolized by its symbol tables alone, until the next [`Self::restart`].
-    pub fn symbolize_file(
-        &mut self,
-        key: u64,
-        path: &str,
-        build_id: Option<&BuildId>,
-        addresses: &[FileAddr],
-    ) -> Result<Vec<Symbol>, SymbolizeError> {
-        let mut request = Request {
-            path: path.to_owned(),
-            file: key,
-            build_id: build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
-            symbols_only: self.symbols_only.contains(&key),
-            ..request_for(addresses)
-        };
-        match self.call(&request) {
-            Err(SymbolizeError::Died | SymbolizeError::TooSlow) if !request.symbols_only => {
-                self.symbols_only.insert(key);
-                request.symbols_only = true;
-                self.call(&request)
-            }
-            answer => answer,
+    /// Waits for the answer to the request that is pending, if there is one.
+    ///
+    /// # Errors
+    /// [`SymbolizeError::NoTime`] when it is still pending.
+    pub fn take_pending(&mut self) -> Result<Option<SymbolAnswer>, SymbolizeError> {
+        let Some(pending) = self.pending.take() else { return Ok(None) };
+        self.wait(pending).map(Some)
+    }
+
+    /// Sends a request and waits for its answer. No other may be pending.
+    ///
+    /// # Errors
+    /// [`SymbolizeError::NoTime`] when it was not sent, or is pending now.
+    pub fn call(&mut self, request: SymbolRequest) -> Result<SymbolAnswer, SymbolizeError> {
+        let limit = self.limit.clone();
+        if limit.is_some_and(|limit| limit.begin_until <= Instant::now() || limit.is_cancelled()) {
+            return Err(SymbolizeError::NoTime);
+        }
+        let before = self.supervisor.usage();
+        let message = self.message(&request);
+        let cancel = self.limit.as_ref().map(|limit| Arc::clone(&limit.cancel));
+        let is_cancelled = || cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let pending = Pending { request, sent: Instant::now(), before };
+        match self.supervisor.send(&message, &is_cancelled) {
+            Ok(()) => self.wait(pending),
+            Err(CallError::Cancelled) => Err(SymbolizeError::NoTime),
+            Err(error) => Ok(self.answer(pending, Err(error))),
         }
     }
 
-    /// Returns the symbols of addresses in the running kernel, one for each.
-    pub fn symbolize_kernel(
-        &mut self,
-        addresses: &[FileAddr],
-    ) -> Result<Vec<Symbol>, SymbolizeError> {
-        self.call(&request_for(addresses))
+    fn message(&mut self, request: &SymbolRequest) -> Request {
+        let build_id = request.executable.build_id.as_ref();
+        let limits = request.limits;
+        Request {
+            path: request.path.clone(),
+            addresses: request.addresses.iter().map(|address| address.0).collect(),
+            symbols_only: request.symbols_only,
+            file: request.id.0.into(),
+            forget: std::mem::take(&mut self.forget),
+            build_id: build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+            // The kernel ends what this process does not, a second later.
+            cpu_seconds_max: limits.map_or(0, |limits| limits.cpu.as_secs() as u32 + 1),
+            memory_max: limits.map_or(0, |limits| limits.memory),
+            names_max: request.names_max.clamp(1, NAMES_MAX) as u64,
+        }
     }
 
-    /// Makes the worker close these files.
-    pub fn forget(&mut self, keys: Vec<u64>) {
-        self.symbols_only.retain(|key| !keys.contains(key));
-        if self.supervisor.is_running() && !keys.is_empty() {
-            // A worker that fails is killed, which closes the files too.
-            let _ = self.call(&Request { forget: keys, ..Request::default() });
+    fn wait(&mut self, pending: Pending) -> Result<SymbolAnswer, SymbolizeError> {
+        let request_end = pending.sent + REQUEST_MAX;
+        let end = self.limit.as_ref().map_or(request_end, |limit| limit.wait_until);
+        let after = end.min(request_end).saturating_duration_since(Instant::now());
+        let limit = self.limit.as_ref();
+        let is_cancelled = || limit.is_some_and(TimeLimit::is_cancelled);
+        let timeout = Timeout { after, is_cancelled: &is_cancelled };
+        let limits = pending.request.limits;
+        let limits = limits.map(|FileLimits { cpu, memory, .. }| CallLimits { cpu, memory });
+        match self.supervisor.receive::<Response>(timeout, limits) {
+            Ok(Some(reply)) => Ok(self.answer(pending, Ok(reply.response))),
+            Ok(None) if Instant::now() < request_end => {
+                self.pending = Some(pending);
+                Err(SymbolizeError::NoTime)
+            }
+            Ok(None) => {
+                self.supervisor.stop();
+                Ok(self.answer(pending, Err(CallError::Exceeded(Limit::Cpu))))
+            }
+            Err(CallError::Cancelled) => Err(SymbolizeError::NoTime),
+            Err(error) => Ok(self.answer(pending, Err(error))),
+        }
+    }
+
+    fn answer(&self, pending: Pending, response: Result<Response, CallError>) -> SymbolAnswer {
+        let Pending { request, before, .. } = pending;
+        let cpu = self.supervisor.usage().cpu.saturating_sub(before.cpu);
+        let (result, cut) = match response {
+            Ok(Response { symbols, error, cut, debug_info_error }) => {
+                if !debug_info_error.is_empty() {
+                    let name = &*request.executable.name;
+                    tracing::debug!(name, "debug info not read: {debug_info_error}");
+                }
+                let is_kernel = request.path.is_empty();
+                let result = match error.is_empty() {
+                    true => Ok(symbols),
+                    false if is_kernel => Err(SymbolizeError::KernelHidden(error)),
+                    false => Err(SymbolizeError::Unreadable(error)),
+                };
+                (result, cut)
+            }
+            Err(error) => (Err(error.into()), 0),
+        };
+        SymbolAnswer { request, result, cut, cpu }
+    }
+
+    /// Makes the worker close these files, with its next request.
+    pub fn forget(&mut self, keys: impl IntoIterator<Item = u64>) {
+        if self.supervisor.is_running() {
+            self.forget.extend(keys);
         }
     }
 
@@ -138,24 +263,9 @@ impl SymbolizerClient {
 
     /// Ends the worker with all that it has read; the next request starts another.
     pub fn restart(&mut self) {
-        self.symbols_only.clear();
+        self.pending = None;
+        self.forget.clear();
         self.supervisor.stop();
-    }
-
-    fn call(&mut self, request: &Request) -> Result<Vec<Symbol>, SymbolizeError> {
-        let limit = self.limit.as_ref();
-        if limit.is_some_and(TimeLimit::is_over) {
-            return Err(SymbolizeError::NoTime);
-        }
-        let is_cancelled = || limit.is_some_and(TimeLimit::is_cancelled);
-        let timeout = Timeout { after: REQUEST_MAX, is_cancelled: &is_cancelled };
-        let reply = self.supervisor.call::<Response>(request, timeout);
-        let mut response = reply.map_err(SymbolizeError::from)?.response;
-        if !response.error.is_empty() {
-            return Err(SymbolizeError::Unreadable(response.error));
-        }
-        response.symbols.resize(request.addresses.len(), Symbol::default());
-        Ok(response.symbols)
     }
 }
 
@@ -164,16 +274,13 @@ impl From<CallError> for SymbolizeError {
         match error {
             CallError::NotStarted(error) => Self::NotStarted(error.to_string()),
             CallError::Cancelled => Self::NoTime,
-            CallError::Died(_) | CallError::Exceeded(_) => Self::Died,
-            CallError::TimedOut(killed) => {
-                killed.wait();
-                Self::TooSlow
+            CallError::Exceeded(Limit::Memory) | CallError::Died(Exit::Aborted) => {
+                Self::OutOfMemory
             }
+            CallError::Exceeded(Limit::Cpu)
+            | CallError::Died(Exit::CpuLimit)
+            | CallError::TimedOut(_) => Self::TooSlow,
+            CallError::Died(Exit::Unknown) => Self::Died,
         }
     }
-}
-
-fn request_for(addresses: &[FileAddr]) -> Request {
-    let addresses = addresses.iter().map(|address| address.0).collect();
-    Request { addresses, ..Request::default() }
 }

@@ -1,30 +1,42 @@
-//! Turns a window into a profile: addresses get functions, files and lines.
-//!
-//! Never fails as a whole: a frame without a symbol keeps its executable and its address.
+//! Names the frames of closed windows. A frame stays an address where nothing better is known, and
+//! has its executable and its address; the profile never fails as a whole.
 //!
 //! 1. Frames are grouped by executable, so that each file is read for all its addresses at once.
 //! 2. [`WindowSymbolizer`] looks each address up in its cache; the symbolizer, a worker process,
-//!    is asked for the rest.
-//! 3. The functions found become the tables of a [`Profile`].
+//!    is asked for the rest. Owners take turns, and executables that are known to be slow come
+//!    last, so that a few files do not keep the others from having names.
+//! 3. The functions found become the tables of a [`Profile`], as far as their bytes allow.
 
+mod accounts;
 mod cache;
 mod client;
 mod comments;
+mod file_key;
+mod groups;
+mod limits;
+mod name_space;
+mod profile_builder;
+mod reason;
+mod refusals;
 mod window_symbolizer;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
-use indexmap::IndexSet;
-use profile::{
-    CaptureLedger, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, Profile,
-    SampleCount, SymbolizedFrame, Window,
-};
-use symbolizer::proto::SourceFunction;
+use profile::{CaptureLedger, MappingKind, Profile, SymbolizedFrame, Window};
 
-use crate::processes::{Executable, WindowExecutables};
+use crate::processes::WindowExecutables;
 pub use client::{SymbolizeError, TimeLimit, serve};
 pub use comments::{comments, host_name, quality};
-pub use window_symbolizer::{SymbolizerMemory, WindowSymbolizer};
+use groups::{group_by_executable, loading_order};
+pub use limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
+use name_space::NameSpace;
+use profile_builder::ProfileBuilder;
+pub use reason::{NameCounts, UnsymbolizedReason};
+pub use symbolizer::KernelAccess;
+pub use window_symbolizer::{AddressGroup, WindowSymbolizer};
+
+/// Attempts at an executable in one window: in a short time, by its debug info, by its symbols.
+const ATTEMPTS_MAX: u8 = 3;
 
 /// When and how a window was taken.
 #[derive(Clone, Copy, Debug)]
@@ -48,44 +60,61 @@ pub struct UnsymbolizedExecutable {
     pub reason: SymbolizeError,
 }
 
-/// Symbolizes a window; also returns the executables that failed.
+/// What the names of a window lack.
+#[derive(Clone, Debug, Default)]
+pub struct WindowNames {
+    /// Executables whose frames have no symbols.
+    pub failed: Vec<UnsymbolizedExecutable>,
+    /// Frames with and without a symbol.
+    pub counts: NameCounts,
+}
+
+/// Symbolizes a window; also returns what its names lack.
 pub fn symbolize(
     window: &Window,
     ledger: CaptureLedger,
     period: Period,
     executables: &WindowExecutables,
     symbolizer: &mut WindowSymbolizer,
-) -> (Profile, Vec<UnsymbolizedExecutable>) {
-    let mut symbols = ProfileSymbols::default();
+) -> (Profile, WindowNames) {
+    let groups = group_by_executable(window);
+    let executables: Vec<_> =
+        groups.iter().map(|group| executables.get(group.executable)).collect();
+    let traits: Vec<_> = groups
+        .iter()
+        .zip(&executables)
+        .map(|(group, executable)| symbolizer.traits(group.executable, executable, group.cgroup))
+        .collect();
+    let mut space = NameSpace::new(symbolizer.names_max());
+    let mut builder = ProfileBuilder::new(window, executables.iter().map(|one| &***one));
     let mut failed = Vec::new();
-    let mut frames = vec![None; window.frames().len()];
-    for group in group_by_executable(window) {
-        let executable = executables.get(group.executable);
-        let mapping = symbols.add_mapping(executable);
-        if let Err(reason) = symbolizer.load(group.executable, executable, &group.addresses) {
+    let mut attempts = vec![0; groups.len()];
+    let mut order = VecDeque::from(loading_order(&groups, &traits));
+    while let Some(index) = order.pop_front() {
+        let (group, executable) = (&groups[index], executables[index]);
+        let mut names = space.of_executable(traits[index].owner);
+        let result = symbolizer.load(&AddressGroup {
+            id: group.executable,
+            executable,
+            cgroup: group.cgroup,
+            addresses: &group.addresses,
+            names_max: names.left(),
+        });
+        attempts[index] += 1;
+        if matches!(&result, Err(error) if error.has_another_way())
+            && attempts[index] < ATTEMPTS_MAX
+        {
+            order.push_back(index); // after those that were not tried yet
+            continue;
+        }
+        builder.add_frames(index as u32, group, executable, &result, &mut names, symbolizer);
+        if let Err(reason) = result {
             failed.push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }
-        for (frame, address) in group.frames.iter().zip(&group.addresses) {
-            let functions = symbolizer.functions(group.executable, *address);
-            let lines = functions.iter().map(|function| symbols.add_line(function)).collect();
-            frames[*frame] = Some(SymbolizedFrame { mapping, address: *address, lines });
-        }
     }
-    symbolizer.end_window();
-    let profile = Profile {
-        start_unix_ns: period.start_unix_ns,
-        duration_ns: period.duration_ns,
-        period_ns: period.sample_ns,
-        mappings: symbols.mappings,
-        functions: symbols.functions.into_iter().collect(),
-        frames: frames.into_iter().flatten().collect(), // every frame is in one group
-        stacks: window.stacks().map(|stack| stack.iter().map(|frame| frame.0).collect()).collect(),
-        tasks: window.tasks().cloned().collect(),
-        samples: window.samples().map(|(key, count)| SampleCount { key: *key, count }).collect(),
-        ledger,
-        comments: Vec::new(),
-    };
-    (profile, failed)
+    builder.counts.cut = symbolizer.end_window();
+    let names = WindowNames { failed, counts: builder.counts };
+    (builder.finish(window, ledger, period), names)
 }
 
 /// Returns whether a profile has kernel frames and none of them has a symbol: the kernel hides
@@ -95,71 +124,4 @@ pub fn is_kernel_unsymbolized(profile: &Profile) -> bool {
         |frame: &&SymbolizedFrame| profile.mapping_of(frame).kind == MappingKind::Kernel;
     let mut frames = profile.frames.iter().filter(is_kernel).peekable();
     frames.peek().is_some() && frames.all(|frame| frame.lines.is_empty())
-}
-
-/// The frames of a window that lie in one executable.
-struct ExecutableFrames {
-    executable: ExecutableId,
-    /// Their indices in the window.
-    frames: Vec<usize>,
-    /// Their addresses, in the same order.
-    addresses: Vec<FileAddr>,
-    /// Samples with their leaf in this executable.
-    leaf_samples: u64,
-}
-
-/// Groups frames by executable: those with most leaf samples first, because readers of pprof take
-/// the first mapping for the program; the kernel last.
-fn group_by_executable(window: &Window) -> Vec<ExecutableFrames> {
-    let frames: Vec<&Frame> = window.frames().collect();
-    let stacks: Vec<_> = window.stacks().collect();
-    let mut groups: HashMap<ExecutableId, ExecutableFrames> = HashMap::new();
-    for (index, frame) in frames.iter().enumerate() {
-        let executable = frame.executable;
-        let group = groups.entry(executable).or_insert_with(|| ExecutableFrames {
-            executable,
-            frames: Vec::new(),
-            addresses: Vec::new(),
-            leaf_samples: 0,
-        });
-        group.frames.push(index);
-        group.addresses.push(frame.address);
-    }
-    for (key, count) in window.samples() {
-        let leaf = stacks[key.stack.0 as usize].first().map(|leaf| frames[leaf.0 as usize]);
-        if let Some(group) = leaf.and_then(|leaf| groups.get_mut(&leaf.executable)) {
-            group.leaf_samples += count;
-        }
-    }
-    let mut groups: Vec<ExecutableFrames> = groups.into_values().collect();
-    groups.sort_by_key(|group| {
-        let is_kernel = group.executable == ExecutableId::KERNEL;
-        (is_kernel, u64::MAX - group.leaf_samples, group.executable)
-    });
-    groups
-}
-
-/// The tables of a profile that symbols add to.
-#[derive(Default)]
-struct ProfileSymbols {
-    mappings: Vec<Mapping>,
-    functions: IndexSet<Function>,
-}
-
-impl ProfileSymbols {
-    /// Adds a mapping and returns its index.
-    fn add_mapping(&mut self, executable: &Executable) -> u32 {
-        self.mappings.push(Mapping {
-            name: executable.name.to_string(),
-            build_id: executable.build_id.clone(),
-            kind: executable.kind(),
-        });
-        self.mappings.len() as u32 - 1
-    }
-
-    fn add_line(&mut self, function: &SourceFunction) -> Line {
-        let SourceFunction { name, system_name, file, line } = function.clone();
-        let (index, _) = self.functions.insert_full(Function { name, system_name, file });
-        Line { function: index as u32, line }
-    }
 }

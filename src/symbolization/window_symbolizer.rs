@@ -1,69 +1,97 @@
 //! Symbolizes the addresses of one window after another: from the cache, else by the worker.
 //!
-//! Nothing is kept of an executable that no one else holds any more.
+//! Nothing is kept of an executable that no one else holds any more, except that its file has
+//! failed. What a file may take is bounded ([`FileLimits`]); what a file and its owner have taken
+//! is paid off over time (`accounts`).
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use profile::{ExecutableId, FileAddr};
-use symbolizer::proto::{SourceFunction, Symbol};
+use symbolizer::proto::SourceFunction;
 
+use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
-use super::client::{SymbolizeError, SymbolizerClient, TimeLimit};
+use super::client::{SymbolAnswer, SymbolRequest, SymbolizeError, SymbolizerClient, TimeLimit};
+use super::file_key::{FileKey, Owner, identify};
+use super::groups::Traits;
+use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
+use super::refusals::{FileState, Refusals};
 use crate::processes::{Executable, ExecutableOrigin};
 use crate::workers::Usage;
 
-/// Windows after which an executable without symbols is tried again.
-const FAILED_WINDOWS: u64 = 60;
 /// Windows after which the worker is restarted and the kernel is symbolized again: modules and BPF
 /// programs come and go.
 const RESTART_WINDOWS: u64 = 60;
-/// Failed executables that are remembered.
-const FAILED_MAX: usize = 4096;
 
-/// Memory limits of symbolization, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct SymbolizerMemory {
-    /// Symbols kept between windows.
-    pub cache: usize,
-    /// The worker process.
-    pub worker: u64,
-}
-
-impl Default for SymbolizerMemory {
-    fn default() -> Self {
-        Self { cache: 16 << 20, worker: 1 << 30 }
-    }
+/// The addresses of one executable in a window.
+#[derive(Clone, Copy)]
+pub struct AddressGroup<'a> {
+    /// The executable.
+    pub id: ExecutableId,
+    /// The executable.
+    pub executable: &'a Arc<Executable>,
+    /// The cgroup that runs it most.
+    pub cgroup: u64,
+    /// Addresses in it.
+    pub addresses: &'a [FileAddr],
+    /// Bytes that new names may take.
+    pub names_max: usize,
 }
 
 /// Symbolizes addresses of executables.
 pub struct WindowSymbolizer {
     client: SymbolizerClient,
     cache: SymbolCache,
+    file_limits: FileLimits,
+    names_max: usize,
     /// Executables that the worker was asked about.
     requested: HashMap<ExecutableId, Weak<Executable>>,
-    /// Executables without symbols: why, and since which window.
-    failed: HashMap<ExecutableId, (SymbolizeError, u64)>,
+    refusals: Refusals,
+    accounts: CpuAccounts,
     window: u64,
+    /// Names that were cut in this window.
+    cut: u64,
 }
 
 impl WindowSymbolizer {
-    /// `program`: everytick itself, which is also the worker.
+    /// Symbolizes one recording. `program`: everytick itself, which is also the worker.
     pub fn new(program: &str, memory: SymbolizerMemory) -> Self {
+        Self::with_limits(program, SymbolizerLimits::of_recording(memory))
+    }
+
+    /// `program`: everytick itself, which is also the worker.
+    pub fn with_limits(program: &str, limits: SymbolizerLimits) -> Self {
+        let SymbolizerLimits { memory, file, names, cpu_rate } = limits;
         let worker = ["symbolizer-worker".to_owned(), (memory.worker >> 20).max(1).to_string()];
         Self {
             client: SymbolizerClient::new(program, worker),
             cache: SymbolCache::new(memory.cache),
+            file_limits: file,
+            names_max: names,
             requested: HashMap::new(),
-            failed: HashMap::new(),
+            refusals: Refusals::default(),
+            accounts: CpuAccounts::new(cpu_rate, file, Instant::now()),
             window: 0,
+            cut: 0,
         }
     }
 
-    /// Returns what the workers have used so far.
+    /// Returns what the workers have used so far, also those that were killed.
     pub fn usage(&self) -> Usage {
         self.client.usage()
+    }
+
+    /// Returns the bytes that the names of a window may take.
+    pub fn names_max(&self) -> usize {
+        self.names_max
+    }
+
+    /// Changes the CPU time that names may take, in CPU seconds per second.
+    pub fn set_cpu_rate(&mut self, rate: f64) {
+        self.accounts.set_rate(Some(rate), Instant::now());
     }
 
     /// Bounds the current window: once the time is over, its addresses have only cached symbols.
@@ -71,60 +99,137 @@ impl WindowSymbolizer {
         self.client.set_limit(Some(limit));
     }
 
+    /// Returns who owns an executable, and whether it is known to be slow. `cgroup`: the one that
+    /// runs it most.
+    pub(super) fn traits(&self, id: ExecutableId, executable: &Executable, cgroup: u64) -> Traits {
+        let (file, owner) = identify(id, executable, cgroup);
+        Traits { owner, is_slow: self.refusals.state(file, self.window).is_some() }
+    }
+
     /// Requests the symbols of those addresses that are not cached.
     ///
     /// # Errors
     /// [`SymbolizeError`] when none of these can have a symbol.
-    pub fn load(
-        &mut self,
-        id: ExecutableId,
-        executable: &Arc<Executable>,
-        addresses: &[FileAddr],
-    ) -> Result<(), SymbolizeError> {
-        let is_missing = |address: &FileAddr| !self.cache.contains(id, *address);
-        let missing: Vec<FileAddr> = addresses.iter().copied().filter(is_missing).collect();
-        if missing.is_empty() {
+    pub fn load(&mut self, group: &AddressGroup<'_>) -> Result<(), SymbolizeError> {
+        if self.missing(group).is_empty() {
             return Ok(());
         }
-        if let Some((error, window)) = self.failed.get(&id)
-            && self.window < window + FAILED_WINDOWS
-        {
-            return Err(error.clone());
+        // The answer to the request that the window before did not wait for.
+        if let Some(answer) = self.client.take_pending()? {
+            let _ = self.apply(answer); // which its own group finds in the cache
         }
-        self.requested.entry(id).or_insert_with(|| Arc::downgrade(executable));
-        match self.request(id, executable, &missing) {
+        let Some(path) = path_of(group.executable)? else { return Ok(()) };
+        let addresses = self.missing(group);
+        if addresses.is_empty() || group.names_max == 0 {
+            return Ok(());
+        }
+        self.requested.entry(group.id).or_insert_with(|| Arc::downgrade(group.executable));
+        let (file, owner) = identify(group.id, group.executable, group.cgroup);
+        let state = self.refusals.state(file, self.window).cloned();
+        if let Some(FileState::Refused(error)) = state {
+            return Err(error);
+        }
+        let (limits, symbols_only) = match path.is_empty() {
+            true => (None, false), // the kernel's list is no user's file
+            false => self.limits(file, owner, state.as_ref())?,
+        };
+        let answer = self.client.call(SymbolRequest {
+            id: group.id,
+            executable: Arc::clone(group.executable),
+            file,
+            owner,
+            addresses,
+            path,
+            symbols_only,
+            limits,
+            names_max: group.names_max,
+        })?;
+        self.apply(answer)
+    }
+
+    /// Returns what reading a file may take now, and whether it is read by its symbol tables alone.
+    fn limits(
+        &mut self,
+        file: FileKey,
+        owner: Owner,
+        state: Option<&FileState>,
+    ) -> Result<(Option<FileLimits>, bool), SymbolizeError> {
+        let mut symbols_only = state == Some(&FileState::SymbolsOnly);
+        let mut allowed = self.accounts.allowed(file, owner, state.is_some(), Instant::now());
+        if allowed.is_none() && state.is_some() {
+            // The owner may not have slow files read now; symbol tables are rarely slow.
+            symbols_only = true;
+            allowed = self.accounts.allowed(file, owner, false, Instant::now());
+        }
+        let cpu = allowed.ok_or(SymbolizeError::ShareSpent)?;
+        // If the debug info takes too much, the rest is left for the symbol tables.
+        let cpu = if symbols_only { cpu } else { cpu * 3 / 4 };
+        Ok((Some(FileLimits { cpu, ..self.file_limits }), symbols_only))
+    }
+
+    /// Applies an answer: caches its symbols, or remembers why there are none.
+    fn apply(&mut self, answer: SymbolAnswer) -> Result<(), SymbolizeError> {
+        let SymbolAnswer { request, result, cut, cpu } = answer;
+        if request.limits.is_some() {
+            self.accounts.charge(request.file, request.owner, cpu, Instant::now());
+        }
+        self.cut += cut;
+        match result {
             Ok(symbols) => {
-                self.failed.remove(&id);
-                for (address, symbol) in missing.into_iter().zip(symbols) {
-                    self.cache.insert(id, address, symbol, self.window);
+                for (address, symbol) in request.addresses.into_iter().zip(symbols) {
+                    self.cache.insert(request.id, address, symbol, self.window);
                 }
                 Ok(())
             }
             Err(error) => {
-                if error != SymbolizeError::NoTime && self.failed.len() < FAILED_MAX {
-                    self.failed.insert(id, (error.clone(), self.window));
+                if let Some(state) = self.state_after(&request, &error) {
+                    self.refusals.insert(request.file, state, self.window);
                 }
                 Err(error)
             }
         }
     }
 
-    /// Returns the functions at an address, innermost first; none when it has no symbol.
-    pub fn functions(&mut self, id: ExecutableId, address: FileAddr) -> &[SourceFunction] {
+    /// Returns what is to be remembered of a file after an error.
+    fn state_after(&self, request: &SymbolRequest, error: &SymbolizeError) -> Option<FileState> {
+        let is_first = self.refusals.state(request.file, self.window).is_none();
+        let is_file = request.limits.is_some();
+        match error {
+            SymbolizeError::NoTime | SymbolizeError::ShareSpent | SymbolizeError::NotStarted(_) => {
+                None
+            }
+            SymbolizeError::TooSlow if is_first && is_file => Some(FileState::Slow),
+            error if error.has_another_way() && is_file && !request.symbols_only => {
+                Some(FileState::SymbolsOnly)
+            }
+            error => Some(FileState::Refused(error.clone())),
+        }
+    }
+
+    fn missing(&self, group: &AddressGroup<'_>) -> Vec<FileAddr> {
+        let is_missing = |address: &FileAddr| !self.cache.contains(group.id, *address);
+        group.addresses.iter().copied().filter(is_missing).collect()
+    }
+
+    /// Returns the functions at an address, innermost first: none when it has no symbol, `None`
+    /// when it was not looked up.
+    pub fn functions(&mut self, id: ExecutableId, address: FileAddr) -> Option<&[SourceFunction]> {
         self.cache.get(id, address, self.window)
     }
 
-    /// Ends the window: drops executables that no one else holds and evicts unused symbols.
-    pub fn end_window(&mut self) {
+    /// Ends the window: drops executables that no one else holds and evicts unused symbols. Returns
+    /// the number of names that were cut in it.
+    pub fn end_window(&mut self) -> u64 {
         self.window += 1;
         self.client.set_limit(None);
         self.drop_unused_executables();
         self.cache.evict(self.window);
-        self.failed.retain(|_, (_, window)| self.window < *window + FAILED_WINDOWS);
+        self.refusals.expire(self.window);
         if self.window.is_multiple_of(RESTART_WINDOWS) {
             self.client.restart();
             self.cache.remove_executable(ExecutableId::KERNEL);
         }
+        std::mem::take(&mut self.cut)
     }
 
     fn drop_unused_executables(&mut self) {
@@ -132,40 +237,36 @@ impl WindowSymbolizer {
         let unused: Vec<ExecutableId> = unused.map(|(id, _)| id).collect();
         for id in &unused {
             self.cache.remove_executable(*id);
-            self.failed.remove(id);
         }
-        self.client.forget(unused.iter().map(|id| id.0.into()).collect());
+        self.client.forget(unused.into_iter().map(|id| id.0.into()));
     }
+}
 
-    fn request(
-        &mut self,
-        id: ExecutableId,
-        executable: &Executable,
-        addresses: &[FileAddr],
-    ) -> Result<Vec<Symbol>, SymbolizeError> {
-        match &executable.origin {
-            ExecutableOrigin::Kernel => self.client.symbolize_kernel(addresses),
-            ExecutableOrigin::File(file) | ExecutableOrigin::Vdso(file) => {
-                let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                let build_id = executable.build_id.as_ref();
-                self.client.symbolize_file(id.0.into(), &path, build_id, addresses)
-            }
-            ExecutableOrigin::Memory => Ok(Vec::new()),
-            ExecutableOrigin::Unopened => {
-                Err(SymbolizeError::Unreadable("the file could not be opened in time".into()))
-            }
+/// Returns the path at which the worker opens an executable: empty for the kernel, `None` for
+/// memory without a file.
+fn path_of(executable: &Executable) -> Result<Option<String>, SymbolizeError> {
+    match &executable.origin {
+        ExecutableOrigin::Kernel => Ok(Some(String::new())),
+        ExecutableOrigin::File(file) | ExecutableOrigin::Vdso(file) => {
+            Ok(Some(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())))
         }
+        ExecutableOrigin::Memory => Ok(None),
+        ExecutableOrigin::Unopened => Err(SymbolizeError::NotOpen),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use symbolizer::proto::Symbol;
 
     use super::*;
 
     const ONE: ExecutableId = ExecutableId(7);
     const OTHER: ExecutableId = ExecutableId(8);
+    const NEVER: Duration = Duration::from_secs(3600);
 
     fn symbolizer() -> WindowSymbolizer {
         let memory = SymbolizerMemory { cache: 1 << 20, worker: 1 << 20 };
@@ -179,18 +280,57 @@ mod tests {
     }
 
     fn has_symbol(symbolizer: &mut WindowSymbolizer, id: ExecutableId) -> bool {
-        !symbolizer.functions(id, FileAddr(0x110)).is_empty()
+        symbolizer.functions(id, FileAddr(0x110)).is_some_and(|functions| !functions.is_empty())
+    }
+
+    fn load(
+        symbolizer: &mut WindowSymbolizer,
+        id: ExecutableId,
+        executable: &Arc<Executable>,
+        address: u64,
+    ) -> Result<(), SymbolizeError> {
+        let addresses = &[FileAddr(address)];
+        let names_max = 1 << 20;
+        symbolizer.load(&AddressGroup { id, executable, cgroup: 1, addresses, names_max })
+    }
+
+    fn request(symbols_only: bool) -> SymbolRequest {
+        SymbolRequest {
+            id: ONE,
+            executable: Arc::new(Executable::unknown()),
+            file: FileKey::Executable(ONE),
+            owner: Owner::User(1),
+            addresses: vec![FileAddr(1)],
+            path: "/file".into(),
+            symbols_only,
+            limits: Some(FileLimits { first_cpu: NEVER, cpu: NEVER, memory: 1 << 30 }),
+            names_max: 1 << 20,
+        }
     }
 
     #[test]
-    fn a_failed_executable_is_retried_after_a_while() {
+    fn a_file_is_tried_in_three_ways_before_it_is_refused() {
         let mut symbolizer = symbolizer();
-        symbolizer.failed.insert(ONE, (SymbolizeError::Died, 0));
-        let executable = Arc::new(Executable::unknown());
-        let died = symbolizer.load(ONE, &executable, &[FileAddr(1)]);
-        assert_eq!(died, Err(SymbolizeError::Died));
-        (0..FAILED_WINDOWS).for_each(|_| symbolizer.end_window());
-        assert_eq!(symbolizer.load(ONE, &executable, &[FileAddr(1)]), Ok(()));
+        let file = FileKey::Executable(ONE);
+        let mut fail = |symbols_only, error: SymbolizeError| {
+            let result = Err(error);
+            let request = request(symbols_only);
+            let answer = SymbolAnswer { request, result, cut: 0, cpu: Duration::from_secs(1) };
+            symbolizer.apply(answer).expect_err("failed");
+            symbolizer.refusals.state(file, symbolizer.window).cloned()
+        };
+        assert_eq!(fail(false, SymbolizeError::NoTime), None);
+        assert_eq!(fail(false, SymbolizeError::TooSlow), Some(FileState::Slow));
+        assert_eq!(fail(false, SymbolizeError::TooSlow), Some(FileState::SymbolsOnly));
+        let refused = FileState::Refused(SymbolizeError::OutOfMemory);
+        assert_eq!(fail(true, SymbolizeError::OutOfMemory), Some(refused));
+        let mut executable = Executable::unknown();
+        executable.origin = ExecutableOrigin::File(tempfile::tempfile().expect("a file"));
+        let executable = Arc::new(executable);
+        let again = load(&mut symbolizer, ONE, &executable, 1);
+        assert_eq!(again, Err(SymbolizeError::OutOfMemory), "it is not tried again");
+        let other = load(&mut symbolizer, OTHER, &executable, 1);
+        assert!(matches!(other, Err(SymbolizeError::NotStarted(_))), "{other:?}");
     }
 
     #[test]
@@ -200,14 +340,14 @@ mod tests {
         kernel.origin = ExecutableOrigin::Kernel;
         let executable = Arc::new(kernel);
         insert(&mut symbolizer, ONE);
-        let until = Instant::now() + Duration::from_secs(60);
-        symbolizer.set_limit(TimeLimit { until, cancel: Arc::new(true.into()) });
-        assert_eq!(symbolizer.load(ONE, &executable, &[FileAddr(0x110)]), Ok(()));
-        let out_of_time = symbolizer.load(ONE, &executable, &[FileAddr(0x300)]);
+        let cancel = Arc::new(AtomicBool::new(true));
+        symbolizer.set_limit(TimeLimit::within(Duration::from_secs(60), cancel));
+        assert_eq!(load(&mut symbolizer, ONE, &executable, 0x110), Ok(()));
+        let out_of_time = load(&mut symbolizer, ONE, &executable, 0x300);
         assert_eq!(out_of_time, Err(SymbolizeError::NoTime));
         assert!(has_symbol(&mut symbolizer, ONE));
         symbolizer.end_window();
-        let next = symbolizer.load(ONE, &executable, &[FileAddr(0x300)]);
+        let next = load(&mut symbolizer, ONE, &executable, 0x300);
         assert!(matches!(next, Err(SymbolizeError::NotStarted(_))), "{next:?}");
     }
 
@@ -215,8 +355,10 @@ mod tests {
     fn nothing_is_kept_of_an_executable_that_was_dropped() {
         let mut symbolizer = symbolizer();
         let [one, other] = [ONE, OTHER].map(|id| {
-            let executable = Arc::new(Executable::unknown());
-            assert_eq!(symbolizer.load(id, &executable, &[FileAddr(0x110)]), Ok(()));
+            let mut executable = Executable::unknown();
+            executable.origin = ExecutableOrigin::File(tempfile::tempfile().expect("a file"));
+            let executable = Arc::new(executable);
+            load(&mut symbolizer, id, &executable, 0x110).expect_err("there is no program");
             insert(&mut symbolizer, id);
             executable
         });

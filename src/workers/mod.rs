@@ -6,8 +6,8 @@
 //! - `frame` is what travels between them: a protobuf message, what its sender has used so far,
 //!   and optionally an open file.
 //!
-//! A worker may be killed at any time: it holds nothing that must be saved. Its environment is
-//! empty and it can get no privileges; what it has used is known also when it was killed.
+//! A worker may be killed at any time: it holds nothing that must be saved. It inherits nothing and
+//! can get no privileges; what it has used is known also when it was killed.
 
 mod frame;
 mod process;

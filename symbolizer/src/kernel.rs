@@ -1,43 +1,53 @@
-//! Names of the kernel's functions, from its own list of symbols: it has modules and BPF programs too.
+//! Names of the kernel's functions, from its own list of symbols, which has modules and BPF
+//! programs too.
 //!
-//! blazesym reads the same list and takes 20 MB for it, and knows no end of a function, so that each address has to be asked
-//! for. Here are the functions alone, in 5 MB, and each ends where the next begins.
+//! blazesym reads the same list, but takes 20 MB for it, and has no end of a function, so that each
+//! address must be looked up. Here are the functions alone, in 5 MB, and each ends where the next
+//! begins.
 
 use std::cmp::Reverse;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
-const PATH: &str = "/proc/kallsyms";
-/// Bytes of names that are kept, ten times those of a large kernel; and so many functions.
+use crate::kernel_access::{KernelAccess, PATH};
+
+/// Most bytes of names, ten times those of a large kernel; and most functions.
 const NAMES_MAX: usize = 64 << 20;
 const FUNCTIONS_MAX: usize = 1 << 22;
-/// Memory grows by so much at once: what is there is not held twice over.
+/// Longest line; the kernel's names have at most 512 bytes (KSYM_NAME_LEN).
+const LINE_MAX: u64 = 4096;
+/// Memory grows by this much at a time, so that it is never needed twice.
 const STEP: usize = 256 << 10;
-/// No function is larger. What follows the last one of a module may be another module's tomorrow.
+/// No function is larger. What follows the last one of a module may be another module later.
 const FUNCTION_MAX: u64 = 64 << 10;
 
 /// The kernel's functions by address.
 #[derive(Debug, Default)]
 pub(crate) struct Functions {
-    /// First address, and where its text begins in `names`; in order.
+    /// First address, and the offset of its text in `names`; sorted.
     starts: Vec<(u64, u32)>,
-    /// Kind and name of each, with a line feed behind it: `Tstart_kernel`.
+    /// Kind and name of each, followed by a line feed: `Tstart_kernel`.
     names: String,
 }
 
 impl Functions {
-    /// Reads those of the running kernel.
+    /// Reads the functions of the running kernel.
     ///
     /// # Errors
-    /// When the list cannot be read, or hides its addresses.
-    pub fn of_running_kernel() -> io::Result<Self> {
-        Self::read(BufReader::with_capacity(64 << 10, File::open(PATH)?))
+    /// Why there are none: the list cannot be read, or its addresses are hidden.
+    pub fn of_running_kernel() -> Result<Self, KernelAccess> {
+        let list = File::open(PATH).map_err(|_| KernelAccess::NoList)?;
+        let this = Self::read(BufReader::with_capacity(64 << 10, list));
+        match this.map_err(|_| KernelAccess::NoList)? {
+            this if this.starts.is_empty() => Err(KernelAccess::hidden()),
+            this => Ok(this),
+        }
     }
 
     fn read(mut list: impl BufRead) -> io::Result<Self> {
         let (mut this, mut line) = (Self::default(), String::new());
-        while list.read_line(&mut line)? > 0 {
+        while list.by_ref().take(LINE_MAX).read_line(&mut line)? > 0 {
             if let Some((start, kind, name)) = function(&line)
                 && !this.add(start, kind, name)
             {
@@ -45,15 +55,11 @@ impl Functions {
             }
             line.clear();
         }
-        if this.starts.is_empty() {
-            let hidden = format!("{PATH} hides addresses");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, hidden));
-        }
         this.sort();
         Ok(this)
     }
 
-    /// Adds a function; says whether there was room for it.
+    /// Adds a function. Returns whether it fits.
     fn add(&mut self, start: u64, kind: char, name: &str) -> bool {
         let Self { starts, names } = self;
         if names.len() + name.len() >= NAMES_MAX || starts.len() >= FUNCTIONS_MAX {
@@ -72,21 +78,22 @@ impl Functions {
         true
     }
 
-    /// Puts them in order, with one name for each address.
+    /// Sorts the functions, and keeps one name for each address.
     fn sort(&mut self) {
         let Self { starts, names } = self;
         starts.sort_unstable();
         let rank = |at: u32| text(names, at).map(|(kind, name)| rank(kind, name));
-        starts.dedup_by(|next, kept| {
-            let is_same = next.0 == kept.0;
-            if is_same && rank(next.1) < rank(kept.1) {
-                kept.1 = next.1;
+        starts.dedup_by(|next, best| {
+            let is_same = next.0 == best.0;
+            if is_same && rank(next.1) < rank(best.1) {
+                best.1 = next.1;
             }
             is_same
         });
     }
 
-    /// Gives the name of the function at an address, and the addresses that are called so, if more than this one are for sure.
+    /// Returns the name of the function at an address, and the range of addresses that certainly
+    /// have this name; an empty range when that is this address alone.
     pub fn find(&self, address: u64) -> Option<(&str, Range<u64>)> {
         let next = self.starts.partition_point(|(start, _)| *start <= address);
         let (start, at) = *self.starts.get(next.checked_sub(1)?)?;
@@ -97,15 +104,15 @@ impl Functions {
     }
 }
 
-/// Gives kind and name of a function.
+/// Returns kind and name of a function.
 fn text(names: &str, at: u32) -> Option<(char, &str)> {
     let (line, _) = names.get(at as usize..)?.split_once('\n')?;
     Some((line.chars().next()?, line.get(1..)?))
 }
 
-/// Reads a line such as `ffffffff81000000 T _text`, perhaps with a module behind the name; `None`: it is no function, or its address
-/// is hidden.
-fn function(line: &str) -> Option<(u64, char, &str)> {
+/// Parses a line such as `ffffffff81000000 T _text`, which may have a module after the name.
+/// Returns `None` for what is no function, and for one whose address is hidden.
+pub(crate) fn function(line: &str) -> Option<(u64, char, &str)> {
     let mut words = line.split_ascii_whitespace();
     let start = u64::from_str_radix(words.next()?, 16).ok().filter(|start| *start > 0)?;
     let kind = words.next()?.chars().next()?;
@@ -113,13 +120,13 @@ fn function(line: &str) -> Option<(u64, char, &str)> {
     "tTwW".contains(kind).then_some((start, kind, name))
 }
 
-/// Which of several names for one address is the best, which is the smallest: one that all may use, else the one with fewest
-/// underscores before it, else the longest.
+/// Ranks the names of one address; the least is the best: global before local before weak, then the
+/// one with fewest leading underscores, then the longest.
 fn rank(kind: char, name: &str) -> (u8, usize, Reverse<usize>) {
     let scope = match kind {
         'T' => 0,
         't' => 1,
-        _ => 2, // it is weak
+        _ => 2, // weak
     };
     let underscores = name.len() - name.trim_start_matches('_').len();
     (scope, underscores, Reverse(name.len()))
@@ -165,10 +172,16 @@ no line at all
     }
 
     #[test]
-    fn a_list_that_hides_addresses_is_an_error() {
+    fn hidden_addresses_are_no_functions() {
         let hidden = "0000000000000000 T _text\n0000000000000000 t helper\n";
-        let error = Functions::read(hidden.as_bytes()).expect_err("hidden");
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(Functions::read(hidden.as_bytes()).expect("a list").starts.is_empty());
+    }
+
+    #[test]
+    fn lines_without_an_end_are_bounded() {
+        let list = io::repeat(b'x').take(100 << 20);
+        let functions = Functions::read(BufReader::new(list)).expect("a list");
+        assert!(functions.starts.is_empty());
     }
 
     #[test]

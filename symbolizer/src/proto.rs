@@ -23,17 +23,35 @@ pub struct Request {
     /// Build ID of the file; empty when it has none.
     #[prost(bytes = "vec", tag = "6")]
     pub build_id: Vec<u8>,
+    /// Seconds of CPU time after which the kernel ends the worker; 0 for no limit.
+    #[prost(uint32, tag = "7")]
+    pub cpu_seconds_max: u32,
+    /// Bytes of memory that the request may add to the worker's; 0 for no limit.
+    #[prost(uint64, tag = "8")]
+    pub memory_max: u64,
+    /// Bytes that the functions of the response may take, see [`SourceFunction::bytes`]; 0 for no
+    /// limit.
+    #[prost(uint64, tag = "9")]
+    pub names_max: u64,
 }
 
 /// Answers a request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Response {
-    /// One for each address, in their order; none when there is an error.
+    /// One for each address, in their order; none when there is an error. The last addresses have
+    /// none when the functions before them take all bytes that the response may have.
     #[prost(message, repeated, tag = "1")]
     pub symbols: Vec<Symbol>,
     /// Why there are no symbols at all; empty on success.
     #[prost(string, tag = "2")]
     pub error: String,
+    /// Names and paths that were cut because they are too long, and functions left out because too
+    /// many are inlined in each other.
+    #[prost(uint64, tag = "3")]
+    pub cut: u64,
+    /// Why debug info was not read, although the file has some; empty when it was.
+    #[prost(string, tag = "4")]
+    pub debug_info_error: String,
 }
 
 /// What is known about one address.
@@ -67,4 +85,14 @@ pub struct SourceFunction {
     /// Source line from 1; 0 when unknown.
     #[prost(uint32, tag = "4")]
     pub line: u32,
+}
+
+/// Bytes that a function takes besides its texts.
+const FUNCTION_BYTES: usize = 96;
+
+impl SourceFunction {
+    /// Returns the bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        FUNCTION_BYTES + self.name.len() + self.system_name.len() + self.file.len()
+    }
 }

@@ -20,10 +20,11 @@ use everytick::log::LogCounts;
 use everytick::metrics::server::{HttpCounts, Server, ServerConfig};
 use everytick::metrics::{
     BudgetState, HealthState, LabelValues, LedgerTotals, Metric, MetricKind, OwnUsage, PATHS,
-    ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, SymbolCounts, TABLE, WindowCounts, page,
+    ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, TABLE, WindowCounts, page,
     render,
 };
 use everytick::session::{SamplerTime, SessionCounts};
+use everytick::symbolization::NameCounts;
 use everytick::tables::{CacheCounts, TableCounts};
 use parser::{Family, parse};
 use profile::{CaptureLedger, Cpu, CpuTicks, Loss, NotSampled, StackEnd, TickOutcome};
@@ -47,7 +48,11 @@ fn snapshot() -> Snapshot {
         },
         totals: totals(),
         session: session(),
-        symbols: SymbolCounts { symbolized: 301, unsymbolized: 302 },
+        symbols: NameCounts {
+            symbolized: 301,
+            unsymbolized: [302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313],
+            cut: 314,
+        },
         windows: WindowCounts {
             closed: 401,
             accepted: 402,
@@ -178,7 +183,11 @@ fn sink(base: u64) -> SinkCounts {
 }
 
 fn own() -> OwnUsage {
-    let usage = |seconds, resident| ProcessUsage { cpu: Duration::from_secs(seconds), resident };
+    let usage = |seconds, resident| ProcessUsage {
+        cpu: Duration::from_secs(seconds),
+        resident,
+        peak: resident + 1,
+    };
     OwnUsage { agent: usage(21, 22), symbolizer: usage(23, 24), file_helper: usage(25, 26) }
 }
 

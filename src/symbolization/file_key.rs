@@ -1,0 +1,49 @@
+//! Which file an executable is, and who answers for what it costs.
+
+use std::fs::File;
+
+use profile::ExecutableId;
+use rustix::fs::{AtFlags, StatxFlags};
+
+use crate::processes::{Executable, ExecutableOrigin};
+
+/// Identifies a file by its content, so that a process that is started again, and the same file in
+/// another place, are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum FileKey {
+    /// Hash of the content, and the user that owns the file: a copy that pretends to have the
+    /// content of a program of the system is another file.
+    Content([u8; 32], u32),
+    /// Code that has no content of its own.
+    Executable(ExecutableId),
+}
+
+/// Who answers for the cost of an executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    /// The user that owns its file.
+    User(u32),
+    /// The cgroup that runs a file of root most: each container has one.
+    Cgroup(u64),
+    /// All that there are too many of.
+    Other,
+}
+
+/// Returns which file an executable is, and its owner. `cgroup`: the one that runs it most.
+pub(super) fn identify(id: ExecutableId, executable: &Executable, cgroup: u64) -> (FileKey, Owner) {
+    let user = match &executable.origin {
+        ExecutableOrigin::File(file) => user_of(file),
+        _ => 0,
+    };
+    let key = match executable.content {
+        Some(content) => FileKey::Content(content.hash, user),
+        None => FileKey::Executable(id),
+    };
+    (key, if user == 0 { Owner::Cgroup(cgroup) } else { Owner::User(user) })
+}
+
+/// Returns the user that owns a file, without a request to a network file system.
+fn user_of(file: &File) -> u32 {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    rustix::fs::statx(file, "", flags, StatxFlags::UID).map_or(0, |attributes| attributes.stx_uid)
+}

@@ -1,0 +1,180 @@
+//! Why frames have no symbol, and how often names were cut.
+
+use profile::{pluralize, thousands};
+
+use super::client::SymbolizeError;
+
+/// Why a frame stayed an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsymbolizedReason {
+    /// The file was read and has no symbol there.
+    NoSymbol,
+    /// The code is in memory without a file, such as a JIT compiler's.
+    NoFile,
+    /// The file is not open: it could not be opened in time, or too many are.
+    NotOpen,
+    /// The file, or its symbols, cannot be read.
+    Unreadable,
+    /// The file takes too much CPU time.
+    CpuTime,
+    /// The file takes too much memory.
+    Memory,
+    /// The symbolizer died while it read the file.
+    Died,
+    /// The CPU time that names may take is spent: in all, or of the owner of the file.
+    ShareSpent,
+    /// The time to symbolize the window was over.
+    WindowTime,
+    /// The names of the window take all the memory that they may: in all, or of this file.
+    NamesFull,
+    /// The kernel hides its symbols.
+    KernelHidden,
+    /// No symbolizer could be started.
+    NotStarted,
+}
+
+impl UnsymbolizedReason {
+    /// Number of reasons.
+    pub const COUNT: usize = 12;
+
+    /// All reasons, in the order of their numbers.
+    pub const ALL: &[Self; Self::COUNT] = &[
+        Self::NoSymbol,
+        Self::NoFile,
+        Self::NotOpen,
+        Self::Unreadable,
+        Self::CpuTime,
+        Self::Memory,
+        Self::Died,
+        Self::ShareSpent,
+        Self::WindowTime,
+        Self::NamesFull,
+        Self::KernelHidden,
+        Self::NotStarted,
+    ];
+
+    /// Returns the value of the label `reason`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NoSymbol => "no symbol",
+            Self::NoFile => "no file",
+            Self::NotOpen => "file not open",
+            Self::Unreadable => "file unreadable",
+            Self::CpuTime => "file takes too much CPU time",
+            Self::Memory => "file takes too much memory",
+            Self::Died => "symbolizer died",
+            Self::ShareSpent => "CPU share spent",
+            Self::WindowTime => "window time over",
+            Self::NamesFull => "names full",
+            Self::KernelHidden => "kernel symbols hidden",
+            Self::NotStarted => "symbolizer not started",
+        }
+    }
+}
+
+impl From<&SymbolizeError> for UnsymbolizedReason {
+    fn from(error: &SymbolizeError) -> Self {
+        match error {
+            SymbolizeError::Unreadable(_) => Self::Unreadable,
+            SymbolizeError::NotOpen => Self::NotOpen,
+            SymbolizeError::KernelHidden(_) => Self::KernelHidden,
+            SymbolizeError::Died => Self::Died,
+            SymbolizeError::TooSlow => Self::CpuTime,
+            SymbolizeError::OutOfMemory => Self::Memory,
+            SymbolizeError::ShareSpent => Self::ShareSpent,
+            SymbolizeError::NoTime => Self::WindowTime,
+            SymbolizeError::NotStarted(_) => Self::NotStarted,
+        }
+    }
+}
+
+/// Names of one window, or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    /// Distinct frames with a symbol.
+    pub symbolized: u64,
+    /// Distinct frames without, by [`UnsymbolizedReason`].
+    pub unsymbolized: [u64; UnsymbolizedReason::COUNT],
+    /// Names and paths that were cut because they are too long, when they were read.
+    pub cut: u64,
+}
+
+impl NameCounts {
+    /// Returns the number of frames that stayed addresses.
+    pub fn unsymbolized(&self) -> u64 {
+        self.unsymbolized.iter().sum()
+    }
+
+    /// Counts a frame without a symbol.
+    pub(super) fn add_unsymbolized(&mut self, reason: UnsymbolizedReason) {
+        self.unsymbolized[reason as usize] += 1;
+    }
+
+    /// Adds another window.
+    pub fn add(&mut self, other: &Self) {
+        self.symbolized += other.symbolized;
+        self.cut += other.cut;
+        for (sum, count) in self.unsymbolized.iter_mut().zip(other.unsymbolized) {
+            *sum += count;
+        }
+    }
+
+    /// Describes what is missing, for the comments of a profile; `None` when nothing is.
+    pub fn comment(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        let missing = self.unsymbolized();
+        if missing > 0 {
+            let count = |reason: &UnsymbolizedReason| self.unsymbolized[*reason as usize];
+            let mut reasons = UnsymbolizedReason::ALL.to_vec();
+            reasons.retain(|reason| count(reason) > 0);
+            reasons.sort_by_key(|reason| u64::MAX - count(reason));
+            let reason =
+                |reason: &UnsymbolizedReason| format!("{}: {}", reason.text(), count(reason));
+            let reasons: Vec<String> = reasons.iter().map(reason).collect();
+            let frames = pluralize(missing + self.symbolized, "frame", "frames");
+            parts.push(format!(
+                "{} of {frames} without a symbol ({})",
+                thousands(missing),
+                reasons.join(", ")
+            ));
+        }
+        if self.cut > 0 {
+            parts.push(format!("{} cut", pluralize(self.cut, "name", "names")));
+        }
+        (!parts.is_empty()).then(|| format!("{:<14}{}", "names", parts.join("; ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_their_numbers_and_texts() {
+        for (number, reason) in UnsymbolizedReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+        let mut texts: Vec<_> =
+            UnsymbolizedReason::ALL.iter().map(|reason| reason.text()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), UnsymbolizedReason::COUNT);
+    }
+
+    #[test]
+    fn comment_lists_reasons_by_count() {
+        let mut counts = NameCounts { symbolized: 3000, ..NameCounts::default() };
+        assert_eq!(counts.comment(), None);
+        counts.add_unsymbolized(UnsymbolizedReason::ShareSpent);
+        (0..2).for_each(|_| counts.add_unsymbolized(UnsymbolizedReason::NoSymbol));
+        let mut sum = counts;
+        sum.add(&NameCounts { cut: 1, ..NameCounts::default() });
+        assert_eq!(
+            sum.comment().as_deref(),
+            Some(
+                "names         3 of 3,003 frames without a symbol (no symbol: 2, \
+                 CPU share spent: 1); 1 name cut"
+            )
+        );
+    }
+}
