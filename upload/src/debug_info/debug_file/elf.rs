@@ -7,6 +7,8 @@ use super::part::{BYTES_MAX, Part, Quality, UnfitReason};
 
 /// Most program headers.
 const SEGMENTS_MAX: usize = 1024;
+/// Most sections. Linkers write about forty.
+const SECTIONS_MAX: usize = 16_384;
 /// Largest table of section names, in bytes.
 const NAMES_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a section name that are compared.
@@ -137,7 +139,7 @@ impl Elf {
         if sections == 0 {
             return Err(UnfitReason::Nothing);
         }
-        if count(58) != SECTION_LEN || names >= sections {
+        if count(58) != SECTION_LEN || names >= sections || sections > SECTIONS_MAX {
             return Err(UnfitReason::Malformed("section headers"));
         }
         let segments = read(u64_at(&header, 32), segments * SEGMENT_LEN, "program headers")?;

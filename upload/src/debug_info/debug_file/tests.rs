@@ -148,3 +148,15 @@ fn a_directory_is_unfit() {
     let error = DebugFile::read(File::open("/proc").unwrap()).unwrap_err();
     assert!(matches!(error, UnfitReason::Malformed(_)), "{error}");
 }
+
+#[test]
+fn a_file_of_many_sections_has_no_debug_file() {
+    let mut bytes = own_binary()[..HEADER_LEN].to_vec();
+    bytes[40..48].copy_from_slice(&(HEADER_LEN as u64).to_le_bytes());
+    bytes[56..58].copy_from_slice(&0u16.to_le_bytes());
+    bytes[60..62].copy_from_slice(&50_000u16.to_le_bytes());
+    bytes[62..64].copy_from_slice(&1u16.to_le_bytes());
+    bytes.resize(HEADER_LEN + 50_000 * 64, 0);
+    let error = DebugFile::read(file_of(&bytes)).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), UnfitReason::Malformed("section headers").to_string());
+}
