@@ -1,0 +1,78 @@
+//! The worker processes of this program: what they may do, and what is known about their cost.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use everytick::workers::{Supervisor, Timeout};
+use symbolizer::proto::{Request, Response};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
+
+fn start(arguments: &[&str]) -> Supervisor {
+    let mut supervisor = Supervisor::new(PROGRAM, arguments.iter().map(|text| text.to_string()));
+    call(&mut supervisor, &Request::default());
+    supervisor
+}
+
+fn call(supervisor: &mut Supervisor, request: &Request) -> Response {
+    let timeout = Timeout::after(Duration::from_secs(120));
+    supervisor.call(request, timeout).unwrap().response
+}
+
+fn read(supervisor: &Supervisor, file: &str) -> String {
+    let pid = supervisor.worker_pid().unwrap();
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
+#[test]
+fn workers_get_no_privileges_and_nothing_of_the_environment() {
+    assert!(std::env::vars().count() > 1, "there is something to inherit");
+    for arguments in [&["symbolizer-worker", "64"][..], &["file-helper"]] {
+        let worker = start(arguments);
+        let status = read(&worker, "status");
+        assert!(status.contains("NoNewPrivs:\t1"), "{arguments:?}: {status}");
+        assert_eq!(read(&worker, "environ"), "MALLOC_TRIM_THRESHOLD_=131072\0", "{arguments:?}");
+    }
+}
+
+#[test]
+fn workers_hold_no_file_of_the_agent() {
+    let _open = fs::File::open(PROGRAM).unwrap();
+    let worker = start(&["symbolizer-worker", "64"]);
+    let pid = worker.worker_pid().unwrap();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = files.map(|file| fs::read_link(file.unwrap().path()).unwrap());
+    let mut targets: Vec<String> =
+        targets.map(|target| target.to_str().unwrap().split(':').next().unwrap().into()).collect();
+    targets.sort();
+    assert_eq!(targets, ["/dev/null", "/dev/null", "socket"]);
+}
+
+#[test]
+fn symbols_of_this_program_come_with_their_cost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("program");
+    symlink(PROGRAM, &path).unwrap();
+    let mut worker = start(&["symbolizer-worker", "1024"]);
+    let before = worker.usage();
+    let request = Request {
+        path: path.to_str().unwrap().into(),
+        addresses: vec![entry_point()],
+        symbols_only: true,
+        file: 1,
+        names_max: 1 << 20,
+        ..Request::default()
+    };
+    let response = call(&mut worker, &request);
+    assert_eq!(response.symbols[0].functions[0].name, "_start", "{response:?}");
+    assert!(worker.usage().cpu > before.cpu && worker.usage().peak_rss_kib > 1000);
+    let used = worker.usage().cpu;
+    worker.stop();
+    assert!(worker.usage().cpu >= used, "nothing of a killed worker is lost");
+}
+
+fn entry_point() -> u64 {
+    u64::from_le_bytes(fs::read(PROGRAM).unwrap()[24..32].try_into().unwrap())
+}
