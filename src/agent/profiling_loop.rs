@@ -222,7 +222,9 @@ impl Agent {
         let budget = describe_budget(self.rates.in_force(), self.lowered, &usage);
         let window = pending_window(closed, self.rates.in_force(), budget, &self.config);
         let stop_symbolizing = Arc::clone(&self.stop_symbolizing);
-        if !self.publisher.publish(PendingWindow { stop_symbolizing, ..window }) {
+        let names_cpu_rate = self.budget.rates().of(Cause::Names);
+        let window = PendingWindow { stop_symbolizing, names_cpu_rate, ..window };
+        if !self.publisher.publish(window) {
             self.status.window_not_published();
         }
     }
@@ -283,9 +285,9 @@ fn pending_window(
     budget: Vec<String>,
     config: &AgentConfig,
 ) -> PendingWindow {
-    let cpus = closed.ledger.cpus.len() as f64;
+    let allowed = config.limits.allowed(closed.ledger.cpus.len() as u32);
     PendingWindow {
-        names_cpu_rate: Cause::Names.share() * config.limits.cpu_percent / 100.0 * cpus.max(1.0),
+        names_cpu_rate: CauseRates::at_start(allowed).of(Cause::Names),
         sampling: describe_sampling(&closed, rate),
         budget,
         closed,

@@ -20,8 +20,7 @@ use everytick::log::LogCounts;
 use everytick::metrics::server::{HttpCounts, Server, ServerConfig};
 use everytick::metrics::{
     BudgetState, HealthState, LabelValues, LedgerTotals, Metric, MetricKind, OwnUsage, PATHS,
-    ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, TABLE, WindowCounts, page,
-    render,
+    ProcessUsage, ReloadCounts, SeriesCounts, Snapshot, TABLE, WindowCounts, page, render,
 };
 use everytick::session::{SamplerTime, SessionCounts};
 use everytick::symbolization::NameCounts;
