@@ -10,7 +10,6 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYSLOG: u32 = 34;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
@@ -31,10 +30,6 @@ impl Capabilities {
     /// Returns whether the set has a capability, or CAP_SYS_ADMIN, which includes it.
     fn allows(self, bit: u32) -> bool {
         self.has(bit) || self.has(CAP_SYS_ADMIN)
-    }
-
-    pub(super) fn allows_syslog(self) -> bool {
-        self.allows(CAP_SYSLOG)
     }
 
     pub(super) fn has_ptrace(self) -> bool {

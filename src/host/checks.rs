@@ -1,9 +1,9 @@
 //! The checks: the kernel, its settings, our permissions and limits.
 
 use std::fs::{self, File};
-use std::io::Read;
 
 use profile::error_chain;
+use symbolizer::KernelAccess;
 
 use super::capabilities::Capabilities;
 use super::kernel_limits::{kernel_frames_limit, max_sample_rate, sysctl};
@@ -149,25 +149,15 @@ fn sampling_time() -> CheckResult {
 }
 
 fn kernel_symbols() -> CheckResult {
-    let mut text = String::new();
-    // A few lines are enough: all have an address or none has.
-    let read =
-        File::open("/proc/kallsyms").and_then(|file| file.take(4096).read_to_string(&mut text));
-    let is_hidden = |line: &str| line.bytes().take_while(|byte| *byte != b' ').all(|b| b == b'0');
-    if read.is_ok() && !text.lines().all(is_hidden) {
-        return CheckResult::ok("/proc/kallsyms");
+    match KernelAccess::probe() {
+        KernelAccess::Available => CheckResult::ok("/proc/kallsyms"),
+        access => Limitation::degraded(
+            Reason::KernelSymbols,
+            format!("{}: kernel frames have no symbols", access.cause()),
+            access.next_step(),
+        )
+        .into(),
     }
-    let restrict = sysctl("kptr_restrict").unwrap_or(0);
-    let why = match Capabilities::effective().allows_syslog() {
-        true => format!("kernel.kptr_restrict is {restrict}"),
-        false => format!("CAP_SYSLOG missing, and kernel.kptr_restrict is {restrict}"),
-    };
-    Limitation::degraded(
-        Reason::KernelSymbols,
-        format!("/proc/kallsyms hides addresses ({why}): kernel frames have no symbols"),
-        "run `sysctl kernel.kptr_restrict=1`, and give CAP_SYSLOG",
-    )
-    .into()
 }
 
 fn kernel_depth() -> CheckResult {
