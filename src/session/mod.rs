@@ -216,9 +216,7 @@ impl Session {
 
     /// Like [`Self::close_window`], but samples the next window at another rate.
     ///
-    /// The clocks stand still during the change, 50 ms at most. After a pause, which is a window at
-    /// a rate of zero, process events were not reported either: all processes are stale then, and
-    /// looked up again when they are sampled.
+    /// The clocks stand still during the change, 50 ms at most.
     ///
     /// # Errors
     /// When a counter cannot be read or the kernel refuses the rate; the window goes on then, at
