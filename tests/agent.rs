@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 
 use common::agent::{Agent, comments, labels, read, samples};
-use common::{Running, alone, compile, parse_folded};
+use common::{Running, alone, compile, directory, parse_folded};
 use profile::pprof::proto::Profile;
 use rustix::process::Signal;
 
@@ -206,4 +206,48 @@ fn sigkill_loses_only_the_open_window() {
     for profile in agent.profiles() {
         assert!(samples(&profile) > 0);
     }
+}
+
+#[test]
+fn a_store_has_one_writer_and_each_tick_is_exported_once() {
+    let _alone = alone();
+    let lines = "frequency = 49\nmax_cpu = 100\nnode = \"n1\"";
+    let (mut first, mut second) = (Agent::start(lines), Agent::start(lines));
+    let _running = Running::start(&compile("chain.c", first.place.path(), "chain"));
+    first.wait_for_windows(3);
+    second.wait_for_windows(3);
+
+    // A third agent has a spool of its own and the store of the first.
+    let third = Agent { place: directory(), child: None };
+    third.configure(lines);
+    let text = fs::read_to_string(third.config()).unwrap();
+    let (own, of_first) = (third.place.path().join("store"), first.place.path().join("store"));
+    let text = text.replace(own.to_str().unwrap(), of_first.to_str().unwrap());
+    fs::write(third.config(), text).unwrap();
+    let refused = third.command().output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success(), "{error}");
+    assert_eq!(error.matches("is written by another everytick; stop that one").count(), 1, "{error}");
+
+    first.stop();
+    second.stop();
+    let copied = fs::read_dir(second.place.path().join("store")).unwrap();
+    for entry in copied.map(Result::unwrap) {
+        fs::copy(entry.path(), of_first.join(entry.file_name())).unwrap();
+    }
+    let out = first.place.path().join("out.folded");
+    let export = |agent: &[&str]| {
+        let mut command = first.command();
+        command.args(["--export", "-1h..now", "-o"]).arg(&out).args(agent);
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (is_exported, error) = export(&[]);
+    assert!(!is_exported && !out.exists(), "{error}");
+    let selected = error.trim().rsplit(' ').next().unwrap();
+    assert!(selected.starts_with("n1/"), "{error}");
+    let (is_exported, text) = export(&["--only-agent", selected]);
+    assert!(is_exported && out.exists(), "{text}");
+    let (is_exported, error) = export(&["--only-agent", "n1"]);
+    assert!(!is_exported, "both are of this machine: {error}");
 }
