@@ -227,7 +227,11 @@ fn a_store_has_one_writer_and_each_tick_is_exported_once() {
     let refused = third.command().output().unwrap();
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success(), "{error}");
-    assert_eq!(error.matches("is written by another everytick; stop that one").count(), 1, "{error}");
+    assert_eq!(
+        error.matches("is written by another everytick; stop that one").count(),
+        1,
+        "{error}"
+    );
 
     first.stop();
     second.stop();

@@ -130,7 +130,7 @@ impl Failure {
             Self::Unavailable => "check its log",
             Self::TooLarge => "raise the limit, or shorten the windows",
             Self::Rejected => "check its log and its limits",
-            Self::Protocol => "check that the address and type of the sink belong together",
+            Self::Protocol => "check what answers there, and that address and type belong together",
             Self::DiskFull => {
                 "free disk space, configure another directory, or raise the quota or limit \
                  (`ulimit -f`) if there is one"

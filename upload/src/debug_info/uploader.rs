@@ -135,6 +135,22 @@ impl<P: UploadProtocol> UploadTask<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu_allowance::tests::FakeAllowance;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_waits_for_cpu_time() {
+        let allowance = FakeAllowance::default();
+        wait_for_credit(&allowance).await;
+        allowance.set_until_credit(Duration::from_secs(10));
+        let waiting = wait_for_credit(&allowance);
+        let timeout = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(timeout, waiting).await.is_err(), "there is none");
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            allowance.set_until_credit(Duration::ZERO);
+        };
+        tokio::join!(wait_for_credit(&allowance), later);
+    }
 
     #[test]
     fn build_ids_are_hexadecimal_and_no_path() {

@@ -38,7 +38,7 @@ impl DirectoryLock {
     /// # Errors
     /// [`LockError`]; the call may be repeated.
     pub fn acquire(directory: &Path, wait: Duration) -> Result<Self, LockError> {
-        Self::of(File::open(directory)?, wait)
+        Self::of(File::open(directory)?, directory, wait)
     }
 
     /// Locks the file `.lock` of a directory, which is created.
@@ -50,15 +50,19 @@ impl DirectoryLock {
         // Opened read-only: a disk can become read-only while the lock is held.
         let created = OpenOptions::new().create_new(true).write(true).open(&path);
         let file = File::open(&path).map_err(|error| created.err().unwrap_or(error))?;
-        Self::of(file, wait)
+        Self::of(file, directory, wait)
     }
 
-    fn of(file: File, wait: Duration) -> Result<Self, LockError> {
-        let start = Instant::now();
+    fn of(file: File, directory: &Path, wait: Duration) -> Result<Self, LockError> {
+        let (start, mut is_logged) = (Instant::now(), false);
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(file)),
                 Err(TryLockError::WouldBlock) if start.elapsed() < wait => {
+                    if !std::mem::replace(&mut is_logged, true) {
+                        let directory = directory.display();
+                        tracing::info!("waiting for another everytick to release {directory}");
+                    }
                     thread::sleep(POLL_INTERVAL.min(wait));
                 }
                 Err(TryLockError::WouldBlock) => return Err(LockError::InUse),

@@ -167,6 +167,26 @@ fn a_restart_delivers_earlier_windows_first() {
 }
 
 #[test]
+fn files_with_names_of_version_1_are_delivered() {
+    let a = ScriptedSink::always(later(Failure::Unreachable));
+    let fixture = Fixture { pacing: FROZEN, ..Fixture::new([&a]) };
+    let delivery = fixture.start();
+    accept_all(&delivery, [10, 20]);
+    delivery.stop(TEST_TIMEOUT);
+    for (path, start) in fixture.files("a").iter().zip([10, 20]) {
+        let old = path.with_file_name(format!("{start:020}-000000.pprof.zst"));
+        std::fs::rename(path, old).expect("renamed");
+    }
+    a.recover();
+    let fixture = Fixture { pacing: FAST, ..fixture };
+    let delivery = fixture.start();
+    accept_all(&delivery, [30]);
+    let counts = wait_until_delivered(&delivery);
+    assert_eq!(a.delivered(), [10, 20, 30]);
+    assert_eq!(of(&counts, "a").ledger.found, 2);
+}
+
+#[test]
 fn a_lower_limit_evicts_earlier_windows_at_start() {
     let a = ScriptedSink::always(Action::Hang);
     let mut fixture = Fixture::new([&a]);
