@@ -130,3 +130,48 @@ fn cut(mut resolved: ResolvedSample) -> ResolvedSample {
     }
     resolved
 }
+
+#[cfg(test)]
+mod tests {
+    use profile::{Cpu, Pid, Tid};
+    use unwind::Registers;
+
+    use super::*;
+    use crate::events::StackSnapshot;
+    use crate::processes::{AddressSpace, Identity};
+
+    /// A sample whose snapshot has 100 bytes of stack.
+    fn sample() -> ResolvedSample {
+        let registers =
+            Registers { ip: 1, is_return: false, sp: 8, fp: None, base: None, all: None };
+        let snapshot = StackSnapshot { registers, stack: Box::new([0; 100]) };
+        let sample = RawSample {
+            sequence: 0,
+            cpu: Cpu(0),
+            pid: Pid(1),
+            tid: Tid(1),
+            comm: "x".into(),
+            cgroup_id: 0,
+            kernel: Box::new([]),
+            user: Box::new([]),
+            kernel_end: StackEnd::Absent,
+            user_end: StackEnd::NoTable,
+            snapshot: Some(Box::new(snapshot)),
+        };
+        let (process, memory) = (Identity::default(), AddressSpace::default());
+        ResolvedSample { time: 0, sample, process, memory }
+    }
+
+    #[test]
+    fn executable_whose_table_is_late_leaves_half_of_the_snapshots_to_others() {
+        let (slow, other) = (ExecutableId(1), ExecutableId(2));
+        let mut finisher = Finisher::new(1000);
+        let cut = (0..20).filter_map(|_| finisher.keep(slow, sample())).count();
+        assert_eq!(cut, 15, "five of 100 bytes are half of the bound");
+        assert!((0..5).all(|_| finisher.keep(other, sample()).is_none()));
+        assert_eq!(finisher.take_pending(slow).len(), 5);
+        assert_eq!(finisher.take_overdue(|_| true).len(), 5);
+        assert_eq!(finisher.pending_bytes, 0);
+        assert!(finisher.keep(slow, sample()).is_none());
+    }
+}

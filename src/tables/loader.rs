@@ -312,3 +312,41 @@ fn guard_panic<T>(
     };
     catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOG: Owner = Owner::User(1000);
+
+    fn file(executable: u32, owner: Owner) -> UnreadFile {
+        let file = File::open("/dev/null").expect("it exists");
+        UnreadFile { executable: ExecutableId(executable), owner, file, content: None }
+    }
+
+    #[test]
+    fn file_whose_owner_has_no_cpu_time_does_not_hold_up_others() {
+        let (sender, requests) = mpsc::channel();
+        let rate = SharedRate::unlimited();
+        let mut loader = LoaderThread {
+            requests,
+            results: mpsc::channel().0,
+            files: VecDeque::from([file(1, HOG), file(2, Owner::SYSTEM), file(3, HOG)]),
+            open: Vec::new(),
+            open_bytes_max: 0,
+            cache: None,
+            interrupted: Duration::ZERO,
+            cpu: LoaderCpu::new(rate.clone()),
+        };
+        rate.set(0.02);
+        assert!(loader.cpu.has_credit(HOG));
+        loader.cpu.charge(HOG, Duration::from_millis(1200 + 110)); // the start's, and more
+        let next = loader.next_file().expect("a file whose owner has time");
+        assert_eq!(next.executable, ExecutableId(2));
+        let begin = Instant::now();
+        let next = loader.next_file().expect("the next one, once its owner has time again");
+        assert_eq!(next.executable, ExecutableId(1));
+        assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
+        drop(sender);
+    }
+}
