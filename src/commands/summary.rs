@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::workers::Usage;
-use profile::{Profile, SymbolizedFrame, pluralize, thousands};
+use profile::{Profile, SymbolizedFrame, pluralize, printable, thousands};
 
 use super::progress::percent_of_capacity;
 use crate::processes::Executables;
@@ -106,7 +106,7 @@ fn symbol_notes(profile: &Profile, names: &WindowNames) -> Vec<String> {
         notes.push(format!("{cut} cut, because they are too long"));
     }
     for UnsymbolizedExecutable { executable, reason } in unsymbolized.iter().take(TOP) {
-        notes.push(format!("no symbols in {executable}: {reason}"));
+        notes.push(format!("no symbols in {}: {reason}", printable(executable)));
     }
     let more = unsymbolized.len().saturating_sub(TOP);
     if more > 0 {
@@ -127,7 +127,8 @@ fn unwinding(session: &SessionCounts) -> String {
         pluralize(tables.rows, "row", "rows"),
         pluralize(*finished, "stack", "stacks"),
     );
-    let not_stored = format!("tables could not be written to the cache: {}", tables.cache.error());
+    let cause = tables.cache.error().to_string();
+    let not_stored = format!("tables could not be written to the cache: {}", printable(&cause));
     for note in counts_above_zero([
         (tables.evicted, "tables were evicted: see --unwind-memory"),
         (tables.refused, "tables do not fit into --unwind-memory: their stacks are cut"),
@@ -206,8 +207,9 @@ fn top_functions(profile: &Profile) -> String {
 
 fn leaf_name(profile: &Profile, leaf: &SymbolizedFrame) -> String {
     let file = profile.mapping_of(leaf).name.rsplit('/').next().unwrap_or_default();
-    match leaf.lines.first() {
+    let name = match leaf.lines.first() {
         Some(line) => format!("{} ({file})", profile.functions[line.function as usize].name),
         None => format!("{file}+{:#x}", leaf.address),
-    }
+    };
+    printable(&name).into_owned()
 }

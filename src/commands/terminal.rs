@@ -5,9 +5,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Writes a line. Failure to write is ignored: it is no reason to stop profiling.
+use profile::{printable, printable_lines};
+
+/// Writes a line, or several. Failure to write is ignored: it is no reason to stop profiling.
+///
+/// Nothing in it reaches the terminal as a command. Where a text from outside could end a line the
+/// caller escapes it by [`profile::printable`].
 pub(super) fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable_lines(text));
 }
 
 /// Writes a line, and returns after a second at the latest even if standard error is a pipe that no
@@ -27,7 +32,7 @@ pub(super) fn last_line(text: &str) {
 /// Replaces the current line of the terminal.
 pub(super) fn replace_line(text: &str) {
     let mut out = io::stderr().lock();
-    let _ = write!(out, "\r\x1b[K{text}");
+    let _ = write!(out, "\r\x1b[K{}", printable(text));
     let _ = out.flush();
 }
 

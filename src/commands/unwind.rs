@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::unwind::{CallFrames, CheckReport, Error, Omissions, check, read};
 use anyhow::{Context, Result};
-use profile::{error_chain, thousands};
+use profile::{error_chain, printable, thousands};
 
 use super::cli::UnwindArguments;
 use super::terminal::line;
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
         } else if let Err(error) = show(path, arguments, &mut total, &mut out)? {
             has_failed = true;
             let cause = error_chain(error.as_ref());
-            line(&format!("everytick: {}: {cause}", path.display()));
+            line(&format!("everytick: {}: {}", shown(path), printable(&cause)));
         }
     }
     if total.files > 1 {
@@ -90,7 +90,7 @@ fn show(
         omitted_addresses: report.omitted,
         differences: report.disagreements.len() as u64,
     };
-    print_line(out, &figures, &format!("{}{}", path.display(), reasons(&frames.omissions)))?;
+    print_line(out, &figures, &format!("{}{}", shown(path), reasons(&frames.omissions)))?;
     for difference in &report.disagreements {
         writeln!(out, "  {:#x}: {}", difference.address, difference.rule)?;
         writeln!(out, "    ours   {:x?}", difference.ours)?;
@@ -151,6 +151,11 @@ impl Figures {
         self.omitted_addresses += other.omitted_addresses;
         self.differences += other.differences;
     }
+}
+
+/// Returns a path as a terminal can show it.
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 fn print_line(out: &mut impl Write, figures: &Figures, name: &str) -> io::Result<()> {

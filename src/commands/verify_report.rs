@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use profile::{ExecutableId, Frame, pluralize, thousands};
+use profile::{ExecutableId, Frame, pluralize, printable, thousands};
 use serde_json::{Value, json};
 
 use crate::processes::Executables;
@@ -111,7 +111,7 @@ fn push_executables(text: &mut String, findings: &Findings, executables: &Execut
             thousands(counts.different),
             thousands(counts.both_complete),
             share(counts.both_complete_equal, counts.both_complete),
-            executables.get(*id).name,
+            printable(&executables.get(*id).name),
         );
     }
     if all.len() > EXECUTABLES {
@@ -145,15 +145,16 @@ fn push_sites(text: &mut String, findings: &Findings, executables: &Executables,
         let at = Frame { executable: kind.executable, address: kind.address };
         let _ = writeln!(
             text,
-            "  {} {}: {comm} ({pid}), after frame {depth} at {}",
+            "  {} {}: {} ({pid}), after frame {depth} at {}",
             thousands(site.count),
             name(kind.comparison),
-            location(at, executables),
+            printable(comm),
+            printable(&location(at, executables)),
         );
         let rule = rule.as_ref().map_or("not known".into(), ToString::to_string);
         let _ = writeln!(text, "      our rule  {rule}");
-        let _ = writeln!(text, "      ours      {}", next(*ours, executables));
-        let _ = writeln!(text, "      framehop  {}", next(*theirs, executables));
+        let _ = writeln!(text, "      ours      {}", printable(&next(*ours, executables)));
+        let _ = writeln!(text, "      framehop  {}", printable(&next(*theirs, executables)));
         let _ = writeln!(text, "      DWARF     {}", kind.dwarf.text());
     }
     if all.len() > sites_max {

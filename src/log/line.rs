@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use profile::printable;
 use serde_json::{Map, Value, json};
 use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
@@ -46,13 +47,13 @@ fn color(level: Level) -> (&'static str, &'static str) {
 fn text(event: &LogEvent, dim: (&str, &str), level: (&str, &str)) -> String {
     let mut line =
         format!("{}{}{} {}{:>5}{} ", dim.0, now(), dim.1, level.0, event.level.as_str(), level.1);
-    push_escaped(&mut line, &event.message);
+    line.push_str(&printable(&event.message));
     for (name, value) in &event.fields {
         let _ = write!(line, " {name}=");
         match value {
-            FieldValue::Plain(value) => push_escaped(&mut line, &value.to_string()),
-            FieldValue::Text(text) => push_escaped(&mut line, &format!("{text:?}")),
-            FieldValue::Formatted(text) => push_escaped(&mut line, text),
+            FieldValue::Plain(value) => line.push_str(&printable(&value.to_string())),
+            FieldValue::Text(text) => line.push_str(&printable(&format!("{text:?}"))),
+            FieldValue::Formatted(text) => line.push_str(&printable(text)),
         }
     }
     line.push('\n');
@@ -78,27 +79,6 @@ fn now() -> String {
     let mut time = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     time
-}
-
-/// Appends `text` with control characters escaped: names of files and processes, and answers of
-/// servers, must neither forge a line nor control a terminal.
-fn push_escaped(line: &mut String, text: &str) {
-    for character in text.chars() {
-        if is_unsafe(character) {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-}
-
-/// Returns whether a character moves the cursor or reorders the text around it.
-fn is_unsafe(character: char) -> bool {
-    let is_bidi_control = matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    character.is_control() || is_bidi_control
 }
 
 #[cfg(test)]

@@ -38,10 +38,10 @@ pub fn root(dir: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
     root
 }
 
-/// Copies a program into `bin`, without debug information.
+/// Copies a program into `bin`, without debug information and symbols: a guest is slow to read them.
 pub fn add_stripped(program: &Path, root: &Path, name: &str) {
     let mut strip = Command::new("objcopy");
-    strip.arg("--strip-debug").arg(program).arg(root.join("bin").join(name));
+    strip.arg("--strip-all").arg(program).arg(root.join("bin").join(name));
     assert!(strip.status().unwrap().success());
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use profile::printable;
 
 use crate::host::{CHECKS, Limitation};
 
@@ -52,5 +53,5 @@ fn print_next_step(step: &str) {
 
 /// Prints to standard output, because the report is the result.
 fn print(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    let _ = writeln!(io::stdout().lock(), "{}", printable(line));
 }
