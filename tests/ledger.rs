@@ -49,7 +49,7 @@ fn busy_machine_loses_no_sample_and_misses_few_ticks() {
 fn ring_holds_the_samples_of_a_three_second_stall() {
     let _alone = alone();
     let _load = load();
-    let ledger = check_closes(&record_with_stop(&["-F", "99"]));
+    let ledger = check_closes(&record_with_stop(&["-F", "99"]).succeeded());
     assert_eq!(ledger["lost"], 0, "{ledger:?}");
 }
 
@@ -57,7 +57,9 @@ fn ring_holds_the_samples_of_a_three_second_stall() {
 fn lost_samples_are_counted_when_the_ring_is_too_small() {
     let _alone = alone();
     let _load = load();
-    let ledger = check_closes(&record_with_stop(&["-F", "999", "--ring-size", "16"]));
+    let recorded = record_with_stop(&["-F", "999", "--ring-size", "16"]);
+    assert_eq!(recorded.status, 3, "the exit status says that much is lost: {}", recorded.stderr);
+    let ledger = check_closes(&recorded);
     assert!(ledger["lost"] > 1000, "{ledger:?}");
     assert!(ledger["aggregated"] > 500, "{ledger:?}");
 }
@@ -71,7 +73,7 @@ fn record_with_stop(arguments: &[&str]) -> Recorded {
     signal(&child, Signal::STOP);
     pause(3000);
     signal(&child, Signal::CONT);
-    recorded(dir, child.wait_with_output().unwrap()).succeeded()
+    recorded(dir, child.wait_with_output().unwrap())
 }
 
 #[test]

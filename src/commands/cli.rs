@@ -58,7 +58,8 @@ pub(super) struct SamplingArguments {
     )]
     pub frequency: u32,
 
-    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND stops.
+    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND or of all processes of -p
+    /// stops.
     #[arg(
         short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds
     )]
@@ -110,7 +111,7 @@ pub(super) struct RecordArguments {
     #[arg(long)]
     pub idle: bool,
 
-    /// Print nothing but errors.
+    /// Print nothing but errors and lost samples.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -249,7 +250,8 @@ Examples:
 const RECORD_EXAMPLES: &str = "\
 Filters of one kind are alternatives (-p 1 -p 2: either process); filters of different kinds must
 all match (-p 1 --comm x: both). They apply in the kernel: what they leave out has almost no
-overhead. The exit status is that of COMMAND.
+overhead. The exit status is that of COMMAND; 3 if it succeeded and more than 1 % of the samples are
+lost.
 
 A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
 Every tick of the sampling clock is accounted for at the end and in the pprof comments.

@@ -11,6 +11,8 @@ mod frequency;
 mod load_diagnostics;
 mod progress;
 mod record;
+mod recording_loss;
+mod signals;
 mod stop;
 mod stored_agents;
 mod summary;
@@ -34,6 +36,7 @@ use crate::host::explain_open_files;
 /// Returns the exit status: 0 for success, 1 for failure, 2 for a wrong command line, or the status
 /// of the profiled COMMAND.
 pub fn run() -> ExitCode {
+    signals::ignore_harmless();
     let result = match Cli::parse().command {
         Command::Record(arguments) => record::run(arguments),
         Command::Agent(arguments) => agent::run(&arguments),

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use profile::{Pid, Profile};
+use profile::{Pid, Profile, printable};
 use upload::output::OutputError;
 
 use super::cli::RecordArguments;
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
+use super::recording_loss::{self, RecordingLoss};
 use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, summary};
 use super::workers::SELF_EXE;
@@ -33,11 +34,15 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let stop = StopWatcher::start()?;
 
     let scope = scan_scope(&arguments, &config);
+    let processes = config.filters.processes.clone();
     let unwind = u64::from(arguments.unwind_memory) << 20;
     let limits = SessionLimits { window: WINDOW_BYTES, unwind, ..SessionLimits::default() };
     let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, &stop)?;
+    if command.is_none() && !processes.is_empty() {
+        stop.watch_processes(&processes)?;
+    }
     if !arguments.quiet {
         announce(&arguments);
     }
@@ -53,13 +58,18 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     }
 
     let recording = session.finish().context("cannot finish the recording")?;
+    let loss = recording.last.ledger.clone();
     let is_written = write(&arguments, recording, &outputs)?;
     let status = match (reason, command) {
         (StopReason::CommandExited(status), _) => child::exit_code(status),
-        (_, Some(pid)) => stop.wait_for_command(pid, arguments.quiet),
+        (_, Some(pid)) => stop.wait_for_command(pid),
         (_, None) => 0,
     };
-    Ok(if is_written { ExitCode::from(status) } else { ExitCode::FAILURE })
+    Ok(match status {
+        _ if !is_written => ExitCode::FAILURE,
+        0 if RecordingLoss::of(&loss).is_excessive() => ExitCode::from(recording_loss::STATUS),
+        status => ExitCode::from(status),
+    })
 }
 
 fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
@@ -121,7 +131,8 @@ pub(super) fn launch(
 
 fn announce(arguments: &RecordArguments) {
     let target = match (arguments.command.first(), arguments.sampling.pids.is_empty()) {
-        (Some(program), _) => program.clone(),
+        (Some(program), true) => printable(program).into_owned(),
+        (Some(program), false) => format!("{} and the given processes", printable(program)),
         (None, false) => "the given processes".into(),
         (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => {
             "the machine".into()
@@ -130,8 +141,9 @@ fn announce(arguments: &RecordArguments) {
     };
     let until = match (arguments.sampling.duration, arguments.command.is_empty()) {
         (Some(seconds), _) => format!("for {seconds} s"),
-        (None, true) => "until Ctrl-C".into(),
-        (None, false) => "until it exits".into(),
+        (None, true) if arguments.sampling.pids.is_empty() => "until Ctrl-C".into(),
+        (None, true) => "until they exit".into(),
+        (None, false) => format!("until {} exits", arguments.command[0]),
     };
     terminal::line(&format!(
         "everytick: profiling {target} at {} Hz {until}",
@@ -162,6 +174,10 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         };
         terminal::line(summary(&profile, &overhead, &quality).trim_end());
     }
+    if let Some(loss) = RecordingLoss::of(ledger).describe() {
+        let title = if arguments.quiet { "everytick:" } else { "  note         " };
+        terminal::line(&format!("{title} {loss}"));
+    }
     Ok(report(results, arguments.quiet, &profile))
 }
 
@@ -175,10 +191,12 @@ fn report(
     for (path, result) in results {
         match result {
             Ok(()) if is_quiet => {}
-            Ok(()) => terminal::line(&format!("  wrote         {}", path.display())),
+            Ok(()) => {
+                terminal::line(&printable(&format!("  wrote         {}", path.display())));
+            }
             Err(error) => {
                 is_written = false;
-                terminal::line(&format!("everytick: {error}"));
+                terminal::line(&printable(&format!("everytick: {error}")));
             }
         }
     }

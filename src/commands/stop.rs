@@ -1,24 +1,36 @@
-//! What stops a recording: its duration, a signal, or the end of COMMAND.
+//! What stops a recording: its duration, a signal, the end of the profiled processes or of COMMAND.
+//!
+//! Every first signal stops the recording, and its files are written. Only a second Ctrl-C discards
+//! it: a terminal that closes and a service manager send several signals, which all mean to stop.
 
+use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU};
 use signal_hook::iterator::Signals;
 
 use super::progress::ProgressLine;
-use super::{child, terminal};
+use super::{child, signals, terminal};
+use crate::procfs;
 use crate::session::Session;
+
+/// Two SIGINTs that come closer together are one Ctrl-C: a shell or `make` may pass it on.
+const SAME_KEY: Duration = Duration::from_millis(500);
 
 /// Why a recording stops.
 pub(super) enum StopReason {
-    /// Its duration is over, or Ctrl-C or SIGHUP was received.
+    /// Its duration is over, or a signal was received.
     Stopped,
-    /// SIGTERM was received.
+    /// SIGTERM was received: COMMAND is to stop too.
     Terminated,
+    /// The processes of `-p` have exited.
+    ProcessesExited,
     /// COMMAND has exited.
     CommandExited(ExitStatus),
 }
@@ -30,23 +42,24 @@ pub(super) struct StopWatcher {
 }
 
 impl StopWatcher {
-    /// Installs the signal handlers. The second signal kills the process, as without a handler.
+    /// Installs the signal handlers. SIGHUP stays ignored if it was, as by `nohup`.
     pub fn start() -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot install signal handlers")?;
+        let mut watched = vec![SIGINT, SIGTERM, SIGQUIT, SIGXCPU];
+        watched.extend((!signals::is_hangup_ignored()).then_some(SIGHUP));
+        let mut received = Signals::new(watched).context("cannot install signal handlers")?;
         let reasons = sender.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
-                }
-                let reason = match signal {
-                    SIGTERM => StopReason::Terminated,
-                    _ => StopReason::Stopped,
-                };
-                if reasons.send(reason).is_err() {
-                    return;
+            let mut history = SignalHistory::default();
+            for signal in received.forever() {
+                let is_foreground =
+                    || procfs::stat(std::process::id()).is_some_and(|stat| stat.is_foreground);
+                match history.effect(signal, Instant::now(), is_foreground) {
+                    SignalEffect::None => {}
+                    SignalEffect::Discard => discard(signal),
+                    // The recording is over if nothing receives the reason any more.
+                    SignalEffect::Stop => drop(reasons.send(StopReason::Stopped)),
+                    SignalEffect::Terminate => drop(reasons.send(StopReason::Terminated)),
                 }
             }
         })?;
@@ -62,6 +75,29 @@ impl StopWatcher {
             }
         };
         thread::Builder::new().name("command".into()).spawn(wait)?;
+        Ok(())
+    }
+
+    /// Watches the processes of `-p` too: the recording stops with the last of them. Each has its
+    /// pid and its start time in clock ticks since boot.
+    pub fn watch_processes(&self, processes: &[(u32, u64)]) -> Result<()> {
+        let mut running = Vec::new();
+        for (pid, start) in processes {
+            match open_process(*pid, *start) {
+                Ok(process) => running.extend(process),
+                // Without permission its end is not noticed, and the recording goes on.
+                Err(_) => return Ok(()),
+            }
+        }
+        let reasons = self.sender.clone();
+        let wait = move || {
+            for process in running {
+                let mut exit = [PollFd::new(&process, PollFlags::IN)];
+                while poll(&mut exit, None).is_err() {} // interrupted
+            }
+            let _ = reasons.send(StopReason::ProcessesExited);
+        };
+        thread::Builder::new().name("processes".into()).spawn(wait)?;
         Ok(())
     }
 
@@ -90,13 +126,13 @@ impl StopWatcher {
     }
 
     /// Waits for COMMAND to exit, once the files are written. Returns its exit status.
-    pub fn wait_for_command(&self, pid: u32, is_quiet: bool) -> u8 {
-        let mut is_announced = is_quiet;
+    pub fn wait_for_command(&self, pid: u32) -> u8 {
+        let mut is_announced = false;
         loop {
             match self.receiver.recv_timeout(Duration::from_secs(1)) {
                 Ok(StopReason::CommandExited(status)) => return child::exit_code(status),
                 Ok(StopReason::Terminated) => child::terminate(pid),
-                Ok(StopReason::Stopped) => {}
+                Ok(StopReason::Stopped | StopReason::ProcessesExited) => {}
                 Err(RecvTimeoutError::Disconnected) => return 1,
                 Err(RecvTimeoutError::Timeout) if !is_announced => {
                     terminal::line(&format!(
@@ -107,5 +143,108 @@ impl StopWatcher {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+}
+
+/// Opens a process by its pid; `None` when it has exited, also if another has its pid now.
+fn open_process(pid: u32, start: u64) -> rustix::io::Result<Option<OwnedFd>> {
+    let Some(number) = Pid::from_raw(pid as i32) else { return Ok(None) };
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(process) => Ok((procfs::start_ticks(pid) == Some(start)).then_some(process)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the program by a signal, as without a handler.
+fn discard(signal: i32) {
+    terminal::line("everytick: discarded, nothing was written");
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// What a signal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SignalEffect {
+    /// The recording stops already.
+    None,
+    /// The recording stops.
+    Stop,
+    /// The recording and COMMAND stop.
+    Terminate,
+    /// The program ends without a file.
+    Discard,
+}
+
+/// The signals so far.
+#[derive(Debug, Default)]
+struct SignalHistory {
+    is_stopping: bool,
+    /// When the first SIGINT was received.
+    interrupted: Option<Instant>,
+    /// The terminal was closed.
+    has_hung_up: bool,
+}
+
+impl SignalHistory {
+    /// Adds a signal. `is_foreground`: whether a key of the terminal can have sent it.
+    fn effect(
+        &mut self,
+        signal: i32,
+        now: Instant,
+        is_foreground: impl FnOnce() -> bool,
+    ) -> SignalEffect {
+        let is_first = !std::mem::replace(&mut self.is_stopping, true);
+        self.has_hung_up |= signal == SIGHUP;
+        match signal {
+            SIGTERM => SignalEffect::Terminate, // may be meant for COMMAND alone, later
+            SIGINT => {
+                let first = *self.interrupted.get_or_insert(now);
+                let is_second_key = now.saturating_duration_since(first) >= SAME_KEY;
+                if is_second_key && !self.has_hung_up && is_foreground() {
+                    return SignalEffect::Discard;
+                }
+                if is_first { SignalEffect::Stop } else { SignalEffect::None }
+            }
+            _ if is_first => SignalEffect::Stop,
+            _ => SignalEffect::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the effects of signals, each with its time in milliseconds.
+    fn effects(signals: &[(u64, i32)], is_foreground: bool) -> Vec<SignalEffect> {
+        let (mut history, start) = (SignalHistory::default(), Instant::now());
+        let mut effect = |(ms, signal): &(u64, i32)| {
+            history.effect(*signal, start + Duration::from_millis(*ms), || is_foreground)
+        };
+        signals.iter().map(&mut effect).collect()
+    }
+
+    #[test]
+    fn terminal_that_closes_stops_the_recording() {
+        use SignalEffect::{None, Stop, Terminate};
+        assert_eq!(effects(&[(0, SIGHUP), (0, SIGHUP)], true), [Stop, None]);
+        assert_eq!(effects(&[(0, SIGHUP), (900, SIGTERM)], true), [Stop, Terminate]);
+        assert_eq!(
+            effects(&[(0, SIGHUP), (900, SIGINT), (2000, SIGINT)], true),
+            [Stop, None, None]
+        );
+        assert_eq!(effects(&[(0, SIGINT), (900, SIGHUP), (950, SIGINT)], true), [Stop, None, None]);
+        assert_eq!(effects(&[(0, SIGQUIT), (900, SIGXCPU)], true), [Stop, None]);
+    }
+
+    #[test]
+    fn second_key_discards_the_recording() {
+        use SignalEffect::{Discard, None, Stop, Terminate};
+        assert_eq!(effects(&[(0, SIGINT), (500, SIGINT)], true), [Stop, Discard]);
+        let impatient = effects(&[(0, SIGINT), (300, SIGINT), (600, SIGINT)], true);
+        assert_eq!(impatient, [Stop, None, Discard]);
+        assert_eq!(effects(&[(0, SIGINT), (900, SIGINT)], false), [Stop, None]);
+        let after_term = effects(&[(0, SIGTERM), (900, SIGINT), (1000, SIGINT)], true);
+        assert_eq!(after_term, [Terminate, None, None]);
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use profile::Pid;
+use profile::{Pid, printable};
 
 use super::cli::VerifyArguments;
 use super::frequency::check_frequency;
@@ -25,6 +25,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         output::check_writable(path)?;
     }
     let stop = StopWatcher::start()?;
+    let processes = config.filters.processes.clone();
     let (verifier, findings) =
         Verifier::new(1_000_000_000 / u64::from(arguments.sampling.frequency));
     let mut session = Session::start(
@@ -37,6 +38,9 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     )
     .map_err(load_diagnostics::explain)?;
     let command = record::launch(&mut session, &arguments.command, &stop)?;
+    if command.is_none() && !processes.is_empty() {
+        stop.watch_processes(&processes)?;
+    }
     announce(arguments);
     let deadline = arguments
         .sampling
@@ -57,10 +61,10 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     terminal::line(text.trim_end());
     if let Some(path) = &arguments.output {
         output::replace(path, verify_report::json(&findings, executables, seconds).as_bytes())?;
-        terminal::line(&format!("  wrote         {}", path.display()));
+        terminal::line(&printable(&format!("  wrote         {}", path.display())));
     }
     if let (false, Some(command)) = (matches!(reason, StopReason::CommandExited(_)), command) {
-        stop.wait_for_command(command, false);
+        stop.wait_for_command(command);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,12 +94,13 @@ fn scan(arguments: &VerifyArguments) -> ScanScope {
 
 fn announce(arguments: &VerifyArguments) {
     let what = match arguments.command.first() {
-        Some(program) => program.as_str(),
+        Some(program) => &printable(program),
         None if arguments.sampling.pids.is_empty() => "the machine",
         None => "the given processes",
     };
     let until = match arguments.sampling.duration {
         Some(seconds) => format!("for {seconds} s"),
+        None if !arguments.sampling.pids.is_empty() => "until they exit".into(),
         None if arguments.command.is_empty() => "until Ctrl-C".into(),
         None => "until it ends".into(),
     };

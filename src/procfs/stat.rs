@@ -14,6 +14,8 @@ pub struct ProcessStat {
     pub comm: Box<str>,
     /// The thread has exited and has not been reaped.
     pub is_zombie: bool,
+    /// Its process group is in the foreground of its terminal.
+    pub is_foreground: bool,
     /// Running threads of the process.
     pub threads: u32,
     /// When the process started, in clock ticks since boot.
@@ -37,10 +39,13 @@ impl ProcessStat {
         let field = |number: usize| fields.get(number - 3).copied();
         let number = |index: usize| field(index)?.parse::<u64>().ok();
         let is_zombie = matches!(field(3)?, "Z" | "X");
+        let [group, terminal, foreground_group] = [5, 7, 8].map(field);
+        let is_foreground = terminal != Some("0") && group == foreground_group;
         let threads = u32::try_from(number(20)?).ok()?;
         Some(Self {
             comm: comm.into(),
             is_zombie,
+            is_foreground,
             threads: threads.saturating_sub(u32::from(is_zombie)),
             start_ticks: number(22)?,
             cpu: from_ticks(number(14)?.saturating_add(number(15)?)),
@@ -65,6 +70,7 @@ mod tests {
         let stat = ProcessStat::parse(&format!("12 (a) (b c) {FIELDS}")).expect("well-formed");
         assert_eq!(&*stat.comm, "a) (b c");
         assert_eq!((stat.is_zombie, stat.threads, stat.start_ticks), (false, 5, 777));
+        assert!(!stat.is_foreground, "it has no terminal");
         assert_eq!((stat.cpu, stat.reaped_children_cpu), (from_ticks(7), from_ticks(11)));
         assert_eq!(stat.resident, page_size() as u64);
     }
@@ -87,5 +93,18 @@ mod tests {
     fn extreme_numbers_do_not_overflow() {
         let text = FIELDS.replace(" 3 4 5 6 ", &format!(" {0} {0} {0} {0} ", u64::MAX));
         assert!(ProcessStat::parse(&format!("1 (x) {text}")).is_some());
+    }
+
+    #[test]
+    fn foreground_is_a_matter_of_process_groups() {
+        let check = |group, terminal, foreground, expected| {
+            let line = format!("1 (a) S 1 {group} 2 {terminal} {foreground} 0");
+            let rest = "1 0 0 0 3 4 5 6 20 0 5 0 777 1 1";
+            let stat = ProcessStat::parse(&format!("{line} {rest}")).expect("well-formed");
+            assert_eq!(stat.is_foreground, expected, "{line}");
+        };
+        check(7, 34816, 7, true);
+        check(7, 34816, 8, false);
+        check(7, 0, -1, false);
     }
 }

@@ -1,6 +1,6 @@
 //! `/proc/PID/status`: see proc_pid_status(5).
 
-/// Memory, user and capabilities of a process.
+/// Memory, user, capabilities and signals of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessStatus {
     /// Resident memory, in KiB.
@@ -11,6 +11,8 @@ pub struct ProcessStatus {
     pub data_kib: u64,
     /// Effective capabilities, one bit each (include/uapi/linux/capability.h).
     pub effective_capabilities: u64,
+    /// Signals that the process ignores: bit n for signal n + 1.
+    pub ignored_signals: u64,
     /// Real user ID.
     pub uid: Option<u32>,
 }
@@ -27,10 +29,8 @@ impl ProcessStatus {
                     status.uid = value.split_whitespace().next().and_then(|uid| uid.parse().ok());
                 }
                 "VmData" => status.data_kib = kib(value),
-                "CapEff" => {
-                    status.effective_capabilities =
-                        u64::from_str_radix(value.trim(), 16).unwrap_or(0);
-                }
+                "CapEff" => status.effective_capabilities = hexadecimal(value),
+                "SigIgn" => status.ignored_signals = hexadecimal(value),
                 _ => {}
             }
         }
@@ -42,6 +42,10 @@ fn kib(value: &str) -> u64 {
     value.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+fn hexadecimal(value: &str) -> u64 {
+    u64::from_str_radix(value.trim(), 16).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,12 +53,14 @@ mod tests {
     #[test]
     fn values_are_found_by_name() {
         let text = "Name:\tx\nUid:\t1000\t0\t0\t0\n\
-             VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmData:\t 512 kB\nCapEff:\t000001ffffffffff\n";
+             VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmData:\t 512 kB\n\
+             CapEff:\t000001ffffffffff\nSigIgn:\t0000000000001000\n";
         let expected = ProcessStatus {
             rss_kib: 1024,
             peak_rss_kib: 2048,
             data_kib: 512,
             effective_capabilities: 0x1ff_ffff_ffff,
+            ignored_signals: 0x1000,
             uid: Some(1000),
         };
         assert_eq!(ProcessStatus::parse(text), expected);
