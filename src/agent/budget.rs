@@ -96,8 +96,14 @@ impl Budget {
         self.rates = CauseRates::at_start(self.ladder.allowed());
     }
 
-    /// Measures the overhead since the last call and chooses the rate from now on.
-    pub fn assess(&mut self, session: SessionCpu, bpf_map_bytes: u64) -> Assessment {
+    /// Measures the overhead since the last call and chooses the rate from now on. `in_force`: the
+    /// rate since then.
+    pub fn assess(
+        &mut self,
+        session: SessionCpu,
+        bpf_map_bytes: u64,
+        in_force: BudgetRate,
+    ) -> Assessment {
         let usage = self.meter.measure(session, bpf_map_bytes);
         let length = self.measured.elapsed();
         self.measured = Instant::now();
@@ -106,9 +112,10 @@ impl Budget {
         self.window.time += length;
         (self.window.cpus, self.window.memory) = (self.cpus, usage.memory);
         self.rates = CauseRates::after(self.ladder.allowed(), &usage.cpu, length.as_secs_f64());
-        let assessment = self.ladder.assess(&usage, length);
+        let before = self.ladder.rate().frequency;
+        let assessment = self.ladder.assess(&usage, length, in_force.frequency);
         self.lowered = assessment.lowered;
-        if assessment.has_changed {
+        if assessment.rate.frequency != before {
             self.log(&assessment);
         }
         assessment
@@ -150,8 +157,8 @@ mod tests {
             ticks_in_kernel: Duration::from_millis(ms),
             ..SessionCpu::default()
         };
-        budget.assess(session(1), 0);
-        budget.assess(session(3), 1 << 30);
+        budget.assess(session(1), 0, budget.rate());
+        budget.assess(session(3), 1 << 30, budget.rate());
         let window = budget.take_window();
         assert!(window.cpu.total() >= Duration::from_millis(3), "{window:?}");
         assert!(window.memory > 1 << 30 && window.cpu_percent() > 0.0, "{window:?}");

@@ -174,7 +174,8 @@ impl Agent {
                 self.status.ticked(&online, &ticks);
             }
         }
-        let assessment = self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes);
+        let assessment =
+            self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes, self.rates.in_force());
         self.limit_causes();
         self.status.budget_assessed(&self.budget, self.rates.in_force());
         assessment.has_changed

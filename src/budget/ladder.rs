@@ -111,7 +111,7 @@ pub struct Assessment {
     pub rate: BudgetRate,
     /// Why it is below the full rate.
     pub lowered: Option<Lowered>,
-    /// The frequency differs from the previous one.
+    /// The frequency differs from the one in force.
     pub has_changed: bool,
 }
 
@@ -213,9 +213,10 @@ impl Ladder {
         (self.limits, self.failures) = (limits, 0);
     }
 
-    /// Charges the usage of a time of this `length`, and chooses the rate from now on.
-    pub fn assess(&mut self, usage: &ResourceUsage, length: Duration) -> Assessment {
-        let before = self.rate().frequency;
+    /// Charges the usage of a time of this `length`, and chooses the rate from now on. `in_force`:
+    /// the frequency of that time. While an earlier choice is not in force yet, it stays.
+    pub fn assess(&mut self, usage: &ResourceUsage, length: Duration, in_force: u32) -> Assessment {
+        let is_chosen = self.rate().frequency == in_force;
         self.pass(length);
         let seconds = length.as_secs_f64().max(1e-3);
         let used = usage.cpu.following_rate().as_secs_f64() / seconds;
@@ -227,7 +228,9 @@ impl Ladder {
         if memory > MEMORY_HIGH {
             self.since_memory_high = Duration::ZERO;
         }
-        if used > available && self.debt > 0.0 {
+        if !is_chosen {
+            // The usage says nothing about the rate that was chosen.
+        } else if used > available && self.debt > 0.0 {
             let (cause, time) = usage.cpu.heaviest();
             let capacity = seconds * f64::from(self.cpus.max(1));
             let percent = 100.0 * time.as_secs_f64() / capacity;
@@ -242,7 +245,7 @@ impl Ladder {
         }
         let rate = self.rate();
         let lowered = self.lowered.filter(|_| self.halvings > 0);
-        Assessment { rate, lowered, has_changed: rate.frequency != before }
+        Assessment { rate, lowered, has_changed: rate.frequency != in_force }
     }
 
     /// Returns the CPU seconds per second that are left for what follows from the sampling rate:

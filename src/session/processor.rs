@@ -25,7 +25,7 @@ enum Command {
     /// Process no batch before the next command; answered by [`Reply::Holding`].
     Hold,
     /// Close the window at this boundary; answered by [`Reply::Closed`] once it is complete.
-    CloseWindow(WindowBoundary),
+    CloseWindow(Box<WindowBoundary>),
     /// There is no boundary: the window goes on.
     Resume,
 }
@@ -72,7 +72,7 @@ impl Processor {
         self.command(Command::Hold)?;
         self.replies.recv().map_err(|_| ended())?;
         match read_boundary() {
-            Ok(boundary) => self.command(Command::CloseWindow(boundary))?,
+            Ok(boundary) => self.command(Command::CloseWindow(Box::new(boundary)))?,
             Err(error) => {
                 self.command(Command::Resume)?;
                 return Err(error);
@@ -136,6 +136,6 @@ fn next_batch(pipeline: &mut Pipeline, batches: &Receiver<EventBatch>) -> Option
 fn hold(pipeline: &mut Pipeline, commands: &Receiver<Command>, replies: &Sender<Reply>) {
     let _ = replies.send(Reply::Holding);
     if let Ok(Command::CloseWindow(boundary)) = commands.recv() {
-        pipeline.close_window(boundary);
+        pipeline.close_window(*boundary);
     }
 }

@@ -48,7 +48,8 @@ impl Machine {
         self.others.iter().for_each(|(cause, rate)| cpu[*cause] += seconds(*rate));
         let cpu_per_tick = Duration::from_secs_f64(self.tick);
         let usage = ResourceUsage { cpu, cpu_per_tick, memory: self.memory };
-        self.ladder.assess(&usage, Duration::from_secs_f64(self.window))
+        let in_force = self.ladder.rate().frequency;
+        self.ladder.assess(&usage, Duration::from_secs_f64(self.window), in_force)
     }
 
     /// Runs for a time. Returns the frequencies.
@@ -158,6 +159,22 @@ fn lowering_names_the_cause_that_took_most_of_its_share() {
     let text = assessment.lowered.expect("it is lowered").to_string();
     assert!(text.starts_with("stacks finished in user space took "), "{text}");
     assert!(text.ends_with(" % of total CPU capacity"), "{text}");
+}
+
+#[test]
+fn choice_that_is_not_in_force_yet_stays() {
+    let mut machine = Machine::new(1.0, 99, 10.0);
+    machine.tick *= 30.0;
+    machine.run(60.0);
+    let chosen = machine.ladder.rate().frequency;
+    assert!((2..99).contains(&chosen), "{chosen}");
+    let mut cpu = CpuByCause::default();
+    cpu[Cause::Stacks] = Duration::from_secs(5);
+    let usage = ResourceUsage { cpu, ..ResourceUsage::default() };
+    for _ in 0..10 {
+        let assessment = machine.ladder.assess(&usage, Duration::from_secs(10), 99);
+        assert!(assessment.has_changed && assessment.rate.frequency == chosen, "{assessment:?}");
+    }
 }
 
 #[test]
