@@ -19,9 +19,9 @@ const JSON: &[u8] = br#"{"error":"unauthenticated","message":"sign in"}"#;
 
 /// A sink of any kind.
 enum AnySink {
-    Otlp(otlp::Sink),
-    Parca(parca::Sink),
-    Pyroscope(pyroscope::Sink),
+    Otlp(Box<otlp::Sink>),
+    Parca(Box<parca::Sink>),
+    Pyroscope(Box<pyroscope::Sink>),
 }
 
 impl AnySink {
@@ -40,7 +40,7 @@ fn otlp(server: &Server, protocol: otlp::Protocol) -> otlp::Config {
 }
 
 fn otlp_sink(server: &Server, protocol: otlp::Protocol) -> AnySink {
-    AnySink::Otlp(otlp::Sink::new(&otlp(server, protocol), None).unwrap())
+    AnySink::Otlp(Box::new(otlp::Sink::new(&otlp(server, protocol), None).unwrap()))
 }
 
 fn http_sinks(server: &Server) -> [(&'static str, AnySink); 2] {
@@ -49,7 +49,7 @@ fn http_sinks(server: &Server) -> [(&'static str, AnySink); 2] {
     let pyroscope = pyroscope::Sink::new(&pyroscope, None).unwrap();
     [
         ("otlp", otlp_sink(server, otlp::Protocol::Http)),
-        ("pyroscope", AnySink::Pyroscope(pyroscope)),
+        ("pyroscope", AnySink::Pyroscope(Box::new(pyroscope))),
     ]
 }
 
@@ -57,7 +57,7 @@ fn grpc_sinks(server: &Server) -> [(&'static str, AnySink); 2] {
     let connection = connection(&server.url());
     let parca = parca::Config { connection, ..parca::Config::default() };
     let parca = parca::Sink::new(&parca, None).unwrap();
-    [("otlp", otlp_sink(server, otlp::Protocol::Grpc)), ("parca", AnySink::Parca(parca))]
+    [("otlp", otlp_sink(server, otlp::Protocol::Grpc)), ("parca", AnySink::Parca(Box::new(parca)))]
 }
 
 fn reply(status: u16, content_type: &str, body: &[u8]) -> Reply {
