@@ -170,7 +170,8 @@ fn advice(error: &io::Error) -> &'static str {
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     let write = |source| OutputError::Write { path: path.to_owned(), source };
     let mut file = temporary(path)?;
-    file.write_all(bytes).map_err(write)?;
+    // Errors of the named file would include its temporary path.
+    file.as_file_mut().write_all(bytes).map_err(write)?;
     file.as_file().sync_all().map_err(write)?;
     file.persist(path).map_err(|error| write(error.error))?;
     Ok(())

@@ -5,13 +5,17 @@ use std::process::Command;
 use super::*;
 
 /// A tmpfs of 1 MiB, mounted until dropped.
-struct Disk(TempDir);
+pub(super) struct Disk(TempDir);
 
 impl Disk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let disk = Self(tempfile::tempdir().expect("a directory"));
         mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], disk.0.path());
         disk
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn set_read_only(&self, is_read_only: bool) {

@@ -1,5 +1,6 @@
 //! Sinks that come and go, and a disk that is full and empty again: nothing grows.
 
+use super::disk_failures::Disk;
 use super::*;
 
 /// Returns the open files and threads of this process.
@@ -33,7 +34,8 @@ fn outages_and_reloads_leave_no_file_and_no_thread() {
 fn rounds_of_outages() {
     let (a, b) = (ScriptedSink::default(), ScriptedSink::default());
     let mut fixture = Fixture::new([&a, &b]);
-    let store = fixture.root.path().join("store");
+    let disk = Disk::new();
+    let (store, ballast) = (disk.path().join("store"), disk.path().join("ballast"));
     let file = NamedSink { name: "file".into(), settings: SinkConfig::File(store_config(store)) };
     fixture.config.sinks.push(file);
     let delivery = fixture.start();
@@ -49,6 +51,16 @@ fn rounds_of_outages() {
         accept_all(&delivery, start..start + 2);
         start += 2;
         delivery.reload(&fixture.config).expect("valid");
+        if round % 5 == 0 {
+            wait_until_delivered(&delivery);
+            let full = |counts: &Counts| of(counts, "file").attempts.later.count(Failure::DiskFull);
+            let before = full(&delivery.counts());
+            let _ = std::fs::write(&ballast, vec![1; 2 << 20]); // as much as fits
+            accept_all(&delivery, start..start + 1);
+            start += 1;
+            wait_until(&delivery, |counts| full(counts) > before + 2);
+            std::fs::remove_file(&ballast).expect("removed");
+        }
         wait_until_delivered(&delivery);
         if round == 9 {
             (after_warm_up, memory) = (Some(open_files_and_threads()), resident_bytes());
@@ -66,5 +78,5 @@ fn rounds_of_outages() {
     let counts = delivery.stop(TEST_TIMEOUT);
     counts.check().expect("the ledger balances");
     let sink = of(&counts, "file");
-    assert_eq!((sink.ledger.delivered, sink.ledger.lost.total()), (30 * 7, 0));
+    assert_eq!((sink.ledger.delivered, sink.ledger.lost.total()), (30 * 7 + 6, 0));
 }

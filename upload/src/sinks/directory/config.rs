@@ -20,7 +20,8 @@ crate::config! {
     pub struct Retention {
         /// Maximum size on disk; the oldest windows are removed first.
         max_bytes: u64 = bytes(kib(64)..=tib(1024)).default(gib(1)),
-        /// Maximum age. Older windows are removed, at most ten for each new one.
+        /// Maximum age. Older windows are removed, at most ten for each new one, and none while the
+        /// wall clock disagrees with the time since boot, for a day at most.
         max_age: Duration = duration(seconds(1)..=days(3660)).default(days(7)),
     }
 }
