@@ -4,8 +4,8 @@
 //! afterwards, in full: by the file and by its owner. Time pays debts off, at the rate that names
 //! may take in all: owners with debts pay in equal parts, and a file at most a quarter. An owner
 //! that owes too much waits, and no other owner does. [`crate::limits::CpuShare`] forgets debts
-//! after 10 s, which is right for work in small pieces: here a user with many files that take 2 s
-//! each would have 2 s of each 10.
+//! after 40 s, which is right for work in small pieces: here a user with many files that take 2 s
+//! each would have 2 s of each 40.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
