@@ -4,13 +4,19 @@
 use std::time::{Duration, Instant};
 
 use crate::budget::{
-    Assessment, BudgetLimits, BudgetRate, CauseRates, CpuByCause, Ladder, Lowered, UsageMeter,
+    Assessment, BudgetLimits, BudgetRate, Cause, CauseRates, CpuByCause, Ladder, Lowered, Percent,
+    UsageMeter,
 };
 use crate::session::SessionCpu;
 
 /// Interval of two measurements, unless windows are shorter. With it, the full rate is back within
 /// a minute after the cause of a lower one has ended, however long windows are.
 pub(super) const INTERVAL_MAX: Duration = Duration::from_secs(10);
+
+/// What a cause takes relative to what it may, above which the log says so.
+const LIMITED: f64 = 2.0;
+/// Least time between two warnings about one cause.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Measures and decides.
 pub(super) struct Budget {
@@ -24,6 +30,8 @@ pub(super) struct Budget {
     total: CpuByCause,
     window: WindowUsage,
     lowered: Option<Lowered>,
+    /// When the log last said that a cause is limited, by cause.
+    warned: [Option<Instant>; Cause::ALL.len()],
 }
 
 /// What the agent used while a window was sampled.
@@ -60,6 +68,7 @@ impl Budget {
             total: CpuByCause::default(),
             window: WindowUsage { cpus, ..WindowUsage::default() },
             lowered: None,
+            warned: [None; Cause::ALL.len()],
         }
     }
 
@@ -111,6 +120,7 @@ impl Budget {
         self.window.cpu += usage.cpu;
         self.window.time += length;
         (self.window.cpus, self.window.memory) = (self.cpus, usage.memory);
+        self.warn_of_limited(&usage.cpu, length);
         self.rates = CauseRates::after(self.ladder.allowed(), &usage.cpu, length.as_secs_f64());
         let before = self.ladder.rate().frequency;
         let assessment = self.ladder.assess(&usage, length, in_force.frequency);
@@ -119,6 +129,29 @@ impl Budget {
             self.log(&assessment);
         }
         assessment
+    }
+
+    /// Logs which causes took much more than they may, and are limited therefore.
+    fn warn_of_limited(&mut self, used: &CpuByCause, length: Duration) {
+        let seconds = length.as_secs_f64().max(1e-3);
+        if used.total().as_secs_f64() / seconds <= self.ladder.allowed() {
+            return;
+        }
+        for cause in Cause::ALL.into_iter().filter(|cause| !cause.follows_rate()) {
+            let rate = used[cause].as_secs_f64() / seconds;
+            let warned = &mut self.warned[cause as usize];
+            let is_due = warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL);
+            if rate > LIMITED * self.rates.of(cause) && is_due {
+                *warned = Some(Instant::now());
+                let percent = |rate: f64| Percent(100.0 * rate / f64::from(self.cpus.max(1)));
+                let (took, may) = (percent(rate), percent(self.rates.of(cause)));
+                let words = cause.words();
+                tracing::warn!(
+                    "limiting a cause of cost: {words} took {took} of total CPU capacity and may \
+                     take {may}"
+                );
+            }
+        }
     }
 
     /// Returns what was used since the last call.

@@ -119,10 +119,12 @@ impl CpuByCause {
         causes.map(|cause| self[*cause]).sum()
     }
 
-    /// Returns the cause that took most of its share, and what it took.
-    pub fn heaviest(&self) -> (Cause, Duration) {
+    /// Returns the cause that took most of its share, and what it took. `is_asked`: which causes
+    /// are compared.
+    pub fn heaviest(&self, is_asked: impl Fn(Cause) -> bool) -> (Cause, Duration) {
         let load = |cause: &Cause| self[*cause].as_secs_f64() / cause.share();
-        let heaviest = Cause::ALL.into_iter().max_by(|a, b| load(a).total_cmp(&load(b)));
+        let asked = Cause::ALL.into_iter().filter(|cause| is_asked(*cause));
+        let heaviest = asked.max_by(|a, b| load(a).total_cmp(&load(b)));
         let heaviest = heaviest.unwrap_or(Cause::Sampling);
         (heaviest, self[heaviest])
     }
@@ -182,7 +184,8 @@ mod tests {
         let mut cpu = CpuByCause::default();
         cpu[Cause::Sampling] = Duration::from_millis(50);
         cpu[Cause::Http] = Duration::from_millis(40);
-        assert_eq!(cpu.heaviest(), (Cause::Http, Duration::from_millis(40)));
+        assert_eq!(cpu.heaviest(|_| true), (Cause::Http, Duration::from_millis(40)));
+        assert_eq!(cpu.heaviest(Cause::follows_rate).0, Cause::Sampling);
         assert_eq!(cpu.following_rate(), Duration::from_millis(50));
         assert_eq!(cpu.total(), Duration::from_millis(90));
     }

@@ -92,15 +92,25 @@ impl fmt::Display for Lowered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu { cause, percent } => {
-                // Two digits of a small share, none behind a large one.
-                let digits = (1.0 - percent.abs().max(1e-4).log10().floor()).clamp(0.0, 4.0);
-                let (words, digits) = (cause.words(), digits as usize);
-                write!(f, "{words} took {percent:.digits$} % of total CPU capacity")
+                let percent = Percent(*percent);
+                write!(f, "{} took {percent} of total CPU capacity", cause.words())
             }
             Self::Memory { used, limit } => {
                 write!(f, "{} of {} MiB of memory were in use", used >> 20, limit >> 20)
             }
         }
+    }
+}
+
+/// A percentage, written with two digits if it is small: `0.013 %`, `1.3 %`, `43 %`.
+#[derive(Clone, Copy, Debug)]
+pub struct Percent(pub f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(percent) = *self;
+        let digits = (1.0 - percent.abs().max(1e-4).log10().floor()).clamp(0.0, 4.0) as usize;
+        write!(f, "{percent:.digits$} %")
     }
 }
 
@@ -231,7 +241,8 @@ impl Ladder {
         if !is_chosen {
             // The usage says nothing about the rate that was chosen.
         } else if used > available && self.debt > 0.0 {
-            let (cause, time) = usage.cpu.heaviest();
+            // Others are limited by themselves, and the rate's own causes use more than their share.
+            let (cause, time) = usage.cpu.heaviest(Cause::follows_rate);
             let capacity = seconds * f64::from(self.cpus.max(1));
             let percent = 100.0 * time.as_secs_f64() / capacity;
             let halvings = (used / available).log2().ceil().clamp(1.0, 16.0) as u32;
@@ -251,9 +262,7 @@ impl Ladder {
     /// Returns the CPU seconds per second that are left for what follows from the sampling rate:
     /// its own share, and what the other causes leave of theirs.
     fn available(&self, others: f64) -> f64 {
-        let own: f64 =
-            Cause::ALL.into_iter().filter(|cause| cause.follows_rate()).map(Cause::share).sum();
-        self.allowed() * (1.0 - (others / self.allowed()).clamp(0.0, 1.0 - own))
+        self.allowed() * (1.0 - (others / self.allowed()).clamp(0.0, 1.0 - own_share()))
     }
 
     fn pass(&mut self, time: Duration) {
@@ -311,6 +320,11 @@ impl Ladder {
     fn lowest(&self) -> u32 {
         self.full_frequency.ilog2()
     }
+}
+
+/// Returns the share of the causes that follow from the sampling rate.
+fn own_share() -> f64 {
+    Cause::ALL.into_iter().filter(|cause| cause.follows_rate()).map(Cause::share).sum()
 }
 
 #[cfg(test)]

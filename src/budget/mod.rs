@@ -11,7 +11,7 @@ mod shares;
 mod usage;
 
 pub use cause::{Cause, CpuByCause};
-pub use ladder::{Assessment, BudgetLimits, BudgetRate, Ladder, Lowered};
+pub use ladder::{Assessment, BudgetLimits, BudgetRate, Ladder, Lowered, Percent};
 pub use rates::CauseRates;
 pub use shares::MemoryShares;
 pub use usage::{ResidentMemory, ResourceUsage, UsageMeter};

@@ -32,13 +32,11 @@ pub(super) fn describe_ticks(message: &pb::Profile) -> Option<String> {
     });
     let reasons: Vec<String> = reasons.collect();
     Some(format!(
-        "{} of {} due ticks were not sampled ({}): {:.1} % of {seconds:.0} s, as if {:.0} s were \
-         blind",
+        "{} of {} due ticks were not sampled, {:.0} of {seconds:.0} s ({})",
         thousands(not_sampled),
         thousands(ledger.due()),
-        reasons.join(", "),
-        100.0 * part,
         part * seconds,
+        reasons.join(", "),
     ))
 }
 

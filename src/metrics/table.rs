@@ -525,8 +525,8 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         "everytick_sampling_lowered",
-        "1 for what caused the lower frequency in force, else 0: the cause that took most of its \
-         share of the CPU budget, or memory.",
+        "1 for what lowered the frequency in force, else 0: the cost of samples, of stacks \
+         finished in user space, or memory.",
         &[LOWERED],
         |s, out| {
             let cause = s.budget.lowered.map(|lowered| lowered.cause_text());
@@ -651,9 +651,10 @@ const fn gauge(
     Metric { name, kind: MetricKind::Gauge, help, labels, write }
 }
 
-/// Returns what can cause a lower frequency: every cause of CPU time, and memory.
+/// Returns what can lower the frequency.
 fn lowered_causes() -> Vec<&'static str> {
-    [texts(&Cause::ALL, Cause::text), vec![NotSampled::Memory.text()]].concat()
+    let causes = Cause::ALL.into_iter().filter(|cause| cause.follows_rate()).map(Cause::text);
+    causes.chain([NotSampled::Memory.text()]).collect()
 }
 
 fn texts<T: Copy>(all: &[T], text: fn(T) -> &'static str) -> Vec<&'static str> {

@@ -162,6 +162,25 @@ fn lowering_names_the_cause_that_took_most_of_its_share() {
 }
 
 #[test]
+fn rate_is_lowered_for_its_own_causes_only() {
+    let mut ladder = Machine::new(1.0, 99, 10.0).ladder;
+    ladder.debt = 0.0;
+    // Of 200 ms in 10 s, 90 are the share of what follows from the rate.
+    let lowered_for = |sampling: u64, stacks: u64, names: u64| {
+        let mut cpu = CpuByCause::default();
+        cpu[Cause::Sampling] = Duration::from_millis(sampling);
+        cpu[Cause::Stacks] = Duration::from_millis(stacks);
+        cpu[Cause::Names] = Duration::from_millis(names);
+        let usage = ResourceUsage { cpu, ..ResourceUsage::default() };
+        let assessment = ladder.clone().assess(&usage, Duration::from_secs(10), 99);
+        assessment.lowered.map(|lowered| lowered.cause_text())
+    };
+    assert_eq!(lowered_for(30, 70, 500), Some("stacks"));
+    assert_eq!(lowered_for(30, 70, 50), None, "150 ms are left by the others");
+    assert_eq!(lowered_for(40, 49, 500), None, "within their share");
+}
+
+#[test]
 fn choice_that_is_not_in_force_yet_stays() {
     let mut machine = Machine::new(1.0, 99, 10.0);
     machine.tick *= 30.0;
