@@ -26,7 +26,7 @@ use crate::kernel::{
 
 /// Interval between two looks without a notice.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval while a CPU that came online is not ready for a clock.
+/// Interval while a CPU that came online is not ready for a clock, or after notices were lost.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after messages of the kernel: those about other devices may come in any number.
 const MESSAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -84,8 +84,13 @@ impl Watch {
             let wakeup = wait_for_cpu_notice(self.notices.as_ref(), stopped.as_fd(), timeout);
             let is_changed = match wakeup {
                 Ok(CpuWakeup::Stopped) | Err(_) => return,
-                Ok(CpuWakeup::Changed(_) | CpuWakeup::Overflowed) => true,
+                Ok(CpuWakeup::Changed(_)) => true,
                 Ok(CpuWakeup::Nothing) => false,
+                // Users can cause this with messages about other devices: look soon, not at once.
+                Ok(CpuWakeup::Overflowed) => {
+                    next_look = next_look.min(Instant::now() + RETRY_INTERVAL);
+                    false
+                }
             };
             if is_changed || next_look <= Instant::now() {
                 // Without the list there is no look; the next one may work.

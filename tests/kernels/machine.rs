@@ -38,7 +38,8 @@ pub fn root(dir: &TempDir, init: &str, tools: &[&str]) -> PathBuf {
     root
 }
 
-/// Copies a program into `bin`, without debug information and symbols: a guest is slow to read them.
+/// Copies a program into `bin`, without debug information and symbols, which a guest is slow to
+/// read.
 pub fn add_stripped(program: &Path, root: &Path, name: &str) {
     let mut strip = Command::new("objcopy");
     strip.arg("--strip-all").arg(program).arg(root.join("bin").join(name));
