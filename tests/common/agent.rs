@@ -28,6 +28,19 @@ impl Agent {
         agent
     }
 
+    /// Creates the directories and the configuration of an agent that the test starts itself.
+    pub fn not_started(lines: &str) -> Self {
+        let agent = Self { place: directory(), child: None };
+        agent.configure(lines);
+        agent
+    }
+
+    /// Starts the agent by a command, with its log.
+    pub fn spawn(&mut self, command: &mut Command) {
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        self.child = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+    }
+
     pub fn configure(&self, lines: &str) {
         let place = self.place.path().display();
         let text = format!(
@@ -44,9 +57,8 @@ impl Agent {
     }
 
     pub fn restart(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.command();
-        self.child = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        self.spawn(&mut command);
     }
 
     pub fn command(&self) -> Command {
@@ -105,19 +117,34 @@ impl Agent {
         ["closed=", "accepted=", "lost="].map(|name| number_after(&line, name))
     }
 
-    /// Requests a page. Returns its status and its body.
-    pub fn page(&self, path: &str) -> (u16, String) {
+    /// Returns the address of the HTTP port.
+    pub fn address(&self) -> String {
         let serving = |log: &str| {
             let line = log.lines().rfind(|line| line.contains("serving"))?;
             Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
         };
-        let address = self.wait_for("the HTTP server", || serving(&self.log()));
+        self.wait_for("the HTTP server", || serving(&self.log()))
+    }
+
+    /// Requests a page. Returns its status and its body.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let address = self.address();
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Returns the value of the series of a metric whose only label has this value.
+    pub fn series(&self, name: &str, label: &str) -> f64 {
+        let (_, text) = self.page("/metrics");
+        let is_series = |line: &&str| {
+            line.starts_with(&format!("{name}{{")) && line.contains(&format!("=\"{label}\"}}"))
+        };
+        let line = text.lines().find(is_series).unwrap_or_else(|| panic!("{name} {label}: {text}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     /// Returns the sum of a metric over all of its label sets.

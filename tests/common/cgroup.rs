@@ -1,0 +1,66 @@
+//! A cgroup of its own for a program, below that of the test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A cgroup, which is removed when it is dropped.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Creates a cgroup and sets its limits. `v1`: controller, and files with their values; `v2`:
+    /// files with their values.
+    pub fn new(v1: (&str, &[(&str, &str)]), v2: &[(&str, &str)]) -> Self {
+        let name = format!("everytick-test-{}", std::process::id());
+        let hierarchy = Path::new("/sys/fs/cgroup").join(v1.0);
+        let is_v1 = hierarchy.is_dir();
+        let top = if is_v1 { hierarchy } else { "/sys/fs/cgroup".into() };
+        let this = Self(top.join(name));
+        fs::create_dir(&this.0).unwrap();
+        for (file, value) in if is_v1 { v1.1 } else { v2 } {
+            fs::write(this.0.join(file), value).unwrap();
+        }
+        this
+    }
+
+    /// Creates a cgroup with a limit of memory.
+    pub fn with_memory(bytes: u64) -> Self {
+        let limit = bytes.to_string();
+        Self::new(("memory", &[("memory.limit_in_bytes", &limit)]), &[("memory.max", &limit)])
+    }
+
+    /// Creates a cgroup with this part of a CPU in every tenth of a second.
+    pub fn with_cpu(part: f64) -> Self {
+        let quota = ((part * 100_000.0) as u64).to_string();
+        Self::new(
+            ("cpu", &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", &quota)]),
+            &[("cpu.max", &format!("{quota} 100000"))],
+        )
+    }
+
+    /// Returns a command that runs `command` in the cgroup.
+    pub fn run(&self, command: &Command) -> Command {
+        let script = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+        let mut inside = Command::new("sh");
+        inside.args(["-c", script]).arg(&self.0);
+        inside.arg(command.get_program()).args(command.get_args());
+        inside
+    }
+
+    /// Moves a process into the cgroup.
+    pub fn add(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A process that was killed leaves it a moment later.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            super::pause(50);
+        }
+    }
+}
