@@ -20,6 +20,7 @@ mod rate;
 mod sampling;
 mod signals;
 mod status;
+mod stop_deadline;
 mod tick_watch;
 mod window;
 

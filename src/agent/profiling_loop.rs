@@ -16,6 +16,7 @@ use super::rate::RateSelector;
 use super::sampling::{Sampling, SessionConfig};
 use super::signals::{Signal, Signals};
 use super::status::AgentStatus;
+use super::stop_deadline::STOP_MAX;
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
@@ -24,10 +25,9 @@ use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
 use crate::symbolization::SymbolizerLimits;
 
-/// Time from the stop signal to the end, at most.
-const STOP_MAX: Duration = Duration::from_secs(5);
-/// The part of [`STOP_MAX`] that is left for delivering the last windows.
-const LAST_DELIVERY: Duration = Duration::from_secs(2);
+/// The part of [`STOP_MAX`] that is left for delivering the last windows, and for the end. What is
+/// not accepted by then is lost; what is not delivered waits in the spool.
+const LAST_DELIVERY: Duration = Duration::from_millis(1500);
 /// Time limit of symbolizing the last window.
 const LAST_SYMBOLIZATION: Duration = Duration::from_secs(1);
 
@@ -256,7 +256,7 @@ impl Agent {
                 status.window_closed(&closed, &usage);
                 let last = pending_window(closed, rates.in_force(), budget, &config);
                 let left = deadline.saturating_duration_since(Instant::now());
-                Some(PendingWindow { symbolization_max: LAST_SYMBOLIZATION.min(left / 2), ..last })
+                Some(PendingWindow { symbolization_max: LAST_SYMBOLIZATION.min(left / 3), ..last })
             }
             Err(error) => {
                 tracing::error!("last window lost: {error}");
@@ -271,7 +271,7 @@ impl Agent {
         let (closed, accepted, lost) = status.windows();
         drop(http_port); // it holds the status, which holds the delivery
         drop(status);
-        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DELIVERY / 2);
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DELIVERY / 4);
         if let Some(delivery) = Arc::into_inner(delivery) {
             delivery.stop(left);
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+use super::stop_deadline;
 use crate::procfs;
 
 /// What a signal asks for.
@@ -34,7 +35,10 @@ impl Signals {
                 if is_stopping && number == SIGINT && is_foreground() {
                     let _ = signal_hook::low_level::emulate_default_handler(number);
                 }
-                is_stopping |= signal == Signal::Stop;
+                if signal == Signal::Stop && !is_stopping {
+                    is_stopping = true;
+                    stop_deadline::start();
+                }
                 if sender.send(signal).is_err() && signal == Signal::Reload {
                     return;
                 }

@@ -1,0 +1,26 @@
+//! Ends the process if it has not stopped in time: with a CPU limit of a hundredth of a CPU, or a
+//! disk that does not answer, stopping in good order can take longer than an orchestrator waits.
+
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+/// Time from the signal to the end, at most. Orchestrators wait for 10 s or more.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
+/// The last part of [`STOP_MAX`]: for the end of the process itself, which frees BPF maps.
+const EXIT: Duration = Duration::from_millis(500);
+/// Time for the last line of the log.
+const LAST_LINE: Duration = Duration::from_millis(100);
+
+/// Ends the process if it still runs when its time to stop is over. What was accepted is in the
+/// spool and is delivered after the next start.
+pub(super) fn start() {
+    let end = || {
+        thread::sleep(STOP_MAX - EXIT);
+        tracing::error!("stopped at the deadline: windows that were not accepted are lost");
+        thread::sleep(LAST_LINE);
+        process::exit(1);
+    };
+    // Without the thread, stopping takes as long as it takes.
+    let _ = thread::Builder::new().name("stop-deadline".into()).spawn(end);
+}
