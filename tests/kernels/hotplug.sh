@@ -50,7 +50,7 @@ record() { # NAME SECONDS
 	everytick record -F 199 --tick-limit 1000000 -d "$2" --comm "$1_chain" -o "/tmp/$1.folded" \
 		2>"/tmp/$1.txt" &
 	recording=$!
-	wait_for "profiling the machine" "/tmp/$1.txt"
+	wait_for profiling "/tmp/$1.txt"
 }
 recorded() { # NAME
 	wait $recording
@@ -92,7 +92,7 @@ cat >/tmp/agent.toml <<-END
 	window = "2s"
 	frequency = 99
 	max_cpu = 100
-	user_stacks = false
+	user_stacks = false # an emulated CPU takes long to read tables: samples are those in the kernel
 	[store]
 	directory = "/tmp/store"
 	[spool]
