@@ -4,12 +4,14 @@
 
 mod wire;
 
+use std::fs::File;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use upload::delivery::{Delivery, DeliveryConfig, NamedSink};
 use upload::sinks::{otlp, parca, pyroscope};
 use upload::spool::SpoolConfig;
-use upload::{Answer, Batch, Failure, SinkConfig};
+use upload::{Answer, Batch, DebugInfoSource, Failure, SinkConfig, UploadStatus};
 use wire::batches::window;
 use wire::server::{Reply, Server};
 use wire::{connection, short, text};
@@ -197,4 +199,48 @@ async fn a_server_error_loses_the_batch_by_default_as_otlp_says() {
     let sink = deliver_until(config, |sink| sink.ledger.lost.total() == 1);
     assert_eq!(sink.ledger.lost.count(Failure::Rejected), 1);
     assert_eq!(sink.responses.count("500"), 1);
+}
+
+/// Serves this program as every executable, and records what became of its upload.
+#[derive(Default)]
+struct ThisProgram(Mutex<Vec<UploadStatus>>);
+
+impl DebugInfoSource for ThisProgram {
+    fn open(&self, _build_id: &str) -> Option<File> {
+        File::open(std::env::current_exe().unwrap()).ok()
+    }
+
+    fn on_upload(&self, status: UploadStatus) {
+        self.0.lock().unwrap().push(status);
+    }
+}
+
+#[tokio::test]
+async fn debug_info_that_a_portal_takes_is_not_stored() {
+    for (status, content_type) in [(200, "text/html"), (200, "application/proto"), (204, "")] {
+        let server = Server::with(vec![], None, move |request| {
+            match request.path.contains("debuginfo") {
+                true => reply(status, content_type, PAGE),
+                false => Reply::Message(vec![]),
+            }
+        })
+        .await;
+        let connection = connection(&server.url());
+        let config = pyroscope::Config {
+            connection,
+            debug_info: Some(true),
+            ..pyroscope::Config::default()
+        };
+        let program = Arc::new(ThisProgram::default());
+        let source: Arc<dyn DebugInfoSource> = program.clone();
+        let mut sink = pyroscope::Sink::new(&config, Some(&source)).unwrap();
+        assert_eq!(short(&sink.send(&window(0, 1, 1)).await).0, "delivered");
+        let start = Instant::now();
+        while program.0.lock().unwrap().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(60), "timed out");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let statuses = program.0.lock().unwrap().clone();
+        assert_eq!(statuses, [UploadStatus::Postponed], "{status} {content_type}");
+    }
 }
