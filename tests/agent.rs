@@ -214,8 +214,8 @@ fn a_store_has_one_writer_and_each_tick_is_exported_once() {
     let lines = "frequency = 49\nmax_cpu = 100\nnode = \"n1\"";
     let (mut first, mut second) = (Agent::start(lines), Agent::start(lines));
     let _running = Running::start(&compile("chain.c", first.place.path(), "chain"));
-    first.wait_for_windows(3);
-    second.wait_for_windows(3);
+    first.wait_for_windows(2);
+    second.wait_for_windows(2);
 
     // A third agent has a spool of its own and the store of the first.
     let third = Agent { place: directory(), child: None };

@@ -218,13 +218,12 @@ impl DebugInfoSource for ThisProgram {
 #[tokio::test]
 async fn debug_info_that_a_portal_takes_is_not_stored() {
     for (status, content_type) in [(200, "text/html"), (200, "application/proto"), (204, "")] {
-        let server = Server::with(vec![], None, move |request| {
-            match request.path.contains("debuginfo") {
+        let server =
+            Server::with(vec![], None, move |request| match request.path.contains("debuginfo") {
                 true => reply(status, content_type, PAGE),
                 false => Reply::Message(vec![]),
-            }
-        })
-        .await;
+            })
+            .await;
         let connection = connection(&server.url());
         let config = pyroscope::Config {
             connection,
