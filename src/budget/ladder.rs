@@ -241,7 +241,7 @@ impl Ladder {
         if !is_chosen {
             // The usage says nothing about the rate that was chosen.
         } else if used > available && self.debt > 0.0 {
-            // Others are limited by themselves, and the rate's own causes use more than their share.
+            // Others are limited by themselves; the rate's own causes use more than their share.
             let (cause, time) = usage.cpu.heaviest(Cause::follows_rate);
             let capacity = seconds * f64::from(self.cpus.max(1));
             let percent = 100.0 * time.as_secs_f64() / capacity;
