@@ -221,6 +221,28 @@ fn limit_on_file_size_is_an_error_with_the_next_step() {
     assert_eq!(directory.path().read_dir().unwrap().count(), 0, "a part of a file is left");
 }
 
+/// The log goes to a pipe: a file would be limited too.
+#[test]
+fn limit_on_file_size_is_a_full_disk_to_the_agent() {
+    let _alone = alone();
+    let agent = Agent { place: directory(), child: None };
+    agent.configure("frequency = 99");
+    let script = format!(
+        "ulimit -f 1; exec {} agent --config {}",
+        env!("CARGO_BIN_EXE_everytick"),
+        agent.config().display()
+    );
+    let child = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    pause(5000);
+    signal(&child, Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), None, "killed: {log}");
+    assert!(log.contains("File too large") && log.contains("ulimit -f"), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    assert_eq!(agent.windows().len(), 0, "{log}");
+}
+
 /// Names of a program, of its file and of its functions reach the terminal as text.
 #[test]
 fn control_characters_are_escaped_on_the_terminal() {
