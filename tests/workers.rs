@@ -12,7 +12,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
 fn start(arguments: &[&str]) -> Supervisor {
     let mut supervisor = Supervisor::new(PROGRAM, arguments.iter().map(|text| text.to_string()));
-    call(&mut supervisor, &Request::default());
+    let timeout = Timeout::after(Duration::from_secs(120));
+    supervisor.call::<()>(&Request::default(), timeout).unwrap();
     supervisor
 }
 
@@ -44,10 +45,9 @@ fn workers_hold_no_file_of_the_agent() {
     let pid = worker.worker_pid().unwrap();
     let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = files.map(|file| fs::read_link(file.unwrap().path()).unwrap());
-    let mut targets: Vec<String> =
-        targets.map(|target| target.to_str().unwrap().split(':').next().unwrap().into()).collect();
-    targets.sort();
-    assert_eq!(targets, ["/dev/null", "/dev/null", "socket"]);
+    let targets: Vec<_> = targets.collect();
+    assert!(targets.iter().any(|target| target.to_str().unwrap().starts_with("socket:")));
+    assert!(!targets.iter().any(|target| target.is_file()), "{targets:?}");
 }
 
 #[test]

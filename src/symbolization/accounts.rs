@@ -10,8 +10,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::file_key::{FileKey, Owner};
+use super::file_key::FileKey;
 use super::limits::FileLimits;
+use crate::limits::Owner;
 
 /// What an owner may owe and still have files read: the programs of a machine that are new to a
 /// starting agent take less.
@@ -26,6 +27,9 @@ const LEAST: Duration = Duration::from_millis(20);
 /// owners beyond share one account.
 const FILES_MAX: usize = 4096;
 const OWNERS_MAX: usize = 256;
+
+/// The account of the owners that have none of their own.
+const OTHERS: Owner = Owner::UNKNOWN;
 
 /// What files and owners owe.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ impl CpuAccounts {
 
     fn account_of(&self, owner: Owner) -> Owner {
         let has_account = self.owners.contains_key(&owner) || self.owners.len() < OWNERS_MAX;
-        if has_account { owner } else { Owner::Other }
+        if has_account { owner } else { OTHERS }
     }
 
     fn pay(&mut self, now: Instant) {
@@ -115,7 +119,7 @@ mod tests {
     use super::*;
 
     const HOSTILE: Owner = Owner::User(1000);
-    const BYSTANDER: Owner = Owner::Cgroup(1);
+    const BYSTANDER: Owner = Owner::Group(1);
 
     fn file(number: u32) -> FileKey {
         FileKey::Executable(ExecutableId(number))

@@ -10,8 +10,9 @@ use profile::{ExecutableId, FileAddr};
 use symbolizer::proto::{Request, Response, Symbol};
 use symbolizer::{OwnMemory, Worker};
 
-use super::file_key::{FileKey, Owner};
+use super::file_key::FileKey;
 use super::limits::FileLimits;
+use crate::limits::Owner;
 use crate::processes::Executable;
 use crate::procfs;
 use crate::workers::{self, CallError, CallLimits, Exit, Limit, Supervisor, Timeout, Usage};

@@ -1,10 +1,12 @@
-//! Which file an executable is, and who answers for what it costs.
+//! Which file an executable is, and its [`Owner`]: the user that owns the file, or for a file of root
+//! the cgroup that runs it most, which for a container is its own.
 
 use std::fs::File;
 
 use profile::ExecutableId;
 use rustix::fs::{AtFlags, StatxFlags};
 
+use crate::limits::Owner;
 use crate::processes::{Executable, ExecutableOrigin};
 
 /// Identifies a file by its content, so that a process that is started again, and the same file in
@@ -18,17 +20,6 @@ pub(super) enum FileKey {
     Executable(ExecutableId),
 }
 
-/// Who answers for the cost of an executable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Owner {
-    /// The user that owns its file.
-    User(u32),
-    /// The cgroup that runs a file of root most: each container has one.
-    Cgroup(u64),
-    /// All that there are too many of.
-    Other,
-}
-
 /// Returns which file an executable is, and its owner. `cgroup`: the one that runs it most.
 pub(super) fn identify(id: ExecutableId, executable: &Executable, cgroup: u64) -> (FileKey, Owner) {
     let user = match &executable.origin {
@@ -39,7 +30,7 @@ pub(super) fn identify(id: ExecutableId, executable: &Executable, cgroup: u64) -
         Some(content) => FileKey::Content(content.hash, user),
         None => FileKey::Executable(id),
     };
-    (key, if user == 0 { Owner::Cgroup(cgroup) } else { Owner::User(user) })
+    (key, if user == 0 { Owner::Group(cgroup) } else { Owner::User(user) })
 }
 
 /// Returns the user that owns a file, without a request to a network file system.

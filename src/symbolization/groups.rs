@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use profile::{ExecutableId, FileAddr, Frame, Window};
 
-use super::file_key::Owner;
+use crate::limits::Owner;
 
 /// The frames of a window that lie in one executable.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ mod tests {
         let window = window(&[(10, 1, 9), (11, 1, 8), (12, 1, 7), (13, 2, 1), (kernel, 1, 1)]);
         let groups = group_by_executable(&window);
         let mut traits = vec![Traits { owner: Owner::User(1000), is_slow: false }; 5];
-        traits[3].owner = Owner::Cgroup(2);
+        traits[3].owner = Owner::Group(2);
         traits[0].is_slow = true;
         let order = loading_order(&groups, &traits);
         let order: Vec<u32> = order.into_iter().map(|index| groups[index].executable.0).collect();

@@ -15,6 +15,7 @@ mod file_key;
 mod groups;
 mod limits;
 mod name_space;
+mod period;
 mod profile_builder;
 mod reason;
 mod refusals;
@@ -30,6 +31,7 @@ pub use comments::{comments, host_name, quality};
 use groups::{group_by_executable, loading_order};
 pub use limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use name_space::NameSpace;
+pub use period::Period;
 use profile_builder::ProfileBuilder;
 pub use reason::{NameCounts, UnsymbolizedReason};
 pub use symbolizer::KernelAccess;
@@ -37,19 +39,6 @@ pub use window_symbolizer::{AddressGroup, WindowSymbolizer};
 
 /// Attempts at an executable in one window: in a short time, by its debug info, by its symbols.
 const ATTEMPTS_MAX: u8 = 3;
-
-/// When and how a window was taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Period {
-    /// Wall-clock time of its start, nanoseconds since 1970.
-    pub start_unix_ns: u64,
-    /// Its start on CLOCK_BOOTTIME, in nanoseconds.
-    pub start_since_boot_ns: u64,
-    /// Nanoseconds it took.
-    pub duration_ns: u64,
-    /// Nanoseconds of CPU time that a sample stands for.
-    pub sample_ns: u64,
-}
 
 /// An executable whose frames have no symbols.
 #[derive(Clone, Debug, PartialEq, Eq)]

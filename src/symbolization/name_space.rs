@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::file_key::Owner;
+use crate::limits::Owner;
 
 /// One owner, and one executable, may have the whole divided by these.
 const OWNER_DIVISOR: usize = 2;
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn executables_and_owners_leave_space_for_others() {
         let mut space = NameSpace::new(8000);
-        let (hostile, bystander) = (Owner::User(1000), Owner::Cgroup(1));
+        let (hostile, bystander) = (Owner::User(1000), Owner::Group(1));
         let taken: Vec<usize> = (0..30).map(|_| fill(&mut space, hostile)).collect();
         assert_eq!((taken[0], taken.iter().sum::<usize>()), (2000, 4000));
         assert_eq!(space.of_executable(bystander).left(), 2000);

@@ -6,11 +6,12 @@ use profile::{
 };
 use symbolizer::proto::SourceFunction;
 
+use super::client::SymbolizeError;
 use super::groups::ExecutableFrames;
 use super::name_space::ExecutableSpace;
+use super::period::Period;
 use super::reason::{NameCounts, UnsymbolizedReason};
 use super::window_symbolizer::WindowSymbolizer;
-use super::{Period, SymbolizeError};
 use crate::processes::{Executable, ExecutableOrigin};
 
 /// The tables of a profile that symbols add to.

@@ -15,10 +15,11 @@ use symbolizer::proto::SourceFunction;
 use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
 use super::client::{SymbolAnswer, SymbolRequest, SymbolizeError, SymbolizerClient, TimeLimit};
-use super::file_key::{FileKey, Owner, identify};
+use super::file_key::{FileKey, identify};
 use super::groups::Traits;
 use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use super::refusals::{FileState, Refusals};
+use crate::limits::Owner;
 use crate::processes::{Executable, ExecutableOrigin};
 use crate::workers::Usage;
 

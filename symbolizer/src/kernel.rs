@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
-use crate::kernel_access::{KernelAccess, PATH};
+use crate::kernel_access::{KernelAccess, PATH, function};
 
 /// Most bytes of names, ten times those of a large kernel; and most functions.
 const NAMES_MAX: usize = 64 << 20;
@@ -110,16 +110,6 @@ fn text(names: &str, at: u32) -> Option<(char, &str)> {
     Some((line.chars().next()?, line.get(1..)?))
 }
 
-/// Parses a line such as `ffffffff81000000 T _text`, which may have a module after the name.
-/// Returns `None` for what is no function, and for one whose address is hidden.
-pub(crate) fn function(line: &str) -> Option<(u64, char, &str)> {
-    let mut words = line.split_ascii_whitespace();
-    let start = u64::from_str_radix(words.next()?, 16).ok().filter(|start| *start > 0)?;
-    let kind = words.next()?.chars().next()?;
-    let name = words.next()?;
-    "tTwW".contains(kind).then_some((start, kind, name))
-}
-
 /// Ranks the names of one address; the least is the best: global before local before weak, then the
 /// one with fewest leading underscores, then the longest.
 fn rank(kind: char, name: &str) -> (u8, usize, Reverse<usize>) {
@@ -182,6 +172,15 @@ no line at all
         let list = io::repeat(b'x').take(100 << 20);
         let functions = Functions::read(BufReader::new(list)).expect("a list");
         assert!(functions.starts.is_empty());
+    }
+
+    #[test]
+    fn probe_agrees_with_the_list() {
+        let list = Functions::of_running_kernel();
+        match KernelAccess::probe() {
+            KernelAccess::Available => assert!(list.is_ok()),
+            missing => assert_eq!(list.err(), Some(missing)),
+        }
     }
 
     #[test]
