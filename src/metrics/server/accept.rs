@@ -25,10 +25,9 @@ use crate::limits::CpuShare;
 const HEAD_BYTES_MAX: usize = 8192;
 /// Pause after a failed accept, which means that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause when the CPU share is spent. Then one more connection is accepted: twenty a second
-/// take less than 0.1 % of a CPU, and a probe among those of a flood waits for a fraction of a
-/// second.
-const SHARE_PAUSE_MAX: Duration = Duration::from_millis(50);
+/// Longest pause when the CPU share is spent. Then one more connection is accepted: forty a second,
+/// so that a probe behind a full queue of the kernel (128 connections) waits for three seconds.
+const SHARE_PAUSE_MAX: Duration = Duration::from_millis(25);
 
 /// Accepts connections until `stopped` resolves.
 pub(super) async fn run(

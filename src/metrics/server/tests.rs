@@ -372,8 +372,8 @@ fn a_spent_cpu_share_slows_the_port_down_and_stops_nothing() {
     for _ in 0..4 {
         assert_eq!(body(&get(&server, "/probe")), "hello\n");
     }
-    assert!(started.elapsed() >= Duration::from_millis(100), "{:?}", started.elapsed());
-    assert!(counters.counts().paused >= Duration::from_millis(100));
+    assert!(started.elapsed() >= Duration::from_millis(20), "{:?}", started.elapsed());
+    assert!(counters.counts().paused >= Duration::from_millis(20));
 }
 
 #[test]
