@@ -30,7 +30,13 @@ pub struct Now {
     pub boot: BootTime,
     /// Whether the two agree, so that windows may be removed for their age.
     pub is_agreed: bool,
+    /// The machine has booted just now, so that the wall clock may not be corrected yet: windows
+    /// of earlier boots are not removed for their age.
+    pub is_early: bool,
 }
+
+/// Time after boot by which a wrong real-time clock is corrected.
+const EARLY: Duration = Duration::from_secs(15 * 60);
 
 /// Watches both clocks for jumps.
 #[derive(Debug)]
@@ -78,7 +84,8 @@ impl AgreedTime {
         let (unix_ns, boot) = (self.clock.unix_ns(), self.clock.boot_time());
         let ns = i128::from(unix_ns) - i128::from(boot.ns);
         let is_agreed = self.compare(Difference { ns, read_at: boot.ns });
-        Now { unix_ms: unix_ns / 1_000_000, boot, is_agreed }
+        let is_early = Duration::from_nanos(boot.ns) < EARLY;
+        Now { unix_ms: unix_ns / 1_000_000, boot, is_agreed, is_early }
     }
 
     fn compare(&mut self, read: Difference) -> bool {

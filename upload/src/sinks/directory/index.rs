@@ -195,6 +195,7 @@ impl IndexedWindow {
     fn is_too_old(&self, stamp: Stamp, bounds: Bounds, now: &Now) -> bool {
         let (now_ms, start_ms) = match self.since_boot_ms(now) {
             Some(since_boot_ms) => (now.boot.ns / NS_PER_MS, since_boot_ms),
+            None if now.is_early => return false,
             None => (now.unix_ms, stamp.unix_ms),
         };
         now.is_agreed && now_ms.saturating_sub(start_ms) > bounds.age_ms
@@ -229,7 +230,7 @@ mod tests {
 
     fn now(unix_ms: u64, boot_ms: u64) -> Now {
         let boot = BootTime { boot_id: BOOT, ns: boot_ms * NS_PER_MS };
-        Now { unix_ms, boot, is_agreed: true }
+        Now { unix_ms, boot, is_agreed: true, is_early: false }
     }
 
     /// Returns the surplus in milliseconds, at 1,000 ms on both clocks.
@@ -275,6 +276,15 @@ mod tests {
         assert!(index.surplus(bounds, &disagreed, stamp(5), |_| None).is_empty());
         let agreed = index.surplus(bounds, &now(1_000, 1_000), stamp(5), |_| None);
         assert_eq!(agreed, [1, 2, 3, 4, 6].map(stamp));
+    }
+
+    #[test]
+    fn windows_of_earlier_boots_are_spared_just_after_boot() {
+        let bounds = Bounds { bytes: u64::MAX, age_ms: 10 };
+        let mut index = index(1..=5);
+        index.insert(stamp(6), 1, of_boot(BOOT, 6));
+        let early = Now { is_early: true, ..now(1_000, 1_000) };
+        assert_eq!(index.surplus(bounds, &early, stamp(5), |_| None), [stamp(6)]);
     }
 
     #[test]

@@ -56,6 +56,9 @@ const COMPRESSION: Compression = Compression::new(4);
 /// hour of windows of 10 s.
 const LIST_INTERVAL: u32 = 360;
 
+/// Milliseconds by which a window that was just closed is behind the wall clock at most.
+const BEHIND_MS: u64 = 2 * 3_600_000;
+
 /// Least time between two warnings that the clocks disagree.
 const WARN_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -211,7 +214,9 @@ impl Sink {
         let now = self.time.now();
         self.log_agreement(now.is_agreed);
         let newest_ms = index.newest_unix_ms().max(Stamp::of(batch.start_unix_ns()).unix_ms);
-        Now { unix_ms: now.unix_ms.min(newest_ms), ..now }
+        // Windows far behind the clock are compared with each other, whatever it says.
+        let is_early = now.is_early && newest_ms.saturating_add(BEHIND_MS) >= now.unix_ms;
+        Now { unix_ms: now.unix_ms.min(newest_ms), is_early, ..now }
     }
 }
 

@@ -130,6 +130,19 @@ fn a_wrong_clock_at_boot_removes_nothing_and_is_corrected() {
 }
 
 #[test]
+fn a_clock_ahead_at_boot_removes_nothing() {
+    let mut store = Store::new();
+    (0..24).for_each(|_| store.window());
+    store.clock.reboot(2);
+    store.clock.jump(10 * YEAR);
+    store.restart();
+    (0..5).for_each(|_| store.window());
+    store.clock.jump(-10 * YEAR); // as soon as the network is up
+    (0..5).for_each(|_| store.window());
+    assert_eq!(store.windows().len(), 34);
+}
+
+#[test]
 fn a_restart_after_a_jump_removes_nothing() {
     let mut store = Store::new();
     (0..24).for_each(|_| store.window());
