@@ -16,6 +16,8 @@ use crate::symbolization::{
 
 /// Maximum number of functions, and of executables without symbols, in the summary.
 const TOP: usize = 5;
+/// Longest name of a function in the summary, in bytes.
+const NAME_BYTES_MAX: usize = 200;
 
 /// The recording's own overhead.
 pub(super) struct Overhead {
@@ -208,7 +210,12 @@ fn top_functions(profile: &Profile) -> String {
 fn leaf_name(profile: &Profile, leaf: &SymbolizedFrame) -> String {
     let file = profile.mapping_of(leaf).name.rsplit('/').next().unwrap_or_default();
     let name = match leaf.lines.first() {
-        Some(line) => format!("{} ({file})", profile.functions[line.function as usize].name),
+        Some(line) => {
+            let name = &profile.functions[line.function as usize].name;
+            let end = name.floor_char_boundary(NAME_BYTES_MAX);
+            let more = if end < name.len() { "..." } else { "" };
+            format!("{}{more} ({file})", &name[..end])
+        }
         None => format!("{file}+{:#x}", leaf.address),
     };
     printable(&name).into_owned()

@@ -1,5 +1,5 @@
-//! Which file an executable is, and its [`Owner`]: the user that owns the file, or for a file of root
-//! the cgroup that runs it most, which for a container is its own.
+//! Which file an executable is, and its [`Owner`]: the user that owns the file, or for a file of
+//! root the cgroup that runs it most, which for a container is its own.
 
 use std::fs::File;
 

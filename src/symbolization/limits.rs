@@ -12,7 +12,8 @@ const FILE_MEMORY: u64 = 64 << 20;
 /// a few slow files do not keep all others from having names.
 const FIRST_CPU: Duration = Duration::from_millis(250).saturating_mul(SLOWNESS);
 /// The same in a recording.
-const RECORDING_FILE_CPU: Duration = Duration::from_secs(10).saturating_mul(SLOWNESS);
+const RECORDING_FIRST_CPU: Duration = Duration::from_secs(2);
+const RECORDING_FILE_CPU: Duration = Duration::from_secs(10);
 const RECORDING_NAMES: usize = 256 << 20;
 /// CPU time that names may take, as a share of all CPUs.
 const CPU_SHARE: f64 = 0.0025;
@@ -75,7 +76,7 @@ impl SymbolizerLimits {
         Self {
             memory,
             file: FileLimits {
-                first_cpu: FILE_CPU,
+                first_cpu: RECORDING_FIRST_CPU,
                 cpu: RECORDING_FILE_CPU,
                 memory: memory.worker,
             },

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Symbolizer};
+use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
 use profile::{BuildId, error_chain};
 
-use crate::functions::FunctionBuilder;
+use crate::functions::{Full, FunctionBuilder};
 use crate::proto::{Request, Symbol};
 use crate::raw_names::raw_names;
 use crate::sections::Sections;
@@ -177,8 +177,8 @@ impl FileSymbols {
         Ok(symbols)
     }
 
-    /// Symbolizes addresses together, or one by one when the parser rejects one of them: then that
-    /// one is `None`. Ends early when the response is full.
+    /// Looks addresses up. `None`: the parser rejects what is there, or it has no name. Ends early
+    /// when the response is full.
     fn parse(
         &self,
         file: &Path,
@@ -187,21 +187,24 @@ impl FileSymbols {
         builder: &mut FunctionBuilder,
     ) -> Found {
         let source = Source::Elf(Elf { debug_syms, ..Elf::new(file.to_owned()) });
-        if let Ok(found) = self.parser.symbolize(&source, Input::VirtOffset(addresses)) {
-            let symbols = found.into_iter().map_while(|found| builder.symbol(found));
-            return Found { symbols: symbols.map(Some).collect(), error: None };
-        }
+        let single = |address| self.parser.symbolize_single(&source, Input::VirtOffset(address));
+        let all = self.parser.symbolize(&source, Input::VirtOffset(addresses));
+        let all = all.map_or_else(
+            |_| vec![Symbolized::Unknown(Reason::IgnoredError); addresses.len()],
+            |found| found,
+        );
         let mut found = Found { symbols: Vec::new(), error: None };
-        for address in addresses {
-            match self.parser.symbolize_single(&source, Input::VirtOffset(*address)) {
-                Ok(one) => match builder.symbol(one) {
-                    Some(symbol) => found.symbols.push(Some(symbol)),
-                    None => break,
-                },
-                Err(error) => {
-                    found.symbols.push(None);
-                    found.error = Some(error_chain(&error));
+        for (address, one) in addresses.iter().zip(all) {
+            if matches!(one, Symbolized::Unknown(Reason::IgnoredError)) {
+                if found.error.is_none() {
+                    found.error = single(*address).err().map(|error| error_chain(&error));
                 }
+                found.symbols.push(None);
+                continue;
+            }
+            match builder.symbol(one) {
+                Ok(symbol) => found.symbols.push(symbol),
+                Err(Full) => break,
             }
         }
         found
@@ -210,9 +213,9 @@ impl FileSymbols {
 
 /// What the parser has found.
 struct Found {
-    /// The symbol of each address; `None` where the parser rejects it.
+    /// The symbol of each address; `None` where the parser rejects it, or it has no name.
     symbols: Vec<Option<Symbol>>,
-    /// Why it rejected the last of these.
+    /// Why the parser rejected one of these.
     error: Option<String>,
 }
 

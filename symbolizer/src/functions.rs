@@ -9,6 +9,10 @@ use crate::text::bounded;
 /// Most functions at one address. Compilers inline about twenty in each other.
 const INLINED_MAX: usize = 64;
 
+/// The functions of a response take all bytes that it may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full;
+
 /// Builds the functions of a response, within its bytes.
 #[derive(Debug)]
 pub(crate) struct FunctionBuilder {
@@ -25,12 +29,18 @@ impl FunctionBuilder {
         Self { left, cut: 0 }
     }
 
-    /// Converts what was found at an address; returns `None` once the response is full.
+    /// Converts what was found at an address; `Ok(None)` for a function without a name.
     ///
     /// The parser lists the function first and what is inlined in it from there inwards; each has
     /// the place of the call to the next, and the innermost the place of the instruction.
-    pub fn symbol(&mut self, found: Symbolized<'_>) -> Option<Symbol> {
-        let Some(sym) = found.into_sym() else { return Some(Symbol::default()) };
+    ///
+    /// # Errors
+    /// [`Full`] once the functions do not fit.
+    pub fn symbol(&mut self, found: Symbolized<'_>) -> Result<Option<Symbol>, Full> {
+        let Some(sym) = found.into_sym() else { return Ok(Some(Symbol::default())) };
+        if sym.name.is_empty() {
+            return Ok(None);
+        }
         let Sym { name, code_info, inlined, addr, size, .. } = sym;
         // Without lines the whole function has this one name.
         let is_whole = code_info.is_none() && inlined.is_empty();
@@ -38,11 +48,13 @@ impl FunctionBuilder {
         let mut functions = vec![self.function(&name, code_info.as_deref())];
         let left_out = inlined.len().saturating_sub(INLINED_MAX - 1);
         self.cut += left_out as u64;
-        for inlined in &inlined[left_out..] {
+        for inlined in inlined[left_out..].iter().filter(|inlined| !inlined.name.is_empty()) {
             functions.push(self.function(&inlined.name, inlined.code_info.as_ref()));
         }
         functions.reverse();
-        self.fit(Symbol { functions, start: addr, end: addr.saturating_add(size as u64) })
+        let symbol =
+            self.fit(Symbol { functions, start: addr, end: addr.saturating_add(size as u64) });
+        symbol.map(Some).ok_or(Full)
     }
 
     /// Returns a symbol of one function; `None` once the response is full.

@@ -166,14 +166,17 @@ pub fn deep_inlining(directory: &Path, name: &str) -> PathBuf {
     dwarf(directory, name, dies, "")
 }
 
-/// Sixteen thousand units, each with its own list of up to as many abbreviations.
-pub fn quadratic_abbreviations(directory: &Path, name: &str) -> PathBuf {
-    let more = ".section .debug_abbrev,\"\",%progbits\n\
-                many:\n.set code, 200\n\
-                .rept 16000\n.uleb128 code\n.byte 0x11, 0, 0, 0\n.set code, code + 1\n.endr\n\
-                .byte 0\n\
-                .section .debug_info,\"\",%progbits\n.set offset, 0\n\
-                .rept 16000\n.long 9\n.value 4\n.long many - abbreviations + offset\n\
-                .byte 8\n.uleb128 16199\n.set offset, offset + 6\n.endr";
-    dwarf(directory, name, "", more)
+/// Units that each have a list of up to as many abbreviations of their own; at most 16,000.
+pub fn quadratic_abbreviations(directory: &Path, name: &str, count: usize) -> PathBuf {
+    let last = 199 + count;
+    let more = format!(
+        ".section .debug_abbrev,\"\",%progbits\n\
+         many:\n.set code, 200\n\
+         .rept {count}\n.uleb128 code\n.byte 0x11, 0, 0, 0\n.set code, code + 1\n.endr\n\
+         .byte 0\n\
+         .section .debug_info,\"\",%progbits\n.set offset, 0\n\
+         .rept {count}\n.long 9\n.value 4\n.long many - abbreviations + offset\n\
+         .byte 8\n.uleb128 {last}\n.set offset, offset + 6\n.endr"
+    );
+    dwarf(directory, name, "", &more)
 }
