@@ -16,7 +16,7 @@ use super::rate::RateSelector;
 use super::sampling::{Sampling, SessionConfig};
 use super::signals::{Signal, Signals};
 use super::status::AgentStatus;
-use super::stop_deadline::STOP_MAX;
+use super::stop_deadline::{self, STOP_MAX};
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
@@ -264,7 +264,9 @@ impl Agent {
                 None
             }
         };
-        if !publisher.finish(last, deadline) {
+        if publisher.finish(last, deadline) {
+            stop_deadline::all_accepted();
+        } else {
             tracing::error!("windows lost: not published before the stop deadline");
             status.pending_windows_lost();
         }

@@ -2,25 +2,38 @@
 //! disk that does not answer, stopping in good order can take longer than an orchestrator waits.
 
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// Time from the signal to the end, at most. Orchestrators wait for 10 s or more.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
 /// The last part of [`STOP_MAX`]: for the end of the process itself, which frees BPF maps.
-const EXIT: Duration = Duration::from_millis(500);
+const EXIT: Duration = Duration::from_millis(300);
 /// Time for the last line of the log.
 const LAST_LINE: Duration = Duration::from_millis(100);
+
+/// All windows are in the spool, or have no samples.
+static ARE_ALL_ACCEPTED: AtomicBool = AtomicBool::new(false);
 
 /// Ends the process if it still runs when its time to stop is over. What was accepted is in the
 /// spool and is delivered after the next start.
 pub(super) fn start() {
     let end = || {
         thread::sleep(STOP_MAX - EXIT);
-        tracing::error!("stopped at the deadline: windows that were not accepted are lost");
+        let are_all_accepted = ARE_ALL_ACCEPTED.load(Ordering::Acquire);
+        match are_all_accepted {
+            true => tracing::warn!("ended at the deadline of the stop: the rest is in the spool"),
+            false => tracing::error!("ended at the deadline of the stop: the last window is lost"),
+        }
         thread::sleep(LAST_LINE);
-        process::exit(1);
+        process::exit(i32::from(!are_all_accepted));
     };
     // Without the thread, stopping takes as long as it takes.
     let _ = thread::Builder::new().name("stop-deadline".into()).spawn(end);
+}
+
+/// Records that no window can be lost any more.
+pub(super) fn all_accepted() {
+    ARE_ALL_ACCEPTED.store(true, Ordering::Release);
 }

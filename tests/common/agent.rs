@@ -72,7 +72,7 @@ impl Agent {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap()
+        fs::read_to_string(self.log_path()).unwrap_or_default() // a test may take the log itself
     }
 
     /// Returns the files of the store, sorted by time.
