@@ -4,6 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use prost::Message;
 
 use super::file::encode_for_file;
 use super::proto;
@@ -11,16 +12,24 @@ use super::samples::{SampleGrouping, samples};
 use super::string_table::StringTable;
 use crate::{Profile, SymbolizedFrame};
 
-/// Encodes a profile as gzip-compressed pprof, with the samples of each thread apart.
+/// Encodes a profile as a gzip-compressed pprof file, with the samples of each thread apart.
 pub fn encode(profile: &Profile) -> Vec<u8> {
-    compress(&to_message(profile, SampleGrouping::ByThread))
+    compress_file(&to_message(profile, SampleGrouping::ByThread))
+}
+
+/// Encodes a message as gzip-compressed pprof.
+pub fn compress(message: &proto::Profile) -> Vec<u8> {
+    gzip(&message.encode_to_vec())
 }
 
 /// Encodes a message as a gzip-compressed pprof file; see [`encode_for_file`].
-pub fn compress(message: &proto::Profile) -> Vec<u8> {
+pub fn compress_file(message: &proto::Profile) -> Vec<u8> {
+    gzip(&encode_for_file(message))
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    let bytes = encode_for_file(message);
-    gzip.write_all(&bytes).and_then(|()| gzip.finish()).expect("writes to memory do not fail")
+    gzip.write_all(bytes).and_then(|()| gzip.finish()).expect("writes to memory do not fail")
 }
 
 /// Converts a profile to a pprof message.

@@ -21,7 +21,7 @@ mod samples;
 mod string_table;
 
 pub use decode::{DecodeError, decode};
-pub use encode::{compress, encode, to_message};
+pub use encode::{compress, compress_file, encode, to_message};
 pub use file::encode_for_file;
 pub use merge::{MergeError, Merger, merge};
 pub use read::{SampleUnit, from_message, origin};

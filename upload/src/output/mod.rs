@@ -137,7 +137,7 @@ impl OutputFile {
     /// [`OutputError`], also for a malformed message; an existing file is unchanged.
     pub fn write_message(&self, message: &pb::Profile) -> Result<(), OutputError> {
         if self.format == Format::Pprof {
-            return replace(&self.path, &pprof::compress(message));
+            return replace(&self.path, &pprof::compress_file(message));
         }
         let unit = SampleUnit::of(message);
         let profile = pprof::from_message(message, unit)
