@@ -43,6 +43,17 @@ struct Reading {
     ran_until: u64,
 }
 
+impl Reading {
+    /// Returns until when the clock has run, by a later reading of its time. If that has advanced
+    /// the clock was running at this reading: what its time lacks before is none of its end.
+    fn ran_until(&self, on_ns: u64) -> u64 {
+        match on_ns.saturating_sub(self.on_ns) {
+            0 => self.ran_until,
+            advance => self.at + advance,
+        }
+    }
+}
+
 impl SampledCpu {
     /// Opens the side band and the clock of a CPU, in this order. The clock does not run yet, the
     /// side band does. `number`: differs for each call.
@@ -86,9 +97,8 @@ impl SampledCpu {
             Some(last) if at.saturating_sub(last.at) < LIVENESS_NS => true,
             Some(last) if time.on_ns == last.on_ns => false,
             Some(last) => {
-                let ran_until = last.ran_until + (time.on_ns - last.on_ns);
-                self.reading =
-                    Some(Reading { at, on_ns: time.on_ns, ran_until: ran_until.min(at) });
+                let ran_until = last.ran_until(time.on_ns).min(at);
+                self.reading = Some(Reading { at, on_ns: time.on_ns, ran_until });
                 true
             }
             None => true,
@@ -98,16 +108,13 @@ impl SampledCpu {
     /// Returns the final time of a clock that has ended, and when that was; `at` if unknown.
     fn end(&self, at: u64) -> (Option<ClockTime>, u64) {
         let time = self.time().ok();
-        let ended = self.reading.map(|last| {
-            let on_ns = time.map_or(last.on_ns, |time| time.on_ns);
-            last.ran_until + on_ns.saturating_sub(last.on_ns)
-        });
+        let ended =
+            self.reading.map(|last| last.ran_until(time.map_or(last.on_ns, |time| time.on_ns)));
         (time, ended.unwrap_or(at).min(at))
     }
 }
 
-/// The clocks of a session. Side bands are off while nothing is sampled: reporting processes that
-/// come and go would cost a paused agent more than its budget.
+/// The clocks of a session.
 pub(super) struct SamplingClocks {
     cpus: Vec<SampledCpu>,
     /// Final times of clocks that were retired since the last boundary.
@@ -290,5 +297,17 @@ impl SamplingClocks {
         gone.into_iter().for_each(|cpu| self.times.went_offline(cpu, at));
         online.difference(&sampled).for_each(|cpu| self.times.came_online(*cpu, at));
         self.times.without_clock().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_of_a_clock_follows_from_its_time() {
+        let reading = Reading { at: 1000, on_ns: 900, ran_until: 990 };
+        assert_eq!(reading.ran_until(900), 990, "it had ended before");
+        assert_eq!(reading.ran_until(950), 1050, "its time lags, and that does not add up");
     }
 }
