@@ -100,9 +100,10 @@ pub const LABEL_DEFINITIONS: [LabelDefinition; 13] = [
     ),
     series(
         MERGED,
-        "`true` on the one series into which the series beyond the limit were merged; its only \
-         other labels are `node` and the static ones",
-        "the limit of series per window",
+        "`true` on a series into which others were merged: those beyond the limit of a window keep \
+         `node` and the static labels, those beyond the limit of an hour lose `comm` and \
+         `executable`",
+        "the limits of series",
     ),
     no_series(
         CUT,

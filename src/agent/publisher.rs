@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
-use profile::{BootTime, Origin};
+use profile::{BootTime, MergedSeries, Origin};
 use upload::Batch;
 use upload::clock::{Clock, SystemClock};
 use upload::delivery::Delivery;
@@ -23,7 +23,7 @@ use super::debug_files::DebugFiles;
 use super::status::AgentStatus;
 use super::window::{PendingWindow, ProfileStats, PublishResult};
 use crate::kernel::trim_heap;
-use crate::labels;
+use crate::labels::{self, SeriesLimiter};
 use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
 use crate::symbolization::{self, SymbolizerLimits, TimeLimit, WindowSymbolizer};
@@ -118,11 +118,13 @@ impl Drop for PublisherThread {
 impl PublisherThread {
     fn run(self) {
         let (mut symbolizer, mut past) = ((self.new_symbolizer)(), Usage::default());
+        let mut series = SeriesLimiter::new(0);
         for window in &self.windows {
             self.is_full.store(false, Ordering::Release);
             let end = window.closed.period.start_unix_ns + window.closed.period.duration_ns;
             self.debug_files.replace(&window.closed.executables);
-            let publish = || publish(window, &mut symbolizer, &self.delivery, self.boot_id);
+            let publish =
+                || publish(window, &mut symbolizer, &mut series, &self.delivery, self.boot_id);
             let (result, stats) = catch_unwind(AssertUnwindSafe(publish)).unwrap_or_else(|_| {
                 tracing::error!("publisher panicked on a window; please report this with the log");
                 past = past.and(symbolizer.usage());
@@ -139,6 +141,7 @@ impl PublisherThread {
 fn publish(
     window: PendingWindow,
     symbolizer: &mut WindowSymbolizer,
+    series: &mut SeriesLimiter,
     delivery: &Delivery,
     boot_id: u128,
 ) -> (PublishResult, ProfileStats) {
@@ -158,7 +161,12 @@ fn publish(
         return (PublishResult::Empty, ProfileStats::default());
     }
     labels::complete(&mut profile, &labels);
-    let merged = profile.bound_series(series_max, &labels);
+    let of_hour = series.limit(&mut profile, series_max, Instant::now());
+    let of_window = profile.bound_series(series_max, &labels);
+    let merged = MergedSeries {
+        series: of_hour.series + of_window.series,
+        samples: of_hour.samples + of_window.samples,
+    };
     let host = labels.get(NODE).unwrap_or_default();
     profile.comments = symbolization::comments(&profile, host, &sampling);
     let start = BootTime { boot_id, ns: period.start_since_boot_ns };

@@ -15,6 +15,8 @@
 //! Sources: kubelet `pkg/kubelet/cm`, runc `libcontainer/cgroups`, Podman
 //! `libpod/container_internal_linux.go`, cgroups(7).
 
+use profile::labels::LABEL_BYTES_MAX;
+
 use super::root::Root;
 use crate::procfs::{CgroupEntry, parse_cgroups};
 
@@ -64,7 +66,7 @@ impl Cgroup {
             None => names.iter().rev().find_map(|name| container_id(name)),
         };
         Self {
-            path: path.into(),
+            path: path[..path.floor_char_boundary(LABEL_BYTES_MAX)].into(),
             pod_uid: pod.and_then(|pod| pod_uid(names[pod])).map(Into::into),
             container_id: container_id.map(Into::into),
         }
@@ -199,7 +201,7 @@ mod tests {
         let deep = format!("0::{}", "/x".repeat(100_000));
         assert_eq!(
             Cgroup::parse(&deep, &Root::default()).map(|cgroup| cgroup.path.len()),
-            Some(200_000)
+            Some(LABEL_BYTES_MAX)
         );
     }
 

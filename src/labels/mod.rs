@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod root;
+mod series_limiter;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use profile::{Labels, Profile, Task};
 
 pub use cgroup::Cgroup;
 pub use root::Root;
+pub use series_limiter::SeriesLimiter;
 
 /// Returns the labels of a process: the file name of its executable, its cgroup, pod and container.
 pub fn of_process(executable: Option<&str>, cgroup: Option<&Cgroup>) -> Labels {

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Values that are shared; unused ones are evicted once there are this many.
-const VALUES_MAX: usize = 4096;
+/// Values that are shared; unused ones are evicted once there are this many. A text in them has a
+/// kilobyte at most.
+const VALUES_MAX: usize = 1024;
 
 /// Shares equal values. Takes memory for the values in use, and a little more.
 ///
