@@ -1,9 +1,15 @@
 //! What the rings held in one turn of the reader.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use profile::Pid;
+
 use super::event::{Event, LATE_RECORD_NS, TimedEvent};
-use super::parse::{self, ParsedRecord};
+use super::parse::{self, ParsedRecord, SkippedRecord};
+
+/// Processes that skipped events can be of. With more, all processes are stale.
+const SKIPPED_PIDS_MAX: usize = 1024;
 
 /// The events of one turn, and what was lost up to it.
 #[derive(Debug, Default)]
@@ -14,6 +20,12 @@ pub struct EventBatch {
     pub malformed: u64,
     /// Process events that did not fit into their ring.
     pub side_band_lost: u64,
+    /// Process events that were skipped because their share of CPU time is used up.
+    pub process_events_skipped: u64,
+    /// The processes that skipped events are of, as far as they fit: [`SKIPPED_PIDS_MAX`].
+    pub skipped_pids: HashSet<Pid>,
+    /// Skips process events.
+    pub(super) skips_process_events: bool,
     /// Process events were missed because a CPU came online or went offline. Unlike those that did
     /// not fit, the kernel does not count them.
     pub has_missed_events: bool,
@@ -56,11 +68,32 @@ impl EventBatch {
         }
     }
 
+    /// Returns whether the processes of all events that were missed are in `skipped_pids`.
+    pub fn knows_skipped_pids(&self) -> bool {
+        self.side_band_lost == 0 && self.skipped_pids.len() < SKIPPED_PIDS_MAX
+    }
+
     pub(super) fn add_side_band_record(&mut self, record: &[u8]) {
+        if self.skips_process_events {
+            return self.skip_side_band_record(record);
+        }
         match parse::side_band_record(record) {
             ParsedRecord::Event(timed) => self.events.push(timed),
             ParsedRecord::Lost(count) => self.side_band_lost += count,
             ParsedRecord::Ignored => {}
+        }
+    }
+
+    fn skip_side_band_record(&mut self, record: &[u8]) {
+        match parse::side_band_pid(record) {
+            SkippedRecord::Of(pid) => {
+                self.process_events_skipped += 1;
+                if self.skipped_pids.len() < SKIPPED_PIDS_MAX {
+                    self.skipped_pids.insert(pid);
+                }
+            }
+            SkippedRecord::Lost(count) => self.side_band_lost += count,
+            SkippedRecord::Ignored => {}
         }
     }
 

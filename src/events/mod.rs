@@ -8,6 +8,7 @@ mod batch;
 mod clock;
 mod event;
 mod parse;
+mod process_event_limit;
 mod raw_sample;
 mod reader;
 mod rings;
@@ -18,6 +19,7 @@ pub use clock::{cpu_time, now, since_boot_ns, unix_ns};
 pub use event::{
     CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, LATE_RECORD_NS, MmapEvent, TimedEvent,
 };
+pub use process_event_limit::ProcessEventLimit;
 pub use raw_sample::{PerfSample, PerfStackSnapshot, RawSample, StackSnapshot, UserFrame};
 pub use reader::{Reader, spawn_reader};
 pub use rings::{CpuRings, RingChanges, Rings};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::batch::EventBatch;
 use super::clock::{cpu_time, now};
 use super::event::LATE_RECORD_NS;
+use super::process_event_limit::ProcessEventLimit;
 use super::rings::{ReaderRings, RingChanges, Rings};
 use super::wakeup::Wakeup;
 use crate::kernel::SampleReader;
@@ -47,12 +48,14 @@ impl Reader {
 /// ticks of a CPU.
 ///
 /// While `batches` is full the reader waits, and the kernel counts what its rings then lose.
+/// `limit`: the CPU time that process events may take.
 ///
 /// # Errors
 /// When the thread or its descriptors cannot be created.
 pub fn spawn_reader(
     rings: Rings,
     tick: Duration,
+    limit: ProcessEventLimit,
     batches: SyncSender<EventBatch>,
 ) -> io::Result<(Reader, RingChanges)> {
     let period = (tick * PERIOD_TICKS).clamp(PERIOD_MIN, PERIOD_MAX);
@@ -61,14 +64,14 @@ pub fn spawn_reader(
     let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let thread = thread::Builder::new()
         .name("reader".into())
-        .spawn(move || run(samples, rings, period, &batches, &stopped))?;
+        .spawn(move || run(samples, rings, (period, limit), &batches, &stopped))?;
     Ok((Reader { stop, thread }, changes))
 }
 
 fn run(
     samples: SampleReader,
     mut rings: ReaderRings,
-    period: Duration,
+    pace: (Duration, ProcessEventLimit),
     batches: &SyncSender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
@@ -80,14 +83,14 @@ fn run(
         |record| batch.borrow_mut().add_sampler_record(record),
         |readable, drain_samples| {
             let wakeup = wait_on(stopped, readable, &rings);
-            let drain = |wakeup: &Wakeup| {
+            let drain = |wakeup: &Wakeup, skips_process_events| {
                 let drained_at = now();
                 drain_samples();
-                let mut batch = batch.take();
+                let mut batch = EventBatch { skips_process_events, ..batch.take() };
                 rings.drain(&mut batch, wakeup)?;
                 Ok(EventBatch { drained_at, ..batch })
             };
-            outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, period, drain, batches));
+            outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, pace, drain, batches));
         },
     )?;
     outcome
@@ -103,14 +106,20 @@ fn wait_on(stopped: &OwnedFd, samples: BorrowedFd<'_>, rings: &ReaderRings) -> i
 /// Drains the rings and sends what they held, until it is stopped or the processor has ended.
 fn send_batches(
     wakeup: &Wakeup,
-    period: Duration,
-    mut drain: impl FnMut(&Wakeup) -> io::Result<EventBatch>,
+    (period, mut limit): (Duration, ProcessEventLimit),
+    mut drain: impl FnMut(&Wakeup, bool) -> io::Result<EventBatch>,
     batches: &SyncSender<EventBatch>,
 ) -> io::Result<()> {
     let (mut timeout, mut used) = (period, Duration::ZERO);
     loop {
+        let skips_process_events = limit.is_exceeded();
+        if skips_process_events {
+            // Process events must not wake the reader: they may come all the time.
+            thread::sleep(PERIOD_MIN);
+            timeout = Duration::ZERO;
+        }
         let is_last = wakeup.wait(timeout)?;
-        let mut batch = drain(wakeup)?;
+        let mut batch = drain(wakeup, skips_process_events)?;
         let used_before = std::mem::replace(&mut used, cpu_time());
         batch.reader_cpu = used.saturating_sub(used_before);
         timeout = match &batch {

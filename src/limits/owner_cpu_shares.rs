@@ -9,12 +9,12 @@ use super::owner::Owner;
 /// The part of the cause's rate that one owner may use at most.
 const MOST: f64 = 1.0 / 2.0;
 /// The part that each owner may use even if others have used up the rest.
-const LEAST: f64 = 1.0 / 8.0;
+const LEAST: f64 = 1.0 / 4.0;
 /// Owners remembered. Of more, those that have used nothing for longest are forgotten.
 const OWNERS_MAX: usize = 256;
 
 /// The CPU time that one cause of overhead may use, divided among owners: one owner uses half of it
-/// at most, and whatever others use, an eighth is left for it.
+/// at most, and whatever others use, a quarter is left for it.
 #[derive(Clone, Debug)]
 pub struct OwnerCpuShares {
     rate: f64,
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn an_eighth_is_left_for_each_owner() {
+    fn a_quarter_is_left_for_each_owner() {
         let now = Instant::now();
         let mut shares = OwnerCpuShares::new(0.01, now);
         for uid in 1..10 {
             use_up(&mut shares, Owner::User(uid), now);
         }
         let late = use_up(&mut shares, Owner::User(99), now);
-        assert!((12..=14).contains(&late), "{late}");
+        assert!((24..=26).contains(&late), "{late}");
     }
 
     #[test]

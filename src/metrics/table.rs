@@ -186,6 +186,13 @@ pub const TABLE: &[Metric] = &[
         &[],
         |s, out| out.value(s.session.side_band_lost),
     ),
+    counter(
+        "everytick_process_events_skipped_total",
+        "Process events skipped because their share of CPU time was used up. Their processes are \
+         read from /proc when they are sampled.",
+        &[],
+        |s, out| out.value(s.session.process_events_skipped),
+    ),
     gauge(
         "everytick_process_bytes",
         "Memory of what is known about processes, their mappings and executables.",
@@ -348,7 +355,7 @@ pub const TABLE: &[Metric] = &[
     }),
     counter(
         "everytick_series_merged_total",
-        "Series merged into one because a window had too many.",
+        "Series merged into others because a window, or an hour, had too many.",
         &[],
         |s, out| out.value(s.series.merged),
     ),

@@ -98,10 +98,8 @@ impl Processes {
     }
 
     fn apply_mmap(&mut self, mapped: &MmapEvent) {
-        let executable = match self.executables.find(mapped) {
-            Some(executable) => executable,
-            None => self.executable_of_new(mapped),
-        };
+        let executable = self.executables.find(mapped);
+        let executable = executable.or_else(|| self.executable_of_new(mapped));
         self.insert_mapping(mapped, executable);
         if let Some(process) = self.by_pid.get_mut(&mapped.pid) {
             process.labels.apply_mmap(&mapped.path);

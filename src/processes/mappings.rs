@@ -74,6 +74,17 @@ impl AddressSpace {
         self.to_mut().insert(mapped, executable)
     }
 
+    /// Removes what a new mapping covers without adding it: its executable is not known.
+    pub(super) fn clear(&mut self, mapped: &MmapEvent) {
+        let mappings = self.to_mut();
+        mappings.clear(mapped.start.0, mapped.end.0);
+        mappings.is_incomplete = true;
+        if !mappings.settle_charge() {
+            mappings.by_start.remove(&mapped.end.0); // the rest of a mapping that was split
+            mappings.settle_charge();
+        }
+    }
+
     /// Charges another owner, if it has space.
     pub(super) fn transfer(&mut self, owner: Owner) {
         if let Some(charge) = &mut self.to_mut().charge {

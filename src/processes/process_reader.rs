@@ -1,6 +1,6 @@
 //! What reading processes from procfs needs: owners, and shares of CPU time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::owners::OwnerReader;
 use crate::limits::{Owner, OwnerCpuShares, SharedRate};
@@ -11,7 +11,7 @@ pub(super) struct ProcessReader {
     /// Reads owners.
     pub owners: OwnerReader,
     /// CPU time for reading processes when they are sampled, the file helper's included.
-    pub time: OwnerCpuShares,
+    time: OwnerCpuShares,
     /// The rate of `time`, which another thread may change.
     rate: SharedRate,
     /// The rate as it was applied last.
@@ -34,6 +34,13 @@ impl ProcessReader {
             self.applied_rate = rate;
         }
         self.time.has_credit(owner, now)
+    }
+}
+
+impl ProcessReader {
+    /// Charges CPU time to an owner.
+    pub fn charge(&mut self, owner: Owner, used: Duration) {
+        self.time.charge(owner, used, Instant::now());
     }
 }
 

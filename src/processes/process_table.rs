@@ -47,6 +47,8 @@ pub(super) struct Process {
     /// from procfs then, or called exec. Nanoseconds of CLOCK_MONOTONIC; 0 while only some events
     /// are known.
     pub(super) since: u64,
+    /// Events of it up to this time were missed.
+    pub(super) missed_until: u64,
     pub(super) labels: ProcessLabels,
     /// Who pays for its memory.
     pub(super) owner: Owner,
@@ -66,6 +68,7 @@ impl Process {
             address_space,
             threads: 1,
             since: 0,
+            missed_until: 0,
             labels: ProcessLabels::default(),
             owner: Owner::UNKNOWN,
             is_owner_read: false,
@@ -80,6 +83,7 @@ impl Process {
             address_space: self.address_space.clone(),
             threads: 1,
             since,
+            missed_until: 0,
             labels: self.labels.of_child(pid),
             owner: self.owner,
             is_owner_read: self.is_owner_read,
@@ -117,12 +121,16 @@ impl Processes {
     }
 
     /// Returns the executable of a new mapping; opens its file unless it is open and unchanged.
-    pub(super) fn executable_of_new(&mut self, mapped: &MmapEvent) -> ExecutableId {
+    /// `None` when its owner has no CPU time left for that.
+    pub(super) fn executable_of_new(&mut self, mapped: &MmapEvent) -> Option<ExecutableId> {
         if let Some(executable) = self.executables.find_unchanged(mapped) {
-            return executable;
+            return Some(executable);
+        }
+        if !self.has_read_time(mapped.pid) {
+            return None;
         }
         let owner = self.owner(mapped.pid);
-        self.executables.open(mapped, owner)
+        Some(self.open_executable(mapped, owner))
     }
 
     /// Returns the owner of a process as far as it is known.
@@ -149,6 +157,18 @@ impl Processes {
         self.missed_until = self.missed_until.max(time);
     }
 
+    /// Marks a process as stale because events of it up to this time were missed.
+    pub fn invalidate_process_before(&mut self, pid: Pid, time: u64) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.missed_until = time;
+        }
+    }
+
+    /// Returns whether no event of a process was missed since it was read or called exec.
+    fn has_all_events(&self, process: &Process) -> bool {
+        process.since > self.missed_until.max(process.missed_until)
+    }
+
     /// Removes what may be wrong of a process that exited while its events were missed.
     pub(super) fn invalidate_exited(&mut self, pid: Pid) {
         if let Some(process) = self.by_pid.get_mut(&pid).filter(|process| process.since > 0) {
@@ -171,13 +191,13 @@ impl Processes {
 
     /// Returns whether a process is known with all its events.
     pub fn is_current(&self, pid: Pid) -> bool {
-        self.by_pid.get(&pid).is_some_and(|process| process.since > self.missed_until)
+        self.by_pid.get(&pid).is_some_and(|process| self.has_all_events(process))
     }
 
     /// Returns whether a process was current before events were missed.
     pub fn is_stale(&self, pid: Pid) -> bool {
-        let stale = 1..=self.missed_until;
-        self.by_pid.get(&pid).is_some_and(|process| stale.contains(&process.since))
+        let process = self.by_pid.get(&pid).filter(|process| process.since > 0);
+        process.is_some_and(|process| !self.has_all_events(process))
     }
 
     /// Returns whether anything is known of a process.
@@ -245,10 +265,11 @@ impl Processes {
         self.by_pid.get_mut(&pid)
     }
 
-    /// Adds a mapping to a process.
-    pub(super) fn insert_mapping(&mut self, mapped: &MmapEvent, executable: ExecutableId) {
+    /// Adds a mapping to a process. `executable`: `None` if there was no time to open it.
+    pub(super) fn insert_mapping(&mut self, mapped: &MmapEvent, executable: Option<ExecutableId>) {
         let pid = mapped.pid;
         let Some(process) = self.entry(pid) else { return };
+        let Some(executable) = executable else { return process.address_space.clear(mapped) };
         let fits = process.address_space.insert(mapped, executable);
         let is_large = process.address_space.count() >= MAPPINGS_BEFORE_OWNER;
         if is_large && !process.is_owner_read {

@@ -73,12 +73,14 @@ impl Processes {
         let owner = self.owner(pid);
         let Ok(maps) = self.read_maps((pid, tid), addresses, owner) else { return false };
         let mapped = maps.entries.into_iter().map(|entry| mmap_event(pid, tid, entry));
-        let mapped: Vec<MmapEvent> = mapped.collect();
-        let executables: Vec<ExecutableId> =
-            mapped.iter().map(|mapped| self.executable_of_new(mapped)).collect();
+        let mut found: Vec<(MmapEvent, ExecutableId)> = Vec::new();
+        for mapped in mapped {
+            let executable = self.executable_of_new(&mapped);
+            found.extend(executable.map(|executable| (mapped, executable)));
+        }
         let memory = self.executables.memory.clone();
         let Some(process) = self.entry(pid) else { return false };
-        let all = || mapped.iter().zip(&executables);
+        let all = || found.iter();
         if !all().all(|(mapped, executable)| process.address_space.insert(mapped, *executable)) {
             process.address_space = AddressSpace::new(memory.empty_charge(owner));
             process.address_space.set_incomplete();
@@ -86,11 +88,20 @@ impl Processes {
                 process.address_space.insert(mapped, *executable);
             }
         }
-        !mapped.is_empty()
+        !found.is_empty()
+    }
+
+    /// Opens the file of a new mapping, and charges the CPU time of that.
+    pub(super) fn open_executable(&mut self, mapped: &MmapEvent, owner: Owner) -> ExecutableId {
+        let (begin, before) = (cpu_time(), self.executables.file_helper.usage().cpu);
+        let executable = self.executables.open(mapped, owner);
+        let helper = self.executables.file_helper.usage().cpu.saturating_sub(before);
+        self.reader.charge(owner, cpu_time().saturating_sub(begin) + helper);
+        executable
     }
 
     /// Returns whether the owner of a process has CPU time left for reading it; counts it if not.
-    fn has_read_time(&mut self, pid: Pid) -> bool {
+    pub(super) fn has_read_time(&mut self, pid: Pid) -> bool {
         let owner = self.owner(pid);
         let has_credit = self.reader.has_time(owner);
         if !has_credit {
@@ -106,7 +117,7 @@ impl Processes {
         let live = if is_zombie { procfs::running_thread(pid.0) } else { Some(pid.0) };
         let tid = Tid(live.ok_or(ReadError::Exited)?);
         let owner = self.reader.owners.read(pid).ok_or(ReadError::Exited)?;
-        self.reader.time.charge(owner, cpu_time().saturating_sub(begin), Instant::now());
+        self.reader.charge(owner, cpu_time().saturating_sub(begin));
         let maps = self.read_maps((pid, tid), &[], owner)?;
 
         let begin = cpu_time();
@@ -115,7 +126,7 @@ impl Processes {
             let mapped = mmap_event(pid, tid, entry);
             let executable = match self.executables.find_unchanged(&mapped) {
                 Some(executable) => executable,
-                None => self.executables.open(&mapped, owner),
+                None => self.open_executable(&mapped, owner),
             };
             if !address_space.insert(&mapped, executable) {
                 self.executables.refusals.count(TrackingLimit::Mappings);
@@ -125,11 +136,11 @@ impl Processes {
         if maps.is_incomplete {
             address_space.set_incomplete();
         }
-        self.reader.time.charge(owner, cpu_time().saturating_sub(begin), Instant::now());
-        let (is_owner_read, since) = (true, time);
+        self.reader.charge(owner, cpu_time().saturating_sub(begin));
         let record = self.executables.memory.charge(owner, PROCESS_BYTES);
-        let labels = Default::default();
-        Ok(Process { comm, address_space, threads, since, labels, owner, is_owner_read, record })
+        let unread = Process::unread(&self.executables);
+        let (since, is_owner_read) = (time, true);
+        Ok(Process { comm, address_space, threads, since, owner, is_owner_read, record, ..unread })
     }
 
     /// Reads the mappings of a process through the file helper, and charges the CPU time of both.
@@ -144,7 +155,7 @@ impl Processes {
         let maps = file_helper.maps(process, addresses, owner);
         let used =
             cpu_time().saturating_sub(begin) + file_helper.usage().cpu.saturating_sub(before);
-        self.reader.time.charge(owner, used, Instant::now());
+        self.reader.charge(owner, used);
         maps.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => {
                 self.executables.refusals.count(TrackingLimit::Unanswered);

@@ -16,6 +16,8 @@ pub struct ProcessStat {
     pub is_zombie: bool,
     /// Its process group is in the foreground of its terminal.
     pub is_foreground: bool,
+    /// The thread runs, or could run if it had a CPU.
+    pub is_running: bool,
     /// Running threads of the process.
     pub threads: u32,
     /// When the process started, in clock ticks since boot.
@@ -46,6 +48,7 @@ impl ProcessStat {
             comm: comm.into(),
             is_zombie,
             is_foreground,
+            is_running: field(3)? == "R",
             threads: threads.saturating_sub(u32::from(is_zombie)),
             start_ticks: number(22)?,
             cpu: from_ticks(number(14)?.saturating_add(number(15)?)),

@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use profile::TickOutcome;
 
-use crate::events::{CpuRings, Reader, Rings, spawn_reader};
+use crate::events::{CpuRings, ProcessEventLimit, Reader, Rings, spawn_reader};
 use crate::kernel::abi::Counters;
 use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, online_cpus};
 use crate::labels::Root;
@@ -75,6 +75,12 @@ use windows::Windows;
 /// the kernel counts what its rings then lose.
 const BATCHES_MAX: usize = 256;
 
+/// The part of the CPU time for processes that process events may take.
+const PROCESS_EVENTS: f64 = 0.6;
+/// The least CPU time for reading processes, in CPU seconds per second: about ten in a second.
+/// While events are skipped, the stacks of all processes depend on it.
+const PROCESS_READS_LEAST: f64 = 0.002;
+
 /// A running session.
 pub struct Session {
     clocks: SharedClocks,
@@ -84,8 +90,8 @@ pub struct Session {
     started: Instant,
     samples: Arc<AtomicU64>,
     processor_cpu: ProcessorCpu,
-    /// CPU time of reading unwind tables, and of reading processes.
-    rates: [SharedRate; 2],
+    /// CPU time of reading unwind tables, of process events, and of reading processes.
+    rates: [SharedRate; 3],
 }
 
 impl Session {
@@ -114,7 +120,7 @@ impl Session {
         }
         let mut sampler = Sampler::load(config.clone())?;
         let mut rows = RowStore::new(sampler.walk_maps()?, limits.unwind, limits.reading, cache)?;
-        let rates = [rows.cpu_rate(), SharedRate::unlimited()];
+        let rates = [rows.cpu_rate(), SharedRate::unlimited(), SharedRate::unlimited()];
         let map_bytes = procfs::own_bpf_map_bytes(); // of all maps but slabs: there is none yet
         sampler.watch_memory()?;
 
@@ -123,7 +129,10 @@ impl Session {
         let rings = Rings { samples: sampler.reader()?, cpus: rings };
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let tick = Duration::from_secs(1) / config.frequency.max(1);
-        let (reader, ring_changes) = spawn_reader(rings, tick, sender)?;
+        let processor_cpu = ProcessorCpu::default();
+        let used = processor_cpu.clone();
+        let limit = ProcessEventLimit::new(rates[1].clone(), move || used.get().processes);
+        let (reader, ring_changes) = spawn_reader(rings, tick, limit, sender)?;
 
         let executables = Executables::new(open_files::held_max(), limits.tracking, program);
         let mut processes = Processes::new(executables);
@@ -134,13 +143,12 @@ impl Session {
         let mut resolver = Resolver::new(processes);
         let mut publisher = MappingPublisher::new(publisher_bytes);
         resolver.scan(scope, &mut rows, &mut publisher);
-        resolver.processes.limit_read_time(rates[1].clone());
+        resolver.processes.limit_read_time(rates[2].clone());
 
         let mut clocks = SamplingClocks::new(sampler, cpus, rate);
         let (started, begin) = (Instant::now(), clocks.start()?);
         let counter = Counter::new(Windows::new(limits.window, begin), observer);
         let finisher = Finisher::new(limits.waiting);
-        let processor_cpu = ProcessorCpu::default();
         let cpu = processor_cpu.clone();
         let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes, cpu);
         let samples = Arc::new(AtomicU64::new(0));
@@ -190,10 +198,12 @@ impl Session {
         Ok(SessionCpu { ticks, ticks_in_kernel: total, ..self.processor_cpu.get() })
     }
 
-    /// Limits the CPU time of reading unwind tables and of reading processes, in CPU seconds per
-    /// second. There is no limit before the first call.
+    /// Limits the CPU time of reading unwind tables, and of process events and reading processes
+    /// together, in CPU seconds per second. There is no limit before the first call.
     pub fn limit_cpu(&self, tables: f64, processes: f64) {
-        self.rates.iter().zip([tables, processes]).for_each(|(shared, rate)| shared.set(rate));
+        let reads = (processes * (1.0 - PROCESS_EVENTS)).max(PROCESS_READS_LEAST);
+        let rates = [tables, processes * PROCESS_EVENTS, reads];
+        self.rates.iter().zip(rates).for_each(|(shared, rate)| shared.set(rate));
     }
 
     /// Returns the number of ticks of each CPU so far, indexed by CPU number.

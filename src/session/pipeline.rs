@@ -33,6 +33,7 @@ pub(super) struct Pipeline {
     /// Bytes of BPF maps without slabs.
     map_bytes: u64,
     side_band_lost: u64,
+    process_events_skipped: u64,
     next_cleanup: Instant,
     timer: WorkTimer,
 }
@@ -56,6 +57,7 @@ impl Pipeline {
             publisher,
             map_bytes,
             side_band_lost: 0,
+            process_events_skipped: 0,
             next_cleanup: Instant::now() + CLEANUP_INTERVAL,
             timer: WorkTimer::new(cpu),
         }
@@ -95,9 +97,23 @@ impl Pipeline {
         if batch.side_band_lost > 0 || batch.has_missed_events {
             self.side_band_lost += batch.side_band_lost;
             self.invalidate_before(batch.drained_at);
+        } else {
+            self.invalidate_skipped(batch);
         }
+        self.process_events_skipped += batch.process_events_skipped;
         self.counter.count_lost(batch.malformed, batch.perf_samples_lost);
         self.resolver.check_file_helper(batch.drained_at);
+    }
+
+    /// Invalidates the processes whose events were skipped.
+    fn invalidate_skipped(&mut self, batch: &EventBatch) {
+        if !batch.knows_skipped_pids() {
+            return self.invalidate_before(batch.drained_at);
+        }
+        for pid in &batch.skipped_pids {
+            self.resolver.invalidate_process_before(*pid, batch.drained_at);
+            self.publisher.invalidate(*pid);
+        }
     }
 
     /// Invalidates processes and their published mappings: events up to this time were missed.
@@ -261,6 +277,7 @@ impl Pipeline {
         SessionCounts {
             map_bytes: self.map_bytes + tables.slab_bytes,
             side_band_lost: self.side_band_lost,
+            process_events_skipped: self.process_events_skipped,
             tables,
             finished: self.finisher.finished,
             processes: processes.count() as u64,

@@ -36,15 +36,16 @@ pub(super) struct ResolvedSample {
 /// Keeps processes and executables up to date.
 pub(super) struct Resolver {
     pub processes: Processes,
-    /// The pass over /proc ended before it had seen every process.
-    is_scan_partial: bool,
+    /// There may be processes that are not known: the pass over /proc ended before it had seen
+    /// every process, or events were skipped.
+    may_miss_processes: bool,
     next_exit_check: Instant,
 }
 
 impl Resolver {
     pub fn new(processes: Processes) -> Self {
         let next_exit_check = Instant::now() + EXIT_CHECK_INTERVAL;
-        Self { processes, is_scan_partial: false, next_exit_check }
+        Self { processes, may_miss_processes: false, next_exit_check }
     }
 
     /// Reads the processes in scope from /proc. For those that are listed, rows and mappings are
@@ -56,7 +57,7 @@ impl Resolver {
         publisher: &mut MappingPublisher,
     ) {
         match scope {
-            ScanScope::All => self.is_scan_partial = !self.processes.scan_all(SCAN_MAX),
+            ScanScope::All => self.may_miss_processes = !self.processes.scan_all(SCAN_MAX),
             ScanScope::Only(pids) => {
                 for pid in pids {
                     self.processes.scan(pid);
@@ -78,6 +79,12 @@ impl Resolver {
         self.processes.invalidate_before(time);
     }
 
+    /// Invalidates a process: events of it up to this time were skipped.
+    pub fn invalidate_process_before(&mut self, pid: Pid, time: u64) {
+        self.may_miss_processes = true;
+        self.processes.invalidate_process_before(pid, time);
+    }
+
     /// Invalidates what is known about processes when the file helper answers again: files that it
     /// did not open meanwhile count as impossible to open.
     pub fn check_file_helper(&mut self, time: u64) {
@@ -94,7 +101,7 @@ impl Resolver {
     /// Reads about the process of a sample before the sample is due, while the process still
     /// exists.
     pub fn look_up_ahead(&mut self, time: u64, sample: &RawSample) {
-        if self.is_scan_partial || self.processes.is_stale(sample.pid) {
+        if self.may_miss_processes || self.processes.is_stale(sample.pid) {
             self.processes.refresh(sample.pid);
         }
         self.processes.prepare_labels(sample.pid, sample.tid, sample.cgroup_id, time);

@@ -66,6 +66,8 @@ pub struct SessionCounts {
     pub map_bytes: u64,
     /// Process events that did not fit into their ring.
     pub side_band_lost: u64,
+    /// Process events that were skipped because their share of CPU time was used up.
+    pub process_events_skipped: u64,
     /// Unwind tables.
     pub tables: TableCounts,
     /// Stacks that the agent finished from a snapshot.

@@ -57,6 +57,13 @@ impl MappingPublisher {
         self.stale.extend(self.by_pid.keys());
     }
 
+    /// Invalidates the mappings of a process, as [`Self::invalidate_all`] does.
+    pub fn invalidate(&mut self, pid: Pid) {
+        if self.by_pid.contains_key(&pid) {
+            self.stale.insert(pid);
+        }
+    }
+
     /// Brings the mappings of tracked processes up to date. `complete_until`: process events up
     /// to this time, in nanoseconds of CLOCK_MONOTONIC, are in `processes`.
     pub fn publish(&mut self, rows: &mut RowStore, processes: &mut Processes, complete_until: u64) {

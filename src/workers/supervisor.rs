@@ -160,6 +160,11 @@ impl Supervisor {
         Some(self.worker.as_ref()?.process.pid())
     }
 
+    /// Kills the current worker without waiting for its exit; the next call starts another.
+    pub fn abandon(&mut self) -> Option<KilledWorker> {
+        Some(self.worker.take()?.process.kill())
+    }
+
     /// Kills the current worker; the next call starts another.
     pub fn stop(&mut self) {
         if let Some(worker) = self.worker.take() {

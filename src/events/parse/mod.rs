@@ -5,7 +5,7 @@ mod perf_sample;
 mod sampler;
 mod side_band;
 
-pub(super) use perf_record::ParsedRecord;
+pub(super) use perf_record::{ParsedRecord, SkippedRecord};
 pub(super) use perf_sample::parse as perf_sample_record;
 pub(super) use sampler::parse as sampler_record;
-pub(super) use side_band::parse as side_band_record;
+pub(super) use side_band::{parse as side_band_record, parse_pid as side_band_pid};

@@ -1,6 +1,7 @@
 //! perf's record format: the part that side band and perf samples share.
 
 use linux_perf_event_reader::RecordType;
+use profile::Pid;
 
 use crate::events::event::TimedEvent;
 
@@ -12,6 +13,17 @@ const HEADER_BYTES: usize = 8;
 pub(in crate::events) enum ParsedRecord {
     /// An event.
     Event(TimedEvent),
+    /// The kernel dropped this many records because the ring was full.
+    Lost(u64),
+    /// A record of no interest, or a malformed one.
+    Ignored,
+}
+
+/// What is read of a record whose event is skipped.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::events) enum SkippedRecord {
+    /// The process that the event is of.
+    Of(Pid),
     /// The kernel dropped this many records because the ring was full.
     Lost(u64),
     /// A record of no interest, or a malformed one.

@@ -5,7 +5,7 @@ use linux_perf_event_reader as perf;
 use perf::{CommOrExecRecord, ForkOrExitRecord, Mmap2FileId, Mmap2Record, RawData, RecordType};
 use profile::{Pid, Tid, VirtAddr};
 
-use super::perf_record::{ParsedRecord, PerfRecord};
+use super::perf_record::{ParsedRecord, PerfRecord, SkippedRecord};
 use super::sampler::comm;
 use crate::events::event::{
     CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, MmapEvent, TimedEvent,
@@ -34,6 +34,23 @@ fn try_parse(record: &[u8]) -> Option<ParsedRecord> {
     }
     let time = u64::from_ne_bytes(sample_id[8..16].try_into().ok()?);
     Some(ParsedRecord::Event(TimedEvent { time, event: event(&record)? }))
+}
+
+/// Reads only which process a record is of: each record of a process event begins with its pid.
+pub(in crate::events) fn parse_pid(record: &[u8]) -> SkippedRecord {
+    try_parse_pid(record).unwrap_or(SkippedRecord::Ignored)
+}
+
+fn try_parse_pid(record: &[u8]) -> Option<SkippedRecord> {
+    let record = PerfRecord::split(record)?;
+    match record.kind {
+        RecordType::LOST => record.lost_count().map(SkippedRecord::Lost),
+        RecordType::FORK | RecordType::EXIT | RecordType::COMM | RecordType::MMAP2 => {
+            let pid = i32::from_ne_bytes(record.body.get(..4)?.try_into().ok()?);
+            Some(SkippedRecord::Of(Pid(visible(pid)?)))
+        }
+        _ => None,
+    }
 }
 
 fn event(record: &PerfRecord<'_>) -> Option<Event> {

@@ -32,6 +32,8 @@ use unanswered::{Target, Unanswered};
 /// How long an answer may take. A file in the page cache and the mappings of a usual process take
 /// microseconds, a file on a slow disk milliseconds.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How long it may take while the helper does not wait for anything but a CPU: the machine is busy.
+const BUSY_MAX: Duration = Duration::from_secs(3);
 
 /// An open file and what its headers contain.
 #[derive(Debug)]
@@ -121,15 +123,32 @@ impl FileHelper {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let request = Request { question: Some(question) };
-        match self.supervisor.call::<Response>(&request, Timeout::after(ANSWER_MAX)) {
-            Ok(reply) if reply.response.errno == 0 => Ok(reply),
-            Ok(reply) => Err(io::Error::from_raw_os_error(reply.response.errno)),
-            Err(CallError::TimedOut(helper)) => {
+        match self.call(&request).map_err(io::Error::other)? {
+            Some(reply) if reply.response.errno == 0 => Ok(reply),
+            Some(reply) => Err(io::Error::from_raw_os_error(reply.response.errno)),
+            None => {
+                let helper = self.supervisor.abandon();
                 self.unanswered.record(target, owner, helper);
                 Err(io::ErrorKind::TimedOut.into())
             }
-            Err(error) => Err(io::Error::other(error)),
         }
+    }
+
+    /// Sends a request and waits for the answer; `None` when it does not come in time.
+    fn call(&mut self, request: &Request) -> Result<Option<Reply<Response>>, CallError> {
+        self.supervisor.send(request, &|| false)?;
+        for _ in 0..BUSY_MAX.as_millis() / ANSWER_MAX.as_millis() {
+            let reply = self.supervisor.receive(Timeout::after(ANSWER_MAX), None)?;
+            if reply.is_some() || !self.is_helper_busy() {
+                return Ok(reply);
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_helper_busy(&self) -> bool {
+        let stat = self.supervisor.worker_pid().and_then(procfs::stat);
+        stat.is_some_and(|stat| stat.is_running)
     }
 }
 

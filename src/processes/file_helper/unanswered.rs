@@ -80,7 +80,7 @@ impl Unanswered {
     }
 
     /// Records that a process or device did not answer, and the helper that was killed for that.
-    pub fn record(&mut self, target: Target, owner: Owner, helper: KilledWorker) {
+    pub fn record(&mut self, target: Target, owner: Owner, helper: Option<KilledWorker>) {
         let now = Instant::now();
         match target {
             Target::Device(device) => {
@@ -100,7 +100,7 @@ impl Unanswered {
                 self.back_off(owner, now);
             }
         }
-        self.waiting.push(WaitingHelper { target, owner, helper });
+        self.waiting.extend(helper.map(|helper| WaitingHelper { target, owner, helper }));
     }
 
     /// Records that a device answered.

@@ -3,9 +3,9 @@
  *
  *	mapper FILE COUNT KIND
  *
- * COUNT: mappings. KIND: "file" maps FILE; "anonymous" maps memory without a file; "changing" maps
- * a hundred pages anew each second; "forked" has eight children that each map one page more, so
- * that none shares its mappings with its parent.
+ * COUNT: mappings. KIND: "file" maps FILE; "files" maps as many distinct files in memory;
+ * "anonymous" maps memory without a file; "changing" maps a hundred pages anew each second; "forked"
+ * has eight children that each map one page more, so that none shares its mappings with its parent.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -30,6 +30,19 @@ static void spin_for_a_second(void)
 		sum++;
 }
 
+/* Creates a file in memory that no other has the content of. */
+static int distinct_file(unsigned long number)
+{
+	char name[32];
+	int file;
+
+	snprintf(name, sizeof(name), "file-%d-%lu", getpid(), number);
+	file = memfd_create(name, 0);
+	if (file < 0 || ftruncate(file, PAGE) || write(file, name, sizeof(name)) < 0)
+		exit(1);
+	return file;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 4)
@@ -44,10 +57,17 @@ int main(int argc, char **argv)
 
 	if (area == MAP_FAILED)
 		return 1;
-	for (unsigned long i = 0; i < count; i++)
-		if (mmap(area + 2 * i * PAGE, PAGE, PROT_READ | PROT_EXEC, flags | MAP_FIXED,
-		         is_anonymous ? -1 : file, 0) == MAP_FAILED)
+	for (unsigned long i = 0; i < count; i++) {
+		int mapped = is_anonymous ? -1 : file;
+
+		if (!strcmp(argv[3], "files"))
+			mapped = distinct_file(i);
+		if (mmap(area + 2 * i * PAGE, PAGE, PROT_READ | PROT_EXEC, flags | MAP_FIXED, mapped,
+		         0) == MAP_FAILED)
 			break;
+		if (!strcmp(argv[3], "files"))
+			close(mapped);
+	}
 	if (!strcmp(argv[3], "forked"))
 		for (int child = 0; child < CHILDREN; child++)
 			if (!fork()) {
