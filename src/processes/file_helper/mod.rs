@@ -163,3 +163,36 @@ fn locate_request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> 
         path: path.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    /// Writes a helper that starts and never answers, and counts its starts in a file beside it.
+    fn hanging_helper(directory: &Path) -> String {
+        let path = directory.join("helper");
+        let script = "#!/bin/sh\necho started >>\"$(dirname \"$0\")/starts\"\n\
+                      head -c 24 /dev/zero >&0\nexec sleep 3600\n";
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    #[test]
+    fn what_does_not_answer_is_left_alone_and_others_are_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut helper = FileHelper::new(&hanging_helper(directory.path()));
+        let mut ask = |pid, uid| {
+            let error = helper.maps((Pid(pid), Tid(pid)), &[], Owner::User(uid));
+            assert_eq!(error.expect_err("no answer").kind(), io::ErrorKind::TimedOut);
+            fs::read_to_string(directory.path().join("starts")).map_or(0, |t| t.lines().count())
+        };
+        assert_eq!(ask(1, 1000), 1);
+        assert_eq!(ask(1, 1000), 1, "the process is left alone");
+        assert_eq!(ask(2, 1000), 1, "and so are others of its owner for a moment");
+        assert_eq!(ask(3, 1001), 2, "a process of another owner is asked");
+    }
+}

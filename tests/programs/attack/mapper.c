@@ -4,8 +4,9 @@
  *	mapper FILE COUNT KIND
  *
  * COUNT: mappings. KIND: "file" maps FILE; "files" maps as many distinct files in memory;
- * "anonymous" maps memory without a file; "changing" maps a hundred pages anew each second; "forked"
- * has eight children that each map one page more, so that none shares its mappings with its parent.
+ * "anonymous" maps memory without a file; "changing" maps a hundred pages anew each second;
+ * "forked" has eight children that each map one page more, so that none shares its mappings with
+ * its parent.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
