@@ -19,6 +19,8 @@ use crate::workers::{self, CallError, CallLimits, Exit, Limit, Supervisor, Timeo
 
 /// How long one request may take, whatever its CPU time: a file system may not answer.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// Windows shorter than this are short for the start of a worker.
+const SHORT_WINDOW: Duration = Duration::from_secs(5);
 /// Most bytes of names in one answer.
 const NAMES_MAX: usize = 32 << 20;
 
@@ -47,9 +49,12 @@ pub struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Returns the limit for windows of this length: the answers come before the next window.
+    /// Returns the limit for windows of this length: 9/10 of it. In windows of a few seconds it is
+    /// twice as much, because the start of the worker may take as long as they are; one window can
+    /// wait meanwhile, so that none is extended.
     pub fn within(length: Duration, cancel: Arc<AtomicBool>) -> Self {
         let now = Instant::now();
+        let length = if length < SHORT_WINDOW { length * 2 } else { length };
         Self { begin_until: now + length / 2, wait_until: now + length * 9 / 10, cancel }
     }
 

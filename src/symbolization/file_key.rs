@@ -33,6 +33,14 @@ pub(super) fn identify(id: ExecutableId, executable: &Executable, cgroup: u64) -
     (key, if user == 0 { Owner::Group(cgroup) } else { Owner::User(user) })
 }
 
+/// Returns the size of the file of an executable in bytes; 0 without a file.
+pub(super) fn size_of(executable: &Executable) -> u64 {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let attributes =
+        executable.file().map(|file| rustix::fs::statx(file, "", flags, StatxFlags::SIZE));
+    attributes.and_then(Result::ok).map_or(0, |attributes| attributes.stx_size)
+}
+
 /// Returns the user that owns a file, without a request to a network file system.
 fn user_of(file: &File) -> u32 {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;

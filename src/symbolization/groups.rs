@@ -87,22 +87,24 @@ fn leaf_samples(window: &Window, frames: &[&Frame]) -> HashMap<(ExecutableId, u6
 pub(super) struct Traits {
     pub owner: Owner,
     pub is_slow: bool,
+    /// Size of its file in bytes; 0 without a file.
+    pub bytes: u64,
 }
 
-/// Returns the order in which to symbolize executables, as indices: the kernel, whose symbols no
-/// user makes; then in turn one of each owner; then in the same way those that are slow.
+/// Returns the order in which to symbolize executables, as indices: in turn one of each owner, small
+/// files first; then the kernel, whose list takes longer than most files; then in the same way
+/// those that are slow.
 pub(super) fn loading_order(groups: &[ExecutableFrames], traits: &[Traits]) -> Vec<usize> {
     let mut turns: HashMap<(Owner, bool), usize> = HashMap::new();
-    let mut order: Vec<_> = groups
-        .iter()
-        .zip(traits)
-        .enumerate()
-        .map(|(index, (group, Traits { owner, is_slow }))| {
-            let turn = turns.entry((*owner, *is_slow)).or_default();
-            *turn += 1;
-            (group.executable != ExecutableId::KERNEL, *is_slow, *turn, index)
-        })
-        .collect();
+    let mut by_size: Vec<usize> = (0..groups.len()).collect();
+    by_size.sort_by_key(|index| (traits[*index].bytes, *index));
+    let place = |index: usize| {
+        let Traits { owner, is_slow, .. } = traits[index];
+        let turn = turns.entry((owner, is_slow)).or_default();
+        *turn += 1;
+        (is_slow, groups[index].executable == ExecutableId::KERNEL, *turn, index)
+    };
+    let mut order: Vec<_> = by_size.into_iter().map(place).collect();
     order.sort_unstable();
     order.into_iter().map(|(.., index)| index).collect()
 }
@@ -148,11 +150,13 @@ mod tests {
         let kernel = ExecutableId::KERNEL.0;
         let window = window(&[(10, 1, 9), (11, 1, 8), (12, 1, 7), (13, 2, 1), (kernel, 1, 1)]);
         let groups = group_by_executable(&window);
-        let mut traits = vec![Traits { owner: Owner::User(1000), is_slow: false }; 5];
+        let fast = Traits { owner: Owner::User(1000), is_slow: false, bytes: 1000 };
+        let mut traits = vec![fast; 5];
+        traits[1].bytes = 2000;
         traits[3].owner = Owner::Group(2);
         traits[0].is_slow = true;
         let order = loading_order(&groups, &traits);
         let order: Vec<u32> = order.into_iter().map(|index| groups[index].executable.0).collect();
-        assert_eq!(order, [kernel, 11, 13, 12, 10]);
+        assert_eq!(order, [12, 13, 11, kernel, 10]);
     }
 }

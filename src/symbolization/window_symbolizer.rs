@@ -15,7 +15,7 @@ use symbolizer::proto::SourceFunction;
 use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
 use super::client::{SymbolAnswer, SymbolRequest, SymbolizeError, SymbolizerClient, TimeLimit};
-use super::file_key::{FileKey, identify};
+use super::file_key::{FileKey, identify, size_of};
 use super::groups::Traits;
 use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use super::refusals::{FileState, Refusals};
@@ -104,7 +104,8 @@ impl WindowSymbolizer {
     /// runs it most.
     pub(super) fn traits(&self, id: ExecutableId, executable: &Executable, cgroup: u64) -> Traits {
         let (file, owner) = identify(id, executable, cgroup);
-        Traits { owner, is_slow: self.refusals.state(file, self.window).is_some() }
+        let is_slow = self.refusals.state(file, self.window).is_some();
+        Traits { owner, is_slow, bytes: size_of(executable) }
     }
 
     /// Requests the symbols of those addresses that are not cached.
