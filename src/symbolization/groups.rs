@@ -91,9 +91,9 @@ pub(super) struct Traits {
     pub bytes: u64,
 }
 
-/// Returns the order in which to symbolize executables, as indices: in turn one of each owner, small
-/// files first; then the kernel, whose list takes longer than most files; then in the same way
-/// those that are slow.
+/// Returns the order in which to symbolize executables, as indices: in turn one of each owner,
+/// small files first; then the kernel, whose list takes longer than most files; then in the same
+/// way those that are slow.
 pub(super) fn loading_order(groups: &[ExecutableFrames], traits: &[Traits]) -> Vec<usize> {
     let mut turns: HashMap<(Owner, bool), usize> = HashMap::new();
     let mut by_size: Vec<usize> = (0..groups.len()).collect();
