@@ -108,7 +108,7 @@ async fn serve(
 ) {
     let limits = context.limits;
     if beyond_rate.is_some() {
-        time::sleep(limits.delay).await;
+        delay(&stream, &connection, limits.delay).await;
     }
     // Held until the response is sent or given up.
     let page_in_flight = Mutex::new(None);
@@ -133,4 +133,20 @@ async fn serve(
         Err(_) => Refusal::Timeout,
     };
     context.counters.count_refusal(refusal);
+}
+
+/// Waits before the request of a connection beyond its rate is read. A flood may fill all places
+/// meanwhile, so the request of a probe is recognized by its first bytes and gives way last.
+async fn delay(stream: &TcpStream, connection: &Connection, delay: Duration) {
+    let until = time::Instant::now() + delay;
+    let mut start = [0; 12];
+    if let Ok(Ok(length)) = time::timeout_at(until, stream.peek(&mut start)).await {
+        let is_probe = ["GET /healthz", "GET /readyz", "HEAD /health", "HEAD /readyz"]
+            .iter()
+            .any(|probe| start[..length].starts_with(probe.as_bytes()));
+        if is_probe {
+            connection.set_delayed_probe();
+        }
+    }
+    time::sleep_until(until).await;
 }

@@ -25,6 +25,8 @@ enum Stage {
     Silent,
     /// It waits because its client opens too many connections.
     Delayed,
+    /// As `Delayed`, and its request begins as that of a probe.
+    DelayedProbe,
     /// Its request is answered.
     Answering,
 }
@@ -61,6 +63,11 @@ impl Connection {
         self.stage.store(Stage::Answering as u8, Ordering::Relaxed);
     }
 
+    /// Marks that it is delayed and has the request of a probe, which gives way last.
+    pub fn set_delayed_probe(&self) {
+        self.stage.store(Stage::DelayedProbe as u8, Ordering::Relaxed);
+    }
+
     /// Returns whether one more page may be sent. The connection counts until it is dropped.
     pub fn begin_page(&self) -> Option<PageInFlight> {
         let mut pages = self.pages.lock();
@@ -76,6 +83,7 @@ impl Connection {
         match self.stage.load(Ordering::Relaxed) {
             stage if stage == Stage::Silent as u8 => Stage::Silent,
             stage if stage == Stage::Delayed as u8 => Stage::Delayed,
+            stage if stage == Stage::DelayedProbe as u8 => Stage::DelayedProbe,
             _ => Stage::Answering,
         }
     }
@@ -116,16 +124,17 @@ impl Connections {
     }
 
     /// Returns the connection to close: of the client that has most of them, the one that has been
-    /// silent for longest, else the one that has been delayed for longest.
+    /// silent for longest, else the one that has been delayed for longest, probes last.
     fn least_useful(&self) -> Option<usize> {
         let of_client = |client| self.open.iter().filter(|(_, c)| c.client == client).count();
         let candidates = self.open.iter().enumerate().filter_map(|(index, (_, connection))| {
-            let is_silent = match connection.stage() {
-                Stage::Silent => true,
-                Stage::Delayed => false,
+            let rank = match connection.stage() {
+                Stage::Silent => 2,
+                Stage::Delayed => 1,
+                Stage::DelayedProbe => 0,
                 Stage::Answering => return None,
             };
-            Some((of_client(connection.client), is_silent, std::cmp::Reverse(index)))
+            Some((of_client(connection.client), rank, std::cmp::Reverse(index)))
         });
         candidates.max().map(|(_, _, index)| index.0)
     }
