@@ -8,8 +8,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use bombs::{
-    compressed, cyclic_specification, deep_inlining, many_sections, quadratic_abbreviations,
-    renamed, section_outside, sparse_symbols, sparse_unit,
+    cyclic_specification, deep_inlining, many_sections, quadratic_abbreviations, renamed,
+    sparse_symbols,
 };
 use common::{Recorded, Running, alone, compile, directory, record};
 
@@ -27,24 +27,6 @@ fn record_with(programs: &[PathBuf], directory: &Path) -> Recorded {
     let (named, all) = (recorded.samples_through(&frames), recorded.samples_through(&["good"]));
     assert!(all > 5 && named * 10 >= all * 9, "{named} of {all} samples: {}", recorded.stderr);
     recorded
-}
-
-#[test]
-fn sparse_and_compressed_debug_info_leaves_the_symbol_tables() {
-    let _alone = alone();
-    let place = directory();
-    let programs = [
-        sparse_unit(place.path(), "sparse_unit"),
-        compressed(place.path(), "bomb", None),
-        compressed(place.path(), "liar", Some(1000)),
-        section_outside(place.path(), "outside"),
-    ];
-    let recorded = record_with(&programs, place.path());
-    for name in ["sparse_unit", "bomb", "liar", "outside"] {
-        let (named, all) =
-            (recorded.samples_through(&[name, "main"]), recorded.samples_through(&[name]));
-        assert!(all > 0 && named * 10 >= all * 9, "{name}: {named} of {all}: {}", recorded.stderr);
-    }
 }
 
 #[test]

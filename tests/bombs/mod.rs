@@ -8,8 +8,6 @@ use std::process::Command;
 
 use super::common::{compile, compile_with, succeed};
 
-const SHF_COMPRESSED: u64 = 1 << 11;
-
 /// Where a section header is in the file, and its index.
 struct Header {
     at: usize,
@@ -46,48 +44,10 @@ fn replace(path: &Path, name: &str, contents: &[u8], size: u64) {
     write(path, header + 32, &size.to_le_bytes());
 }
 
-/// `.debug_info` of one unit of 4 GB, sparse.
-pub fn sparse_unit(directory: &Path, name: &str) -> PathBuf {
-    let path = compile("chain.c", directory, name);
-    let bytes = fs::read(&path).unwrap();
-    let header = find_section(&bytes, ".debug_info").at;
-    let (at, size) = (number(&bytes, header + 24, 8), number(&bytes, header + 32, 8));
-    let mut unit = bytes[at as usize..][..size as usize].to_vec();
-    let size = 0xffff_ff00u32;
-    unit[..4].copy_from_slice(&(size - 4).to_le_bytes());
-    replace(&path, ".debug_info", &unit, size.into());
-    path
-}
-
 /// A symbol table of 4 GB, sparse.
 pub fn sparse_symbols(directory: &Path, name: &str) -> PathBuf {
     let path = compile("chain.c", directory, name);
     replace(&path, ".symtab", &[0; 24], 4 << 30);
-    path
-}
-
-/// A section that lies outside of the file.
-pub fn section_outside(directory: &Path, name: &str) -> PathBuf {
-    let path = compile("chain.c", directory, name);
-    let header = find_section(&fs::read(&path).unwrap(), ".debug_line").at as u64;
-    write(&path, header + 32, &(1u64 << 62).to_le_bytes());
-    path
-}
-
-/// Compressed strings of 256 MiB, which declare this many bytes, or the truth.
-pub fn compressed(directory: &Path, name: &str, declared: Option<u64>) -> PathBuf {
-    let path = compile("chain.c", directory, name);
-    let zeros = directory.join("zeros");
-    File::create(&zeros).unwrap().set_len(256 << 20).unwrap();
-    let update = format!(".debug_str={}", zeros.display());
-    succeed(Command::new("objcopy").args(["--update-section", &update]).arg(&path));
-    succeed(Command::new("objcopy").arg("--compress-debug-sections=zlib").arg(&path));
-    let bytes = fs::read(&path).unwrap();
-    let header = find_section(&bytes, ".debug_str").at;
-    assert_eq!(number(&bytes, header + 8, 8) & SHF_COMPRESSED, SHF_COMPRESSED);
-    if let Some(declared) = declared {
-        write(&path, number(&bytes, header + 24, 8) + 8, &declared.to_le_bytes());
-    }
     path
 }
 
