@@ -61,6 +61,10 @@ impl Agent {
         self.spawn(&mut command);
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
     pub fn command(&self) -> Command {
         let mut command = everytick();
         command.args(["agent", "--config"]).arg(self.config());
