@@ -138,22 +138,24 @@ def process_tree_part(pid):
         return 0, 0  # it has just exited
 
 
-def agent(work, name, lines, before=()):
-    """Starts an agent with directories of its own and these lines in its configuration."""
+def agent(work, name, lines, before=(), disk=None):
+    """Starts an agent with directories of its own and these lines in its configuration. `disk`: where
+    its store and spool are, if not beside the rest."""
     place = f"{work}/{name}"
+    disk = disk or place
     os.mkdir(place)
     with open(f"{place}/everytick.toml", "w") as file:
         file.write(f'[agent]\nlisten = "127.0.0.1:0"\ncache_dir = "{place}/cache"\n{lines}\n')
         file.write(
-            f'[store]\nenabled = true\ndirectory = "{place}/store"\n[spool]\ndirectory = "{place}/spool"\n'
+            f'[store]\nenabled = true\ndirectory = "{disk}/store"\n[spool]\ndirectory = "{disk}/spool"\n'
         )
     return Profiler(
         [*before, EVERYTICK, "agent", "--config", f"{place}/everytick.toml"], f"{place}/log"
     )
 
 
-def metrics(work, name):
-    """Returns the metrics of an agent: values by name, summed over all labels."""
+def metrics(work, name, by_label=False):
+    """Returns the metrics of an agent: values by name, summed over all labels or one for each."""
     with open(f"{work}/{name}/log") as file:
         address = re.search(r"serving.*address=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", file.read()))[
             1
@@ -162,7 +164,7 @@ def metrics(work, name):
     for line in urllib.request.urlopen(f"http://{address}/metrics").read().decode().splitlines():
         if not line.startswith("#"):
             metric, value = line.rsplit(" ", 1)
-            metric = metric.split("{")[0]
+            metric = metric if by_label else metric.split("{")[0]
             values[metric] = values.get(metric, 0) + float(value)
     return values
 

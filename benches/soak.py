@@ -153,7 +153,9 @@ def main():
         report(seen, early * 60, seconds, work)
 
 
-def report(seen, early, seconds, work):
+def table(seen, early, seconds):
+    """Prints the figures of the minute before `early` beside those of the last one."""
+
     def of_minute(what, until):
         values = [figures[what] for at, figures in seen if until - 60 <= at <= until]
         return min(values) if what.endswith("exited processes") else statistics.median(values)
@@ -166,6 +168,10 @@ def report(seen, early, seconds, work):
         print(
             f"| {what} | {before:,.0f} | {after:,.0f} | {100 * (after - before) / max(before, 1):+.1f} |"
         )
+
+
+def report(seen, early, seconds, work):
+    table(seen, early, seconds)
     with open(f"{work}/windows") as file:
         lines = file.readlines()
     counts = [[int(number) for number in re.findall(r"\d+", line)] for line in lines]

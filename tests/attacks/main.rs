@@ -2,7 +2,7 @@
 //! once, in a memory cgroup of its own. It is not killed, it never samples below its floor, its
 //! account closes in every window, and a bystander is profiled as if nothing happened.
 //!
-//! `./dev test` runs a form of five minutes on the unoptimized program; `./dev attacks` runs ten
+//! `./dev test` runs a form of five minutes on the unoptimized program; `./dev bench-attacks` runs ten
 //! minutes of each configuration on the optimized one.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
@@ -26,8 +26,8 @@ use verdict::CpuTimes;
 const DEFAULT_HZ: u32 = 19;
 /// From the end of the attacks until the full frequency is in force again.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
-/// An unoptimized agent takes several times the CPU time of the real one.
-const MAX_CPU: &str = if cfg!(debug_assertions) { "max_cpu = 8.0" } else { "" };
+/// The CPU budget of an unoptimized agent, which takes several times the time of the real one.
+const UNOPTIMIZED_BUDGET: &str = "max_cpu = 8.0";
 
 /// Returns how long the attacks last: by `ATTACK_SECONDS`, or the given time.
 fn attack_time(seconds: u64) -> Duration {
@@ -88,7 +88,8 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
 /// Starts an agent with windows of the default length in a cgroup.
 fn start(cgroup: &MemoryCgroup, lines: &str) -> Agent {
     let mut agent = Agent { place: common::directory(), child: None };
-    agent.configure(&format!("{lines}\n{MAX_CPU}"));
+    let budget = if common::is_optimized() { "" } else { UNOPTIMIZED_BUDGET };
+    agent.configure(&format!("{lines}\n{budget}"));
     let text = fs::read_to_string(agent.config()).unwrap();
     fs::write(agent.config(), text.replace("window = \"1s\"\n", "")).unwrap();
     let mut command = cgroup.enter(agent.command());

@@ -26,9 +26,18 @@ pub fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
+/// Names the optimized program, which `./dev bench-attacks` puts in the place of the tests' own.
+const PROGRAM_UNDER_TEST: &str = "PROGRAM_UNDER_TEST";
+
 /// Returns a command that runs the program under test.
 pub fn everytick() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_everytick"))
+    let given = std::env::var_os(PROGRAM_UNDER_TEST);
+    Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_everytick").into()))
+}
+
+/// Whether the program under test is optimized.
+pub fn is_optimized() -> bool {
+    std::env::var_os(PROGRAM_UNDER_TEST).is_some() || !cfg!(debug_assertions)
 }
 
 /// Returns the paths of the system's libraries and programs, and of Rust's libraries.
