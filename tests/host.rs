@@ -17,8 +17,8 @@ use common::cgroup::Cgroup;
 use common::{Running, alone, compile, everytick, pause, signal};
 use rustix::process::Signal;
 
-/// The user nobody.
-const NOBODY: u32 = 65534;
+/// A user without privileges.
+const OTHER_USER: u32 = 65534;
 /// Time from SIGTERM to the end, with a second for a busy machine.
 const STOP_MAX: Duration = Duration::from_secs(6);
 
@@ -29,7 +29,7 @@ fn flood(agent: &Agent, path: &str, processes: &str, how: &str) -> Running {
     let program = compile("http_flood.c", place, "http_flood");
     let port = agent.address().rsplit_once(':').unwrap().1.to_owned();
     let mut command = Command::new(program);
-    command.args([&port, path, processes, how]).uid(NOBODY).gid(NOBODY);
+    command.args([&port, path, processes, how]).uid(OTHER_USER).gid(OTHER_USER);
     Running(command.stdin(Stdio::null()).spawn().unwrap())
 }
 
@@ -237,8 +237,8 @@ fn a_cgroup_below_the_least_memory_is_a_clear_error() {
     assert!(text.contains(expected), "{text}");
 }
 
-/// A debug build takes about ten times the CPU time of a release, so this is a tenth of a CPU in the
-/// place of a hundredth.
+/// A debug build takes about ten times the CPU time of a release, so this is a tenth of a CPU in
+/// the place of a hundredth.
 #[test]
 fn a_small_part_of_a_cpu_is_enough_to_stop_in_time() {
     let _alone = alone();
@@ -265,7 +265,7 @@ fn a_token_of_another_user_is_refused() {
     let agent = Agent::not_started("frequency = 19");
     let token: PathBuf = agent.place.path().join("token");
     fs::write(&token, "hunter2").unwrap();
-    std::os::unix::fs::chown(&token, Some(NOBODY), None).unwrap();
+    std::os::unix::fs::chown(&token, Some(OTHER_USER), None).unwrap();
     agent.configure(&format!(
         "frequency = 19\n[sinks.s]\ntype = \"otlp\"\nurl = \"https://127.0.0.1:1\"\n\
          bearer_token_file = {token:?}"

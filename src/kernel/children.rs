@@ -66,6 +66,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "it is reaped by what is tested")]
     fn killed_child_is_reaped_with_its_cpu_time_and_memory() {
         let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
         std::thread::sleep(Duration::from_millis(50));

@@ -189,10 +189,8 @@ impl FileSymbols {
         let source = Source::Elf(Elf { debug_syms, ..Elf::new(file.to_owned()) });
         let single = |address| self.parser.symbolize_single(&source, Input::VirtOffset(address));
         let all = self.parser.symbolize(&source, Input::VirtOffset(addresses));
-        let all = all.map_or_else(
-            |_| vec![Symbolized::Unknown(Reason::IgnoredError); addresses.len()],
-            |found| found,
-        );
+        let all = all
+            .unwrap_or_else(|_| vec![Symbolized::Unknown(Reason::IgnoredError); addresses.len()]);
         let mut found = Found { symbols: Vec::new(), error: None };
         for (address, one) in addresses.iter().zip(all) {
             if matches!(one, Symbolized::Unknown(Reason::IgnoredError)) {

@@ -4,10 +4,12 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::common::{TempDir, compile_with, directory};
+use rustix::process::{Pid, Signal};
+
+use super::common::{TempDir, compile, directory};
 use super::files;
 
 /// Users without privileges, one for each kind of attack.
@@ -16,7 +18,7 @@ const FIRST_UID: u32 = 60_001;
 /// Programs that run until they are dropped, with all of their children.
 pub struct Attackers {
     place: TempDir,
-    groups: Vec<rustix::process::Pid>,
+    running: Vec<Child>,
     users: u32,
     seconds_max: u64,
 }
@@ -26,7 +28,7 @@ impl Attackers {
     /// port on localhost.
     pub fn start(address: &str, time: Duration) -> Self {
         let seconds_max = time.as_secs() + 60;
-        let mut attackers = Self { place: directory(), groups: Vec::new(), users: 0, seconds_max };
+        let mut attackers = Self { place: directory(), running: Vec::new(), users: 0, seconds_max };
         attackers.start_floods(address);
         attackers.start_files();
         attackers.start_mappings();
@@ -35,11 +37,14 @@ impl Attackers {
     }
 
     fn start_floods(&mut self, address: &str) {
-        let flood = self.compile("flood");
+        let flood = self.compile("http_flood");
         let user = self.next_user();
         let (_, port) = address.rsplit_once(':').unwrap();
-        self.run(&flood, &[port, "requests", "8"], user);
-        self.run(&flood, &[port, "slow", "300"], user);
+        for (path, processes, how) in
+            [("/metrics", "8", "wait"), ("/", "2", "drop"), ("/healthz", "2", "silent")]
+        {
+            self.run(&flood, &[port, path, processes, how], user);
+        }
     }
 
     fn start_files(&mut self) {
@@ -56,26 +61,34 @@ impl Attackers {
     }
 
     fn start_mappings(&mut self) {
-        let maps = self.compile("maps");
+        let mapper = self.compile("attack/mapper");
+        let file = mapper.to_str().unwrap();
         let user = self.next_user();
-        for _ in 0..40 {
-            self.run(&maps, &[], user);
+        for number in 0..40 {
+            let kind = if number < 30 { "file" } else { "changing" };
+            self.run(&mapper, &[file, "60000", kind], user);
         }
+        let user = self.next_user();
+        self.run(&mapper, &[file, "5000", "files"], user);
+        self.run(&mapper, &[file, "20000", "anonymous"], user);
+        self.run(&mapper, &[file, "1000", "forked"], user);
     }
 
     fn start_storms(&mut self) {
-        let storm = self.compile("storm");
-        for _ in 0..2 {
-            let user = self.next_user();
-            let copies = self.place.path().join(format!("copies{user}"));
-            fs::create_dir(&copies).unwrap();
-            std::os::unix::fs::chown(&copies, Some(user), Some(user)).unwrap();
-            self.run(&storm, &[copies.to_str().unwrap()], user);
+        let storm = self.compile("attack/storm");
+        let user = self.next_user();
+        for kind in ["fork", "exec", "threads"] {
+            self.run(&storm, &[kind], user);
+        }
+        let user = self.next_user();
+        for kind in ["vfork", "rename", "map"] {
+            self.run(&storm, &[kind], user);
         }
     }
 
     fn compile(&self, name: &str) -> PathBuf {
-        compile_with(&format!("attacks/{name}.c"), self.place.path(), name, &[])
+        let output = name.replace('/', "-");
+        compile(&format!("{name}.c"), self.place.path(), &output)
     }
 
     fn next_user(&mut self) -> u32 {
@@ -92,23 +105,23 @@ impl Attackers {
         command.args(["nice", "-n", "19"]).arg(program).args(arguments);
         command.uid(user).gid(user).process_group(0).current_dir("/");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        self.groups.push(rustix::process::Pid::from_child(&child));
+        self.running.push(child);
     }
 
-    /// Returns whether every attacker is still running.
-    pub fn are_running(&self) -> bool {
-        self.groups.iter().all(|group| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", group.as_raw_nonzero()));
-            stat.is_ok_and(|stat| !stat.contains(") Z "))
-        })
+    /// Asserts that every attacker is still running.
+    pub fn assert_running(&mut self) {
+        for child in &mut self.running {
+            assert_eq!(child.try_wait().unwrap(), None, "an attack has ended early");
+        }
     }
 }
 
 impl Drop for Attackers {
     fn drop(&mut self) {
-        for group in &self.groups {
-            let _ = rustix::process::kill_process_group(*group, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitpid(Some(*group), rustix::process::WaitOptions::empty());
+        for child in &mut self.running {
+            let group = Pid::from_child(child);
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            let _ = child.wait();
         }
     }
 }

@@ -27,8 +27,9 @@ pub fn sparse_debug_info(directory: &Path, name: &str) -> PathBuf {
     start.extend([5, 0, 1, 8, 0, 0, 0, 0]);
     bytes.resize(unit, 0);
     bytes.extend(start);
-    bytes[header_at + 24..header_at + 32].copy_from_slice(&(unit as u64).to_le_bytes()); // sh_offset
-    bytes[header_at + 32..header_at + 40].copy_from_slice(&DEBUG_INFO.to_le_bytes()); // sh_size
+    let (offset, size) = (unit as u64, DEBUG_INFO);
+    bytes[header_at + 24..header_at + 32].copy_from_slice(&offset.to_le_bytes()); // sh_offset
+    bytes[header_at + 32..header_at + 40].copy_from_slice(&size.to_le_bytes()); // sh_size
     fs::write(&path, bytes).unwrap();
     let file = File::options().write(true).open(&path).unwrap();
     file.set_len(unit as u64 + DEBUG_INFO).unwrap();

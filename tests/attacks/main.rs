@@ -2,8 +2,8 @@
 //! once, in a memory cgroup of its own. It is not killed, it never samples below its floor, its
 //! account closes in every window, and a bystander is profiled as if nothing happened.
 //!
-//! `./dev test` runs a form of five minutes on the unoptimized program; `./dev bench-attacks` runs ten
-//! minutes of each configuration on the optimized one.
+//! `./dev test` runs a form of five minutes on the unoptimized program; `./dev bench-attacks` runs
+//! ten minutes of each configuration on the optimized one.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod attackers;
@@ -54,7 +54,7 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     agent.wait_for_windows(1);
     pause(15_000); // the overhead of the start is over
 
-    let attackers = Attackers::start(&agent.address(), time);
+    let mut attackers = Attackers::start(&agent.address(), time);
     let (began, before) = (SystemTime::now(), CpuTimes::read(&bystander));
     while began.elapsed().unwrap() < time {
         pause(1000);
@@ -63,7 +63,7 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     }
     let truth = CpuTimes::read(&bystander).since(&before);
     let (attack, ended) = (began..SystemTime::now(), Instant::now());
-    assert!(attackers.are_running());
+    attackers.assert_running();
     drop(attackers);
     verdict::assert_probes_answer(&agent);
     let recovered = wait_for_frequency(&agent, hz, ended);

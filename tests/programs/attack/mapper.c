@@ -63,8 +63,8 @@ int main(int argc, char **argv)
 
 		if (!strcmp(argv[3], "files"))
 			mapped = distinct_file(i);
-		if (mmap(area + 2 * i * PAGE, PAGE, PROT_READ | PROT_EXEC, flags | MAP_FIXED, mapped,
-		         0) == MAP_FAILED)
+		if (mmap(area + 2 * i * PAGE, PAGE, PROT_READ | PROT_EXEC, flags | MAP_FIXED,
+		         mapped, 0) == MAP_FAILED)
 			break;
 		if (!strcmp(argv[3], "files"))
 			close(mapped);
