@@ -47,7 +47,7 @@ fn agent_at_the_floor() -> (Agent, Vec<Running>) {
     let program = compile("chain.c", agent.place.path(), "chain");
     let busy = online_cpus().unwrap().iter().map(|_| Running::start(&program)).collect();
     agent.wait_for("the lowest frequency", || {
-        agent.log().contains("sampling lowered to 1 Hz: ").then_some(())
+        (agent.metric("everytick_sampling_frequency_hertz") == 1.0).then_some(())
     });
     (agent, busy)
 }

@@ -44,7 +44,7 @@ fn frequency_is_zero() {
 fn frequency_is_above_the_kernels_limit() {
     let limit = fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").unwrap();
     let expected = format!(
-        "-F 1000000: this kernel allows at most {} Hz; use a lower frequency",
+        "cannot sample at 1000000 Hz: this kernel allows at most {}; lower the frequency",
         limit.trim()
     );
     check(&["record", "-F", "1000000"], 1, &expected);

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{
     Running, alone, compile, compile_with, directory, everytick, pause, record, recorded, signal,
@@ -90,9 +92,12 @@ fn sigint_and_sigterm_finish_and_write() {
 fn duration_ends_the_recording_but_not_its_command() {
     let _alone = alone();
     let temp = directory();
-    let child = start_record(temp.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 2; exit 5"]);
-    pause(1500);
-    assert!(temp.path().join("out.pb.gz").exists(), "no file at the end of the duration");
+    let child = start_record(temp.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 8; exit 5"]);
+    let is_written = || temp.path().join("out.pb.gz").exists();
+    assert!((0..60).any(|_| {
+        pause(100);
+        is_written()
+    }));
     let recorded = recorded(temp, child.wait_with_output().unwrap());
     assert_eq!(recorded.status, 5, "{}", recorded.stderr);
 }
@@ -196,17 +201,27 @@ fn count_elements(map: &str) -> (usize, usize) {
     (running.len(), gone.len())
 }
 
+/// On a terminal, because a signal from elsewhere is no person's decision not to wait.
 #[test]
-fn second_sigint_ends_at_once() {
+fn second_ctrl_c_on_a_terminal_does_not_wait_for_the_command() {
     let _alone = alone();
     let temp = directory();
-    let mut command = everytick();
-    command.args(["record", "--", "sh", "-c", "trap '' INT; sleep 3"]).current_dir(temp.path());
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-    pause(700);
-    signal(&child, Signal::INT);
-    pause(1000);
-    signal(&child, Signal::INT);
-    let status = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2));
+    let everytick = everytick().get_program().to_str().unwrap().to_owned();
+    let line = format!("{everytick} record -- sh -c \"trap '' INT; sleep 20\"");
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).current_dir(temp.path());
+    let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    let mut keys = terminal.stdin.take().unwrap();
+    pause(2000);
+    for _ in 0..2 {
+        keys.write_all(b"\x03").unwrap();
+        pause(1000);
+    }
+    let output = terminal.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + 2), "it ends by SIGINT");
+    assert!(started.elapsed() < Duration::from_secs(15), "it does not wait for its command");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("not waiting for the command"), "{shown}");
+    assert!(temp.path().join("everytick.pb.gz").exists(), "the first Ctrl-C has written it");
 }

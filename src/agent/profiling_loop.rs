@@ -177,8 +177,12 @@ impl Agent {
         let assessment =
             self.budget.assess(self.sampling.cpu(), self.bpf_map_bytes, self.rates.in_force());
         self.limit_causes();
-        self.status.budget_assessed(&self.budget, self.rates.in_force());
+        self.report_budget();
         assessment.has_changed
+    }
+
+    fn report_budget(&self) {
+        self.status.budget_assessed(self.budget.total(), self.rates.in_force(), self.lowered);
     }
 
     /// Sets what each cause may use that limits itself.
@@ -202,9 +206,9 @@ impl Agent {
                 self.publish(closed);
                 if rate.is_some() {
                     self.rates.applied(allowed);
-                    self.status.budget_assessed(&self.budget, allowed);
                 }
                 self.lowered = self.budget.lowered();
+                self.report_budget();
                 Ok(())
             }
             Err(error) => {

@@ -7,10 +7,10 @@ use crate::workers::Usage;
 use profile::Cpu;
 use upload::delivery::Delivery;
 
-use super::budget::{Budget, WindowUsage};
+use super::budget::WindowUsage;
 use super::tick_watch::TickWatch;
 use super::window::{ProfileStats, PublishResult};
-use crate::budget::{BudgetLimits, BudgetRate, ResidentMemory};
+use crate::budget::{BudgetLimits, BudgetRate, CpuByCause, Lowered, ResidentMemory};
 use crate::events::unix_ns;
 use crate::host::Limitation;
 use crate::log;
@@ -64,11 +64,11 @@ impl AgentStatus {
         (budget.frequency, budget.full_frequency) = (rate.frequency, rate.full_frequency);
     }
 
-    /// Records what the budget has measured, and the rate in force.
-    pub fn budget_assessed(&self, budget: &Budget, in_force: BudgetRate) {
+    /// Records the CPU time by cause since the start, the rate in force, and what lowered it.
+    pub fn budget_assessed(&self, cpu: CpuByCause, in_force: BudgetRate, lowered: Option<Lowered>) {
         let state = &mut self.figures().snapshot.budget;
         (state.frequency, state.full_frequency) = (in_force.frequency, in_force.full_frequency);
-        (state.lowered, state.cpu) = (budget.lowered(), budget.total());
+        (state.lowered, state.cpu) = (lowered, cpu);
     }
 
     /// Records the ticks of each CPU so far, indexed by CPU number.

@@ -5,6 +5,8 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ pub(super) enum StopReason {
 pub(super) struct StopWatcher {
     sender: Sender<StopReason>,
     receiver: Receiver<StopReason>,
+    /// Set once the files are written: nothing is discarded any more.
+    is_written: Arc<AtomicBool>,
 }
 
 impl StopWatcher {
@@ -49,6 +53,8 @@ impl StopWatcher {
         watched.extend((!signals::is_hangup_ignored()).then_some(SIGHUP));
         let mut received = Signals::new(watched).context("cannot install signal handlers")?;
         let reasons = sender.clone();
+        let is_written = Arc::new(AtomicBool::new(false));
+        let has_files = Arc::clone(&is_written);
         thread::Builder::new().name("signals".into()).spawn(move || {
             let mut history = SignalHistory::default();
             for signal in received.forever() {
@@ -56,14 +62,16 @@ impl StopWatcher {
                     || procfs::stat(std::process::id()).is_some_and(|stat| stat.is_foreground);
                 match history.effect(signal, Instant::now(), is_foreground) {
                     SignalEffect::None => {}
-                    SignalEffect::Discard => discard(signal),
+                    SignalEffect::Discard => {
+                        discard(signal, has_files.load(Ordering::Relaxed));
+                    }
                     // The recording is over if nothing receives the reason any more.
                     SignalEffect::Stop => drop(reasons.send(StopReason::Stopped)),
                     SignalEffect::Terminate => drop(reasons.send(StopReason::Terminated)),
                 }
             }
         })?;
-        Ok(Self { sender, receiver })
+        Ok(Self { sender, receiver, is_written })
     }
 
     /// Watches COMMAND too.
@@ -127,6 +135,7 @@ impl StopWatcher {
 
     /// Waits for COMMAND to exit, once the files are written. Returns its exit status.
     pub fn wait_for_command(&self, pid: u32) -> u8 {
+        self.is_written.store(true, Ordering::Relaxed);
         let mut is_announced = false;
         loop {
             match self.receiver.recv_timeout(Duration::from_secs(1)) {
@@ -157,8 +166,11 @@ fn open_process(pid: u32, start: u64) -> rustix::io::Result<Option<OwnedFd>> {
 }
 
 /// Ends the program by a signal, as without a handler.
-fn discard(signal: i32) {
-    terminal::line("everytick: discarded, nothing was written");
+fn discard(signal: i32, is_written: bool) {
+    terminal::line(match is_written {
+        true => "everytick: not waiting for the command",
+        false => "everytick: discarded, nothing was written",
+    });
     let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 

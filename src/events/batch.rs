@@ -8,8 +8,9 @@ use profile::Pid;
 use super::event::{Event, LATE_RECORD_NS, TimedEvent};
 use super::parse::{self, ParsedRecord, SkippedRecord};
 
-/// Processes that skipped events can be of. With more, all processes are stale.
-const SKIPPED_PIDS_MAX: usize = 1024;
+/// Processes that skipped events can be of: the kernel's default number of pids, so that a storm of
+/// forks does not reach it within one turn. With more, all processes are stale.
+const SKIPPED_PIDS_MAX: usize = 32_768;
 
 /// The events of one turn, and what was lost up to it.
 #[derive(Debug, Default)]
