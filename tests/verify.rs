@@ -121,7 +121,11 @@ fn rejects_impossible_arguments() {
         "there is no process 4194303; `ps -e` lists all processes",
     );
     assert_rejected(&["-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
-    assert_rejected(&["-F", "1000000"], 1, "-F 1000000: this kernel allows at most");
+    assert_rejected(
+        &["-F", "1000000"],
+        1,
+        "cannot sample at 1000000 Hz: this kernel allows at most",
+    );
     assert_rejected(&["-d", "-1"], 2, "give a number of seconds above 0");
     assert_rejected(
         &["-o", "/nowhere/x.json"],

@@ -2,8 +2,7 @@
 //! once, in a memory cgroup of its own. It is not killed, it never samples below its floor, its
 //! account closes in every window, and a bystander is profiled as if nothing happened.
 //!
-//! `./dev test` runs a form of five minutes on the unoptimized program; `./dev bench-attacks` runs
-//! ten minutes of each configuration on the optimized one.
+//! `./dev bench-attacks` runs ten minutes of each configuration on the optimized program.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod attackers;
