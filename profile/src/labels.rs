@@ -211,7 +211,9 @@ In addition, a series has the **static labels** of the configuration. Their name
 this table. A label without text is omitted. Text is cut after 1,024 bytes.
 
 The configuration limits the number of series in a window. The series with the fewest samples
-beyond that limit are merged into one, which has the label `merged`. The metrics count them.
+beyond that limit are merged into one, which has the label `merged`. In an hour there are at most
+eight times as many, and at least 1,024: half of them for one cgroup or pod. A new name beyond that
+is merged into the series of its cgroup. The metrics count both.
 
 ## Pods and containers
 
