@@ -99,7 +99,8 @@ fn check_agent(guest: &Guest) {
     guest.text("agent_export");
     for process in ["slow_chain", "fast_chain"] {
         let count = samples(guest, "folded_agent", process);
-        assert!(count >= 20, "{count} samples of {process}: {}", guest.text("folded_agent"));
+        // Its ticks in the kernel alone are samples: few, on the CPU that came back.
+        assert!(count >= 1, "no samples of {process}: {}", guest.text("folded_agent"));
     }
 }
 
