@@ -23,7 +23,7 @@ pub struct EventBatch {
     pub side_band_lost: u64,
     /// Process events that were skipped because their share of CPU time is used up.
     pub process_events_skipped: u64,
-    /// The processes that skipped events are of, as far as they fit: [`SKIPPED_PIDS_MAX`].
+    /// The processes that skipped events are of, as far as they fit: `SKIPPED_PIDS_MAX`.
     pub skipped_pids: HashSet<Pid>,
     /// Skips process events.
     pub(super) skips_process_events: bool,
