@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::agent::{Agent, comments, labels, samples};
-use common::{Running, alone, compile, compile_with, pause};
+use common::{Running, alone, compile, compile_with, parse_ledger, pause};
 use everytick::kernel::online_cpus;
 use profile::pprof::proto::Profile;
 use rustix::process::Signal;
@@ -18,21 +18,7 @@ const TINY: &str = "frequency = 199\nmax_cpu = 0.01";
 
 /// Reads the ledger in the comments, without the code that wrote it.
 fn ledger(profile: &Profile) -> BTreeMap<String, u64> {
-    let mut ledger = BTreeMap::new();
-    let starts = ["due ", "ticks ", "emitted "];
-    for line in comments(profile) {
-        if !starts.iter().any(|start| line.starts_with(start)) {
-            continue;
-        }
-        let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
-        let reasons = reasons.trim_end_matches(')').split(", ").filter(|text| !text.is_empty());
-        let reasons = reasons.map(|reason| reason.rsplit_once(": ").unwrap());
-        let terms = sums.split(['=', '+']).map(|term| term.trim().rsplit_once(' ').unwrap());
-        for (name, count) in terms.chain(reasons) {
-            ledger.insert(name.to_owned(), count.parse().unwrap());
-        }
-    }
-    ledger
+    parse_ledger(comments(profile).into_iter())
 }
 
 fn assert_closes(ledger: &BTreeMap<String, u64>) {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use profile::pprof::proto::Profile;
 
-use super::common::Running;
 use super::common::agent::{Agent, comments, labels, text};
+use super::common::{Running, parse_ledger};
 
 /// The bystander's stack, innermost first.
 const STACK: [&str; 5] = ["spin", "c", "b", "a", "main"];
@@ -64,8 +64,9 @@ pub fn assert_ledgers_close(windows: &[Profile], hz: u32) -> f64 {
     let (mut all_ticks, mut all_seconds) = (0.0, 0.0);
     for window in windows {
         let seconds = window.duration_nanos as f64 / 1e9;
-        let account = Account::of(window);
-        let Account { due, ticks, missed, not_sampled } = account;
+        let ledger = parse_ledger(comments(window).into_iter());
+        let [due, ticks, missed, not_sampled] =
+            ["due", "ticks", "missed", "not sampled"].map(|name| ledger[name]);
         assert_eq!(due, ticks + missed + not_sampled, "{:?}", comments(window));
         let called_for = seconds * f64::from(hz * cpus);
         let off = (due as f64 - called_for).abs();
@@ -77,27 +78,6 @@ pub fn assert_ledgers_close(windows: &[Profile], hz: u32) -> f64 {
         all_seconds += seconds * f64::from(cpus);
     }
     all_ticks / all_seconds
-}
-
-/// The first equation of a window's ledger.
-struct Account {
-    due: u64,
-    ticks: u64,
-    missed: u64,
-    not_sampled: u64,
-}
-
-impl Account {
-    fn of(window: &Profile) -> Self {
-        let lines = comments(window);
-        let line = lines.iter().find(|line| line.starts_with("due ")).unwrap();
-        let after = |word: &str| -> u64 {
-            let rest = line.split(word).nth(1).unwrap_or("0").trim_start();
-            rest.split(' ').next().unwrap().parse().unwrap()
-        };
-        let [due, ticks, missed] = ["due ", "ticks ", "missed "].map(after);
-        Self { due, ticks, missed, not_sampled: after("not sampled ") }
-    }
 }
 
 /// Asserts that the bystander's share of samples, weighted by the period of each window, is that
