@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,9 @@ use profile::pprof::proto::Profile;
 use rustix::process::Signal;
 
 use super::{TempDir, directory, everytick, pause, signal};
+
+/// Failures in a row after which a kubelet gives up, by the default of `failureThreshold`.
+const FAILURE_THRESHOLD: usize = 3;
 
 /// An agent with its own directories.
 pub struct Agent {
@@ -132,18 +135,48 @@ impl Agent {
 
     /// Requests a page. Returns its status and its body.
     pub fn page(&self, path: &str) -> (u16, String) {
-        let address = self.address();
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        self.try_page(path).unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.log()))
+    }
+
+    /// Requests a page from a server that may close the connection before the request arrives.
+    ///
+    /// # Errors
+    /// When the connection breaks, or without a whole answer.
+    pub fn try_page(&self, path: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address())?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        stream.read_to_string(&mut response)?;
+        let Some((head, body)) = response.split_once("\r\n\r\n") else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned()))
+    }
+
+    /// Probes the agent as a kubelet does: a failed probe is repeated, and [`FAILURE_THRESHOLD`] in
+    /// a row are a failure of the agent.
+    pub fn probe(&self, path: &str) {
+        let mut failures = Vec::new();
+        while failures.len() < FAILURE_THRESHOLD {
+            match self.try_page(path) {
+                Ok((200, body)) => return assert_eq!(body, "ok\n", "{path}"),
+                failure => failures.push(failure),
+            }
+        }
+        panic!("{path}: {FAILURE_THRESHOLD} probes failed: {failures:?}\n{}", self.log());
+    }
+
+    /// Returns the metrics, as soon as they are answered: after a flood it takes a moment.
+    fn metrics(&self) -> String {
+        self.wait_for("metrics", || {
+            self.try_page("/metrics").ok().filter(|(status, _)| *status == 200)
+        })
+        .1
     }
 
     /// Returns the value of the series of a metric whose only label has this value.
     pub fn series(&self, name: &str, label: &str) -> f64 {
-        let (_, text) = self.page("/metrics");
+        let text = self.metrics();
         let is_series = |line: &&str| {
             line.starts_with(&format!("{name}{{")) && line.contains(&format!("=\"{label}\"}}"))
         };
@@ -153,7 +186,7 @@ impl Agent {
 
     /// Returns the sum of a metric over all of its label sets.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.page("/metrics");
+        let text = self.metrics();
         let is_sample = |line: &&str| {
             line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))
         };
