@@ -4,9 +4,10 @@
 
 mod common;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use common::cgroup::Cgroup;
 use common::{Recorded, Running, alone, compile, directory, pause, record};
 
 /// Returns the names of the sampled processes.
@@ -58,28 +59,6 @@ fn filters_of_different_kinds_narrow_each_other() {
     assert!(recorded.ledger()["other name"] > 50, "{}", recorded.stderr);
 }
 
-/// A cgroup that is removed on drop.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn create(hierarchy: &Path, name: &str) -> Self {
-        let path = hierarchy.join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn add(&self, process: &Running) {
-        fs::write(self.0.join("cgroup.procs"), process.pid()).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        pause(200); // until the kernel has released the last process
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 /// Returns the mount points of the cgroup hierarchies of a kind.
 fn hierarchies(kind: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
@@ -99,12 +78,13 @@ fn cgroup_filter_includes_descendants_in_each_hierarchy() {
         if hierarchy.ends_with("cpuset") {
             continue; // a new cpuset accepts no process before it has CPUs
         }
-        let parent = Cgroup::create(&hierarchy, "everytick-test");
-        let child = Cgroup::create(&parent.0, "child");
+        let name = format!("everytick-test-{}", std::process::id());
+        let parent = Cgroup::below(&hierarchy, &name);
+        let child = Cgroup::below(parent.path(), "child");
         let inside = Running::start(&program);
-        child.add(&inside);
-        let directory = parent.0.to_str().unwrap();
-        for path in [directory, "/everytick-test"] {
+        child.add(inside.0.id());
+        let directory = parent.path().to_str().unwrap();
+        for path in [directory, &format!("/{name}")] {
             let recorded = record(&["-F", "199", "-d", "0.5", "--cgroup", path]).succeeded();
             assert_eq!(
                 processes(&recorded),

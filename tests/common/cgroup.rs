@@ -1,4 +1,4 @@
-//! A cgroup of its own for a program, below that of the test.
+//! A cgroup of its own for a program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,16 +11,25 @@ impl Cgroup {
     /// Creates a cgroup and sets its limits. `v1`: controller, and files with their values; `v2`:
     /// files with their values.
     pub fn new(v1: (&str, &[(&str, &str)]), v2: &[(&str, &str)]) -> Self {
-        let name = format!("everytick-test-{}", std::process::id());
         let hierarchy = Path::new("/sys/fs/cgroup").join(v1.0);
         let is_v1 = hierarchy.is_dir();
         let top = if is_v1 { hierarchy } else { "/sys/fs/cgroup".into() };
-        let this = Self(top.join(name));
-        fs::create_dir(&this.0).unwrap();
+        let this = Self::below(&top, &format!("everytick-test-{}", std::process::id()));
         for (file, value) in if is_v1 { v1.1 } else { v2 } {
             fs::write(this.0.join(file), value).unwrap();
         }
         this
+    }
+
+    /// Creates a cgroup without limits in the directory of another, or of a hierarchy.
+    pub fn below(parent: &Path, name: &str) -> Self {
+        let this = Self(parent.join(name));
+        fs::create_dir(&this.0).unwrap();
+        this
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Creates a cgroup with a limit of memory.
