@@ -12,7 +12,8 @@
 //! - [`pprof`] encodes, decodes, and adds up profiles in the format that other tools read.
 //! - A [`CaptureLedger`] accounts for every tick of the sampling clock. It goes with each window
 //!   and profile, and into the comments of pprof.
-//! - An [`Origin`] in the comments of pprof says which agent took a window, and when.
+//! - An [`Origin`] in the comments of pprof says which agent took a window, and when; a
+//!   [`CaptureContext`] says where a profile was taken, how, and of what.
 //! - [`Labels`] divide samples into series; [`labels`] lists all that exist.
 //!
 //! # Contract
@@ -40,6 +41,8 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod busy_share;
+mod capture_context;
 mod date;
 mod error_chain;
 mod id;
@@ -56,6 +59,8 @@ mod symbolized;
 mod window;
 
 pub use address::{FileAddr, FileOffset, VirtAddr};
+pub use busy_share::BusyShare;
+pub use capture_context::CaptureContext;
 pub use date::Date;
 pub use error_chain::error_chain;
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Returns a text in one line that a terminal shows as it is: every character that controls a
-/// terminal, ends a line or reorders text is escaped as in Rust's literals, such as `\u{1b}`.
+/// terminal, ends a line, reorders text or is none is escaped as in Rust's literals, such as
+/// `\u{1b}`. XML can contain the result, too.
 ///
 /// Names of programs, functions, files and cgroups are chosen by users of the machine; texts of
 /// servers come from the network.
@@ -43,7 +44,14 @@ fn is_active(character: char) -> bool {
             '\u{2028}' | '\u{2029}' // separators of lines and paragraphs
             | '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
             | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' // text of another direction
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' // byte order mark, marks of annotations
         )
+        || is_noncharacter(character)
+}
+
+/// Returns whether Unicode reserves a character for internal use. XML and some programs reject it.
+fn is_noncharacter(character: char) -> bool {
+    matches!(character, '\u{fdd0}'..='\u{fdef}') || u32::from(character) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
@@ -60,6 +68,7 @@ mod tests {
         check("\u{9b}31m", "\\u{9b}31m");
         check("\u{7f}\0", "\\u{7f}\\u{0}");
         check("a\u{202e}b\u{2028}c", "a\\u{202e}b\\u{2028}c");
+        check("\u{fffe}\u{10ffff}\u{fffd}", "\\u{fffe}\\u{10ffff}\u{fffd}");
     }
 
     #[test]

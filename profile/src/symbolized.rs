@@ -47,8 +47,33 @@ pub enum MappingKind {
     Kernel,
     /// A file.
     File,
-    /// Memory without a file: of a JIT compiler, or the kernel's vDSO.
+    /// What the kernel maps into processes: the vDSO, and the pages of vsyscall and of uprobes.
+    Vdso,
+    /// Memory without a file: the code of a JIT compiler.
     Memory,
+    /// Unknown: no mapping was known where the code ran.
+    Unknown,
+}
+
+impl MappingKind {
+    /// Name of the mapping of the kernel.
+    pub const KERNEL: &str = "[kernel.kallsyms]";
+    /// Name of the mapping of the vDSO.
+    pub const VDSO: &str = "[vdso]";
+    /// Name of the mapping of code without a known one.
+    pub const UNKNOWN: &str = "[unknown]";
+
+    /// Returns what the mapping of this name is. Names in brackets are ours and the kernel's; a
+    /// file has an absolute path.
+    pub fn of_name(name: &str) -> Self {
+        match name {
+            Self::KERNEL => Self::Kernel,
+            Self::VDSO | "[vsyscall]" | "[uprobes]" => Self::Vdso,
+            "" | Self::UNKNOWN => Self::Unknown,
+            name if name.starts_with('[') || name.starts_with("//anon") => Self::Memory,
+            _ => Self::File,
+        }
+    }
 }
 
 /// A function.

@@ -295,7 +295,7 @@ fn pending_window(
     let allowed = config.limits.allowed(closed.ledger.cpus.len() as u32);
     PendingWindow {
         names_cpu_rate: CauseRates::at_start(allowed).of(Cause::Names),
-        sampling: describe_sampling(&closed, rate),
+        frequency: rate.full_frequency,
         budget,
         closed,
         series_max: config.series_max,
@@ -303,15 +303,6 @@ fn pending_window(
         symbolization_max: config.window,
         stop_symbolizing: Arc::default(),
     }
-}
-
-fn describe_sampling(closed: &ClosedWindow, rate: BudgetRate) -> String {
-    let hz = 1e9 / closed.period.sample_ns.max(1) as f64;
-    let configured = match rate.lowered {
-        Some(_) => format!(" instead of {} Hz", rate.full_frequency),
-        None => String::new(),
-    };
-    format!("{hz:.2} Hz{configured}")
 }
 
 /// Returns the comments about the rate of a window and its overhead.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use profile::labels::NODE;
 use profile::pprof::{SampleGrouping, to_message};
-use profile::{BootTime, MergedSeries, Origin};
+use profile::{BootTime, CaptureContext, MergedSeries, Origin};
 use upload::Batch;
 use upload::clock::{Clock, SystemClock};
 use upload::delivery::Delivery;
@@ -145,7 +145,7 @@ fn publish(
     delivery: &Delivery,
     boot_id: u128,
 ) -> (PublishResult, ProfileStats) {
-    let PendingWindow { closed, budget, sampling, series_max, labels, .. } = window;
+    let PendingWindow { closed, budget, frequency, series_max, labels, .. } = window;
     let ClosedWindow { window: stacks, ledger, period, executables, .. } = closed;
     if let Err(defect) = ledger.check() {
         tracing::error!("{defect}; please report this");
@@ -168,7 +168,9 @@ fn publish(
         samples: of_hour.samples + of_window.samples,
     };
     let host = labels.get(NODE).unwrap_or_default();
-    profile.comments = symbolization::comments(&profile, host, &sampling);
+    let scope = CaptureContext::WHOLE_MACHINE;
+    let context = symbolization::capture_context(&profile, host, frequency, scope);
+    profile.comments = symbolization::comments(&profile, &context);
     let start = BootTime { boot_id, ns: period.start_since_boot_ns };
     let origin = Origin { start, instance: delivery.instance(), host: host.to_owned() };
     profile.comments.push(origin.to_string());

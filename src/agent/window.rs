@@ -13,8 +13,8 @@ use crate::symbolization::NameCounts;
 /// A closed window that waits to be published.
 pub(super) struct PendingWindow {
     pub closed: ClosedWindow,
-    /// Sampling frequency in words, for the profile's comments.
-    pub sampling: String,
+    /// Configured sampling frequency in Hz, for the profile's comments.
+    pub frequency: u32,
     /// What the budget allowed and what was used, for the profile's comments.
     pub budget: Vec<String>,
     /// Maximum number of series.

@@ -12,6 +12,7 @@ mod load_diagnostics;
 mod progress;
 mod record;
 mod recording_loss;
+mod scope;
 mod signals;
 mod stop;
 mod stored_agents;

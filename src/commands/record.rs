@@ -12,6 +12,7 @@ use super::cli::RecordArguments;
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
+use super::scope::describe_scope;
 use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, summary};
 use super::workers::SELF_EXE;
@@ -130,15 +131,8 @@ pub(super) fn launch(
 }
 
 fn announce(arguments: &RecordArguments) {
-    let target = match (arguments.command.first(), arguments.sampling.pids.is_empty()) {
-        (Some(program), true) => printable(program).into_owned(),
-        (Some(program), false) => format!("{} and the given processes", printable(program)),
-        (None, false) => "the given processes".into(),
-        (None, true) if arguments.cgroups.is_empty() && arguments.comms.is_empty() => {
-            "the machine".into()
-        }
-        (None, true) => "all that matches the filters".into(),
-    };
+    let scope = describe_scope(arguments);
+    let target = printable(&scope);
     let until = match (arguments.sampling.duration, arguments.command.is_empty()) {
         (Some(seconds), _) => format!("for {seconds} s"),
         (None, true) if arguments.sampling.pids.is_empty() => "until Ctrl-C".into(),
@@ -158,11 +152,13 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default());
     let (mut profile, names) =
         symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer);
-    profile.comments = symbolization::comments(
+    let context = symbolization::capture_context(
         &profile,
         &symbolization::host_name(),
-        &format!("{} Hz", arguments.sampling.frequency),
+        arguments.sampling.frequency,
+        &describe_scope(arguments),
     );
+    profile.comments = symbolization::comments(&profile, &context);
     profile.comments.extend(names.counts.comment());
     let results = outputs.write(&profile);
     if !arguments.quiet {

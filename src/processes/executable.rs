@@ -44,13 +44,13 @@ pub enum ExecutableOrigin {
 impl Executable {
     /// Returns memory that nothing is known about.
     pub fn unknown() -> Self {
-        Self::without_file("[unknown]", ExecutableOrigin::Memory)
+        Self::without_file(MappingKind::UNKNOWN, ExecutableOrigin::Memory)
     }
 
     /// Returns the running kernel.
     pub(super) fn kernel() -> Self {
         let build_id = kernel_build_id();
-        Self { build_id, ..Self::without_file("[kernel.kallsyms]", ExecutableOrigin::Kernel) }
+        Self { build_id, ..Self::without_file(MappingKind::KERNEL, ExecutableOrigin::Kernel) }
     }
 
     /// Returns a copy of the vDSO.
@@ -72,7 +72,8 @@ impl Executable {
         match self.origin {
             ExecutableOrigin::Kernel => MappingKind::Kernel,
             ExecutableOrigin::File(_) | ExecutableOrigin::Unopened => MappingKind::File,
-            ExecutableOrigin::Vdso(_) | ExecutableOrigin::Memory => MappingKind::Memory,
+            ExecutableOrigin::Vdso(_) => MappingKind::Vdso,
+            ExecutableOrigin::Memory => MappingKind::of_name(&self.name),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use profile::BuildId;
+use profile::{BuildId, MappingKind};
 
 use super::elf;
 use crate::procfs;
@@ -12,7 +12,7 @@ use crate::procfs;
 /// Largest vDSO that is copied, in bytes; real ones have two pages.
 const VDSO_BYTES_MAX: u64 = 4 << 20;
 /// Name of its mapping.
-pub(super) const VDSO: &str = "[vdso]";
+pub(super) const VDSO: &str = MappingKind::VDSO;
 
 /// Returns the build ID of the running kernel.
 pub(super) fn kernel_build_id() -> Option<BuildId> {

@@ -1,6 +1,6 @@
 //! The comments of a profile: how complete its stacks are, where it was taken, and by what.
 
-use profile::{CaptureLedger, Profile, StackEnd, thousands};
+use profile::{CaptureContext, CaptureLedger, Profile, StackEnd, thousands};
 
 /// Describes how user and kernel stacks ended, in percent of the stacks of each kind.
 pub fn quality(ledger: &CaptureLedger) -> Vec<String> {
@@ -37,16 +37,28 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Returns the lines that a pprof file carries beside its ledger. `host`: name of the machine;
-/// `sampling_description`: sampling frequency and stack depth in words.
-pub fn comments(profile: &Profile, host: &str, sampling_description: &str) -> Vec<String> {
+/// Returns the context of a profile that was taken on this machine.
+///
+/// `host`: name of the machine; `frequency`: as configured, in Hz; `scope`: what was selected.
+pub fn capture_context(
+    profile: &Profile,
+    host: &str,
+    frequency: u32,
+    scope: &str,
+) -> CaptureContext {
     let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let mut lines = vec![
-        format!("everytick {}", env!("CARGO_PKG_VERSION")),
-        format!("host {host}, Linux {release}"),
-        format!("cpu-clock at {sampling_description} on {} CPUs", profile.ledger.cpus.len()),
-    ];
+    CaptureContext {
+        host: host.to_owned(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        frequency,
+        cpus: profile.ledger.cpus.len() as u32,
+        scope: scope.to_owned(),
+    }
+}
+
+/// Returns the lines that a pprof file carries beside its ledger.
+pub fn comments(profile: &Profile, context: &CaptureContext) -> Vec<String> {
+    let mut lines = vec![format!("everytick {}", env!("CARGO_PKG_VERSION")), context.to_string()];
     lines.extend(quality(&profile.ledger));
     lines
 }

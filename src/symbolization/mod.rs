@@ -27,7 +27,7 @@ use profile::{CaptureLedger, MappingKind, Profile, SymbolizedFrame, Window};
 
 use crate::processes::WindowExecutables;
 pub use client::{SymbolizeError, TimeLimit, serve};
-pub use comments::{comments, host_name, quality};
+pub use comments::{capture_context, comments, host_name, quality};
 use groups::{group_by_executable, loading_order};
 pub use limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use name_space::NameSpace;

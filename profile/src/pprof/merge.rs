@@ -9,7 +9,7 @@ use super::decode::{DecodeError, check};
 use super::proto;
 use super::read::split_ledger;
 use super::string_table::StringTable;
-use crate::CaptureLedger;
+use crate::{CaptureContext, CaptureLedger, MappingKind};
 
 /// Comments in the sum.
 const COMMENTS_MAX: usize = 32;
@@ -41,7 +41,7 @@ pub enum MergeError {
 ///   overlap.
 /// - The period is the common one. If periods differ it is 0, and a comment lists them.
 /// - Ledgers in comments are added up. Of the other comments, up to 32 that several messages have
-///   are retained: a comment of one window is not true of the sum.
+///   are retained: a comment of one window is not true of the sum. The context of each capture is.
 ///
 /// Memory grows with the distinct stacks and labels, not with the number of messages.
 ///
@@ -186,7 +186,9 @@ impl Merger {
     }
 
     fn comments(&self) -> Vec<String> {
-        let is_common = |(_, messages): &(&String, &u64)| self.messages == 1 || **messages > 1;
+        let is_common = |(comment, messages): &(&String, &u64)| {
+            self.messages == 1 || **messages > 1 || CaptureContext::parse(comment).is_some()
+        };
         let common = self.comments.iter().filter(is_common).take(COMMENTS_MAX);
         let mut out: Vec<String> = common.map(|(comment, _)| comment.clone()).collect();
         if self.periods.len() > 1 {
@@ -332,7 +334,7 @@ fn sort_mappings(profile: &mut proto::Profile, strings: &StringTable) {
         samples[mapping] = samples[mapping].saturating_add(count);
     }
     profile.mapping.sort_by_key(|mapping| {
-        let is_kernel = strings.get(mapping.filename) == "[kernel.kallsyms]";
+        let is_kernel = strings.get(mapping.filename) == MappingKind::KERNEL;
         (is_kernel, Reverse(samples[mapping.id as usize]), mapping.id)
     });
     let mut id_of = vec![0; samples.len()];

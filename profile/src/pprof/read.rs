@@ -69,9 +69,6 @@ pub fn from_message(message: &proto::Profile, unit: SampleUnit) -> Result<Profil
     Ok(profile)
 }
 
-/// Name of the mapping of frames without one.
-const UNKNOWN: &str = "[unknown]";
-
 /// Reads a message whose indices and ids are checked.
 struct Reader<'a> {
     message: &'a proto::Profile,
@@ -99,7 +96,7 @@ impl Reader<'_> {
             index_of.insert(mapping.id, distinct.insert_full(key).0 as u32);
         }
         if self.message.location.iter().any(|location| location.mapping_id == 0) {
-            index_of.insert(0, distinct.insert_full((UNKNOWN, "")).0 as u32);
+            index_of.insert(0, distinct.insert_full((MappingKind::UNKNOWN, "")).0 as u32);
         }
         (distinct.into_iter().map(mapping).collect(), index_of)
     }
@@ -175,13 +172,11 @@ impl Reader<'_> {
 }
 
 fn mapping((name, build_id): (&str, &str)) -> Mapping {
-    let kind = match name {
-        "[kernel.kallsyms]" => MappingKind::Kernel,
-        "" => MappingKind::Memory,
-        name if name.starts_with('[') || name.starts_with("//anon") => MappingKind::Memory,
-        _ => MappingKind::File,
-    };
-    Mapping { name: name.to_owned(), build_id: BuildId::from_hex(build_id), kind }
+    Mapping {
+        name: name.to_owned(),
+        build_id: BuildId::from_hex(build_id),
+        kind: MappingKind::of_name(name),
+    }
 }
 
 /// Largest count of a sample. Sums of such counts do not overflow.
