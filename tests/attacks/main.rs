@@ -15,7 +15,7 @@ mod verdict;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
-use attackers::Attackers;
+use attackers::Attack;
 use common::agent::Agent;
 use common::{Running, alone, compile, pause};
 use memory_cgroup::MemoryCgroup;
@@ -51,9 +51,10 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     let bystander = compile("chain.c", agent.place.path(), "bystander");
     let bystander = Running::start(&bystander);
     agent.wait_for_windows(1);
+    let attack = Attack::prepare(&agent.address());
     pause(15_000); // the overhead of the start is over
 
-    let mut attackers = Attackers::start(&agent.address(), time);
+    let mut attackers = attack.start(time);
     let (began, before) = (SystemTime::now(), CpuTimes::read(&bystander));
     while began.elapsed().unwrap() < time {
         pause(1000);
@@ -66,7 +67,11 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     drop(attackers);
     verdict::assert_probes_answer(&agent);
     let recovered = wait_for_frequency(&agent, hz, ended);
-    let refused = verdict::refusals(&agent);
+    let closed = agent.metric("everytick_windows_closed_total");
+    agent.wait_for("the windows of the attack", || {
+        (agent.metric("everytick_windows_accepted_total") >= closed).then_some(())
+    });
+    let refused = verdict::assert_refused(&agent);
     let [_, accepted, lost] = agent.stop();
     assert_eq!(lost, 0, "{}", agent.log());
 

@@ -89,7 +89,10 @@ pub fn assert_bystander(
 ) -> String {
     let (mut all, mut own, mut complete) = (0, 0, 0);
     let mut others = BTreeMap::<String, i64>::new();
-    for window in windows.iter().filter(|window| is_within(window, attack)) {
+    for (at, window) in windows.iter().enumerate() {
+        if !is_within(window, attack) {
+            continue;
+        }
         for (number, sample) in window.sample.iter().enumerate() {
             let nanoseconds = sample.value[1];
             all += nanoseconds;
@@ -101,7 +104,10 @@ pub fn assert_bystander(
             let has_stack = names.windows(STACK.len()).any(|part| part == STACK);
             match has_stack {
                 true => complete += nanoseconds,
-                false => *others.entry(names.join(";")).or_default() += nanoseconds,
+                false => {
+                    let description = describe(window, number, &names);
+                    *others.entry(format!("window {at}: {description}")).or_default() += nanoseconds;
+                }
             }
         }
     }
@@ -112,6 +118,19 @@ pub fn assert_bystander(
     assert!((percent - true_percent).abs() <= POINTS_MAX, "{line}");
     assert!(whole >= WHOLE_MIN, "{line}: {others:?}");
     line
+}
+
+/// Describes a stack that is not whole: why it was cut, its names, and the files of its frames.
+fn describe(window: &Profile, number: usize, names: &[&str]) -> String {
+    let cut = labels(window, number).get("cut").copied().unwrap_or("complete");
+    let file = |id: &u64| {
+        let location = window.location.iter().find(|location| location.id == *id).unwrap();
+        let mapping = window.mapping.iter().find(|mapping| mapping.id == location.mapping_id);
+        let name = mapping.map_or("no mapping", |mapping| text(window, mapping.filename));
+        format!("{name}+{:#x}", location.address)
+    };
+    let files: Vec<String> = window.sample[number].location_id.iter().map(file).collect();
+    format!("{cut}: {} ({})", names.join(";"), files.join(";"))
 }
 
 fn is_within(window: &Profile, span: &Range<SystemTime>) -> bool {
@@ -131,13 +150,28 @@ fn functions<'a>(window: &'a Profile, locations: &[u64]) -> Vec<&'a str> {
     locations.iter().flat_map(of_location).collect()
 }
 
-/// Returns the metrics of what was refused, and asserts that each attack was.
-pub fn refusals(agent: &Agent) -> String {
+/// What counts each attack, as the start of a series.
+const COUNTS: [(&str, &str); 4] = [
+    ("requests", "everytick_http_refused_total{reason=\"client rate\"}"),
+    ("mappings and executables", "everytick_process_refusals_total"),
+    ("storms of processes", "everytick_process_events_skipped_total"),
+    ("enormous names", "everytick_names_cut_total"),
+];
+
+/// Asserts that each attack was refused and counted. Returns the metrics of what was.
+pub fn assert_refused(agent: &Agent) -> String {
     let (_, page) = agent.page("/metrics");
+    let value = |series: &str| -> f64 {
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    };
+    for (attack, series) in COUNTS {
+        assert!(value(series) > 0.0, "{attack}: nothing was refused\n{page}");
+    }
     let is_refusal = |line: &&str| {
         !line.starts_with('#')
             && !line.ends_with(" 0")
-            && ["refused", "limited", "truncated", "not_sampled", "unsymbolized", "merged"]
+            && ["refus", "limited", "skipped", "cut", "not_sampled", "unsymbolized", "merged"]
                 .iter()
                 .any(|word| line.contains(word))
     };
