@@ -54,6 +54,20 @@ impl EventBatch {
         others as f64 / self.events.len().max(1) as f64
     }
 
+    /// Adds the batch of the next turn.
+    pub(super) fn append(&mut self, next: Self) {
+        self.events.extend(next.events);
+        self.malformed += next.malformed;
+        self.side_band_lost += next.side_band_lost;
+        self.process_events_skipped += next.process_events_skipped;
+        self.skipped_pids.extend(next.skipped_pids);
+        self.skips_process_events |= next.skips_process_events;
+        self.has_missed_events |= next.has_missed_events;
+        self.perf_samples_lost += next.perf_samples_lost;
+        self.reader_cpu += next.reader_cpu;
+        self.drained_at = next.drained_at;
+    }
+
     /// Returns whether the batch shows that ticks lack something: unwind rows or new mappings.
     pub(super) fn is_urgent(&self) -> bool {
         self.events.iter().any(|timed| match &timed.event {

@@ -23,6 +23,9 @@ const PERIOD_MAX: Duration = Duration::from_millis(250);
 /// The period after an urgent batch: by then its events have become due, and the mappings and rows
 /// that the kernel lacks can be published.
 const PERIOD_URGENT: Duration = Duration::from_nanos(LATE_RECORD_NS + 1_000_000);
+/// Turns that are one batch while process events are skipped and still do not fit into their ring.
+/// After each such batch every process is stale, and is read when it is sampled again.
+const TURNS_OVERFLOWING: u32 = 5;
 /// Niceness of the reader: what it reads too late is lost.
 const NICE: i32 = -10;
 
@@ -111,15 +114,16 @@ fn send_batches(
     batches: &SyncSender<EventBatch>,
 ) -> io::Result<()> {
     let (mut timeout, mut used) = (period, Duration::ZERO);
+    let mut is_overflowing = false;
     loop {
-        let skips_process_events = limit.is_exceeded();
-        if skips_process_events {
-            // Process events must not wake the reader: they may come all the time.
-            thread::sleep(PERIOD_MIN);
-            timeout = Duration::ZERO;
-        }
-        let is_last = wakeup.wait(timeout)?;
-        let mut batch = drain(wakeup, skips_process_events)?;
+        let (mut batch, is_last) = match limit.is_exceeded() {
+            true => skip_process_events(wakeup, is_overflowing, &mut drain)?,
+            false => {
+                let is_last = wakeup.wait(timeout)?;
+                (drain(wakeup, false)?, is_last)
+            }
+        };
+        is_overflowing = batch.side_band_lost > 0;
         let used_before = std::mem::replace(&mut used, cpu_time());
         batch.reader_cpu = used.saturating_sub(used_before);
         timeout = match &batch {
@@ -131,4 +135,23 @@ fn send_batches(
             return Ok(());
         }
     }
+}
+
+/// Drains the rings without waking up for process events, which may come all the time. Returns
+/// what they held, and whether the reader is to stop.
+fn skip_process_events(
+    wakeup: &Wakeup,
+    is_overflowing: bool,
+    drain: &mut impl FnMut(&Wakeup, bool) -> io::Result<EventBatch>,
+) -> io::Result<(EventBatch, bool)> {
+    let mut batch = EventBatch::default();
+    for _ in 0..if is_overflowing { TURNS_OVERFLOWING } else { 1 } {
+        thread::sleep(PERIOD_MIN);
+        let is_last = wakeup.wait(Duration::ZERO)?;
+        batch.append(drain(wakeup, true)?);
+        if is_last {
+            return Ok((batch, true));
+        }
+    }
+    Ok((batch, false))
 }

@@ -77,9 +77,9 @@ const BATCHES_MAX: usize = 256;
 
 /// The part of the CPU time for processes that process events may take.
 const PROCESS_EVENTS: f64 = 0.6;
-/// The least CPU time for reading processes, in CPU seconds per second: about ten in a second.
+/// The least CPU time for reading processes, in CPU seconds per second: about thirty in a second.
 /// While events are skipped, the stacks of all processes depend on it.
-const PROCESS_READS_LEAST: f64 = 0.002;
+const PROCESS_READS_LEAST: f64 = 0.004;
 
 /// A running session.
 pub struct Session {

@@ -111,6 +111,7 @@ pub fn assert_bystander(
             }
         }
     }
+    assert!(all > 0, "no window within the attack: {:?}", spans(windows, attack.start));
     let (percent, true_percent) = (100.0 * own as f64 / all as f64, truth.percent());
     let whole = 100.0 * complete as f64 / own as f64;
     let line =
@@ -118,6 +119,13 @@ pub fn assert_bystander(
     assert!((percent - true_percent).abs() <= POINTS_MAX, "{line}");
     assert!(whole >= WHOLE_MIN, "{line}: {others:?}");
     line
+}
+
+/// Returns when each window begins and how long it is, in seconds.
+fn spans(windows: &[Profile], since: SystemTime) -> Vec<(f64, f64)> {
+    let since = since.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let span = |w: &Profile| (w.time_nanos as f64 / 1e9 - since, w.duration_nanos as f64 / 1e9);
+    windows.iter().map(span).collect()
 }
 
 /// Describes a stack that is not whole: why it was cut, its names, and the files of its frames.
