@@ -236,6 +236,14 @@ max_bytes = "1GiB"
 "#;
 
 #[test]
+fn durations_are_written_as_on_the_command_line() {
+    for window in ["30", "\"30\"", "30.0", "\"30s\"", "\"0.5m\"", "\"29s1000ms\""] {
+        let config = valid(&format!("[agent]\nwindow = {window}\n"));
+        assert_eq!(config.agent.window, Duration::from_secs(30), "{window}");
+    }
+}
+
+#[test]
 fn every_key_of_a_file_takes_effect() {
     let config = valid(ALL);
     let agent = &config.agent;
@@ -585,13 +593,10 @@ fn check_config_prints_the_report_or_all_errors() {
         let found = shown.lines().find(|shown| shown.starts_with(line));
         assert!(found.is_some_and(|found| found.ends_with(origin)), "{line}: {shown}");
     }
-    let (code, errors) = check("[agent]\nwindow = 10\nnod = \"x\"\n");
+    let (code, errors) = check("[agent]\nwindow = 0\nnod = \"x\"\n");
     assert_eq!(code, Some(1), "{errors}");
     let sentences: Vec<&str> = errors.lines().collect();
     assert_eq!(sentences.len(), 2, "{errors}");
-    assert!(
-        sentences[0]
-            .ends_with("everytick.toml:2:1: `agent.window` is 10; add a unit, as in \"10s\"")
-    );
+    assert!(sentences[0].ends_with("everytick.toml:2:1: `agent.window` is 0; give 1s to 1h"));
     assert!(sentences[1].ends_with(":3:1: unknown key `nod` in [agent]; did you mean `node`?"));
 }

@@ -147,10 +147,14 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check(&["-F", "0"], "for '--frequency <HZ>': give an integer from 1 to 1000");
-        check(&["--window", "10"], "for '--window <DURATION>': add a unit, as in \"10s\"");
+        check(
+            &["--window", "10w"],
+            "for '--window <DURATION>': give a number and one of the units",
+        );
         check(&["--max-cpu", "200"], "give a number from 0.01 to 100");
         check(&["--listen", "here"], "give an IP address and a port");
         check(&["--log-level", "inf"], "did you mean \"info\"?");
+        assert_eq!(parse(&["--window", "10"]).map(|flags| flags.window), Ok(Some("10".into())));
         assert_eq!(parse(&["-F", "99"]).map(|flags| flags.frequency), Ok(Some("99".into())));
     }
 

@@ -22,7 +22,7 @@ crate::config! {
         max_bytes: u64 = bytes(kib(64)..=tib(1024)).default(gib(1)),
         /// Maximum age. Older windows are removed, at most ten for each new one, and none while the
         /// wall clock disagrees with the time since boot, for a day at most.
-        max_age: Duration = duration(seconds(1)..=days(3660)).default(days(7)),
+        max_age: Duration = duration(hours(1)..=days(3660)).default(days(7)),
     }
 }
 
