@@ -246,11 +246,11 @@ struct sampler_config {
 	u8 kernel_stacks;
 	u8 user_stacks;
 	u8 idle;
-	u8 filter_processes; /* only `pids` and `descendants` */
+	u8 filter_processes; /* only `pids` and `descendants`, beside what `filter_threads` selects */
 	u8 filter_cgroups;   /* only at or below `cgroups` */
 	u8 filter_comms;     /* only `comms` */
 	u8 perf_samples;     /* have perf write its own record of each tick with a user stack */
-	u8 reserved;
+	u8 filter_threads;   /* only `tids`, beside what `filter_processes` selects */
 	u32 kernel_frames_limit; /* at most KERNEL_FRAMES_MAX */
 	u32 user_frames_limit;   /* at most USER_FRAMES_MAX */
 	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The filters of `record`. A tick must match one filter of each kind; a kind without filters
- * matches everything.
+ * matches everything. Processes and threads are one kind.
  */
 #ifndef EVERYTICK_FILTERS_H
 #define EVERYTICK_FILTERS_H
@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 #include "kernel_types.h"
 #include "maps.h"
+#include "namespace.h"
 
 /* Unit of a process's start time in /proc/PID/stat. */
 #define NANOSECONDS_PER_CLOCK_TICK 10000000ULL
@@ -22,6 +23,14 @@ struct {
 	__type(key, u32);
 	__type(value, u64);
 } pids SEC(".maps");
+
+/* Threads selected with -t: tid in the agent's namespace -> start time in clock ticks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, u64);
+} tids SEC(".maps");
 
 /* A set: values are not used. */
 struct {
@@ -49,6 +58,15 @@ static inline bool process_matches(const struct task_struct *task, u32 tgid, u32
 		return true;
 	u64 *descendant = bpf_map_lookup_elem(&descendants, &tgid);
 	return descendant && *descendant == start;
+}
+
+/* `tid`: in the initial namespace. */
+static inline bool thread_matches(const struct task_struct *task, u32 tid)
+{
+	u32 visible = visible_pid(task, tid);
+	u64 *ticks = bpf_map_lookup_elem(&tids, &visible);
+
+	return ticks && *ticks == BPF_CORE_READ(task, start_boottime) / NANOSECONDS_PER_CLOCK_TICK;
 }
 
 /* Matches the name of the current thread, or that of its process. */

@@ -70,7 +70,9 @@ static inline enum outcome outcome_of_filters(const struct task_struct *task, u3
 		return config.idle ? OUTCOME_DELIVERED : OUTCOME_SKIPPED_IDLE;
 	if (!visible)
 		return OUTCOME_SKIPPED_NAMESPACE;
-	if (config.filter_processes && !process_matches(task, tgid, visible))
+	if ((config.filter_processes || config.filter_threads) &&
+	    !(config.filter_processes && process_matches(task, tgid, visible)) &&
+	    !(config.filter_threads && thread_matches(task, tid)))
 		return OUTCOME_SKIPPED_PROCESS;
 	if (config.filter_cgroups && !cgroup_matches(task))
 		return OUTCOME_SKIPPED_CGROUP;

@@ -6,7 +6,9 @@
 mod common;
 
 use everytick::kernel::abi::CgroupKey;
-use everytick::kernel::{Filters, SIDE_BAND_BYTES, SamplerConfig, Unwinder, verifier_costs};
+use everytick::kernel::{
+    CpuSelection, Filters, SIDE_BAND_BYTES, SamplerConfig, Unwinder, verifier_costs,
+};
 use expect_test::expect_file;
 
 /// Returns a configuration with everything enabled, so that no code is dead.
@@ -17,12 +19,15 @@ fn full_config() -> SamplerConfig {
         user_stacks: true,
         idle: false,
         follows_command: true,
+        whole_machine: false,
         perf_samples: true,
         filters: Filters {
             processes: vec![(1, 0)],
+            threads: vec![(1, 0)],
             cgroups: vec![CgroupKey { id: 1, hierarchy: 0 }],
             comms: vec![everytick::kernel::abi::CommKey::new("x")],
         },
+        cpus: CpuSelection::default(),
         pid_namespace: Some(1),
         own_pid: 1,
         kernel_frames_limit: 127,

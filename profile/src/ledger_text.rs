@@ -84,7 +84,7 @@ fn add_all(sums: &mut [u64], counts: &[u64]) {
     sums.iter_mut().zip(counts).for_each(|(sum, count)| add(sum, *count));
 }
 
-/// The last term of an equation: `7 (idle: 5, other process: 2)`.
+/// The last term of an equation: `7 (idle: 5, other cgroup: 2)`.
 struct CountByReason<'a> {
     count: u64,
     reasons: Vec<(&'a str, u64)>,

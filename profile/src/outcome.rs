@@ -40,8 +40,8 @@ closed_list! {
         LostRingFull = "ring full",
         /// The idle task ran, and idle time is not sampled.
         SkippedIdle = "idle",
-        /// The process is filtered out.
-        SkippedProcess = "other process",
+        /// The process or thread is filtered out.
+        SkippedProcess = "other process or thread",
         /// The cgroup is filtered out.
         SkippedCgroup = "other cgroup",
         /// The name is filtered out.

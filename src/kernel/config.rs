@@ -1,8 +1,9 @@
 //! The configuration of the sampler: what is fixed once it is loaded, and what can change.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
-use profile::NotSampled;
+use profile::{Cpu, NotSampled};
 
 use super::abi::{COMM_LEN, CgroupKey, CommKey, KERNEL_FRAMES_MAX};
 use super::{SIDE_BAND_BYTES, Unwinder};
@@ -25,10 +26,14 @@ pub struct SamplerConfig {
     pub idle: bool,
     /// Follow the process that [`super::Sampler::launch`] starts, and its descendants.
     pub follows_command: bool,
+    /// Sample all processes even if there is a COMMAND.
+    pub whole_machine: bool,
     /// Have perf write its own record of each tick with a user stack: see [`super::PerfSamples`].
     pub perf_samples: bool,
     /// Which ticks to sample.
     pub filters: Filters,
+    /// Which CPUs have a clock.
+    pub cpus: CpuSelection,
     /// Inode number of the agent's pid namespace, unless it is the initial one.
     pub pid_namespace: Option<u32>,
     /// The agent's pid in its namespace.
@@ -58,8 +63,10 @@ impl SamplerConfig {
             user_stacks: true,
             idle: false,
             follows_command: false,
+            whole_machine: false,
             perf_samples: false,
             filters: Filters::default(),
+            cpus: CpuSelection::default(),
             pid_namespace: None,
             own_pid: std::process::id(),
             kernel_frames_limit: KERNEL_FRAMES_MAX,
@@ -101,10 +108,29 @@ impl SamplingRate {
 pub struct Filters {
     /// Processes: pid in the agent's namespace, and start time in clock ticks since boot.
     pub processes: Vec<(u32, u64)>,
+    /// Threads, selected beside the processes: tid in the agent's namespace, and start time in clock
+    /// ticks since boot.
+    pub threads: Vec<(u32, u64)>,
     /// Cgroups, including all below them.
     pub cgroups: Vec<CgroupKey>,
     /// Names of threads or processes.
     pub comms: Vec<CommKey>,
+}
+
+/// The CPUs that are sampled: all, or the given ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuSelection(Option<BTreeSet<Cpu>>);
+
+impl CpuSelection {
+    /// Selects these CPUs only.
+    pub fn only(cpus: impl IntoIterator<Item = Cpu>) -> Self {
+        Self(Some(cpus.into_iter().collect()))
+    }
+
+    /// Returns whether a CPU is selected.
+    pub fn contains(&self, cpu: Cpu) -> bool {
+        self.0.as_ref().is_none_or(|cpus| cpus.contains(&cpu))
+    }
 }
 
 impl CommKey {

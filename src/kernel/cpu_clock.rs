@@ -17,6 +17,7 @@ pub struct CpuClock {
     /// Attaches the sampler's program once the clock has started.
     pub(super) link: Option<Link>,
     cpu: Cpu,
+    is_silent: bool,
 }
 
 impl CpuClock {
@@ -29,7 +30,20 @@ impl CpuClock {
     /// [`PerfError`] if the kernel refuses it; ENODEV when the CPU is offline.
     pub fn open(cpu: Cpu, frequency: u32, records: bool) -> Result<Self, PerfError> {
         let event = PerfEvent::cpu_clock(cpu, frequency, records)?;
-        Ok(Self { event, link: None, cpu })
+        Ok(Self { event, link: None, cpu, is_silent: false })
+    }
+
+    /// Opens a clock that runs and never ticks, for a CPU that is not sampled.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn silent(cpu: Cpu) -> Result<Self, PerfError> {
+        Ok(Self { event: PerfEvent::silent(cpu)?, link: None, cpu, is_silent: true })
+    }
+
+    /// Returns whether it never ticks.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// Maps the ring of perf's own records.

@@ -18,6 +18,8 @@ const KERNEL_GROUP: u32 = 1;
 const MESSAGE_BYTES: usize = 256;
 /// Messages read at once. Users can cause messages about devices, such as mounts of FUSE.
 const MESSAGES_MAX: usize = 64;
+/// More CPUs than any kernel supports.
+const CPUS_MAX: u32 = 1 << 16;
 
 /// Returns the online CPUs, in order.
 ///
@@ -30,12 +32,15 @@ pub fn online_cpus() -> io::Result<Vec<Cpu>> {
     })
 }
 
-/// Parses a list such as `0-3,8`.
-fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
+/// Parses a list such as `0-3,8`. Numbers are below [`CPUS_MAX`].
+pub fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
     let mut cpus = Vec::new();
     for range in text.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= CPUS_MAX {
+            return None;
+        }
         cpus.extend((first..=last).map(Cpu));
     }
     Some(cpus)
@@ -155,7 +160,9 @@ mod tests {
             |text| parse_cpu_list(text).map(|cpus| cpus.iter().map(|cpu| cpu.0).collect());
         assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));
         assert_eq!(numbers("0"), Some(vec![0]));
-        assert_eq!(numbers(""), None::<Vec<u32>>);
+        for malformed in ["", "x", "1,", "-1", "3-1", "1-", "0-4294967295", "65536"] {
+            assert_eq!(numbers(malformed), None::<Vec<u32>>, "{malformed}");
+        }
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub(super) fn open(config: &SamplerConfig) -> libbpf_rs::Result<OpenEverytickSke
     skeleton.maps.ring.set_max_entries(config.ring_bytes)?;
     let filters = &config.filters;
     shrink(&mut skeleton.maps.pids, filters.processes.len())?;
+    shrink(&mut skeleton.maps.tids, filters.threads.len())?;
     shrink(&mut skeleton.maps.cgroups, filters.cgroups.len())?;
     shrink(&mut skeleton.maps.comms, filters.comms.len())?;
     if !config.follows_command {
@@ -116,15 +117,17 @@ pub(super) fn open(config: &SamplerConfig) -> libbpf_rs::Result<OpenEverytickSke
 /// Returns the configuration as the programs read it.
 fn in_kernel(config: &SamplerConfig) -> types::sampler_config {
     let filters = &config.filters;
+    let filters_processes =
+        !config.whole_machine && (config.follows_command || !filters.processes.is_empty());
     types::sampler_config {
         kernel_stacks: config.kernel_stacks.into(),
         user_stacks: config.user_stacks.into(),
         idle: config.idle.into(),
-        filter_processes: (config.follows_command || !filters.processes.is_empty()).into(),
+        filter_processes: filters_processes.into(),
         filter_cgroups: (!filters.cgroups.is_empty()).into(),
         filter_comms: (!filters.comms.is_empty()).into(),
         perf_samples: config.perf_samples.into(),
-        reserved: 0,
+        filter_threads: (!filters.threads.is_empty()).into(),
         kernel_frames_limit: config.kernel_frames_limit.min(KERNEL_FRAMES_MAX),
         user_frames_limit: config.user_frames_limit.clamp(1, config.unwinder.frames_max()),
         pid_namespace: config.pid_namespace.unwrap_or_default(),
@@ -165,6 +168,9 @@ fn fill_filters(
     let (maps, filters) = (&skeleton.maps, &config.filters);
     for (pid, start) in &filters.processes {
         maps.pids.update(&pid.to_ne_bytes(), &start.to_ne_bytes(), MapFlags::ANY)?;
+    }
+    for (tid, start) in &filters.threads {
+        maps.tids.update(&tid.to_ne_bytes(), &start.to_ne_bytes(), MapFlags::ANY)?;
     }
     for key in &filters.cgroups {
         maps.cgroups.update(key.as_bytes(), &[1], MapFlags::ANY)?;

@@ -29,9 +29,9 @@ mod verifier;
 mod walk_maps;
 
 pub use children::{ReapedChild, try_reap};
-pub use config::{Filters, SamplerConfig, SamplingRate};
+pub use config::{CpuSelection, Filters, SamplerConfig, SamplingRate};
 pub use cpu_clock::CpuClock;
-pub use cpus::{CpuNotices, CpuWakeup, online_cpus, wait_for_cpu_notice};
+pub use cpus::{CpuNotices, CpuWakeup, online_cpus, parse_cpu_list, wait_for_cpu_notice};
 pub use heap::{share_heap, trim_heap};
 pub use load::{LoadError, LoadErrorKind};
 pub use perf::{PERF_STACK_BYTES, PerfError, cpu_clock_opens};

@@ -67,6 +67,13 @@ impl PerfEvent {
         Self::open(&mut event, cpu)
     }
 
+    /// Opens an event that never ticks. Its running time shows whether its CPU stays online.
+    pub fn silent(cpu: Cpu) -> Result<Self, PerfError> {
+        let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
+        event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_RUNNING);
+        Self::open(&mut event, cpu)
+    }
+
     fn open(event: &mut attr::perf_event_attr, cpu: Cpu) -> Result<Self, PerfError> {
         let (all_processes, no_group) = (-1, -1);
         // SAFETY: `event` is a valid perf_event_attr, and its `size` is correct. The kernel reads

@@ -17,7 +17,7 @@ use super::results::CpuCounts;
 use super::window_boundary::WindowBoundary;
 use crate::events::{CpuRings, now};
 use crate::kernel::{
-    CpuClock, LoadError, PerfError, Sampler, SamplerConfig, SamplingRate, SideBand,
+    CpuClock, CpuSelection, LoadError, PerfError, Sampler, SamplerConfig, SamplingRate, SideBand,
 };
 
 /// Starting all clocks takes at most this long.
@@ -58,6 +58,9 @@ impl SampledCpu {
     /// Opens the side band and the clock of a CPU, in this order. The clock does not run yet, the
     /// side band does. `number`: differs for each call.
     ///
+    /// A CPU that is not sampled has a side band all the same, because processes that are may map
+    /// their memory there, and a clock that never ticks.
+    ///
     /// # Errors
     /// [`PerfError`] when the kernel refuses; ENODEV when the CPU is offline.
     pub fn open(
@@ -66,8 +69,13 @@ impl SampledCpu {
         config: &SamplerConfig,
     ) -> Result<(Self, CpuRings), PerfError> {
         let side_band = SideBand::open(cpu, config.side_band_bytes)?;
-        let clock = CpuClock::open(cpu, config.frequency, config.perf_samples)?;
-        let perf_samples = config.perf_samples.then(|| clock.perf_samples()).transpose()?;
+        let is_sampled = config.cpus.contains(cpu);
+        let clock = match is_sampled {
+            true => CpuClock::open(cpu, config.frequency, config.perf_samples)?,
+            false => CpuClock::silent(cpu)?,
+        };
+        let has_records = config.perf_samples && is_sampled;
+        let perf_samples = has_records.then(|| clock.perf_samples()).transpose()?;
         let sampled = Self { number, clock, reading: None };
         Ok((sampled, CpuRings { number, side_band, perf_samples }))
     }
@@ -75,6 +83,11 @@ impl SampledCpu {
     /// Returns the number of the clock and its rings.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Returns whether its clock ticks.
+    fn is_sampled(&self) -> bool {
+        !self.clock.is_silent()
     }
 
     fn time(&self) -> io::Result<ClockTime> {
@@ -117,6 +130,8 @@ impl SampledCpu {
 /// The clocks of a session.
 pub(super) struct SamplingClocks {
     cpus: Vec<SampledCpu>,
+    /// Which CPUs are sampled.
+    selection: CpuSelection,
     /// Final times of clocks that were retired since the last boundary.
     retired: Vec<ClockTime>,
     /// Since when CPUs are online, and which of them have no clock.
@@ -144,9 +159,14 @@ impl SharedClocks {
 
 impl SamplingClocks {
     /// Takes clocks that do not run yet. `rate`: at which they will start.
-    pub fn new(sampler: Sampler, cpus: Vec<SampledCpu>, rate: SamplingRate) -> Self {
+    pub fn new(
+        sampler: Sampler,
+        cpus: Vec<SampledCpu>,
+        selection: CpuSelection,
+        rate: SamplingRate,
+    ) -> Self {
         let (retired, times) = (Vec::new(), CpuTimes::default());
-        Self { cpus, retired, times, rate, came_online: 0, went_offline: 0, sampler }
+        Self { cpus, selection, retired, times, rate, came_online: 0, went_offline: 0, sampler }
     }
 
     /// Starts the clocks one after the other within a period, so that CPUs do not tick together.
@@ -157,7 +177,7 @@ impl SamplingClocks {
     pub fn start(&mut self) -> Result<WindowBoundary, LoadError> {
         let begin = WindowBoundary::start(self.rate);
         let stagger = self.stagger(self.rate);
-        for (number, cpu) in self.cpus.iter_mut().enumerate() {
+        for (number, cpu) in self.cpus.iter_mut().filter(|cpu| cpu.is_sampled()).enumerate() {
             if number > 0 {
                 thread::sleep(stagger);
             }
@@ -171,7 +191,11 @@ impl SamplingClocks {
     /// Returns the time between the starts of two clocks.
     fn stagger(&self, rate: SamplingRate) -> Duration {
         let period = Duration::from_nanos(rate.period.get());
-        period.min(STAGGER_MAX) / self.cpus.len().max(1) as u32
+        period.min(STAGGER_MAX) / self.sampled().count().max(1) as u32
+    }
+
+    fn sampled(&self) -> impl Iterator<Item = &SampledCpu> {
+        self.cpus.iter().filter(|cpu| cpu.is_sampled())
     }
 
     /// Reads a boundary while the clocks go on.
@@ -186,7 +210,8 @@ impl SamplingClocks {
     fn boundary_to(&mut self, rate: SamplingRate) -> io::Result<WindowBoundary> {
         let Self { sampler, cpus, retired, times, .. } = self;
         let mut boundary = WindowBoundary::read(sampler, rate, |at| {
-            let clocks = cpus.iter().map(SampledCpu::time).collect::<io::Result<Vec<_>>>()?;
+            let clocks = cpus.iter().filter(|cpu| cpu.is_sampled()).map(SampledCpu::time);
+            let clocks = clocks.collect::<io::Result<Vec<_>>>()?;
             Ok(CpuReadings::new(clocks, std::mem::take(retired), times.until(at)))
         })?;
         boundary.cpu_counts = self.counts();
@@ -195,7 +220,7 @@ impl SamplingClocks {
 
     fn counts(&self) -> CpuCounts {
         CpuCounts {
-            sampled: self.cpus.len() as u64,
+            sampled: self.sampled().count() as u64,
             without_clock: self.times.counts(),
             came_online: self.came_online,
             went_offline: self.went_offline,
@@ -213,8 +238,9 @@ impl SamplingClocks {
 
     /// Stops every clock. All ticks that are due by then have come.
     fn stop_clocks(&mut self) -> io::Result<()> {
-        self.cpus.iter_mut().for_each(|cpu| cpu.reading = None);
-        self.cpus.iter().try_for_each(|cpu| cpu.clock.stop())
+        let mut sampled = self.cpus.iter_mut().filter(|cpu| cpu.is_sampled());
+        sampled.by_ref().for_each(|cpu| cpu.reading = None);
+        self.sampled().try_for_each(|cpu| cpu.clock.stop())
     }
 
     /// Stops the clocks and starts them at another rate. Returns the boundary in between.
@@ -248,7 +274,7 @@ impl SamplingClocks {
     fn resume(&mut self, rate: SamplingRate) -> io::Result<()> {
         self.sampler.limit_user_frames(rate.user_frames);
         let stagger = self.stagger(rate);
-        for (number, cpu) in self.cpus.iter_mut().enumerate() {
+        for (number, cpu) in self.cpus.iter_mut().filter(|cpu| cpu.is_sampled()).enumerate() {
             if number > 0 {
                 thread::sleep(stagger);
             }
@@ -263,10 +289,12 @@ impl SamplingClocks {
     /// # Errors
     /// [`LoadError`] when the kernel refuses.
     pub fn add(&mut self, mut cpu: SampledCpu) -> Result<(), LoadError> {
-        self.sampler.start_clock(&mut cpu.clock, self.rate.period)?;
+        if cpu.is_sampled() {
+            self.sampler.start_clock(&mut cpu.clock, self.rate.period)?;
+            self.times.got_clock(cpu.clock.cpu(), now());
+            self.came_online += 1;
+        }
         cpu.has_started();
-        self.times.got_clock(cpu.clock.cpu(), now());
-        self.came_online += 1;
         self.cpus.push(cpu);
         Ok(())
     }
@@ -279,24 +307,28 @@ impl SamplingClocks {
             self.cpus.extract_if(.., |cpu| !online.contains(&cpu.clock.cpu()) || !cpu.is_alive());
         let mut numbers = Vec::new();
         for cpu in ended {
-            let (time, ended) = cpu.end(at);
-            self.retired.extend(time);
-            self.times.went_offline(cpu.clock.cpu(), ended);
+            if cpu.is_sampled() {
+                let (time, ended) = cpu.end(at);
+                self.retired.extend(time);
+                self.times.went_offline(cpu.clock.cpu(), ended);
+                self.went_offline += 1;
+            }
             numbers.push(cpu.number); // the clock is dropped
         }
-        self.went_offline += numbers.len() as u64;
         numbers
     }
 
     /// Notes which CPUs without a clock are online. `at`: when that was noticed, nanoseconds of
-    /// CLOCK_MONOTONIC. Returns those that are.
+    /// CLOCK_MONOTONIC. Returns those that are, also if they are not sampled.
     pub fn update_online(&mut self, online: &BTreeSet<Cpu>, at: u64) -> Vec<Cpu> {
-        let sampled: BTreeSet<Cpu> = self.cpus.iter().map(|cpu| cpu.clock.cpu()).collect();
+        let open: BTreeSet<Cpu> = self.cpus.iter().map(|cpu| cpu.clock.cpu()).collect();
         let gone: Vec<Cpu> =
             self.times.without_clock().filter(|cpu| !online.contains(cpu)).collect();
         gone.into_iter().for_each(|cpu| self.times.went_offline(cpu, at));
-        online.difference(&sampled).for_each(|cpu| self.times.came_online(*cpu, at));
-        self.times.without_clock().collect()
+        let missing: Vec<Cpu> = online.difference(&open).copied().collect();
+        let sampled = missing.iter().filter(|cpu| self.selection.contains(**cpu));
+        sampled.for_each(|cpu| self.times.came_online(*cpu, at));
+        missing
     }
 }
 

@@ -145,7 +145,7 @@ impl Session {
         resolver.scan(scope, &mut rows, &mut publisher);
         resolver.processes.limit_read_time(rates[2].clone());
 
-        let mut clocks = SamplingClocks::new(sampler, cpus, rate);
+        let mut clocks = SamplingClocks::new(sampler, cpus, config.cpus.clone(), rate);
         let (started, begin) = (Instant::now(), clocks.start()?);
         let counter = Counter::new(Windows::new(limits.window, begin), observer);
         let finisher = Finisher::new(limits.waiting);
