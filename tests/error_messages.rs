@@ -31,13 +31,16 @@ fn assert_error(output: &Output, status: i32, expected: &str) {
 
 #[test]
 fn process_does_not_exist() {
-    let expected = "everytick: there is no process 4194303; `ps -e` lists all processes";
+    let expected = "-p 4194303: there is no process 4194303; `ps -e` lists all processes";
     check(&["record", "-p", "4194303"], 1, expected);
+    let expected = "-t 4194303: there is no thread 4194303; `ps -eL` lists all threads";
+    check(&["record", "-t", "4194303"], 1, expected);
 }
 
 #[test]
 fn frequency_is_zero() {
-    check(&["record", "-F", "0"], 2, "invalid value '0' for '--frequency <HZ>'");
+    let expected = "invalid value '0' for '--frequency <HZ>': give a whole number of Hz above 0";
+    check(&["record", "-F", "0"], 2, expected);
 }
 
 #[test]
@@ -52,8 +55,59 @@ fn frequency_is_above_the_kernels_limit() {
 
 #[test]
 fn duration_is_invalid() {
-    check(&["record", "-d", "-1"], 2, "give a number of seconds above 0");
-    check(&["record", "-d", "soon"], 2, "give a number of seconds above 0");
+    let expected = "invalid value '-1' for '--duration <TIME>': give a duration, as in \"10s\"";
+    check(&["record", "-d", "-1"], 2, expected);
+    check(&["record", "-d", "soon"], 2, "give a duration, as in \"10s\", \"500ms\" or \"12m30s\"");
+    check(&["record", "-d", "0"], 2, "give a duration of 1ms to 11574d");
+    check(&["record", "-d", "10x"], 2, "give a number and one of the units ms, s, m, h, d");
+}
+
+#[test]
+fn process_is_given_by_its_name() {
+    let expected = "invalid value 'busy' for '--pid <PID>': not a process ID; to select processes \
+                    by name use `--comm busy`";
+    check(&["record", "-p", "busy"], 2, expected);
+    check(&["record", "-p", "1,busy"], 2, expected);
+    check(&["record", "-p", "1,"], 2, "invalid value '' for '--pid <PID>': give process IDs");
+    check(&["record", "-p", "-1"], 2, "invalid value '-1' for '--pid <PID>': give process IDs");
+    check(&["record", "-t", "busy"], 2, "for '--tid <TID>': not a thread ID; to select threads");
+}
+
+#[test]
+fn cpus_are_invalid_or_offline() {
+    for cpus in ["x", "3-1", "0,", "0-4294967295"] {
+        check(
+            &["record", "-C", cpus],
+            2,
+            "for '--cpu <CPUS>': give a list of CPUs, as in 0 or 0,2-3",
+        );
+    }
+    check(&["record", "-C", "60000"], 1, "-C 60000: that CPU is not online; online are 0");
+}
+
+#[test]
+fn options_of_perf_that_differ_are_refused_with_the_reason() {
+    check(
+        &["record", "-e", "cycles"],
+        2,
+        "invalid value 'cycles' for '--event <EVENT>': everytick samples the time that CPUs spend",
+    );
+    check(&["record", "--call-graph", "fp"], 2, "stacks are always unwound by call frame");
+    check(&["record", "-a", "-p", "1"], 2, "'--all-cpus' cannot be used with '--pid <PID>'");
+    check(&["record", "-c", "1000"], 2, "tip: the clock is set by its frequency: use -F HZ");
+    check(&["-p", "1"], 2, "tip: use it as `everytick record -p`");
+}
+
+#[test]
+fn sizes_lack_a_unit() {
+    check(&["record", "--ring-size", "16"], 2, "for '--ring-size <SIZE>': add a unit");
+    check(&["record", "--unwind-memory", "2TiB"], 2, "give 1MiB to 1GiB");
+}
+
+#[test]
+fn exports_have_no_threads() {
+    let export = ["agent", "--export", "-5m..", "-o", "x.svg", "--by", "thread"];
+    check(&export, 2, "invalid value 'thread' for '--by <BY>': the agent adds up the samples");
 }
 
 #[test]

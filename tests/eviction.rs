@@ -67,7 +67,8 @@ fn eviction_never_makes_a_stack_wrong() {
     let programs = start_programs(temp.path());
     let pids: Vec<String> = programs.iter().map(Running::pid).collect();
     let seconds = std::env::var("EVERYTICK_STRESS_SECONDS").unwrap_or("60".into());
-    let mut arguments = vec!["-F", "5000", "-d", &seconds, "--no-kernel", "--unwind-memory", "1"];
+    let mut arguments =
+        vec!["-F", "5000", "-d", &seconds, "--no-kernel", "--unwind-memory", "1MiB"];
     pids.iter().for_each(|pid| arguments.extend(["-p", pid]));
     let recorded = record(&arguments).succeeded();
 

@@ -34,6 +34,132 @@ fn process_filter_includes_later_threads() {
     );
 }
 
+/// Returns a thread of a process that is not the main one, once there is one.
+fn other_thread(process: &Running) -> String {
+    let tasks = format!("/proc/{}/task", process.pid());
+    loop {
+        let tids = fs::read_dir(&tasks).unwrap().map(|entry| entry.unwrap().file_name());
+        let tids = tids.map(|tid| tid.into_string().unwrap());
+        if let Some(tid) = tids.into_iter().find(|tid| *tid != process.pid()) {
+            return tid;
+        }
+        pause(10);
+    }
+}
+
+#[test]
+fn thread_filter_excludes_the_other_threads() {
+    let _alone = alone();
+    let temp = directory();
+    let threads = Running::start(&compile("threads.c", temp.path(), "threads"));
+    let other = Running::start(&compile("chain.c", temp.path(), "other"));
+    let tid = other_thread(&threads);
+    let recorded = record(&["-F", "199", "-d", "1", "--by", "thread", "-t", &tid]).succeeded();
+    let stacks = recorded.folded();
+    assert!(stacks.iter().all(|(stack, _)| stack[..2] == ["threads", "late"]), "{stacks:#?}");
+    assert!(recorded.ledger()["emitted"] > 30, "{}", recorded.stderr);
+
+    // Threads and processes are alternatives; main does not work, and is no other thread.
+    let both = format!("{},{tid}", threads.pid());
+    let recorded = record(&["-F", "199", "-d", "1", "-t", &both, "-p", &other.pid()]).succeeded();
+    let mut names = processes(&recorded);
+    names.sort();
+    assert_eq!(names, ["other", "threads"]);
+    let tids: Vec<String> =
+        recorded.traces().into_iter().map(|t| t.labels["tid"].clone()).collect();
+    assert!(tids.iter().all(|found| [&tid, &other.pid()].contains(&found)), "{tids:?}");
+}
+
+#[test]
+fn recording_ends_with_its_threads() {
+    let _alone = alone();
+    let temp = directory();
+    let mut threads = Running::start(&compile("threads.c", temp.path(), "threads"));
+    let tid = other_thread(&threads);
+    let output = directory();
+    let recording = common::start_record(output.path(), &["-t", &tid]);
+    pause(1500);
+    threads.0.kill().unwrap();
+    threads.0.wait().unwrap();
+    let ended = recording.wait_with_output().unwrap();
+    common::recorded(output, ended).succeeded();
+}
+
+#[test]
+fn only_selected_cpus_are_sampled_and_due() {
+    let _alone = alone();
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "pinned");
+    let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpus: Vec<usize> = (0..1024).filter(|cpu| cpus.is_set(*cpu)).collect();
+    assert!(cpus.len() > 1, "this test needs two CPUs");
+    let [first, second] = [cpus[0].to_string(), cpus[1].to_string()];
+    let script = format!("exec taskset -c {second} {}", program.display());
+    let pinned = Running::start_with(Path::new("/bin/sh"), &["-c".into(), script.into()]);
+    while !fs::read_to_string(format!("/proc/{}/comm", pinned.pid())).unwrap().starts_with("pinned")
+    {
+        pause(10);
+    }
+    let on =
+        |cpu: &str| record(&["-F", "199", "-d", "1", "-C", cpu, "-p", &pinned.pid()]).succeeded();
+    let recorded = on(&first);
+    assert!(recorded.folded().is_empty(), "{:#?}", recorded.folded());
+    let due = recorded.ledger()["due"];
+    assert!((150..320).contains(&due), "not the ticks of one CPU: {}", recorded.stderr);
+    let recorded = on(&second);
+    assert!(recorded.samples_through(&["pinned", "main", "a", "b", "c", "spin"]) > 20);
+    let both = format!("{first},{second}");
+    assert!(on(&both).ledger()["due"] > 320);
+}
+
+#[test]
+fn machine_is_recorded_while_a_command_runs() {
+    let _alone = alone();
+    let temp = directory();
+    let _other = Running::start(&compile("chain.c", temp.path(), "other"));
+    let recorded = record(&["-F", "199", "-a", "-g", "sleep", "1"]).succeeded();
+    assert!(recorded.samples_through(&["other"]) > 20, "{}", recorded.stderr);
+    assert!(recorded.stderr.contains("profiling the whole machine at 199 Hz until sleep exits"));
+}
+
+#[test]
+fn duration_ends_a_command() {
+    let _alone = alone();
+    let recorded = record(&["-d", "500ms", "--", "sh", "-c", "echo begun; exec sleep 600"]);
+    assert_eq!(recorded.status, 0, "{}", recorded.stderr);
+    let expected = " and its descendants at 99 Hz for 500ms, then terminating sh";
+    assert!(recorded.stderr.contains(expected), "{}", recorded.stderr);
+}
+
+#[test]
+fn process_and_command_are_both_recorded() {
+    let _alone = alone();
+    let temp = directory();
+    let given = Running::start(&compile("chain.c", temp.path(), "given"));
+    let program = compile("brief.c", temp.path(), "brief");
+    let arguments = ["-F", "499", "-p", &given.pid(), "--", program.to_str().unwrap()];
+    let recorded = record(&arguments);
+    let mut names = processes(&recorded);
+    names.sort();
+    names.dedup();
+    assert_eq!(names, ["brief", "given"], "{}", recorded.stderr);
+    let announced = format!("and its descendants, process {} at 499 Hz until", given.pid());
+    assert!(recorded.stderr.contains(&announced), "{}", recorded.stderr);
+}
+
+#[test]
+fn name_that_no_thread_has_is_said_at_the_start() {
+    let _alone = alone();
+    let temp = directory();
+    let _program = Running::start(&compile("chain.c", temp.path(), "everychain"));
+    pause(200);
+    let recorded = record(&["-d", "0.3", "--comm", "everychian"]).succeeded();
+    let expected = "no process or thread has the name everychian yet (did you mean everychain?)";
+    assert!(recorded.stderr.contains(expected), "{}", recorded.stderr);
+    let announced = recorded.stderr.find("profiling name everychian").unwrap();
+    assert!(recorded.stderr.find(expected).unwrap() > announced);
+}
+
 #[test]
 fn comm_filter_matches_processes_and_threads() {
     let _alone = alone();

@@ -141,7 +141,7 @@ fn lost_process_events_are_counted_and_recovered() {
     let storm = path(compile_with("churn/children.c", temp.path(), "children", &["-DNUMBER=5"]));
     let chain = compile("chain.c", temp.path(), "chain");
     let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "6", "--side-band-size", "4"]);
+    let child = start_record(output.path(), &["-F", "499", "-d", "6", "--side-band-size", "4KiB"]);
     pause(1000);
     let mut storms: Vec<_> =
         (0..4).map(|_| Command::new(&storm).args(["300", &one, &two]).spawn().unwrap()).collect();

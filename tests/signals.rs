@@ -188,7 +188,7 @@ fn quiet_recording_reports_its_loss() {
     let _load: Vec<_> = (0..cpus).map(|_| Running::start(&program)).collect();
     let directory = directory();
     let mut command = everytick();
-    command.args(["record", "-q", "-F", "999", "-d", "5", "--ring-size", "16"]);
+    command.args(["record", "-q", "-F", "999", "-d", "5", "--ring-size", "16KiB"]);
     command.args(["-o", "out.pb.gz", "-o", "out.folded"]).current_dir(directory.path());
     let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     pause(3000);

@@ -1,11 +1,13 @@
 //! The command line: every flag with its help text and its range.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::tz::TimeZone;
 use upload::output::StackRoot;
 
+use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
 
 /// A continuous, system-wide CPU profiler for Linux.
@@ -20,9 +22,10 @@ const EXAMPLES: &str = "\
 Examples:
   everytick record                         profile the machine until Ctrl-C
   everytick record -d 10 -o cpu.svg        ten seconds, as a flamegraph only
-  everytick record -p 1234 -p 5678         two processes
+  everytick record -p 1234,5678            two processes
   everytick record --cgroup /kubepods      all pods of this node
   everytick record -F 999 -- make -j8      a command and its descendants
+  everytick record -a -- sleep 10          the machine while a command runs
   everytick doctor                         check what this host supports";
 
 #[derive(Debug, Subcommand)]
@@ -51,26 +54,41 @@ pub(super) enum Command {
 /// What `record` and `verify` sample.
 #[derive(Debug, Args)]
 pub(super) struct SamplingArguments {
-    /// Sampling frequency in Hz, on each CPU.
+    /// Sampling frequency in Hz, on each CPU. `max` is what the kernel allows, 10000 at most.
     #[arg(
-        short = 'F', long, value_name = "HZ", default_value_t = 99,
-        value_parser = clap::value_parser!(u32).range(1..)
+        short = 'F', long, visible_alias = "freq", value_name = "HZ", default_value = "99",
+        allow_negative_numbers = true, value_parser = values::frequency
     )]
     pub frequency: u32,
 
-    /// Stop after this time. Without it, Ctrl-C or the end of COMMAND or of all processes of -p
-    /// stops.
+    /// Stop after this time, as in 10, 500ms or 1h30m; a number alone is in seconds. COMMAND gets
+    /// SIGTERM then. Without it, Ctrl-C or the end of COMMAND or of all of -p and -t stops.
     #[arg(
-        short, long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds
+        short, long, value_name = "TIME", allow_negative_numbers = true,
+        value_parser = values::duration
     )]
-    pub duration: Option<f64>,
+    pub duration: Option<Duration>,
 
-    /// Only this process, with its threads. Can be given several times.
+    /// Only these processes, with all their threads, as in 12 or 12,34. Can be given several times.
     #[arg(
-        short, long = "pid", value_name = "PID",
-        value_parser = clap::value_parser!(u32).range(1..)
+        short, long = "pid", value_name = "PID", allow_negative_numbers = true,
+        value_delimiter = ',', value_parser = values::pid
     )]
     pub pids: Vec<u32>,
+
+    /// Only these threads, as in 12 or 12,34. Can be given several times.
+    #[arg(
+        short, long = "tid", value_name = "TID", allow_negative_numbers = true,
+        value_delimiter = ',', value_parser = values::tid
+    )]
+    pub tids: Vec<u32>,
+
+    /// Only on these CPUs, as in 0 or 0,2-3. Can be given several times.
+    #[arg(
+        short = 'C', long = "cpu", value_name = "CPUS", allow_negative_numbers = true,
+        value_parser = values::cpus
+    )]
+    pub cpus: Vec<CpuList>,
 }
 
 /// Arguments of `record`.
@@ -79,6 +97,10 @@ pub(super) struct SamplingArguments {
 pub(super) struct RecordArguments {
     #[command(flatten)]
     pub sampling: SamplingArguments,
+
+    /// The whole machine, also while COMMAND runs. Without COMMAND, -p and -t that is the default.
+    #[arg(short, long = "all-cpus", conflicts_with_all = ["pids", "tids"])]
+    pub all: bool,
 
     /// Only processes in this cgroup and below, in any hierarchy: a directory, or a path as in
     /// /proc/PID/cgroup. Can be given several times.
@@ -115,9 +137,9 @@ pub(super) struct RecordArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Size of the ring buffer for samples. Default: two seconds of samples.
-    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
-    pub ring_size: Option<u32>,
+    /// Size of the ring buffer for samples, as in 16MiB. Default: two seconds of samples.
+    #[arg(long = "ring-size", value_name = "SIZE", value_parser = values::ring_kib)]
+    pub ring_kib: Option<u32>,
 
     /// Time limit of a tick, after which it cuts the stack.
     #[arg(
@@ -128,26 +150,45 @@ pub(super) struct RecordArguments {
 
     /// Size of each CPU's ring buffer for process events.
     #[arg(
-        long, value_name = "KIB", hide = true,
-        value_parser = clap::value_parser!(u32).range(4..=1 << 20)
+        long = "side-band-size", value_name = "SIZE", hide = true, value_parser = values::ring_kib
     )]
-    pub side_band_size: Option<u32>,
+    pub side_band_kib: Option<u32>,
 
     /// Kernel memory for unwind tables. When it is full, the least recently used are evicted.
     #[arg(
-        long, value_name = "MIB", default_value_t = 128,
-        value_parser = clap::value_parser!(u32).range(1..=1024)
+        long = "unwind-memory", value_name = "SIZE", default_value = "128MiB",
+        value_parser = values::unwind_mib
     )]
-    pub unwind_memory: u32,
+    pub unwind_mib: u32,
 
     /// Cache unwind tables in this directory across runs, 256 MiB at most. It is created if it does
     /// not exist, and can be deleted at any time.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub perf: PerfArguments,
+
     /// Run this command, profile it and its descendants, and stop when it exits.
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// Options of `perf record` that ask for what `record` always does. Others are refused with the
+/// reason.
+#[derive(Debug, Args)]
+pub(super) struct PerfArguments {
+    /// Stacks are always recorded.
+    #[arg(short = 'g', hide = true)]
+    pub has_stacks: bool,
+
+    /// Stacks are always unwound by call frame information.
+    #[arg(long = "call-graph", value_name = "MODE", hide = true, value_parser = values::call_graph)]
+    pub call_graph: Option<String>,
+
+    /// The event is always the clock of each CPU.
+    #[arg(short = 'e', long, value_name = "EVENT", hide = true, value_parser = values::event)]
+    pub event: Option<String>,
 }
 
 /// Arguments of `agent`.
@@ -162,7 +203,8 @@ pub(super) struct AgentArguments {
     pub check_config: bool,
 
     /// Merge the profiles of a time range in the local store into files, and exit. FROM and TO are
-    /// times such as 2026-11-25T10:00:00Z, `now`, or -5m for five minutes ago.
+    /// -5m for five minutes ago, `now`, a local time such as 11:18 or 2026-11-25T11:18, or
+    /// 2026-11-25T10:18:00Z. Without TO the range ends now.
     #[arg(
         long, value_name = "FROM..TO", allow_hyphen_values = true, value_parser = time_range,
         requires = "outputs"
@@ -178,8 +220,8 @@ pub(super) struct AgentArguments {
     #[arg(long = "only-agent", value_name = "AGENT", requires = "export")]
     pub agents: Vec<String>,
 
-    /// Root frames of stacks in exported flamegraphs and folded stacks.
-    #[arg(long, value_enum, default_value_t = RootFrames::Process)]
+    /// Root frames of stacks in exported flamegraphs and folded stacks: always `process`.
+    #[arg(long, default_value = "process", requires = "export", value_parser = exported_root)]
     pub by: RootFrames,
 }
 
@@ -223,7 +265,7 @@ pub(super) struct VerifyArguments {
     pub places: usize,
 
     /// Run this command, verify it and its descendants, and stop when it exits.
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 
@@ -248,10 +290,10 @@ Examples:
   everytick verify -o verify.json -- make  a command and its descendants";
 
 const RECORD_EXAMPLES: &str = "\
-Filters of one kind are alternatives (-p 1 -p 2: either process); filters of different kinds must
-all match (-p 1 --comm x: both). They apply in the kernel: what they leave out has almost no
-overhead. The exit status is that of COMMAND; 3 if it succeeded and more than 1 % of the samples are
-lost.
+Filters of one kind are alternatives (-p 1,2: either process); filters of different kinds must all
+match (-p 1 --comm x: both). -p, -t and COMMAND are one kind. Filters apply in the kernel: what they
+leave out has almost no overhead. The exit status is that of COMMAND, 0 if -d ended it; 3 if that is
+0 and more than 1 % of the samples are lost.
 
 A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
 Every tick of the sampling clock is accounted for at the end and in the pprof comments.
@@ -259,7 +301,8 @@ Every tick of the sampling clock is accounted for at the end and in the pprof co
 Examples:
   everytick record -d 30 -o before.pb.gz && go tool pprof -http : before.pb.gz
   everytick record --comm postgres --by thread -o postgres.svg
-  everytick record -F 999 -o build.folded -- cargo build";
+  everytick record -F 999 -o build.folded -- cargo build
+  everytick record -t 4321 -C 0-3 -d 1m30s";
 
 /// Root frames of stacks.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -279,16 +322,19 @@ impl From<RootFrames> for StackRoot {
     }
 }
 
-fn time_range(text: &str) -> Result<TimeRange, RangeError> {
-    TimeRange::parse(text, SystemTime::now())
+/// Parses `--by` of an export.
+fn exported_root(text: &str) -> Result<RootFrames, String> {
+    match text {
+        "process" => Ok(RootFrames::Process),
+        _ => Err("the agent adds up the samples of all threads and processes of one name, so \
+                  exported stacks start with that name; leave out --by, or use `everytick record \
+                  --by`"
+            .into()),
+    }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    const LONGEST: f64 = 1e9;
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= LONGEST => Ok(seconds),
-        _ => Err("give a number of seconds above 0, such as 10 or 0.5".into()),
-    }
+fn time_range(text: &str) -> Result<TimeRange, RangeError> {
+    TimeRange::parse(text, SystemTime::now(), &TimeZone::system())
 }
 
 #[cfg(test)]
@@ -327,5 +373,11 @@ mod tests {
         let error = parse(&["--export", "soon..now", "-o", "x.svg"]).err().unwrap_or_default();
         assert!(error.contains("\"soon\" is not a time"), "{error}");
         assert!(parse(&["--check-config", "--config", "x.toml"]).is_ok());
+        let export = ["--export", "-5m..", "-o", "x.svg", "--by"];
+        assert!(parse(&[&export[..], &["process"]].concat()).is_ok());
+        for by in ["thread", "pid", "cmdline"] {
+            let error = parse(&[&export[..], &[by]].concat()).err().unwrap_or_default();
+            assert!(error.contains("the agent adds up the samples of all threads"), "{error}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 mod cgroups;
 mod child;
 mod cli;
+mod comm_filter;
 mod doctor;
 pub mod export;
 mod filters;
@@ -20,6 +21,8 @@ mod summary;
 mod terminal;
 mod unsampled;
 mod unwind;
+mod usage_error;
+mod values;
 mod verify;
 mod verify_report;
 mod workers;
@@ -38,7 +41,11 @@ use crate::host::explain_open_files;
 /// of the profiled COMMAND.
 pub fn run() -> ExitCode {
     signals::ignore_harmless();
-    let result = match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let first = std::env::args_os().nth(1).unwrap_or_default();
+        usage_error::explain(error, !first.to_string_lossy().starts_with('-')).exit()
+    });
+    let result = match cli.command {
         Command::Record(arguments) => record::run(arguments),
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Doctor => doctor::run(),

@@ -2,21 +2,21 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use profile::{Pid, Profile, printable};
+use profile::{Profile, printable};
 use upload::output::OutputError;
 
 use super::cli::RecordArguments;
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
-use super::scope::describe_scope;
+use super::scope::{describe_end, describe_scope};
 use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, summary};
 use super::workers::SELF_EXE;
-use super::{child, filters, load_diagnostics, terminal};
+use super::{child, comm_filter, filters, load_diagnostics, terminal};
 use crate::host::{kernel_frames_limit, pid_namespace, ring_bytes};
 use crate::kernel::SamplerConfig;
 use crate::output::Outputs;
@@ -34,27 +34,24 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
     let stop = StopWatcher::start()?;
 
-    let scope = scan_scope(&arguments, &config);
-    let processes = config.filters.processes.clone();
-    let unwind = u64::from(arguments.unwind_memory) << 20;
+    let scope = scan_scope(&arguments);
+    let (processes, threads) = (config.filters.processes.clone(), config.filters.threads.clone());
+    let unwind = u64::from(arguments.unwind_mib) << 20;
     let limits = SessionLimits { window: WINDOW_BYTES, unwind, ..SessionLimits::default() };
     let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, &stop)?;
-    if command.is_none() && !processes.is_empty() {
-        stop.watch_processes(&processes)?;
+    if command.is_none() && processes.len() + threads.len() > 0 {
+        stop.watch(&processes, &threads)?;
     }
     if !arguments.quiet {
-        announce(&arguments);
+        announce(&arguments, command);
     }
-    let deadline = arguments
-        .sampling
-        .duration
-        .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let deadline = arguments.sampling.duration.map(|duration| Instant::now() + duration);
     let mut progress = ProgressLine::new(arguments.quiet);
     let reason = stop.wait(deadline, &session, &mut progress);
     progress.clear();
-    if let (StopReason::Terminated, Some(command)) = (&reason, &command) {
+    if let (StopReason::TimeOver | StopReason::Terminated, Some(command)) = (&reason, &command) {
         child::terminate(*command);
     }
 
@@ -63,6 +60,10 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let is_written = write(&arguments, recording, &outputs)?;
     let status = match (reason, command) {
         (StopReason::CommandExited(status), _) => child::exit_code(status),
+        (StopReason::TimeOver, Some(pid)) => {
+            stop.wait_for_command(pid); // its status is that of the signal, as was asked for
+            0
+        }
         (_, Some(pid)) => stop.wait_for_command(pid),
         (_, None) => 0,
     };
@@ -82,14 +83,16 @@ fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
         user_stacks: !arguments.no_user,
         idle: arguments.idle,
         follows_command: !arguments.command.is_empty(),
+        whole_machine: arguments.all,
+        cpus: filters::cpus(&arguments.sampling.cpus)?,
         filters: filters::filters(arguments)?,
         pid_namespace: pid_namespace()?,
         kernel_frames_limit: kernel_frames_limit(),
         tick_limit: arguments.tick_limit.map_or(default.tick_limit, to_ns),
         ring_bytes: arguments
-            .ring_size
+            .ring_kib
             .map_or_else(|| ring_bytes(arguments.sampling.frequency), ring_of_kib),
-        side_band_bytes: arguments.side_band_size.map_or(default.side_band_bytes, ring_of_kib),
+        side_band_bytes: arguments.side_band_kib.map_or(default.side_band_bytes, ring_of_kib),
         ..default
     })
 }
@@ -108,11 +111,12 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those
 /// of COMMAND in the side band.
-fn scan_scope(arguments: &RecordArguments, config: &SamplerConfig) -> ScanScope {
-    if config.follows_command || !arguments.sampling.pids.is_empty() {
-        return ScanScope::Only(arguments.sampling.pids.iter().map(|pid| Pid(*pid)).collect());
+fn scan_scope(arguments: &RecordArguments) -> ScanScope {
+    let selected = filters::selected_processes(&arguments.sampling);
+    match arguments.all || arguments.command.is_empty() && selected.is_empty() {
+        true => ScanScope::All,
+        false => ScanScope::Only(selected),
     }
-    ScanScope::All
 }
 
 /// Starts COMMAND if there is one, and returns its pid.
@@ -130,19 +134,14 @@ pub(super) fn launch(
     Ok(Some(pid))
 }
 
-fn announce(arguments: &RecordArguments) {
-    let scope = describe_scope(arguments);
-    let target = printable(&scope);
-    let until = match (arguments.sampling.duration, arguments.command.is_empty()) {
-        (Some(seconds), _) => format!("for {seconds} s"),
-        (None, true) if arguments.sampling.pids.is_empty() => "until Ctrl-C".into(),
-        (None, true) => "until they exit".into(),
-        (None, false) => format!("until {} exits", arguments.command[0]),
-    };
-    terminal::line(&format!(
-        "everytick: profiling {target} at {} Hz {until}",
-        arguments.sampling.frequency
-    ));
+fn announce(arguments: &RecordArguments, command: Option<u32>) {
+    let (scope, frequency) = (describe_scope(arguments), arguments.sampling.frequency);
+    let end = describe_end(&arguments.sampling, &arguments.command);
+    let text = format!("everytick: profiling {scope} at {frequency} Hz {end}");
+    terminal::line(&printable(&text));
+    if !arguments.comms.is_empty() && command.is_none() {
+        comm_filter::unmatched(&arguments.comms).iter().for_each(|note| terminal::line(note));
+    }
 }
 
 /// Symbolizes the window and writes every file. Returns whether all files were written.

@@ -25,13 +25,18 @@ use crate::session::Session;
 /// Two SIGINTs that come closer together are one Ctrl-C: a shell or `make` may pass it on.
 const SAME_KEY: Duration = Duration::from_millis(500);
 
+/// Interval at which a thread of `-t` is looked up.
+const THREAD_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Why a recording stops.
 pub(super) enum StopReason {
-    /// Its duration is over, or a signal was received.
+    /// Its duration is over: COMMAND is to stop too.
+    TimeOver,
+    /// A signal was received.
     Stopped,
     /// SIGTERM was received: COMMAND is to stop too.
     Terminated,
-    /// The processes of `-p` have exited.
+    /// The processes of `-p` and threads of `-t` have exited.
     ProcessesExited,
     /// COMMAND has exited.
     CommandExited(ExitStatus),
@@ -86,9 +91,9 @@ impl StopWatcher {
         Ok(())
     }
 
-    /// Watches the processes of `-p` too: the recording stops with the last of them. Each has its
-    /// pid and its start time in clock ticks since boot.
-    pub fn watch_processes(&self, processes: &[(u32, u64)]) -> Result<()> {
+    /// Watches the processes of `-p` and threads of `-t` too: the recording stops with the last of
+    /// them. Each has its number and its start time in clock ticks since boot.
+    pub fn watch(&self, processes: &[(u32, u64)], threads: &[(u32, u64)]) -> Result<()> {
         let mut running = Vec::new();
         for (pid, start) in processes {
             match open_process(*pid, *start) {
@@ -97,11 +102,17 @@ impl StopWatcher {
                 Err(_) => return Ok(()),
             }
         }
-        let reasons = self.sender.clone();
+        let (reasons, threads) = (self.sender.clone(), threads.to_vec());
         let wait = move || {
             for process in running {
                 let mut exit = [PollFd::new(&process, PollFlags::IN)];
                 while poll(&mut exit, None).is_err() {} // interrupted
+            }
+            // Before Linux 6.9 there is no file descriptor of a thread.
+            for (tid, start) in threads {
+                while procfs::start_ticks(tid) == Some(start) {
+                    thread::sleep(THREAD_CHECK_INTERVAL);
+                }
             }
             let _ = reasons.send(StopReason::ProcessesExited);
         };
@@ -126,7 +137,7 @@ impl StopWatcher {
                 Err(RecvTimeoutError::Timeout)
                     if deadline.is_some_and(|deadline| deadline <= Instant::now()) =>
                 {
-                    return StopReason::Stopped;
+                    return StopReason::TimeOver;
                 }
                 Err(RecvTimeoutError::Timeout) => progress.update(session),
             }
@@ -141,7 +152,7 @@ impl StopWatcher {
             match self.receiver.recv_timeout(Duration::from_secs(1)) {
                 Ok(StopReason::CommandExited(status)) => return child::exit_code(status),
                 Ok(StopReason::Terminated) => child::terminate(pid),
-                Ok(StopReason::Stopped | StopReason::ProcessesExited) => {}
+                Ok(StopReason::TimeOver | StopReason::Stopped | StopReason::ProcessesExited) => {}
                 Err(RecvTimeoutError::Disconnected) => return 1,
                 Err(RecvTimeoutError::Timeout) if !is_announced => {
                     terminal::line(&format!(

@@ -1,14 +1,15 @@
 //! `everytick verify`: runs a second unwinder on the same ticks, live, and compares the stacks.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use profile::{Pid, printable};
+use profile::printable;
 
 use super::cli::VerifyArguments;
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
+use super::scope::{describe_end, describe_verified};
 use super::stop::{StopReason, StopWatcher};
 use super::workers::SELF_EXE;
 use super::{child, filters, load_diagnostics, record, terminal, verify_report};
@@ -25,7 +26,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         output::check_writable(path)?;
     }
     let stop = StopWatcher::start()?;
-    let processes = config.filters.processes.clone();
+    let (processes, threads) = (config.filters.processes.clone(), config.filters.threads.clone());
     let (verifier, findings) =
         Verifier::new(1_000_000_000 / u64::from(arguments.sampling.frequency));
     let mut session = Session::start(
@@ -38,14 +39,11 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
     )
     .map_err(load_diagnostics::explain)?;
     let command = record::launch(&mut session, &arguments.command, &stop)?;
-    if command.is_none() && !processes.is_empty() {
-        stop.watch_processes(&processes)?;
+    if command.is_none() && processes.len() + threads.len() > 0 {
+        stop.watch(&processes, &threads)?;
     }
     announce(arguments);
-    let deadline = arguments
-        .sampling
-        .duration
-        .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let deadline = arguments.sampling.duration.map(|duration| Instant::now() + duration);
     let mut progress = ProgressLine::new(false);
     let reason = stop.wait(deadline, &session, &mut progress);
     progress.clear();
@@ -71,12 +69,15 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
 
 fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
     check_frequency(arguments.sampling.frequency)?;
-    let processes = filters::processes(&arguments.sampling.pids)?;
+    let sampling = &arguments.sampling;
+    let processes = filters::processes(&sampling.pids)?;
+    let threads = filters::threads(&sampling.tids)?;
     Ok(SamplerConfig {
         kernel_stacks: false,
         follows_command: !arguments.command.is_empty(),
         perf_samples: true,
-        filters: Filters { processes, ..Filters::default() },
+        filters: Filters { processes, threads, ..Filters::default() },
+        cpus: filters::cpus(&sampling.cpus)?,
         pid_namespace: host::pid_namespace()?,
         kernel_frames_limit: host::kernel_frames_limit(),
         ring_bytes: host::ring_bytes(arguments.sampling.frequency),
@@ -86,26 +87,16 @@ fn sampler_config(arguments: &VerifyArguments) -> Result<SamplerConfig> {
 
 /// Returns the processes to look up at the start: as in `record`, those that can be sampled.
 fn scan(arguments: &VerifyArguments) -> ScanScope {
-    if arguments.command.is_empty() && arguments.sampling.pids.is_empty() {
-        return ScanScope::All;
+    let selected = filters::selected_processes(&arguments.sampling);
+    match arguments.command.is_empty() && selected.is_empty() {
+        true => ScanScope::All,
+        false => ScanScope::Only(selected),
     }
-    ScanScope::Only(arguments.sampling.pids.iter().map(|pid| Pid(*pid)).collect())
 }
 
 fn announce(arguments: &VerifyArguments) {
-    let what = match arguments.command.first() {
-        Some(program) => &printable(program),
-        None if arguments.sampling.pids.is_empty() => "the machine",
-        None => "the given processes",
-    };
-    let until = match arguments.sampling.duration {
-        Some(seconds) => format!("for {seconds} s"),
-        None if !arguments.sampling.pids.is_empty() => "until they exit".into(),
-        None if arguments.command.is_empty() => "until Ctrl-C".into(),
-        None => "until it ends".into(),
-    };
-    terminal::line(&format!(
-        "everytick: verifying {what} at {} Hz {until} against framehop",
-        arguments.sampling.frequency
-    ));
+    let (scope, frequency) = (describe_verified(arguments), arguments.sampling.frequency);
+    let end = describe_end(&arguments.sampling, &arguments.command);
+    let text = format!("everytick: verifying {scope} at {frequency} Hz {end} against framehop");
+    terminal::line(&printable(&text));
 }

@@ -55,6 +55,11 @@ pub fn status(pid: u32) -> ProcessStatus {
     ProcessStatus::parse(&read_text(&format!("/proc/{pid}/status")).unwrap_or_default())
 }
 
+/// Returns the process that a thread is of; `None` when there is no such thread.
+pub fn thread_group(tid: u32) -> Option<u32> {
+    ProcessStatus::parse(&read_text(&format!("/proc/{tid}/status")).ok()?).pid
+}
+
 /// Reads the status of the calling process.
 pub fn own_status() -> ProcessStatus {
     status(std::process::id())

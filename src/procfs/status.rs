@@ -15,6 +15,8 @@ pub struct ProcessStatus {
     pub ignored_signals: u64,
     /// Real user ID.
     pub uid: Option<u32>,
+    /// The process that the thread is of.
+    pub pid: Option<u32>,
 }
 
 impl ProcessStatus {
@@ -28,6 +30,7 @@ impl ProcessStatus {
                 "Uid" => {
                     status.uid = value.split_whitespace().next().and_then(|uid| uid.parse().ok());
                 }
+                "Tgid" => status.pid = value.trim().parse().ok(),
                 "VmData" => status.data_kib = kib(value),
                 "CapEff" => status.effective_capabilities = hexadecimal(value),
                 "SigIgn" => status.ignored_signals = hexadecimal(value),
@@ -52,7 +55,7 @@ mod tests {
 
     #[test]
     fn values_are_found_by_name() {
-        let text = "Name:\tx\nUid:\t1000\t0\t0\t0\n\
+        let text = "Name:\tx\nTgid:\t12\nUid:\t1000\t0\t0\t0\n\
              VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmData:\t 512 kB\n\
              CapEff:\t000001ffffffffff\nSigIgn:\t0000000000001000\n";
         let expected = ProcessStatus {
@@ -62,6 +65,7 @@ mod tests {
             effective_capabilities: 0x1ff_ffff_ffff,
             ignored_signals: 0x1000,
             uid: Some(1000),
+            pid: Some(12),
         };
         assert_eq!(ProcessStatus::parse(text), expected);
     }

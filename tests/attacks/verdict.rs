@@ -106,7 +106,8 @@ pub fn assert_bystander(
                 true => complete += nanoseconds,
                 false => {
                     let description = describe(window, number, &names);
-                    *others.entry(format!("window {at}: {description}")).or_default() += nanoseconds;
+                    *others.entry(format!("window {at}: {description}")).or_default() +=
+                        nanoseconds;
                 }
             }
         }
