@@ -49,19 +49,6 @@ const volatile struct {
 	struct unfinished_sample unfinished_sample[0]; /* its type, without its 9 KiB */
 } abi_types = {};
 
-/*
- * The current limit of user frames, 0 for that of the configuration. The agent lowers it while it
- * is over its budget.
- */
-u32 current_user_frames_limit;
-
-static inline u32 user_frames_limit(void)
-{
-	u32 limit = current_user_frames_limit;
-
-	return limit && limit < config.user_frames_limit ? limit : config.user_frames_limit;
-}
-
 /* Returns how a tick ends by the filters alone: OUTCOME_DELIVERED if they do not skip it. */
 static inline enum outcome outcome_of_filters(const struct task_struct *task, u32 tgid, u32 tid,
                                               u32 visible)
@@ -126,7 +113,7 @@ static inline bool start_user_stack(struct scratch *scratch)
 	walk->stack.start = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
 	walk->process = published_mappings(scratch->sample.pid);
-	walk->frames_limit = walk->frames + user_frames_limit();
+	walk->frames_limit = walk->frames + config.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
 	if (!push_frame(scratch, walk->registers.ip))
 		return false;

@@ -79,13 +79,11 @@ impl SamplerConfig {
     }
 }
 
-/// How often and how deep to sample. Can change while the sampler runs.
+/// How often to sample. Can change while the sampler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplingRate {
     /// Nanoseconds of a CPU's time between its ticks.
     pub period: NonZeroU64,
-    /// Limit of user frames, if it is below [`SamplerConfig::user_frames_limit`]; 0 for that limit.
-    pub user_frames: u32,
     /// The period that the configured frequency calls for.
     pub full_period: NonZeroU64,
     /// Why the rate is lower than that.
@@ -93,12 +91,11 @@ pub struct SamplingRate {
 }
 
 impl SamplingRate {
-    /// Returns the rate of `frequency` ticks a second on each CPU, at least one, with stacks as
-    /// deep as the configuration allows.
+    /// Returns the rate of `frequency` ticks a second on each CPU, at least one.
     pub fn from_hz(frequency: u32) -> Self {
         let period = 1_000_000_000 / u64::from(frequency.max(1));
         let period = NonZeroU64::new(period).unwrap_or(NonZeroU64::MIN);
-        Self { period, user_frames: 0, full_period: period, lowered: None }
+        Self { period, full_period: period, lowered: None }
     }
 }
 

@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 
 use super::abi::Counters;
 use super::load::load;
-use super::skeleton::{EverytickSkel, types};
+use super::skeleton::EverytickSkel;
 use super::{CpuClock, LoadError, SampleReader, SamplerConfig, Unwinder, WalkMaps};
 
 /// The loaded programs. Dropping it and the clocks removes everything from the kernel.
@@ -78,11 +78,6 @@ impl Sampler {
         Ok(())
     }
 
-    /// Sets the limit of user frames from the next tick on: [`super::SamplingRate::user_frames`].
-    pub fn limit_user_frames(&mut self, frames: u32) {
-        self.write_bss(|bss| &raw mut bss.current_user_frames_limit, frames);
-    }
-
     /// Runs `spawn`. A process that it starts is followed with all its descendants, from its first
     /// instruction.
     ///
@@ -99,16 +94,11 @@ impl Sampler {
     }
 
     fn set_launching(&mut self, launching: bool) {
-        self.write_bss(|bss| (&raw mut bss.launching).cast::<u8>(), launching.into());
-    }
-
-    /// Writes a variable of the programs.
-    fn write_bss<T>(&mut self, variable: impl FnOnce(&mut types::bss) -> *mut T, value: T) {
         if let Some(bss) = self.skeleton.maps.bss_data.as_mut() {
+            let variable = (&raw mut bss.launching).cast::<u8>();
             // SAFETY: the pointer is to a variable of the programs' .bss, which is mapped for as
-            // long as the skeleton lives. An aligned integer of at most 8 bytes is written at once,
-            // and the programs only read it.
-            unsafe { std::ptr::write_volatile(variable(bss), value) };
+            // long as the skeleton lives. A byte is written at once, and the programs only read it.
+            unsafe { std::ptr::write_volatile(variable, launching.into()) };
         }
     }
 

@@ -272,7 +272,6 @@ impl SamplingClocks {
 
     /// Starts stopped clocks.
     fn resume(&mut self, rate: SamplingRate) -> io::Result<()> {
-        self.sampler.limit_user_frames(rate.user_frames);
         let stagger = self.stagger(rate);
         for (number, cpu) in self.cpus.iter_mut().filter(|cpu| cpu.is_sampled()).enumerate() {
             if number > 0 {
