@@ -5,9 +5,9 @@
 mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use common::cgroup::UnifiedCgroup;
 use common::{Running, alone, compile, directory, pause};
 use everytick::kernel::SamplerConfig;
 use everytick::labels::{Cgroup, Root, complete, of_machine};
@@ -18,38 +18,6 @@ use profile::{Labels, Profile};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 const POD: &str = "2b801b7a-5266-4386-864e-45ed71136371";
-
-/// A cgroup in the v2 hierarchy, removed with its processes.
-struct Group(PathBuf);
-
-impl Group {
-    /// Creates it below the root of the hierarchy.
-    fn create(path: &str) -> Self {
-        let group = Self(mount().join(path.trim_start_matches('/')));
-        fs::create_dir_all(&group.0).unwrap();
-        group
-    }
-
-    fn add(&self, pid: &str) {
-        fs::write(self.0.join("cgroup.procs"), pid).unwrap();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::write(self.0.join("cgroup.kill"), "1");
-        pause(100); // killed processes exit
-        let parents = self.0.ancestors().take_while(|parent| *parent != mount());
-        parents.for_each(|parent| drop(fs::remove_dir(parent)));
-    }
-}
-
-/// Returns where cgroup v2 is mounted.
-fn mount() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    fields.find(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted")[1].into()
-}
 
 /// Returns the path of a container in a pod, as systemd names it. `id`: the digit of its ID.
 fn container(id: char) -> String {
@@ -97,7 +65,7 @@ fn expected(executable: &str, id: char) -> Labels {
 #[test]
 fn a_process_in_a_pod_has_its_labels_and_a_whole_series() {
     let _alone = alone();
-    let (place, group) = (directory(), Group::create(&container('a')));
+    let (place, group) = (directory(), UnifiedCgroup::create(&container('a')));
     let program = compile("chain.c", place.path(), "app");
     let running = [Running::start(&program), Running::start(&program)];
     running.iter().for_each(|running| group.add(&running.pid()));
@@ -132,7 +100,7 @@ fn a_process_in_a_pod_has_its_labels_and_a_whole_series() {
 #[test]
 fn short_processes_have_the_labels_of_their_container() {
     let _alone = alone();
-    let (place, group) = (directory(), Group::create(&container('b')));
+    let (place, group) = (directory(), UnifiedCgroup::create(&container('b')));
     let program = compile("short.c", place.path(), "short");
     let script = format!("while :; do {}; done", program.display());
     let mut shell = Command::new("sh");
@@ -157,7 +125,8 @@ fn short_processes_have_the_labels_of_their_container() {
 fn a_moved_process_has_the_labels_of_its_current_cgroup() {
     let _alone = alone();
     let place = directory();
-    let (from, to) = (Group::create(&container('a')), Group::create(&container('b')));
+    let (from, to) =
+        (UnifiedCgroup::create(&container('a')), UnifiedCgroup::create(&container('b')));
     let running = Running::start(&compile("chain.c", place.path(), "moved"));
     from.add(&running.pid());
     let mut session = start();
@@ -184,9 +153,11 @@ fn in_a_cgroup_namespace_paths_are_absolute() {
         assert_eq!(&*path("0::/\n"), group);
         return;
     }
-    let place = Group::create(group);
-    let script =
-        format!("echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"", place.0.display());
+    let place = UnifiedCgroup::create(group);
+    let script = format!(
+        "echo $$ >{}/cgroup.procs; exec unshare --cgroup \"$0\" \"$@\"",
+        place.path().display()
+    );
     let test = "in_a_cgroup_namespace_paths_are_absolute";
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).args(["--exact", test]);
@@ -200,7 +171,7 @@ fn in_a_cgroup_namespace_paths_are_absolute() {
 #[test]
 fn a_process_without_main_thread_has_its_labels() {
     let _alone = alone();
-    let (place, group) = (directory(), Group::create(&container('c')));
+    let (place, group) = (directory(), UnifiedCgroup::create(&container('c')));
     let running = Running::start(&compile("mainless.c", place.path(), "mainless"));
     group.add(&running.pid());
     pause(500);

@@ -1,14 +1,13 @@
 //! The series of a profile: samples grouped by the labels of their tasks, limited in number.
 
 use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-use indexmap::IndexMap;
 
 use crate::labels::MERGED;
 use crate::{Labels, Profile};
 
-/// The series that were merged into one because there were too many.
+/// The series that were merged into others because there were too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MergedSeries {
     /// Number of series merged.
@@ -22,44 +21,55 @@ impl Profile {
     /// the fewest samples. The merged series has [`MERGED`] and `labels`, the labels of all series
     /// of this machine.
     pub fn bound_series(&mut self, series_max: usize, labels: &Labels) -> MergedSeries {
-        let (counts, series_of) = self.count_series();
+        let counts = self.count_series();
         let retained = series_max.max(1) - 1;
         if counts.len() <= retained + 1 {
             return MergedSeries::default();
         }
-        let mut order: Vec<usize> = (0..counts.len()).collect();
-        order.sort_by_key(|series| {
-            let (labels, count) = counts.get_index(*series).expect("an index of counts");
-            (Reverse(*count), Arc::clone(labels))
-        });
-        let mut is_retained = vec![false; counts.len()];
-        order[..retained].iter().for_each(|series| is_retained[*series] = true);
+        let mut order: Vec<_> =
+            counts.into_iter().map(|(labels, count)| (Reverse(count), labels)).collect();
+        order.sort();
+        let retained: HashSet<_> = order.drain(..retained).map(|(_, labels)| labels).collect();
 
-        let mut labels = labels.clone();
-        labels.set(MERGED, "true");
-        let labels = Arc::new(labels);
-        for (task, series) in self.tasks.iter_mut().zip(series_of) {
-            if !is_retained[series] {
-                task.labels = Arc::clone(&labels);
-            }
-        }
-        let samples = order[retained..].iter().map(|series| counts[*series]).sum();
-        MergedSeries { series: order[retained..].len() as u64, samples }
+        let mut merged = labels.clone();
+        merged.set(MERGED, "true");
+        let merged = Arc::new(merged);
+        self.merge_series(|labels| (!retained.contains(labels)).then(|| Arc::clone(&merged)))
     }
 
-    /// Returns the number of samples of each series, and the index of each task's series.
-    fn count_series(&self) -> (IndexMap<Arc<Labels>, u64>, Vec<usize>) {
-        let mut counts: IndexMap<Arc<Labels>, u64> = IndexMap::new();
-        let mut series_of = Vec::with_capacity(self.tasks.len());
+    /// Merges series into others. `target`: returns the labels of the series that a series is
+    /// merged into, `None` if it stays; it is called once for each series.
+    pub fn merge_series(
+        &mut self,
+        mut target: impl FnMut(&Arc<Labels>) -> Option<Arc<Labels>>,
+    ) -> MergedSeries {
+        let mut targets: HashMap<Arc<Labels>, Option<Arc<Labels>>> = HashMap::new();
+        let mut is_merged = vec![false; self.tasks.len()];
+        for (task, is_merged) in self.tasks.iter_mut().zip(&mut is_merged) {
+            let entry = targets.entry(Arc::clone(&task.labels));
+            if let Some(labels) = entry.or_insert_with_key(&mut target) {
+                task.labels = Arc::clone(labels);
+                *is_merged = true;
+            }
+        }
+        let samples = self.samples.iter().filter(|sample| is_merged[sample.key.task.0 as usize]);
+        MergedSeries {
+            series: targets.values().flatten().count() as u64,
+            samples: samples.map(|sample| sample.count).sum(),
+        }
+    }
+
+    /// Returns the number of samples of each series.
+    fn count_series(&self) -> HashMap<Arc<Labels>, u64> {
+        let mut counts: HashMap<Arc<Labels>, u64> = HashMap::new();
         for task in &self.tasks {
-            let entry = counts.entry(Arc::clone(&task.labels));
-            series_of.push(entry.index());
-            entry.or_default();
+            counts.entry(Arc::clone(&task.labels)).or_default();
         }
         for sample in &self.samples {
-            counts[series_of[sample.key.task.0 as usize]] += sample.count;
+            let labels = &self.task_of(sample).labels;
+            *counts.entry(Arc::clone(labels)).or_default() += sample.count;
         }
-        (counts, series_of)
+        counts
     }
 }
 

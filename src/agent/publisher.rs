@@ -161,12 +161,16 @@ fn publish(
         return (PublishResult::Empty, ProfileStats::default());
     }
     labels::complete(&mut profile, &labels);
-    let of_hour = series.limit(&mut profile, series_max, Instant::now());
-    let of_window = profile.bound_series(series_max, &labels);
-    let merged = MergedSeries {
-        series: of_hour.series + of_window.series,
-        samples: of_hour.samples + of_window.samples,
-    };
+    let merged_in_hour = series.limit(&mut profile, series_max, Instant::now());
+    let merged_in_window = profile.bound_series(series_max, &labels);
+    if merged_in_hour.series > 0 {
+        let MergedSeries { series, samples } = merged_in_hour;
+        tracing::warn!(
+            series,
+            samples,
+            "merged new names into one series of their cgroup: it has too many series within an hour"
+        );
+    }
     let host = labels.get(NODE).unwrap_or_default();
     let scope = CaptureContext::WHOLE_MACHINE;
     let context = symbolization::capture_context(&profile, host, frequency, scope);
@@ -176,7 +180,12 @@ fn publish(
     profile.comments.push(origin.to_string());
     profile.comments.extend(budget);
     profile.comments.extend(names.counts.comment());
-    let stats = ProfileStats::of(&profile, names.counts, merged);
+    let stats = ProfileStats {
+        series_of_hour: series.series(),
+        merged_in_window,
+        merged_in_hour,
+        ..ProfileStats::of(&profile, names.counts)
+    };
     let batch = Batch { profile: to_message(&profile, SampleGrouping::BySeries) };
     drop(profile);
     match delivery.accept(&batch) {

@@ -15,7 +15,7 @@ use crate::events::unix_ns;
 use crate::host::Limitation;
 use crate::log;
 use crate::metrics::server::{Handler, HttpCounters};
-use crate::metrics::{self, HealthState, LossReason, ProcessUsage, Snapshot, frames};
+use crate::metrics::{self, HealthState, LossReason, ProcessUsage, SeriesLimit, Snapshot, frames};
 use crate::session::ClosedWindow;
 
 /// The agent's own figures.
@@ -111,9 +111,10 @@ impl AgentStatus {
         }
         set_usage(&mut snapshot.own.symbolizer, symbolizer);
         snapshot.symbols.add(&stats.names);
-        snapshot.series.last = stats.series;
-        snapshot.series.merged += stats.merged.series;
-        snapshot.series.merged_samples += stats.merged.samples;
+        let series = &mut snapshot.series;
+        (series.last, series.of_hour) = (stats.series, stats.series_of_hour);
+        series.add_merged(SeriesLimit::Window, stats.merged_in_window);
+        series.add_merged(SeriesLimit::Hour, stats.merged_in_hour);
     }
 
     /// Counts a closed window that the dead publisher thread could not take.

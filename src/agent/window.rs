@@ -49,15 +49,20 @@ pub(super) struct ProfileStats {
     pub names: NameCounts,
     /// Series, after merging.
     pub series: u64,
-    /// Series that were merged because there were too many.
-    pub merged: MergedSeries,
+    /// Distinct series of the last hour.
+    pub series_of_hour: u64,
+    /// Series that were merged because there were too many in the window.
+    pub merged_in_window: MergedSeries,
+    /// Series that were merged because there were too many in the last hour.
+    pub merged_in_hour: MergedSeries,
 }
 
 impl ProfileStats {
-    pub fn of(profile: &Profile, names: NameCounts, merged: MergedSeries) -> Self {
+    /// Counts the series of a profile.
+    pub fn of(profile: &Profile, names: NameCounts) -> Self {
         let mut series: Vec<_> = profile.tasks.iter().map(|task| &task.labels).collect();
         series.sort();
         series.dedup();
-        Self { names, series: series.len() as u64, merged }
+        Self { names, series: series.len() as u64, ..Self::default() }
     }
 }

@@ -19,8 +19,8 @@ pub use metric::{Label, LabelValues, Metric, MetricKind};
 pub use pages::{PATHS, page};
 pub use prometheus::render;
 pub use snapshot::{
-    BudgetState, LossReason, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, Snapshot,
-    WindowCounts,
+    BudgetState, LossReason, OwnUsage, ProcessUsage, ReloadCounts, SeriesCounts, SeriesLimit,
+    Snapshot, WindowCounts,
 };
 pub use table::TABLE;
 pub use totals::{LedgerTotals, frames};

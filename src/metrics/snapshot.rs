@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use profile::MergedSeries;
 use upload::delivery;
 
 use super::health::HealthState;
@@ -102,10 +103,42 @@ impl LossReason {
 pub struct SeriesCounts {
     /// Series of the last window.
     pub last: u64,
-    /// Series that were merged because a window had too many.
-    pub merged: u64,
+    /// Distinct series of the last hour, with those that others were merged into.
+    pub of_hour: u64,
+    /// Series that were merged because there were too many, indexed by [`SeriesLimit`].
+    pub merged: [u64; SeriesLimit::ALL.len()],
     /// Samples of the merged series.
-    pub merged_samples: u64,
+    pub merged_samples: [u64; SeriesLimit::ALL.len()],
+}
+
+impl SeriesCounts {
+    /// Adds series that were merged beyond a limit.
+    pub fn add_merged(&mut self, limit: SeriesLimit, merged: MergedSeries) {
+        self.merged[limit as usize] += merged.series;
+        self.merged_samples[limit as usize] += merged.samples;
+    }
+}
+
+/// A limit beyond which series are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeriesLimit {
+    /// Of the series of one window.
+    Window,
+    /// Of the distinct series within an hour.
+    Hour,
+}
+
+impl SeriesLimit {
+    /// All limits.
+    pub const ALL: [Self; 2] = [Self::Window, Self::Hour];
+
+    /// Returns the value of the label `limit` of `everytick_series_merged_total`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Hour => "hour",
+        }
+    }
 }
 
 /// Usage of the agent's processes. The usage of BPF is in [`Snapshot::session`].

@@ -13,7 +13,7 @@ use crate::budget::Cause;
 use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
 use super::server::Refusal;
-use super::snapshot::{LossReason, ProcessUsage, Snapshot, WindowCounts};
+use super::snapshot::{LossReason, ProcessUsage, SeriesLimit, Snapshot, WindowCounts};
 use crate::host::LimitationReason;
 use crate::processes::TrackingLimit;
 use crate::session::NoClockReason;
@@ -34,6 +34,7 @@ const PROCESS_LIMIT: Label =
 const UNSYMBOLIZED: Label =
     Label::closed("reason", || texts(UnsymbolizedReason::ALL, UnsymbolizedReason::text));
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
+const SERIES_LIMIT: Label = Label::closed("limit", || texts(&SeriesLimit::ALL, SeriesLimit::text));
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
 const WINDOW_LOSS: Label = Label::closed("reason", || {
     [texts(&LossReason::ALL, LossReason::text), texts(Failure::ALL, Failure::text)].concat()
@@ -353,17 +354,24 @@ pub const TABLE: &[Metric] = &[
     gauge("everytick_series", "Series of the last window.", &[], |s, out| {
         out.value(s.series.last);
     }),
+    gauge(
+        "everytick_series_of_hour",
+        "Distinct series within the hour before the last window.",
+        &[],
+        |s, out| out.value(s.series.of_hour),
+    ),
     counter(
         "everytick_series_merged_total",
-        "Series merged into others because a window, or an hour, had too many.",
-        &[],
-        |s, out| out.value(s.series.merged),
+        "Series merged into others, by the limit beyond which there were too many: of a window, or \
+         of an hour.",
+        &[SERIES_LIMIT],
+        |s, out| by(out, &[], &SeriesLimit::ALL, SeriesLimit::text, &s.series.merged),
     ),
     counter(
         "everytick_series_merged_samples_total",
-        "Samples of the merged series.",
-        &[],
-        |s, out| out.value(s.series.merged_samples),
+        "Samples of the merged series, by limit.",
+        &[SERIES_LIMIT],
+        |s, out| by(out, &[], &SeriesLimit::ALL, SeriesLimit::text, &s.series.merged_samples),
     ),
     // Delivery.
     counter(

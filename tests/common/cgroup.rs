@@ -1,4 +1,4 @@
-//! A cgroup of its own for a program.
+//! Cgroups of their own for programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,4 +72,40 @@ impl Drop for Cgroup {
             super::pause(50);
         }
     }
+}
+
+/// A cgroup in the v2 hierarchy, removed with its processes.
+pub struct UnifiedCgroup(PathBuf);
+
+impl UnifiedCgroup {
+    /// Creates it below the root of the hierarchy.
+    pub fn create(path: &str) -> Self {
+        let group = Self(mount().join(path.trim_start_matches('/')));
+        fs::create_dir_all(&group.0).unwrap();
+        group
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn add(&self, pid: &str) {
+        fs::write(self.0.join("cgroup.procs"), pid).unwrap();
+    }
+}
+
+impl Drop for UnifiedCgroup {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        super::pause(100); // killed processes exit
+        let parents = self.0.ancestors().take_while(|parent| *parent != mount());
+        parents.for_each(|parent| drop(fs::remove_dir(parent)));
+    }
+}
+
+/// Returns where cgroup v2 is mounted.
+fn mount() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.find(|fields| fields[2] == "cgroup2").expect("cgroup v2 is mounted")[1].into()
 }

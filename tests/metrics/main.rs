@@ -60,7 +60,12 @@ fn snapshot() -> Snapshot {
             last_unix_ns: 1_700_000_100 * SECOND + SECOND / 2,
             accepted_unix_ns: 1_700_000_090 * SECOND,
         },
-        series: SeriesCounts { last: 501, merged: 502, merged_samples: 503 },
+        series: SeriesCounts {
+            last: 501,
+            of_hour: 504,
+            merged: [502, 505],
+            merged_samples: [503, 506],
+        },
         delivery: delivery(&["files", "parca"]),
         own: own(),
         budget: BudgetState {
