@@ -20,6 +20,11 @@ pub struct Pacing {
     /// How long the start waits for another agent to release spool and store: one that stops needs
     /// five seconds.
     pub lock_wait: Duration,
+    /// How long a batch waits for CPU time at most: a window of the default length, so that a sink
+    /// keeps pace however small the share of delivery is.
+    pub cpu_wait_max: Duration,
+    /// The same for a directory of this machine: exports read it, and a batch takes it milliseconds.
+    pub cpu_wait_max_local: Duration,
 }
 
 impl Default for Pacing {
@@ -31,6 +36,8 @@ impl Default for Pacing {
             backoff_max: Duration::from_secs(5 * 60),
             retry_after_max: Duration::from_secs(15 * 60),
             lock_wait: Duration::from_secs(6),
+            cpu_wait_max: Duration::from_secs(10),
+            cpu_wait_max_local: Duration::from_secs(1),
         }
     }
 }

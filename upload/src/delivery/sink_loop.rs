@@ -142,10 +142,15 @@ impl SinkLoop {
         }
     }
 
-    /// Waits while delivery has used the CPU time allowed, but not when the loop is to stop.
+    /// Waits while delivery has used the CPU time allowed, up to a bound, but not when the loop is
+    /// to stop.
     async fn wait_for_cpu_time(&mut self) {
+        let Pacing { cpu_wait_max, cpu_wait_max_local, .. } = self.context.pacing;
+        let longest = if self.sink.is_local() { cpu_wait_max_local } else { cpu_wait_max };
+        let begin = Instant::now();
         while !self.is_stopping() {
-            let wait = self.context.allowance.until_credit();
+            let left = longest.saturating_sub(begin.elapsed());
+            let wait = self.context.allowance.until_credit().min(left);
             if wait.is_zero() {
                 return;
             }

@@ -156,6 +156,11 @@ impl Sink {
             _ => Ok(()),
         }
     }
+
+    /// Returns whether the destination is on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
 }
 
 impl SinkConfig {

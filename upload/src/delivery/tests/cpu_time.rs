@@ -43,3 +43,30 @@ fn a_full_spool_evicts_what_waits_for_cpu_time() {
     counts.check().expect("the ledger balances");
     assert_eq!(of(&counts, "a").ledger.lost.count(Failure::SpoolFull), 3);
 }
+
+#[test]
+fn the_local_store_does_not_wait_until_there_is_cpu_time() {
+    let (a, allowance) = (ScriptedSink::default(), FakeAllowance::default());
+    allowance.set_until_credit(Duration::from_secs(3_600));
+    let mut fixture = Fixture::new([&a]);
+    let settings = SinkConfig::File(store_config(fixture.root.path().join("store")));
+    fixture.config.sinks.push(NamedSink { name: "store".into(), settings });
+    fixture.pacing.cpu_wait_max_local = Duration::from_millis(20);
+    let delivery = fixture.start_within(Arc::new(allowance)).expect("starts");
+    accept_all(&delivery, 1..=3);
+    let counts = wait_until(&delivery, |counts| of(counts, "store").ledger.delivered == 3);
+    assert!(of(&counts, "store").cpu_wait >= Duration::from_millis(60), "a wait for each");
+    assert_eq!((a.received(), of(&counts, "a").ledger.pending), (vec![], 3));
+}
+
+#[test]
+fn a_server_gets_a_batch_after_a_bounded_wait() {
+    let (a, allowance) = (ScriptedSink::default(), FakeAllowance::default());
+    allowance.set_until_credit(Duration::from_secs(3_600));
+    let mut fixture = Fixture::new([&a]);
+    fixture.pacing.cpu_wait_max = Duration::from_millis(20);
+    let delivery = fixture.start_within(Arc::new(allowance)).expect("starts");
+    accept_all(&delivery, 1..=3);
+    wait_until_delivered(&delivery);
+    assert_eq!(a.delivered(), vec![1, 2, 3]);
+}

@@ -33,6 +33,8 @@ const FAST: Pacing = Pacing {
     backoff_max: Duration::from_millis(4),
     retry_after_max: Duration::from_millis(4),
     lock_wait: Duration::ZERO,
+    cpu_wait_max: Duration::from_secs(3_600),
+    cpu_wait_max_local: Duration::from_secs(3_600),
 };
 
 /// Pauses and a backoff longer than any test: nothing is attempted twice by itself.
@@ -43,6 +45,8 @@ const FROZEN: Pacing = Pacing {
     backoff_max: Duration::from_secs(7_200),
     retry_after_max: Duration::from_secs(7_200),
     lock_wait: Duration::ZERO,
+    cpu_wait_max: Duration::from_secs(3_600),
+    cpu_wait_max_local: Duration::from_secs(3_600),
 };
 
 /// Time to wait for what must happen; only a defect exceeds it.
