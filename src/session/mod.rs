@@ -247,18 +247,31 @@ impl Session {
     }
 }
 
-/// Opens the side bands and clocks of the online CPUs, without those that have just gone offline.
+/// Opens the side bands and clocks of the online CPUs. One that the kernel refuses stays without:
+/// the CPU watcher notes the reason and tries again.
+///
+/// # Errors
+/// When no CPU has a clock, or the reason is one of the whole process.
 fn open_cpus(config: &SamplerConfig) -> Result<(Vec<SampledCpu>, Vec<CpuRings>), LoadError> {
-    let (mut cpus, mut rings) = (Vec::new(), Vec::new());
+    let (mut cpus, mut rings, mut refused) = (Vec::new(), Vec::new(), None);
     for cpu in online_cpus()? {
         match SampledCpu::open(cpus.len() as u64, cpu, config) {
             Ok((sampled, of_cpu)) => {
                 cpus.push(sampled);
                 rings.push(of_cpu);
             }
-            Err(error) if NoClockReason::of(&error.source) == NoClockReason::Starting => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => match NoClockReason::of(&error.source) {
+                // The CPU has just gone offline.
+                NoClockReason::Starting => {}
+                NoClockReason::Denied | NoClockReason::OpenFiles => return Err(error.into()),
+                NoClockReason::Memory | NoClockReason::Other => {
+                    refused.get_or_insert(error);
+                }
+            },
         }
     }
-    Ok((cpus, rings))
+    match refused.filter(|_| cpus.is_empty()) {
+        Some(error) => Err(error.into()),
+        None => Ok((cpus, rings)),
+    }
 }
