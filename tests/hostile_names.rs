@@ -84,6 +84,7 @@ fn sparse_and_compressed_debug_information_leaves_the_symbol_tables() {
             (recorded.samples_through(&[&name, "main"]), recorded.samples_through(&[&name]));
         assert!(all > 0 && named * 10 >= all * 9, "{name}: {named} of {all}: {}", recorded.stderr);
     }
+    assert!(recorded.stderr.contains("debug info of "), "{}", recorded.stderr);
 }
 
 /// Makes programs whose code, call frames or names are small in the file and enormous to a reader.
@@ -243,7 +244,10 @@ fn bombs_beside_an_agent_are_refused_and_counted() {
     let unreadable =
         |agent: &Agent| agent.series("everytick_unsymbolized_frames_total", "file unreadable");
     let is_done = |agent: &Agent| {
-        unreadable(agent) > 0.0 && agent.metric("everytick_unwind_files_unreadable_total") > 0.0
+        let not_read = agent.metric("everytick_debug_info_not_read_total");
+        unreadable(agent) > 0.0
+            && not_read > 0.0
+            && agent.metric("everytick_unwind_files_unreadable_total") > 0.0
     };
     let mut agent = withstand(320 << 20, &programs, place.path(), is_done);
     let peak = agent.series("everytick_resident_peak_bytes", "symbolizer");

@@ -107,6 +107,10 @@ fn symbol_notes(profile: &Profile, names: &WindowNames) -> Vec<String> {
         let cut = pluralize(names.counts.cut, "name was", "names were");
         notes.push(format!("{cut} cut, because they are too long"));
     }
+    if names.counts.without_debug_info > 0 {
+        let files = pluralize(names.counts.without_debug_info, "executable", "executables");
+        notes.push(format!("debug info of {files} not read: it takes too much or is malformed"));
+    }
     for UnsymbolizedExecutable { executable, reason } in unsymbolized.iter().take(TOP) {
         notes.push(format!("no symbols in {}: {reason}", printable(executable)));
     }

@@ -311,6 +311,13 @@ pub const TABLE: &[Metric] = &[
         &[],
         |s, out| out.value(s.symbols.cut),
     ),
+    counter(
+        "everytick_debug_info_not_read_total",
+        "Executables whose symbols were read without their debug info in a window, because that \
+         takes too much or is malformed: they have the names of their symbol tables.",
+        &[],
+        |s, out| out.value(s.symbols.without_debug_info),
+    ),
     // Windows.
     counter(
         "everytick_windows_closed_total",

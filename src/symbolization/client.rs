@@ -129,6 +129,8 @@ pub(super) struct SymbolAnswer {
     pub result: Result<Vec<Symbol>, SymbolizeError>,
     /// Names that were cut.
     pub cut: u64,
+    /// The debug info of the file was not read.
+    pub lacks_debug_info: bool,
     /// CPU time of the worker.
     pub cpu: Duration,
 }
@@ -236,9 +238,11 @@ impl SymbolizerClient {
     fn answer(&self, pending: Pending, response: Result<Response, CallError>) -> SymbolAnswer {
         let Pending { request, before, .. } = pending;
         let cpu = self.supervisor.usage().cpu.saturating_sub(before.cpu);
+        let mut lacks_debug_info = request.symbols_only;
         let (result, cut) = match response {
             Ok(Response { symbols, error, cut, debug_info_error }) => {
                 if !debug_info_error.is_empty() {
+                    lacks_debug_info = true;
                     let name = &*request.executable.name;
                     tracing::debug!(name, "debug info not read: {debug_info_error}");
                 }
@@ -252,7 +256,7 @@ impl SymbolizerClient {
             }
             Err(error) => (Err(error.into()), 0),
         };
-        SymbolAnswer { request, result, cut, cpu }
+        SymbolAnswer { request, result, cut, lacks_debug_info, cpu }
     }
 
     /// Makes the worker close these files, with its next request.

@@ -101,7 +101,7 @@ pub fn symbolize(
             failed.push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }
     }
-    builder.counts.cut = symbolizer.end_window();
+    symbolizer.end_window(&mut builder.counts);
     let names = WindowNames { failed, counts: builder.counts };
     (builder.finish(window, ledger, period), names)
 }

@@ -97,6 +97,9 @@ pub struct NameCounts {
     pub unsymbolized: [u64; UnsymbolizedReason::COUNT],
     /// Names and paths that were cut because they are too long, when they were read.
     pub cut: u64,
+    /// Executables whose debug info was not read, because it takes too much or is malformed: they
+    /// have the names of their symbol tables.
+    pub without_debug_info: u64,
 }
 
 impl NameCounts {
@@ -114,6 +117,7 @@ impl NameCounts {
     pub fn add(&mut self, other: &Self) {
         self.symbolized += other.symbolized;
         self.cut += other.cut;
+        self.without_debug_info += other.without_debug_info;
         for (sum, count) in self.unsymbolized.iter_mut().zip(other.unsymbolized) {
             *sum += count;
         }
@@ -140,6 +144,10 @@ impl NameCounts {
         }
         if self.cut > 0 {
             parts.push(format!("{} cut", pluralize(self.cut, "name", "names")));
+        }
+        if self.without_debug_info > 0 {
+            let files = pluralize(self.without_debug_info, "executable", "executables");
+            parts.push(format!("debug info of {files} not read"));
         }
         (!parts.is_empty()).then(|| format!("{:<14}{}", "names", parts.join("; ")))
     }
@@ -168,12 +176,12 @@ mod tests {
         counts.add_unsymbolized(UnsymbolizedReason::ShareSpent);
         (0..2).for_each(|_| counts.add_unsymbolized(UnsymbolizedReason::NoSymbol));
         let mut sum = counts;
-        sum.add(&NameCounts { cut: 1, ..NameCounts::default() });
+        sum.add(&NameCounts { cut: 1, without_debug_info: 2, ..NameCounts::default() });
         assert_eq!(
             sum.comment().as_deref(),
             Some(
                 "names         3 of 3,003 frames without a symbol (no symbol: 2, \
-                 CPU share spent: 1); 1 name cut"
+                 CPU share spent: 1); 1 name cut; debug info of 2 executables not read"
             )
         );
     }

@@ -4,7 +4,7 @@
 //! failed. What a file may take is bounded ([`FileLimits`]); what a file and its owner have taken
 //! is paid off over time (`accounts`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -18,6 +18,7 @@ use super::client::{SymbolAnswer, SymbolRequest, SymbolizeError, SymbolizerClien
 use super::file_key::{FileKey, identify, size_of};
 use super::groups::Traits;
 use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
+use super::reason::NameCounts;
 use super::refusals::{FileState, Refusals};
 use crate::limits::Owner;
 use crate::processes::{Executable, ExecutableOrigin};
@@ -55,6 +56,8 @@ pub struct WindowSymbolizer {
     window: u64,
     /// Names that were cut in this window.
     cut: u64,
+    /// Executables whose debug info was not read in this window.
+    without_debug_info: HashSet<ExecutableId>,
 }
 
 impl WindowSymbolizer {
@@ -77,6 +80,7 @@ impl WindowSymbolizer {
             accounts: CpuAccounts::new(cpu_rate, file, Instant::now()),
             window: 0,
             cut: 0,
+            without_debug_info: HashSet::new(),
         }
     }
 
@@ -171,11 +175,14 @@ impl WindowSymbolizer {
 
     /// Applies an answer: caches its symbols, or remembers why there are none.
     fn apply(&mut self, answer: SymbolAnswer) -> Result<(), SymbolizeError> {
-        let SymbolAnswer { request, result, cut, cpu } = answer;
+        let SymbolAnswer { request, result, cut, lacks_debug_info, cpu } = answer;
         if request.limits.is_some() {
             self.accounts.charge(request.file, request.owner, cpu, Instant::now());
         }
         self.cut += cut;
+        if lacks_debug_info {
+            self.without_debug_info.insert(request.id);
+        }
         match result {
             Ok(symbols) => {
                 for (address, symbol) in request.addresses.into_iter().zip(symbols) {
@@ -219,9 +226,9 @@ impl WindowSymbolizer {
         self.cache.get(id, address, self.window)
     }
 
-    /// Ends the window: drops executables that no one else holds and evicts unused symbols. Returns
-    /// the number of names that were cut in it.
-    pub fn end_window(&mut self) -> u64 {
+    /// Ends the window: drops executables that no one else holds and evicts unused symbols. Adds
+    /// what was left out in it to its counts.
+    pub fn end_window(&mut self, counts: &mut NameCounts) {
         self.window += 1;
         self.client.set_limit(None);
         self.drop_unused_executables();
@@ -231,7 +238,8 @@ impl WindowSymbolizer {
             self.client.restart();
             self.cache.remove_executable(ExecutableId::KERNEL);
         }
-        std::mem::take(&mut self.cut)
+        counts.cut += std::mem::take(&mut self.cut);
+        counts.without_debug_info += self.without_debug_info.drain().count() as u64;
     }
 
     fn drop_unused_executables(&mut self) {
@@ -317,7 +325,13 @@ mod tests {
         let mut fail = |symbols_only, error: SymbolizeError| {
             let result = Err(error);
             let request = request(symbols_only);
-            let answer = SymbolAnswer { request, result, cut: 0, cpu: Duration::from_secs(1) };
+            let answer = SymbolAnswer {
+                request,
+                result,
+                cut: 0,
+                lacks_debug_info: symbols_only,
+                cpu: Duration::from_secs(1),
+            };
             symbolizer.apply(answer).expect_err("failed");
             symbolizer.refusals.state(file, symbolizer.window).cloned()
         };
@@ -348,7 +362,7 @@ mod tests {
         let out_of_time = load(&mut symbolizer, ONE, &executable, 0x300);
         assert_eq!(out_of_time, Err(SymbolizeError::NoTime));
         assert!(has_symbol(&mut symbolizer, ONE));
-        symbolizer.end_window();
+        symbolizer.end_window(&mut NameCounts::default());
         let next = load(&mut symbolizer, ONE, &executable, 0x300);
         assert!(matches!(next, Err(SymbolizeError::NotStarted(_))), "{next:?}");
     }
@@ -364,10 +378,10 @@ mod tests {
             insert(&mut symbolizer, id);
             executable
         });
-        symbolizer.end_window();
+        symbolizer.end_window(&mut NameCounts::default());
         assert!(has_symbol(&mut symbolizer, ONE) && has_symbol(&mut symbolizer, OTHER));
         drop(other);
-        symbolizer.end_window();
+        symbolizer.end_window(&mut NameCounts::default());
         assert!(has_symbol(&mut symbolizer, ONE) && !has_symbol(&mut symbolizer, OTHER));
         assert_eq!(symbolizer.requested.len(), 1);
         drop(one);

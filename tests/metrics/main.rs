@@ -51,6 +51,7 @@ fn snapshot() -> Snapshot {
             symbolized: 301,
             unsymbolized: [302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313],
             cut: 314,
+            without_debug_info: 315,
         },
         windows: WindowCounts {
             closed: 401,
