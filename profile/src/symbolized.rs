@@ -1,6 +1,6 @@
 //! A profile: a window whose frames are symbolized, with all that its output formats need.
 
-use crate::{BuildId, CaptureLedger, FileAddr, SampleKey, Task};
+use crate::{BuildId, CaptureLedger, FileAddr, SampleKey, SampleTimes, Task};
 
 /// A symbolized profile. All identifiers are indices into its vectors.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,18 @@ pub struct Profile {
     pub ledger: CaptureLedger,
     /// Further lines about the profile.
     pub comments: Vec<String>,
+    /// When each sample was taken, if times were kept.
+    pub timeline: Option<Timeline>,
+}
+
+/// When each sample of a profile was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Start of the profile, nanoseconds of CLOCK_MONOTONIC.
+    pub start_ns: u64,
+    /// The samples by time; each [`SampleId`](crate::SampleId) is an index into
+    /// [`Profile::samples`].
+    pub times: SampleTimes,
 }
 
 /// An executable, or other memory with code.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 use indexmap::map::IndexMap;
 
-use crate::{ExecutableId, FileAddr, Labels, Pid, StackEnd, Tid};
+use crate::{Cpu, ExecutableId, FileAddr, Labels, Pid, SampleTimes, StackEnd, Tid, TimedSample};
 
 /// A frame before symbolization: an instruction in an executable.
 ///
@@ -30,6 +30,10 @@ pub struct StackId(pub u32);
 /// Index of a task in [`Window::tasks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u32);
+
+/// Index of a key in [`Window::samples`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SampleId(pub u32);
 
 /// A thread of a process, with the names that both had at the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +83,8 @@ pub struct Window {
     stacks: IndexSet<Box<[FrameId]>>,
     tasks: IndexSet<Task>,
     samples: IndexMap<SampleKey, u64>,
+    /// The time of each sample, if they are kept.
+    times: Option<SampleTimes>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -99,12 +105,31 @@ impl Window {
             stacks: IndexSet::new(),
             tasks: IndexSet::new(),
             samples: IndexMap::new(),
+            times: None,
             bytes: 0,
             bytes_max,
         }
     }
 
-    /// Counts one sample. `stack`: innermost frame first. `ends`: of the kernel and the user part.
+    /// Keeps the times of samples too, in at most `bytes_max` bytes more.
+    pub fn keep_times(&mut self, bytes_max: usize) {
+        self.times = Some(SampleTimes::new(bytes_max));
+    }
+
+    /// Adds the time of a sample that [`Window::add`] has counted, if times are kept.
+    pub fn add_time(&mut self, sample: SampleId, time_ns: u64, cpu: Cpu) {
+        if let Some(times) = &mut self.times {
+            times.add(TimedSample { time_ns, cpu, sample });
+        }
+    }
+
+    /// Returns the times of samples, if they are kept.
+    pub fn times(&self) -> Option<&SampleTimes> {
+        self.times.as_ref()
+    }
+
+    /// Counts one sample, and returns the index of its key. `stack`: innermost frame first. `ends`:
+    /// of the kernel and the user part.
     ///
     /// # Errors
     /// [`WindowFull`] if the sample differs from all before and does not fit.
@@ -114,7 +139,7 @@ impl Window {
         stack: &[Frame],
         ends: (StackEnd, StackEnd),
         guessed: bool,
-    ) -> Result<(), WindowFull> {
+    ) -> Result<SampleId, WindowFull> {
         let worst =
             size_of_val(stack) * 2 + stack.len() * Self::ITEM_OVERHEAD + task.text_bytes() + 256;
         let is_full = self.bytes + worst > self.bytes_max;
@@ -125,16 +150,15 @@ impl Window {
         };
         let stack = self.store_stack(stack, is_full)?;
         let key = SampleKey { task, stack, kernel_end: ends.0, user_end: ends.1, guessed };
-        if let Some(count) = self.samples.get_mut(&key) {
+        if let Some((index, _, count)) = self.samples.get_full_mut(&key) {
             *count += 1;
-            return Ok(());
+            return Ok(SampleId(index as u32));
         }
         if is_full {
             return Err(WindowFull);
         }
         self.bytes += size_of::<(SampleKey, u64)>() + Self::ITEM_OVERHEAD;
-        self.samples.insert(key, 1);
-        Ok(())
+        Ok(SampleId(self.samples.insert_full(key, 1).0 as u32))
     }
 
     fn store_task(&mut self, task: Task) -> TaskId {
@@ -180,7 +204,7 @@ impl Window {
         self.tasks.iter()
     }
 
-    /// Returns the counted samples.
+    /// Returns the counted samples, each at its [`SampleId`].
     pub fn samples(&self) -> impl ExactSizeIterator<Item = (&SampleKey, u64)> {
         self.samples.iter().map(|(key, count)| (key, *count))
     }

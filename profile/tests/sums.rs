@@ -114,6 +114,7 @@ prop_compose! {
             samples,
             ledger: ledger(aggregated),
             comments: vec!["everytick".into(), format!("window {start}")],
+            timeline: None,
         }
     }
 }

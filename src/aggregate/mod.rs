@@ -16,6 +16,22 @@ use crate::events::RawSample;
 use crate::processes::{AddressSpace, Executables, Identity};
 use sequences::Sequences;
 
+/// Limits of a window, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowLimits {
+    /// The counted stacks, about.
+    pub stacks: usize,
+    /// The times of samples; 0 if they are not kept.
+    pub times: usize,
+}
+
+/// The limits of a window without times.
+impl From<usize> for WindowLimits {
+    fn from(stacks: usize) -> Self {
+        Self { stacks, times: 0 }
+    }
+}
+
 /// A window that is being filled.
 #[derive(Debug)]
 pub struct Aggregator {
@@ -27,11 +43,16 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Starts an empty window of at most about `bytes_max` bytes. `first`: the number of each CPU's
-    /// first sample in it, indexed by CPU; 0 for CPUs beyond its end.
-    pub fn new(bytes_max: usize, first: Vec<u64>) -> Self {
+    /// Starts an empty window. `first`: the number of each CPU's first sample in it, indexed by CPU;
+    /// 0 for CPUs beyond its end.
+    pub fn new(limits: impl Into<WindowLimits>, first: Vec<u64>) -> Self {
+        let WindowLimits { stacks, times } = limits.into();
+        let mut window = Window::new(stacks);
+        if times > 0 {
+            window.keep_times(times);
+        }
         Self {
-            window: Window::new(bytes_max),
+            window,
             ledger: CaptureLedger::default(),
             sequences: Sequences::new(first),
             stack: Vec::new(),
@@ -63,12 +84,14 @@ impl Aggregator {
         self.sequences.missing(next) > self.ledger.lost(Loss::Malformed)
     }
 
-    /// Adds a sample. `process` and `memory`: its process and mappings at its time.
+    /// Adds a sample. `time`: nanoseconds of CLOCK_MONOTONIC; `process` and `memory`: its process
+    /// and mappings at this time.
     ///
     /// # Errors
     /// When the sample does not fit into the window; it is counted as lost then.
     pub fn add(
         &mut self,
+        time: u64,
         sample: &RawSample,
         process: &Identity,
         memory: &AddressSpace,
@@ -90,7 +113,8 @@ impl Aggregator {
         };
         let added = self.window.add(task, &self.stack, (sample.kernel_end, user_end), guessed);
         match added {
-            Ok(()) => {
+            Ok(id) => {
+                self.window.add_time(id, time, sample.cpu);
                 self.ledger.aggregated += 1;
                 self.ledger.kernel_ends[sample.kernel_end as usize] += 1;
                 self.ledger.user_ends[user_end as usize] += 1;
@@ -98,7 +122,7 @@ impl Aggregator {
             }
             Err(WindowFull) => self.ledger.lost[Loss::WindowFull as usize] += 1,
         }
-        added
+        added.map(|_| ())
     }
 
     /// Adds the user frames up to the first caller outside every executable mapping: a broken chain
@@ -196,11 +220,11 @@ mod tests {
         let exec = Event::Comm(CommEvent { pid, tid, comm, is_exec: true });
         processes.apply(TimedEvent { time: 1, event: exec });
         processes.apply(TimedEvent { time: 1, event });
-        let mut aggregator = Aggregator::new(1 << 20, Vec::new());
+        let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
         aggregator.register(sample);
         let memory = processes.address_space(Pid(7));
         aggregator
-            .add(sample, &Identity::default(), &memory, &processes.executables)
+            .add(1, sample, &Identity::default(), &memory, &processes.executables)
             .expect("a window with space");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
@@ -231,11 +255,11 @@ mod tests {
     fn mappings_that_were_not_read_are_named_as_the_reason() {
         let processes = Processes::new(Executables::new(0, 1 << 20, ""));
         let unread = processes.address_space(Pid(7));
-        let mut aggregator = Aggregator::new(1 << 20, Vec::new());
+        let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
         let sample = sample(&[], &[0x1100]);
         aggregator.register(&sample);
         aggregator
-            .add(&sample, &Identity::default(), &unread, &processes.executables)
+            .add(1, &sample, &Identity::default(), &unread, &processes.executables)
             .expect("a window with space");
         let (_, ledger) = aggregator.finish(&[1]);
         assert_eq!(ledger.user_ends[StackEnd::MappingsUnread as usize], 1);

@@ -41,6 +41,7 @@ impl MemoryShares {
             // There are three windows at once: one fills, one waits, one is symbolized. Unwind
             // tables count twice, as BPF maps and as memory of the agent, which maps them.
             session: SessionLimits {
+                times: 0,
                 window: part(2) as usize,
                 unwind: UNWIND_LEAST + part(4),
                 reading: part(3) as usize,

@@ -33,7 +33,7 @@ impl Counter {
     ) {
         let ResolvedSample { time, sample, process, memory } = resolved;
         let (window, number) = self.windows.window_of(sample);
-        let counted = window.add(sample, process, memory, executables);
+        let counted = window.add(*time, sample, process, memory, executables);
         let used = window.last_stack().iter().map(|frame| frame.executable);
         rows.mark_used(used.clone());
         used.for_each(|id| executables.mark_sampled(id, number));

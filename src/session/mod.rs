@@ -47,6 +47,7 @@ use std::time::{Duration, Instant};
 
 use profile::TickOutcome;
 
+use crate::aggregate::WindowLimits;
 use crate::events::{CpuRings, ProcessEventLimit, Reader, Rings, spawn_reader};
 use crate::kernel::abi::Counters;
 use crate::kernel::{LoadError, Sampler, SamplerConfig, SamplingRate, online_cpus};
@@ -147,7 +148,8 @@ impl Session {
 
         let mut clocks = SamplingClocks::new(sampler, cpus, config.cpus.clone(), rate);
         let (started, begin) = (Instant::now(), clocks.start()?);
-        let counter = Counter::new(Windows::new(limits.window, begin), observer);
+        let window = WindowLimits { stacks: limits.window, times: limits.times };
+        let counter = Counter::new(Windows::new(window, begin), observer);
         let finisher = Finisher::new(limits.waiting);
         let cpu = processor_cpu.clone();
         let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes, cpu);

@@ -7,6 +7,8 @@ use profile::Pid;
 pub struct SessionLimits {
     /// The window of counted stacks.
     pub window: usize,
+    /// The times of the samples of a window; 0 if they are not kept.
+    pub times: usize,
     /// Unwind tables and mappings in the kernel; at least one slab.
     pub unwind: u64,
     /// Call frames of files that are being read.
@@ -23,6 +25,7 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             window: 64 << 20,
+            times: 0,
             unwind: 128 << 20,
             reading: 24 << 20,
             waiting: 16 << 20,

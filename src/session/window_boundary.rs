@@ -113,6 +113,7 @@ impl WindowBoundary {
         Period {
             start_unix_ns: begin.unix_ns,
             start_since_boot_ns: begin.since_boot_ns,
+            start_monotonic_ns: begin.read_at,
             duration_ns: (self.at - begin.at).as_nanos() as u64,
             sample_ns: begin.rate.period.get(),
         }

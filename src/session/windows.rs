@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::results::{ClosedWindow, SessionCounts};
 use super::window_boundary::WindowBoundary;
-use crate::aggregate::Aggregator;
+use crate::aggregate::{Aggregator, WindowLimits};
 use crate::events::RawSample;
 use crate::processes::Executables;
 
@@ -17,7 +17,7 @@ const LATE_SAMPLES_TIMEOUT: Duration = Duration::from_secs(2);
 /// Assigns samples to windows: each CPU numbers its samples, and a boundary lies between two of
 /// them.
 pub(super) struct Windows {
-    bytes_max: usize,
+    limits: WindowLimits,
     /// Number of the current window.
     number: u64,
     begin: Arc<WindowBoundary>,
@@ -37,13 +37,14 @@ struct ClosingWindow {
 }
 
 impl Windows {
-    /// Begins the first window. `bytes_max`: limit of each.
-    pub fn new(bytes_max: usize, begin: WindowBoundary) -> Self {
+    /// Begins the first window. `limits`: of each.
+    pub fn new(limits: impl Into<WindowLimits>, begin: WindowBoundary) -> Self {
+        let limits = limits.into();
         Self {
-            bytes_max,
+            limits,
             number: 0,
             begin: Arc::new(begin),
-            current: Aggregator::new(bytes_max, Vec::new()),
+            current: Aggregator::new(limits, Vec::new()),
             closing: None,
             aggregated: 0,
         }
@@ -54,7 +55,7 @@ impl Windows {
     pub fn close_current(&mut self, mut boundary: WindowBoundary) {
         boundary.carry_remainder(&self.begin);
         let end = Arc::new(boundary);
-        let next = Aggregator::new(self.bytes_max, end.next_sequences());
+        let next = Aggregator::new(self.limits, end.next_sequences());
         self.number += 1;
         self.closing = Some(ClosingWindow {
             begin: std::mem::replace(&mut self.begin, Arc::clone(&end)),
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn closing_window_waits_for_samples_before_its_boundary() {
-        let mut windows = Windows::new(1 << 20, boundary_after(&[0]));
+        let mut windows = Windows::new(1usize << 20, boundary_after(&[0]));
         windows.close_current(boundary_after(&[1]));
         assert!(!windows.is_complete(u64::MAX), "a sample has not arrived");
         windows.count_malformed(1); // it arrives

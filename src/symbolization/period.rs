@@ -7,6 +7,8 @@ pub struct Period {
     pub start_unix_ns: u64,
     /// Its start on CLOCK_BOOTTIME, in nanoseconds.
     pub start_since_boot_ns: u64,
+    /// Its start on CLOCK_MONOTONIC, the clock of samples, in nanoseconds.
+    pub start_monotonic_ns: u64,
     /// Nanoseconds it took.
     pub duration_ns: u64,
     /// Nanoseconds of CPU time that a sample stands for.

@@ -2,7 +2,7 @@
 
 use indexmap::IndexSet;
 use profile::{
-    CaptureLedger, Function, Line, Mapping, Profile, SampleCount, SymbolizedFrame, Window,
+    CaptureLedger, Function, Line, Mapping, Profile, SampleCount, SymbolizedFrame, Timeline, Window,
 };
 use symbolizer::proto::SourceFunction;
 
@@ -111,6 +111,11 @@ impl ProfileBuilder {
                 .collect(),
             ledger,
             comments: Vec::new(),
+            timeline: window.times().map(|times| {
+                let mut times = times.clone();
+                times.sort();
+                Timeline { start_ns: period.start_monotonic_ns, times }
+            }),
         }
     }
 }
