@@ -112,11 +112,19 @@ fn exports_have_no_threads() {
 
 #[test]
 fn output_has_an_unknown_extension() {
-    check(
-        &["record", "-o", "x.txt"],
-        1,
-        "x.txt: the name must end in one of .svg, .pb.gz, .folded",
-    );
+    let expected = "x.txt: the name must end in one of .svg, .pb.gz, .folded, .speedscope.json, \
+                    .perf, .firefox.json.gz; or choose with --format";
+    check(&["record", "-o", "x.txt"], 1, expected);
+}
+
+#[test]
+fn outputs_are_refused_before_anything_is_profiled() {
+    check(&["record", "-o", "-"], 1, "-o - needs a format; add --format with one of svg, pprof,");
+    check(&["record", "-o", "x.svg", "-o", "./x.svg"], 1, "./x.svg is given twice; give each");
+    check(&["record", "--format", "text"], 2, "[possible values: svg, pprof, folded, speedscope,");
+    let export =
+        ["agent", "--export", "-5m..now", "-o", "x.firefox.json.gz", "--store", "/nowhere"];
+    check(&export, 1, "x.firefox.json.gz: this format shows when samples were taken,");
 }
 
 #[test]

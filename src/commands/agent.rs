@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use profile::{Labels, error_chain};
 use upload::SinkConfig;
 use upload::delivery::{DeliveryConfig, NamedSink};
+use upload::output::{OutputFile, OutputOptions};
 use upload::sinks::directory;
 
 use super::cli::AgentArguments;
@@ -101,16 +102,16 @@ fn reload(
 
 /// Exports the range into each output file.
 fn export(arguments: &AgentArguments, range: &TimeRange, store: &StoreSection) -> Result<ExitCode> {
-    for output in &arguments.outputs {
+    let options = OutputOptions { format: arguments.format, root: arguments.by.into() };
+    for output in OutputFile::all(arguments.outputs.clone(), options)? {
         let summary = export::export(&ExportRequest {
             store: store.directory.clone(),
             from_unix_ns: range.from_unix_ns,
             to_unix_ns: range.to_unix_ns,
             output: output.clone(),
-            by: arguments.by.into(),
             agents: arguments.agents.clone(),
         })?;
-        summary.lines(output).iter().for_each(|line| terminal::line(line));
+        summary.lines(&output.name()).iter().for_each(|line| terminal::line(line));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,22 @@
 //! The profiled COMMAND.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Starts the command. It inherits our standard streams.
-pub(super) fn spawn(command: &[String]) -> Result<Child> {
+/// Starts the command. It inherits our standard streams. `is_stdout_used`: the profile is written to
+/// standard output; what the command writes goes to standard error then.
+pub(super) fn spawn(command: &[String], is_stdout_used: bool) -> Result<Child> {
     let (program, arguments) = command.split_first().context("no command was given after --")?;
-    let child = Command::new(program).args(arguments).spawn();
+    let stdout = match is_stdout_used {
+        true => io::stderr().as_fd().try_clone_to_owned()?.into(),
+        false => Stdio::inherit(),
+    };
+    let child = Command::new(program).args(arguments).stdout(stdout).spawn();
     child.with_context(|| format!("cannot run {program}; check its name and permissions"))
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
-use upload::output::StackRoot;
+use upload::output::{Format, StackRoot};
 
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
@@ -111,11 +112,21 @@ pub(super) struct RecordArguments {
     #[arg(long = "comm", value_name = "NAME")]
     pub comms: Vec<String>,
 
-    /// Write this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof) or
-    /// .folded (folded stacks). Can be given several times. Default: everytick.svg and
-    /// everytick.pb.gz.
+    /// Write this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof),
+    /// .folded (folded stacks), .speedscope.json, .perf (as perf script prints it) or
+    /// .firefox.json.gz (Firefox Profiler). `-` is standard output. Can be given several times.
+    /// Default: everytick.svg and everytick.pb.gz.
     #[arg(short, long = "output", value_name = "FILE")]
     pub outputs: Vec<PathBuf>,
+
+    /// Format of all files, whatever their extension.
+    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    pub format: Option<Format>,
+
+    /// Keep the time and the CPU of each sample, of up to 16 million: for .perf. A file for the
+    /// Firefox Profiler implies it.
+    #[arg(long)]
+    pub timestamps: bool,
 
     /// Root frames of stacks in flamegraphs and folded stacks.
     #[arg(long, value_enum, default_value_t = RootFrames::Process)]
@@ -211,10 +222,15 @@ pub(super) struct AgentArguments {
     )]
     pub export: Option<TimeRange>,
 
-    /// Export to this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof) or
-    /// .folded (folded stacks). Can be given several times.
+    /// Export to this file; its extension selects the format: .svg (flamegraph), .pb.gz (pprof),
+    /// .folded (folded stacks), .speedscope.json or .perf (as perf script prints it). `-` is
+    /// standard output. Can be given several times.
     #[arg(short, long = "output", value_name = "FILE", requires = "export")]
     pub outputs: Vec<PathBuf>,
+
+    /// Format of all exported files, whatever their extension.
+    #[arg(long, value_name = "FORMAT", value_parser = format(), requires = "export")]
+    pub format: Option<Format>,
 
     /// Export only windows of this agent, HOST or HOST/INSTANCE. Can be given several times.
     #[arg(long = "only-agent", value_name = "AGENT", requires = "export")]
@@ -331,6 +347,12 @@ fn exported_root(text: &str) -> Result<RootFrames, String> {
                   --by`"
             .into()),
     }
+}
+
+/// Parses the name of a format, and lists all names in the help and in errors.
+fn format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::names())
+        .map(|name| Format::from_name(&name).expect("one of the names"))
 }
 
 fn time_range(text: &str) -> Result<TimeRange, RangeError> {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use profile::{Profile, printable};
-use upload::output::OutputError;
+use profile::{Profile, printable, thousands};
+use upload::output::{OutputError, OutputOptions};
 
 use super::cli::RecordArguments;
 use super::frequency::check_frequency;
@@ -26,21 +26,24 @@ use crate::tables::Cache;
 
 /// Memory limit of the window: enough for about a million distinct frames.
 const WINDOW_BYTES: usize = 256 << 20;
+/// Memory limit of the times of samples: enough for 16 million.
+const TIMES_BYTES: usize = 256 << 20;
 
 /// Records, symbolizes, writes. Returns the exit status of COMMAND, or success.
 pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let config = sampler_config(&arguments)?;
-    let outputs = Outputs::open(paths(&arguments), arguments.by.into())?;
+    let outputs = Outputs::open(paths(&arguments), options(&arguments))?;
     let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
     let stop = StopWatcher::start()?;
 
     let scope = scan_scope(&arguments);
     let (processes, threads) = (config.filters.processes.clone(), config.filters.threads.clone());
     let unwind = u64::from(arguments.unwind_mib) << 20;
-    let limits = SessionLimits { window: WINDOW_BYTES, unwind, ..SessionLimits::default() };
+    let times = if arguments.timestamps || outputs.need_times() { TIMES_BYTES } else { 0 };
+    let limits = SessionLimits { window: WINDOW_BYTES, times, unwind, ..SessionLimits::default() };
     let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
-    let command = launch(&mut session, &arguments.command, &stop)?;
+    let command = launch(&mut session, &arguments.command, outputs.use_stdout(), &stop)?;
     if command.is_none() && processes.len() + threads.len() > 0 {
         stop.watch(&processes, &threads)?;
     }
@@ -104,9 +107,16 @@ fn ring_of_kib(kib: u32) -> u32 {
 
 fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
     if arguments.outputs.is_empty() {
-        return vec!["everytick.svg".into(), "everytick.pb.gz".into()];
+        return match arguments.format {
+            Some(format) => vec![format!("everytick{}", format.extension()).into()],
+            None => vec!["everytick.svg".into(), "everytick.pb.gz".into()],
+        };
     }
     arguments.outputs.clone()
+}
+
+fn options(arguments: &RecordArguments) -> OutputOptions {
+    OutputOptions { format: arguments.format, root: arguments.by.into() }
 }
 
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those
@@ -123,12 +133,15 @@ fn scan_scope(arguments: &RecordArguments) -> ScanScope {
 pub(super) fn launch(
     session: &mut Session,
     command: &[String],
+    is_stdout_used: bool,
     stop: &StopWatcher,
 ) -> Result<Option<u32>> {
     if command.is_empty() {
         return Ok(None);
     }
-    let child = session.launch(|| child::spawn(command)).map_err(load_diagnostics::explain)??;
+    let child = session
+        .launch(|| child::spawn(command, is_stdout_used))
+        .map_err(load_diagnostics::explain)??;
     let pid = child.id();
     stop.watch_command(child)?;
     Ok(Some(pid))
@@ -173,21 +186,30 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         let title = if arguments.quiet { "everytick:" } else { "  note         " };
         terminal::line(&format!("{title} {loss}"));
     }
+    if let Some(left_out) = profile.timeline.as_ref().map(|timeline| timeline.times.left_out())
+        && left_out > 0
+    {
+        let count = thousands(left_out);
+        terminal::line(&format!(
+            "everytick: {count} samples have no time and are missing in .perf and .firefox.json.gz: \
+             16 million times fit; record for a shorter time, or at a lower frequency"
+        ));
+    }
     Ok(report(results, arguments.quiet, &profile))
 }
 
 /// Prints the result of each file. Returns whether all were written.
 fn report(
-    results: Vec<(PathBuf, Result<(), OutputError>)>,
+    results: Vec<(String, Result<(), OutputError>)>,
     is_quiet: bool,
     profile: &Profile,
 ) -> bool {
     let mut is_written = true;
-    for (path, result) in results {
+    for (name, result) in results {
         match result {
             Ok(()) if is_quiet => {}
             Ok(()) => {
-                terminal::line(&printable(&format!("  wrote         {}", path.display())));
+                terminal::line(&printable(&format!("  wrote         {name}")));
             }
             Err(error) => {
                 is_written = false;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use profile::Profile;
-use upload::output::{OutputError, OutputFile, StackRoot};
+use upload::output::{OutputError, OutputFile, OutputOptions};
 
 /// The files that a recording is written to.
 #[derive(Debug)]
@@ -16,13 +16,23 @@ impl Outputs {
     ///
     /// # Errors
     /// That of the first file that cannot be written.
-    pub fn open(paths: Vec<PathBuf>, by: StackRoot) -> Result<Self, OutputError> {
-        let files = paths.into_iter().map(|path| OutputFile::new(path, by));
-        Ok(Self { files: files.collect::<Result<_, _>>()? })
+    pub fn open(paths: Vec<PathBuf>, options: OutputOptions) -> Result<Self, OutputError> {
+        Ok(Self { files: OutputFile::all(paths, options)? })
     }
 
-    /// Writes the profile to each file. A failure does not affect the other files.
-    pub fn write(&self, profile: &Profile) -> Vec<(PathBuf, Result<(), OutputError>)> {
-        self.files.iter().map(|file| (file.path().to_owned(), file.write(profile))).collect()
+    /// Whether one of them is standard output.
+    pub fn use_stdout(&self) -> bool {
+        self.files.iter().any(OutputFile::is_stdout)
+    }
+
+    /// Whether one of them is made of the times of samples.
+    pub fn need_times(&self) -> bool {
+        self.files.iter().any(|file| file.format().needs_times())
+    }
+
+    /// Writes the profile to each file. Returns their names for people, and the results: a failure
+    /// does not affect the other files.
+    pub fn write(&self, profile: &Profile) -> Vec<(String, Result<(), OutputError>)> {
+        self.files.iter().map(|file| (file.name(), file.write(profile))).collect()
     }
 }

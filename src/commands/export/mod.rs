@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use profile::pprof::proto as pb;
 use profile::pprof::{MergeError, Merger};
 use profile::{pluralize, thousands};
-use upload::output::{OutputError, OutputFile, StackRoot};
+use upload::output::{OutputError, OutputFile};
 use upload::sinks::directory::{self, Listing, ReadError, StoredWindow};
 
 use super::stored_agents::{self, Copies, SameTicks, SelectedWindows};
@@ -28,10 +28,8 @@ pub struct ExportRequest {
     pub from_unix_ns: u64,
     /// End of the range, exclusive.
     pub to_unix_ns: u64,
-    /// The file to write. Its extension selects the format.
-    pub output: PathBuf,
-    /// Root frames of stacks in flamegraphs and folded text.
-    pub by: StackRoot,
+    /// The file to write.
+    pub output: OutputFile,
     /// Only windows of these agents, `HOST` or `HOST/INSTANCE`; of all if empty.
     pub agents: Vec<String>,
 }
@@ -96,7 +94,7 @@ pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
     if request.from_unix_ns >= request.to_unix_ns {
         return Err(ExportError::Range);
     }
-    let sink = OutputFile::new(request.output.clone(), request.by)?;
+    request.output.check_without_times()?;
     let directory = &request.store;
     let mut listing = directory::windows_in(directory, request.from_unix_ns, request.to_unix_ns)
         .map_err(|source| ExportError::Store { directory: directory.clone(), source })?;
@@ -120,16 +118,16 @@ pub fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
     unsampled.extend(describe_gaps(&spans, request.from_unix_ns, request.to_unix_ns));
     unsampled.iter().for_each(|note| add_comment(&mut message, note));
     summary.notes.extend(unsampled);
-    sink.write_message(&message)?;
+    request.output.write_message(&message)?;
     Ok(summary)
 }
 
 impl ExportSummary {
-    /// Formats the summary, one line each. `output`: the file that was written.
-    pub fn lines(&self, output: &Path) -> Vec<String> {
+    /// Formats the summary, one line each. `output`: name of the file that was written.
+    pub fn lines(&self, output: &str) -> Vec<String> {
         let windows = pluralize(self.windows, "window", "windows");
         let samples = pluralize(self.samples, "sample", "samples");
-        let mut lines = vec![format!("everytick: {samples} of {windows} in {}", output.display())];
+        let mut lines = vec![format!("everytick: {samples} of {windows} in {output}")];
         lines.extend(self.notes.iter().map(|note| format!("  note          {note}")));
         lines
     }

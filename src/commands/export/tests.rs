@@ -8,6 +8,8 @@ use profile::{
     SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 
+use upload::output::OutputOptions;
+
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -67,8 +69,7 @@ fn request(store: &Path, from: u64, to: u64, name: &str) -> ExportRequest {
         store: store.to_owned(),
         from_unix_ns: from * SECOND,
         to_unix_ns: to * SECOND,
-        output: store.join(name),
-        by: StackRoot::Process,
+        output: OutputFile::new(store.join(name), OutputOptions::default()).expect("a format"),
         agents: Vec::new(),
     }
 }
@@ -80,11 +81,8 @@ fn range_is_the_sum_of_its_windows_in_each_format() {
         let request = request(store.path(), 2, 5, name);
         let summary = export(&request).expect("there are windows");
         assert_eq!((summary.windows, summary.samples), (3, 3 + 4 + 5));
-        assert_eq!(
-            summary.lines(Path::new("x.svg")),
-            ["everytick: 12 samples of 3 windows in x.svg"]
-        );
-        fs::read(&request.output).expect("it was written")
+        assert_eq!(summary.lines("x.svg"), ["everytick: 12 samples of 3 windows in x.svg"]);
+        fs::read(request.output.path()).expect("it was written")
     };
     assert_eq!(String::from_utf8_lossy(&of("x.folded")), "app;main 12\n");
     assert!(String::from_utf8_lossy(&of("x.svg")).contains("main (12 samples, 100"));
@@ -175,7 +173,7 @@ fn ticks_not_sampled_and_gaps_are_notes_and_comments() {
         "no profiles between 1970-01-01T00:00:41Z and 1970-01-01T00:01:20Z (39 s)",
     ];
     assert_eq!(summary.notes, expected);
-    let bytes = fs::read(&request.output).expect("it was written");
+    let bytes = fs::read(request.output.path()).expect("it was written");
     let message = decode(&bytes, 1 << 20).expect("pprof");
     let comments: Vec<&str> =
         message.comment.iter().map(|at| &*message.string_table[*at as usize]).collect();
@@ -187,7 +185,7 @@ fn errors_are_one_sentence_with_the_next_step() {
     let store = store(3);
     let error_of = |request: &ExportRequest| {
         let text = export(request).expect_err("nothing to export").to_string();
-        assert!(!request.output.exists(), "{text}");
+        assert!(!request.output.path().exists(), "{text}");
         text.replace(store.path().to_str().expect("UTF-8"), "STORE")
     };
     let empty = request(store.path(), 5, 5, "x.svg");
@@ -207,7 +205,8 @@ fn errors_are_one_sentence_with_the_next_step() {
          the agent's configuration has the same directory"
     );
     assert_eq!(
-        error_of(&request(store.path(), 0, 9, "x.txt")),
-        "STORE/x.txt: the name must end in one of .svg, .pb.gz, .folded"
+        error_of(&request(store.path(), 0, 9, "x.firefox.json.gz")),
+        "STORE/x.firefox.json.gz: this format shows when samples were taken, which a store does \
+         not keep; use `everytick record` for it, or export to another format"
     );
 }

@@ -1,126 +1,118 @@
-//! Output files of `record` and of the agent's export: SVG, pprof or folded stacks.
+//! Outputs of `record` and of the agent's export, in the formats of [`Format`].
 //!
-//! An [`OutputFile`] is checked when it is created, before profiling starts, and written once. The
+//! An [`OutputFile`] is checked when it is created, before profiling starts, and written once. A
 //! file appears whole or not at all: it is written to a temporary file beside it, then renamed.
 
+mod error;
+mod firefox;
 mod flamegraph;
 mod folded;
+mod format;
+mod named_frame;
+mod perf_script;
+mod speedscope;
+mod target;
 
-use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use profile::pprof::{self, DecodeError, SampleUnit};
+use profile::pprof::{self, SampleUnit};
 use profile::{Profile, pprof::proto as pb};
-use tempfile::NamedTempFile;
 
-use crate::disk::without_path;
-
+pub use error::OutputError;
 pub use folded::{StackRoot, folded};
+pub use format::Format;
+use target::Target;
+pub use target::{check_writable, replace};
 
-/// Why a file cannot be written. Each message includes the next step.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// The name has no extension of a known format.
-    #[error("{path}: the name must end in one of {}", extensions())]
-    Extension {
-        /// The name as the caller chose it.
-        path: PathBuf,
-    },
-    /// A directory has this name.
-    #[error("{path} is a directory; choose the name of a file in it")]
-    IsDirectory {
-        /// The name as the caller chose it.
-        path: PathBuf,
-    },
-    /// No file can be created in the directory.
-    #[error("cannot write to the directory {directory}: {source}; choose another with -o")]
-    Directory {
-        /// Parent of the file to be written.
-        directory: PathBuf,
-        /// Error of the system call.
-        source: io::Error,
-    },
-    /// Writing failed. No partial file remains.
-    #[error("cannot write {path}: {source}{}", advice(source))]
-    Write {
-        /// The file to be written.
-        path: PathBuf,
-        /// Error of the system call.
-        source: io::Error,
-    },
-    /// The flamegraph cannot be drawn.
-    #[error("cannot draw {path}: {source}")]
-    Draw {
-        /// The file to be written.
-        path: PathBuf,
-        /// Error of the drawing library.
-        source: io::Error,
-    },
-    /// The message is not a valid profile.
-    #[error("cannot draw {path}: {source}")]
-    Message {
-        /// The file to be written.
-        path: PathBuf,
-        /// The first violation of the format.
-        source: DecodeError,
-    },
+/// What profiles are called in viewers.
+const TITLE: &str = "CPU time by stack";
+
+/// How outputs are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutputOptions {
+    /// The format; `None` if the extension selects it.
+    pub format: Option<Format>,
+    /// The outermost frames of stacks written as text.
+    pub root: StackRoot,
 }
 
-/// A file format, selected by the extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A flamegraph for a browser, with search and zoom.
-    Svg,
-    /// gzip-compressed pprof.
-    Pprof,
-    /// One line per stack, frames joined by `;`.
-    Folded,
-}
-
-impl Format {
-    const ALL: [(&'static str, Self); 3] =
-        [(".svg", Self::Svg), (".pb.gz", Self::Pprof), (".folded", Self::Folded)];
-
-    fn from_path(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let matches = |(extension, _): &&(&str, Self)| {
-            name.len() > extension.len() && name.ends_with(extension)
-        };
-        Self::ALL.iter().find(matches).map(|(_, format)| *format)
-    }
-}
-
-fn extensions() -> String {
-    Format::ALL.map(|(extension, _)| extension).join(", ")
-}
-
-/// A file to be written.
-#[derive(Debug)]
+/// A file to be written, or standard output.
+#[derive(Clone, Debug)]
 pub struct OutputFile {
+    /// As the caller chose it.
     path: PathBuf,
+    target: Target,
     format: Format,
     root: StackRoot,
 }
 
 impl OutputFile {
-    /// Checks that the file can be written, without touching an existing one. `root`: the outermost
-    /// frames of stacks written as text.
+    /// Checks that the file can be written, without touching an existing one. `path`: `-` is
+    /// standard output.
     ///
     /// # Errors
     /// [`OutputError`] for an unknown extension or a directory that is not writable.
-    pub fn new(path: PathBuf, root: StackRoot) -> Result<Self, OutputError> {
-        let Some(format) = Format::from_path(&path) else {
-            return Err(OutputError::Extension { path });
+    pub fn new(path: PathBuf, options: OutputOptions) -> Result<Self, OutputError> {
+        let target = Target::of(&path);
+        let format = match options.format.or_else(|| Format::from_path(&path)) {
+            Some(format) => format,
+            None if target == Target::Stdout => return Err(OutputError::StdoutFormat),
+            None => return Err(OutputError::Extension { path }),
         };
-        check_writable(&path)?;
-        Ok(Self { path, format, root })
+        target.check(format.is_binary())?;
+        Ok(Self { path, target, format, root: options.root })
     }
 
-    /// Returns the path of the file.
+    /// Checks several files; see [`OutputFile::new`].
+    ///
+    /// # Errors
+    /// [`OutputError`] of the first that cannot be written, or is given twice.
+    pub fn all(paths: Vec<PathBuf>, options: OutputOptions) -> Result<Vec<Self>, OutputError> {
+        let mut files: Vec<Self> = Vec::new();
+        for path in paths {
+            let file = Self::new(path, options)?;
+            let identity = file.target.identity();
+            if files.iter().any(|other| other.target.identity() == identity) {
+                return Err(OutputError::Twice { path: file.path });
+            }
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// Returns the path of the file as the caller chose it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the name of the output for people.
+    pub fn name(&self) -> String {
+        match self.target {
+            Target::Stdout => "standard output".into(),
+            _ => self.path.display().to_string(),
+        }
+    }
+
+    /// Returns whether the output goes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        self.target == Target::Stdout
+    }
+
+    /// Returns the format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Checks that the file can be made of a profile without the times of its samples.
+    ///
+    /// # Errors
+    /// [`OutputError::NoTimes`] if its format needs them.
+    pub fn check_without_times(&self) -> Result<(), OutputError> {
+        match self.format.needs_times() {
+            true => Err(OutputError::NoTimes { path: self.path.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Writes a profile.
@@ -128,7 +120,9 @@ impl OutputFile {
     /// # Errors
     /// [`OutputError`]; an existing file is unchanged.
     pub fn write(&self, profile: &Profile) -> Result<(), OutputError> {
-        replace(&self.path, &self.encode(profile, SampleUnit::Samples)?)
+        self.target.replace(&self.path, |out: &mut dyn Write| {
+            self.encode(profile, SampleUnit::Samples, out)
+        })
     }
 
     /// Writes a pprof message, converted to the format of the file.
@@ -137,71 +131,47 @@ impl OutputFile {
     /// [`OutputError`], also for a malformed message; an existing file is unchanged.
     pub fn write_message(&self, message: &pb::Profile) -> Result<(), OutputError> {
         if self.format == Format::Pprof {
-            return replace(&self.path, &pprof::compress_file(message));
+            let bytes = pprof::compress_file(message);
+            return self.target.replace(&self.path, |out: &mut dyn Write| {
+                out.write_all(&bytes).map_err(|source| self.failed(source))
+            });
         }
         let unit = SampleUnit::of(message);
         let profile = pprof::from_message(message, unit)
             .map_err(|source| OutputError::Message { path: self.path.clone(), source })?;
-        replace(&self.path, &self.encode(&profile, unit)?)
+        self.target.replace(&self.path, |out: &mut dyn Write| self.encode(&profile, unit, out))
     }
 
-    fn encode(&self, profile: &Profile, unit: SampleUnit) -> Result<Vec<u8>, OutputError> {
-        match self.format {
-            Format::Pprof => Ok(pprof::encode(profile)),
-            Format::Folded => Ok(folded(profile, self.root).into_bytes()),
-            Format::Svg => flamegraph::draw(profile, self.root, unit.name())
-                .map_err(|source| OutputError::Draw { path: self.path.clone(), source }),
-        }
+    fn failed(&self, source: io::Error) -> OutputError {
+        OutputError::Write { path: self.path.clone(), source }
     }
-}
 
-/// Returns the next step after an error that a limit of the process causes.
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => "; raise the limit of the size of files (`ulimit -f`)",
-        _ => "",
+    fn encode(
+        &self,
+        profile: &Profile,
+        unit: SampleUnit,
+        out: &mut dyn Write,
+    ) -> Result<(), OutputError> {
+        let draw = |source| OutputError::Draw { path: self.path.clone(), source };
+        let written = match self.format {
+            Format::Pprof => out.write_all(&pprof::encode(profile)),
+            Format::Folded => out.write_all(folded(profile, self.root).as_bytes()),
+            Format::Svg => {
+                let svg = flamegraph::draw(profile, self.root, unit.name()).map_err(draw)?;
+                out.write_all(&svg)
+            }
+            Format::Speedscope => speedscope::write(profile, self.root, TITLE, out),
+            Format::Perf if unit != SampleUnit::Samples => {
+                return Err(OutputError::Periods { path: self.path.clone() });
+            }
+            Format::Perf => perf_script::write(profile, out),
+            Format::Firefox => match &profile.timeline {
+                Some(timeline) => firefox::write(profile, timeline, TITLE, out),
+                None => return Err(OutputError::NoTimes { path: self.path.clone() }),
+            },
+        };
+        written.map_err(|source| self.failed(source))
     }
-}
-
-/// Replaces a file atomically.
-///
-/// # Errors
-/// [`OutputError`]; an existing file is unchanged.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
-    let write = |source| OutputError::Write { path: path.to_owned(), source };
-    let mut file = temporary(path)?;
-    // Errors of the named file would include its temporary path.
-    file.as_file_mut().write_all(bytes).map_err(write)?;
-    file.as_file().sync_all().map_err(write)?;
-    file.persist(path).map_err(|error| write(error.error))?;
-    Ok(())
-}
-
-/// Checks that [`replace`] can write a file, without touching an existing one.
-///
-/// # Errors
-/// [`OutputError`] for a directory, or in one that is not writable.
-pub fn check_writable(path: &Path) -> Result<(), OutputError> {
-    if path.is_dir() {
-        return Err(OutputError::IsDirectory { path: path.to_owned() });
-    }
-    temporary(path).map(drop)
-}
-
-/// Creates a temporary file in the same directory: on one file system, a rename is atomic.
-fn temporary(path: &Path) -> Result<NamedTempFile, OutputError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    tempfile::Builder::new()
-        .prefix(".everytick-")
-        .permissions(Permissions::from_mode(0o666)) // less the umask
-        .tempfile_in(directory)
-        .map_err(|source| OutputError::Directory {
-            directory: directory.to_owned(),
-            source: without_path(source),
-        })
 }
 
 #[cfg(test)]
@@ -209,13 +179,50 @@ mod tests {
     use super::*;
 
     fn error_for(path: &str) -> String {
-        OutputFile::new(path.into(), StackRoot::Process).expect_err("not writable").to_string()
+        let options = OutputOptions::default();
+        OutputFile::new(path.into(), options).expect_err("not writable").to_string()
     }
 
     #[test]
     fn an_unknown_extension_is_an_error() {
-        assert_eq!(error_for("x.txt"), "x.txt: the name must end in one of .svg, .pb.gz, .folded");
-        assert_eq!(error_for(".svg"), ".svg: the name must end in one of .svg, .pb.gz, .folded");
+        let advice = "the name must end in one of .svg, .pb.gz, .folded, .speedscope.json, .perf, \
+                      .firefox.json.gz; or choose with --format";
+        assert_eq!(error_for("x.txt"), format!("x.txt: {advice}"));
+        assert_eq!(error_for(".svg"), format!(".svg: {advice}"));
+    }
+
+    #[test]
+    fn standard_output_needs_a_format() {
+        assert!(error_for("-").starts_with("-o - needs a format; add --format with one of svg,"));
+        let options = OutputOptions { format: Some(Format::Folded), ..OutputOptions::default() };
+        let output = OutputFile::new("-".into(), options).expect("text");
+        assert!(output.is_stdout());
+    }
+
+    #[test]
+    fn a_format_is_for_any_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = OutputOptions { format: Some(Format::Folded), ..OutputOptions::default() };
+        let output = OutputFile::new(dir.path().join("x.svg"), options).expect("writable");
+        output.write(&folded::tests::example()).expect("written");
+        let text = std::fs::read_to_string(output.path()).expect("text");
+        assert!(text.starts_with("p:q;"), "{text}");
+    }
+
+    #[test]
+    fn a_file_given_twice_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let all = |names: &[&str]| {
+            let paths = names.iter().map(|name| dir.path().join(name)).collect();
+            OutputFile::all(paths, OutputOptions::default()).map(|files| files.len())
+        };
+        assert_eq!(all(&["x.svg", "x.folded"]).ok(), Some(2));
+        let error = all(&["x.svg", "./x.svg"]).expect_err("one file");
+        assert!(error.to_string().ends_with("x.svg is given twice; give each file once"));
+        std::os::unix::fs::symlink(dir.path().join("x.svg"), dir.path().join("y.svg"))
+            .expect("a link");
+        std::fs::write(dir.path().join("x.svg"), "").expect("written");
+        all(&["x.svg", "y.svg"]).expect_err("a link to the same file");
     }
 
     #[test]
@@ -230,11 +237,11 @@ mod tests {
     #[test]
     fn checking_leaves_no_file_and_writing_leaves_one() {
         let dir = tempfile::tempdir().expect("a directory");
-        let sink =
-            OutputFile::new(dir.path().join("x.folded"), StackRoot::Process).expect("writable");
+        let options = OutputOptions::default();
+        let output = OutputFile::new(dir.path().join("x.folded"), options).expect("writable");
         let names = || std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(names(), 0);
-        sink.write(&Profile::default()).expect("written");
+        output.write(&Profile::default()).expect("written");
         assert_eq!(names(), 1);
     }
 
@@ -243,15 +250,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let profile = folded::tests::example();
         let message = pprof::to_message(&profile, pprof::SampleGrouping::ByThread);
+        let options = OutputOptions { root: StackRoot::Thread, ..OutputOptions::default() };
         for name in ["x.folded", "x.svg", "x.pb.gz"] {
             let bytes_of = |write: &dyn Fn(&OutputFile) -> Result<(), OutputError>| {
-                let sink =
-                    OutputFile::new(dir.path().join(name), StackRoot::Thread).expect("writable");
-                write(&sink).expect("written");
-                std::fs::read(sink.path()).expect("readable")
+                let output = OutputFile::new(dir.path().join(name), options).expect("writable");
+                write(&output).expect("written");
+                std::fs::read(output.path()).expect("readable")
             };
-            let from_profile = bytes_of(&|sink| sink.write(&profile));
-            assert!(from_profile == bytes_of(&|sink| sink.write_message(&message)), "{name}");
+            let from_profile = bytes_of(&|output| output.write(&profile));
+            assert!(from_profile == bytes_of(&|output| output.write_message(&message)), "{name}");
         }
     }
 }

@@ -1,0 +1,101 @@
+//! The frames of a sample with their names, one for each inlined function.
+
+use std::borrow::Cow;
+
+use profile::{Mapping, Profile, SampleCount, StackEnd, SymbolizedFrame, printable};
+
+/// Longest name in an output, in bytes: as the symbolizer cuts names, and pprof texts.
+const NAME_MAX: usize = 4096;
+/// What a name that was cut ends with.
+const CUT: &str = "...[cut]";
+
+/// A function of a stack, or an address without one.
+#[derive(Clone, Copy)]
+pub(super) struct NamedFrame<'a> {
+    /// Name of the function; `None` if the address has no symbol.
+    pub name: Option<&'a str>,
+    /// Source file; empty if unknown.
+    pub file: &'a str,
+    /// Source line; 0 if unknown.
+    pub line: u32,
+    /// Whether the function is inlined into the next outer one.
+    pub is_inlined: bool,
+    /// Address of the frame.
+    pub address: u64,
+    /// Executable of the frame.
+    pub mapping: &'a Mapping,
+    /// Index of its executable.
+    pub mapping_index: u32,
+}
+
+/// Returns the functions of a frame, the innermost first.
+pub(super) fn functions_of<'a>(
+    profile: &'a Profile,
+    frame: &'a SymbolizedFrame,
+) -> impl DoubleEndedIterator<Item = NamedFrame<'a>> {
+    let unnamed = NamedFrame {
+        name: None,
+        file: "",
+        line: 0,
+        is_inlined: false,
+        address: frame.address.0,
+        mapping: profile.mapping_of(frame),
+        mapping_index: frame.mapping,
+    };
+    let last = frame.lines.len().saturating_sub(1);
+    let named = frame.lines.iter().enumerate().map(move |(index, line)| {
+        let function = &profile.functions[line.function as usize];
+        NamedFrame {
+            name: Some(&function.name),
+            file: &function.file,
+            line: line.line,
+            is_inlined: index < last,
+            ..unnamed
+        }
+    });
+    named.chain(frame.lines.is_empty().then_some(unnamed))
+}
+
+impl NamedFrame<'_> {
+    /// Returns the name, or module and address, fit to be shown.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self.name {
+            Some(name) => shown(name),
+            None => shown(&format!("{}+{:#x}", module_name(self.mapping), self.address))
+                .into_owned()
+                .into(),
+        }
+    }
+}
+
+/// Returns the name of an executable without its directory.
+pub(super) fn module_name(mapping: &Mapping) -> &str {
+    mapping.name.rsplit('/').next().unwrap_or_default()
+}
+
+/// Returns why the parts of a stack are cut, as frames show it: the kernel's part last.
+pub(super) fn cuts(sample: &SampleCount) -> impl Iterator<Item = String> {
+    let ends = [("user", sample.key.user_end), ("kernel", sample.key.kernel_end)];
+    let cut = ends.into_iter().filter(|(_, end)| end.is_cut());
+    cut.map(|(part, end)| format!("[cut: {}]", cut_reason(part, end)))
+}
+
+/// Returns why a stack is cut. Only the depth limit applies to either part.
+fn cut_reason(part: &str, end: StackEnd) -> String {
+    match end {
+        StackEnd::Depth => format!("{part} {}", end.text()),
+        _ => end.text().to_owned(),
+    }
+}
+
+/// Returns a text in one line, of bounded length, that does nothing but show itself.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    if text.is_empty() {
+        return Cow::Borrowed("[unnamed]");
+    }
+    if text.len() <= NAME_MAX {
+        return printable(text);
+    }
+    let start = &text[..text.floor_char_boundary(NAME_MAX - CUT.len())];
+    Cow::Owned(format!("{}{CUT}", printable(start)))
+}
