@@ -227,6 +227,7 @@ pub fn parse_ledger<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String
     let mut ledger = BTreeMap::new();
     let is_equation =
         |line: &&str| ["due ", "ticks ", "emitted "].iter().any(|w| line.starts_with(w));
+    let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or(line));
     for line in lines.filter(is_equation) {
         let (sums, reasons) = line.split_once(" (").unwrap_or((line, ""));
         for term in sums.split(['=', '+']) {

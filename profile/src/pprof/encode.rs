@@ -10,11 +10,13 @@ use super::file::encode_for_file;
 use super::proto;
 use super::samples::{SampleGrouping, samples};
 use super::string_table::StringTable;
+use super::viewer::for_viewers;
 use crate::{Profile, SymbolizedFrame};
 
-/// Encodes a profile as a gzip-compressed pprof file, with the samples of each thread apart.
+/// Encodes a profile as a gzip-compressed pprof file for viewers, with the samples of each thread
+/// apart; see [`for_viewers`].
 pub fn encode(profile: &Profile) -> Vec<u8> {
-    compress_file(&to_message(profile, SampleGrouping::ByThread))
+    compress_file(&for_viewers(&to_message(profile, SampleGrouping::ByThread)))
 }
 
 /// Encodes a message as gzip-compressed pprof.

@@ -9,6 +9,7 @@ use super::decode::{DecodeError, check};
 use super::proto;
 use super::read::split_ledger;
 use super::string_table::StringTable;
+use super::viewer::comment_text;
 use crate::{CaptureContext, CaptureLedger, MappingKind};
 
 /// Comments in the sum.
@@ -171,7 +172,8 @@ impl Merger {
 
     fn add_comments(&mut self, message: &proto::Profile) {
         let text = |index: &i64| message.string_table.get(*index as usize).map(String::as_str);
-        let comments: Vec<&str> = message.comment.iter().filter_map(text).collect();
+        let comments: Vec<&str> =
+            message.comment.iter().filter_map(text).map(comment_text).collect();
         let (ledger, others) = split_ledger(&comments);
         if let Some(ledger) = ledger {
             self.ledger.get_or_insert_default().add(&ledger);

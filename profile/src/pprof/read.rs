@@ -8,6 +8,7 @@ use indexmap::IndexSet;
 use super::decode::{DecodeError, check};
 use super::proto;
 use super::samples::read_cut;
+use super::viewer::comment_text;
 use crate::labels::{COMM, CUT, GUESSED, MERGED, THREAD, is_series};
 use crate::{
     BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Origin, Pid,
@@ -82,7 +83,7 @@ impl Reader<'_> {
     /// Returns the comments without the ledger, and the ledger.
     fn comments(&self) -> (Vec<String>, CaptureLedger) {
         let comments: Vec<&str> =
-            self.message.comment.iter().map(|index| self.text(*index)).collect();
+            self.message.comment.iter().map(|index| comment_text(self.text(*index))).collect();
         let (ledger, others) = split_ledger(&comments);
         (others.into_iter().map(str::to_owned).collect(), ledger.unwrap_or_default())
     }
@@ -193,7 +194,8 @@ fn count(values: &[i64], unit: SampleUnit) -> u64 {
 /// Returns the origin in the comments of a message, if there is one.
 pub fn origin(message: &proto::Profile) -> Option<Origin> {
     let reader = Reader { message };
-    message.comment.iter().find_map(|index| Origin::parse(reader.text(*index)))
+    let comments = message.comment.iter().map(|index| comment_text(reader.text(*index)));
+    comments.into_iter().find_map(Origin::parse)
 }
 
 /// Returns the ledger in comments, if there is one, and the other comments in their order.

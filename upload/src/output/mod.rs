@@ -17,16 +17,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use profile::pprof::{self, SampleUnit};
-use profile::{Profile, pprof::proto as pb};
+use profile::{CaptureContext, Profile, pprof::proto as pb};
 
 pub use error::OutputError;
 pub use folded::{StackRoot, folded};
 pub use format::Format;
 use target::Target;
 pub use target::{check_writable, replace};
-
-/// What profiles are called in viewers.
-const TITLE: &str = "CPU time by stack";
 
 /// How outputs are made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,7 +128,7 @@ impl OutputFile {
     /// [`OutputError`], also for a malformed message; an existing file is unchanged.
     pub fn write_message(&self, message: &pb::Profile) -> Result<(), OutputError> {
         if self.format == Format::Pprof {
-            let bytes = pprof::compress_file(message);
+            let bytes = pprof::compress_file(&pprof::for_viewers(message));
             return self.target.replace(&self.path, |out: &mut dyn Write| {
                 out.write_all(&bytes).map_err(|source| self.failed(source))
             });
@@ -160,17 +157,26 @@ impl OutputFile {
                 let svg = flamegraph::draw(profile, self.root, unit.name()).map_err(draw)?;
                 out.write_all(&svg)
             }
-            Format::Speedscope => speedscope::write(profile, self.root, TITLE, out),
+            Format::Speedscope => speedscope::write(profile, self.root, &title(profile), out),
             Format::Perf if unit != SampleUnit::Samples => {
                 return Err(OutputError::Periods { path: self.path.clone() });
             }
             Format::Perf => perf_script::write(profile, out),
             Format::Firefox => match &profile.timeline {
-                Some(timeline) => firefox::write(profile, timeline, TITLE, out),
+                Some(timeline) => firefox::write(profile, timeline, &title(profile), out),
                 None => return Err(OutputError::NoTimes { path: self.path.clone() }),
             },
         };
         written.map_err(|source| self.failed(source))
+    }
+}
+
+/// Returns what a profile is called in viewers.
+fn title(profile: &Profile) -> String {
+    let context = profile.comments.iter().find_map(|comment| CaptureContext::parse(comment));
+    match context {
+        Some(CaptureContext { host, scope, .. }) => format!("CPU time of {scope} on {host}"),
+        None => "CPU time by stack".into(),
     }
 }
 
