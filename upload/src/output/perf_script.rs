@@ -5,7 +5,7 @@
 //! in full: names are escaped where one of them would take a part for something else.
 //!
 //! - A line that begins with `#` is a comment, wherever it is.
-//! - The name of a thread ends at the first number that follows white space.
+//! - The name of a thread ends at the first number or slash that follows white space.
 //! - A frame whose name begins with `(` is omitted, `->` separates inlined functions, and a module
 //!   ends at white space.
 //! - A sample without a frame does not count.
@@ -132,9 +132,9 @@ fn thread_name(task: &Task) -> String {
     for c in shown(name).chars() {
         match (text.chars().last(), c) {
             (None, '#' | '{') => text.extend(['_', c]), // a comment; JSON
-            (_, ';') => text.push(':'), // between frames
+            (_, ';') => text.push(':'),                 // between frames
             (None, c) if c.is_whitespace() => text.push('_'),
-            (Some(last), c) if last.is_whitespace() && (c.is_numeric() || c == '[') => {
+            (Some(last), c) if last.is_whitespace() && (c.is_numeric() || c == '/') => {
                 text.pop();
                 text.push('_');
                 text.push(c);
@@ -179,7 +179,8 @@ fn function_name<'a>(function: &NamedFrame<'a>) -> Cow<'a, str> {
     }
     // `::` is C++ for the namespace that all others are in.
     let prefix = if name.starts_with('(') { "::" } else { "" };
-    Cow::Owned(format!("{prefix}{}", name.trim_start().replace("->", "- >").replace(';', ":")))
+    let name = name.trim_start().replace("->", "- >").replace(';', ":");
+    Cow::Owned(if name.is_empty() { UNKNOWN.into() } else { format!("{prefix}{name}") })
 }
 
 fn module(function: &NamedFrame<'_>) -> String {
@@ -198,7 +199,6 @@ fn module(function: &NamedFrame<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
     use profile::{SampleId, SampleTimes};
 
     use super::super::folded::tests::example;
@@ -212,7 +212,24 @@ mod tests {
 
     #[test]
     fn samples_without_times_follow_each_other() {
-        expect![""].assert_eq(&text(&example()));
+        let text = text(&example());
+        let expected = [
+            "# ========",
+            "# each sample stands for 10101010 ns of CPU time",
+            "# the times of samples were not kept: in each thread, samples follow each other",
+            "# ========",
+            "worker  1/2 0.000000000: cpu-clock: ",
+            "\t               1 vfs_read ([kernel.kallsyms])",
+            "\t               2 inner (inlined)",
+            "\t               2 outer (/usr/bin/app)",
+            "\t            1234 [unknown] (/usr/bin/app)",
+            "",
+            "worker  1/2 0.010101010: cpu-clock: ",
+            "\t            1234 [unknown] (/usr/bin/app)",
+            "\t               0 [cut: no unwind row] ([unknown])",
+            "",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -243,6 +260,7 @@ mod tests {
         };
         check("V8 WorkerThread", "V8 WorkerThread");
         check("Thread 1", "Thread_1");
+        check("a / b: c;d", "a_/ b: c:d");
         check("#comment", "_#comment");
         check(" x 2 3.5: y", "_ x_2_3.5: y");
         check("a\n\nb 1", "a\\n\\nb_1");

@@ -32,8 +32,8 @@ fn category_of(function: &NamedFrame<'_>) -> u32 {
         MappingKind::Kernel => 1,
         _ if function.name.is_none() => OTHER,
         _ if function.is_inlined => 3,
-        MappingKind::Memory => 4,
-        MappingKind::File => 2,
+        MappingKind::Memory | MappingKind::Unknown => 4,
+        MappingKind::File | MappingKind::Vdso => 2,
     }
 }
 
