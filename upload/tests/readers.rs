@@ -7,13 +7,15 @@
 mod hostile_profile;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use hostile_profile::{PERIOD_NS, START_NS, depth, profile, profile_with_times};
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
-use profile::Profile;
+use profile::{Profile, SampleCount};
 use serde_json::Value;
 use upload::output::{OutputFile, OutputOptions};
 
@@ -60,10 +62,7 @@ fn frames(stacks: &Value) -> u64 {
 }
 
 /// Returns the samples of a profile, and their frames as `count` counts those of a stack.
-fn expected(
-    profile: &Profile,
-    count: impl Fn(&Profile, &profile::SampleCount) -> u64,
-) -> (u64, u64) {
+fn expected(profile: &Profile, count: impl Fn(&Profile, &SampleCount) -> u64) -> (u64, u64) {
     let samples = profile.samples.iter().map(|sample| sample.count).sum();
     let frames = profile.samples.iter().map(|sample| sample.count * count(profile, sample)).sum();
     (samples, frames)
@@ -118,11 +117,12 @@ fn speedscope_reads_perf_text_and_weighs_samples_by_the_time_between_them() {
 fn speedscope_reads_its_own_format_and_pprof() {
     let directory = tempfile::tempdir().unwrap();
     let profile = profile();
-    let process = 1;
-    for (name, depth_of) in [
-        ("x.speedscope.json", (|p, s| process + depth(p, s)) as fn(&_, &_) -> u64),
-        ("x.pb.gz", |p: &Profile, s| p.frames_of(s).count() as u64),
-    ] {
+    let below_process = |profile: &Profile, sample: &SampleCount| 1 + depth(profile, sample);
+    let without_inlined =
+        |profile: &Profile, sample: &SampleCount| profile.frames_of(sample).count() as u64;
+    let readings: [(&str, &dyn Fn(&Profile, &SampleCount) -> u64); 2] =
+        [("x.speedscope.json", &below_process), ("x.pb.gz", &without_inlined)];
+    for (name, depth_of) in readings {
         let profiles = import_by_speedscope(&written(&profile, directory.path(), name));
         let [one] = &*profiles else { panic!("{profiles:?}") };
         let (samples, frames) = expected(&profile, depth_of);
@@ -170,4 +170,24 @@ fn go_tool_pprof_reads_every_sample_and_names_no_library() {
     let (samples, _) = expected(&profile, depth);
     assert!(text.contains(&format!("of {samples} total")), "{text}");
     assert!(text.starts_with("File: [several processes]\nhost h\nType: samples\n"), "{text}");
+}
+
+#[test]
+fn go_tool_pprof_serves_its_web_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(&profile(), directory.path(), "x.pb.gz");
+    let mut command = Command::new("go");
+    command.args(["tool", "pprof", "-no_browser", "-http=127.0.0.1:"]).arg(&file);
+    let mut server = command.stderr(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let serving = lines.find(|line| line.contains("Serving web UI on ")).expect("it starts");
+    let (_, address) = serving.rsplit_once("http://").unwrap();
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /ui/flamegraph HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let _ = stream.read_to_string(&mut page);
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(page.starts_with("HTTP/1.0 200"), "{page}");
+    assert!(page.contains("[several processes] cpu"), "{page}");
 }

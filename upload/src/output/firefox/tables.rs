@@ -15,25 +15,26 @@ pub(super) struct Category {
 }
 
 /// The categories. The viewer takes the first grey one for frames without any.
-pub(super) const CATEGORIES: [Category; 6] = [
+pub(super) const CATEGORIES: [Category; 7] = [
     Category { name: "Other", color: "grey" },
     Category { name: "Kernel", color: "orange" },
-    Category { name: "Native", color: "blue" },
-    Category { name: "Inlined", color: "lightblue" },
+    Category { name: "Native", color: "lightblue" },
+    Category { name: "Inlined", color: "yellow" },
     Category { name: "JIT", color: "green" },
+    Category { name: "Unnamed", color: "darkgrey" },
     Category { name: "Cut", color: "red" },
 ];
 
 const OTHER: u32 = 0;
-const CUT: u32 = 5;
+const CUT: u32 = 6;
 
 fn category_of(function: &NamedFrame<'_>) -> u32 {
     match function.mapping.kind {
         MappingKind::Kernel => 1,
-        _ if function.name.is_none() => OTHER,
+        MappingKind::Memory => 4,
+        _ if function.name.is_none() => 5,
         _ if function.is_inlined => 3,
-        MappingKind::Memory | MappingKind::Unknown => 4,
-        MappingKind::File | MappingKind::Vdso => 2,
+        MappingKind::File | MappingKind::Vdso | MappingKind::Unknown => 2,
     }
 }
 
