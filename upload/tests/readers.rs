@@ -12,7 +12,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use hostile_profile::{PERIOD_NS, START_NS, depth, profile, profile_with_times};
+use hostile_profile::{
+    PERIOD_NS, START_NS, depth, functions_and_cuts, profile, profile_with_times,
+};
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
 use profile::{Profile, SampleCount};
@@ -117,7 +119,8 @@ fn speedscope_reads_perf_text_and_weighs_samples_by_the_time_between_them() {
 fn speedscope_reads_its_own_format_and_pprof() {
     let directory = tempfile::tempdir().unwrap();
     let profile = profile();
-    let below_process = |profile: &Profile, sample: &SampleCount| 1 + depth(profile, sample);
+    let below_process =
+        |profile: &Profile, sample: &SampleCount| 1 + functions_and_cuts(profile, sample);
     let without_inlined =
         |profile: &Profile, sample: &SampleCount| profile.frames_of(sample).count() as u64;
     let readings: [(&str, &dyn Fn(&Profile, &SampleCount) -> u64); 2] =

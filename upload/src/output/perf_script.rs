@@ -6,6 +6,7 @@
 //!
 //! - A line that begins with `#` is a comment, wherever it is.
 //! - The name of a thread ends at the first number or slash that follows white space.
+//! - An offset such as `+0x1f` at the end of a name is omitted.
 //! - A frame whose name begins with `(` is omitted, `->` separates inlined functions, and a module
 //!   ends at white space.
 //! - A sample without a frame does not count.
@@ -13,7 +14,6 @@
 //! - speedscope ignores periods too: a sample weighs half the time to the sample before it and half
 //!   the time to the one after it, in the same thread.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -168,19 +168,32 @@ fn stack(profile: &Profile, sample: &SampleCount) -> String {
 /// The name that perf gives to functions and modules without one.
 const UNKNOWN: &str = "[unknown]";
 
-fn function_name<'a>(function: &NamedFrame<'a>) -> Cow<'a, str> {
-    let Some(name) = function.name else { return Cow::Borrowed(UNKNOWN) };
-    let name = shown(name);
-    let is_plain = !name.starts_with(|c: char| c == '(' || c.is_whitespace())
-        && !name.contains("->")
-        && !name.contains(';');
-    if is_plain {
-        return name;
+/// Returns the name of a function as each reader takes it in full.
+fn function_name(function: &NamedFrame<'_>) -> String {
+    let Some(name) = function.name else { return UNKNOWN.into() };
+    let name = shown(name).trim().replace("->", "- >").replace(';', ":");
+    let mut name = match name.chars().next() {
+        None => UNKNOWN.into(),
+        Some('(') => format!("::{name}"), // C++ for the namespace that all others are in
+        Some(_) => name,
+    };
+    while ends_in_offset(&name) || !is_boundary(&name) {
+        name.push('_');
     }
-    // `::` is C++ for the namespace that all others are in.
-    let prefix = if name.starts_with('(') { "::" } else { "" };
-    let name = name.trim_start().replace("->", "- >").replace(';', ":");
-    Cow::Owned(if name.is_empty() { UNKNOWN.into() } else { format!("{prefix}{name}") })
+    name
+}
+
+/// Whether readers take the end of a name for an offset, and omit it.
+fn ends_in_offset(name: &str) -> bool {
+    let offset = name.rsplit_once("+0x").map(|(_, offset)| offset);
+    offset.is_some_and(|offset| offset.chars().all(|c| c.is_ascii_hexdigit()))
+}
+
+/// Whether no character lies across the place where inferno searches for the hash of Rust's names:
+/// it panics at one.
+fn is_boundary(name: &str) -> bool {
+    const HASH_BYTES: usize = 17;
+    name.len() < HASH_BYTES || name.is_char_boundary(name.len() - HASH_BYTES)
 }
 
 fn module(function: &NamedFrame<'_>) -> String {
@@ -264,5 +277,22 @@ mod tests {
         check("#comment", "_#comment");
         check(" x 2 3.5: y", "_ x_2_3.5: y");
         check("a\n\nb 1", "a\\n\\nb_1");
+    }
+
+    #[test]
+    fn functions_keep_their_whole_name() {
+        let check = |name: &str, expected: &str| {
+            let mut profile = example();
+            profile.functions.iter_mut().for_each(|function| function.name = name.into());
+            let text = text(&profile);
+            let line = text.lines().find(|line| line.contains("(inlined)")).expect("a line");
+            assert_eq!(line, format!("\t               2 {expected} (inlined)"));
+        };
+        check("f(int)", "f(int)");
+        check("(anonymous namespace)::f(int)", "::(anonymous namespace)::f(int)");
+        check("ptr::operator->() const", "ptr::operator- >() const");
+        check("f+0x12", "f+0x12_");
+        check(" ", "[unknown]");
+        check("größe λ 漢字 🦀", "größe λ 漢字 🦀_");
     }
 }

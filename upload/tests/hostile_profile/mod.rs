@@ -146,10 +146,16 @@ pub fn with_times(mut profile: Profile) -> Profile {
     profile
 }
 
-/// Returns the number of frames of a sample below its thread: its functions, inlined ones included,
-/// and a mark for each part that is cut; one if there is none of them.
+/// Returns the number of frames of a sample below its thread, at least one: some readers drop a
+/// sample without a frame, so that it has an unknown one.
 pub fn depth(profile: &Profile, sample: &SampleCount) -> u64 {
+    functions_and_cuts(profile, sample).max(1)
+}
+
+/// Returns the number of functions of a sample, inlined ones included, and of its parts that are
+/// cut.
+pub fn functions_and_cuts(profile: &Profile, sample: &SampleCount) -> u64 {
     let cuts = [sample.key.kernel_end, sample.key.user_end].into_iter().filter(|end| end.is_cut());
     let functions = profile.frames_of(sample).map(|frame| frame.lines.len().max(1));
-    ((cuts.count() + functions.sum::<usize>()) as u64).max(1)
+    (cuts.count() + functions.sum::<usize>()) as u64
 }
