@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use profile::{Labels, error_chain};
 use upload::SinkConfig;
 use upload::delivery::{DeliveryConfig, NamedSink};
-use upload::output::{OutputFile, OutputOptions};
+use upload::output::{Direction, OutputFile, OutputOptions};
 use upload::sinks::directory;
 
 use super::cli::AgentArguments;
@@ -102,7 +102,9 @@ fn reload(
 
 /// Exports the range into each output file.
 fn export(arguments: &AgentArguments, range: &TimeRange, store: &StoreSection) -> Result<ExitCode> {
-    let options = OutputOptions { format: arguments.format, root: arguments.by.into() };
+    let direction = Direction::of(arguments.bottom_up);
+    let root = arguments.by.into();
+    let options = OutputOptions { format: arguments.format, root, direction };
     for output in OutputFile::all(arguments.outputs.clone(), options)? {
         let summary = export::export(&ExportRequest {
             store: store.directory.clone(),

@@ -132,6 +132,10 @@ pub(super) struct RecordArguments {
     #[arg(long, value_enum, default_value_t = RootFrames::Process)]
     pub by: RootFrames,
 
+    /// Draw flame graphs from the root at the bottom up, instead of from the top down.
+    #[arg(long)]
+    pub bottom_up: bool,
+
     /// Leave out kernel frames.
     #[arg(long, conflicts_with = "no_user")]
     pub no_kernel: bool,
@@ -239,6 +243,10 @@ pub(super) struct AgentArguments {
     /// Root frames of stacks in exported flamegraphs and folded stacks: always `process`.
     #[arg(long, default_value = "process", requires = "export", value_parser = exported_root)]
     pub by: RootFrames,
+
+    /// Draw flame graphs from the root at the bottom up, instead of from the top down.
+    #[arg(long, requires = "export")]
+    pub bottom_up: bool,
 }
 
 /// Arguments of `unwind`.

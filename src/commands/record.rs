@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use profile::{Profile, printable, thousands};
-use upload::output::{OutputError, OutputOptions};
+use upload::output::{Direction, OutputError, OutputOptions};
 
 use super::cli::RecordArguments;
 use super::frequency::check_frequency;
@@ -116,7 +116,8 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 }
 
 fn options(arguments: &RecordArguments) -> OutputOptions {
-    OutputOptions { format: arguments.format, root: arguments.by.into() }
+    let direction = Direction::of(arguments.bottom_up);
+    OutputOptions { format: arguments.format, root: arguments.by.into(), direction }
 }
 
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those

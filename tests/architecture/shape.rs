@@ -15,9 +15,6 @@ const TABLES: [&str; 1] = ["src/metrics/table.rs"];
 /// Files with texts that cannot be broken: expected output, and pages that they generate.
 const WIDE: [&str; 3] = ["tests/config.rs", "tests/metrics/document.rs", "tests/metrics/parser.rs"];
 
-/// Files whose prose is rewritten together with their code.
-const OLD_PROSE: [&str; 1] = ["upload/src/output/flamegraph.rs"];
-
 #[test]
 fn every_file_opens_with_its_purpose() {
     let mut sources =
@@ -55,7 +52,7 @@ fn lines_are_short() {
     }
     let mut problems = Vec::new();
     for File { path, text } in &sources {
-        if WIDE.contains(&&**path) || OLD_PROSE.contains(&&**path) {
+        if WIDE.contains(&&**path) {
             continue;
         }
         let is_markdown = path.ends_with(".md");

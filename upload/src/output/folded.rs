@@ -2,10 +2,13 @@
 //!
 //! Kernel functions end in `_[k]` and inlined ones in `_[i]`, the convention of flamegraph tools.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use profile::{MappingKind, Profile, SampleCount, StackEnd, SymbolizedFrame};
+use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
+
+use super::named_frame::cuts;
 
 /// The outermost frames of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,16 +34,12 @@ pub fn folded(profile: &Profile, root: StackRoot) -> String {
 }
 
 fn line(profile: &Profile, sample: &SampleCount, root: StackRoot) -> String {
-    let task = profile.task_of(sample);
     let mut line = String::new();
-    push(&mut line, &task.comm, "");
-    if root == StackRoot::Thread {
-        push(&mut line, &task.thread, "");
+    for name in root_names(profile, sample, root) {
+        push(&mut line, &name, "");
     }
-    for (part, end) in [("user", sample.key.user_end), ("kernel", sample.key.kernel_end)] {
-        if end.is_cut() {
-            let _ = write!(line, ";[cut: {}]", cut_reason(part, end));
-        }
+    for cut in cuts(sample) {
+        let _ = write!(line, ";{cut}");
     }
     for frame in profile.frames_of(sample).rev() {
         push_frame(&mut line, profile, frame);
@@ -48,12 +47,19 @@ fn line(profile: &Profile, sample: &SampleCount, root: StackRoot) -> String {
     line
 }
 
-/// Returns why a stack is cut. Only the depth limit applies to either part.
-fn cut_reason(part: &str, end: StackEnd) -> String {
-    match end {
-        StackEnd::Depth => format!("{part} {}", end.text()),
-        _ => end.text().to_owned(),
-    }
+/// Returns the outermost frames of a stack. A task without a name is `[unnamed]`.
+pub(super) fn root_names<'a>(
+    profile: &'a Profile,
+    sample: &SampleCount,
+    root: StackRoot,
+) -> Vec<Cow<'a, str>> {
+    let task = profile.task_of(sample);
+    let names = match root {
+        StackRoot::Process => vec![&task.comm],
+        StackRoot::Thread => vec![&task.comm, &task.thread],
+    };
+    let name = |name: &'a Box<str>| if name.is_empty() { "[unnamed]" } else { name };
+    names.into_iter().map(|one| name(one).into()).collect()
 }
 
 fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
@@ -93,7 +99,9 @@ fn push(line: &mut String, name: &str, suffix: &str) {
 pub(super) mod tests {
     use super::*;
     use expect_test::expect;
-    use profile::{ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, Task, Tid, Window};
+    use profile::{
+        ExecutableId, FileAddr, Frame, Function, Line, Mapping, Pid, StackEnd, Task, Tid, Window,
+    };
 
     /// Returns a profile of two samples: an inlined function in a system call, and a cut stack
     /// without symbols.

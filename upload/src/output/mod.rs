@@ -20,6 +20,7 @@ use profile::pprof::{self, SampleUnit};
 use profile::{CaptureContext, Profile, pprof::proto as pb};
 
 pub use error::OutputError;
+pub use flamegraph::Direction;
 pub use folded::{StackRoot, folded};
 pub use format::Format;
 use target::Target;
@@ -32,6 +33,8 @@ pub struct OutputOptions {
     pub format: Option<Format>,
     /// The outermost frames of stacks written as text.
     pub root: StackRoot,
+    /// Which way the calls of a flame graph go.
+    pub direction: Direction,
 }
 
 /// A file to be written, or standard output.
@@ -42,6 +45,7 @@ pub struct OutputFile {
     target: Target,
     format: Format,
     root: StackRoot,
+    direction: Direction,
 }
 
 impl OutputFile {
@@ -58,7 +62,8 @@ impl OutputFile {
             None => return Err(OutputError::Extension { path }),
         };
         target.check(format.is_binary())?;
-        Ok(Self { path, target, format, root: options.root })
+        let OutputOptions { root, direction, .. } = options;
+        Ok(Self { path, target, format, root, direction })
     }
 
     /// Checks several files; see [`OutputFile::new`].
@@ -154,7 +159,8 @@ impl OutputFile {
             Format::Pprof => out.write_all(&pprof::encode(profile)),
             Format::Folded => out.write_all(folded(profile, self.root).as_bytes()),
             Format::Svg => {
-                let svg = flamegraph::draw(profile, self.root, unit.name()).map_err(draw)?;
+                let svg =
+                    flamegraph::draw(profile, self.root, self.direction, unit).map_err(draw)?;
                 out.write_all(&svg)
             }
             Format::Speedscope => speedscope::write(profile, self.root, &title(profile), out),

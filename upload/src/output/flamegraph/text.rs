@@ -1,0 +1,134 @@
+//! Text of the picture: names made fit for XML and for the eye, numbers with their units.
+
+use profile::pprof::SampleUnit;
+use profile::{Profile, pluralize, printable};
+
+/// Longest name or path, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Characters of a frame below which it shows none.
+const CHARACTERS_MIN: usize = 3;
+
+/// Returns a name in one line, escaped, and cut at its end if it is very long.
+pub(super) fn clean(name: &str) -> String {
+    let head = &name[..name.floor_char_boundary(TEXT_BYTES_MAX)];
+    let escaped = printable(head);
+    let end = escaped.floor_char_boundary(TEXT_BYTES_MAX);
+    match head.len() == name.len() && end == escaped.len() {
+        true => escaped.into_owned(),
+        false => format!("{}\u{2026} [{} bytes]", &escaped[..end], name.len()),
+    }
+}
+
+/// Returns a path in one line, escaped, and cut at its start if it is very long.
+pub(super) fn clean_path(path: &str) -> String {
+    if path.len() <= TEXT_BYTES_MAX {
+        return clean(path);
+    }
+    let start = path.ceil_char_boundary(path.len() - TEXT_BYTES_MAX / 2);
+    format!("\u{2026}{}", clean(&path[start..]))
+}
+
+/// Returns the head of a text that fits into a number of columns; nothing if that is not readable.
+/// `view.js` does the same when the width changes.
+pub(super) fn fit(text: &str, columns: usize) -> String {
+    if columns < CHARACTERS_MIN {
+        return String::new();
+    }
+    let mut width = 0;
+    let mut head_end = 0;
+    for (at, character) in text.char_indices() {
+        width += columns_of(character);
+        if width > columns {
+            return format!("{}\u{2026}", &text[..head_end]);
+        }
+        if width < columns {
+            head_end = at + character.len_utf8();
+        }
+    }
+    text.to_owned()
+}
+
+/// Returns the columns of a character; for those of East Asia and for symbols rather too many.
+fn columns_of(character: char) -> usize {
+    if character < '\u{1100}' { 1 } else { 2 }
+}
+
+/// Formats a part of a whole in percent.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    format!("{:.2} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+/// Formats a time in seconds with three digits or more.
+pub(super) fn seconds(seconds: f64) -> String {
+    let decimals = match seconds {
+        s if s >= 100.0 => 0,
+        s if s >= 10.0 => 1,
+        s if s >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{seconds:.decimals$} s")
+}
+
+/// What the counts of a picture stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CountScale {
+    pub unit: SampleUnit,
+    /// Nanoseconds of CPU time of one.
+    ns: u64,
+}
+
+impl CountScale {
+    /// Returns the scale of a profile whose samples are counted in `unit`.
+    pub fn of(profile: &Profile, unit: SampleUnit) -> Self {
+        Self { unit, ns: profile.period_ns }
+    }
+
+    /// Formats the CPU time of a count.
+    pub fn time(self, count: u64) -> String {
+        seconds(count as f64 * self.ns as f64 / 1e9)
+    }
+
+    /// Formats the CPU time of a count, with the count itself if it is one of samples.
+    pub fn time_and_count(self, count: u64) -> String {
+        match self.unit {
+            SampleUnit::Samples => {
+                format!("{} ({})", self.time(count), pluralize(count, "sample", "samples"))
+            }
+            SampleUnit::Microseconds => self.time(count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_its_end() {
+        let check = |text, columns, expected| assert_eq!(fit(text, columns), expected);
+        check("std::vector<int>::push_back", 12, "std::vector\u{2026}");
+        check("main", 4, "main");
+        check("main2", 4, "mai\u{2026}");
+        check("main", 2, "");
+        check("\u{6f22}\u{5b57}\u{6f22}", 5, "\u{6f22}\u{5b57}\u{2026}");
+    }
+
+    #[test]
+    fn long_names_keep_their_head_and_long_paths_their_file() {
+        let name = clean(&format!("head{}", "x".repeat(1 << 20)));
+        assert!(
+            name.starts_with("headxxx") && name.ends_with("\u{2026} [1048580 bytes]"),
+            "{name}"
+        );
+        assert!(name.len() < TEXT_BYTES_MAX + 32);
+        let path = clean_path(&format!("/{}/libx.so", "\u{f6}".repeat(1 << 20)));
+        assert!(path.ends_with("/libx.so") && path.len() <= TEXT_BYTES_MAX, "{path}");
+        assert_eq!(clean(&"\0".repeat(4_000)).matches("\\u{0}").count(), TEXT_BYTES_MAX / 5);
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        let formatted = [0.0, 0.0042, 1.234, 12.34, 4567.8].map(seconds);
+        assert_eq!(formatted, ["0.000 s", "0.004 s", "1.23 s", "12.3 s", "4568 s"]);
+    }
+}
