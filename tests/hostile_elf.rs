@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use peak_alloc::PeakAlloc;
@@ -121,30 +122,60 @@ fn mutate(file: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
+/// Names the part of the files that a process reads, as `NUMBER/PARTS`.
+const PART: &str = "EVERYTICK_MUTATIONS_PART";
+
+/// Each CPU reads a part, in a process of its own, whose memory is known.
 #[test]
 fn mutated_files_stay_within_bounds() {
+    let parts = std::thread::available_parallelism().unwrap().get();
+    let start = |part| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "reads_a_part_of_the_mutated_files", "--ignored", "--nocapture"]);
+        command.env(PART, format!("{part}/{parts}")).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<Child> = (0..parts).map(start).collect();
+    for part in running {
+        let output = part.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        println!("{}", text.lines().find(|line| line.contains("with a table")).unwrap());
+    }
+}
+
+#[test]
+#[ignore = "a part of `mutated_files_stay_within_bounds`"]
+fn reads_a_part_of_the_mutated_files() {
+    let part = std::env::var(PART).unwrap_or("0/1".into());
+    let (part, parts) = part.split_once('/').unwrap();
+    let (part, parts): (usize, usize) = (part.parse().unwrap(), parts.parse().unwrap());
     let count = std::env::var("EVERYTICK_MUTATIONS").map_or(1_000_000, |n| n.parse().unwrap());
     let seeds = corpus();
     assert!(seeds.iter().filter(|(_, file)| read(file)).count() >= 5, "the seeds have tables");
     let mut random = Random(1);
-    let (mut readable, mut slowest, mut largest) = (0u64, Duration::ZERO, 0);
+    let (mut files, mut readable, mut slowest, mut largest) = (0u64, 0u64, Duration::ZERO, 0);
     for number in 0..count {
         let (name, seed) = &seeds[number % seeds.len()];
         let mut file = seed.clone();
         let other = random.below(seeds.len());
         mutate(&mut file, &seeds[other].1, &mut random);
+        // Neighbours have different seeds, and each part has files of all of them.
+        if number / seeds.len() % parts != part {
+            continue;
+        }
 
         MEMORY.reset_peak_usage();
         let (before, start) = (MEMORY.current_usage(), cpu_time());
+        files += 1;
         readable += u64::from(read(&file));
         let (time, bytes) = (cpu_time() - start, MEMORY.peak_usage() - before);
         assert!(bytes < MEMORY_MAX, "mutation {number} of {name} took {bytes} bytes");
         assert!(time < TIME_MAX, "mutation {number} of {name} took {time:?}");
         (slowest, largest) = (slowest.max(time), largest.max(bytes));
     }
-    assert!(readable * 10 > count as u64, "only {readable} of {count} have a table");
+    assert!(readable * 10 > files, "only {readable} of {files} have a table");
     println!(
-        "{count} files, {readable} with a table; at most {} KiB and {slowest:?}",
+        "{files} files, {readable} with a table; at most {} KiB and {slowest:?}",
         largest >> 10
     );
 }
