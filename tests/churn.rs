@@ -6,7 +6,7 @@
 mod common;
 use std::path::{Path, PathBuf};
 
-use common::{Recorded, alone, compile_with, directory, record};
+use common::{Recorded, alone, compile_with, directory, in_parallel, record};
 
 /// The call chain in `programs/churn/code.h`.
 const CHAIN: [&str; 3] = ["a", "b", "spin"];
@@ -97,7 +97,7 @@ fn libraries(dir: &Path, count: usize) {
         ];
         std::fs::read(compile_with("churn/library.c", dir, "compiled.so", &flags)).unwrap()
     };
-    let compiled: Vec<Vec<u8>> = (0..COMPILED).map(compile).collect();
+    let compiled = in_parallel(0..COMPILED, compile);
     for number in 0..count {
         let (old, new) = (7000 + number % COMPILED, 1000 + number);
         let mut bytes = compiled[number % COMPILED].clone();

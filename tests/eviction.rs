@@ -5,7 +5,7 @@
 mod common;
 use std::path::Path;
 
-use common::{Running, alone, compile_with, directory, pause, record, signal};
+use common::{Running, alone, compile_with, directory, in_parallel, pause, record, signal};
 use everytick::kernel::{Filters, SamplerConfig};
 use everytick::procfs::start_ticks;
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
@@ -52,12 +52,12 @@ fn check_stack(number: usize, frames: &[String]) -> Correctness {
 }
 
 fn start_programs(directory: &Path) -> Vec<Running> {
-    let start = |number| {
+    let build = |number| {
         let define = format!("-DNUMBER={number}");
         let bare = ["-fomit-frame-pointer", "-O2", "-g0", &define];
-        Running::start(&compile_with("wide.c", directory, &format!("wide{number}"), &bare))
+        compile_with("wide.c", directory, &format!("wide{number}"), &bare)
     };
-    (0..PROGRAMS).map(start).collect()
+    in_parallel(0..PROGRAMS, build).iter().map(|program| Running::start(program)).collect()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn eviction_never_makes_a_stack_wrong() {
     let temp = directory();
     let programs = start_programs(temp.path());
     let pids: Vec<String> = programs.iter().map(Running::pid).collect();
-    let seconds = std::env::var("EVERYTICK_STRESS_SECONDS").unwrap_or("60".into());
+    let seconds = std::env::var("EVERYTICK_STRESS_SECONDS").unwrap_or("30".into());
     let mut arguments =
         vec!["-F", "5000", "-d", &seconds, "--no-kernel", "--unwind-memory", "1MiB"];
     pids.iter().for_each(|pid| arguments.extend(["-p", pid]));
@@ -110,19 +110,20 @@ fn least_recently_sampled_table_is_evicted_and_comes_back() {
     let program = env!("CARGO_BIN_EXE_everytick");
     let mut session = Session::start(program, settings, scan, limits, None, None).unwrap();
 
-    let mut window_of = |running: &[Running]| {
+    let mut window_of = |running: &[Running], milliseconds| {
         send(running, Signal::CONT);
-        pause(3000);
+        pause(milliseconds);
         send(running, Signal::STOP);
         let ClosedWindow { ledger, .. } = session.close_window().unwrap();
         ledger.check().unwrap();
         (ledger.aggregated, ledger.user_ends[StackEnd::Complete as usize])
     };
-    let (before, others_only, after) = (window_of(first), window_of(others), window_of(first));
+    let (before, others_only, after) =
+        (window_of(first, 3000), window_of(others, 3000), window_of(first, 3000));
     // Tables that were evicted over and over are in backoff; these fit together, and then stay.
     let fitting = &others[..5];
     let is_complete = |(all, complete): &(u64, u64)| complete * 10 > all * 9;
-    let recovered = (0..20).map(|_| window_of(fitting)).find(is_complete);
+    let recovered = (0..60).map(|_| window_of(fitting, 1000)).find(is_complete);
     let evicted = session.finish().unwrap().last.counts.tables.evicted;
     println!(
         "{before:?}, then {others_only:?} of others, then {after:?}, finally {recovered:?}; \

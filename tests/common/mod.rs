@@ -95,6 +95,20 @@ pub fn compile_with(source: &str, directory: &Path, name: &str, arguments: &[&st
     out
 }
 
+/// Calls a function for each item, all at the same time, as for programs that are compiled. Returns
+/// the results in the order of the items.
+pub fn in_parallel<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    run: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let start = |item| scope.spawn(move || run(item));
+        let threads: Vec<_> = items.into_iter().map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 /// A program that is killed when it is dropped.
 pub struct Running(pub Child);
 

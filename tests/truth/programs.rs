@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::in_parallel;
+
 /// A built program.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -56,7 +58,7 @@ pub fn build_all(dir: &Path, ways: &[(&str, &str)], source: &str, more: &[&str])
         };
         build(dir, &name, compiler, source, &[&[*level], more].concat())
     };
-    ways.iter().map(build_one).collect()
+    in_parallel(ways, build_one)
 }
 
 /// Runs a tool; panics if it fails.
