@@ -38,11 +38,19 @@ fn agent_at_the_floor() -> (Agent, Vec<Running>) {
     (agent, busy)
 }
 
+/// Waits until an agent has closed more windows. With a tiny budget they are in the spool until the
+/// stop.
+fn wait_for_closed(agent: &Agent, count: u32) {
+    let closed = || agent.metric("everytick_windows_closed_total");
+    let least = closed() + f64::from(count);
+    agent.wait_for("windows", || (closed() >= least).then_some(()));
+}
+
 #[test]
 fn a_tiny_budget_leaves_one_hertz_and_a_ledger_that_closes() {
     let _alone = alone();
     let (mut agent, _busy) = agent_at_the_floor();
-    pause(10_000); // windows wait in the spool for their share of the budget, until the stop
+    wait_for_closed(&agent, 7);
     assert_eq!(agent.page("/readyz"), (200, "ok\n".into()));
     let metric = |name| agent.metric(name);
     assert_eq!(metric("everytick_sampling_frequency_hertz"), 1.0);
@@ -121,9 +129,9 @@ fn storms_of_process_events_leave_the_floor_and_the_ledger() {
     let storm = compile_with("attack/storm.c", directory, "storm", &["-pthread"]);
     agent.wait_for("sampling", || agent.log().contains("profiling the machine").then_some(()));
     let storms = ["exec", "fork", "map"].map(|kind| Running::start_with(&storm, &[kind.into()]));
-    pause(8000);
+    wait_for_closed(&agent, 6);
     drop(storms);
-    pause(3000);
+    wait_for_closed(&agent, 2);
     let mut agent = agent;
     agent.stop();
 
@@ -149,14 +157,14 @@ fn storms_of_process_events_leave_the_floor_and_the_ledger() {
 fn an_export_says_what_was_not_sampled() {
     let _alone = alone();
     let (mut agent, _busy) = agent_at_the_floor();
-    pause(3000);
+    wait_for_closed(&agent, 2);
     agent.stop();
-    pause(3000);
+    pause(2500); // a gap has two seconds at least
     agent.restart();
     agent.wait_for("sampling", || {
         (agent.log().matches("profiling the machine").count() == 2).then_some(())
     });
-    pause(4000);
+    wait_for_closed(&agent, 3);
     agent.stop();
     let pprof = agent.place.path().join("out.pb.gz");
     let export = agent.command().args(["--export", "-1h..now", "-o"]).arg(&pprof).output().unwrap();

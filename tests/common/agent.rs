@@ -99,9 +99,9 @@ impl Agent {
         signal(self.child.as_ref().unwrap(), what);
     }
 
-    /// Polls until `poll` returns a value, and panics with the log after 30 s.
+    /// Polls until `poll` returns a value, and panics with the log after a minute.
     pub fn wait_for<T>(&self, what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-        for _ in 0..300 {
+        for _ in 0..600 {
             if let Some(value) = poll() {
                 return value;
             }
