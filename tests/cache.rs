@@ -9,8 +9,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use common::{
-    Recorded, Running, alone, compile_with, directory, everytick, pause, record, recorded,
-    start_record,
+    Recorded, Recording, Running, alone, compile_with, directory, everytick, pause, record,
+    wait_until,
 };
 
 /// Starts a program without frame pointers that has enough rows to be cached.
@@ -100,14 +100,14 @@ fn cache_may_be_deleted_during_a_run() {
     let _alone = alone();
     let temp = directory();
     let cache = temp.path().join("cache");
-    let (output, arguments) =
-        (directory(), ["-F", "499", "-d", "3", "--no-kernel", "--comm", "wide"]);
-    let arguments = [&arguments[..], &["--cache-dir", cache.to_str().unwrap()]].concat();
-    let child = start_record(output.path(), &arguments);
-    pause(1000);
-    fs::remove_dir_all(&cache).unwrap();
+    let cache_path = cache.to_str().unwrap();
+    let arguments = ["-F", "499", "--no-kernel", "--comm", "wide", "--cache-dir", cache_path];
+    let recording = Recording::start(&arguments);
+    // A table of the first moments may be written just now.
+    wait_until("the cache to be removed", || fs::remove_dir_all(&cache).is_ok());
     let program = wide(temp.path());
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    pause(2000);
+    let recorded = recording.stop().succeeded();
     drop(program);
     let warning = "tables could not be written to the cache: No such file or directory";
     assert_eq!(recorded.stderr.matches(warning).count(), 1, "{}", recorded.stderr);

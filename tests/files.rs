@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::agent::Agent;
-use common::{Running, alone, compile, directory, pause, record, recorded, start_record, succeed};
+use common::{Recording, Running, alone, compile, directory, pause, record, succeed, wait_until};
 
 fn run(command: &str, arguments: &[&str]) {
     succeed(Command::new(command).args(arguments));
@@ -44,13 +44,10 @@ fn a_volume_unmounts_once_its_last_process_has_exited() {
     let _alone = alone();
     let volume = Volume::mount();
     std::fs::copy("/bin/sleep", volume.path().join("sleeper")).unwrap();
-    let output = directory();
-    let child = start_record(output.path(), &["-d", "9", "--comm", "somebody"]);
-    pause(700);
+    let recording = Recording::start(&["--comm", "somebody"]);
     run(volume.path().join("sleeper").to_str().unwrap(), &["0.2"]);
-    pause(6000);
-    assert!(volume.unmount(), "a file on it is still open");
-    recorded(output, child.wait_with_output().unwrap()).succeeded();
+    wait_until("the volume to unmount", || volume.unmount());
+    recording.stop().succeeded();
 }
 
 /// It takes at most ten windows of a second, as long as one default window of the agent.
@@ -92,8 +89,7 @@ fn an_overwritten_copy_has_the_symbols_of_its_new_content() {
     let program = compile("chain.c", place.path(), "program");
     let copy = place.path().join("copy");
     std::fs::copy(&program, &copy).unwrap();
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "11"]);
+    let recording = Recording::start(&["-F", "499"]);
     let _program = Running::start(&program); // this is the file that is held open
     pause(2000);
     drop(Running::start(&copy));
@@ -102,7 +98,8 @@ fn an_overwritten_copy_has_the_symbols_of_its_new_content() {
     std::fs::write(&copy, std::fs::read(other).unwrap()).unwrap(); // the same inode
     pause(5000);
     let _copy = Running::start(&copy);
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    pause(2500);
+    let recorded = recording.stop().succeeded();
     let named = recorded.samples_through(&["copy", "late_work"]);
     assert!(named > 50, "{named}: {:#?}", recorded.folded());
     let before = recorded.samples_through(&["copy", "spin"]); // a tick or two of its first moment
@@ -138,13 +135,12 @@ fn a_file_system_that_never_answers_delays_no_other() {
     let stuck = Running::start(&unresponsive.path().join("program"));
     pause(500); // it runs and all its pages are in memory
     served.stop_answering();
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "4"]);
-    pause(1500);
+    let recording = Recording::start(&["-F", "499"]);
     let other = Running::start(&compile("chain.c", busy.path(), "other"));
     pause(1500);
     drop(other);
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    pause(1500);
+    let recorded = recording.stop().succeeded();
     let named = recorded.samples_through(&["other", "_start", "main", "a", "b", "c", "spin"]);
     let note = "on a file system that did not answer";
     assert!(named > 200, "{named}\n{}", recorded.stderr);
@@ -163,13 +159,13 @@ fn files_get_symbols_once_their_file_system_answers_again() {
     let _running = Running::start(&program);
     pause(500); // it runs and all its pages are in memory
     served.stop_answering();
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "18"]);
+    let recording = Recording::start(&["-F", "499"]);
     pause(3000);
     served.resume_answering();
     pause(11_000); // the backoff of an unresponsive device is ten seconds
     drop(Running::start(&program)); // another process maps a file on it
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    pause(1500);
+    let recorded = recording.stop().succeeded();
     let named = recorded.samples_through(&["program", "_start", "main", "a", "b", "c", "spin"]);
     assert!(named > 500, "{named}\n{}", recorded.stderr);
     drop(served);

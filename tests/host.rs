@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::agent::Agent;
 use common::cgroup::Cgroup;
-use common::{Running, alone, compile, everytick, pause, signal};
+use common::lines::Lines;
+use common::{Running, alone, compile, everytick, pause, signal, wait_until};
 use rustix::process::Signal;
 
 /// A user without privileges.
@@ -195,14 +196,13 @@ fn a_low_limit_of_open_files_is_explained() {
         limited.arg(format!("--nofile={limit}:{limit}"));
         limited.arg(command.get_program()).args(command.get_args());
         let mut child = limited.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let mut log = child.stderr.take().unwrap();
-        pause(3000);
-        signal(&child, Signal::TERM);
-        let mut text = String::new();
-        log.read_to_string(&mut text).unwrap();
-        child.wait().unwrap();
+        let lines = Lines::of(child.stderr.take().unwrap());
         let expected = format!("at most {limit} open files (RLIMIT_NOFILE), and ");
-        assert!(text.contains(&expected), "{expected}: {text}");
+        wait_until("the limit in the log", || lines.text().contains(&expected));
+        pause(1500); // one window may run into the limit
+        signal(&child, Signal::TERM);
+        child.wait().unwrap();
+        let text = lines.finish();
         if text.contains("Too many open files") {
             let explained = format!("; the limit is {limit} (RLIMIT_NOFILE), and ");
             assert!(text.contains(&explained), "{text}");

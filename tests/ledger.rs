@@ -3,12 +3,8 @@
 
 mod common;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Child;
 
-use common::{
-    Recorded, Running, alone, compile, directory, pause, record, recorded, signal, start_record,
-};
+use common::{Recorded, Recording, Running, alone, compile, directory, pause, record};
 use rustix::process::Signal;
 
 /// Keeps every CPU busy: an idle virtual CPU may not tick.
@@ -66,14 +62,13 @@ fn lost_samples_are_counted_when_the_ring_is_too_small() {
 
 /// Records for five seconds, with the agent stopped for three of them.
 fn record_with_stop(arguments: &[&str]) -> Recorded {
-    let dir = directory();
-    let child = start_record(dir.path(), &[arguments, &["-d", "5"]].concat());
-    wait_for_clocks(&child);
+    let recording = Recording::start(arguments);
     pause(1000);
-    signal(&child, Signal::STOP);
+    recording.signal(Signal::STOP);
     pause(3000);
-    signal(&child, Signal::CONT);
-    recorded(dir, child.wait_with_output().unwrap())
+    recording.signal(Signal::CONT);
+    pause(1000);
+    recording.stop()
 }
 
 #[test]
@@ -86,35 +81,16 @@ fn filtered_ticks_are_counted_by_reason() {
     assert!(ledger["aggregated"] > 50, "{ledger:?}");
 }
 
-/// Waits until a recording has opened its perf events, a side band and a clock on each CPU. On a
-/// busy machine that takes seconds.
-fn wait_for_clocks(recording: &Child) {
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    let descriptors = format!("/proc/{}/fd", recording.id());
-    let is_event = |path: &PathBuf| path.to_str() == Some("anon_inode:[perf_event]");
-    for _ in 0..300 {
-        let entries = std::fs::read_dir(&descriptors).unwrap().flatten();
-        let links = entries.filter_map(|entry| entry.path().read_link().ok());
-        if links.filter(is_event).count() >= 2 * cpus {
-            return;
-        }
-        pause(100);
-    }
-    panic!("the recording opened no clocks");
-}
-
 /// Ticks a second in the tests of idle time.
 const IDLE_HZ: u64 = 199;
 
 /// Records for about two seconds. Returns the idle ticks to be expected of the time that the CPUs
 /// were idle meanwhile, according to the kernel: other programs may keep CPUs busy.
 fn record_with_idle_time(arguments: &[&str]) -> (Recorded, u64) {
-    let dir = directory();
     let frequency = IDLE_HZ.to_string();
     let script = "cat /proc/stat >before; sleep 2; cat /proc/stat >after";
     let command = ["-F", &frequency, "--", "sh", "-c", script];
-    let child = start_record(dir.path(), &[arguments, &command].concat());
-    let recorded = recorded(dir, child.wait_with_output().unwrap()).succeeded();
+    let recorded = record(&[arguments, &command].concat()).succeeded();
     let [before, after] = ["before", "after"].map(|name| idle_seconds(&recorded, name));
     (recorded, ((after - before) * IDLE_HZ as f64) as u64)
 }

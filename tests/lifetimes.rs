@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::lines::Lines;
 use common::{
-    Running, alone, compile, compile_with, directory, everytick, pause, record, recorded, signal,
-    start_record,
+    Recording, Running, alone, compile, compile_with, directory, everytick, pause, record,
+    wait_until,
 };
 use rustix::process::Signal;
 
@@ -18,13 +19,11 @@ fn self_deleting_program_of_300_ms_is_symbolized() {
     let _alone = alone();
     let temp = directory();
     let program = compile("brief.c", temp.path(), "brief");
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "2", "--comm", "brief"]);
-    pause(800);
+    let recording = Recording::start(&["-F", "499", "--comm", "brief"]);
     let status = Command::new(&program).status().unwrap();
     assert_eq!(status.code(), Some(3));
     assert!(!program.exists());
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    let recorded = recording.stop().succeeded();
     let all = recorded.samples_through(&["brief"]);
     let whole = recorded.samples_through(&["brief", "main", "brief_work"]);
     assert!(all > 80, "only {all} samples\n{}", recorded.stderr);
@@ -78,11 +77,9 @@ fn command_that_cannot_run_reports_and_writes_nothing() {
 fn sigint_and_sigterm_finish_and_write() {
     let _alone = alone();
     for stop in [Signal::INT, Signal::TERM] {
-        let temp = directory();
-        let child = start_record(temp.path(), &[]);
-        pause(1000);
-        signal(&child, stop);
-        let recorded = recorded(temp, child.wait_with_output().unwrap()).succeeded();
+        let recording = Recording::start(&[]);
+        recording.signal(stop);
+        let recorded = recording.finish().succeeded();
         assert!(recorded.stderr.contains("wrote         out.pb.gz"), "{}", recorded.stderr);
         assert_eq!(recorded.directory.path().read_dir().unwrap().count(), 2);
     }
@@ -91,33 +88,31 @@ fn sigint_and_sigterm_finish_and_write() {
 #[test]
 fn duration_ends_the_recording_but_not_its_command() {
     let _alone = alone();
-    let temp = directory();
-    let child = start_record(temp.path(), &["-d", "0.5", "--", "sh", "-c", "sleep 8; exit 5"]);
-    wait_until(|| temp.path().join("out.pb.gz").exists());
-    let recorded = recorded(temp, child.wait_with_output().unwrap());
+    let script = "for turn in $(seq 600); do [ -e out.folded ] && exit 5; sleep 0.1; done";
+    let recorded = record(&["-d", "0.5", "--", "sh", "-c", script]);
     assert_eq!(recorded.status, 5, "{}", recorded.stderr);
 }
 
 #[test]
 fn sigkill_leaves_neither_files_nor_programs() {
     let _alone = alone();
-    let temp = directory();
-    let mut child = start_record(temp.path(), &[]);
-    pause(700);
+    let recording = Recording::start(&[]);
     assert!(programs_loaded() > 0, "bpftool does not show the running sampler");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    pause(300); // the kernel frees programs after a grace period
-    assert_eq!(temp.path().read_dir().unwrap().count(), 0);
-    assert_eq!(programs_loaded(), 0);
+    let directory = recording.kill();
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    wait_until_unloaded();
 }
 
 #[test]
 fn recording_unloads_its_programs() {
     let _alone = alone();
     record(&["-d", "0.2", "--", "sleep", "0.1"]).succeeded();
-    pause(300);
-    assert_eq!(programs_loaded(), 0);
+    wait_until_unloaded();
+}
+
+/// The kernel frees programs after a grace period.
+fn wait_until_unloaded() {
+    wait_until("the programs to be unloaded", || programs_loaded() == 0);
 }
 
 /// Counts our programs that are loaded.
@@ -140,19 +135,18 @@ fn lost_process_events_are_counted_and_recovered() {
     });
     let storm = path(compile_with("churn/children.c", temp.path(), "children", &["-DNUMBER=5"]));
     let chain = compile("chain.c", temp.path(), "chain");
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "499", "-d", "6", "--side-band-size", "4KiB"]);
-    pause(1000);
+    let recording = Recording::start(&["-F", "499", "--side-band-size", "4KiB"]);
     let mut storms: Vec<_> =
         (0..4).map(|_| Command::new(&storm).args(["300", &one, &two]).spawn().unwrap()).collect();
     // Nothing reads the ring for a while, so the events of these processes are lost, too.
-    signal(&child, Signal::STOP);
+    recording.signal(Signal::STOP);
     pause(300);
     let running: Vec<Running> = (0..3).map(|_| Running::start(&chain)).collect();
     pause(100);
-    signal(&child, Signal::CONT);
+    recording.signal(Signal::CONT);
     storms.iter_mut().for_each(|storm| assert!(storm.wait().unwrap().success()));
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    pause(1500);
+    let recorded = recording.stop().succeeded();
     drop(running);
 
     let note = recorded.stderr.lines().find(|line| line.contains("process events lost"));
@@ -171,30 +165,19 @@ fn exited_processes_leave_the_kernel_maps() {
     let define = |number| format!("-DNUMBER={number}");
     let turns = compile_with("churn/turns.c", temp.path(), "turns", &[&define(3)]);
     let parent = compile_with("churn/children.c", temp.path(), "children", &[&define(5)]);
-    let output = directory();
-    let child = start_record(output.path(), &["-F", "997", "-d", "14"]);
-    pause(1000);
+    let recording = Recording::start(&["-F", "997"]);
     let storm = Command::new(&parent).arg("500").arg(&turns).arg(&turns).status().unwrap();
     assert!(storm.success());
     for map in ["processes", "stamps"] {
-        wait_until(|| {
+        wait_until("exited processes to leave", || {
             pause(1500); // bpftool itself is kept for a second after its exit
             let (running, gone) = count_elements(map);
             assert!(running > 0 || map == "stamps", "{map} is empty");
             gone <= 2 // some may be exiting just now
         });
     }
-    let recorded = recorded(output, child.wait_with_output().unwrap()).succeeded();
+    let recorded = recording.stop().succeeded();
     assert!(recorded.samples_through(&["turns", "main", "a_3"]) > 100, "{}", recorded.stderr);
-}
-
-/// Polls until a condition holds, and panics after 7 s.
-fn wait_until(mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(7);
-    while !holds() {
-        assert!(Instant::now() < until, "it does not become true");
-        pause(100);
-    }
 }
 
 /// Counts the elements of a map of the sampler by their processes: running ones, and exited ones.
@@ -208,26 +191,32 @@ fn count_elements(map: &str) -> (usize, usize) {
     (running.len(), gone.len())
 }
 
+/// Time that a command takes which is not waited for.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
+
 /// On a terminal, because a signal from elsewhere is no person's decision not to wait.
 #[test]
 fn second_ctrl_c_on_a_terminal_does_not_wait_for_the_command() {
     let _alone = alone();
     let temp = directory();
     let everytick = everytick().get_program().to_str().unwrap().to_owned();
-    let line = format!("{everytick} record -- sh -c \"trap '' INT; sleep 20\"");
+    let seconds = COMMAND_TIME.as_secs();
+    let line = format!("{everytick} record -- sh -c \"trap '' INT; sleep {seconds}\"");
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &line, "/dev/null"]).current_dir(temp.path());
     let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     let mut keys = terminal.stdin.take().unwrap();
-    pause(2000);
+    let screen = Lines::of(terminal.stdout.take().unwrap());
+    let shows = |text: &str| screen.text().contains(text);
+    wait_until("the recording", || shows("profiling"));
     keys.write_all(b"\x03").unwrap();
-    wait_until(|| temp.path().join("everytick.pb.gz").exists());
-    pause(1000);
+    wait_until("the recording to wait", || shows("waiting for the command"));
     keys.write_all(b"\x03").unwrap();
-    let output = terminal.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(128 + 2), "it ends by SIGINT");
-    assert!(started.elapsed() < Duration::from_secs(18), "it does not wait for its command");
-    let shown = String::from_utf8_lossy(&output.stdout);
+    let status = terminal.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + 2), "it ends by SIGINT");
+    assert!(started.elapsed() < COMMAND_TIME, "it does not wait for its command");
+    assert!(temp.path().join("everytick.pb.gz").exists());
+    let shown = screen.finish();
     assert!(shown.contains("not waiting for the command"), "{shown}");
 }

@@ -4,67 +4,29 @@
 mod common;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use common::agent::Agent;
+use common::agent::{Agent, read};
+use common::lines::Lines;
+use common::recording::is_sampling;
 use common::{
-    Recorded, Running, TempDir, alone, compile, directory, everytick, pause, record, recorded,
-    signal,
+    Recording, Running, alone, compile, directory, everytick, pause, record, signal, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Real-time signals have no name in rustix.
 const REAL_TIME: [i32; 3] = [34, 40, 64];
 
-/// Starts a recording of a program, and waits until it samples.
-fn start(arguments: &[&str]) -> (TempDir, Child) {
-    let directory = directory();
-    let stderr = fs::File::create(directory.path().join("stderr")).unwrap();
-    let child = everytick()
-        .args(["record", "-F", "99", "-o", "out.pb.gz", "-o", "out.folded"])
-        .args(arguments)
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr)
-        .spawn()
-        .unwrap();
-    wait_for("the recording", || text(directory.path()).contains("profiling"));
-    pause(300);
-    (directory, child)
-}
-
-fn text(directory: &Path) -> String {
-    fs::read_to_string(directory.join("stderr")).unwrap()
-}
-
-fn wait_for(what: &str, is_true: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not come");
-        pause(50);
-    }
-}
-
-/// Waits for the end of a recording, which must be by itself. Returns it.
-fn finished((directory, mut child): (TempDir, Child)) -> Recorded {
-    let status: ExitStatus = child.wait().unwrap();
-    assert_eq!(status.signal(), None, "killed: {}", text(directory.path()));
-    let stderr = text(directory.path());
-    Recorded { directory, status: status.code().unwrap(), stderr }
-}
-
 /// Sends signals with pauses of `between` milliseconds, and checks that the files are written.
 fn check_stops(signals: &[Signal], between: u64) {
-    let recording = start(&[]);
+    let recording = Recording::start(&["-F", "99"]);
+    pause(200);
     for one in signals {
         // It may have ended after the signals before.
-        let _ = kill_process(Pid::from_raw(recording.1.id() as i32).unwrap(), *one);
+        let _ = kill_process(Pid::from_raw(recording.pid() as i32).unwrap(), *one);
         pause(between);
     }
-    let recorded = finished(recording);
+    let recorded = recording.finish();
     assert!([0, 3].contains(&recorded.status), "{}", recorded.stderr);
     assert_eq!(recorded.ledger()["aggregated"] > 0, !recorded.folded().is_empty());
 }
@@ -83,8 +45,8 @@ fn terminal_that_closes_leaves_a_recording() {
 #[test]
 fn signals_that_ask_nothing_end_no_recording() {
     let _alone = alone();
-    let recording = start(&[]);
-    let pid = Pid::from_raw(recording.1.id() as i32).unwrap();
+    let recording = Recording::start(&["-F", "99"]);
+    let pid = Pid::from_raw(recording.pid() as i32).unwrap();
     for one in
         [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::PIPE]
     {
@@ -93,10 +55,10 @@ fn signals_that_ask_nothing_end_no_recording() {
     for one in [Signal::IO, Signal::POWER, Signal::XFSZ, Signal::STKFLT] {
         kill_process(pid, one).unwrap();
     }
-    kill_by_number(recording.1.id(), &REAL_TIME);
+    kill_by_number(recording.pid(), &REAL_TIME);
     pause(500);
     kill_process(pid, Signal::TERM).unwrap();
-    assert!([0, 3].contains(&finished(recording).status));
+    assert!([0, 3].contains(&recording.finish().status));
 }
 
 #[test]
@@ -144,21 +106,16 @@ fn command_inherits_no_ignored_signal() {
 fn hangup_stays_ignored_under_nohup() {
     let _alone = alone();
     let directory = directory();
-    let script = format!(
-        "trap '' HUP; exec {} record -F 99 -d 4 -o out.folded 2>stderr",
-        env!("CARGO_BIN_EXE_everytick")
-    );
-    let child = Command::new("sh").args(["-c", &script]).current_dir(directory.path()).spawn();
-    let mut child = child.unwrap();
-    wait_for("the recording", || {
-        fs::read_to_string(directory.path().join("stderr")).is_ok_and(|s| s.contains("profiling"))
-    });
-    let begin = Instant::now();
+    let program = env!("CARGO_BIN_EXE_everytick");
+    let script = format!("trap '' HUP; exec {program} record -q -F 99 -d 2 -o out.pb.gz");
+    let mut shell = Command::new("sh");
+    let mut child = shell.args(["-c", &script]).current_dir(directory.path()).spawn().unwrap();
+    wait_until("the recording", || is_sampling(child.id()));
     signal(&child, Signal::HUP);
-    let status = child.wait().unwrap();
-    assert_eq!(status.signal(), None);
-    assert!(begin.elapsed() > Duration::from_secs(3), "the signal has stopped it");
-    assert!(directory.path().join("out.folded").exists());
+    assert_eq!(child.wait().unwrap().signal(), None);
+    let recorded = read(&directory.path().join("out.pb.gz"));
+    let seconds = recorded.duration_nanos as f64 / 1e9;
+    assert!(seconds > 1.9, "the signal has stopped it after {seconds} s");
 }
 
 #[test]
@@ -167,14 +124,15 @@ fn recording_ends_with_its_last_process() {
     let place = directory();
     let program = compile("chain.c", place.path(), "chain");
     let (first, second) = (Running::start(&program), Running::start(&program));
-    let mut recording = start(&["-p", &first.pid(), "-p", &second.pid()]);
-    assert!(text(recording.0.path()).contains("until they exit"), "{}", text(recording.0.path()));
-    pause(1000);
+    let arguments = ["-F", "99", "-p", &first.pid(), "-p", &second.pid()];
+    let mut recording = Recording::start(&arguments);
+    wait_until("its first line", || recording.stderr().contains("until they exit"));
+    pause(700);
     drop(first);
-    pause(1000);
-    assert!(recording.1.try_wait().unwrap().is_none(), "one process still runs");
+    pause(700);
+    assert!(recording.is_running(), "one process still runs");
     drop(second);
-    let recorded = finished(recording);
+    let recorded = recording.finish();
     assert!([0, 3].contains(&recorded.status), "{}", recorded.stderr);
     assert!(recorded.samples_through(&["main", "a", "b", "c"]) >= 10, "{}", recorded.stderr);
 }
@@ -186,16 +144,13 @@ fn quiet_recording_reports_its_loss() {
     let program = compile("chain.c", place.path(), "busy");
     let cpus = std::thread::available_parallelism().unwrap().get();
     let _load: Vec<_> = (0..cpus).map(|_| Running::start(&program)).collect();
-    let directory = directory();
-    let mut command = everytick();
-    command.args(["record", "-q", "-F", "999", "-d", "5", "--ring-size", "16KiB"]);
-    command.args(["-o", "out.pb.gz", "-o", "out.folded"]).current_dir(directory.path());
-    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    pause(3000);
-    signal(&child, Signal::STOP);
+    let recording = Recording::start(&["-q", "-F", "999", "--ring-size", "16KiB"]);
+    pause(500);
+    recording.signal(Signal::STOP);
     pause(2000);
-    signal(&child, Signal::CONT);
-    let recorded = recorded(directory, child.wait_with_output().unwrap());
+    recording.signal(Signal::CONT);
+    pause(500);
+    let recorded = recording.stop();
     assert_eq!(recorded.status, 3, "{}", recorded.stderr);
     let lost = recorded.ledger()["lost"];
     let lines: Vec<&str> = recorded.stderr.lines().collect();
@@ -232,13 +187,15 @@ fn limit_on_file_size_is_a_full_disk_to_the_agent() {
         env!("CARGO_BIN_EXE_everytick"),
         agent.config().display()
     );
-    let child = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
-    pause(5000);
+    let mut shell = Command::new("sh");
+    let mut child = shell.args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = Lines::of(child.stderr.take().unwrap());
+    let is_full = |log: &str| log.contains("File too large") && log.contains("ulimit -f");
+    wait_until("a window that cannot be written", || is_full(&lines.text()));
     signal(&child, Signal::TERM);
-    let output = child.wait_with_output().unwrap();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), None, "killed: {log}");
-    assert!(log.contains("File too large") && log.contains("ulimit -f"), "{log}");
+    let status = child.wait().unwrap();
+    let log = lines.finish();
+    assert_eq!(status.signal(), None, "killed: {log}");
     assert!(log.contains("stopped"), "{log}");
     assert_eq!(agent.windows().len(), 0, "{log}");
 }

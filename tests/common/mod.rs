@@ -6,13 +6,16 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod lines;
+pub mod recording;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub use recording::Recording;
 pub use tempfile::TempDir;
 
 /// Waits until no other test of this binary runs. Panics if profiling is not possible.
@@ -149,21 +152,22 @@ pub struct Recorded {
 
 /// Runs `everytick record` with these arguments; `--` and what follows come last.
 pub fn record(arguments: &[&str]) -> Recorded {
-    let directory = directory();
-    let output = start_record(directory.path(), arguments).wait_with_output().unwrap();
-    recorded(directory, output)
+    Recording::spawn(arguments).finish()
 }
 
-/// Starts `everytick record` in a directory. Pass its output to [`recorded`].
-pub fn start_record(directory: &Path, arguments: &[&str]) -> Child {
-    let mut command = everytick();
-    command.args(["record", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
-    command.current_dir(directory).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
-}
-
+/// Reads the result of a recording in a directory.
 pub fn recorded(directory: TempDir, output: Output) -> Recorded {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Recorded { directory, status: output.status.code().unwrap_or(-1), stderr }
+}
+
+/// Waits until a condition holds. Panics after a minute, in which a busy machine does everything.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
+        pause(50);
+    }
 }
 
 /// Sleeps.
