@@ -161,11 +161,11 @@ pub fn recorded(directory: TempDir, output: Output) -> Recorded {
     Recorded { directory, status: output.status.code().unwrap_or(-1), stderr }
 }
 
-/// Waits until a condition holds. Panics after a minute, in which a busy machine does everything.
+/// Waits until a condition holds. Panics after two minutes, in which a busy machine does anything.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
+        assert!(start.elapsed() < Duration::from_secs(120), "timed out waiting for {what}");
         pause(50);
     }
 }
