@@ -4,11 +4,11 @@
 
 mod common;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::cgroup::Cgroup;
-use common::{Recorded, Running, alone, compile, directory, pause, record};
+use common::{Recorded, Recording, Running, alone, compile, directory, pause, record};
 
 /// Returns the names of the sampled processes.
 fn processes(recorded: &Recorded) -> Vec<String> {
@@ -76,13 +76,11 @@ fn recording_ends_with_its_threads() {
     let temp = directory();
     let mut threads = Running::start(&compile("threads.c", temp.path(), "threads"));
     let tid = other_thread(&threads);
-    let output = directory();
-    let recording = common::start_record(output.path(), &["-t", &tid]);
-    pause(1500);
+    let recording = Recording::start(&["-t", &tid]);
+    pause(500);
     threads.0.kill().unwrap();
     threads.0.wait().unwrap();
-    let ended = recording.wait_with_output().unwrap();
-    common::recorded(output, ended).succeeded();
+    recording.finish().succeeded();
 }
 
 #[test]
