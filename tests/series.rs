@@ -49,7 +49,7 @@ fn make_names(kind: &str) {
     let merged = |limit: &str| agent.series("everytick_series_merged_samples_total", limit);
     agent.wait_for("the limit of an hour", || (merged("hour") > 0.0).then_some(()));
     let before = agent.windows().len();
-    agent.wait_for_windows(before + 4);
+    (1..=4).for_each(|more| agent.wait_for_windows(before + more));
     drop(hog);
     pause(100);
     assert!(merged("window") > 0.0);

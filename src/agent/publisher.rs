@@ -168,7 +168,7 @@ fn publish(
         tracing::warn!(
             series,
             samples,
-            "merged new names into one series of their cgroup: it has too many series within an hour"
+            "merged new names in their cgroup: it has too many series within an hour"
         );
     }
     let host = labels.get(NODE).unwrap_or_default();

@@ -313,8 +313,8 @@ pub const TABLE: &[Metric] = &[
     ),
     counter(
         "everytick_debug_info_not_read_total",
-        "Executables whose symbols were read without their debug info in a window, because that \
-         takes too much or is malformed: they have the names of their symbol tables.",
+        "Executables whose symbols were read without their debug info, because that takes too much \
+         or is malformed.",
         &[],
         |s, out| out.value(s.symbols.without_debug_info),
     ),

@@ -160,7 +160,7 @@ pub fn huge_call_frames(directory: &Path, name: &str, size: u64) -> PathBuf {
     path
 }
 
-/// Call frames in `.debug_frame`, which decompress to this many zeros, and declare as many or others.
+/// Call frames in `.debug_frame` that decompress to this many zeros, and declare as many or others.
 pub fn compressed_call_frames(directory: &Path, name: &str, sizes: [u64; 2]) -> PathBuf {
     let path = compile("chain.c", directory, name);
     let contents = directory.join(format!("{name}.frames"));

@@ -1,5 +1,5 @@
 /*
- * Keeps its own memory locked, so that whoever reads about it waits, and spins.
+ * Keeps its own memory locked, so that each reader of its maps waits, and spins.
  *
  *	locked KIND FILE FILLER
  *

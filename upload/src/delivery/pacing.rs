@@ -23,7 +23,7 @@ pub struct Pacing {
     /// How long a batch waits for CPU time at most: a window of the default length, so that a sink
     /// keeps pace however small the share of delivery is.
     pub cpu_wait_max: Duration,
-    /// The same for a directory of this machine: exports read it, and a batch takes it milliseconds.
+    /// The same for a directory of this machine: exports read it, and a batch costs milliseconds.
     pub cpu_wait_max_local: Duration,
 }
 
