@@ -1,100 +1,43 @@
-//! Older kernels boot in an emulated machine, where everytick profiles programs without frame
-//! pointers whose stacks are known by construction.
+//! Older kernels boot in emulated machines, where everytick profiles programs without frame pointers
+//! whose stacks are known by construction, and follows CPUs that go offline and come online.
 //!
-//! `./dev setup test` fetches the kernels, and `kernels/init.sh` runs in the guest. An emulated
-//! machine is slow and uneven, so these tests check which stacks come, not how many or when.
+//! `./dev setup test` fetches the kernels, and `kernels/init.sh` runs in each guest. The guests run
+//! at the same time, because they wait more than they compute. An emulated machine is slow and
+//! uneven, so these tests check which stacks come, not how many or when.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 #[path = "kernels/guest.rs"]
 mod guest;
+#[path = "kernels/hotplug.rs"]
+mod hotplug;
 #[path = "kernels/machine.rs"]
 mod machine;
+#[path = "kernels/stacks.rs"]
+mod stacks;
 
-use common::{Folded, alone};
+use std::sync::LazyLock;
+
 use guest::Guest;
+use stacks::{check_doctor, check_filters, check_stacks, is_cut_after_512, is_recursion};
 
-const CHAIN: [&str; 5] = ["main", "a", "b", "c", "spin"];
-
-/// How stacks may end in the first seconds: an emulated CPU takes long to read call frames.
-const TOO_EARLY: [&str; 3] =
-    ["[cut: no unwind table]", "[cut: mapping replaced]", "[cut: end of the stack snapshot]"];
-
-/// Checks that a program has at least `least` samples, and that 99 % of them are correct.
-fn check(stacks: &Folded, program: &str, least: u64, is_correct: impl Fn(&[String]) -> bool) {
-    let is_early = |stack: &[String]| TOO_EARLY.contains(&stack[1].as_str());
-    let own = || stacks.iter().filter(|(stack, _)| stack[0] == program && !is_early(stack));
-    let all: u64 = own().map(|(_, count)| count).sum();
-    let wrong: Vec<_> = own().filter(|(stack, _)| !is_correct(&stack[1..])).collect();
-    let correct = all - wrong.iter().map(|(_, count)| count).sum::<u64>();
-    assert!(all >= least, "only {all} samples of {program}: {stacks:#?}");
-    assert!(correct * 100 >= all * 99, "{program}: {correct} of {all} are correct; not {wrong:#?}");
+/// What the guest of each kernel has answered.
+struct Guests {
+    linux_5_10: Guest,
+    linux_6_1: Guest,
 }
 
-/// Returns the user frames of a stack, outermost first.
-fn user_frames(stack: &[String]) -> Vec<&str> {
-    stack.iter().map(String::as_str).filter(|frame| !frame.ends_with("_[k]")).collect()
-}
-
-/// Returns whether the user frames are the entry point, two of the C library, and `from_main`.
-fn is_complete(stack: &[String], from_main: &[&str]) -> bool {
-    let user = user_frames(stack);
-    user[0] == "_start" && user.get(3..).is_some_and(|rest| rest == from_main)
-}
-
-/// Returns whether the user frames are the whole recursion.
-fn is_recursion(stack: &[String], depth: usize) -> bool {
-    is_complete(stack, &[vec!["main"], vec!["descend"; depth], vec!["spin"]].concat())
-}
-
-/// Returns whether the user frames are the innermost 512 of a recursion, marked as cut.
-fn is_cut_after_512(stack: &[String]) -> bool {
-    user_frames(stack)
-        == [vec!["[cut: user depth limit]"], vec!["descend"; 511], vec!["spin"]].concat()
-}
-
-fn check_doctor(guest: &Guest, frames: u32) {
-    let doctor = guest.text("doctor");
-    assert!(doctor.contains("`everytick record` works here."), "{doctor}");
-    assert!(doctor.contains(&format!("user stacks of up to {frames} frames")), "{doctor}");
-    assert!(!doctor.contains("warn "), "{doctor}");
-}
-
-/// Checks the recording of four programs. `is_deeper`: whether a stack of the recursion of 900
-/// frames is correct.
-fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
-    guest.text("record");
-    let stacks = guest.folded("folded");
-    check(&stacks, "chain", 100, |stack| is_complete(stack, &CHAIN));
-    check(&stacks, "deep", 100, |stack| is_recursion(stack, 300));
-    check(&stacks, "deeper", 100, is_deeper);
-    check(&stacks, "syscalls", 100, |stack| {
-        is_complete(stack, &["main", "reads"]) || is_complete(stack, &["main"])
-    });
-    let in_kernel = |stack: &[String]| stack.iter().any(|frame| frame == "vfs_read_[k]");
-    let reads = stacks.iter().filter(|(stack, _)| in_kernel(stack)).map(|(_, count)| count);
-    assert!(reads.sum::<u64>() >= 80, "system calls have no kernel frames: {stacks:#?}");
-}
-
-/// Checks the recording of a command with every filter, from its first instruction.
-fn check_filters(guest: &Guest) {
-    guest.text("record_with_filters");
-    let stacks = guest.folded("folded_with_filters");
-    // During exec the thread has its new name before the kernel reports it.
-    let in_exec = |stack: &[String]| stack.iter().any(|frame| frame == "begin_new_exec_[k]");
-    assert!(stacks.iter().all(|(stack, _)| stack[0] == "chain" || in_exec(stack)), "{stacks:#?}");
-    let is_loaded = |stack: &[String]| stack.iter().any(|frame| frame == "spin");
-    let loaded = stacks.into_iter().filter(|(stack, _)| is_loaded(stack)).collect();
-    check(&loaded, "chain", 50, |stack| is_complete(stack, &CHAIN));
-}
+static GUESTS: LazyLock<Guests> = LazyLock::new(|| {
+    let [linux_5_10, linux_6_1] = Guest::boot(["5.10", "6.1"]);
+    Guests { linux_5_10, linux_6_1 }
+});
 
 #[test]
 fn linux_5_10_unwinds_512_frames_by_tail_calls() {
-    let _alone = alone();
-    let guest = Guest::boot("5.10", "init");
-    check_doctor(&guest, 512);
-    check_stacks(&guest, is_cut_after_512);
-    check_filters(&guest);
+    let guest = &GUESTS.linux_5_10;
+    check_doctor(guest, 512);
+    check_stacks(guest, is_cut_after_512);
+    check_filters(guest);
     // This kernel charges memory to RLIMIT_MEMLOCK, and everytick may not raise it here. That
     // matters only if the limit is low.
     guest.text("limited");
@@ -104,10 +47,19 @@ fn linux_5_10_unwinds_512_frames_by_tail_calls() {
 
 #[test]
 fn linux_6_1_unwinds_900_frames() {
-    let _alone = alone();
-    let guest = Guest::boot("6.1", "init");
-    check_doctor(&guest, 1024);
-    check_stacks(&guest, |stack| is_recursion(stack, 900));
-    check_filters(&guest);
+    let guest = &GUESTS.linux_6_1;
+    check_doctor(guest, 1024);
+    check_stacks(guest, |stack| is_recursion(stack, 900));
+    check_filters(guest);
     guest.text("too_limited"); // this kernel charges memory to the cgroup
+}
+
+#[test]
+fn linux_5_10_follows_cpus() {
+    hotplug::check(&GUESTS.linux_5_10);
+}
+
+#[test]
+fn linux_6_1_follows_cpus() {
+    hotplug::check(&GUESTS.linux_6_1);
 }

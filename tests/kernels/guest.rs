@@ -1,37 +1,32 @@
 //! The guest: an emulated machine that boots a kernel of `target/kernels` and runs a script.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::common::{Folded, TempDir, compile_with, directory, parse_folded};
 use crate::machine;
 
 /// Builds without frame pointers, as distributions do.
 const BARE: [&str; 2] = ["-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
-/// Seconds after which a guest is killed. It takes 40 to 90 on two idle cores.
-const TIMEOUT_SECONDS: &str = "600";
+/// Seconds after which a guest is killed.
+const TIMEOUT_SECONDS: &str = "1200";
 
 /// The answers of a guest by name: text and exit status.
 pub struct Guest(BTreeMap<String, (String, i32)>);
 
 impl Guest {
-    /// Boots a kernel of `target/kernels` and waits for the end of the script with this name.
-    pub fn boot(series: &str, script: &str) -> Self {
+    /// Boots kernels of `target/kernels` and waits for the end of their scripts.
+    pub fn boot<const N: usize>(kernels: [&str; N]) -> [Self; N] {
         let dir = directory();
-        let archive = machine::pack(&fill(&dir, script));
-        let mut machine = Command::new("timeout");
-        machine.args(["--kill-after=5", TIMEOUT_SECONDS]);
-        machine.args(machine::command_line(series, &archive));
-        let output = machine.stdin(Stdio::null()).output();
-        let output = output.expect("timeout and qemu are installed by ./dev setup test");
-        let console = String::from_utf8_lossy(&output.stdout).into_owned();
-        let log =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linux-{series}-{script}.log"));
-        fs::write(&log, &output.stdout).unwrap();
-        assert!(output.status.success(), "the guest hung or failed: see {}", log.display());
-        Self::parse(&console)
+        let archive = machine::pack(&fill(&dir));
+        let running = kernels.map(|kernel| (start(kernel, &archive), console_log(kernel)));
+        running.map(|(mut machine, log)| {
+            let status = machine.wait().unwrap();
+            assert!(status.success(), "the guest hung or failed: see {}", log.display());
+            Self::parse(&String::from_utf8_lossy(&fs::read(log).unwrap()))
+        })
     }
 
     fn parse(console: &str) -> Self {
@@ -69,10 +64,27 @@ impl Guest {
     }
 }
 
+/// Returns where the console of a guest goes.
+fn console_log(kernel: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linux-{kernel}.log"))
+}
+
+fn start(kernel: &str, archive: &Path) -> Child {
+    let mut machine = Command::new("timeout");
+    machine.args(["--kill-after=5", TIMEOUT_SECONDS]);
+    machine.args(machine::command_line(kernel, archive));
+    machine.stdin(Stdio::null()).stdout(File::create(console_log(kernel)).unwrap());
+    machine.spawn().expect("timeout and qemu are installed by ./dev setup test")
+}
+
 /// Builds the guest's file system: everytick, the test programs, and the libraries of both.
-fn fill(dir: &TempDir, script: &str) -> PathBuf {
-    let script = format!("kernels/{script}.sh");
-    let root = machine::root(dir, &script, &["/bin/busybox", "/usr/bin/setpriv"]);
+fn fill(dir: &TempDir) -> PathBuf {
+    let tools = ["/bin/busybox", "/usr/bin/setpriv"];
+    let root = machine::root(dir, "kernels/init.sh", &tools);
+    for script in ["stacks.sh", "hotplug.sh"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels").join(script);
+        fs::copy(source, root.join(script)).unwrap();
+    }
     let bin = root.join("bin");
     machine::add_stripped(Path::new(env!("CARGO_BIN_EXE_everytick")), &root, "everytick");
     compile_with("chain.c", &bin, "chain", &BARE);

@@ -1,27 +1,4 @@
-#!/bin/busybox sh
-# The first process of the guest that tests/hotplug.rs boots: CPU 1 goes offline and comes online
-# while everytick profiles. An answer starts with a line `== NAME` and ends with `exit STATUS`.
-export PATH=/bin
-/bin/busybox mkdir -p /proc /sys /dev /tmp
-/bin/busybox --install -s /bin 2>/dev/null
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
-echo 1 >/proc/sys/kernel/printk # the kernel does not log to the console
-ifconfig lo up
-
-answer() { # NAME COMMAND...
-	echo "== $1"
-	shift
-	"$@" 2>&1
-	echo "exit $?"
-}
-wait_for() { # TEXT FILE: waits until the file contains the text
-	for turn in $(seq 600); do
-		grep -q "$1" "$2" 2>/dev/null && return
-		sleep 0.2
-	done
-}
+# Run by init.sh: CPU 1 goes offline and comes online while everytick profiles.
 
 cpu=/sys/devices/system/cpu/cpu1/online
 # Each time offline is noted, by the clock of the guest: NAME BEGIN END.
@@ -45,14 +22,16 @@ spin_on_cpu_1() { # NAME: runs the test program under this name
 	taskset 2 "$1" &
 	spinning=$!
 }
-record() { # NAME SECONDS
+record() { # NAME
 	# An emulated CPU takes long to read the tables of everytick itself, so it is filtered out.
-	everytick record -F 199 --tick-limit 1000000 -d "$2" --comm "$1_chain" -o "/tmp/$1.folded" \
+	everytick record -F 199 --tick-limit 1000000 --comm "$1_chain" -o "/tmp/$1.folded" \
 		2>"/tmp/$1.txt" &
 	recording=$!
 	wait_for profiling "/tmp/$1.txt"
 }
-recorded() { # NAME
+recorded() { # NAME: ends the recording once the program has taken some CPU time
+	wait_for_cpu_time $spinning 4
+	kill $recording
 	wait $recording
 	kill $spinning
 	answer "record_$1" cat "/tmp/$1.txt"
@@ -61,16 +40,16 @@ recorded() { # NAME
 
 # A recording that begins while the CPU is offline.
 echo 0 >$cpu
-record late 12
+record late
 read -r went _ </proc/uptime
-sleep 3
+sleep 2
 online late
 spin_on_cpu_1 late_chain
 recorded late
 
 # A recording during which the CPU comes and goes.
-record turns 18
-turns turns 3 1 1
+record turns
+turns turns 3 0.5 0.5
 spin_on_cpu_1 turns_chain
 recorded turns
 
@@ -81,7 +60,7 @@ everytick verify -F 99 -o /tmp/verify.json -- sh -c "
 		echo 0 >$cpu && sleep 0.5
 		echo 1 >$cpu && sleep 0.5
 	done
-	timeout 6 taskset 2 verify_chain; true" 2>/tmp/verify.txt
+	timeout 5 taskset 2 verify_chain; true" 2>/tmp/verify.txt
 answer verify cat /tmp/verify.json
 
 # An agent: slow turns, then fast ones, every 200 ms for ten seconds.
@@ -89,7 +68,7 @@ cat >/tmp/agent.toml <<-END
 	[agent]
 	listen = "127.0.0.1:7171"
 	cache_dir = "off"
-	window = "2s"
+	window = "1s"
 	frequency = 99
 	max_cpu = 100
 	user_stacks = false # an emulated CPU takes long to read tables: samples are those in the kernel
@@ -108,13 +87,13 @@ accepted() {
 }
 wait_for_windows() { # COUNT: waits until the spool has accepted so many more windows
 	least=$(($(accepted) + $1))
-	for turn in $(seq 300); do
+	for turn in $(seq 500); do
 		[ "$(accepted)" -ge $least ] && return
-		sleep 0.5
+		sleep 0.3
 	done
 }
 wait_for "profiling the machine" /tmp/agent.log
-turns slow 3 1 2
+turns slow 3 1 1
 spin_on_cpu_1 slow_chain
 wait_for_windows 3 # the program is in two at least
 kill $spinning
@@ -130,5 +109,3 @@ answer agent cat /tmp/agent.log
 answer agent_export everytick agent --config /tmp/agent.toml --export -10m..now -o /tmp/agent.folded
 answer folded_agent cat /tmp/agent.folded
 answer offline cat /tmp/offline
-
-poweroff -f

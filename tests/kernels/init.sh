@@ -1,9 +1,7 @@
 #!/bin/busybox sh
-# The first process of the guest that tests/kernels.rs boots: profiles test programs and prints the
-# results to the serial console. An answer starts with a line `== NAME` and ends with `exit STATUS`.
-#
-# The profiled programs share one CPU, so that the other is free for everytick. An emulated CPU is
-# so slow that the time limit must not cut stacks.
+# The first process of the guest that tests/kernels.rs boots: runs the scripts of the tests, which
+# print their answers to the serial console. An answer starts with a line `== NAME` and ends with
+# `exit STATUS`.
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin 2>/dev/null # setpriv is installed already and has more options
@@ -12,6 +10,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo 1 >/proc/sys/kernel/printk # the kernel does not log to the console
+ifconfig lo up
 
 answer() { # NAME COMMAND...
 	echo "== $1"
@@ -19,29 +18,20 @@ answer() { # NAME COMMAND...
 	"$@" 2>&1
 	echo "exit $?"
 }
-
-limited() { # KIB: runs doctor with this RLIMIT_MEMLOCK, and without the right to raise it
-	ulimit -l "$1"
-	/bin/setpriv --bounding-set -sys_resource everytick doctor
+wait_for() { # TEXT FILE: waits until the file contains the text
+	for turn in $(seq 600); do
+		grep -q "$1" "$2" 2>/dev/null && return
+		sleep 0.2
+	done
+}
+wait_for_cpu_time() { # PID SECONDS: waits until the process has taken as much CPU time
+	for turn in $(seq 600); do
+		time=$(cut -d ' ' -f 14 "/proc/$1/stat" 2>/dev/null)
+		[ "${time:-0}" -ge $(($2 * 100)) ] && return
+		sleep 0.2
+	done
 }
 
-record="everytick record -q -F 199 --tick-limit 1000000"
-
-answer doctor everytick doctor
-(answer limited limited 65536)
-(answer too_limited limited 64)
-
-pids=
-for program in chain "deep 300" "deeper 900" syscalls; do
-	taskset 1 $program &
-	pids="$pids -p $!"
-done
-answer record $record -d 10 $pids -o /tmp/all.folded
-answer folded cat /tmp/all.folded
-killall chain deep deeper syscalls
-
-answer record_with_filters $record --comm chain --cgroup / -o /tmp/some.folded -- \
-	sh -c "timeout 2 taskset 1 chain; true"
-answer folded_with_filters cat /tmp/some.folded
-
+. /stacks.sh
+. /hotplug.sh
 poweroff -f
