@@ -145,7 +145,7 @@ fn lost_process_events_are_counted_and_recovered() {
     pause(100);
     recording.signal(Signal::CONT);
     storms.iter_mut().for_each(|storm| assert!(storm.wait().unwrap().success()));
-    pause(1500);
+    pause(3500);
     let recorded = recording.stop().succeeded();
     drop(running);
 
