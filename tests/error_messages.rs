@@ -3,6 +3,7 @@
 
 mod common;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -186,7 +187,6 @@ fn flag_or_command_is_unknown() {
 
 /// Copies the program to where every user may run it.
 fn public_copy(directory: &common::TempDir) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let copy = directory.path().join("everytick");
     fs::copy(env!("CARGO_BIN_EXE_everytick"), &copy).unwrap();
     for path in [directory.path(), &copy] {
@@ -213,6 +213,11 @@ fn capabilities_are_missing() {
         "profiling needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo everytick record`",
     );
     assert!(!PathBuf::from("/tmp/everytick-unprivileged.svg").exists());
+    let setcap = format!(
+        "`sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep {}`",
+        copy.display()
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&setcap));
 
     let doctor = run(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap();
@@ -222,6 +227,27 @@ fn capabilities_are_missing() {
     }
     assert!(text.contains("warn  capabilities    CAP_SYS_PTRACE missing: "), "{text}");
     assert!(text.ends_with("`everytick record` cannot run here.\n"), "{text}");
+}
+
+#[test]
+fn user_profiles_by_the_capabilities_of_the_program() {
+    let _alone = alone();
+    let directory = directory();
+    let copy = public_copy(&directory);
+    let files = directory.path().join("files");
+    fs::create_dir(&files).unwrap();
+    fs::set_permissions(&files, fs::Permissions::from_mode(0o777)).unwrap();
+    let capabilities = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep";
+    common::succeed(Command::new("setcap").arg(capabilities).arg(&copy));
+    let program = common::Running::start(&compile("chain.c", directory.path(), "others"));
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
+    let record = ["record", "-d", "1", "-F", "199", "-o", "x.folded", "-p", &program.pid()];
+    let mut command = Command::new("setpriv");
+    let output = command.args(user).arg(&copy).args(record).current_dir(&files).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let folded = fs::read_to_string(files.join("x.folded")).unwrap();
+    assert!(folded.contains("others;_start;") && folded.contains(";main;a;b;c;spin "), "{folded}");
 }
 
 #[test]

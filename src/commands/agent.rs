@@ -167,7 +167,7 @@ fn store(store: &StoreSection) -> NamedSink {
 /// Starts logging to standard error.
 fn start_log(log: &LogSection) -> io::Result<Log> {
     let style = match log.format {
-        LogFormat::Text if terminal::is_terminal() => LineStyle::ColoredText,
+        LogFormat::Text if terminal::uses_colors() => LineStyle::ColoredText,
         LogFormat::Text => LineStyle::Text,
         LogFormat::Json => LineStyle::Json,
     };

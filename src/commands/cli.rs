@@ -5,9 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jiff::tz::TimeZone;
 use upload::output::{Format, StackRoot};
 
+use super::examples::{
+    AGENT_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, VERIFY_EXAMPLES,
+};
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
 
@@ -18,16 +22,6 @@ pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  everytick record                         profile the machine until Ctrl-C
-  everytick record -d 10 -o cpu.svg        ten seconds, as a flamegraph only
-  everytick record -p 1234,5678            two processes
-  everytick record --cgroup /kubepods      all pods of this node
-  everytick record -F 999 -- make -j8      a command and its descendants
-  everytick record -a -- sleep 10          the machine while a command runs
-  everytick doctor                         check what this host supports";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -41,6 +35,19 @@ pub(super) enum Command {
     Unwind(UnwindArguments),
     /// Verify unwinding on this host: a second unwinder walks the same ticks.
     Verify(VerifyArguments),
+    /// Print the completions of a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the man page, or write those of all commands into a directory.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// Directory for everytick.1, everytick-record.1 and the others.
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Symbolize addresses for a running `record` or `agent`.
     #[command(hide = true)]
     SymbolizerWorker {
@@ -292,41 +299,6 @@ pub(super) struct VerifyArguments {
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
-
-const AGENT_EXAMPLES: &str = "\
-Flags override the environment, which overrides the configuration file; docs/configuration.md
-lists all keys. Without any of them, the agent samples at 19 Hz and stores profiles in
-/var/lib/everytick/store.
-
-Examples:
-  everytick agent                              profile this machine
-  everytick agent --config everytick.toml --check-config
-  everytick agent --export -5m..now -o cpu.svg the last five minutes as a flamegraph";
-
-const VERIFY_EXAMPLES: &str = "\
-perf copies registers and 64 KiB of stack at each tick; framehop unwinds that copy with the call
-frame information of the same files. framehop restores ip, sp and fp only, and silently falls back
-to frame pointers where call frame information does not help: a difference means that one of the
-two is wrong. `readelf --debug-dump=frames-interp FILE` at the address shown tells which.
-
-Examples:
-  everytick verify -d 10                   everything that runs on this machine
-  everytick verify -o verify.json -- make  a command and its descendants";
-
-const RECORD_EXAMPLES: &str = "\
-Filters of one kind are alternatives (-p 1,2: either process); filters of different kinds must all
-match (-p 1 --comm x: both). -p, -t and COMMAND are one kind. Filters apply in the kernel: what they
-leave out has almost no overhead. The exit status is that of COMMAND, 0 if -d ended it; 3 if that is
-0 and more than 1 % of the samples are lost.
-
-A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
-Every tick of the sampling clock is accounted for at the end and in the pprof comments.
-
-Examples:
-  everytick record -d 30 -o before.pb.gz && go tool pprof -http : before.pb.gz
-  everytick record --comm postgres --by thread -o postgres.svg
-  everytick record -F 999 -o build.folded -- cargo build
-  everytick record -t 4321 -C 0-3 -d 1m30s";
 
 /// Root frames of stacks.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -5,12 +5,20 @@ use rustix::process::geteuid;
 
 use crate::host::Capabilities;
 use crate::kernel::{LoadError, LoadErrorKind};
+use profile::printable;
+
+/// All capabilities in use, as setcap takes them.
+const CAPABILITIES: &str = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog";
 
 /// Explains why the sampler cannot be loaded.
 pub(super) fn explain(error: LoadError) -> Error {
     let missing = Capabilities::effective().required_and_missing();
     if error.kind() == LoadErrorKind::Denied && !missing.is_empty() {
-        return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_capabilities());
+        return anyhow!(
+            "profiling needs {}; {}",
+            missing.join(" and "),
+            how_to_get_capabilities(&own_path())
+        );
     }
     match (&error, error.kind()) {
         (LoadError::Bpf { .. }, LoadErrorKind::Denied) => anyhow!(
@@ -30,12 +38,20 @@ pub(super) fn explain(error: LoadError) -> Error {
     }
 }
 
-fn how_to_get_capabilities() -> &'static str {
+/// Returns the next step. `program`: path of this program.
+fn how_to_get_capabilities(program: &str) -> String {
     if geteuid().is_root() {
-        "root lacks them here: add them to the container or service"
-    } else {
-        "run it as root, as in `sudo everytick record`"
+        return "root lacks them here: add them to the container or service".into();
     }
+    format!(
+        "run it as root, as in `sudo everytick record`, or let all users of this program profile \
+         the machine: `sudo setcap {CAPABILITIES}+ep {program}`"
+    )
+}
+
+fn own_path() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "everytick".into());
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// Returns the last line of the verifier, which has the reason. libbpf's own lines follow it.

@@ -1,11 +1,14 @@
-//! The command line: `record`, `agent`, `doctor`, `unwind`, `verify`, and the worker processes.
+//! The command line: `record`, `agent`, `doctor`, `unwind`, `verify`, its completions and man
+//! pages, and the worker processes.
 
 mod agent;
 mod cgroups;
 mod child;
 mod cli;
 mod comm_filter;
+mod completions;
 mod doctor;
+mod examples;
 pub mod export;
 mod filters;
 mod frequency;
@@ -25,23 +28,26 @@ mod usage_error;
 mod values;
 mod verify;
 mod verify_report;
+mod version;
 mod workers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command};
 use profile::error_chain;
 
 use crate::host::explain_open_files;
 
-/// Runs the command line.
+/// Runs the command line. `commit`: what was built; empty if unknown.
 ///
 /// Returns the exit status: 0 for success, 1 for failure, 2 for a wrong command line, or the status
 /// of the profiled COMMAND.
-pub fn run() -> ExitCode {
+pub fn run(commit: &str) -> ExitCode {
     signals::ignore_harmless();
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
+    let version: &'static str = version::describe(commit).leak(); // once
+    let matches = Cli::command().version(version).try_get_matches();
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
         let first = std::env::args_os().nth(1).unwrap_or_default();
         usage_error::explain(error, !first.to_string_lossy().starts_with('-')).exit()
     });
@@ -51,6 +57,8 @@ pub fn run() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Completions { shell } => completions::print_completions(shell),
+        Command::Man { directory } => completions::man(directory.as_deref()),
         Command::SymbolizerWorker { memory } => workers::run_symbolizer(memory << 20),
         Command::FileHelper => workers::run_file_helper(),
     };

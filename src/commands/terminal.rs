@@ -1,11 +1,16 @@
 //! Output for people, on standard error: standard output belongs to the profiled command.
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use profile::{printable, printable_lines};
+use terminal_size::{Width, terminal_size_of};
+
+/// Width of a terminal that does not tell it.
+const WIDTH_USUAL: usize = 80;
 
 /// Writes a line, or several. Failure to write is ignored: it is no reason to stop profiling.
 ///
@@ -39,4 +44,22 @@ pub(super) fn replace_line(text: &str) {
 /// Returns whether standard error is a terminal.
 pub(super) fn is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Returns whether standard error is a terminal that can replace a line.
+pub(super) fn replaces_lines() -> bool {
+    is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Returns whether to use colours: on a terminal that has them, unless `NO_COLOR` is set
+/// (<https://no-color.org>).
+pub(super) fn uses_colors() -> bool {
+    replaces_lines() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Returns how many characters fit into a line of the terminal.
+pub(super) fn width() -> usize {
+    let of_terminal = terminal_size_of(io::stderr()).map(|(Width(width), _)| width.into());
+    let columns = || env::var("COLUMNS").ok()?.parse().ok();
+    of_terminal.filter(|width| *width > 0).or_else(columns).unwrap_or(WIDTH_USUAL)
 }

@@ -43,8 +43,8 @@ bearer_token_file = \"/etc/everytick/token\"
 
 ## Values
 
-- **Durations** are numbers with the units ms, s, m, h, d: `\"10s\"`, `\"12m30s\"`, `\"7d\"`. A number
-  without a unit is in seconds.
+- **Durations** are numbers with the units ms, s, m, h, d: `\"10s\"`, `\"12m30s\"`, `\"7d\"`.
+  A number without a unit is in seconds.
 - **Sizes** are an integer and one of the units B, KiB, MiB, GiB, TiB: `\"512MiB\"`.
 - **Paths** are absolute.
 - **Secrets** are never in the file, a variable or a flag: keys that end in `_file` name the file

@@ -105,8 +105,8 @@ impl SamplingRate {
 pub struct Filters {
     /// Processes: pid in the agent's namespace, and start time in clock ticks since boot.
     pub processes: Vec<(u32, u64)>,
-    /// Threads, selected beside the processes: tid in the agent's namespace, and start time in clock
-    /// ticks since boot.
+    /// Threads, selected beside the processes: tid in the agent's namespace, and start time in
+    /// clock ticks since boot.
     pub threads: Vec<(u32, u64)>,
     /// Cgroups, including all below them.
     pub cgroups: Vec<CgroupKey>,

@@ -5,6 +5,7 @@
 //! whole. Reads are bounded in bytes, lists in entries.
 
 mod cgroup;
+mod cpu_stat;
 mod fdinfo;
 mod maps;
 mod mountinfo;
@@ -17,6 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
+pub use cpu_stat::CpuStat;
 use fdinfo::bpf_map_bytes;
 use maps::read_executable_maps;
 pub use maps::{ExecutableMaps, MapsEntry};
@@ -63,6 +65,11 @@ pub fn thread_group(tid: u32) -> Option<u32> {
 /// Reads the status of the calling process.
 pub fn own_status() -> ProcessStatus {
     status(std::process::id())
+}
+
+/// Reads the CPU time of all CPUs; `None` when procfs does not have it.
+pub fn cpu_stat() -> Option<CpuStat> {
+    CpuStat::parse(&read_text("/proc/stat").ok()?)
 }
 
 /// Lists all processes that procfs shows.
