@@ -84,6 +84,27 @@ fn man_pages_have_every_option() {
     assert!(text.contains("cannot write to the directory /nowhere"), "{text}");
 }
 
+#[test]
+fn libraries_are_those_of_the_manual() {
+    let readelf = |option: &str| {
+        succeed(Command::new("readelf").arg(option).arg(env!("CARGO_BIN_EXE_everytick")))
+    };
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let needed = readelf("-d");
+    let needed = needed.lines().filter(|line| line.contains("(NEEDED)"));
+    let names = needed.filter_map(|line| line.split_once('[')?.1.split('.').next());
+    let names: Vec<&str> = names.filter(|name| !name.starts_with("ld-linux")).collect();
+    assert!(names.contains(&"libelf"), "{names:?}");
+    for name in names {
+        assert!(manual.contains(name), "deploy/README.md lacks {name}");
+    }
+    let versions = readelf("-V");
+    let minor = |text: &str| text.split_once("GLIBC_2.")?.1.split([' ', '.']).next()?.parse().ok();
+    let newest: Option<u32> = versions.lines().filter_map(minor).max();
+    assert_eq!(newest, Some(34), "deploy/README.md names glibc 2.34");
+}
+
 /// Records on a terminal of some columns. Returns all that the terminal shows.
 fn record_on_terminal(columns: u32, environment: &str) -> String {
     let _alone = alone();
