@@ -111,6 +111,20 @@ fn only_selected_cpus_are_sampled_and_due() {
 }
 
 #[test]
+fn stacks_start_with_the_number_or_the_command_line_of_a_process() {
+    let _alone = alone();
+    let temp = directory();
+    let program = compile("chain.c", temp.path(), "chain");
+    let running = Running::start_with(&program, &["--port".into(), "80;x".into()]);
+    let root = |by: &str| {
+        let arguments = ["-F", "199", "-d", "1", "--by", by, "-p", &running.pid()];
+        processes(&record(&arguments).succeeded())
+    };
+    assert_eq!(root("pid"), [format!("chain-{}", running.pid())]);
+    assert_eq!(root("cmdline"), [format!("{} --port 80:x", program.display())]);
+}
+
+#[test]
 fn machine_is_recorded_while_a_command_runs() {
     let _alone = alone();
     let temp = directory();

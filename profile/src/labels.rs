@@ -45,6 +45,9 @@ pub const GUESSED: &str = "guessed";
 /// Name of the thread.
 pub const THREAD: &str = "thread";
 
+/// Command line of the process. No file has it as a label: `record --by cmdline` draws it.
+pub const COMMAND_LINE: &str = "cmdline";
+
 /// Which commands write a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WrittenBy {

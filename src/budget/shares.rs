@@ -48,6 +48,7 @@ impl MemoryShares {
                 waiting: part(2) as usize,
                 tracking: TRACKING_LEAST + part(2),
                 labels: true,
+                command_lines: false,
             },
             symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
             ring: power_of_two(part(2), 256 << 10, 8 << 20),

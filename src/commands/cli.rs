@@ -307,6 +307,10 @@ pub(super) enum RootFrames {
     Process,
     /// The name of the process, then that of the thread.
     Thread,
+    /// The name of the process with its number, as in nginx-12.
+    Pid,
+    /// The command line of the process, or its name if it exited too soon.
+    Cmdline,
 }
 
 impl From<RootFrames> for StackRoot {
@@ -314,6 +318,8 @@ impl From<RootFrames> for StackRoot {
         match root_frames {
             RootFrames::Process => Self::Process,
             RootFrames::Thread => Self::Thread,
+            RootFrames::Pid => Self::Pid,
+            RootFrames::Cmdline => Self::CommandLine,
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use profile::{Profile, printable, thousands};
 use upload::output::{Direction, OutputError, OutputOptions};
 
-use super::cli::RecordArguments;
+use super::cli::{RecordArguments, RootFrames};
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
@@ -40,7 +40,14 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let (processes, threads) = (config.filters.processes.clone(), config.filters.threads.clone());
     let unwind = u64::from(arguments.unwind_mib) << 20;
     let times = if arguments.timestamps || outputs.need_times() { TIMES_BYTES } else { 0 };
-    let limits = SessionLimits { window: WINDOW_BYTES, times, unwind, ..SessionLimits::default() };
+    let command_lines = matches!(arguments.by, RootFrames::Cmdline);
+    let limits = SessionLimits {
+        window: WINDOW_BYTES,
+        times,
+        unwind,
+        command_lines,
+        ..SessionLimits::default()
+    };
     let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
     let command = launch(&mut session, &arguments.command, outputs.use_stdout(), &stop)?;

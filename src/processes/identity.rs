@@ -40,7 +40,7 @@ impl Processes {
     pub fn identity(&mut self, pid: Pid, tid: Tid, cgroup_id: u64, time: u64) -> Identity {
         let comm = self.comm(pid).map(Into::into);
         let Some(labeller) = self.labeller.as_mut().filter(|_| pid.0 != 0) else {
-            return Identity { comm, labels: Arc::default() };
+            return Identity { comm, labels: self.command_line(pid, tid) };
         };
         let ahead = labeller.take_ahead(pid);
         let process = self.by_pid.get_mut(&pid);

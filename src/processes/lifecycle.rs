@@ -93,6 +93,7 @@ impl Processes {
             process.address_space = AddressSpace::new(memory.empty_charge(process.owner));
             (process.threads, process.since) = (1, time);
             process.labels.apply_exec();
+            process.command_line = None;
             process.is_owner_read &= is_kept_by_exec(process.owner);
         }
     }

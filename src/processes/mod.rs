@@ -8,6 +8,7 @@
 //! does. Memory, open files and the CPU time of reads are shared by owners: what exceeds the part
 //! of one is left out, and counted by [`TrackingLimit`].
 
+mod command_line;
 mod content;
 mod elf;
 mod executable;

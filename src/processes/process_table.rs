@@ -1,8 +1,9 @@
 //! What processes exist and what they have mapped, at one moment.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 
-use profile::{ExecutableId, Pid};
+use profile::{ExecutableId, Labels, Pid};
 
 use super::executables::Executables;
 use super::labelling::{Labeller, ProcessLabels};
@@ -32,6 +33,7 @@ pub struct Processes {
     pub(super) last_checked: Pid,
     /// Reads labels; `None` when they are not used.
     pub(super) labeller: Option<Labeller>,
+    pub(super) reads_command_lines: bool,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -50,6 +52,8 @@ pub(super) struct Process {
     /// Events of it up to this time were missed.
     pub(super) missed_until: u64,
     pub(super) labels: ProcessLabels,
+    /// Its command line as a label; `None` while unread.
+    pub(super) command_line: Option<Arc<Labels>>,
     /// Who pays for its memory.
     pub(super) owner: Owner,
     /// The owner was read and not inherited.
@@ -70,6 +74,7 @@ impl Process {
             since: 0,
             missed_until: 0,
             labels: ProcessLabels::default(),
+            command_line: None,
             owner: Owner::UNKNOWN,
             is_owner_read: false,
             record: None,
@@ -85,6 +90,7 @@ impl Process {
             since,
             missed_until: 0,
             labels: self.labels.of_child(pid),
+            command_line: self.command_line.clone(),
             owner: self.owner,
             is_owner_read: self.is_owner_read,
             record: None,
@@ -104,6 +110,7 @@ impl Processes {
             reader: ProcessReader::default(),
             last_checked: Pid(0),
             labeller: None,
+            reads_command_lines: false,
             executables,
         }
     }

@@ -28,6 +28,8 @@ pub use status::ProcessStatus;
 
 /// Longest text read from one file: 32,768 mappings of 128 bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Longest command line, in characters.
+const COMMAND_LINE_MAX: usize = 256;
 /// Most files are shorter than this.
 const FILE_BYTES_USUAL: usize = 8 << 10;
 
@@ -121,6 +123,22 @@ pub fn child_pids() -> Vec<u32> {
 pub fn argument(pid: u32, index: usize) -> String {
     let line = read_text(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split('\0').nth(index).unwrap_or_default().to_owned()
+}
+
+/// Reads the command line of a process or thread, arguments joined by spaces and cut at 256
+/// characters; empty for kernel threads. Waits while the process changes its memory, which may be
+/// for ever: of other processes, only the file helper reads it.
+///
+/// # Errors
+/// As reading does.
+pub fn command_line(id: u32) -> io::Result<String> {
+    let line = read_text(&format!("/proc/{id}/cmdline"))?;
+    let mut text = line.trim_end_matches('\0').replace('\0', " ");
+    if let Some((end, _)) = text.char_indices().nth(COMMAND_LINE_MAX) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    Ok(text)
 }
 
 /// Reads the mappings of a process or thread that are executable. `addresses`: only those that

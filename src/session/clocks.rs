@@ -86,7 +86,7 @@ impl SampledCpu {
     }
 
     /// Returns whether its clock ticks.
-    fn is_sampled(&self) -> bool {
+    pub fn is_sampled(&self) -> bool {
         !self.clock.is_silent()
     }
 

@@ -141,6 +141,9 @@ impl Session {
         if limits.labels {
             processes.enable_labels(Root::find());
         }
+        if limits.command_lines {
+            processes.enable_command_lines();
+        }
         let mut resolver = Resolver::new(processes);
         let mut publisher = MappingPublisher::new(publisher_bytes);
         resolver.scan(scope, &mut rows, &mut publisher);
@@ -272,7 +275,7 @@ fn open_cpus(config: &SamplerConfig) -> Result<(Vec<SampledCpu>, Vec<CpuRings>),
             },
         }
     }
-    match refused.filter(|_| cpus.is_empty()) {
+    match refused.filter(|_| !cpus.iter().any(SampledCpu::is_sampled)) {
         Some(error) => Err(error.into()),
         None => Ok((cpus, rings)),
     }

@@ -19,6 +19,8 @@ pub struct SessionLimits {
     pub tracking: u64,
     /// Read the labels of sampled processes: some system calls for each.
     pub labels: bool,
+    /// Read the command lines of sampled processes instead of labels.
+    pub command_lines: bool,
 }
 
 impl Default for SessionLimits {
@@ -31,6 +33,7 @@ impl Default for SessionLimits {
             waiting: 16 << 20,
             tracking: 256 << 20,
             labels: false,
+            command_lines: false,
         }
     }
 }

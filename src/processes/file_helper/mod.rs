@@ -102,6 +102,15 @@ impl FileHelper {
         Ok(ExecutableMaps { entries, is_incomplete: reply.response.is_incomplete })
     }
 
+    /// Reads the command line of a process through its thread `tid`, on behalf of its owner.
+    ///
+    /// # Errors
+    /// As [`Self::maps`].
+    pub fn command_line(&mut self, (pid, tid): (Pid, Tid), owner: Owner) -> io::Result<String> {
+        let question = Question::CommandLine(tid.0);
+        Ok(self.ask(Target::Process(pid), owner, question)?.response.command_line)
+    }
+
     /// Returns whether a device on which files stayed unopened has answered since the last call.
     pub fn take_recovered(&mut self) -> bool {
         self.unanswered.take_recovered()

@@ -8,7 +8,7 @@ use crate::procfs::MapsEntry;
 /// Asks for one thing.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Question", tags = "1, 2, 3")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4")]
     pub question: Option<Question>,
 }
 
@@ -23,6 +23,9 @@ pub(super) enum Question {
     /// The executable mappings of a process.
     #[prost(message, tag = "3")]
     Maps(MapsRequest),
+    /// The command line of a process, by one of its threads.
+    #[prost(uint32, tag = "4")]
+    CommandLine(u32),
 }
 
 /// Asks for the file of a mapping.
@@ -91,6 +94,9 @@ pub(super) struct Response {
     /// Mappings are missing because there are too many.
     #[prost(bool, tag = "9")]
     pub is_incomplete: bool,
+    /// Its command line.
+    #[prost(string, tag = "10")]
+    pub command_line: String,
 }
 
 /// One mapping of a process.

@@ -48,6 +48,10 @@ fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response
             Ok((response, Some(file)))
         }
         Some(Question::Maps(request)) => Ok((read_maps(request)?, None)),
+        Some(Question::CommandLine(tid)) => {
+            let command_line = procfs::command_line(*tid)?;
+            Ok((Response { command_line, ..Response::default() }, None))
+        }
         None => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use profile::labels::COMMAND_LINE;
 use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
 
 use super::named_frame::cuts;
@@ -18,6 +19,10 @@ pub enum StackRoot {
     Process,
     /// The name of the process, then the name of the thread.
     Thread,
+    /// The name of the process with its number, as in `nginx-12`.
+    Pid,
+    /// The command line of the process; its name where it is unknown.
+    CommandLine,
 }
 
 /// Formats a profile as folded stacks. Stacks with equal text are merged into one line.
@@ -54,12 +59,14 @@ pub(super) fn root_names<'a>(
     root: StackRoot,
 ) -> Vec<Cow<'a, str>> {
     let task = profile.task_of(sample);
-    let names = match root {
-        StackRoot::Process => vec![&task.comm],
-        StackRoot::Thread => vec![&task.comm, &task.thread],
-    };
-    let name = |name: &'a Box<str>| if name.is_empty() { "[unnamed]" } else { name };
-    names.into_iter().map(|one| name(one).into()).collect()
+    let name = |name: &'a str| if name.is_empty() { "[unnamed]" } else { name };
+    let comm = name(&task.comm);
+    match root {
+        StackRoot::Process => vec![comm.into()],
+        StackRoot::Thread => vec![comm.into(), name(&task.thread).into()],
+        StackRoot::Pid => vec![format!("{comm}-{}", task.pid.0).into()],
+        StackRoot::CommandLine => vec![task.labels.get(COMMAND_LINE).unwrap_or(comm).into()],
+    }
 }
 
 fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {

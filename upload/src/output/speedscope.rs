@@ -9,6 +9,7 @@ use profile::Profile;
 use serde::Serialize;
 
 use super::StackRoot;
+use super::folded::root_names;
 use super::named_frame::{cuts, functions_of, shown};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
@@ -63,10 +64,9 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let mut frames = Frames::default();
     let samples = profile.samples.iter().map(|sample| {
-        let task = profile.task_of(sample);
-        let mut stack = vec![frames.add(&task.comm, None)];
-        if root == StackRoot::Thread {
-            stack.push(frames.add(&task.thread, None));
+        let mut stack = Vec::new();
+        for name in root_names(profile, sample, root) {
+            stack.push(frames.add(&name, None));
         }
         stack.extend(cuts(sample).map(|cut| frames.add(&cut, None)));
         for frame in profile.frames_of(sample).rev() {
