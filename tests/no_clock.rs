@@ -35,7 +35,6 @@ fn deny(command: &mut Command, place: &Path, cpu: &str, error: &str) -> PathBuf 
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn agent_accounts_for_a_cpu_without_a_clock_and_samples_it_later() {
     let _alone = alone();
     let mut agent = Agent::not_started("frequency = 199\nmax_cpu = 100");
