@@ -59,3 +59,45 @@ fn samples_have_the_times_at_which_they_were_taken() {
     // The import of this file is tested in upload/tests/readers.rs.
     assert!(fs::read(place.path().join("x.firefox.json.gz")).unwrap().starts_with(&[0x1f, 0x8b]));
 }
+
+/// Returns the kind of a frame in a picture, its tooltip, and the row that it is drawn in.
+fn shown<'a>(svg: &'a str, name: &str) -> (&'a str, &'a str, u32) {
+    let start = format!("<title>{name}\n");
+    let frame = svg.split("<g class=\"").find(|frame| frame.contains(&start));
+    let frame = frame.unwrap_or_else(|| panic!("no {name} in {svg}"));
+    let between = |from: &str, to: &str| {
+        let rest = frame.split_once(from).unwrap().1;
+        rest.split_once(to).unwrap().0
+    };
+    let row = between("\" y=\"", "\"").parse().unwrap();
+    (frame.split('"').next().unwrap(), between("<title>", "</title>"), row)
+}
+
+#[test]
+fn picture_tells_what_frames_are_and_where_they_were_recorded() {
+    let _alone = alone();
+    let place = directory();
+    let running = Running::start(&compile("inlined.c", place.path(), "inlined"));
+    for direction in [None, Some("--bottom-up")] {
+        let mut command = everytick();
+        command.args(["record", "-q", "-F", "499", "-d", "1", "-p", &running.pid()]);
+        command.args(["-o", "x.svg", "-o", "x.folded"]).args(direction);
+        let output = command.current_dir(place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let svg = fs::read_to_string(place.path().join("x.svg")).unwrap();
+        let (kind, tooltip, outer) = shown(&svg, "outer");
+        assert_eq!(kind, "native");
+        assert!(tooltip.contains(" of all\nnative, ") && tooltip.contains("/inlined, "), "{tooltip}");
+        let (kind, tooltip, inner) = shown(&svg, "inner");
+        assert_eq!(kind, "inlined");
+        assert!(tooltip.ends_with("inlined.c:9"), "{tooltip}");
+        assert_eq!(inner < outer, direction.is_some(), "rows {inner} and {outer}");
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy();
+        let title = format!("CPU time of process {} on {host}", running.pid());
+        assert!(svg.contains(&title), "no {title}");
+        assert!(svg.contains(" s at 499 Hz on ") && svg.contains("the machine was "));
+        let folded = fs::read_to_string(place.path().join("x.folded")).unwrap();
+        assert!(folded.contains(";main;outer;middle_[i];inner_[i] "), "{folded}");
+    }
+}
