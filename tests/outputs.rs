@@ -87,7 +87,8 @@ fn picture_tells_what_frames_are_and_where_they_were_recorded() {
         let svg = fs::read_to_string(place.path().join("x.svg")).unwrap();
         let (kind, tooltip, outer) = shown(&svg, "outer");
         assert_eq!(kind, "native");
-        assert!(tooltip.contains(" of all\nnative, ") && tooltip.contains("/inlined, "), "{tooltip}");
+        assert!(tooltip.contains(" of all\nnative, "), "{tooltip}");
+        assert!(tooltip.contains("/inlined, "), "{tooltip}");
         let (kind, tooltip, inner) = shown(&svg, "inner");
         assert_eq!(kind, "inlined");
         assert!(tooltip.ends_with("inlined.c:9"), "{tooltip}");

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn other_lines_are_no_context() {
         let good = context("n", "all").to_string();
-        for (from, to) in [("host ", ""), (" Hz", ""), ("19", "-19"), ("64", "many")] {
+        for (from, to) in [("host ", ""), (" Hz", ""), ("19", "-19"), ("64 CPUs", "many CPUs")] {
             assert_eq!(CaptureContext::parse(&good.replacen(from, to, 1)), None, "{from}");
         }
     }

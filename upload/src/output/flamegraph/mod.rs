@@ -7,6 +7,7 @@
 //!   where scripts do not run; `view.js` adds zoom, search and the keyboard.
 
 mod boxes;
+mod direction;
 mod heading;
 mod kind;
 mod repeats;
@@ -23,26 +24,10 @@ use profile::pprof::SampleUnit;
 
 use crate::output::folded::StackRoot;
 use boxes::boxes_of;
+pub use direction::Direction;
 use heading::Heading;
 use text::CountScale;
 use tree::CallTree;
-
-/// Which way the calls of a flame graph go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Direction {
-    /// From the root at the top down to what was called.
-    #[default]
-    TopDown,
-    /// From the root at the bottom up.
-    BottomUp,
-}
-
-impl Direction {
-    /// Returns the direction by whether the root is to be at the bottom.
-    pub fn of(is_bottom_up: bool) -> Self {
-        if is_bottom_up { Self::BottomUp } else { Self::TopDown }
-    }
-}
 
 /// Idle part from which on idle time is drawn beside the stacks.
 const IDLE_DRAWN_MIN: f64 = 0.99;

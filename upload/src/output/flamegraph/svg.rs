@@ -5,8 +5,8 @@ use std::io;
 use quick_xml::Writer;
 use quick_xml::events::{BytesCData, BytesText};
 
-use super::Direction;
 use super::boxes::{BoxContent, FrameBox};
+use super::direction::Direction;
 use super::heading::Heading;
 use super::kind::FrameKind;
 use super::text::{CountScale, clean, clean_path, fit, percent};

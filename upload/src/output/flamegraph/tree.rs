@@ -211,7 +211,7 @@ impl<'a> CallTree<'a> {
         }
     }
 
-    /// Gives each node the source line with most samples; of several, the first.
+    /// Sets the source line of each node: the one with most samples; of several, the first.
     fn choose_lines(&mut self, lines: &HashMap<(u32, SourceLine), u64>) {
         let mut best: HashMap<u32, (u64, std::cmp::Reverse<SourceLine>)> = HashMap::new();
         for ((node, line), count) in lines {

@@ -10,10 +10,11 @@
   const frames = byId("frames"), header = byId("header"), details = byId("details");
   const heading = byId("title"), headingText = document.querySelector("title").textContent;
   const isBottomUp = root.getAttribute("data-direction") === "bottom-up";
-  const contentHeight = Number(root.getAttribute("height"));
+  const framesTop = Number(frames.getAttribute("y"));
+  const framesHeight = Number(frames.getAttribute("height"));
 
   const all = readFrames();
-  let zoomed = all[0], current = null, term = "", scale = 1;
+  let zoomed = all[0], current = null, term = "", scale = 1, scrolled = 0;
   const characterWidth = measureCharacter();
   const controls = addControls();
 
@@ -247,17 +248,35 @@
       return;
     } else if (event.key === "Enter" && current && event.target === root) {
       zoom(current);
+    } else if (isBottomUp && (event.key === "PageUp" || event.key === "PageDown")) {
+      scrollUpwards((event.key === "PageUp" ? 0.8 : -0.8) * window.innerHeight);
     } else if (event.key.startsWith("Arrow")) {
       const next = current ? neighbour(current, event.key) : zoomed;
       if (!next) return;
       event.preventDefault();
       show(next);
-      next.g.scrollIntoView({ block: "nearest" });
+      scrollTo(next);
     }
   }
 
   function keepHeaderInView() {
     header.setAttribute("transform", "translate(0," + window.scrollY + ")");
+  }
+
+  // Scrolls a picture that grows upwards. Its root, where reading starts, is at the bottom of the
+  // window; browsers open a page at its top, so that the picture moves and the page does not.
+  function scrollUpwards(pixels) {
+    const room = window.innerHeight - framesTop - MARGIN;
+    scrolled = Math.max(0, Math.min(framesHeight - room, scrolled + pixels));
+    root.setAttribute("height", window.innerHeight);
+    frames.setAttribute("y", framesTop + room - framesHeight + scrolled);
+  }
+
+  function scrollTo(frame) {
+    if (!isBottomUp) { frame.g.scrollIntoView({ block: "nearest" }); return; }
+    const top = Number(frame.rect.getAttribute("y")) + Number(frames.getAttribute("y"));
+    if (top < framesTop) scrollUpwards(framesTop - top);
+    if (top > window.innerHeight - 40) scrollUpwards(window.innerHeight - 40 - top);
   }
 
   root.removeAttribute("viewBox");
@@ -276,10 +295,13 @@
   frames.addEventListener("mouseleave", () => show(null));
   document.addEventListener("keydown", onKey);
   window.addEventListener("resize", render);
-  window.addEventListener("scroll", keepHeaderInView);
+  if (isBottomUp) {
+    window.addEventListener("resize", () => scrollUpwards(0));
+    window.addEventListener("wheel", (event) => scrollUpwards(-event.deltaY));
+    scrollUpwards(0);
+  } else {
+    window.addEventListener("scroll", keepHeaderInView);
+  }
   restoreState();
   show(null);
-  // The root is where reading starts: at the bottom of a picture that grows upwards.
-  if (isBottomUp) window.scrollTo(0, contentHeight);
-  keepHeaderInView();
 })();
