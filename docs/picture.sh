@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes docs/flamegraph.png: everytick watching gofmt read a source tree, in a browser's window, as
-# `./dev picture`. Needs go and chromium. With files as arguments, makes a picture of each instead:
+# Makes docs/flamegraph.png: Python starting up, in a browser's window, as `./dev picture`. Needs
+# chromium, pngquant and python3. With files as arguments, makes a picture of each instead:
 # FILE.svg -> FILE.png.
 set -euo pipefail
 work=$(mktemp -d)
@@ -22,6 +22,8 @@ if [ $# -gt 0 ]; then
 	exit
 fi
 cd "$(dirname "$0")/.."
-target/release/everytick record -F 499 -o "$work/go.svg" -- \
-	gofmt -l "$(go env GOROOT)"/src/{net,os,runtime,time} >/dev/null
-screenshot "$work/go.svg" docs/flamegraph.png
+target/release/everytick record -F 499 -o "$work/python.svg" -- \
+	sh -c 'for i in 1 2 3 4 5 6; do python3 -c "import asyncio, unittest"; done'
+touch "$work/python.png"
+screenshot "$work/python.svg" "$work/python.png"
+pngquant --force --speed 1 --output docs/flamegraph.png 256 "$work/python.png"
