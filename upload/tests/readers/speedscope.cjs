@@ -1,7 +1,7 @@
 // Imports a profile as speedscope does, and prints its stacks: node speedscope.cjs RELEASE FILE
 //
-// RELEASE: directory dist/release of the package speedscope. Its code is that of a web page, which
-// stands here for an object that has everything and does nothing.
+// RELEASE: directory dist/release of the package speedscope. Its code is that of a web page. An
+// object stands for the page here that has everything and does nothing.
 const fs = require('fs');
 const path = require('path');
 
@@ -13,8 +13,12 @@ const load =
 if (!load.test(code)) throw new Error('this version of speedscope is laid out differently');
 const log = console.log;
 console.log = () => {};
+const absent = new Set(['dcodeIO', 'Long']); // which would change how numbers are read
 const page = new Proxy(function () {}, {
-  get: (_, name) => (name === Symbol.toPrimitive ? () => '' : page),
+  get: (_, name) => {
+    if (name === Symbol.toPrimitive) return () => '';
+    return absent.has(name) ? undefined : page;
+  },
   set: () => true,
   apply: () => page,
   construct: () => page,
