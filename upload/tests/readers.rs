@@ -9,6 +9,7 @@ mod hostile_profile;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,6 +19,7 @@ use hostile_profile::{
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
 use profile::{Profile, SampleCount};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use upload::output::{OutputFile, OutputOptions};
 
@@ -181,7 +183,8 @@ fn go_tool_pprof_serves_its_web_page() {
     let file = written(&profile(), directory.path(), "x.pb.gz");
     let mut command = Command::new("go");
     command.args(["tool", "pprof", "-no_browser", "-http=127.0.0.1:"]).arg(&file);
-    let mut server = command.stderr(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    command.stderr(Stdio::piped()).stdout(Stdio::null()).stdin(Stdio::null()).process_group(0);
+    let mut server = command.spawn().unwrap();
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
     let serving = lines.find(|line| line.contains("Serving web UI on ")).expect("it starts");
     let (_, address) = serving.rsplit_once("http://").unwrap();
@@ -189,8 +192,10 @@ fn go_tool_pprof_serves_its_web_page() {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET /ui/flamegraph HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
     let _ = stream.read_to_string(&mut page);
-    let _ = server.kill();
-    let _ = server.wait();
+    // go runs pprof as a process of its own.
+    let group = Pid::from_child(&server);
+    kill_process_group(group, Signal::KILL).unwrap();
+    server.wait().unwrap();
     assert!(page.starts_with("HTTP/1.0 200"), "{page}");
     assert!(page.contains("[several processes] cpu"), "{page}");
 }
