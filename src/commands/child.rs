@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Starts the command. It inherits our standard streams. `is_stdout_used`: the profile is written to
-/// standard output; what the command writes goes to standard error then.
+/// Starts the command. It inherits our standard streams. `is_stdout_used`: the profile is written
+/// to standard output; what the command writes goes to standard error then.
 pub(super) fn spawn(command: &[String], is_stdout_used: bool) -> Result<Child> {
     let (program, arguments) = command.split_first().context("no command was given after --")?;
     let stdout = match is_stdout_used {

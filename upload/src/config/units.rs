@@ -18,8 +18,8 @@ const FRACTION_DIGITS_MAX: usize = 9;
 const TOO_LARGE: &str = "give a smaller number";
 
 /// Parses a duration: numbers with the units ms, s, m, h, d, from the largest to the smallest, as
-/// in `500ms`, `1.5h` or `12m30s`. A number without a unit is in seconds. What is below a millisecond
-/// is dropped.
+/// in `500ms`, `1.5h` or `12m30s`. A number without a unit is in seconds. What is below a
+/// millisecond is dropped.
 ///
 /// # Errors
 /// What to write instead.
