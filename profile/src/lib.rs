@@ -71,9 +71,9 @@ pub use number::{pluralize, thousands};
 pub use origin::{BootTime, Origin};
 pub use outcome::{Loss, NotSampled, StackEnd, TickOutcome};
 pub use printable::{printable, printable_lines};
-pub use sample_times::{SampleTimes, TimedSample};
+pub use sample_times::{SampleId, SampleTimes, TimedSample};
 pub use series::MergedSeries;
 pub use symbolized::{
     Function, Line, Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame, Timeline,
 };
-pub use window::{Frame, FrameId, SampleId, SampleKey, StackId, Task, TaskId, Window, WindowFull};
+pub use window::{Frame, FrameId, SampleKey, StackId, Task, TaskId, Window, WindowFull};

@@ -1,6 +1,10 @@
 //! The times of the samples of a window, within a bound of memory.
 
-use crate::{Cpu, SampleId};
+use crate::Cpu;
+
+/// Index of a key in [`Window::samples`](crate::Window::samples).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SampleId(pub u32);
 
 /// When and where a sample was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

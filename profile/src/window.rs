@@ -5,7 +5,9 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 use indexmap::map::IndexMap;
 
-use crate::{Cpu, ExecutableId, FileAddr, Labels, Pid, SampleTimes, StackEnd, Tid, TimedSample};
+use crate::{
+    Cpu, ExecutableId, FileAddr, Labels, Pid, SampleId, SampleTimes, StackEnd, Tid, TimedSample,
+};
 
 /// A frame before symbolization: an instruction in an executable.
 ///
@@ -30,10 +32,6 @@ pub struct StackId(pub u32);
 /// Index of a task in [`Window::tasks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(pub u32);
-
-/// Index of a key in [`Window::samples`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SampleId(pub u32);
 
 /// A thread of a process, with the names that both had at the time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

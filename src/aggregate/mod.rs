@@ -43,8 +43,8 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// Starts an empty window. `first`: the number of each CPU's first sample in it, indexed by CPU;
-    /// 0 for CPUs beyond its end.
+    /// Starts an empty window. `first`: the number of each CPU's first sample in it, indexed by
+    /// CPU; 0 for CPUs beyond its end.
     pub fn new(limits: impl Into<WindowLimits>, first: Vec<u64>) -> Self {
         let WindowLimits { stacks, times } = limits.into();
         let mut window = Window::new(stacks);

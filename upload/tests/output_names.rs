@@ -64,6 +64,7 @@ fn check(profile: &Profile) {
     let message = pprof::decode(&written(profile, ".pb.gz"), 64 << 20).unwrap();
     assert_eq!(message.sample.iter().map(|sample| sample.value[0]).sum::<i64>(), samples as i64);
     assert!(message.location.iter().all(|location| !location.line.is_empty()));
+    assert!(!message.string_table.iter().any(|text| text.contains(is_active)));
 
     let mut firefox = String::new();
     let compressed = written(&with_times(profile.clone()), ".firefox.json.gz");

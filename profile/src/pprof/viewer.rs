@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::proto;
 use super::string_table::StringTable;
 use crate::labels::COMM;
+use crate::printable;
 
 /// Starts a comment that `go tool pprof` shows on demand only, by `-comments`.
 ///
@@ -36,6 +37,7 @@ const SEVERAL: &str = "[several processes]";
 ///   else of it, or omit it. Its address remains, so that `pprof -symbolize=force` can find more.
 /// - The first mapping is the executable of the one process, or stands for it, or for several.
 /// - Details among the comments begin with `#`.
+/// - Characters that control a terminal are escaped: viewers print names as they are.
 ///
 /// Messages for servers stay as they are: Parca and Pyroscope symbolize only locations without a
 /// function.
@@ -68,6 +70,9 @@ pub fn for_viewers(message: &proto::Profile) -> proto::Profile {
         }
     }
     message.string_table = strings.into_table();
+    for text in &mut message.string_table {
+        *text = printable(text).into_owned();
+    }
     message
 }
 

@@ -3,7 +3,7 @@
 //! The version of the format is an older one, which every installation of the viewer reads: viewers
 //! upgrade profiles, and reject those that are newer than they are.
 //!
-//! Source: `src/types/profile.ts` and `docs-developer/CHANGELOG-formats.md` of the Firefox Profiler.
+//! Source: `src/types/profile.ts` and `docs-developer/CHANGELOG-formats.md` of the viewer.
 
 mod tables;
 
@@ -59,7 +59,10 @@ struct File {
 }
 
 fn meta(profile: &Profile, timeline: &Timeline, title: &str) -> Value {
-    let category = |category: &Category| json!({ "name": category.name, "color": category.color, "subcategories": ["Other"] });
+    let category = |category: &Category| {
+        let Category { name, color } = category;
+        json!({ "name": name, "color": color, "subcategories": ["Other"] })
+    };
     let comments: Vec<Value> = profile
         .comments
         .iter()

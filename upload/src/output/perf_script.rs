@@ -275,7 +275,7 @@ mod tests {
         check("Thread 1", "Thread_1");
         check("a / b: c;d", "a_/ b: c:d");
         check("#comment", "_#comment");
-        check(" x 2 3.5: y", "_ x_2_3.5: y");
+        check(" x 2 3.5: y", "_x_2_3.5: y");
         check("a\n\nb 1", "a\\n\\nb_1");
     }
 
