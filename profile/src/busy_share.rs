@@ -81,7 +81,7 @@ impl fmt::Display for BusyShare {
 fn percent(part: f64) -> String {
     match 100.0 * part {
         percent if percent > 0.0 && percent < 0.05 => "< 0.1 %".into(),
-        percent if percent < 100.0 && percent >= 99.95 => "> 99.9 %".into(),
+        percent if (99.95..100.0).contains(&percent) => "> 99.9 %".into(),
         percent => format!("{percent:.1} %"),
     }
 }

@@ -200,7 +200,8 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         let count = thousands(left_out);
         terminal::line(&format!(
             "everytick: {count} samples have no time and are missing in .perf and \
-             .firefox.json.gz: 16 million times fit; record for a shorter time, or at a lower frequency"
+             .firefox.json.gz: 16 million times fit; record for a shorter time, or at a lower \
+             frequency"
         ));
     }
     Ok(report(results, arguments.quiet, &profile))
