@@ -125,7 +125,8 @@ fn speedscope_reads_its_own_format_and_pprof() {
         |profile: &Profile, sample: &SampleCount| 1 + functions_and_cuts(profile, sample);
     let without_inlined =
         |profile: &Profile, sample: &SampleCount| profile.frames_of(sample).count() as u64;
-    let readings: [(&str, &dyn Fn(&Profile, &SampleCount) -> u64); 2] =
+    type DepthOf<'a> = &'a dyn Fn(&Profile, &SampleCount) -> u64;
+    let readings: [(&str, DepthOf<'_>); 2] =
         [("x.speedscope.json", &below_process), ("x.pb.gz", &without_inlined)];
     for (name, depth_of) in readings {
         let profiles = import_by_speedscope(&written(&profile, directory.path(), name));
