@@ -107,7 +107,7 @@ def timed(command):
 
 def profiled(command, hz, work):
     """Runs a build beside `everytick record`. Returns its times, and the summary of `record`."""
-    record = [EVERYTICK, "record", "-F", str(hz), "-o", f"{work}/build.folded"]
+    record = [EVERYTICK, "record", "-v", "-F", str(hz), "-o", f"{work}/build.folded"]
     profiler = subprocess.Popen(record, stderr=subprocess.PIPE, text=True)
     profiler.stderr.readline()  # printed once it samples
     times = timed(command)

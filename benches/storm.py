@@ -150,6 +150,7 @@ def storm(rate, work_ms, seconds, hz, work, programs, launcher):
         [
             EVERYTICK,
             "record",
+            "-v",
             "-F",
             str(hz),
             "-d",

@@ -156,8 +156,16 @@ pub(super) struct RecordArguments {
     pub idle: bool,
 
     /// Print nothing but errors and lost samples.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "verbose")]
     pub quiet: bool,
+
+    /// Print every tick, how stacks ended, and the overhead in parts as well.
+    #[arg(short, long, overrides_with = "quiet")]
+    pub verbose: bool,
+
+    /// Print the summary as JSON to standard output.
+    #[arg(long)]
+    pub json: bool,
 
     /// Size of the ring buffer for samples, as in 16MiB. Default: two seconds of samples.
     #[arg(long = "ring-size", value_name = "SIZE", value_parser = values::ring_kib)]

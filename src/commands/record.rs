@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use profile::{Profile, printable, thousands};
+use profile::{printable, thousands};
 use upload::output::{Direction, OutputError, OutputOptions};
 
 use super::cli::{RecordArguments, RootFrames};
@@ -14,7 +14,7 @@ use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
 use super::scope::{describe_end, describe_scope};
 use super::stop::{StopReason, StopWatcher};
-use super::summary::{Overhead, Quality, summary};
+use super::summary::{Overhead, Quality, Summary};
 use super::workers::SELF_EXE;
 use super::{child, comm_filter, filters, load_diagnostics, terminal};
 use crate::host::{kernel_frames_limit, pid_namespace, ring_bytes};
@@ -33,6 +33,11 @@ const TIMES_BYTES: usize = 256 << 20;
 pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     let config = sampler_config(&arguments)?;
     let outputs = Outputs::open(paths(&arguments), options(&arguments))?;
+    let is_stdout_used = outputs.use_stdout() || arguments.json;
+    anyhow::ensure!(
+        !(outputs.use_stdout() && arguments.json),
+        "--json and -o - both write to standard output; name a file with -o"
+    );
     let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
     let stop = StopWatcher::start()?;
 
@@ -50,7 +55,7 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     };
     let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
         .map_err(load_diagnostics::explain)?;
-    let command = launch(&mut session, &arguments.command, outputs.use_stdout(), &stop)?;
+    let command = launch(&mut session, &arguments.command, is_stdout_used, &stop)?;
     if command.is_none() && processes.len() + threads.len() > 0 {
         stop.watch(&processes, &threads)?;
     }
@@ -180,19 +185,23 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     );
     profile.comments = symbolization::comments(&profile, &context);
     profile.comments.extend(names.counts.comment());
-    let results = outputs.write(&profile);
-    if !arguments.quiet {
-        let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
-        let quality = Quality {
-            names: &names,
-            executables: &recording.processes.executables,
-            processes_refreshed: recording.processes.refresh_count(),
-        };
-        terminal::line(summary(&profile, &overhead, &quality).trim_end());
+    let (files, is_written) = report(outputs.write(&profile));
+    let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
+    let quality = Quality {
+        names: &names,
+        executables: &recording.processes.executables,
+        processes_refreshed: recording.processes.refresh_count(),
+    };
+    let summary = Summary::new(&profile, &context, &overhead, &quality, files);
+    if arguments.json {
+        terminal::result(&summary.json())?;
+    } else if !arguments.quiet {
+        terminal::line(summary.text(arguments.verbose).trim_end());
     }
-    if let Some(loss) = RecordingLoss::of(ledger).describe() {
-        let title = if arguments.quiet { "everytick:" } else { "  note         " };
-        terminal::line(&format!("{title} {loss}"));
+    if let (true, Some(loss)) =
+        (arguments.quiet || arguments.json, RecordingLoss::of(ledger).describe())
+    {
+        terminal::line(&format!("everytick: {loss}"));
     }
     if let Some(left_out) = profile.timeline.as_ref().map(|timeline| timeline.times.left_out())
         && left_out > 0
@@ -204,30 +213,20 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
              frequency"
         ));
     }
-    Ok(report(results, arguments.quiet, &profile))
+    Ok(is_written)
 }
 
-/// Prints the result of each file. Returns whether all were written.
-fn report(
-    results: Vec<(String, Result<(), OutputError>)>,
-    is_quiet: bool,
-    profile: &Profile,
-) -> bool {
-    let mut is_written = true;
+/// Prints the files that could not be written. Returns those that were, and whether all were.
+fn report(results: Vec<(String, Result<(), OutputError>)>) -> (Vec<String>, bool) {
+    let (mut written, mut is_written) = (Vec::new(), true);
     for (name, result) in results {
         match result {
-            Ok(()) if is_quiet => {}
-            Ok(()) => {
-                terminal::line(&printable(&format!("  wrote         {name}")));
-            }
+            Ok(()) => written.push(name),
             Err(error) => {
                 is_written = false;
                 terminal::line(&printable(&format!("everytick: {error}")));
             }
         }
     }
-    if profile.samples.is_empty() && !is_quiet {
-        terminal::line("  note          no samples: nothing that was selected ran on a CPU");
-    }
-    is_written
+    (written, is_written)
 }

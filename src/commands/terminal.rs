@@ -34,6 +34,14 @@ pub(super) fn last_line(text: &str) {
     }
 }
 
+/// Writes a line to standard output, for another program.
+///
+/// # Errors
+/// When it cannot be written, as to a pipe that no process reads.
+pub(super) fn result(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
 /// Replaces the current line of the terminal.
 pub(super) fn replace_line(text: &str) {
     let mut out = io::stderr().lock();

@@ -41,7 +41,7 @@ impl Recording {
     pub fn spawn(arguments: &[&str]) -> Self {
         let (directory, stderr) = (directory(), NamedTempFile::new().unwrap());
         let mut command = everytick();
-        command.args(["record", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
+        command.args(["record", "-v", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(stderr.reopen().unwrap()).spawn().unwrap();
         Self { directory: Some(directory), stderr, child }

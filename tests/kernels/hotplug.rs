@@ -43,7 +43,8 @@ fn ledger(text: &str) -> (BTreeMap<String, u64>, f64) {
     assert_eq!(ledger["ticks"], ledger["emitted"] + ledger["skipped"], "{text}");
     assert_eq!(ledger["emitted"], ledger["aggregated"] + ledger["lost"], "{text}");
     let title = text.lines().find(|line| line.contains(" samples of ")).unwrap();
-    let seconds = title.rsplit_once(" in ").unwrap().1.trim_end_matches(" s");
+    let (_, seconds) = title.split_once(" in ").unwrap();
+    let (seconds, _) = seconds.split_once(" s at ").unwrap();
     (ledger, seconds.parse().unwrap())
 }
 

@@ -24,7 +24,7 @@ spin_on_cpu_1() { # NAME: runs the test program under this name
 }
 record() { # NAME
 	# An emulated CPU takes long to read the tables of everytick itself, so it is filtered out.
-	everytick record -F 199 --tick-limit 1000000 --comm "$1_chain" -o "/tmp/$1.folded" \
+	everytick record -v -F 199 --tick-limit 1000000 --comm "$1_chain" -o "/tmp/$1.folded" \
 		2>"/tmp/$1.txt" &
 	recording=$!
 	wait_for profiling "/tmp/$1.txt"

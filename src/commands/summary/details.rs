@@ -1,68 +1,64 @@
-//! The summary that `record` prints at the end.
+//! The details of a recording: every tick, how stacks ended, unwind tables and overhead.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::workers::Usage;
-use profile::{Profile, SymbolizedFrame, pluralize, printable, thousands};
+use profile::{Profile, pluralize, printable, thousands};
 
-use super::progress::percent_of_capacity;
+use super::super::progress::percent_of_capacity;
 use crate::processes::Executables;
 use crate::session::{CpuCounts, SessionCounts};
 use crate::symbolization::{
     SymbolizeError, UnsymbolizedExecutable, WindowNames, is_kernel_unsymbolized, quality,
 };
+use crate::tables::TableCounts;
+use crate::workers::Usage;
 
-/// Maximum number of functions, and of executables without symbols, in the summary.
-const TOP: usize = 5;
-/// Longest name of a function in the summary, in bytes.
-const NAME_BYTES_MAX: usize = 200;
+/// Executables without symbols that are named.
+const EXECUTABLES_MAX: usize = 5;
 
 /// The recording's own overhead.
-pub(super) struct Overhead {
+pub(in crate::commands) struct Overhead {
     pub counts: SessionCounts,
     pub symbolizer: Usage,
 }
 
 /// What the profile lacks.
-pub(super) struct Quality<'a> {
+pub(in crate::commands) struct Quality<'a> {
     pub names: &'a WindowNames,
     pub executables: &'a Executables,
     /// Processes read from /proc again after the start.
     pub processes_refreshed: u64,
 }
 
-/// Formats what was recorded, its quality, its overhead, and the top functions.
-pub(super) fn summary(profile: &Profile, overhead: &Overhead, quality: &Quality<'_>) -> String {
-    let elapsed = Duration::from_nanos(profile.duration_ns);
-    let mut text = title(profile, elapsed);
-    for line in self::quality(&profile.ledger) {
+impl Overhead {
+    /// Returns the CPU time of everything that profiled.
+    pub fn cpu(&self) -> Duration {
+        let SessionCounts { sampler, file_helper, .. } = &self.counts;
+        Usage::own().cpu + file_helper.cpu + sampler.total + self.symbolizer.cpu
+    }
+}
+
+/// Formats the ledger, how stacks ended, unwind tables and overhead.
+pub(super) fn details(profile: &Profile, overhead: &Overhead) -> String {
+    let mut text = String::new();
+    for line in quality(&profile.ledger) {
         let _ = writeln!(text, "  {line}");
     }
     for line in profile.ledger.to_string().lines() {
         let _ = writeln!(text, "  ticks         {line}");
     }
     text.push_str(&unwinding(&overhead.counts));
-    for note in notes(profile, quality, &overhead.counts) {
-        let _ = writeln!(text, "  note          {note}");
-    }
-    text.push_str(&overhead_lines(overhead, elapsed));
-    text.push_str(&top_functions(profile));
+    text.push_str(&overhead_lines(overhead, Duration::from_nanos(profile.duration_ns)));
     text
 }
 
-fn title(profile: &Profile, elapsed: Duration) -> String {
-    let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
-    format!(
-        "everytick: {} of {} in {:.1} s\n",
-        pluralize(profile.ledger.aggregated, "sample", "samples"),
-        pluralize(processes.len() as u64, "process", "processes"),
-        elapsed.as_secs_f64()
-    )
-}
-
-fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> Vec<String> {
+/// Returns notes about what the profile lacks.
+pub(super) fn notes(
+    profile: &Profile,
+    quality: &Quality<'_>,
+    session: &SessionCounts,
+) -> Vec<String> {
     let mut notes = symbol_notes(profile, quality.names);
     if session.side_band_lost > 0 {
         notes.push(format!(
@@ -72,6 +68,7 @@ fn notes(profile: &Profile, quality: &Quality<'_>, session: &SessionCounts) -> V
         ));
     }
     notes.extend(cpu_note(&session.cpus));
+    notes.extend(table_notes(&session.tables));
     let executables = quality.executables;
     notes.extend(counts_above_zero([
         (session.not_followed, "child processes are missing: there were too many to follow"),
@@ -111,10 +108,10 @@ fn symbol_notes(profile: &Profile, names: &WindowNames) -> Vec<String> {
         let files = pluralize(names.counts.without_debug_info, "executable", "executables");
         notes.push(format!("debug info of {files} not read: it takes too much or is malformed"));
     }
-    for UnsymbolizedExecutable { executable, reason } in unsymbolized.iter().take(TOP) {
+    for UnsymbolizedExecutable { executable, reason } in unsymbolized.iter().take(EXECUTABLES_MAX) {
         notes.push(format!("no symbols in {}: {reason}", printable(executable)));
     }
-    let more = unsymbolized.len().saturating_sub(TOP);
+    let more = unsymbolized.len().saturating_sub(EXECUTABLES_MAX);
     if more > 0 {
         notes.push(format!("no symbols in {more} more executables"));
     }
@@ -127,24 +124,26 @@ fn unwinding(session: &SessionCounts) -> String {
         0 => String::new(),
         taken => format!(", {} from the cache", thousands(taken)),
     };
-    let mut text = format!(
+    format!(
         "  unwinding     {} with {}{from_cache}; {} finished in user space\n",
         pluralize(tables.tables, "table", "tables"),
         pluralize(tables.rows, "row", "rows"),
         pluralize(*finished, "stack", "stacks"),
-    );
+    )
+}
+
+/// Returns notes about unwind tables that are missing.
+fn table_notes(tables: &TableCounts) -> Vec<String> {
     let cause = tables.cache.error().to_string();
     let not_stored = format!("tables could not be written to the cache: {}", printable(&cause));
-    for note in counts_above_zero([
+    counts_above_zero([
         (tables.evicted, "tables were evicted: see --unwind-memory"),
         (tables.refused, "tables do not fit into --unwind-memory: their stacks are cut"),
         (tables.unreadable, "executables have unreadable call frame information"),
         (tables.cache.damaged, "damaged files in the cache were removed, and their tables rebuilt"),
         (tables.cache.store_failed, not_stored.as_str()),
-    ]) {
-        let _ = writeln!(text, "  note          {note}");
-    }
-    text
+    ])
+    .collect()
 }
 
 fn counts_above_zero<'a>(
@@ -157,8 +156,7 @@ fn counts_above_zero<'a>(
 fn overhead_lines(overhead: &Overhead, elapsed: Duration) -> String {
     let Overhead { counts, symbolizer } = overhead;
     let SessionCounts { sampler, file_helper, map_bytes, .. } = counts;
-    let agent = Usage::own();
-    let cpu = agent.cpu + file_helper.cpu + sampler.total + symbolizer.cpu;
+    let (agent, cpu) = (Usage::own(), overhead.cpu());
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     let mib = |kib: u64| kib as f64 / 1024.0;
@@ -191,36 +189,4 @@ fn overhead_lines(overhead: &Overhead, elapsed: Duration) -> String {
         mib(map_bytes >> 10),
     );
     text
-}
-
-fn top_functions(profile: &Profile) -> String {
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    for sample in &profile.samples {
-        if let Some(leaf) = profile.frames_of(sample).next() {
-            *counts.entry(leaf_name(profile, leaf)).or_default() += sample.count;
-        }
-    }
-    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let total = profile.ledger.aggregated.max(1) as f64;
-    let mut text = String::new();
-    for (rank, (name, count)) in counts.iter().take(TOP).enumerate() {
-        let title = if rank == 0 { "top functions" } else { "" };
-        let _ = writeln!(text, "  {title:<13} {:5.1} %  {name}", 100.0 * *count as f64 / total);
-    }
-    text
-}
-
-fn leaf_name(profile: &Profile, leaf: &SymbolizedFrame) -> String {
-    let file = profile.mapping_of(leaf).name.rsplit('/').next().unwrap_or_default();
-    let name = match leaf.lines.first() {
-        Some(line) => {
-            let name = &profile.functions[line.function as usize].name;
-            let end = name.floor_char_boundary(NAME_BYTES_MAX);
-            let more = if end < name.len() { "..." } else { "" };
-            format!("{}{more} ({file})", &name[..end])
-        }
-        None => format!("{file}+{:#x}", leaf.address),
-    };
-    printable(&name).into_owned()
 }

@@ -1,0 +1,112 @@
+//! The summary that `record` prints at the end: the machine, the functions, the health of the
+//! profile, what was written, and what helps; the full ledger on request.
+
+mod details;
+#[cfg(test)]
+mod example;
+mod hints;
+mod json;
+mod top_functions;
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+use profile::{CaptureContext, Profile, pluralize, printable, thousands};
+
+use super::progress::percent_of_capacity;
+use super::recording_loss::RecordingLoss;
+pub(super) use details::{Overhead, Quality};
+use top_functions::{TopFunction, table};
+
+/// What is known about a recording at its end.
+pub(super) struct Summary<'a> {
+    profile: &'a Profile,
+    context: &'a CaptureContext,
+    overhead: &'a Overhead,
+    functions: Vec<TopFunction>,
+    /// What the profile lacks.
+    notes: Vec<String>,
+    hints: Vec<String>,
+    /// Files that were written.
+    files: Vec<String>,
+}
+
+impl<'a> Summary<'a> {
+    /// `files`: those that were written.
+    pub fn new(
+        profile: &'a Profile,
+        context: &'a CaptureContext,
+        overhead: &'a Overhead,
+        quality: &Quality<'_>,
+        files: Vec<String>,
+    ) -> Self {
+        let mut notes: Vec<String> =
+            RecordingLoss::of(&profile.ledger).describe().into_iter().collect();
+        notes.extend(details::notes(profile, quality, &overhead.counts));
+        let functions = top_functions::top_functions(profile);
+        Self { profile, context, overhead, functions, notes, hints: hints::hints(profile), files }
+    }
+
+    /// Formats the summary in lines. `is_verbose`: with every tick, and the overhead in parts.
+    pub fn text(&self, is_verbose: bool) -> String {
+        let mut text = self.title();
+        text.push_str(&table(&self.functions, self.profile.ledger.aggregated));
+        let _ = writeln!(text, "  health        {}", self.health());
+        if is_verbose {
+            text.push_str(&details::details(self.profile, self.overhead));
+        }
+        for (title, lines) in [("wrote", &self.files), ("note", &self.notes), ("hint", &self.hints)]
+        {
+            for line in lines {
+                let _ = writeln!(text, "  {title:<13} {}", printable(line));
+            }
+        }
+        text
+    }
+
+    /// Returns how busy the machine was, and what was recorded of it.
+    fn title(&self) -> String {
+        let (profile, CaptureContext { cpus, frequency, .. }) = (self.profile, self.context);
+        let cpus = pluralize(u64::from(*cpus), "CPU", "CPUs");
+        let busy = profile.busy_share().map_or(String::new(), |share| format!(": {share}"));
+        let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
+        format!(
+            "everytick: {cpus} in {:.1} s at {frequency} Hz{busy}; {} of {}\n",
+            self.elapsed().as_secs_f64(),
+            pluralize(profile.ledger.aggregated, "sample", "samples"),
+            pluralize(processes.len() as u64, "process", "processes"),
+        )
+    }
+
+    /// Returns the quality of the profile, and what it has cost, in one line.
+    fn health(&self) -> String {
+        let complete = match self.complete_share() {
+            Some(share) => format!("{:.1} % of stacks complete", 100.0 * share),
+            None => "no stacks".into(),
+        };
+        let lost = thousands(self.profile.ledger.lost_total());
+        format!("{complete}, {lost} lost, overhead {:.2} %", self.overhead_percent())
+    }
+
+    /// Returns the part of samples whose stacks are complete; `None` without a sample.
+    fn complete_share(&self) -> Option<f64> {
+        let is_complete =
+            |key: &profile::SampleKey| !key.user_end.is_cut() && !key.kernel_end.is_cut();
+        let samples = self.profile.samples.iter();
+        let (all, complete) = samples.fold((0, 0), |(all, complete), sample| {
+            let count = sample.count;
+            (all + count, complete + if is_complete(&sample.key) { count } else { 0 })
+        });
+        (all > 0).then(|| complete as f64 / all as f64)
+    }
+
+    /// Returns the overhead in percent of the capacity of all CPUs.
+    fn overhead_percent(&self) -> f64 {
+        percent_of_capacity(self.overhead.cpu(), self.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.profile.duration_ns)
+    }
+}
