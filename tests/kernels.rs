@@ -1,5 +1,6 @@
-//! Older kernels boot in emulated machines, where everytick profiles programs without frame pointers
-//! whose stacks are known by construction, and follows CPUs that go offline and come online.
+//! Older kernels boot in emulated machines, where everytick profiles programs without frame
+//! pointers whose stacks are known by construction, and follows CPUs that go offline and come
+//! online.
 //!
 //! `./dev setup test` fetches the kernels, and `kernels/init.sh` runs in each guest. The guests run
 //! at the same time, because they wait more than they compute. An emulated machine is slow and
