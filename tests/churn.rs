@@ -95,7 +95,8 @@ fn libraries(dir: &Path, count: usize) {
             &define,
             &build_id,
         ];
-        std::fs::read(compile_with("churn/library.c", dir, "compiled.so", &flags)).unwrap()
+        let name = format!("compiled{number}.so");
+        std::fs::read(compile_with("churn/library.c", dir, &name, &flags)).unwrap()
     };
     let compiled = in_parallel(0..COMPILED, compile);
     for number in 0..count {

@@ -215,8 +215,9 @@ this table. A label without text is omitted. Text is cut after 1,024 bytes.
 
 The configuration limits the number of series in a window. The series with the fewest samples
 beyond that limit are merged into one, which has the label `merged`. In an hour there are at most
-eight times as many, and at least 1,024: half of them for one cgroup or pod. A new name beyond that
-is merged into the series of its cgroup. The metrics count both.
+eight times as many, or 1,024 if that is more: half of them for one cgroup or pod, or for all
+cgroups in the slice of one user together. A new name beyond that is merged into the series of its
+cgroup, and a new cgroup beyond that into the series of the machine. The metrics count both.
 
 ## Pods and containers
 

@@ -36,6 +36,7 @@ impl Summary<'_> {
             "idle_share": busy.map(|share| share.idle()),
             "samples": profile.ledger.aggregated,
             "complete_share": self.complete_share(),
+            "overhead_cpu_seconds": self.overhead.cpu().as_secs_f64(),
             "overhead_share": self.overhead_percent() / 100.0,
             "functions": self.functions.iter().map(function).collect::<Vec<_>>(),
             "ledger": ledger(&profile.ledger),

@@ -19,6 +19,9 @@ use super::recording_loss::RecordingLoss;
 pub(super) use details::{Overhead, Quality};
 use top_functions::{TopFunction, table};
 
+/// In shorter recordings the start is most of the overhead, and a share of time means nothing.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// What is known about a recording at its end.
 pub(super) struct Summary<'a> {
     profile: &'a Profile,
@@ -86,7 +89,11 @@ impl<'a> Summary<'a> {
             None => "no stacks".into(),
         };
         let lost = thousands(self.profile.ledger.lost_total());
-        format!("{complete}, {lost} lost, overhead {:.2} %", self.overhead_percent())
+        let overhead = match self.elapsed() < SHORT {
+            true => format!("{} ms of CPU time", self.overhead.cpu().as_millis()),
+            false => format!("{:.2} %", self.overhead_percent()),
+        };
+        format!("{complete}, {lost} lost, overhead {overhead}")
     }
 
     /// Returns the part of samples whose stacks are complete; `None` without a sample.
