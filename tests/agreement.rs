@@ -56,7 +56,7 @@ fn counts_as_many_samples_of_loops_as_perf() {
         let of_pid = traces.iter().filter(|trace| trace.labels["pid"] == pid);
         let ours = of_pid.map(|trace| trace.count).sum::<u64>() as f64;
         println!("process {pid}: perf {theirs}, everytick {ours}");
-        assert!(theirs > 1000.0, "perf has only {theirs} samples");
+        assert!(theirs > 500.0, "perf has only {theirs} samples");
         assert!((ours / theirs - 1.0).abs() <= 0.02, "perf {theirs}, everytick {ours}");
     }
 }

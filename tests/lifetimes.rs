@@ -42,7 +42,7 @@ fn command_is_profiled_with_children_and_its_status_returned() {
     drop(bystander);
     assert_eq!(recorded.status, 7, "{}", recorded.stderr);
     assert!(
-        recorded.samples_through(&["brief", "brief", "main", "brief_work"]) > 80,
+        recorded.samples_through(&["brief", "brief", "main", "brief_work"]) > 30,
         "{:#?}",
         recorded.folded()
     );
@@ -86,11 +86,10 @@ fn sigint_and_sigterm_finish_and_write() {
 }
 
 #[test]
-fn duration_ends_the_recording_but_not_its_command() {
+fn duration_ends_the_recording_and_its_command() {
     let _alone = alone();
-    let script = "for turn in $(seq 600); do [ -e out.folded ] && exit 5; sleep 0.1; done";
-    let recorded = record(&["-d", "0.5", "--", "sh", "-c", script]);
-    assert_eq!(recorded.status, 5, "{}", recorded.stderr);
+    let recorded = record(&["-d", "0.5", "--", "sleep", "600"]).succeeded();
+    assert!(recorded.stderr.contains("for 500ms, then terminating sleep"), "{}", recorded.stderr);
 }
 
 #[test]

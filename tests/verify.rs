@@ -126,7 +126,7 @@ fn rejects_impossible_arguments() {
         1,
         "cannot sample at 1000000 Hz: this kernel allows at most",
     );
-    assert_rejected(&["-d", "-1"], 2, "give a number of seconds above 0");
+    assert_rejected(&["-d", "-1"], 2, "give a duration, as in");
     assert_rejected(
         &["-o", "/nowhere/x.json"],
         1,

@@ -101,7 +101,8 @@ pub fn name_frames(stacks: &mut [Stack], file: &str, unstripped: &Path) {
         .collect();
     for frame in stacks.iter_mut().flat_map(|stack| &mut stack.frames) {
         if frame.file == file {
-            assert_eq!(frame.function, "", "{file} is stripped");
+            let unnamed = format!("{file}+{:#x}", frame.address);
+            assert_eq!(frame.function, unnamed, "{file} is stripped");
             let found = symbols.range(..=frame.address).next_back();
             frame.function = found.map(|(_, name)| name.clone()).unwrap_or_default();
         }
