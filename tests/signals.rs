@@ -221,7 +221,11 @@ fn control_characters_are_escaped_on_the_terminal() {
     let other = place.path().join("a\x1bb");
     fs::copy("/bin/true", &other).unwrap();
     let announced = record(&["-F", "99", "--", other.to_str().unwrap()]);
-    assert!(announced.stderr.contains("a\\u{1b}b and its descendants at 99 Hz"), "{:?}", announced.stderr);
+    assert!(
+        announced.stderr.contains("a\\u{1b}b and its descendants at 99 Hz"),
+        "{:?}",
+        announced.stderr
+    );
     assert!(!announced.stderr.contains('\x1b'), "{:?}", announced.stderr);
 
     let unwind = everytick().args(["unwind", program, "/no\x1bthing"]).output().unwrap();
