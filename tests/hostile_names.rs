@@ -74,7 +74,6 @@ fn names(programs: &[PathBuf]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn sparse_and_compressed_debug_information_leaves_the_symbol_tables() {
     let _alone = alone();
     let place = directory();
@@ -223,7 +222,6 @@ fn withstand(
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn thirty_programs_with_enormous_names_leave_the_agent_its_memory() {
     let _alone = alone();
     let place = directory();
@@ -236,7 +234,6 @@ fn thirty_programs_with_enormous_names_leave_the_agent_its_memory() {
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn bombs_beside_an_agent_are_refused_and_counted() {
     let _alone = alone();
     let place = directory();

@@ -84,19 +84,16 @@ fn make_names(kind: &str) {
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn names_without_end_become_one_series() {
     make_names("comm");
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn names_of_threads_without_end_become_one_series() {
     make_names("threads");
 }
 
 #[test]
-#[ignore = "not passed yet on a busy machine"]
 fn names_of_files_without_end_become_one_series() {
     make_names("files");
 }

@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Cgroups that this process has created: each has a name of its own.
+static CREATED: AtomicU32 = AtomicU32::new(0);
 
 /// A memory cgroup. It is removed when it is dropped.
 pub struct MemoryCgroup {
@@ -20,7 +24,9 @@ impl MemoryCgroup {
         } else {
             (Path::new("/sys/fs/cgroup"), ["memory.max", "memory.peak", "memory.events"])
         };
-        let directory = root.join(format!("everytick-attacks-{}-{bytes}", std::process::id()));
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("everytick-attacks-{}-{number}", std::process::id());
+        let directory = root.join(name);
         fs::create_dir(&directory).expect("memory cgroups can be created");
         let this = Self { directory, files };
         fs::write(this.directory.join(files[0]), bytes.to_string()).unwrap();
@@ -53,6 +59,12 @@ impl MemoryCgroup {
 
 impl Drop for MemoryCgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.directory);
+        // A process that was killed leaves it a moment later.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.directory).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }
