@@ -163,7 +163,8 @@ pub fn all_pass(scores: &[Score]) -> bool {
     let all: u64 = scores.iter().map(|score| score.all).sum();
     let correct: u64 = scores.iter().map(|score| score.correct).sum();
     let is_sampled = |score: &Score| score.all > SAMPLES_MIN && score.complete * 5 >= score.all;
-    scores.iter().all(is_sampled) && (all - correct) * ONE_OF <= all
+    // In fewer samples one may be wrong: a tick can fall between a mapping and its event.
+    scores.iter().all(is_sampled) && (all - correct) * ONE_OF <= all.max(ONE_OF)
 }
 
 fn describe(stack: &Stack) -> String {
