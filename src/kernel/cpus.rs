@@ -32,7 +32,7 @@ pub fn online_cpus() -> io::Result<Vec<Cpu>> {
     })
 }
 
-/// Parses a list such as `0-3,8`. Numbers are below [`CPUS_MAX`].
+/// Parses a list such as `0-3,8`. Numbers are below `CPUS_MAX`.
 pub fn parse_cpu_list(text: &str) -> Option<Vec<Cpu>> {
     let mut cpus = Vec::new();
     for range in text.split(',') {
