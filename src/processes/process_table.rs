@@ -8,6 +8,7 @@ use profile::{ExecutableId, Labels, Pid};
 use super::executables::Executables;
 use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
+use super::owners::is_kept_by_exec;
 use super::process_reader::ProcessReader;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::MmapEvent;
@@ -92,7 +93,7 @@ impl Process {
             labels: self.labels.of_child(pid),
             command_line: self.command_line.clone(),
             owner: self.owner,
-            is_owner_read: self.is_owner_read,
+            is_owner_read: self.is_owner_read && is_kept_by_exec(self.owner),
             record: None,
         }
     }
