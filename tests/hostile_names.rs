@@ -4,8 +4,6 @@
 
 mod bombs;
 mod common;
-#[path = "attacks/memory_cgroup.rs"]
-mod memory_cgroup;
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +12,9 @@ use bombs::{
     endless_names, enormous_names, huge_call_frames, huge_code, many_sections,
     quadratic_abbreviations, renamed, section_outside, sparse_symbols, sparse_unit,
 };
-use common::agent::{Agent, labels, text};
+use common::agent::{Agent, functions, labels};
+use common::cgroup::Cgroup;
 use common::{Recorded, Running, alone, compile, directory, pause, record};
-use memory_cgroup::MemoryCgroup;
 use profile::pprof::proto::Profile;
 
 const CHAIN: [&str; 5] = ["main", "a", "b", "c", "spin"];
@@ -73,6 +71,13 @@ fn names(programs: &[PathBuf]) -> Vec<String> {
     programs.iter().map(name).collect()
 }
 
+/// Asserts that nine of ten samples of a program have its names.
+fn assert_named(recorded: &Recorded, name: &str) {
+    let (named, all) =
+        (recorded.samples_through(&[name, "main"]), recorded.samples_through(&[name]));
+    assert!(all > 0 && named * 10 >= all * 9, "{name}: {named} of {all}: {}", recorded.stderr);
+}
+
 #[test]
 fn sparse_and_compressed_debug_information_leaves_the_symbol_tables() {
     let _alone = alone();
@@ -80,9 +85,7 @@ fn sparse_and_compressed_debug_information_leaves_the_symbol_tables() {
     let programs = debug_information_bombs(place.path());
     let recorded = record_with(&programs, place.path());
     for name in names(&programs) {
-        let (named, all) =
-            (recorded.samples_through(&[&name, "main"]), recorded.samples_through(&[&name]));
-        assert!(all > 0 && named * 10 >= all * 9, "{name}: {named} of {all}: {}", recorded.stderr);
+        assert_named(&recorded, &name);
     }
     assert!(recorded.stderr.contains("debug info of "), "{}", recorded.stderr);
 }
@@ -112,9 +115,7 @@ fn enormous_code_and_call_frames_cost_their_own_stacks_at_most() {
     }
     // What the program's own call frames say is used where it can be read.
     for name in ["code", "sparse_code", "zero_frames", "zlib_frames", "small_frames"] {
-        let (named, all) =
-            (recorded.samples_through(&[name, "main"]), recorded.samples_through(&[name]));
-        assert!(named * 10 >= all * 9, "{name}: {named} of {all}: {}", recorded.stderr);
+        assert_named(&recorded, name);
     }
     let note = "have unreadable call frame information";
     assert!(recorded.stderr.contains(note), "{}", recorded.stderr);
@@ -169,14 +170,7 @@ fn samples_of(windows: &[Profile], program: &str) -> (i64, i64) {
             if labels(window, number).get("comm") != Some(&program) {
                 continue;
             }
-            let lines = sample.location_id.iter().flat_map(|id| {
-                let location = window.location.iter().find(|location| location.id == *id);
-                location.unwrap().line.iter().map(|line| line.function_id)
-            });
-            let names: Vec<&str> = lines
-                .map(|id| window.function.iter().find(|function| function.id == id).unwrap())
-                .map(|function| text(window, function.name))
-                .collect();
+            let names = functions(window, &sample.location_id);
             let is_named = CHAIN.iter().all(|function| names.contains(function));
             all += sample.value[0];
             named += sample.value[0] * i64::from(is_named);
@@ -193,9 +187,9 @@ fn withstand(
     place: &Path,
     is_done: impl Fn(&Agent) -> bool,
 ) -> Agent {
-    let cgroup = MemoryCgroup::create(memory);
+    let cgroup = Cgroup::with_memory(memory);
     let mut agent = Agent::not_started("frequency = 99\nmax_cpu = 50");
-    let mut command = cgroup.enter(agent.command());
+    let mut command = cgroup.run(&agent.command());
     agent.spawn(&mut command);
     let _good = Running::start(&compile("chain.c", place, "good"));
     agent.wait_for_windows(1);

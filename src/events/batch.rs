@@ -60,7 +60,8 @@ impl EventBatch {
         self.malformed += next.malformed;
         self.side_band_lost += next.side_band_lost;
         self.process_events_skipped += next.process_events_skipped;
-        self.skipped_pids.extend(next.skipped_pids);
+        let space = SKIPPED_PIDS_MAX.saturating_sub(self.skipped_pids.len());
+        self.skipped_pids.extend(next.skipped_pids.into_iter().take(space));
         self.skips_process_events |= next.skips_process_events;
         self.has_missed_events |= next.has_missed_events;
         self.perf_samples_lost += next.perf_samples_lost;

@@ -9,7 +9,6 @@ mod attackers;
 #[path = "../common/mod.rs"]
 mod common;
 mod files;
-mod memory_cgroup;
 mod verdict;
 
 use std::fs;
@@ -17,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use attackers::Attack;
 use common::agent::Agent;
+use common::cgroup::Cgroup;
 use common::{Running, alone, compile, pause};
-use memory_cgroup::MemoryCgroup;
 use verdict::CpuTimes;
 
 /// Sampling frequency of the default configuration.
@@ -46,7 +45,7 @@ fn agent_at_99_hz_with_1_gib_withstands_all_attacks() {
 
 fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     let _alone = alone();
-    let cgroup = MemoryCgroup::create(cgroup_bytes);
+    let cgroup = Cgroup::with_memory(cgroup_bytes);
     let mut agent = start(&cgroup, lines);
     let bystander = compile("chain.c", agent.place.path(), "bystander");
     let bystander = Running::start(&bystander);
@@ -91,13 +90,13 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
 }
 
 /// Starts an agent with windows of the default length in a cgroup.
-fn start(cgroup: &MemoryCgroup, lines: &str) -> Agent {
+fn start(cgroup: &Cgroup, lines: &str) -> Agent {
     let mut agent = Agent { place: common::directory(), child: None };
     let budget = if common::is_optimized() { "" } else { UNOPTIMIZED_BUDGET };
     agent.configure(&format!("{lines}\n{budget}"));
     let text = fs::read_to_string(agent.config()).unwrap();
     fs::write(agent.config(), text.replace("window = \"1s\"\n", "")).unwrap();
-    let mut command = cgroup.enter(agent.command());
+    let mut command = cgroup.run(&agent.command());
     agent.spawn(&mut command);
     agent
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use profile::pprof::proto::Profile;
 
-use super::common::agent::{Agent, comments, labels, text};
+use super::common::agent::{Agent, comments, functions, labels, text};
 use super::common::{Running, parse_ledger};
 
 /// The bystander's stack, innermost first.
@@ -146,17 +146,6 @@ fn is_within(window: &Profile, span: &Range<SystemTime>) -> bool {
     let start = UNIX_EPOCH + Duration::from_nanos(window.time_nanos as u64);
     let end = start + Duration::from_nanos(window.duration_nanos as u64);
     start >= span.start && end <= span.end
-}
-
-fn functions<'a>(window: &'a Profile, locations: &[u64]) -> Vec<&'a str> {
-    let of_location = |id: &u64| {
-        let location = window.location.iter().find(|location| location.id == *id).unwrap();
-        location.line.iter().map(|line| {
-            let function = window.function.iter().find(|f| f.id == line.function_id).unwrap();
-            text(window, function.name)
-        })
-    };
-    locations.iter().flat_map(of_location).collect()
 }
 
 /// What counts each attack, as the start of a series.

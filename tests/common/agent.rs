@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::{TempDir, directory, everytick, pause, signal};
 
-/// Failures in a row after which a kubelet gives up, by the default of `failureThreshold`.
+/// Consecutive failures after which a kubelet gives up, by the default of `failureThreshold`.
 const FAILURE_THRESHOLD: usize = 3;
 
 /// An agent with its own directories.
@@ -225,6 +225,18 @@ pub fn samples(profile: &Profile) -> i64 {
 pub fn labels(profile: &Profile, sample: usize) -> BTreeMap<&str, &str> {
     let labels = &profile.sample[sample].label;
     labels.iter().map(|label| (text(profile, label.key), text(profile, label.str))).collect()
+}
+
+/// Returns the names of the functions at these locations, inlined ones too, innermost first.
+pub fn functions<'a>(profile: &'a Profile, locations: &[u64]) -> Vec<&'a str> {
+    let of_location = |id: &u64| {
+        let location = profile.location.iter().find(|location| location.id == *id).unwrap();
+        location.line.iter().map(|line| {
+            let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
+            text(profile, function.name)
+        })
+    };
+    locations.iter().flat_map(of_location).collect()
 }
 
 pub fn comments(profile: &Profile) -> Vec<&str> {

@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Cgroups that this process has created: each has a name of its own.
+static CREATED: AtomicU32 = AtomicU32::new(0);
 
 /// A cgroup, which is removed when it is dropped.
 pub struct Cgroup(PathBuf);
@@ -14,7 +18,8 @@ impl Cgroup {
         let hierarchy = Path::new("/sys/fs/cgroup").join(v1.0);
         let is_v1 = hierarchy.is_dir();
         let top = if is_v1 { hierarchy } else { "/sys/fs/cgroup".into() };
-        let this = Self::below(&top, &format!("everytick-test-{}", std::process::id()));
+        let number = CREATED.fetch_add(1, Ordering::Relaxed);
+        let this = Self::below(&top, &format!("everytick-test-{}-{number}", std::process::id()));
         for (file, value) in if is_v1 { v1.1 } else { v2 } {
             fs::write(this.0.join(file), value).unwrap();
         }
@@ -54,6 +59,25 @@ impl Cgroup {
         inside.args(["-c", script]).arg(&self.0);
         inside.arg(command.get_program()).args(command.get_args());
         inside
+    }
+
+    /// Returns the processes that the kernel has killed for memory.
+    pub fn kills(&self) -> u64 {
+        let text = self.read(["memory.events", "memory.oom_control"]);
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.expect("the kernel counts kills").parse().unwrap()
+    }
+
+    /// Returns the largest memory in bytes, caches of files included.
+    pub fn peak(&self) -> u64 {
+        self.read(["memory.peak", "memory.max_usage_in_bytes"]).trim().parse().unwrap()
+    }
+
+    /// Reads a file by the name that it has in this version of cgroups.
+    fn read(&self, names: [&str; 2]) -> String {
+        let paths = names.map(|name| self.0.join(name));
+        let path = paths.iter().find(|path| path.exists()).expect("a memory cgroup");
+        fs::read_to_string(path).unwrap()
     }
 
     /// Moves a process into the cgroup.

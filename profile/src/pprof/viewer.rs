@@ -27,7 +27,7 @@ const DETAILS: [&str; 10] = [
     "emitted ",
 ];
 
-/// Name of the mapping that stands for several programs. Viewers take the first mapping for the
+/// Name of the mapping that represents several programs. Viewers take the first mapping for the
 /// program, and do not search for files whose name is in brackets.
 const SEVERAL: &str = "[several processes]";
 
@@ -35,7 +35,7 @@ const SEVERAL: &str = "[several processes]";
 ///
 /// - A location without a function gets one, called by its file and address: viewers show nothing
 ///   else of it, or omit it. Its address remains, so that `pprof -symbolize=force` can find more.
-/// - The first mapping is the executable of the one process, or stands for it, or for several.
+/// - The first mapping is the executable of the one process, or a name for it or for several.
 /// - Details among the comments begin with `#`.
 /// - Characters that control a terminal are escaped: viewers print names as they are.
 ///

@@ -8,7 +8,7 @@ use super::top_functions::TopFunction;
 
 impl Summary<'_> {
     /// Formats the summary as one JSON object in one line. Shares are parts of 1, times seconds;
-    /// what is not known is null.
+    /// an unknown value is null.
     pub fn json(&self) -> String {
         let (profile, context) = (self.profile, self.context);
         let busy = profile.busy_share();

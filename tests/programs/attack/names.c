@@ -3,7 +3,7 @@
  *
  *	names KIND
  *
- * KIND: "comm" gives itself another name each time; "threads" has four threads that do; "files"
+ * KIND: "comm" renames itself each time; "threads" has four threads that do; "files"
  * runs this program again and again under another file name, in the directory of this program.
  */
 #define _GNU_SOURCE

@@ -217,7 +217,7 @@ impl Tables {
 /// The type of a resource that is a library or program.
 const LIBRARY: u32 = 1;
 
-/// Returns an address, or -1, which stands for none, if JavaScript cannot represent it.
+/// Returns an address, or -1 (no address) if JavaScript cannot represent it.
 fn exact(address: u64) -> i64 {
     const EXACT_MAX: i64 = 1 << 53;
     i64::try_from(address).ok().filter(|address| *address <= EXACT_MAX).unwrap_or(-1)

@@ -19,7 +19,7 @@ pub(super) enum FrameKind {
     Jit,
     /// Code of a file without a symbol, or of no known mapping.
     Unnamed,
-    /// Stands for the outer frames that are missing from a stack.
+    /// Placeholder for the outer frames missing from a stack.
     Cut,
     /// Marks stacks with a frame found by frame pointer alone.
     Guessed,
