@@ -186,17 +186,18 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     profile.comments = symbolization::comments(&profile, &context);
     profile.comments.extend(names.counts.comment());
     let (files, is_written) = report(outputs.write(&profile));
-    let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
-    let quality = Quality {
-        names: &names,
-        executables: &recording.processes.executables,
-        processes_refreshed: recording.processes.refresh_count(),
-    };
-    let summary = Summary::new(&profile, &context, &overhead, &quality, files);
-    if arguments.json {
-        terminal::result(&summary.json())?;
-    } else if !arguments.quiet {
-        terminal::line(summary.text(arguments.verbose).trim_end());
+    if arguments.json || !arguments.quiet {
+        let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
+        let quality = Quality {
+            names: &names,
+            executables: &recording.processes.executables,
+            processes_refreshed: recording.processes.refresh_count(),
+        };
+        let summary = Summary::new(&profile, &context, &overhead, &quality, files);
+        match arguments.json {
+            true => terminal::result(&summary.json())?,
+            false => terminal::line(summary.text(arguments.verbose).trim_end()),
+        }
     }
     if let (true, Some(loss)) =
         (arguments.quiet || arguments.json, RecordingLoss::of(ledger).describe())
