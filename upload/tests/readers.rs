@@ -12,6 +12,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hostile_profile::{
     PERIOD_NS, START_NS, depth, functions_and_cuts, profile, profile_with_times,
@@ -190,7 +191,7 @@ fn go_tool_pprof_serves_its_web_page() {
     let serving = lines.find(|line| line.contains("Serving web UI on ")).expect("it starts");
     let (_, address) = serving.rsplit_once("http://").unwrap();
     let mut page = String::new();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(address);
     write!(stream, "GET /ui/flamegraph HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
     let _ = stream.read_to_string(&mut page);
     // go runs pprof as a process of its own.
@@ -199,4 +200,16 @@ fn go_tool_pprof_serves_its_web_page() {
     server.wait().unwrap();
     assert!(page.starts_with("HTTP/1.0 200"), "{page}");
     assert!(page.contains("[several processes] cpu"), "{page}");
+}
+
+/// Connects to a server that has announced its address, perhaps before it listens there.
+fn connect(address: &str) -> TcpStream {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < deadline, "{address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
