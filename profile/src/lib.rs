@@ -56,6 +56,7 @@ pub mod pprof;
 mod printable;
 mod sample_times;
 mod series;
+mod short_name;
 mod symbolized;
 mod window;
 
@@ -73,6 +74,7 @@ pub use outcome::{Loss, NotSampled, StackEnd, TickOutcome};
 pub use printable::{printable, printable_lines};
 pub use sample_times::{SampleId, SampleTimes, TimedSample};
 pub use series::MergedSeries;
+pub use short_name::short_name;
 pub use symbolized::{
     Function, Line, Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame, Timeline,
 };

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use profile::{Line, MappingKind, Profile, SymbolizedFrame, printable};
+use profile::{Line, MappingKind, Profile, SymbolizedFrame, printable, short_name};
 
 /// Functions in the summary.
 pub(super) const TOP: usize = 10;
-/// Longest name of a function in the summary, in characters: its head tells most.
+/// Longest name of a function in the summary, in characters.
 const NAME_MAX: usize = 80;
 
 /// A function with its samples.
@@ -134,11 +134,17 @@ fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Cuts a long name at its end.
+/// Leaves out the arguments of what encloses the function if its name is long, and cuts it at its
+/// end if it is long even so.
 fn shorten(name: &str) -> String {
-    match name.char_indices().nth(NAME_MAX) {
-        Some((end, _)) => format!("{}...", &name[..end]),
-        None => name.to_owned(),
+    let cut_at = |name: &str| name.char_indices().nth(NAME_MAX).map(|(end, _)| end);
+    if cut_at(name).is_none() {
+        return name.to_owned();
+    }
+    let short = short_name(name, "...");
+    match cut_at(&short) {
+        Some(end) => format!("{}...", &short[..end]),
+        None => short,
     }
 }
 
@@ -170,6 +176,14 @@ mod tests {
         assert!(text.contains("... (program)  code.c:7"), "{text}");
         assert!(text.len() < 1000 && !text.contains('\u{1b}'), "{text}");
         assert_eq!(table(&[], 0), "");
+    }
+
+    #[test]
+    fn method_is_read_behind_long_template_arguments() {
+        let arguments = "std::pair<int const, std::string>, ".repeat(9);
+        let find = format!("std::_Rb_tree<{arguments}std::less<int>>::find(int const&)");
+        let text = table(&top_functions(&profile(&[(&[&find], 1)])), 1);
+        assert!(text.contains(" std::_Rb_tree<...>::find(int const&) (program)"), "{text}");
     }
 
     #[test]

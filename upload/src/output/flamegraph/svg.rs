@@ -9,7 +9,7 @@ use super::boxes::{BoxContent, FrameBox};
 use super::direction::Direction;
 use super::heading::Heading;
 use super::kind::FrameKind;
-use super::text::{CountScale, clean, clean_path, fit, percent};
+use super::text::{CountScale, clean, clean_path, fit, fit_name, percent};
 use super::tree::{CallNode, CallTree};
 
 /// Width of the picture until its script adapts it to the window.
@@ -26,7 +26,7 @@ const TEXT_INDENT: f64 = 3.0;
 const LINE: u32 = 17;
 
 const STYLE: &str = include_str!("view.css");
-const SCRIPT: &str = include_str!("view.js");
+const SCRIPT: &str = concat!(include_str!("names.js"), include_str!("view.js"));
 
 /// All that the document shows.
 pub(super) struct Drawing<'a> {
@@ -175,7 +175,7 @@ fn frame(xml: &mut Xml, drawing: &Drawing<'_>, one: &FrameBox, y: u32) -> io::Re
             let columns = ((pixels - 2.0 * TEXT_INDENT) / CHARACTER).max(0.0) as usize;
             let at = format!("{:.4}%", x + 100.0 * TEXT_INDENT / f64::from(WIDTH - 2 * MARGIN));
             let place = [("x", at.as_str()), ("y", &*(y + 12).to_string())];
-            match fit(&name, columns) {
+            match fit_name(&name, columns) {
                 text if text.is_empty() => Ok(()),
                 text => text_element(xml, "text", &place, &text),
             }

@@ -1,6 +1,7 @@
 //! Pictures of profiles, read back by an XML parser.
 
 use std::collections::HashMap;
+use std::process::Command;
 
 use profile::{
     BusyShare, CaptureContext, CaptureLedger, Cpu, CpuTicks, FileAddr, Function, Line, Mapping,
@@ -11,6 +12,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::kind::FrameKind;
+use super::text::fit_name;
 use super::*;
 
 /// A frame as the picture shows it.
@@ -449,6 +451,36 @@ fn hostile_names_leave_valid_xml() {
     for name in [
         "</script><script>alert(1)</script>",
         "]]>",
+/// The script runs in a browser; node, which `./dev setup test` installs, runs this part of it.
+#[test]
+fn script_shortens_names_as_the_picture_does() {
+    let names = [
+        "std::_Rb_tree<std::string, std::pair<int, int>, std::less<void>>::find(int)",
+        "f(int, long)::{lambda(int)#1}::operator()(int) const",
+        "<alloc::vec::Vec<T> as core::iter::FromIterator<T>>::from_iter::<std::io::Lines<R>>",
+        "A<B>::operator<< <C>(D)::E::operator->()::f<g>",
+        "(anonymous namespace)::f(a < b)::<lambda()>::g",
+        "net/http.(*Client).Do",
+        "cooperator<A, B>::gr\u{f6}\u{df}e<\u{3bb}>::\u{6f22}\u{5b57}(\u{1f980})",
+        "a<(b>c)::d>>e::f",
+        "</script>::\"'\\u{1b}",
+    ];
+    let columns = 0..90;
+    let script = format!(
+        "{}; const all = {}; console.log(JSON.stringify(all.map((name) => \
+         [...Array({}).keys()].map((columns) => names.fitName(name, columns)))));",
+        include_str!("names.js"),
+        serde_json::to_string(&names).expect("JSON"),
+        columns.end,
+    );
+    let output = Command::new("node").arg("-e").arg(script).output().expect("node is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let theirs: Vec<Vec<String>> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let fitted = |name| columns.clone().map(|columns| fit_name(name, columns)).collect();
+    let ours: Vec<Vec<String>> = names.into_iter().map(fitted).collect();
+    assert_eq!(theirs, ours);
+}
+
         "\"'&<>&amp;--><!--",
         "two\nlines\r\tand\u{2028}more",
         "\0\u{1}\u{1b}[31m\u{7f}\u{9b}",

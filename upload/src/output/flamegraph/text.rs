@@ -1,12 +1,14 @@
 //! Text of the picture: names made fit for XML and for the eye, numbers with their units.
 
 use profile::pprof::SampleUnit;
-use profile::{Profile, pluralize, printable};
+use profile::{Profile, pluralize, printable, short_name};
 
 /// Longest name or path, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 /// Characters of a frame below which it shows none.
 const CHARACTERS_MIN: usize = 3;
+/// Stands for what is left out.
+const ELLIPSIS: &str = "\u{2026}";
 
 /// Returns a name in one line, escaped, and cut at its end if it is very long.
 pub(super) fn clean(name: &str) -> String {
@@ -28,8 +30,16 @@ pub(super) fn clean_path(path: &str) -> String {
     format!("\u{2026}{}", clean(&path[start..]))
 }
 
+/// Returns what fits of the name of a frame: all of it, else it without the arguments of what
+/// encloses the function, cut at its end. `names.js` does the same when the width changes.
+pub(super) fn fit_name(name: &str, columns: usize) -> String {
+    match fit(name, columns) {
+        cut if cut != name && !cut.is_empty() => fit(&short_name(name, ELLIPSIS), columns),
+        whole => whole,
+    }
+}
+
 /// Returns the head of a text that fits into a number of columns; nothing if that is not readable.
-/// `view.js` does the same when the width changes.
 pub(super) fn fit(text: &str, columns: usize) -> String {
     if columns < CHARACTERS_MIN {
         return String::new();
@@ -39,7 +49,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     for (at, character) in text.char_indices() {
         width += columns_of(character);
         if width > columns {
-            return format!("{}\u{2026}", &text[..head_end]);
+            return format!("{}{ELLIPSIS}", &text[..head_end]);
         }
         if width < columns {
             head_end = at + character.len_utf8();
@@ -111,6 +121,17 @@ mod tests {
         check("main2", 4, "mai\u{2026}");
         check("main", 2, "");
         check("\u{6f22}\u{5b57}\u{6f22}", 5, "\u{6f22}\u{5b57}\u{2026}");
+    }
+
+    #[test]
+    fn function_stays_in_view_behind_the_arguments_of_its_class() {
+        let name = "std::_Rb_tree<int, std::pair<int const, long>>::find(int const&)";
+        let check = |columns, expected| assert_eq!(fit_name(name, columns), expected);
+        check(64, name);
+        check(63, "std::_Rb_tree<\u{2026}>::find(int const&)");
+        check(23, "std::_Rb_tree<\u{2026}>::fin\u{2026}");
+        check(12, "std::_Rb_tr\u{2026}");
+        check(2, "");
     }
 
     #[test]

@@ -1,9 +1,9 @@
+
 // Zoom, search and keyboard of the flame graph. Names are read from the document, and only ever
 // written as text.
-"use strict";
 (function () {
   const SVG = "http://www.w3.org/2000/svg", HTML = "http://www.w3.org/1999/xhtml";
-  const MARGIN = 10, INDENT = 3, COLUMNS_MIN = 3, NARROWEST = 0.2, CONTROLS = 320;
+  const MARGIN = 10, INDENT = 3, NARROWEST = 0.2, CONTROLS = 320;
   const HINT = "Wide is much CPU time. Click a frame to zoom, / to search, Escape to go back.";
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
@@ -50,20 +50,6 @@
     return width || 7.25;
   }
 
-  function columnsOf(character) { return character.codePointAt(0) < 0x1100 ? 1 : 2; }
-
-  // Returns the head of a text that fits.
-  function fit(text, columns) {
-    if (columns < COLUMNS_MIN) return "";
-    let width = 0, head = "";
-    for (const character of text) {
-      width += columnsOf(character);
-      if (width > columns) return head + "\u2026";
-      if (width < columns) head += character;
-    }
-    return text;
-  }
-
   function isWithin(frame, outer) {
     return frame.x >= outer.x && frame.x + frame.width <= outer.x + outer.width;
   }
@@ -91,10 +77,10 @@
       frame.rect.setAttribute("width", pixels);
       frame.text.setAttribute("x", left + INDENT);
       const columns = Math.floor((pixels - 2 * INDENT) / characterWidth);
-      frame.text.textContent = fit(frame.lines[0], columns);
+      frame.text.textContent = names.fitName(frame.lines[0], columns);
     }
     const titleCharacter = characterWidth * 16 / 12;
-    heading.textContent = fit(headingText, Math.floor((width - CONTROLS) / titleCharacter));
+    heading.textContent = names.fit(headingText, Math.floor((width - CONTROLS) / titleCharacter));
     controls.place(width + 2 * MARGIN);
     showMatches();
   }
@@ -113,7 +99,7 @@
     const lines = describe(frame);
     frame.title.textContent = lines.join("\n");
     const columns = Math.floor((root.clientWidth - 2 * MARGIN) / characterWidth);
-    details.textContent = fit(lines.slice(1).concat(lines[0]).join(" \u00b7 "), columns);
+    details.textContent = names.fit(lines.slice(1).concat(lines[0]).join(" \u00b7 "), columns);
   }
 
   function zoom(frame) {
