@@ -104,6 +104,7 @@ fn only_selected_cpus_are_sampled_and_due() {
     assert!(recorded.folded().is_empty(), "{:#?}", recorded.folded());
     let due = recorded.ledger()["due"];
     assert!((150..320).contains(&due), "not the ticks of one CPU: {}", recorded.stderr);
+    assert!(recorded.stderr.contains("\neverytick: 1 selected CPU in "), "{}", recorded.stderr);
     let recorded = on(&second);
     assert!(recorded.samples_through(&["pinned", "main", "a", "b", "c", "spin"]) > 20);
     let both = format!("{first},{second}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::printable;
+use crate::{pluralize, printable};
 
 /// Where a profile was taken, how, and of what. One line among the comments of pprof, so that a
 /// stored profile can still be introduced to its reader.
@@ -15,6 +15,7 @@ use crate::printable;
 ///     kernel: "6.1.0".into(),
 ///     frequency: 99,
 ///     cpus: 4,
+///     selects_cpus: false,
 ///     scope: "make -j8 and its descendants".into(),
 /// };
 /// assert_eq!(
@@ -31,8 +32,10 @@ pub struct CaptureContext {
     pub kernel: String,
     /// Configured sampling frequency in Hz, on each CPU.
     pub frequency: u32,
-    /// Number of CPUs that were online.
+    /// Number of CPUs that were profiled.
     pub cpus: u32,
+    /// Whether these are a selection, and not all that were online.
+    pub selects_cpus: bool,
     /// What was selected: [`WHOLE_MACHINE`](Self::WHOLE_MACHINE), a command, processes.
     pub scope: String,
 }
@@ -41,6 +44,7 @@ const HOST: &str = "host ";
 const KERNEL: &str = ", Linux ";
 const FREQUENCY: &str = ", cpu-clock at ";
 const CPUS: &str = " Hz on ";
+const SELECTED: &str = " selected";
 const SCOPE: &str = " CPUs, ";
 
 /// Longest text of a host, a kernel or a scope that is written, in bytes.
@@ -56,23 +60,46 @@ impl CaptureContext {
         let (kernel, rest) = rest.split_once(FREQUENCY)?;
         let (frequency, rest) = rest.split_once(CPUS)?;
         let (cpus, scope) = rest.split_once(SCOPE)?;
+        let selected = cpus.strip_suffix(SELECTED);
         Some(Self {
             host: host.to_owned(),
             kernel: kernel.to_owned(),
             frequency: frequency.parse().ok()?,
-            cpus: cpus.parse().ok()?,
+            cpus: selected.unwrap_or(cpus).parse().ok()?,
+            selects_cpus: selected.is_some(),
             scope: scope.to_owned(),
         })
+    }
+
+    /// Returns the number of CPUs with its noun.
+    pub fn cpus_text(&self) -> String {
+        match self.selects_cpus {
+            true => pluralize(self.cpus.into(), "selected CPU", "selected CPUs"),
+            false => pluralize(self.cpus.into(), "CPU", "CPUs"),
+        }
+    }
+
+    /// Returns what the busy share is of, as the start of a sentence: `the machine was`.
+    pub fn busy_subject(&self) -> &'static str {
+        match (self.selects_cpus, self.cpus) {
+            (false, _) => "the machine was",
+            (true, 1) => "the selected CPU was",
+            (true, _) => "the selected CPUs were",
+        }
     }
 }
 
 /// Writes one line that a terminal shows as it is, as the comments of a profile show it.
 impl fmt::Display for CaptureContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, kernel, frequency, cpus, scope } = self;
+        let Self { host, kernel, frequency, cpus, selects_cpus, scope } = self;
+        let selected = if *selects_cpus { SELECTED } else { "" };
         let [host, kernel, scope] = [host, kernel, scope]
             .map(|text| printable(&text[..text.floor_char_boundary(TEXT_MAX)]));
-        write!(f, "{HOST}{host}{KERNEL}{kernel}{FREQUENCY}{frequency}{CPUS}{cpus}{SCOPE}{scope}")
+        write!(
+            f,
+            "{HOST}{host}{KERNEL}{kernel}{FREQUENCY}{frequency}{CPUS}{cpus}{selected}{SCOPE}{scope}"
+        )
     }
 }
 
@@ -82,7 +109,7 @@ mod tests {
 
     fn context(host: &str, scope: &str) -> CaptureContext {
         let (host, kernel, scope) = (host.into(), "6.1.0-18-amd64".into(), scope.into());
-        CaptureContext { host, kernel, frequency: 19, cpus: 64, scope }
+        CaptureContext { host, kernel, frequency: 19, cpus: 64, selects_cpus: false, scope }
     }
 
     #[test]
@@ -90,9 +117,21 @@ mod tests {
         for (host, scope) in
             [("n1", CaptureContext::WHOLE_MACHINE), ("", ""), ("a, b", "sh -c 'x, y' CPUs, z")]
         {
-            let context = context(host, scope);
-            assert_eq!(CaptureContext::parse(&context.to_string()), Some(context));
+            for selects_cpus in [false, true] {
+                let context = CaptureContext { selects_cpus, ..context(host, scope) };
+                assert_eq!(CaptureContext::parse(&context.to_string()), Some(context));
+            }
         }
+    }
+
+    #[test]
+    fn selected_cpus_are_called_so() {
+        let all = context("n", "all");
+        assert_eq!((all.cpus_text().as_str(), all.busy_subject()), ("64 CPUs", "the machine was"));
+        let one = CaptureContext { cpus: 1, selects_cpus: true, ..all };
+        assert!(one.to_string().contains(" Hz on 1 selected CPUs, "), "{one}");
+        assert_eq!(one.cpus_text(), "1 selected CPU");
+        assert_eq!(one.busy_subject(), "the selected CPU was");
     }
 
     #[test]

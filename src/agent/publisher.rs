@@ -173,7 +173,7 @@ fn publish(
     }
     let host = labels.get(NODE).unwrap_or_default();
     let scope = CaptureContext::WHOLE_MACHINE;
-    let context = symbolization::capture_context(&profile, host, frequency, scope);
+    let context = symbolization::capture_context(&profile, host, frequency, false, scope);
     profile.comments = symbolization::comments(&profile, &context);
     let start = BootTime { boot_id, ns: period.start_since_boot_ns };
     let origin = Origin { start, instance: delivery.instance(), host: host.to_owned() };

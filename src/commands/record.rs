@@ -181,6 +181,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         &profile,
         &symbolization::host_name(),
         arguments.sampling.frequency,
+        !arguments.sampling.cpus.is_empty(),
         &describe_scope(arguments),
     );
     profile.comments = symbolization::comments(&profile, &context);

@@ -39,11 +39,13 @@ pub fn host_name() -> String {
 
 /// Returns the context of a profile that was taken on this machine.
 ///
-/// `host`: name of the machine; `frequency`: as configured, in Hz; `scope`: what was selected.
+/// `host`: name of the machine; `frequency`: as configured, in Hz; `selects_cpus`: whether the CPUs
+/// of the ledger are a selection; `scope`: what was selected.
 pub fn capture_context(
     profile: &Profile,
     host: &str,
     frequency: u32,
+    selects_cpus: bool,
     scope: &str,
 ) -> CaptureContext {
     let uname = rustix::system::uname();
@@ -52,6 +54,7 @@ pub fn capture_context(
         kernel: uname.release().to_string_lossy().into_owned(),
         frequency,
         cpus: profile.ledger.cpus.len() as u32,
+        selects_cpus,
         scope: scope.to_owned(),
     }
 }

@@ -31,6 +31,7 @@ impl Summary<'_> {
             "cpus": context.cpus,
             "frequency_hertz": context.frequency,
             "start_unix_seconds": profile.start_unix_ns as f64 / 1e9,
+            "selects_cpus": context.selects_cpus,
             "duration_seconds": self.elapsed().as_secs_f64(),
             "busy_share": busy.map(|share| share.busy()),
             "idle_share": busy.map(|share| share.idle()),

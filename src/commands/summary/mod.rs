@@ -70,8 +70,8 @@ impl<'a> Summary<'a> {
 
     /// Returns how busy the machine was, and what was recorded of it.
     fn title(&self) -> String {
-        let (profile, CaptureContext { cpus, frequency, .. }) = (self.profile, self.context);
-        let cpus = pluralize(u64::from(*cpus), "CPU", "CPUs");
+        let (profile, frequency) = (self.profile, self.context.frequency);
+        let cpus = self.context.cpus_text();
         let busy = profile.busy_share().map_or(String::new(), |share| format!(": {share}"));
         let processes: HashSet<_> = profile.tasks.iter().map(|task| task.pid).collect();
         format!(

@@ -23,7 +23,7 @@ impl Heading {
     pub fn new(profile: &Profile, tree: &CallTree<'_>, scale: CountScale) -> Self {
         let contexts: Vec<CaptureContext> =
             profile.comments.iter().filter_map(|line| CaptureContext::parse(line)).collect();
-        let mut lines = vec![when_and_how(profile, &contexts), how_much(profile, scale)];
+        let mut lines = vec![when_and_how(profile, &contexts), how_much(profile, &contexts, scale)];
         lines.extend(quality(profile, tree));
         Self { title: title(&contexts), lines }
     }
@@ -60,9 +60,9 @@ fn when_and_how(profile: &Profile, contexts: &[CaptureContext]) -> String {
     };
     let frequency = list(contexts.iter().map(|context| format!("{} Hz", context.frequency)));
     let frequency = frequency.unwrap_or_else(|| "frequency unknown".into());
-    let machine = list(contexts.iter().map(|CaptureContext { cpus, kernel, .. }| {
-        format!("{}, Linux {kernel}", pluralize(u64::from(*cpus), "CPU", "CPUs"))
-    }));
+    let machine = list(
+        contexts.iter().map(|context| format!("{}, Linux {}", context.cpus_text(), context.kernel)),
+    );
     let machine = machine.map_or_else(String::new, |machine| format!(" on {machine}"));
     clean(&format!("{start}, {duration} at {frequency}{machine}"))
 }
@@ -75,7 +75,7 @@ fn utc(unix_ns: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-fn how_much(profile: &Profile, scale: CountScale) -> String {
+fn how_much(profile: &Profile, contexts: &[CaptureContext], scale: CountScale) -> String {
     let total: u64 = profile.samples.iter().map(|sample| sample.count).sum();
     let samples = match scale.unit {
         SampleUnit::Samples => pluralize(total, "sample", "samples"),
@@ -83,7 +83,11 @@ fn how_much(profile: &Profile, scale: CountScale) -> String {
     };
     let time = scale.time(total);
     let machine = match profile.busy_share() {
-        Some(share) => format!("the machine was {share}"),
+        Some(share) => {
+            let selected = contexts.iter().find(|context| context.selects_cpus);
+            let subject = selected.or(contexts.first());
+            format!("{} {share}", subject.map_or("the machine was", CaptureContext::busy_subject))
+        }
         None => "how busy the machine was is unknown: the profile has no ledger".into(),
     };
     format!("{samples} = {time} of CPU time; {machine}")

@@ -355,6 +355,7 @@ fn heading_tells_where_when_and_how_busy() {
         kernel: "6.1.0".into(),
         frequency: 99,
         cpus: 2,
+        selects_cpus: false,
         scope: "make -j8 and its descendants".into(),
     };
     stacks.0.comments.push(context.to_string());
@@ -365,6 +366,11 @@ fn heading_tells_where_when_and_how_busy() {
         "250 samples = 2.50 s of CPU time; the machine was 50.0 % busy, 50.0 % idle",
         "8.00 % with cut stacks, 4.00 % with guessed frames",
     ] {
+        assert!(picture.has_text(text), "no {text:?} in {:#?}", picture.texts);
+    }
+    stacks.0.comments = vec![CaptureContext { selects_cpus: true, ..context }.to_string()];
+    let picture = stacks.draw();
+    for text in ["at 99 Hz on 2 selected CPUs", "the selected CPUs were 50.0 % busy, 50.0 % idle"] {
         assert!(picture.has_text(text), "no {text:?} in {:#?}", picture.texts);
     }
     let read = &picture.named("read").lines;
@@ -445,12 +451,6 @@ fn names_keep_their_head() {
     );
 }
 
-#[test]
-fn hostile_names_leave_valid_xml() {
-    let long = "\u{202e}<".repeat(1 << 19);
-    for name in [
-        "</script><script>alert(1)</script>",
-        "]]>",
 /// The script runs in a browser; node, which `./dev setup test` installs, runs this part of it.
 #[test]
 fn script_shortens_names_as_the_picture_does() {
@@ -481,6 +481,12 @@ fn script_shortens_names_as_the_picture_does() {
     assert_eq!(theirs, ours);
 }
 
+#[test]
+fn hostile_names_leave_valid_xml() {
+    let long = "\u{202e}<".repeat(1 << 19);
+    for name in [
+        "</script><script>alert(1)</script>",
+        "]]>",
         "\"'&<>&amp;--><!--",
         "two\nlines\r\tand\u{2028}more",
         "\0\u{1}\u{1b}[31m\u{7f}\u{9b}",
@@ -499,6 +505,7 @@ fn script_shortens_names_as_the_picture_does() {
             kernel: name.into(),
             frequency: 1,
             cpus: 1,
+            selects_cpus: true,
             scope: name.into(),
         };
         stacks.0.comments = vec![context.to_string(), format!("host {name}")];
