@@ -2,38 +2,13 @@
 //! replaced. All run `tests/programs/chain.c`.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::common::elf::{find_section, number, rename_function, write};
 use super::common::{compile, compile_with, succeed};
 
 const SHF_COMPRESSED: u64 = 1 << 11;
-
-/// Where a section header is in the file, and its index.
-struct Header {
-    at: usize,
-    index: usize,
-}
-
-fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
-    bytes[at..at + size].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-fn find_section(bytes: &[u8], name: &str) -> Header {
-    let (table, count) = (number(bytes, 40, 8) as usize, number(bytes, 60, 2) as usize);
-    let names = number(bytes, table + number(bytes, 62, 2) as usize * 64 + 24, 8) as usize;
-    let is_named = |index: &usize| {
-        let at = names + number(bytes, table + index * 64, 4) as usize;
-        bytes[at..].starts_with(format!("{name}\0").as_bytes())
-    };
-    let index = (0..count).find(is_named).unwrap_or_else(|| panic!("no section {name}"));
-    Header { at: table + index * 64, index }
-}
-
-fn write(path: &Path, at: u64, bytes: &[u8]) {
-    File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
-}
 
 /// Makes a section consist of new contents at the end of the file; what follows them is sparse.
 fn replace(path: &Path, name: &str, contents: &[u8], size: u64) {
@@ -206,10 +181,7 @@ pub fn many_sections(directory: &Path, name: &str) -> PathBuf {
 /// A function with another name, without debug information.
 pub fn renamed(directory: &Path, name: &str, to: &[u8]) -> PathBuf {
     let path = compile_with("chain.c", directory, name, &["-g0"]);
-    let table = directory.join(format!("{name}.names"));
-    fs::write(&table, [b"spin ", to, b"\n"].concat()).unwrap();
-    let table = format!("--redefine-syms={}", table.display());
-    succeed(Command::new("objcopy").arg(table).arg(&path));
+    rename_function(&path, to);
     path
 }
 

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod elf;
 pub mod lines;
 pub mod recording;
 

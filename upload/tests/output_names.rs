@@ -41,6 +41,7 @@ fn check(profile: &Profile) {
     let counts =
         folded.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
     assert_eq!(counts.sum::<u64>(), samples, "{folded}");
+    assert!(!folded.contains(is_active), "{folded}");
 
     let mut collapsed = Vec::new();
     let perf = text(profile, ".perf");

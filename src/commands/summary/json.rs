@@ -1,5 +1,7 @@
 //! The summary as JSON, for programs.
 
+use std::fmt::Write;
+
 use profile::{CaptureLedger, Loss, NotSampled, StackEnd, TickOutcome};
 use serde_json::{Map, Value, json};
 
@@ -7,8 +9,8 @@ use super::Summary;
 use super::top_functions::TopFunction;
 
 impl Summary<'_> {
-    /// Formats the summary as one JSON object in one line. Shares are parts of 1, times seconds;
-    /// an unknown value is null.
+    /// Formats the summary as one JSON object in one line of ASCII. Shares are parts of 1, times
+    /// are in seconds, and an unknown value is null.
     pub fn json(&self) -> String {
         let (profile, context) = (self.profile, self.context);
         let busy = profile.busy_share();
@@ -23,15 +25,15 @@ impl Summary<'_> {
                 "total": share(function.total),
             })
         };
-        json!({
+        let json = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "host": context.host,
             "kernel": context.kernel,
             "scope": context.scope,
             "cpus": context.cpus,
+            "selects_cpus": context.selects_cpus,
             "frequency_hertz": context.frequency,
             "start_unix_seconds": profile.start_unix_ns as f64 / 1e9,
-            "selects_cpus": context.selects_cpus,
             "duration_seconds": self.elapsed().as_secs_f64(),
             "busy_share": busy.map(|share| share.busy()),
             "idle_share": busy.map(|share| share.idle()),
@@ -46,9 +48,24 @@ impl Summary<'_> {
             "files": self.files,
             "notes": self.notes,
             "hints": self.hints,
-        })
-        .to_string()
+        });
+        to_ascii(&json.to_string())
     }
+}
+
+/// Returns JSON in printable ASCII, where each other character is escaped: all of them are in
+/// strings. A terminal that shows it does nothing else.
+fn to_ascii(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            ' '..='~' => ascii.push(character),
+            _ => character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }),
+        }
+    }
+    ascii
 }
 
 /// Returns every tick, by what became of it.
@@ -72,4 +89,19 @@ fn counts<T: Copy>(all: &[T], name: fn(T) -> &'static str, counts: &[u64]) -> Va
     Value::Object(
         present.map(|(one, count)| (name(*one).into(), json!(count))).collect::<Map<_, _>>(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_and_unchanged() {
+        for name in ["a\u{1b}\"\\\n\u{7f}", "\u{202e}\u{fffe}\u{1f980}gr\u{f6}\u{df}e"] {
+            let text = to_ascii(&json!({ "name": name }).to_string());
+            assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
+            let read: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(read["name"], name);
+        }
+    }
 }

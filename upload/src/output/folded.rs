@@ -9,7 +9,7 @@ use std::fmt::Write;
 use profile::labels::COMMAND_LINE;
 use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
 
-use super::named_frame::cuts;
+use super::named_frame::{cuts, shown};
 
 /// The outermost frames of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,17 +88,12 @@ fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
     }
 }
 
-/// Appends a frame. Separators and line ends in the name are replaced.
+/// Appends a frame. A separator in its name is replaced.
 fn push(line: &mut String, name: &str, suffix: &str) {
     if !line.is_empty() {
         line.push(';');
     }
-    let name = if name.is_empty() { "[unnamed]" } else { name };
-    line.extend(name.chars().map(|c| match c {
-        ';' => ':',
-        c if c.is_control() => '?',
-        c => c,
-    }));
+    line.push_str(&shown(name).replace(';', ":"));
     line.push_str(suffix);
 }
 
