@@ -3,9 +3,10 @@
 
 mod common;
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
-use common::{Running, alone, compile, directory, everytick, parse_folded};
+use common::{Running, alone, compile, directory, everytick, parse_folded, record};
 use rustix::time::{ClockId, clock_gettime};
 
 #[test]
@@ -58,6 +59,26 @@ fn samples_have_the_times_at_which_they_were_taken() {
     assert!(samples > 50 && samples == times.len() as u64, "{samples}, {} times", times.len());
     // The import of this file is tested in upload/tests/readers.rs.
     assert!(fs::read(place.path().join("x.firefox.json.gz")).unwrap().starts_with(&[0x1f, 0x8b]));
+}
+
+#[test]
+fn summary_names_the_package_that_has_the_symbols_of_a_stripped_program() {
+    let _alone = alone();
+    let place = directory();
+    let loops = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let run = |program: &Path| {
+        record(&["-F", "499", "--", program.to_str().unwrap(), "-c", loops]).succeeded().stderr
+    };
+    let dash = Path::new("/usr/bin/dash");
+    let hint = " in functions without a name: /usr/bin/dash is stripped; install dash-dbgsym\n";
+    let printed = run(dash);
+    assert!(printed.contains(hint), "{printed}");
+    // A copy is of no package.
+    let copy = place.path().join("dash");
+    fs::copy(dash, &copy).unwrap();
+    let printed = run(&copy);
+    let hint = format!(" in functions without a name: {} is stripped\n", copy.display());
+    assert!(printed.contains(&hint), "{printed}");
 }
 
 /// Returns the kind of a frame in a picture, its tooltip, and the row that it is drawn in.

@@ -192,6 +192,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
         let quality = Quality {
             names: &names,
             executables: &recording.processes.executables,
+            profiled: executables,
             processes_refreshed: recording.processes.refresh_count(),
         };
         let summary = Summary::new(&profile, &context, &overhead, &quality, files);

@@ -10,6 +10,7 @@ mod kernel_limits;
 mod kernel_release;
 mod limitation;
 mod open_files;
+mod packages;
 mod pid_namespace;
 
 pub use capabilities::Capabilities;
@@ -18,6 +19,7 @@ pub use checks::CHECKS;
 pub use kernel_limits::{kernel_frames_limit, max_sample_rate, ring_bytes};
 pub use limitation::{CheckResult, Limitation, LimitationReason};
 pub use open_files::explain_open_files;
+pub use packages::{debug_package, packages_of};
 pub use pid_namespace::pid_namespace;
 
 /// Runs all checks and returns what is missing.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use profile::BuildId;
 use prost::Message;
@@ -103,6 +104,12 @@ impl Content {
 /// Returns which file this is.
 pub(super) fn identity(file: &File) -> io::Result<FileIdentity> {
     Ok(identity_in(&stat(file)?))
+}
+
+/// Returns which file is at a path, as our own root has it.
+pub(super) fn identity_at(path: &Path) -> io::Result<FileIdentity> {
+    let flags = AtFlags::STATX_DONT_SYNC;
+    Ok(identity_in(&rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::BASIC_STATS)?))
 }
 
 fn identity_in(attributes: &Statx) -> FileIdentity {

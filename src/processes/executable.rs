@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use profile::{BuildId, ExecutableId, FileAddr, FileOffset, MappingKind, VirtAddr};
 
-use super::content::ContentId;
+use super::content::{self, ContentId};
 use super::elf::{self, Elf, Segment};
 use super::kernel_code::{VDSO, copy_vdso, kernel_build_id};
 
@@ -91,6 +92,13 @@ impl Executable {
                 None
             }
         }
+    }
+
+    /// Returns whether its file is open and is the one at this path in our own root.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let ExecutableOrigin::File(file) = &self.origin else { return false };
+        let (own, found) = (content::identity(file), content::identity_at(path));
+        own.ok().zip(found.ok()).is_some_and(|(own, found)| own == found)
     }
 
     /// Returns the address in the file of a mapped byte. Memory keeps its virtual address; a file

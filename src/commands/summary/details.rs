@@ -6,7 +6,7 @@ use std::time::Duration;
 use profile::{Profile, pluralize, printable, thousands};
 
 use super::super::progress::percent_of_capacity;
-use crate::processes::Executables;
+use crate::processes::{Executables, WindowExecutables};
 use crate::session::{CpuCounts, SessionCounts};
 use crate::symbolization::{
     SymbolizeError, UnsymbolizedExecutable, WindowNames, is_kernel_unsymbolized, quality,
@@ -27,6 +27,8 @@ pub(in crate::commands) struct Overhead {
 pub(in crate::commands) struct Quality<'a> {
     pub names: &'a WindowNames,
     pub executables: &'a Executables,
+    /// The executables that the profile has frames in.
+    pub profiled: &'a WindowExecutables,
     /// Processes read from /proc again after the start.
     pub processes_refreshed: u64,
 }

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use profile::{MappingKind, Pid, Profile, SampleCount, StackEnd, printable};
+use profile::{
+    CaptureContext, Mapping, MappingKind, Pid, Profile, SampleCount, StackEnd, printable,
+};
+
+use crate::symbolization::WindowNames;
 
 /// The share of samples from which on something is worth a hint.
 const SHARE_MIN: f64 = 0.02;
@@ -13,16 +17,75 @@ const SAMPLES_MIN: u64 = 100;
 /// Hints of one kind.
 const HINTS_MAX: usize = 3;
 
-/// Returns hints about a profile, each in one line.
-pub(super) fn hints(profile: &Profile) -> Vec<String> {
-    let mut hints = Vec::new();
-    hints.extend(few_samples(profile));
-    hints.extend(unnamed_code(profile));
-    hints.extend(cut_stacks(profile));
-    hints
+/// What hints are derived from.
+pub(super) struct Hints<'a> {
+    pub profile: &'a Profile,
+    pub context: &'a CaptureContext,
+    pub names: &'a WindowNames,
+    /// Returns the package with the debug symbols of each file.
+    pub debug_packages: &'a dyn Fn(&[&Mapping]) -> Vec<Option<String>>,
 }
 
-fn few_samples(profile: &Profile) -> Option<String> {
+impl Hints<'_> {
+    /// Returns all hints, each in one line.
+    pub fn all(&self) -> Vec<String> {
+        let mut hints = Vec::new();
+        hints.extend(few_samples(self.profile, self.context));
+        hints.extend(self.unnamed_code());
+        hints.extend(cut_stacks(self.profile));
+        hints
+    }
+
+    /// Returns hints about code that has no names: of JIT compilers, by process, or in files
+    /// without symbols. Notes have the files that could not be read.
+    fn unnamed_code(&self) -> Vec<String> {
+        let profile = self.profile;
+        let is_read = |file: &Mapping| {
+            !self.names.failed.iter().any(|failed| *failed.executable == file.name)
+        };
+        let (mut jit, mut stripped) = (ByProcess::new(), HashMap::<u32, u64>::new());
+        for sample in &profile.samples {
+            let Some(leaf) = profile.frames_of(sample).next() else { continue };
+            let mapping = profile.mapping_of(leaf);
+            match mapping.kind {
+                _ if !leaf.lines.is_empty() => {}
+                MappingKind::Memory => {
+                    *jit.entry(profile.task_of(sample).pid).or_default() += sample.count
+                }
+                MappingKind::File if is_read(mapping) => {
+                    *stripped.entry(leaf.mapping).or_default() += sample.count
+                }
+                _ => {}
+            }
+        }
+        let jit = largest(jit, profile).into_iter().map(|(pid, share)| {
+            format!(
+                "{:.0} % of samples are in code without names of a JIT compiler, in PID {pid} ({})",
+                100.0 * share,
+                process_name(profile, pid)
+            )
+        });
+        jit.chain(self.stripped_files(&largest(stripped, profile))).collect()
+    }
+
+    /// Returns hints about files without symbols, given as mappings with their shares of samples.
+    fn stripped_files(&self, shares: &[(u32, f64)]) -> Vec<String> {
+        let file = |(mapping, _): &(u32, f64)| &self.profile.mappings[*mapping as usize];
+        let files: Vec<&Mapping> = shares.iter().map(file).collect();
+        let packages = if files.is_empty() { Vec::new() } else { (self.debug_packages)(&files) };
+        let hint = |((file, (_, share)), package): ((&&Mapping, &(u32, f64)), Option<String>)| {
+            let install = package.map_or(String::new(), |package| format!("; install {package}"));
+            format!(
+                "{:.0} % of samples are in functions without a name: {} is stripped{install}",
+                100.0 * share,
+                printable(&file.name)
+            )
+        };
+        files.iter().zip(shares).zip(packages).map(hint).collect()
+    }
+}
+
+fn few_samples(profile: &Profile, context: &CaptureContext) -> Option<String> {
     let samples = profile.ledger.aggregated;
     if samples >= SAMPLES_MIN {
         return None;
@@ -32,7 +95,8 @@ fn few_samples(profile: &Profile) -> Option<String> {
         (0, None) => "no samples: nothing that was selected ran on a CPU".into(),
         (_, Some(share)) => {
             let idle = 100.0 * share.idle();
-            format!("the machine was {idle:.1} % idle: what is shown is the little that ran")
+            let subject = context.busy_subject();
+            format!("{subject} {idle:.1} % idle: what is shown is the little that ran")
         }
         (_, None) => "few samples: record for longer (-d), or more often (-F)".into(),
     })
@@ -40,38 +104,6 @@ fn few_samples(profile: &Profile) -> Option<String> {
 
 /// Samples of one kind in one process.
 type ByProcess = HashMap<Pid, u64>;
-
-/// Returns hints about code that has no names, by process: of JIT compilers, or without symbols.
-fn unnamed_code(profile: &Profile) -> Vec<String> {
-    let (mut jit, mut stripped) = (ByProcess::new(), HashMap::<u32, u64>::new());
-    for sample in &profile.samples {
-        let Some(leaf) = profile.frames_of(sample).next() else { continue };
-        match profile.mapping_of(leaf).kind {
-            _ if !leaf.lines.is_empty() => {}
-            MappingKind::Memory => {
-                *jit.entry(profile.task_of(sample).pid).or_default() += sample.count
-            }
-            MappingKind::File => *stripped.entry(leaf.mapping).or_default() += sample.count,
-            _ => {}
-        }
-    }
-    let of_process = |(pid, share): (Pid, f64)| {
-        format!(
-            "{:.0} % of samples are in code without names of a JIT compiler, in PID {pid} ({})",
-            100.0 * share,
-            process_name(profile, pid)
-        )
-    };
-    let of_file = |(mapping, share): (u32, f64)| {
-        format!(
-            "{:.0} % of samples are in functions without a name: {} is stripped",
-            100.0 * share,
-            printable(&profile.mappings[mapping as usize].name)
-        )
-    };
-    let jit = largest(jit, profile).into_iter().map(of_process);
-    jit.chain(largest(stripped, profile).into_iter().map(of_file)).collect()
-}
 
 /// Returns hints about stacks that are cut, by reason and process.
 fn cut_stacks(profile: &Profile) -> Vec<String> {
@@ -155,6 +187,31 @@ mod tests {
 
     use super::super::example::profile;
     use super::*;
+    use crate::symbolization::{SymbolizeError, UnsymbolizedExecutable};
+
+    /// Returns hints where one program is of a known package. `failed`: a file that was not read.
+    fn hints_with(profile: &Profile, selects_cpus: bool, failed: &str) -> Vec<String> {
+        let context = CaptureContext {
+            host: "h".into(),
+            kernel: "6".into(),
+            frequency: 99,
+            cpus: 2,
+            selects_cpus,
+            scope: CaptureContext::WHOLE_MACHINE.into(),
+        };
+        let failed =
+            UnsymbolizedExecutable { executable: failed.into(), reason: SymbolizeError::TooSlow };
+        let names = WindowNames { failed: vec![failed], ..WindowNames::default() };
+        let debug_packages = |files: &[&Mapping]| {
+            let is_known = |file: &&Mapping| file.name == "/bin/program";
+            files.iter().map(|file| is_known(file).then(|| "program-dbgsym".into())).collect()
+        };
+        Hints { profile, context: &context, names: &names, debug_packages: &debug_packages }.all()
+    }
+
+    fn hints(profile: &Profile) -> Vec<String> {
+        hints_with(profile, false, "")
+    }
 
     #[test]
     fn an_idle_machine_is_reported_as_idle() {
@@ -164,6 +221,8 @@ mod tests {
         profile.ledger.outcomes[TickOutcome::SkippedIdle as usize] = 996;
         let expected = "the machine was 99.8 % idle: what is shown is the little that ran";
         assert_eq!(hints(&profile), [expected]);
+        let expected = "the selected CPUs were 99.8 % idle: what is shown is the little that ran";
+        assert_eq!(hints_with(&profile, true, ""), [expected]);
         profile.ledger.outcomes[TickOutcome::SkippedIdle as usize] = 0;
         profile.ledger.outcomes[TickOutcome::SkippedProcess as usize] = 996;
         assert_eq!(hints(&profile), ["few samples: record for longer (-d), or more often (-F)"]);
@@ -175,6 +234,18 @@ mod tests {
         let expected =
             "71 % of samples are in code without names of a JIT compiler, in PID 12 (beam)";
         assert_eq!(hints(&profile), [expected]);
+    }
+
+    #[test]
+    fn stripped_files_have_the_package_of_their_debug_symbols() {
+        let mut profile = profile(&[(&["main"], 62), (&["main"], 38)]);
+        let unnamed = profile.stacks[1][0] as usize;
+        profile.frames[unnamed].lines.clear();
+        let expected = "38 % of samples are in functions without a name: /bin/program is stripped";
+        assert_eq!(hints(&profile), [format!("{expected}; install program-dbgsym")]);
+        assert_eq!(hints_with(&profile, false, "/bin/program"), [""; 0]);
+        profile.mappings[0].name = "/opt/\u{1b}x".into();
+        assert!(hints(&profile)[0].ends_with("/opt/\\u{1b}x is stripped"), "{:?}", hints(&profile));
     }
 
     #[test]

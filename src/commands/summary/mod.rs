@@ -1,6 +1,7 @@
 //! The summary that `record` prints at the end: the machine, the functions, the health of the
 //! profile, what was written, and what helps; the full ledger on request.
 
+mod debug_packages;
 mod details;
 #[cfg(test)]
 mod example;
@@ -12,11 +13,13 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use profile::{CaptureContext, Profile, pluralize, printable, thousands};
+use profile::{CaptureContext, Mapping, Profile, pluralize, printable, thousands};
 
 use super::progress::percent_of_capacity;
 use super::recording_loss::RecordingLoss;
+use debug_packages::debug_packages;
 pub(super) use details::{Overhead, Quality};
+use hints::Hints;
 use top_functions::{TopFunction, table};
 
 /// In shorter recordings the start is most of the overhead, and a share of time means nothing.
@@ -48,7 +51,9 @@ impl<'a> Summary<'a> {
             RecordingLoss::of(&profile.ledger).describe().into_iter().collect();
         notes.extend(details::notes(profile, quality, &overhead.counts));
         let functions = top_functions::top_functions(profile);
-        Self { profile, context, overhead, functions, notes, hints: hints::hints(profile), files }
+        let packages = |files: &[&Mapping]| debug_packages(files, quality.profiled);
+        let hints = Hints { profile, context, names: quality.names, debug_packages: &packages };
+        Self { profile, context, overhead, functions, notes, hints: hints.all(), files }
     }
 
     /// Formats the summary in lines. `is_verbose`: with every tick, and the overhead in parts.
