@@ -1,21 +1,24 @@
 //! Names of functions, shortened where they have to be.
 
-/// Returns a name without the arguments of what encloses the function: its own name, which these
-/// would push out of view, stays. Arguments are those of templates and of functions, and only
-/// those before the last `::`. `ellipsis`: what is written instead of them.
+/// Returns a name with the arguments of what encloses the function cut short: its own name, which
+/// these would push out of view, stays. Arguments are those of templates and of functions, and only
+/// those before the last `::`. `kept`: characters that stay of each list of arguments; `ellipsis`:
+/// what is written instead of the others.
 ///
 /// ```
+/// use profile::short_name;
+///
 /// let find = "std::_Rb_tree<int, std::pair<int const, long>>::find(int const&) const";
-/// assert_eq!(profile::short_name(find, "..."), "std::_Rb_tree<...>::find(int const&) const");
+/// assert_eq!(short_name(find, 0, "..."), "std::_Rb_tree<...>::find(int const&) const");
+/// assert_eq!(short_name(find, 5, "..."), "std::_Rb_tree<int, ...>::find(int const&) const");
 /// let next = "<alloc::vec::IntoIter<T> as core::iter::Iterator>::next";
-/// assert_eq!(
-///     profile::short_name(next, "..."),
-///     "<alloc::vec::IntoIter<...> as core::iter::Iterator>::next"
-/// );
+/// let short = "<alloc::vec::IntoIter<...> as core::iter::Iterator>::next";
+/// assert_eq!(short_name(next, 0, "..."), short);
 /// ```
-pub fn short_name(name: &str, ellipsis: &str) -> String {
+pub fn short_name(name: &str, kept: usize, ellipsis: &str) -> String {
     let mut scope = Scope {
         name,
+        kept,
         ellipsis,
         short: String::with_capacity(name.len()),
         open: Vec::new(),
@@ -47,6 +50,7 @@ struct Bracket {
 /// What encloses a function, as far as the name was read.
 struct Scope<'a> {
     name: &'a str,
+    kept: usize,
     ellipsis: &'a str,
     /// The name without arguments.
     short: String,
@@ -88,8 +92,10 @@ impl Scope<'_> {
             if !is_closed && (closing == ">" || self.parentheses == 0) {
                 break;
             }
-            if is_closed && bracket.has_arguments && self.short.len() > bracket.content {
-                self.short.truncate(bracket.content);
+            let arguments = &self.short[bracket.content..];
+            let end = arguments.char_indices().nth(self.kept).map(|(end, _)| bracket.content + end);
+            if let Some(end) = end.filter(|_| is_closed && bracket.has_arguments) {
+                self.short.truncate(end);
                 self.short.push_str(self.ellipsis);
             }
             self.parentheses -= usize::from(bracket.closing == ")");
@@ -128,7 +134,7 @@ mod tests {
     use super::*;
 
     fn check(name: &str, expected: &str) {
-        assert_eq!(short_name(name, "..."), expected);
+        assert_eq!(short_name(name, 0, "..."), expected);
     }
 
     #[test]
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn brackets_that_do_not_match_stay() {
         for name in ["a<b::c", ">>a)::b", "a(b<c)>d", "((((", "a<(b>c)::d"] {
-            let short = short_name(name, "...");
+            let short = short_name(name, 0, "...");
             assert!(short.len() <= name.len() + 3, "{short}");
         }
         check("A<B>::c<d::e...[cut]", "A<...>::c<d::e...[cut]");
@@ -186,7 +192,7 @@ mod tests {
     fn a_long_name_takes_time_in_proportion() {
         for part in ["<", "a<", "(", ")", "a<b>::", "operator", "operator<"] {
             let name = part.repeat(1 << 16) + ")>".repeat(1 << 16).as_str();
-            assert!(short_name(&name, "...").len() <= name.len() * 2);
+            assert!(short_name(&name, 3, "...").len() <= name.len() * 2);
         }
     }
 }

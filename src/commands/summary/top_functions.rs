@@ -7,6 +7,8 @@ use profile::{Line, MappingKind, Profile, SymbolizedFrame, printable, short_name
 
 /// Functions in the summary.
 pub(super) const TOP: usize = 10;
+/// Longest list of arguments of what encloses a function, in characters, if its name is long.
+const ARGUMENTS_MAX: usize = 16;
 /// Longest name of a function in the summary, in characters.
 const NAME_MAX: usize = 80;
 
@@ -134,14 +136,14 @@ fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Leaves out the arguments of what encloses the function if its name is long, and cuts it at its
+/// Cuts the arguments of what encloses the function short if its name is long, and the name at its
 /// end if it is long even so.
 fn shorten(name: &str) -> String {
     let cut_at = |name: &str| name.char_indices().nth(NAME_MAX).map(|(end, _)| end);
     if cut_at(name).is_none() {
         return name.to_owned();
     }
-    let short = short_name(name, "...");
+    let short = short_name(name, ARGUMENTS_MAX, "...");
     match cut_at(&short) {
         Some(end) => format!("{}...", &short[..end]),
         None => short,
@@ -183,7 +185,10 @@ mod tests {
         let arguments = "std::pair<int const, std::string>, ".repeat(9);
         let find = format!("std::_Rb_tree<{arguments}std::less<int>>::find(int const&)");
         let text = table(&top_functions(&profile(&[(&[&find], 1)])), 1);
-        assert!(text.contains(" std::_Rb_tree<...>::find(int const&) (program)"), "{text}");
+        assert!(
+            text.contains(" std::_Rb_tree<std::pair<int co...>::find(int const&) (program)"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -30,16 +30,17 @@ const names = (function () {
     return isIdentifier(before.endsWith("::") ? before.slice(0, -2) : before);
   }
 
-  // Returns a name without the arguments of templates and functions before the last `::`.
-  function shortName(name) {
+  // Returns a name with the arguments before the last `::` cut to a number of characters.
+  function shortName(name, kept) {
     const open = [];
     let short = "", parentheses = 0, inName = 0, inShort = 0;
     function close(closing) {
       while (open.length > 0) {
         const bracket = open[open.length - 1], isClosed = bracket.closing === closing;
         if (!isClosed && (closing === ">" || parentheses === 0)) break;
-        if (isClosed && bracket.hasArguments && short.length > bracket.content) {
-          short = short.slice(0, bracket.content) + ELLIPSIS;
+        const list = Array.from(short.slice(bracket.content));
+        if (isClosed && bracket.hasArguments && list.length > kept) {
+          short = short.slice(0, bracket.content) + list.slice(0, kept).join("") + ELLIPSIS;
         }
         if (bracket.closing === ")") parentheses -= 1;
         open.pop();
@@ -67,14 +68,17 @@ const names = (function () {
     return short.slice(0, inShort) + name.slice(inName);
   }
 
-  const shortNames = new Map();
+  const shortestNames = new Map();
 
-  // Returns the whole name if it fits, else without the arguments of what encloses the function.
+  // Returns the whole name if it fits, else with the arguments of what encloses the function cut.
   function fitName(name, columns) {
     const whole = fit(name, columns);
     if (whole === name || whole === "") return whole;
-    if (!shortNames.has(name)) shortNames.set(name, shortName(name));
-    return fit(shortNames.get(name), columns);
+    if (!shortestNames.has(name)) shortestNames.set(name, shortName(name, 0));
+    const shortest = shortestNames.get(name), lists = shortest.split(ELLIPSIS).length - 1;
+    const width = Array.from(shortest, columnsOf).reduce((sum, columns) => sum + columns, 0);
+    const kept = Math.floor(Math.max(0, columns - width) / lists); // NaN without a list
+    return fit(kept > 0 ? shortName(name, kept) : shortest, columns);
   }
 
   return { fit, fitName };

@@ -30,12 +30,19 @@ pub(super) fn clean_path(path: &str) -> String {
     format!("\u{2026}{}", clean(&path[start..]))
 }
 
-/// Returns what fits of the name of a frame: all of it, else it without the arguments of what
-/// encloses the function, cut at its end. `names.js` does the same when the width changes.
+/// Returns what fits of the name of a frame: all of it, else it with the arguments of what encloses
+/// the function cut short, then cut at its end. `names.js` does the same when the width changes.
 pub(super) fn fit_name(name: &str, columns: usize) -> String {
-    match fit(name, columns) {
-        cut if cut != name && !cut.is_empty() => fit(&short_name(name, ELLIPSIS), columns),
-        whole => whole,
+    let whole = fit(name, columns);
+    if whole == name || whole.is_empty() {
+        return whole;
+    }
+    let shortest = short_name(name, 0, ELLIPSIS);
+    let width: usize = shortest.chars().map(columns_of).sum();
+    let lists = shortest.matches(ELLIPSIS).count();
+    match columns.saturating_sub(width).checked_div(lists) {
+        None | Some(0) => fit(&shortest, columns),
+        Some(kept) => fit(&short_name(name, kept, ELLIPSIS), columns),
     }
 }
 
@@ -128,7 +135,8 @@ mod tests {
         let name = "std::_Rb_tree<int, std::pair<int const, long>>::find(int const&)";
         let check = |columns, expected| assert_eq!(fit_name(name, columns), expected);
         check(64, name);
-        check(63, "std::_Rb_tree<\u{2026}>::find(int const&)");
+        check(63, "std::_Rb_tree<int, std::pair<int const, lo\u{2026}>::find(int const&)");
+        check(38, "std::_Rb_tree<int\u{2026}>::find(int const&)");
         check(23, "std::_Rb_tree<\u{2026}>::fin\u{2026}");
         check(12, "std::_Rb_tr\u{2026}");
         check(2, "");
