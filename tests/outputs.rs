@@ -116,7 +116,7 @@ fn picture_tells_what_frames_are_and_where_they_were_recorded() {
         assert_eq!(inner < outer, direction.is_some(), "rows {inner} and {outer}");
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy();
-        let title = format!("CPU time of process {} on {host}", running.pid());
+        let title = format!("CPU time on {host}: process {}", running.pid());
         assert!(svg.contains(&title), "no {title}");
         assert!(svg.contains(" s at 499 Hz on ") && svg.contains("the machine was "));
         let folded = fs::read_to_string(place.path().join("x.folded")).unwrap();

@@ -181,7 +181,7 @@ impl OutputFile {
 fn title(profile: &Profile) -> String {
     let context = profile.comments.iter().find_map(|comment| CaptureContext::parse(comment));
     match context {
-        Some(CaptureContext { host, scope, .. }) => format!("CPU time of {scope} on {host}"),
+        Some(CaptureContext { host, scope, .. }) => format!("CPU time on {host}: {scope}"),
         None => "CPU time by stack".into(),
     }
 }

@@ -33,7 +33,7 @@ fn title(contexts: &[CaptureContext]) -> String {
     let scope = list(contexts.iter().map(|context| context.scope.clone()));
     let host = list(contexts.iter().map(|context| context.host.clone()));
     match (scope, host) {
-        (Some(scope), Some(host)) => clean(&format!("CPU time of {scope} on {host}")),
+        (Some(scope), Some(host)) => clean(&format!("CPU time on {host}: {scope}")),
         _ => "CPU time (the profile does not say of what, and on which host)".into(),
     }
 }
@@ -102,12 +102,14 @@ fn quality(profile: &Profile, tree: &CallTree<'_>) -> Option<String> {
     let ledger = &profile.ledger;
     let share =
         |part: u64, what: &str| (part > 0).then(|| format!("{} with {what}", percent(part, total)));
-    let count = |ticks: u64, what: &str| (ticks > 0).then(|| format!("{ticks} {what}"));
+    let count = |ticks: u64, one: &str, many: &str, what: &str| {
+        (ticks > 0).then(|| format!("{} {what}", pluralize(ticks, one, many)))
+    };
     let parts = [
         share(tree.cut, "cut stacks"),
         share(tree.guessed, "guessed frames"),
-        count(ledger.lost_total(), "samples lost"),
-        count(ledger.not_sampled_total(), "due ticks not sampled"),
+        count(ledger.lost_total(), "sample", "samples", "lost"),
+        count(ledger.not_sampled_total(), "due tick", "due ticks", "not sampled"),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))

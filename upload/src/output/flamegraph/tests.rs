@@ -361,7 +361,7 @@ fn heading_tells_where_when_and_how_busy() {
     stacks.0.comments.push(context.to_string());
     let picture = stacks.draw();
     for text in [
-        "CPU time of make -j8 and its descendants on build-7",
+        "CPU time on build-7: make -j8 and its descendants",
         "2026-11-18 11:06:40 UTC, 10.0 s at 99 Hz on 2 CPUs, Linux 6.1.0",
         "250 samples = 2.50 s of CPU time; the machine was 50.0 % busy, 50.0 % idle",
         "8.00 % with cut stacks, 4.00 % with guessed frames",
