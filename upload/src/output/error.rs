@@ -53,7 +53,7 @@ pub enum OutputError {
         path: PathBuf,
     },
     /// No file can be created in the directory.
-    #[error("cannot write to the directory {directory}: {source}; choose another with -o")]
+    #[error("cannot write to the directory {directory}: {source}; choose another directory")]
     Directory {
         /// Parent of the file to be written.
         directory: PathBuf,

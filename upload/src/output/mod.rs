@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(
             error_for("/nowhere/x.svg"),
             "cannot write to the directory /nowhere: No such file or directory (os error 2); \
-             choose another with -o"
+             choose another directory"
         );
     }
 
