@@ -15,8 +15,10 @@ use crate::session::Session;
 pub(super) struct ProgressLine {
     style: ProgressStyle,
     next_update: Instant,
-    /// CPU time at the last update.
+    /// CPU time of the machine at the last update.
     cpu: Option<CpuStat>,
+    /// Time of the last update, and our own CPU time at it.
+    own: (Instant, Duration),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,9 @@ impl ProgressLine {
             (false, true) => ProgressStyle::InPlace,
             (false, false) => ProgressStyle::Lines,
         };
-        Self { style, next_update: Instant::now() + style.interval(), cpu: procfs::cpu_stat() }
+        let now = Instant::now();
+        let (cpu, own) = (procfs::cpu_stat(), (now, Usage::own().cpu));
+        Self { style, next_update: now + style.interval(), cpu, own }
     }
 
     /// Returns when to call [`ProgressLine::update`].
@@ -79,12 +83,14 @@ impl ProgressLine {
         let now = procfs::cpu_stat();
         let busy = now.zip(self.cpu).and_then(|(now, last)| now.busy_percent_since(&last));
         self.cpu = now;
+        let own = (Instant::now(), Usage::own().cpu + sampler.time.total);
+        let (since, before) = std::mem::replace(&mut self.own, own);
         Progress {
             elapsed,
             samples: session.samples(),
             lost: sampler.lost_samples,
             busy_percent: busy.unwrap_or(0.0),
-            own_percent: percent_of_capacity(Usage::own().cpu + sampler.time.total, elapsed),
+            own_percent: percent_of_capacity(own.1.saturating_sub(before), own.0 - since),
         }
     }
 }
@@ -97,6 +103,7 @@ struct Progress {
     lost: u64,
     /// Busy share of all CPUs since the last update.
     busy_percent: f64,
+    /// Our own share of all CPUs since the last update.
     own_percent: f64,
 }
 

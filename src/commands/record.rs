@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use profile::{printable, thousands};
@@ -23,6 +23,7 @@ use crate::output::Outputs;
 use crate::session::{ClosedWindow, Recording, ScanScope, Session, SessionLimits};
 use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use crate::tables::Cache;
+use crate::workers::Usage;
 
 /// Memory limit of the window: enough for about a million distinct frames.
 const WINDOW_BYTES: usize = 256 << 20;
@@ -71,8 +72,9 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     }
 
     let recording = session.finish().context("cannot finish the recording")?;
+    let own_until_end = Usage::own().cpu;
     let loss = recording.last.ledger.clone();
-    let is_written = write(&arguments, recording, &outputs)?;
+    let is_written = write(&arguments, recording, own_until_end, &outputs)?;
     let status = match (reason, command) {
         (StopReason::CommandExited(status), _) => child::exit_code(status),
         (StopReason::TimeOver, Some(pid)) => {
@@ -170,8 +172,14 @@ fn announce(arguments: &RecordArguments, command: Option<u32>) {
     }
 }
 
-/// Symbolizes the window and writes every file. Returns whether all files were written.
-fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -> Result<bool> {
+/// Symbolizes the window and writes every file. `own_until_end`: CPU time of this process so far.
+/// Returns whether all files were written.
+fn write(
+    arguments: &RecordArguments,
+    recording: Recording,
+    own_until_end: Duration,
+    outputs: &Outputs,
+) -> Result<bool> {
     let ClosedWindow { window, ledger, period, executables, counts } = &recording.last;
     ledger.check().context("please report this")?;
     let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default());
@@ -188,7 +196,7 @@ fn write(arguments: &RecordArguments, recording: Recording, outputs: &Outputs) -
     profile.comments.extend(names.counts.comment());
     let (files, is_written) = report(outputs.write(&profile));
     if arguments.json || !arguments.quiet {
-        let overhead = Overhead { counts: *counts, symbolizer: symbolizer.usage() };
+        let overhead = Overhead { counts: *counts, own_until_end, symbolizer: symbolizer.usage() };
         let quality = Quality {
             names: &names,
             executables: &recording.processes.executables,

@@ -20,6 +20,8 @@ const EXECUTABLES_MAX: usize = 5;
 /// The recording's own overhead.
 pub(in crate::commands) struct Overhead {
     pub counts: SessionCounts,
+    /// CPU time of this process up to the end of the recording.
+    pub own_until_end: Duration,
     pub symbolizer: Usage,
 }
 
@@ -34,10 +36,16 @@ pub(in crate::commands) struct Quality<'a> {
 }
 
 impl Overhead {
-    /// Returns the CPU time of everything that profiled.
+    /// Returns the CPU time of everything that profiled, names and files included.
     pub fn cpu(&self) -> Duration {
+        let since_end = Usage::own().cpu.saturating_sub(self.own_until_end);
+        self.while_recording() + since_end + self.symbolizer.cpu
+    }
+
+    /// Returns the CPU time up to the end of the recording: what others could notice.
+    pub fn while_recording(&self) -> Duration {
         let SessionCounts { sampler, file_helper, .. } = &self.counts;
-        Usage::own().cpu + file_helper.cpu + sampler.total + self.symbolizer.cpu
+        self.own_until_end + file_helper.cpu + sampler.total
     }
 }
 
@@ -156,7 +164,7 @@ fn counts_above_zero<'a>(
 }
 
 fn overhead_lines(overhead: &Overhead, elapsed: Duration) -> String {
-    let Overhead { counts, symbolizer } = overhead;
+    let Overhead { counts, symbolizer, .. } = overhead;
     let SessionCounts { sampler, file_helper, map_bytes, .. } = counts;
     let (agent, cpu) = (Usage::own(), overhead.cpu());
     let ms = |time: Duration| time.as_secs_f64() * 1e3;

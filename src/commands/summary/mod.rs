@@ -95,7 +95,7 @@ impl<'a> Summary<'a> {
         };
         let lost = thousands(self.profile.ledger.lost_total());
         let overhead = match self.elapsed() < SHORT {
-            true => format!("{} ms of CPU time", self.overhead.cpu().as_millis()),
+            true => format!("{} ms of CPU time", self.overhead.while_recording().as_millis()),
             false => format!("{:.2} %", self.overhead_percent()),
         };
         format!("{complete}, {lost} lost, overhead {overhead}")
@@ -113,9 +113,9 @@ impl<'a> Summary<'a> {
         (all > 0).then(|| complete as f64 / all as f64)
     }
 
-    /// Returns the overhead in percent of the capacity of all CPUs.
+    /// Returns the overhead while it recorded, in percent of the capacity of all CPUs.
     fn overhead_percent(&self) -> f64 {
-        percent_of_capacity(self.overhead.cpu(), self.elapsed())
+        percent_of_capacity(self.overhead.while_recording(), self.elapsed())
     }
 
     fn elapsed(&self) -> Duration {
