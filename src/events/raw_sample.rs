@@ -54,8 +54,12 @@ impl UserFrame {
 pub struct StackSnapshot {
     /// Registers in the last frame found.
     pub registers: Registers,
-    /// Stack memory from the red zone below the stack pointer upward.
+    /// Address of the first byte of `stack`.
+    pub start: u64,
+    /// Stack memory from `start` upward.
     pub stack: Box<[u8]>,
+    /// No more bytes were to be copied: the stack most likely goes on past them.
+    pub is_full: bool,
 }
 
 /// Registers and stack of a thread at a tick, as perf recorded them.

@@ -144,7 +144,8 @@ mod tests {
     fn sample() -> ResolvedSample {
         let registers =
             Registers { ip: 1, is_return: false, sp: 8, fp: None, base: None, all: None };
-        let snapshot = StackSnapshot { registers, stack: Box::new([0; 100]) };
+        let stack = Box::new([0; 100]);
+        let snapshot = StackSnapshot { registers, start: 8, stack, is_full: false };
         let sample = RawSample {
             sequence: 0,
             cpu: Cpu(0),

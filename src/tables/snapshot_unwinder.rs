@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::arch::RED_ZONE;
 use unwind::{Registers, Rule, Step, frame_pointer, step};
 
 use super::row_store::{RowStore, RuleLookup};
 use crate::events::{StackSnapshot, UserFrame};
-use crate::kernel::abi::{PAGE_BYTES, STACK_SNAPSHOT_MAX, STACK_SNAPSHOT_SHORT, USER_FRAMES_MAX};
+use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{AddressSpace, Executables};
 
 /// Blocks requested at once beside the one that is needed.
@@ -104,14 +103,9 @@ impl SnapshotUnwinder<'_> {
 
     /// Reads a word of the snapshot's stack.
     fn read_word(&self, address: u64) -> Option<u64> {
-        let offset = usize::try_from(address.checked_sub(self.lowest())?).ok()?;
+        let offset = usize::try_from(address.checked_sub(self.snapshot.start)?).ok()?;
         let word = self.snapshot.stack.get(offset..offset.checked_add(8)?)?;
         Some(u64::from_ne_bytes(word.try_into().ok()?))
-    }
-
-    /// Returns the lowest address of the snapshot's stack.
-    fn lowest(&self) -> u64 {
-        self.snapshot.registers.sp.wrapping_sub(RED_ZONE)
     }
 
     /// Requests a block, and with it the blocks that the walk will probably need next.
@@ -140,8 +134,6 @@ impl SnapshotUnwinder<'_> {
 
     /// Returns why a read failed: most likely the stack goes on past a full snapshot.
     fn unreadable(&self) -> StackEnd {
-        let bytes = self.lowest() % PAGE_BYTES + self.snapshot.stack.len() as u64;
-        let is_full = [STACK_SNAPSHOT_SHORT, STACK_SNAPSHOT_MAX].contains(&(bytes as usize));
-        if is_full { StackEnd::SnapshotEnd } else { StackEnd::Unreadable }
+        if self.snapshot.is_full { StackEnd::SnapshotEnd } else { StackEnd::Unreadable }
     }
 }

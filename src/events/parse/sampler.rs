@@ -49,9 +49,10 @@ fn user_frame(depth: usize, word: u64) -> UserFrame {
 /// red zone begins.
 fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSnapshot> {
     let at = &unfinished.registers;
-    let stack = stack.get(..usize::try_from(unfinished.stack_bytes).ok()?)?;
-    let lowest = at.sp.wrapping_sub(RED_ZONE);
-    let stack = stack.get((lowest % abi::PAGE_BYTES) as usize..).unwrap_or_default();
+    let bytes = usize::try_from(unfinished.stack_bytes).ok()?;
+    let start = at.sp.wrapping_sub(RED_ZONE);
+    let stack = stack.get(..bytes)?.get((start % abi::PAGE_BYTES) as usize..).unwrap_or_default();
+    let is_full = [abi::STACK_SNAPSHOT_SHORT, abi::STACK_SNAPSHOT_MAX].contains(&bytes);
     let has = |flag: u32| at.known & flag != 0;
     let registers = Registers {
         ip: at.ip,
@@ -61,7 +62,7 @@ fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSna
         base: has(abi::KNOWN_BASE).then_some(at.base),
         all: has(abi::KNOWN_ALL).then_some(at.all),
     };
-    Some(StackSnapshot { registers, stack: stack.into() })
+    Some(StackSnapshot { registers, start, stack: stack.into(), is_full })
 }
 
 /// Returns a task's name as text, up to the NUL; bytes that are not UTF-8 are replaced.
@@ -129,7 +130,8 @@ mod tests {
         // The red zone begins 16 bytes into its page. The last 8 bytes are not part of the stack.
         let (is_return, fp) = (true, Some(8));
         let registers = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
-        let expected = StackSnapshot { registers, stack: [9; 16].into() };
+        let (start, stack) = (0x5010, [9; 16].into());
+        let expected = StackSnapshot { registers, start, stack, is_full: false };
         assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
         assert_eq!(parse(&unfinished(41)), None);
