@@ -1,7 +1,8 @@
-//! The maps by which the programs unwind, as the agent writes them: slabs, blocks, processes.
+//! The maps by which walks unwind, as the agent writes them: slabs, blocks, processes.
 //!
 //! Slabs are memory shared with the kernel. A slot becomes visible when a map refers to it, and is
-//! written again only after [`WalkMaps::wait_for_ticks`].
+//! written again only after [`WalkMaps::wait_for_ticks`]. Where no program walks, slabs are memory
+//! of the agent alone, and there are no maps.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,30 +13,37 @@ use memmap2::{MmapMut, MmapOptions};
 use super::abi::{SLAB_BYTES, SLAB_UNIT_BYTES, SLAB_UNITS_SHIFT, SLABS_MAX};
 use super::skeleton::EverytickMaps;
 
-/// A slab, mapped both here and in the kernel.
-struct Slab {
-    map: MapHandle,
-    memory: MmapMut,
+/// The maps of one sampler, or the memory of slabs alone.
+pub struct WalkMaps {
+    slabs: Vec<MmapMut>,
+    /// `None` where all walks are in user space.
+    kernel: Option<KernelMaps>,
 }
 
-/// The maps of one sampler.
-pub struct WalkMaps {
+/// What the programs read.
+struct KernelMaps {
     outer: MapHandle,
     blocks: MapHandle,
     processes: MapHandle,
     generations: MapHandle,
-    slabs: Vec<Slab>,
+    slabs: Vec<MapHandle>,
 }
 
 impl WalkMaps {
     pub(super) fn new(maps: &EverytickMaps<'_>) -> libbpf_rs::Result<Self> {
-        Ok(Self {
+        let kernel = KernelMaps {
             outer: MapHandle::try_from(&maps.slabs)?,
             blocks: MapHandle::try_from(&maps.blocks)?,
             processes: MapHandle::try_from(&maps.processes)?,
             generations: MapHandle::try_from(&maps.generations)?,
             slabs: Vec::new(),
-        })
+        };
+        Ok(Self { slabs: Vec::new(), kernel: Some(kernel) })
+    }
+
+    /// Returns slabs for walks in user space: what is published has no reader.
+    pub fn in_user_space() -> Self {
+        Self { slabs: Vec::new(), kernel: None }
     }
 
     /// Returns the number of slabs.
@@ -46,11 +54,85 @@ impl WalkMaps {
     /// Adds a slab of [`SLAB_BYTES`].
     ///
     /// # Errors
-    /// If the kernel has no memory for it, or there are [`SLABS_MAX`] slabs.
+    /// If there is no memory for it, or there are [`SLABS_MAX`] slabs.
     pub fn add_slab(&mut self) -> io::Result<()> {
-        if self.slabs() >= SLABS_MAX {
+        let number = self.slabs();
+        if number >= SLABS_MAX {
             return Err(io::Error::other("cannot add unwind tables: all slabs are in use"));
         }
+        let memory = match &mut self.kernel {
+            Some(kernel) => kernel.add_slab(number)?,
+            None => MmapMut::map_anon(SLAB_BYTES)?,
+        };
+        self.slabs.push(memory);
+        Ok(())
+    }
+
+    /// Writes bytes to an unreferenced slot. They must fit its slab.
+    pub fn write(&mut self, slot: u32, bytes: &[u8]) {
+        let (slab, offset) = split(slot);
+        self.slabs[slab][offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Returns the bytes from a slot to the end of its slab.
+    pub fn read(&self, slot: u32) -> &[u8] {
+        let (slab, offset) = split(slot);
+        self.slabs.get(slab).map_or(&[], |slab| &slab[offset..])
+    }
+
+    /// Publishes the slot of a block.
+    ///
+    /// # Errors
+    /// If there is no such block.
+    pub fn set_block(&self, number: u32, slot: u32) -> io::Result<()> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let (key, value) = (number.to_ne_bytes(), slot.to_ne_bytes());
+        kernel.blocks.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)
+    }
+
+    /// Publishes the slot of a process's mappings.
+    ///
+    /// # Errors
+    /// If there are too many processes.
+    pub fn set_process(&self, pid: u32, slot: u32) -> io::Result<()> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let (key, value) = (pid.to_ne_bytes(), slot.to_ne_bytes());
+        kernel.processes.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)
+    }
+
+    /// Withdraws a process's mappings.
+    pub fn remove_process(&self, pid: u32) {
+        if let Some(kernel) = &self.kernel {
+            let _ = kernel.processes.delete(&pid.to_ne_bytes()); // the programs may have done so
+        }
+    }
+
+    /// Returns when the address space of a process was created, as the programs saw it; 0 if that
+    /// was before them.
+    pub fn generation(&self, pid: u32) -> u64 {
+        let kernel = self.kernel.as_ref();
+        let lookup = |kernel: &KernelMaps| {
+            kernel.generations.lookup(&pid.to_ne_bytes(), MapFlags::ANY).ok().flatten()
+        };
+        let bytes = kernel.and_then(lookup).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_ne_bytes)
+    }
+
+    /// Waits until every running tick has ended: then no tick reads unreferenced slots.
+    pub fn wait_for_ticks(&self) {
+        // Updating a map of maps waits for a grace period, and no running program outlasts that.
+        if let Some(kernel) = &self.kernel
+            && let Some(slab) = kernel.slabs.first()
+        {
+            let fd = slab.as_fd().as_raw_fd() as u32;
+            let _ = kernel.outer.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY);
+        }
+    }
+}
+
+impl KernelMaps {
+    /// Creates a slab with this number, which both the programs and the agent see.
+    fn add_slab(&mut self, number: u32) -> io::Result<MmapMut> {
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
             map_flags: libbpf_sys::BPF_F_MMAPABLE,
@@ -63,64 +145,11 @@ impl WalkMaps {
         // SAFETY: the memory is the map's, which lives as long as it is mapped and never shrinks.
         // Only this agent writes it, and only where no map refers to while the programs read it.
         let memory = unsafe { MmapOptions::new().len(SLAB_BYTES).map_mut(fd) }?;
-        let number = self.slabs();
         self.outer
             .update(&number.to_ne_bytes(), &(fd as u32).to_ne_bytes(), MapFlags::ANY)
             .map_err(io::Error::other)?;
-        self.slabs.push(Slab { map, memory });
-        Ok(())
-    }
-
-    /// Writes bytes to an unreferenced slot. They must fit its slab.
-    pub fn write(&mut self, slot: u32, bytes: &[u8]) {
-        let (slab, offset) = split(slot);
-        self.slabs[slab].memory[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Returns the bytes from a slot to the end of its slab.
-    pub fn read(&self, slot: u32) -> &[u8] {
-        let (slab, offset) = split(slot);
-        self.slabs.get(slab).map_or(&[], |slab| &slab.memory[offset..])
-    }
-
-    /// Publishes the slot of a block.
-    ///
-    /// # Errors
-    /// If there is no such block.
-    pub fn set_block(&self, number: u32, slot: u32) -> io::Result<()> {
-        let (key, value) = (number.to_ne_bytes(), slot.to_ne_bytes());
-        self.blocks.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)
-    }
-
-    /// Publishes the slot of a process's mappings.
-    ///
-    /// # Errors
-    /// If there are too many processes.
-    pub fn set_process(&self, pid: u32, slot: u32) -> io::Result<()> {
-        let (key, value) = (pid.to_ne_bytes(), slot.to_ne_bytes());
-        self.processes.update(&key, &value, MapFlags::ANY).map_err(io::Error::other)
-    }
-
-    /// Withdraws a process's mappings.
-    pub fn remove_process(&self, pid: u32) {
-        let _ = self.processes.delete(&pid.to_ne_bytes()); // the programs may have done so
-    }
-
-    /// Returns when the address space of a process was created, as the programs saw it; 0 if that
-    /// was before them.
-    pub fn generation(&self, pid: u32) -> u64 {
-        let value = self.generations.lookup(&pid.to_ne_bytes(), MapFlags::ANY).ok().flatten();
-        let bytes = value.and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u64::from_ne_bytes)
-    }
-
-    /// Waits until every running tick has ended: then no tick reads unreferenced slots.
-    pub fn wait_for_ticks(&self) {
-        // Updating a map of maps waits for a grace period, and no running program outlasts that.
-        if let Some(slab) = self.slabs.first() {
-            let fd = slab.map.as_fd().as_raw_fd() as u32;
-            let _ = self.outer.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY);
-        }
+        self.slabs.push(map);
+        Ok(memory)
     }
 }
 
@@ -128,4 +157,22 @@ impl WalkMaps {
 fn split(slot: u32) -> (usize, usize) {
     let unit = slot as usize & ((1 << SLAB_UNITS_SHIFT) - 1);
     (slot as usize >> SLAB_UNITS_SHIFT, unit * SLAB_UNIT_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_without_a_kernel_are_memory() {
+        let mut maps = WalkMaps::in_user_space();
+        maps.add_slab().expect("memory");
+        maps.add_slab().expect("memory");
+        let slot = (1 << SLAB_UNITS_SHIFT) + 5; // in the second slab
+        maps.write(slot, b"rows");
+        assert_eq!(&maps.read(slot)[..5], b"rows\0");
+        assert_eq!(maps.read(slot).len(), SLAB_BYTES - 5 * SLAB_UNIT_BYTES);
+        maps.set_block(1, slot).expect("nothing is published");
+        assert_eq!((maps.slabs(), maps.generation(1)), (2, 0));
+    }
 }

@@ -9,6 +9,9 @@
 //! 4. [`MappingPublisher`] publishes the mappings of the process. From then on, ticks are walked
 //!    in the kernel.
 //!
+//! A session without BPF programs takes a snapshot in every tick: rows are loaded all the same, and
+//! nothing is published.
+//!
 //! Publication writes the bytes first, then what refers to them. Withdrawal goes the other way
 //! round, and a slot is reused only after every tick that may read it has ended.
 

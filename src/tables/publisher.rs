@@ -22,6 +22,8 @@ const MAPPING_BYTES: usize = size_of::<abi::MappingEntry>();
 
 /// The published mappings of all processes.
 pub struct MappingPublisher {
+    /// Walks in the kernel use them; without such walks nothing is published.
+    has_readers: bool,
     by_pid: HashMap<Pid, PublishedMappings>,
     /// Bytes of slabs for mappings.
     bytes: SharedPool,
@@ -35,8 +37,18 @@ impl MappingPublisher {
     /// Starts with nothing published. `bytes_max`: slab bytes for mappings, which unwind tables
     /// cannot use. Mappings beyond the part of an owner are not published.
     pub fn new(bytes_max: u64) -> Self {
-        let bytes = SharedPool::new(bytes_max);
-        Self { by_pid: HashMap::new(), bytes, tracked: HashSet::new(), stale: HashSet::new() }
+        Self {
+            has_readers: true,
+            by_pid: HashMap::new(),
+            bytes: SharedPool::new(bytes_max),
+            tracked: HashSet::new(),
+            stale: HashSet::new(),
+        }
+    }
+
+    /// Returns a publisher that publishes nothing: all walks are in user space.
+    pub fn without_readers() -> Self {
+        Self { has_readers: false, ..Self::new(0) }
     }
 
     /// Returns how often mappings were not published because they exceed their owner's part.
@@ -46,7 +58,7 @@ impl MappingPublisher {
 
     /// Keeps a process's mappings in the kernel from now on.
     pub fn track(&mut self, pid: Pid) {
-        if self.tracked.insert(pid) {
+        if self.has_readers && self.tracked.insert(pid) {
             self.stale.insert(pid);
         }
     }
@@ -86,7 +98,11 @@ impl MappingPublisher {
 
     /// Marks processes with changed mappings as stale.
     fn collect_changes(&mut self, rows: &RowStore, processes: &mut Processes) {
-        for pid in processes.take_changed() {
+        let changed = processes.take_changed();
+        if !self.has_readers {
+            return;
+        }
+        for pid in changed {
             // A new process of a program that was sampled before will probably be sampled, too.
             if !self.tracked.contains(&pid) && rows.has_rows_of(&processes.address_space(pid)) {
                 self.tracked.insert(pid);
