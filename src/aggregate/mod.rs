@@ -107,7 +107,7 @@ impl Aggregator {
             pid: sample.pid,
             tid: sample.tid,
             comm: process.comm.as_ref().unwrap_or(&sample.comm).clone(),
-            thread: sample.comm.clone(),
+            thread: process.thread.as_ref().unwrap_or(&sample.comm).clone(),
             cgroup_id: sample.cgroup_id,
             labels: Arc::clone(&process.labels),
         };

@@ -39,8 +39,12 @@ pub enum Event {
 pub struct ForkEvent {
     /// The child's process; equal to `parent` when the child is a thread.
     pub pid: Pid,
+    /// The child's first thread, or the child itself when it is a thread.
+    pub tid: Tid,
     /// The process that forked.
     pub parent: Pid,
+    /// Its thread that did.
+    pub parent_tid: Tid,
 }
 
 /// A new name of a thread.

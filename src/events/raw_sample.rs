@@ -14,7 +14,7 @@ pub struct RawSample {
     pub pid: Pid,
     /// The thread.
     pub tid: Tid,
-    /// The thread's name.
+    /// The thread's name; empty in samples that do not carry it.
     pub comm: Box<str>,
     /// Its cgroup in the cgroup v2 hierarchy.
     pub cgroup_id: u64,

@@ -6,6 +6,7 @@ use profile::{Labels, Pid, Tid};
 
 use super::labelling::{CgroupSource, LabelCounts, Labeller, ProcessLabels};
 use super::process_table::Processes;
+use super::thread_names::ThreadNames;
 use crate::labels::{Cgroup, Root};
 
 /// Ancestors whose cgroup an exited process may get.
@@ -16,6 +17,8 @@ const ANCESTORS_MAX: usize = 4;
 pub struct Identity {
     /// Name of its main thread, if known.
     pub comm: Option<Box<str>>,
+    /// Name of the thread; `None` if samples carry it.
+    pub thread: Option<Box<str>>,
     /// Its labels; empty unless they are enabled.
     pub labels: Arc<Labels>,
 }
@@ -24,6 +27,11 @@ impl Processes {
     /// Reads the labels of sampled processes from now on. `root`: where the paths of cgroups begin.
     pub fn enable_labels(&mut self, root: Root) {
         self.labeller = Some(Labeller::new(root));
+    }
+
+    /// Determines the names of threads from now on: samples do not carry them.
+    pub fn enable_thread_names(&mut self) {
+        self.thread_names = Some(ThreadNames::default());
     }
 
     /// Reads the cgroup of a process whose sample has arrived but is not due yet. `tid`: the
@@ -39,8 +47,10 @@ impl Processes {
     /// Returns the identity of a process for a sample of the thread `tid` whose turn it is.
     pub fn identity(&mut self, pid: Pid, tid: Tid, cgroup_id: u64, time: u64) -> Identity {
         let comm = self.comm(pid).map(Into::into);
+        let names = self.thread_names.as_mut();
+        let thread = names.map(|names| names.name(pid, tid, comm.as_deref()));
         let Some(labeller) = self.labeller.as_mut().filter(|_| pid.0 != 0) else {
-            return Identity { comm, labels: self.command_line(pid, tid) };
+            return Identity { comm, thread, labels: self.command_line(pid, tid) };
         };
         let ahead = labeller.take_ahead(pid);
         let process = self.by_pid.get_mut(&pid);
@@ -57,7 +67,7 @@ impl Processes {
         if let Some(process) = self.by_pid.get_mut(&pid) {
             process.labels = labels;
         }
-        Identity { comm, labels: found.unwrap_or_default() }
+        Identity { comm, thread, labels: found.unwrap_or_default() }
     }
 
     /// Returns how labels were found.
@@ -130,7 +140,8 @@ mod tests {
     }
 
     fn fork(processes: &mut Processes, pid: Pid, parent: Pid) {
-        apply(processes, Event::Fork(ForkEvent { pid, parent }));
+        let (tid, parent_tid) = (Tid(pid.0), Tid(parent.0));
+        apply(processes, Event::Fork(ForkEvent { pid, tid, parent, parent_tid }));
     }
 
     fn exec(processes: &mut Processes, pid: Pid, path: &str) {

@@ -22,6 +22,9 @@ const REFRESHES_PER_ROUND: usize = 8;
 impl Processes {
     /// Applies an event. Samples change nothing, nor does what procfs has already shown.
     pub fn apply(&mut self, TimedEvent { time, event }: TimedEvent) {
+        if let Some(names) = &mut self.thread_names {
+            names.apply(&event);
+        }
         let is_new = |pid| self.by_pid.get(&pid).is_none_or(|process| time >= process.since);
         match event {
             Event::Fork(fork) if is_new(fork.pid) => self.apply_fork(time, fork),
@@ -149,7 +152,8 @@ mod tests {
     }
 
     fn fork(pid: u32, parent: u32) -> Event {
-        Event::Fork(ForkEvent { pid: Pid(pid), parent: Pid(parent) })
+        let (tid, parent_tid) = (Tid(pid), Tid(parent));
+        Event::Fork(ForkEvent { pid: Pid(pid), tid, parent: Pid(parent), parent_tid })
     }
 
     fn exit(pid: u32, tid: u32) -> Event {

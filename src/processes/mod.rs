@@ -25,6 +25,7 @@ mod owners;
 mod process_reader;
 mod process_table;
 mod scan;
+mod thread_names;
 mod tracking_limit;
 
 pub use content::ContentId;

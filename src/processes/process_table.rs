@@ -10,6 +10,7 @@ use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
 use super::owners::is_kept_by_exec;
 use super::process_reader::ProcessReader;
+use super::thread_names::ThreadNames;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::MmapEvent;
 use crate::limits::{Charge, Owner, SharedRate};
@@ -35,6 +36,8 @@ pub struct Processes {
     /// Reads labels; `None` when they are not used.
     pub(super) labeller: Option<Labeller>,
     pub(super) reads_command_lines: bool,
+    /// Names of threads; `None` if samples carry them.
+    pub(super) thread_names: Option<ThreadNames>,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -112,6 +115,7 @@ impl Processes {
             last_checked: Pid(0),
             labeller: None,
             reads_command_lines: false,
+            thread_names: None,
             executables,
         }
     }
@@ -163,6 +167,9 @@ impl Processes {
     /// stale until it is read from procfs again or calls exec.
     pub fn invalidate_before(&mut self, time: u64) {
         self.missed_until = self.missed_until.max(time);
+        if let Some(names) = &mut self.thread_names {
+            *names = ThreadNames::default(); // read again when threads are sampled
+        }
     }
 
     /// Marks a process as stale because events of it up to this time were missed.

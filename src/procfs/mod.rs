@@ -111,6 +111,12 @@ pub fn running_thread(pid: u32) -> Option<u32> {
     thread_ids(pid).take(ZOMBIES_MAX).find(is_running)
 }
 
+/// Reads the name of a thread; `None` when it does not exist.
+pub fn thread_name(pid: u32, tid: u32) -> Option<String> {
+    let text = read_text(&format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
 /// Lists the running child processes of the calling process.
 pub fn child_pids() -> Vec<u32> {
     let own_pid = std::process::id();

@@ -28,11 +28,11 @@ impl Orderer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::ForkEvent;
-    use profile::Pid;
+    use crate::events::ExitEvent;
+    use profile::{Pid, Tid};
 
     fn event_at(time: u64) -> TimedEvent {
-        let event = Event::Fork(ForkEvent { pid: Pid(time as u32), parent: Pid(1) });
+        let event = Event::Exit(ExitEvent { pid: Pid(time as u32), tid: Tid(1) });
         TimedEvent { time, event }
     }
 

@@ -74,7 +74,9 @@ fn visible(number: i32) -> Option<u32> {
 fn fork(fork: &ForkOrExitRecord) -> Option<Event> {
     // The mappings of a parent outside the namespace are unknown: 0 is no process.
     let parent = Pid(visible(fork.ppid).unwrap_or(0));
-    Some(Event::Fork(ForkEvent { pid: Pid(visible(fork.pid)?), parent }))
+    let parent_tid = Tid(visible(fork.ptid).unwrap_or(0));
+    let (pid, tid) = (Pid(visible(fork.pid)?), Tid(visible(fork.tid)?));
+    Some(Event::Fork(ForkEvent { pid, tid, parent, parent_tid }))
 }
 
 fn exit(exit: &ForkOrExitRecord) -> Option<Event> {
@@ -144,8 +146,9 @@ mod tests {
 
     #[test]
     fn fork_from_outside_the_namespace_has_no_parent() {
-        let body = [ints(&[8, 0, 8, 0]), vec![0; 8]].concat();
-        let expected = Event::Fork(ForkEvent { pid: Pid(8), parent: Pid(0) });
+        let body = [ints(&[8, 0, 9, 0]), vec![0; 8]].concat();
+        let (parent, parent_tid) = (Pid(0), Tid(0));
+        let expected = Event::Fork(ForkEvent { pid: Pid(8), tid: Tid(9), parent, parent_tid });
         assert_eq!(parse_event(&record(RecordType::FORK, 0, &body)), expected);
     }
 
