@@ -27,6 +27,14 @@ pub enum LoadError {
     /// The kernel refused a sampling clock.
     #[error(transparent)]
     Perf(#[from] PerfError),
+    /// The kernel refused the rings of the task sampler.
+    #[error("cannot create the rings of {} KiB for each CPU: {source}", .bytes >> 10)]
+    Rings {
+        /// Bytes of a ring of samples.
+        bytes: u32,
+        /// The error of the last attempt.
+        source: PerfError,
+    },
     /// The list of CPUs could not be read, or a descriptor not be duplicated.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -62,7 +70,7 @@ impl LoadError {
                 }
                 _ => LoadErrorKind::Other,
             },
-            Self::Perf(error) => kind_of_io(&error.source),
+            Self::Perf(error) | Self::Rings { source: error, .. } => kind_of_io(&error.source),
             Self::Io(error) => kind_of_io(error),
         }
     }

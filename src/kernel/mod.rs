@@ -2,11 +2,13 @@
 //!
 //! It provides a [`Sampler`] that runs in the ticks of each [`CpuClock`], a [`SampleReader`] for
 //! its ring, [`SideBand`] rings of process events, [`PerfSamples`] rings of perf's own records of
-//! ticks, [`CpuNotices`] of CPUs that come and go, the [`WalkMaps`] by which the programs unwind,
-//! the reaping of child processes, and the C library's heap. What leaves this module is plain bytes
-//! and numbers in the shapes of [`abi`]; `events` interprets them.
+//! ticks, a [`TaskSampler`] for users without capabilities, [`CpuNotices`] of CPUs that come and go,
+//! the [`WalkMaps`] by which the programs unwind, the reaping of child processes, and the C
+//! library's heap. What leaves this module is plain bytes and numbers in the shapes of [`abi`];
+//! `events` interprets them.
 //!
-//! Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running kernel.
+//! All but the task sampler needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running
+//! kernel.
 #![allow(unsafe_code)]
 
 pub mod abi;
@@ -24,6 +26,7 @@ mod sample_reader;
 mod sampler;
 mod side_band;
 mod skeleton;
+mod task_sampler;
 mod unwinder;
 mod verifier;
 mod walk_maps;
@@ -39,6 +42,10 @@ pub use perf_samples::PerfSamples;
 pub use sample_reader::SampleReader;
 pub use sampler::Sampler;
 pub use side_band::{SIDE_BAND_BYTES, SideBand};
+pub use task_sampler::{
+    TaskClockCount, TaskEvents, TaskRings, TaskSampler, TaskSamplerConfig, TaskScope,
+    task_clock_opens,
+};
 pub use unwinder::{Unwinder, has_ring_buffer};
 pub use verifier::{VerifierCost, verifier_costs};
 pub use walk_maps::WalkMaps;

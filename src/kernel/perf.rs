@@ -6,21 +6,27 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use perf_event_open_sys as sys;
 use perf_event_open_sys::bindings as attr;
-use profile::Cpu;
+use profile::{Cpu, Tid};
 
 use super::cpus::online_cpus;
 
 /// Why a perf event could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("perf_event_open for CPU {cpu}: {source}", cpu = cpu.0)]
+#[error("perf_event_open for {}CPU {cpu}: {source}", of_task(.task), cpu = cpu.0)]
 pub struct PerfError {
     /// The CPU.
     pub cpu: Cpu,
+    /// The thread; `None` for all of them.
+    pub task: Option<Tid>,
     /// The error of the system call.
     pub source: io::Error,
 }
 
-/// An open perf event of one CPU. Closed when dropped.
+fn of_task(task: &Option<Tid>) -> String {
+    task.map_or_else(String::new, |tid| format!("thread {} on ", tid.0))
+}
+
+/// An open perf event of one CPU, for all tasks or for one. Closed when dropped.
 #[derive(Debug)]
 pub(super) struct PerfEvent {
     fd: OwnedFd,
@@ -40,9 +46,10 @@ impl PerfEvent {
         event.set_disabled(1);
         event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_RUNNING);
         if records {
-            request_records(&mut event);
+            request_records(&mut event, PERF_STACK_BYTES);
+            wake_reader_at(&mut event, PERF_SAMPLES_WAKEUP);
         }
-        Self::open(&mut event, cpu)
+        Self::open(&mut event, None, cpu)
     }
 
     /// Opens an event that never ticks and records every exec, fork, exit, name and executable
@@ -51,44 +58,36 @@ impl PerfEvent {
     /// It does not request build IDs: the kernel would then set the build ID flag in the records of
     /// other profilers' events too, which would read inodes as build IDs.
     pub fn side_band(cpu: Cpu) -> Result<Self, PerfError> {
-        let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
-        event.sample_type =
-            u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
-        event.set_sample_id_all(1);
-        event.set_mmap(1);
-        event.set_mmap2(1);
-        event.set_comm(1);
-        event.set_comm_exec(1);
-        event.set_task(1);
-        event.set_use_clockid(1);
-        event.clockid = CLOCK_MONOTONIC;
-        event.set_watermark(1);
-        event.__bindgen_anon_2.wakeup_watermark = 1;
-        Self::open(&mut event, cpu)
+        Self::open(&mut side_band_event(), None, cpu)
     }
 
     /// Opens an event that never ticks. Its running time shows whether its CPU stays online.
     pub fn silent(cpu: Cpu) -> Result<Self, PerfError> {
         let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
         event.read_format = u64::from(attr::PERF_FORMAT_TOTAL_TIME_RUNNING);
-        Self::open(&mut event, cpu)
+        Self::open(&mut event, None, cpu)
     }
 
-    fn open(event: &mut attr::perf_event_attr, cpu: Cpu) -> Result<Self, PerfError> {
-        let (all_processes, no_group) = (-1, -1);
+    /// Opens an event. `task`: a thread, 0 for the calling one; `None` for all tasks.
+    pub fn open(
+        event: &mut attr::perf_event_attr,
+        task: Option<Tid>,
+        cpu: Cpu,
+    ) -> Result<Self, PerfError> {
+        let (pid, no_group) = (task.map_or(-1, |tid| tid.0 as i32), -1);
         // SAFETY: `event` is a valid perf_event_attr, and its `size` is correct. The kernel reads
         // it during the call only.
         let fd = unsafe {
             sys::perf_event_open(
                 event,
-                all_processes,
+                pid,
                 cpu.0 as i32,
                 no_group,
                 attr::PERF_FLAG_FD_CLOEXEC.into(),
             )
         };
         if fd < 0 {
-            return Err(PerfError { cpu, source: io::Error::last_os_error() });
+            return Err(PerfError { cpu, task, source: io::Error::last_os_error() });
         }
         // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
@@ -128,19 +127,39 @@ impl PerfEvent {
     /// The time for which it was enabled is not the same: enabling an event whose CPU has been
     /// offline makes that time go on, though the event never ticks again.
     pub fn running_ns(&self) -> io::Result<u64> {
-        let mut bytes = [0; 16]; // value, time running
+        Ok(self.counts()?.0)
+    }
+
+    /// Reads what [`Self::running_ns`] does, and how many records the event has lost, if its
+    /// `read_format` has that. Both include all tasks that have inherited the event.
+    pub fn counts(&self) -> io::Result<(u64, Option<u64>)> {
+        let mut bytes = [0; 24]; // value, time running, and records lost if they are requested
         let read = rustix::io::read(&self.fd, &mut bytes)?;
-        if read != bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let word = |at: usize| {
+            let word = bytes[..read].get(at..at + 8)?;
+            word.try_into().ok().map(u64::from_ne_bytes)
+        };
+        Ok((word(8).ok_or(io::ErrorKind::UnexpectedEof)?, word(16)))
+    }
+
+    /// Has the event write to the ring of another event of its CPU.
+    pub fn write_to(&self, ring: &Self) -> io::Result<()> {
+        // SAFETY: both descriptors are open perf events. The kernel keeps the ring alive for as
+        // long as this event may write to it.
+        match unsafe { sys::ioctls::SET_OUTPUT(self.fd.as_raw_fd(), ring.fd.as_raw_fd()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
-        let mut running = [0; 8];
-        running.copy_from_slice(&bytes[8..]);
-        Ok(u64::from_ne_bytes(running))
     }
 
     /// Returns another descriptor of the same event.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
+    pub fn duplicate(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
+    }
+
+    /// Returns the descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 
@@ -157,7 +176,8 @@ pub const PERF_STACK_BYTES: u32 = 65_024;
 /// Unread bytes of such records at which the reader is woken.
 const PERF_SAMPLES_WAKEUP: u32 = 1 << 20;
 
-fn software_event(config: u32) -> attr::perf_event_attr {
+/// Returns an event that the kernel counts by itself.
+pub(super) fn software_event(config: u32) -> attr::perf_event_attr {
     attr::perf_event_attr {
         type_: attr::PERF_TYPE_SOFTWARE,
         size: mem::size_of::<attr::perf_event_attr>() as u32,
@@ -166,8 +186,36 @@ fn software_event(config: u32) -> attr::perf_event_attr {
     }
 }
 
-/// Requests records as [`crate::events`] parses them, in time of CLOCK_MONOTONIC.
-fn request_records(event: &mut attr::perf_event_attr) {
+/// Returns the event of [`PerfEvent::side_band`].
+pub(super) fn side_band_event() -> attr::perf_event_attr {
+    let mut event = software_event(attr::PERF_COUNT_SW_DUMMY);
+    event.sample_type =
+        u64::from(attr::PERF_SAMPLE_TID | attr::PERF_SAMPLE_TIME | attr::PERF_SAMPLE_CPU);
+    event.set_sample_id_all(1);
+    event.set_mmap(1);
+    event.set_mmap2(1);
+    event.set_comm(1);
+    event.set_comm_exec(1);
+    event.set_task(1);
+    use_monotonic_clock(&mut event);
+    wake_reader_at(&mut event, 1);
+    event
+}
+
+/// Takes the times of records from CLOCK_MONOTONIC.
+pub(super) fn use_monotonic_clock(event: &mut attr::perf_event_attr) {
+    event.set_use_clockid(1);
+    event.clockid = CLOCK_MONOTONIC;
+}
+
+/// Wakes the reader of the event's ring at this number of unread bytes.
+pub(super) fn wake_reader_at(event: &mut attr::perf_event_attr, bytes: u32) {
+    event.set_watermark(1);
+    event.__bindgen_anon_2.wakeup_watermark = bytes;
+}
+
+/// Requests records of ticks as [`crate::events`] parses them, with as many bytes of stack.
+pub(super) fn request_records(event: &mut attr::perf_event_attr, stack_bytes: u32) {
     event.sample_type = u64::from(
         attr::PERF_SAMPLE_TID
             | attr::PERF_SAMPLE_TIME
@@ -177,11 +225,8 @@ fn request_records(event: &mut attr::perf_event_attr) {
     );
     event.sample_regs_user =
         unwind::arch::PERF_REGISTERS.iter().fold(0, |mask, bit| mask | 1 << bit);
-    event.sample_stack_user = PERF_STACK_BYTES;
-    event.set_use_clockid(1);
-    event.clockid = CLOCK_MONOTONIC;
-    event.set_watermark(1);
-    event.__bindgen_anon_2.wakeup_watermark = PERF_SAMPLES_WAKEUP;
+    event.sample_stack_user = stack_bytes;
+    use_monotonic_clock(event);
 }
 
 /// Opens a sampling clock and closes it, to find out whether that works here.

@@ -33,7 +33,7 @@ impl PerfRing {
         // it by the protocol that `drain` follows.
         let memory =
             unsafe { MmapOptions::new().len(page + bytes).map_mut(event.as_fd().as_raw_fd()) }
-                .map_err(|source| PerfError { cpu, source })?;
+                .map_err(|source| PerfError { cpu, task: None, source })?;
         Ok(Self { memory, page, bytes, record: Vec::new() })
     }
 

@@ -69,7 +69,7 @@ impl Sampler {
     pub fn start_clock(&self, clock: &mut CpuClock, period: NonZeroU64) -> Result<(), LoadError> {
         clock.event.set_period(period.get())?;
         // libbpf closes the descriptor it gets; ours stays open to read and stop the clock.
-        let descriptor = clock.event.duplicate()?.into_raw_fd();
+        let descriptor = clock.event.duplicate()?.into_fd().into_raw_fd();
         let program = match self.config.unwinder {
             Unwinder::Loop => &self.skeleton.progs.sample,
             Unwinder::TailCalls | Unwinder::BrokenTailCalls => &self.skeleton.progs.sample_tailcall,

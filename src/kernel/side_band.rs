@@ -25,8 +25,12 @@ impl SideBand {
     /// # Errors
     /// [`PerfError`] if the kernel refuses the event or its memory.
     pub fn open(cpu: Cpu, bytes: u32) -> Result<Self, PerfError> {
-        let event = PerfEvent::side_band(cpu)?;
-        let ring = PerfRing::map(cpu, &event, bytes as usize)?;
+        Self::with_ring(cpu, PerfEvent::side_band(cpu)?, bytes as usize)
+    }
+
+    /// Maps the ring of an event to which the side bands of tasks write.
+    pub(super) fn with_ring(cpu: Cpu, event: PerfEvent, bytes: usize) -> Result<Self, PerfError> {
+        let ring = PerfRing::map(cpu, &event, bytes)?;
         Ok(Self { event, ring })
     }
 

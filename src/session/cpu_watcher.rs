@@ -143,7 +143,7 @@ impl Watch {
         let reason = match error {
             LoadError::Perf(error) => NoClockReason::of(&error.source),
             LoadError::Io(error) => NoClockReason::of(error),
-            LoadError::Bpf { .. } => NoClockReason::Other,
+            LoadError::Bpf { .. } | LoadError::Rings { .. } => NoClockReason::Other,
         };
         if self.clocks.lock().times.set_reason(cpu, reason) {
             self.log.has_no_clock(error.to_string());
