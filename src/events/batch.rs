@@ -7,6 +7,7 @@ use profile::Pid;
 
 use super::event::{Event, LATE_RECORD_NS, TimedEvent};
 use super::parse::{self, ParsedRecord, SkippedRecord};
+use super::raw_sample::RawSample;
 
 /// Processes that skipped events can be of: the kernel's default number of pids, so that a storm of
 /// forks does not reach it within one turn. With more, all processes are stale.
@@ -30,6 +31,8 @@ pub struct EventBatch {
     /// Process events were missed because a CPU came online or went offline. Unlike those that did
     /// not fit, the kernel does not count them.
     pub has_missed_events: bool,
+    /// Ticks lack something that the processor can publish: unwind rows or new mappings.
+    pub(super) is_urgent: bool,
     /// perf's own records of ticks that did not fit into their ring.
     pub perf_samples_lost: u64,
     /// CPU time that the reader has used since the batch before.
@@ -64,24 +67,20 @@ impl EventBatch {
         self.skipped_pids.extend(next.skipped_pids.into_iter().take(space));
         self.skips_process_events |= next.skips_process_events;
         self.has_missed_events |= next.has_missed_events;
+        self.is_urgent |= next.is_urgent;
         self.perf_samples_lost += next.perf_samples_lost;
         self.reader_cpu += next.reader_cpu;
         self.drained_at = next.drained_at;
     }
 
-    /// Returns whether the batch shows that ticks lack something: unwind rows or new mappings.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.events.iter().any(|timed| match &timed.event {
-            Event::Sample(sample) => sample.snapshot.is_some(),
-            event => matches!(event, Event::Mmap(_)),
-        })
-    }
-
     pub(super) fn add_sampler_record(&mut self, record: &[u8]) {
-        match parse::sampler_record(record) {
-            Some(timed) => self.events.push(timed),
-            None => self.malformed += 1,
-        }
+        let Some(timed) = parse::sampler_record(record) else {
+            self.malformed += 1;
+            return;
+        };
+        let has_snapshot = |sample: &RawSample| sample.snapshot.is_some();
+        self.is_urgent |= matches!(&timed.event, Event::Sample(sample) if has_snapshot(sample));
+        self.events.push(timed);
     }
 
     /// Returns whether the processes of all events that were missed are in `skipped_pids`.
@@ -94,7 +93,10 @@ impl EventBatch {
             return self.skip_side_band_record(record);
         }
         match parse::side_band_record(record) {
-            ParsedRecord::Event(timed) => self.events.push(timed),
+            ParsedRecord::Event(timed) => {
+                self.is_urgent |= matches!(timed.event, Event::Mmap(_));
+                self.events.push(timed);
+            }
             ParsedRecord::Lost(count) => self.side_band_lost += count,
             ParsedRecord::Ignored => {}
         }

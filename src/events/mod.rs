@@ -12,6 +12,7 @@ mod process_event_limit;
 mod raw_sample;
 mod reader;
 mod rings;
+mod task_samples;
 mod wakeup;
 
 pub use batch::EventBatch;
@@ -23,3 +24,4 @@ pub use process_event_limit::ProcessEventLimit;
 pub use raw_sample::{PerfSample, PerfStackSnapshot, RawSample, StackSnapshot, UserFrame};
 pub use reader::{Reader, spawn_reader};
 pub use rings::{CpuRings, RingChanges, Rings};
+pub use task_samples::{SampleCounts, TaskSamples};

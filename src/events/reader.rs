@@ -72,7 +72,7 @@ pub fn spawn_reader(
 }
 
 fn run(
-    samples: SampleReader,
+    samples: Option<SampleReader>,
     mut rings: ReaderRings,
     pace: (Duration, ProcessEventLimit),
     batches: &SyncSender<EventBatch>,
@@ -82,26 +82,34 @@ fn run(
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     let batch = RefCell::new(EventBatch::default());
     let mut outcome = Ok(());
-    samples.read(
-        |record| batch.borrow_mut().add_sampler_record(record),
-        |readable, drain_samples| {
-            let wakeup = wait_on(stopped, readable, &rings);
-            let drain = |wakeup: &Wakeup, skips_process_events| {
-                let drained_at = now();
-                drain_samples();
-                let mut batch = EventBatch { skips_process_events, ..batch.take() };
-                rings.drain(&mut batch, wakeup)?;
-                Ok(EventBatch { drained_at, ..batch })
-            };
-            outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, pace, drain, batches));
-        },
-    )?;
+    let run = |readable: Option<BorrowedFd<'_>>, drain_samples: &dyn Fn()| {
+        let wakeup = wait_on(stopped, readable, &rings);
+        let drain = |wakeup: &Wakeup, skips_process_events| {
+            let drained_at = now();
+            drain_samples();
+            let mut batch = EventBatch { skips_process_events, ..batch.take() };
+            rings.drain(&mut batch, wakeup)?;
+            Ok(EventBatch { drained_at, ..batch })
+        };
+        outcome = wakeup.and_then(|wakeup| send_batches(&wakeup, pace, drain, batches));
+    };
+    match samples {
+        Some(samples) => samples.read(
+            |record| batch.borrow_mut().add_sampler_record(record),
+            |readable, drain_samples| run(Some(readable), drain_samples),
+        )?,
+        None => run(None, &|| {}),
+    }
     outcome
 }
 
-fn wait_on(stopped: &OwnedFd, samples: BorrowedFd<'_>, rings: &ReaderRings) -> io::Result<Wakeup> {
+fn wait_on(
+    stopped: &OwnedFd,
+    samples: Option<BorrowedFd<'_>>,
+    rings: &ReaderRings,
+) -> io::Result<Wakeup> {
     let wakeup = Wakeup::new(stopped)?;
-    wakeup.add_ring(samples)?;
+    samples.map_or(Ok(()), |samples| wakeup.add_ring(samples))?;
     rings.register(&wakeup)?;
     Ok(wakeup)
 }
@@ -128,7 +136,7 @@ fn send_batches(
         batch.reader_cpu = used.saturating_sub(used_before);
         timeout = match &batch {
             batch if batch.events.is_empty() => PERIOD_MAX, // the machine is idle
-            batch if batch.is_urgent() => PERIOD_URGENT,
+            batch if batch.is_urgent => PERIOD_URGENT,
             _ => period,
         };
         if batches.send(batch).is_err() || is_last {

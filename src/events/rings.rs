@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::batch::EventBatch;
+use super::task_samples::TaskSamples;
 use super::wakeup::Wakeup;
 use crate::kernel::{PerfSamples, SampleReader, SideBand};
 
@@ -17,8 +18,8 @@ const APPLY_MAX: Duration = Duration::from_secs(1);
 
 /// The rings that the kernel fills.
 pub struct Rings {
-    /// The sampler's, of all CPUs.
-    pub samples: SampleReader,
+    /// The sampler's, of all CPUs; `None` if there is no BPF program.
+    pub samples: Option<SampleReader>,
     /// Those of each CPU.
     pub cpus: Vec<CpuRings>,
 }
@@ -32,6 +33,8 @@ pub struct CpuRings {
     pub side_band: SideBand,
     /// perf's own records of ticks, if they were requested.
     pub perf_samples: Option<PerfSamples>,
+    /// Samples of tasks, if there is no BPF program.
+    pub task_samples: Option<TaskSamples>,
 }
 
 impl CpuRings {
@@ -39,6 +42,9 @@ impl CpuRings {
         self.side_band.drain(|record| batch.add_side_band_record(record));
         if let Some(ring) = &mut self.perf_samples {
             ring.drain(|record| batch.add_perf_sample_record(record));
+        }
+        if let Some(samples) = &mut self.task_samples {
+            samples.drain(batch);
         }
     }
 }
@@ -148,5 +154,6 @@ fn register(rings: &CpuRings, wakeup: &Wakeup) -> io::Result<()> {
 
 fn descriptors(rings: &CpuRings) -> impl Iterator<Item = BorrowedFd<'_>> {
     let perf_samples = rings.perf_samples.as_ref().map(AsFd::as_fd);
-    std::iter::once(rings.side_band.as_fd()).chain(perf_samples)
+    let task_samples = rings.task_samples.as_ref().map(AsFd::as_fd);
+    std::iter::once(rings.side_band.as_fd()).chain(perf_samples).chain(task_samples)
 }

@@ -77,7 +77,7 @@ impl SampledCpu {
         let has_records = config.perf_samples && is_sampled;
         let perf_samples = has_records.then(|| clock.perf_samples()).transpose()?;
         let sampled = Self { number, clock, reading: None };
-        Ok((sampled, CpuRings { number, side_band, perf_samples }))
+        Ok((sampled, CpuRings { number, side_band, perf_samples, task_samples: None }))
     }
 
     /// Returns the number of the clock and its rings.

@@ -127,7 +127,7 @@ impl Session {
 
         let (cpus, rings) = open_cpus(&config)?;
         let next_number = cpus.len() as u64;
-        let rings = Rings { samples: sampler.reader()?, cpus: rings };
+        let rings = Rings { samples: Some(sampler.reader()?), cpus: rings };
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let tick = Duration::from_secs(1) / config.frequency.max(1);
         let processor_cpu = ProcessorCpu::default();

@@ -10,7 +10,7 @@ use crate::events::raw_sample::{PerfSample, PerfStackSnapshot};
 use crate::kernel::PERF_STACK_BYTES;
 
 /// PERF_SAMPLE_REGS_ABI_64: the registers are those of 64-bit code.
-const REGISTERS_64_BIT: u64 = 2;
+pub(super) const REGISTERS_64_BIT: u64 = 2;
 
 /// Parses a record with its header. A sample without user registers is ignored.
 pub(in crate::events) fn parse(record: &[u8]) -> ParsedRecord {
@@ -31,22 +31,30 @@ fn sample(words: &mut Words<'_>) -> Option<TimedEvent> {
     let (_pid, tid) = words.halves()?;
     let time = words.next()?;
     let (cpu, _) = words.halves()?;
-    if words.next()? != REGISTERS_64_BIT {
+    let abi = words.next()?;
+    if abi != REGISTERS_64_BIT {
         return None;
     }
     let (ip, registers) = registers(words)?;
-    let size = usize::try_from(words.next()?).ok()?;
-    let stack = words.bytes(size)?;
-    let filled = if size == 0 { 0 } else { usize::try_from(words.next()?).ok()? };
-    let snapshot = PerfStackSnapshot { ip, registers, stack: stack.get(..filled)?.into() };
-    // Unreadable memory ends the snapshot early; a full one ends in the middle of the stack.
-    let is_cut = filled > 0 && (filled == size || filled >= PERF_STACK_BYTES as usize);
+    let (stack, is_cut) = stack(words)?;
+    let snapshot = PerfStackSnapshot { ip, registers, stack: stack.into() };
     let sample = PerfSample { cpu: Cpu(cpu), tid: Tid(tid), snapshot, is_cut };
     Some(TimedEvent { time, event: Event::PerfSample(Box::new(sample)) })
 }
 
-/// Reads the registers, which come in the order of perf's numbers.
-fn registers(words: &mut Words<'_>) -> Option<(u64, [u64; REGISTERS])> {
+/// Reads the stack. Returns also whether the stack goes on past it.
+pub(super) fn stack<'a>(words: &mut Words<'a>) -> Option<(&'a [u8], bool)> {
+    let size = usize::try_from(words.next()?).ok()?;
+    let stack = words.bytes(size)?;
+    let filled = if size == 0 { 0 } else { usize::try_from(words.next()?).ok()? };
+    // Unreadable memory ends the copy early; a full one ends in the middle of the stack.
+    let is_cut = filled > 0 && (filled == size || filled >= PERF_STACK_BYTES as usize);
+    Some((stack.get(..filled)?, is_cut))
+}
+
+/// Reads the registers, which come in the order of perf's numbers: ip, and the general registers by
+/// DWARF number.
+pub(super) fn registers(words: &mut Words<'_>) -> Option<(u64, [u64; REGISTERS])> {
     let mut order: Vec<usize> = (0..PERF_REGISTERS.len()).collect();
     order.sort_by_key(|register| PERF_REGISTERS[*register]);
     let mut all = [0; PERF_REGISTERS.len()];
@@ -58,20 +66,20 @@ fn registers(words: &mut Words<'_>) -> Option<(u64, [u64; REGISTERS])> {
 }
 
 /// The unread part of a record's body.
-struct Words<'a>(&'a [u8]);
+pub(super) struct Words<'a>(pub &'a [u8]);
 
 impl<'a> Words<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (first, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(first)
     }
 
-    fn next(&mut self) -> Option<u64> {
+    pub fn next(&mut self) -> Option<u64> {
         Some(u64::from_ne_bytes(self.bytes(8)?.try_into().ok()?))
     }
 
-    fn halves(&mut self) -> Option<(u32, u32)> {
+    pub fn halves(&mut self) -> Option<(u32, u32)> {
         let bytes = self.bytes(8)?;
         let half = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         Some((half(0)?, half(4)?))
