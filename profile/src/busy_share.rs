@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Pid, Profile, TickOutcome, Tid};
+use crate::{ClockScope, Pid, Profile, TickOutcome, Tid};
 
 /// How busy the machine was, all CPUs together, whatever part of it was selected.
 ///
@@ -34,13 +34,15 @@ pub struct BusyShare {
 const MISSED_MENTIONED_MIN: f64 = 0.01;
 
 impl Profile {
-    /// Returns how busy the machine was; `None` if the ledger is unknown or empty.
+    /// Returns how busy the machine was; `None` if the ledger is unknown or empty, or if only
+    /// selected tasks had clocks.
     pub fn busy_share(&self) -> Option<BusyShare> {
         let ledger = &self.ledger;
         let due = ledger.due().saturating_sub(ledger.not_sampled_total());
         let idle = ledger.outcome(TickOutcome::SkippedIdle) + self.idle_samples();
         let busy = ledger.ticks().saturating_sub(idle).min(due);
-        (due > 0).then(|| BusyShare { due, busy, missed: ledger.missed() })
+        let is_known = due > 0 && ledger.clocks == ClockScope::Cpus;
+        is_known.then(|| BusyShare { due, busy, missed: ledger.missed() })
     }
 
     /// Returns the samples of the idle task, which are taken on request only. Its threads have
@@ -110,6 +112,9 @@ mod tests {
         let share = profile().busy_share().expect("ticks were due");
         assert_eq!(share, BusyShare { due: 900, busy: 60, missed: 40 });
         assert_eq!(Profile::default().busy_share(), None);
+        let mut of_tasks = profile();
+        of_tasks.ledger.clocks = ClockScope::Tasks;
+        assert_eq!(of_tasks.busy_share(), None);
     }
 
     #[test]

@@ -2,18 +2,19 @@
 
 use std::fmt;
 
-use crate::{pluralize, printable};
+use crate::{ClockScope, pluralize, printable};
 
 /// Where a profile was taken, how, and of what. One line among the comments of pprof, so that a
 /// stored profile can still be introduced to its reader.
 ///
 /// ```
-/// use profile::CaptureContext;
+/// use profile::{CaptureContext, ClockScope};
 ///
 /// let context = CaptureContext {
 ///     host: "build-7".into(),
 ///     kernel: "6.1.0".into(),
 ///     frequency: 99,
+///     clocks: ClockScope::Cpus,
 ///     cpus: 4,
 ///     selects_cpus: false,
 ///     scope: "make -j8 and its descendants".into(),
@@ -32,6 +33,8 @@ pub struct CaptureContext {
     pub kernel: String,
     /// Configured sampling frequency in Hz, on each CPU.
     pub frequency: u32,
+    /// Whose time the clocks measured.
+    pub clocks: ClockScope,
     /// Number of CPUs that were profiled.
     pub cpus: u32,
     /// Whether these are a selection, and not all that were online.
@@ -42,7 +45,6 @@ pub struct CaptureContext {
 
 const HOST: &str = "host ";
 const KERNEL: &str = ", Linux ";
-const FREQUENCY: &str = ", cpu-clock at ";
 const CPUS: &str = " Hz on ";
 const SELECTED: &str = " selected";
 const SCOPE: &str = " CPUs, ";
@@ -57,7 +59,9 @@ impl CaptureContext {
     /// Parses the line of a context; `None` if it is none.
     pub fn parse(line: &str) -> Option<Self> {
         let (host, rest) = line.strip_prefix(HOST)?.split_once(KERNEL)?;
-        let (kernel, rest) = rest.split_once(FREQUENCY)?;
+        let split = |clocks| Some((clocks, rest.split_once(clock(clocks))?));
+        let found = [ClockScope::Cpus, ClockScope::Tasks].into_iter().filter_map(split);
+        let (clocks, (kernel, rest)) = found.min_by_key(|(_, (kernel, _))| kernel.len())?;
         let (frequency, rest) = rest.split_once(CPUS)?;
         let (cpus, scope) = rest.split_once(SCOPE)?;
         let selected = cpus.strip_suffix(SELECTED);
@@ -65,6 +69,7 @@ impl CaptureContext {
             host: host.to_owned(),
             kernel: kernel.to_owned(),
             frequency: frequency.parse().ok()?,
+            clocks,
             cpus: selected.unwrap_or(cpus).parse().ok()?,
             selects_cpus: selected.is_some(),
             scope: scope.to_owned(),
@@ -89,16 +94,24 @@ impl CaptureContext {
     }
 }
 
+/// Returns the text before the frequency, with perf's name of the clocks.
+fn clock(clocks: ClockScope) -> &'static str {
+    match clocks {
+        ClockScope::Cpus => ", cpu-clock at ",
+        ClockScope::Tasks => ", task-clock at ",
+    }
+}
+
 /// Writes one line that a terminal shows as it is, as the comments of a profile show it.
 impl fmt::Display for CaptureContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, kernel, frequency, cpus, selects_cpus, scope } = self;
-        let selected = if *selects_cpus { SELECTED } else { "" };
+        let Self { host, kernel, frequency, clocks, cpus, selects_cpus, scope } = self;
+        let (clock, selected) = (clock(*clocks), if *selects_cpus { SELECTED } else { "" });
         let [host, kernel, scope] = [host, kernel, scope]
             .map(|text| printable(&text[..text.floor_char_boundary(TEXT_MAX)]));
         write!(
             f,
-            "{HOST}{host}{KERNEL}{kernel}{FREQUENCY}{frequency}{CPUS}{cpus}{selected}{SCOPE}{scope}"
+            "{HOST}{host}{KERNEL}{kernel}{clock}{frequency}{CPUS}{cpus}{selected}{SCOPE}{scope}"
         )
     }
 }
@@ -109,16 +122,17 @@ mod tests {
 
     fn context(host: &str, scope: &str) -> CaptureContext {
         let (host, kernel, scope) = (host.into(), "6.1.0-18-amd64".into(), scope.into());
-        CaptureContext { host, kernel, frequency: 19, cpus: 64, selects_cpus: false, scope }
+        let (frequency, clocks, cpus, selects_cpus) = (19, ClockScope::Cpus, 64, false);
+        CaptureContext { host, kernel, frequency, clocks, cpus, selects_cpus, scope }
     }
 
     #[test]
     fn parses_what_it_displays() {
         for (host, scope) in
-            [("n1", CaptureContext::WHOLE_MACHINE), ("", ""), ("a, b", "sh -c 'x, y' CPUs, z")]
+            [("n1", CaptureContext::WHOLE_MACHINE), ("", ""), ("a, b", "sh 'x, cpu-clock at' CPUs")]
         {
-            for selects_cpus in [false, true] {
-                let context = CaptureContext { selects_cpus, ..context(host, scope) };
+            for (selects_cpus, clocks) in [(false, ClockScope::Tasks), (true, ClockScope::Cpus)] {
+                let context = CaptureContext { selects_cpus, clocks, ..context(host, scope) };
                 assert_eq!(CaptureContext::parse(&context.to_string()), Some(context));
             }
         }

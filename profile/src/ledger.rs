@@ -13,12 +13,23 @@ use std::fmt;
 
 use crate::{Cpu, Loss, NotSampled, StackEnd, TickOutcome};
 
+/// Whose time the clocks measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClockScope {
+    /// That of CPUs: ticks are due whatever runs.
+    #[default]
+    Cpus,
+    /// That of the selected tasks: ticks are due while they run.
+    Tasks,
+}
+
 /// The ticks of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
     /// The CPU.
     pub cpu: Cpu,
-    /// Ticks that the configured frequency calls for in the time that the CPU was online. If one
+    /// Ticks that the configured frequency calls for in the time that the CPU was online, or that
+    /// tasks with a clock ran on it: see [`ClockScope`]. If one
     /// tick too many was counted, because two clocks are read at slightly different moments, it is
     /// due in its own window and not in the next.
     pub due: u64,
@@ -37,6 +48,11 @@ impl CpuTicks {
     /// Returns the ticks that a clock was set to take and that did not happen.
     pub fn missed(&self) -> u64 {
         self.due.saturating_sub(self.ticks + self.not_sampled.iter().sum::<u64>())
+    }
+
+    /// Counts the missed ticks as not sampled for a reason.
+    pub fn attribute_missed(&mut self, reason: NotSampled) {
+        self.not_sampled[reason as usize] += self.missed();
     }
 
     /// Adds due ticks that were not sampled.
@@ -62,6 +78,8 @@ impl CpuTicks {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaptureLedger {
+    /// Whose time the clocks measure.
+    pub clocks: ClockScope,
     /// The ticks of each CPU.
     pub cpus: Vec<CpuTicks>,
     /// Ticks by outcome, indexed by [`TickOutcome`].
@@ -173,12 +191,20 @@ impl CaptureLedger {
     }
 }
 
+/// How the text of a ledger begins, by the scope of its clocks.
+pub(crate) const DUE: &str = "due ";
+pub(crate) const DUE_OF_TASKS: &str = "due of tasks ";
+
 /// Writes the ledger as three lines of text, as summaries and pprof comments show it.
 impl fmt::Display for CaptureLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let due = match self.clocks {
+            ClockScope::Cpus => DUE,
+            ClockScope::Tasks => DUE_OF_TASKS,
+        };
         write!(
             f,
-            "due {} = ticks {} + missed {} + not sampled {}",
+            "{due}{} = ticks {} + missed {} + not sampled {}",
             self.due(),
             self.ticks(),
             self.missed(),
@@ -253,6 +279,17 @@ mod tests {
              ticks 9 = emitted 7 + skipped 2 (idle: 2)\n\
              emitted 7 = aggregated 4 + lost 3 (ring full: 2, window full: 1)"
         );
+    }
+
+    #[test]
+    fn missed_ticks_get_a_reason() {
+        let mut ledger = CaptureLedger { clocks: ClockScope::Tasks, ..balanced() };
+        ledger.cpus[0].attribute_missed(NotSampled::KernelCode);
+        ledger.check().expect("a balanced ledger");
+        let text = ledger.to_string();
+        let expected = "due of tasks 30 = ticks 9 + missed 0 + not sampled 21 (budget: 20, kernel \
+                        code or missed: 1)";
+        assert_eq!(text.lines().next(), Some(expected));
     }
 
     #[test]

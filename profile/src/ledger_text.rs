@@ -1,6 +1,7 @@
 //! Sums of ledgers, and ledgers parsed from their text: the ledger of merged profiles.
 
-use crate::{CaptureLedger, Cpu, CpuTicks, Loss, NotSampled, TickOutcome};
+use crate::ledger::{DUE, DUE_OF_TASKS};
+use crate::{CaptureLedger, ClockScope, Cpu, CpuTicks, Loss, NotSampled, TickOutcome};
 
 /// Largest number parsed from a text. Real counts are smaller, and sums of these do not overflow.
 const COUNT_MAX: u64 = 1 << 48;
@@ -18,7 +19,10 @@ impl CaptureLedger {
         let [due, ticks, emitted] = lines;
         let (due, not_sampled) = due.split_once(" + not sampled ").unwrap_or((due, "0"));
         let not_sampled = count_by_reason(not_sampled)?;
-        let (due, ticks_happened, missed) = equation(due, ["due ", " = ticks ", " + missed "])?;
+        let clocks =
+            if due.starts_with(DUE_OF_TASKS) { ClockScope::Tasks } else { ClockScope::Cpus };
+        let begin = if clocks == ClockScope::Tasks { DUE_OF_TASKS } else { DUE };
+        let (due, ticks_happened, missed) = equation(due, [begin, " = ticks ", " + missed "])?;
         let (ticks, emitted_here, skipped) =
             equation(ticks, ["ticks ", " = emitted ", " + skipped "])?;
         let (emitted, aggregated, lost) =
@@ -28,7 +32,7 @@ impl CaptureLedger {
             let known = NotSampled::ALL.iter().find(|known| known.text() == *reason)?;
             cpu.not_sampled[*known as usize] = *count;
         }
-        let mut ledger = Self { cpus: vec![cpu], aggregated, ..Self::default() };
+        let mut ledger = Self { clocks, cpus: vec![cpu], aggregated, ..Self::default() };
         for (reason, count) in &lost.reasons {
             let loss = Loss::ALL.iter().find(|loss| loss.text() == *reason)?;
             ledger.lost[*loss as usize] = *count;
@@ -55,6 +59,9 @@ impl CaptureLedger {
 
     /// Adds the counts of another ledger, CPU by CPU.
     pub fn add(&mut self, other: &Self) {
+        if other.clocks == ClockScope::Tasks {
+            self.clocks = ClockScope::Tasks; // a part of what is due depends on tasks
+        }
         for theirs in &other.cpus {
             match self.cpus.iter_mut().find(|ours| ours.cpu == theirs.cpu) {
                 Some(ours) => {
@@ -132,8 +139,9 @@ mod tests {
             aggregated in 0..100_000u64,
             missed in 0..1000u64,
             not_sampled in prop::collection::vec(0..1000u64, NotSampled::COUNT),
+            clocks in prop::sample::select(vec![ClockScope::Cpus, ClockScope::Tasks]),
         ) -> CaptureLedger {
-            let mut ledger = CaptureLedger { aggregated, ..CaptureLedger::default() };
+            let mut ledger = CaptureLedger { clocks, aggregated, ..CaptureLedger::default() };
             ledger.lost.copy_from_slice(&lost);
             for outcome in TickOutcome::ALL.iter().filter(|o| o.is_skipped()) {
                 ledger.outcomes[*outcome as usize] = skipped[*outcome as usize];

@@ -67,7 +67,7 @@ pub use date::Date;
 pub use error_chain::error_chain;
 pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
-pub use ledger::{CaptureLedger, CpuTicks, LedgerImbalance};
+pub use ledger::{CaptureLedger, ClockScope, CpuTicks, LedgerImbalance};
 pub use number::{pluralize, thousands};
 pub use origin::{BootTime, Origin};
 pub use outcome::{Loss, NotSampled, StackEnd, TickOutcome};

@@ -115,6 +115,9 @@ closed_list! {
         NoClock = "no clock",
         /// The clocks stood still, or no session ran.
         Gap = "gap",
+        /// Of the clock of a task that may not sample the kernel: the task was in the kernel, or
+        /// the tick was missed. Which of the two is unknown.
+        KernelCode = "kernel code or missed",
     }
 }
 

@@ -21,7 +21,7 @@ use crate::symbolization::UnsymbolizedReason;
 
 const OUTCOME: Label = Label::closed("outcome", || texts(TickOutcome::ALL, TickOutcome::text));
 const LOSS: Label = Label::closed("reason", || texts(Loss::ALL, Loss::text));
-const NOT_SAMPLED: Label = Label::closed("reason", || texts(NotSampled::ALL, NotSampled::text));
+const NOT_SAMPLED: Label = Label::closed("reason", || texts(NOT_SAMPLED_REASONS, NotSampled::text));
 const NO_CLOCK: Label = Label::closed("reason", || texts(&NoClockReason::ALL, NoClockReason::text));
 const CPU_CHANGE: Label = Label::closed("change", || vec!["online", "offline"]);
 const SIDE: Label = Label::closed("side", || vec!["kernel", "user"]);
@@ -55,6 +55,11 @@ const HTTP: Label = Label::closed("reason", || texts(&Refusal::ALL, Refusal::tex
 const LOG: Label = Label::closed("result", || vec!["written", "dropped", "suppressed"]);
 const VERSION: Label = Label::open("version", "version of everytick");
 const ARCHITECTURE: Label = Label::open("architecture", "CPU architecture of the binary");
+
+/// Why due ticks of an agent are not sampled: the first of all reasons. The rest is for clocks of
+/// tasks.
+const NOT_SAMPLED_REASONS: &[NotSampled] =
+    &[NotSampled::Budget, NotSampled::Memory, NotSampled::NoClock, NotSampled::Gap];
 
 /// All metrics, in the order in which they are written.
 pub const TABLE: &[Metric] = &[
@@ -128,7 +133,7 @@ pub const TABLE: &[Metric] = &[
         "Due ticks that no clock was set to take, by reason: the rate was lowered, the CPU had no \
          clock, or the clocks stood still.",
         &[NOT_SAMPLED],
-        |s, out| by(out, &[], NotSampled::ALL, NotSampled::text, &s.totals.not_sampled),
+        |s, out| by(out, &[], NOT_SAMPLED_REASONS, NotSampled::text, &s.totals.not_sampled),
     ),
     counter(
         "everytick_ticks_total",

@@ -53,6 +53,7 @@ pub fn capture_context(
         host: host.to_owned(),
         kernel: uname.release().to_string_lossy().into_owned(),
         frequency,
+        clocks: profile.ledger.clocks,
         cpus: profile.ledger.cpus.len() as u32,
         selects_cpus,
         scope: scope.to_owned(),

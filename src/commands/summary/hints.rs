@@ -183,7 +183,7 @@ fn largest<K: Copy + Ord>(counts: HashMap<K, u64>, profile: &Profile) -> Vec<(K,
 
 #[cfg(test)]
 mod tests {
-    use profile::{Cpu, CpuTicks, TickOutcome};
+    use profile::{ClockScope, Cpu, CpuTicks, TickOutcome};
 
     use super::super::example::profile;
     use super::*;
@@ -195,6 +195,7 @@ mod tests {
             host: "h".into(),
             kernel: "6".into(),
             frequency: 99,
+            clocks: ClockScope::Cpus,
             cpus: 2,
             selects_cpus,
             scope: CaptureContext::WHOLE_MACHINE.into(),

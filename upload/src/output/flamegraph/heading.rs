@@ -3,7 +3,7 @@
 
 use indexmap::IndexSet;
 use profile::pprof::SampleUnit;
-use profile::{CaptureContext, Date, Profile, pluralize};
+use profile::{CaptureContext, ClockScope, Date, Profile, pluralize};
 
 use super::text::{CountScale, clean, percent, seconds};
 use super::tree::CallTree;
@@ -87,6 +87,9 @@ fn how_much(profile: &Profile, contexts: &[CaptureContext], scale: CountScale) -
             let selected = contexts.iter().find(|context| context.selects_cpus);
             let subject = selected.or(contexts.first());
             format!("{} {share}", subject.map_or("the machine was", CaptureContext::busy_subject))
+        }
+        None if profile.ledger.clocks == ClockScope::Tasks => {
+            "how busy the machine was is unknown: only selected tasks had clocks".into()
         }
         None => "how busy the machine was is unknown: the profile has no ledger".into(),
     };

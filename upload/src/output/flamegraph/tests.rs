@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use profile::{
-    BusyShare, CaptureContext, CaptureLedger, Cpu, CpuTicks, FileAddr, Function, Line, Mapping,
-    MappingKind, Pid, Profile, SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task,
-    TaskId, TickOutcome, Tid,
+    BusyShare, CaptureContext, CaptureLedger, ClockScope, Cpu, CpuTicks, FileAddr, Function, Line,
+    Mapping, MappingKind, Pid, Profile, SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame,
+    Task, TaskId, TickOutcome, Tid,
 };
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -354,6 +354,7 @@ fn heading_tells_where_when_and_how_busy() {
         host: "build-7".into(),
         kernel: "6.1.0".into(),
         frequency: 99,
+        clocks: ClockScope::Cpus,
         cpus: 2,
         selects_cpus: false,
         scope: "make -j8 and its descendants".into(),
@@ -504,6 +505,7 @@ fn hostile_names_leave_valid_xml() {
             host: name.into(),
             kernel: name.into(),
             frequency: 1,
+            clocks: ClockScope::Cpus,
             cpus: 1,
             selects_cpus: true,
             scope: name.into(),
