@@ -2,13 +2,13 @@
 //!
 //! It provides a [`Sampler`] that runs in the ticks of each [`CpuClock`], a [`SampleReader`] for
 //! its ring, [`SideBand`] rings of process events, [`PerfSamples`] rings of perf's own records of
-//! ticks, a [`TaskSampler`] for users without capabilities, [`CpuNotices`] of CPUs that come and go,
-//! the [`WalkMaps`] by which the programs unwind, the reaping of child processes, and the C
+//! ticks, a [`TaskSampler`] for users without capabilities, [`CpuNotices`] of CPUs that come and
+//! go, the [`WalkMaps`] by which the programs unwind, the reaping of child processes, and the C
 //! library's heap. What leaves this module is plain bytes and numbers in the shapes of [`abi`];
 //! `events` interprets them.
 //!
-//! All but the task sampler needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the running
-//! kernel.
+//! All but the task sampler needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the
+//! running kernel.
 #![allow(unsafe_code)]
 
 pub mod abi;

@@ -113,8 +113,8 @@ impl TaskSampler {
     /// Opens the events of a thread. The side bands record from now on; the clocks do not run yet.
     ///
     /// # Errors
-    /// [`PerfError`] if the kernel refuses: ESRCH if the thread has exited, EACCES if the caller may
-    /// not trace it.
+    /// [`PerfError`] if the kernel refuses: ESRCH if the thread has exited, EACCES if the caller
+    /// may not trace it.
     pub fn attach(&self, thread: Tid, scope: TaskScope) -> Result<TaskEvents, PerfError> {
         self.open_events(thread, scope, |_| {})
     }

@@ -30,8 +30,8 @@ pub(super) struct Pipeline {
     counter: Counter,
     rows: RowStore,
     publisher: MappingPublisher,
-    /// Bytes of BPF maps without slabs.
-    map_bytes: u64,
+    /// Bytes of BPF maps without slabs; `None` if there is no BPF program.
+    map_bytes: Option<u64>,
     side_band_lost: u64,
     process_events_skipped: u64,
     next_cleanup: Instant,
@@ -45,7 +45,7 @@ impl Pipeline {
         counter: Counter,
         rows: RowStore,
         publisher: MappingPublisher,
-        map_bytes: u64,
+        map_bytes: Option<u64>,
         cpu: ProcessorCpu,
     ) -> Self {
         Self {
@@ -275,7 +275,7 @@ impl Pipeline {
     fn counts(&self) -> SessionCounts {
         let (processes, tables) = (&self.resolver.processes, self.rows.counts());
         SessionCounts {
-            map_bytes: self.map_bytes + tables.slab_bytes,
+            map_bytes: self.map_bytes.map_or(0, |bytes| bytes + tables.slab_bytes),
             side_band_lost: self.side_band_lost,
             process_events_skipped: self.process_events_skipped,
             tables,

@@ -53,6 +53,15 @@ pub struct CpuCounts {
     pub went_offline: u64,
 }
 
+/// What happened to clocks of tasks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskCounts {
+    /// Times that the kernel stopped a clock for a while, because it ticked too often.
+    pub throttled: u64,
+    /// Threads that may have no clock, because they began while clocks were opened.
+    pub maybe_missing: u64,
+}
+
 /// Counts since the start of a session, unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionCounts {
@@ -60,6 +69,8 @@ pub struct SessionCounts {
     pub sampler: SamplerTime,
     /// CPUs with and without a sampling clock.
     pub cpus: CpuCounts,
+    /// Clocks of tasks, if the session has such.
+    pub tasks: TaskCounts,
     /// Child processes of COMMAND beyond the number that can be followed.
     pub not_followed: u64,
     /// Bytes of kernel memory in BPF maps now.

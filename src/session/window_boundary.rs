@@ -4,23 +4,33 @@
 use std::io;
 use std::time::Instant;
 
-use profile::{CaptureLedger, Loss, TickOutcome};
+use profile::{CaptureLedger, ClockScope, Loss, NotSampled, TickOutcome};
 
 use super::cpu_ticks::CpuReadings;
-use super::results::CpuCounts;
+use super::results::{CpuCounts, TaskCounts};
 use super::sampler_time::SamplerTime;
 use crate::events::{RawSample, now, since_boot_ns, unix_ns};
 use crate::kernel::{Sampler, SamplingRate, abi::Counters};
 use crate::symbolization::Period;
 
+/// The part of a boundary that only clocks of tasks have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskBoundary {
+    /// Why ticks do not come; `None` if they are missed.
+    pub missed: Option<NotSampled>,
+    pub counts: TaskCounts,
+}
+
 /// The sampler's counters at one moment. Each CPU numbers its samples, and the boundary lies
 /// between two of them.
-pub(super) struct WindowBoundary {
+pub struct WindowBoundary {
     counters: Vec<Counters>,
     /// The clocks and times of the CPUs.
     cpus: CpuReadings,
     /// CPUs with and without a clock.
     pub cpu_counts: CpuCounts,
+    /// What only clocks of tasks have; `None` for those of CPUs.
+    tasks: Option<TaskBoundary>,
     /// The rate from here on.
     rate: SamplingRate,
     at: Instant,
@@ -43,6 +53,7 @@ impl WindowBoundary {
             counters,
             cpus: CpuReadings::default(),
             cpu_counts: CpuCounts::default(),
+            tasks: None,
             rate,
             at: Instant::now(),
             unix_ns: unix_ns(),
@@ -57,7 +68,7 @@ impl WindowBoundary {
     ///
     /// # Errors
     /// When a counter or a clock cannot be read.
-    pub fn read(
+    pub(super) fn read(
         sampler: &Sampler,
         rate: SamplingRate,
         read_cpus: impl FnOnce(u64) -> io::Result<CpuReadings>,
@@ -66,6 +77,22 @@ impl WindowBoundary {
         let (now, counters) = (now(), sampler.counters()?);
         let cpus = read_cpus(now)?;
         Ok(Self { at, unix_ns, since_boot_ns, cpus, ..Self::new(counters, rate) })
+    }
+
+    /// Returns the boundary at which clocks of tasks were stopped just now. Their rings are not
+    /// drained yet, so [`Self::set_task_counts`] follows.
+    pub fn of_stopped_tasks(rate: SamplingRate) -> Self {
+        Self::new(Vec::new(), rate)
+    }
+
+    /// Sets what the clocks of tasks have counted. `counters`: by CPU.
+    pub(super) fn set_task_counts(
+        &mut self,
+        counters: Vec<Counters>,
+        cpus: CpuReadings,
+        tasks: TaskBoundary,
+    ) {
+        (self.counters, self.cpus, self.tasks) = (counters, cpus, Some(tasks));
     }
 
     /// Returns the number of each CPU's next sample, indexed by CPU.
@@ -95,6 +122,17 @@ impl WindowBoundary {
         }
         ledger.lost[Loss::RingFull as usize] = ledger.outcome(TickOutcome::LostRingFull);
         ledger.cpus = self.cpus.ticks_since(&begin.cpus, begin.rate, &self.ticks_since(begin));
+        if let Some(TaskBoundary { missed, .. }) = self.tasks {
+            ledger.clocks = ClockScope::Tasks;
+            if let Some(reason) = missed {
+                ledger.cpus.iter_mut().for_each(|cpu| cpu.attribute_missed(reason));
+            }
+        }
+    }
+
+    /// Returns what happened to clocks of tasks.
+    pub fn task_counts(&self) -> TaskCounts {
+        self.tasks.unwrap_or_default().counts
     }
 
     fn outcome(&self, outcome: TickOutcome) -> u64 {

@@ -158,6 +158,7 @@ fn close(
             sampler: end.sampler_time(),
             cpus: end.cpu_counts,
             not_followed: end.not_followed(),
+            tasks: end.task_counts(),
             ..counts
         },
         window,
