@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::{Registers, Rule, Step, frame_pointer, step};
+use unwind::arch::{RED_ZONE, SP};
+use unwind::{Cfa, RegisterRule, Registers, Rule, Step, frame_pointer, step};
 
 use super::row_store::{RowStore, RuleLookup};
 use crate::events::{StackSnapshot, UserFrame};
@@ -83,7 +84,8 @@ impl SnapshotUnwinder<'_> {
     /// whether the caller is guessed.
     fn step(&self, registers: &Registers, rule: &Rule) -> Result<(Registers, bool), StackEnd> {
         let read = |address| self.read_word(address);
-        match step(registers, rule, read) {
+        let rule = without_red_zone(self.snapshot, registers, rule);
+        match step(registers, &rule, read) {
             Step::Caller(caller) => Ok((caller, false)),
             Step::NoRow => match frame_pointer::step(registers, read) {
                 Ok(caller) if self.is_mapped(&caller) => Ok((caller, true)),
@@ -135,5 +137,56 @@ impl SnapshotUnwinder<'_> {
     /// Returns why a read failed: most likely the stack goes on past a full snapshot.
     fn unreadable(&self) -> StackEnd {
         if self.snapshot.is_full { StackEnd::SnapshotEnd } else { StackEnd::Unreadable }
+    }
+}
+
+/// Replaces what a rule would read below a snapshot: those of perf begin at sp, without the red zone.
+/// Rows point there after a register has been popped, and then the register itself has the value.
+fn without_red_zone(snapshot: &StackSnapshot, registers: &Registers, rule: &Rule) -> Rule {
+    let Cfa::Register(SP, offset) = rule.cfa else { return *rule };
+    let cfa = registers.sp.wrapping_add_signed(offset.into());
+    let red_zone = snapshot.registers.sp.wrapping_sub(RED_ZONE)..snapshot.start;
+    let in_red_zone = |words: i8| red_zone.contains(&cfa.wrapping_add_signed(8 * i64::from(words)));
+    let readable = |saved| match saved {
+        RegisterRule::AtCfa(words) if in_red_zone(words) => RegisterRule::SameValue,
+        saved => saved,
+    };
+    Rule { fp: readable(rule.fp), base: readable(rule.base), ..*rule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn popped_register_has_its_value_where_there_is_no_red_zone() {
+        let registers = Registers {
+            ip: 1,
+            is_return: false,
+            sp: 0x7000,
+            fp: Some(7),
+            base: Some(8),
+            all: None,
+        };
+        // Before `ret`: fp and the base register have been popped, and the CFA is next to sp.
+        let saved = RegisterRule::AtCfa;
+        let rule = Rule {
+            cfa: Cfa::Register(SP, 8),
+            fp: saved(-2),
+            base: saved(-3),
+            ra: RegisterRule::SAVED_RA,
+        };
+        let same = RegisterRule::SameValue;
+        let popped = Rule { fp: same, base: same, ..rule };
+        let check = |start, cfa, expected| {
+            let snapshot =
+                StackSnapshot { registers, start, stack: Box::default(), is_full: false };
+            let rule = Rule { cfa, ..rule };
+            assert_eq!(without_red_zone(&snapshot, &registers, &rule), Rule { cfa, ..expected });
+        };
+        check(0x7000, rule.cfa, popped);
+        check(0x7000 - RED_ZONE, rule.cfa, rule);
+        check(0x7000, Cfa::Register(SP, 24), Rule { base: saved(-3), ..rule });
+        check(0x7000, Cfa::Register(SP, 16), Rule { base: same, ..rule });
     }
 }
