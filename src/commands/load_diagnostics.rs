@@ -1,10 +1,11 @@
 //! Explains why the kernel rejects the sampler, in one sentence with the next step.
 
 use anyhow::{Error, anyhow};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::host::Capabilities;
-use crate::kernel::{LoadError, LoadErrorKind};
+use crate::kernel::{LoadError, LoadErrorKind, PerfError};
 use profile::printable;
 
 /// All capabilities in use, as setcap takes them.
@@ -14,11 +15,7 @@ const CAPABILITIES: &str = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_sear
 pub(super) fn explain(error: LoadError) -> Error {
     let missing = Capabilities::effective().required_and_missing();
     if error.kind() == LoadErrorKind::Denied && !missing.is_empty() {
-        return anyhow!(
-            "profiling needs {}; {}",
-            missing.join(" and "),
-            how_to_get_capabilities(&own_path())
-        );
+        return anyhow!("profiling needs {}; {}", missing.join(" and "), how_to_get_capabilities());
     }
     match (&error, error.kind()) {
         (LoadError::Bpf { .. }, LoadErrorKind::Denied) => anyhow!(
@@ -38,15 +35,46 @@ pub(super) fn explain(error: LoadError) -> Error {
     }
 }
 
-/// Returns the next step. `program`: path of this program.
-fn how_to_get_capabilities(program: &str) -> String {
+/// Explains why clocks of own processes cannot be opened.
+pub(super) fn explain_tasks(error: LoadError) -> Error {
+    let errno = |error: &PerfError| Errno::from_io_error(&error.source);
+    match &error {
+        LoadError::Rings { source, .. } if errno(source) == Some(Errno::PERM) => anyhow!(
+            "{error}; allow this user to lock more memory: raise RLIMIT_MEMLOCK (`ulimit -l`) or \
+             kernel.perf_event_mlock_kb, or select fewer CPUs with -C"
+        ),
+        LoadError::Perf(refused) if errno(refused) == Some(Errno::MFILE) => anyhow!(
+            "{error}: each thread needs two on each CPU; raise the limit (`ulimit -n`), or select \
+             threads with -t"
+        ),
+        LoadError::Perf(refused @ PerfError { task: Some(tid), .. })
+            if matches!(errno(refused), Some(Errno::ACCESS | Errno::PERM)) =>
+        {
+            anyhow!(
+                "thread {} is not of a process of this user, or may not be traced; {}",
+                tid.0,
+                how_to_get_capabilities()
+            )
+        }
+        _ => Error::new(error),
+    }
+}
+
+/// Returns the next step of a user without capabilities.
+pub(super) fn how_to_get_capabilities() -> String {
     if geteuid().is_root() {
         return "root lacks them here: add them to the container or service".into();
     }
     format!(
         "run it as root, as in `sudo everytick record`, or let all users of this program profile \
-         the machine: `sudo setcap {CAPABILITIES}+ep {program}`"
+         the machine: `{}`",
+        setcap_command()
     )
+}
+
+/// Returns the command that gives this program the capabilities.
+pub(super) fn setcap_command() -> String {
+    format!("sudo setcap {CAPABILITIES}+ep {}", own_path())
 }
 
 fn own_path() -> String {

@@ -2,6 +2,7 @@
 //! pages, and the worker processes.
 
 mod agent;
+mod capture_kind;
 mod cgroups;
 mod child;
 mod cli;

@@ -9,7 +9,7 @@ use profile::thousands;
 
 use super::terminal::{is_terminal, line, replace_line, replaces_lines, width};
 use crate::procfs::{self, CpuStat};
-use crate::session::Session;
+use crate::session::{Capture, Session};
 
 /// Shows the progress of a recording.
 pub(super) struct ProgressLine {
@@ -57,7 +57,7 @@ impl ProgressLine {
     }
 
     /// Shows the current progress.
-    pub fn update(&mut self, session: &Session) {
+    pub fn update<C: Capture>(&mut self, session: &Session<C>) {
         self.next_update = Instant::now() + self.style.interval();
         if self.style == ProgressStyle::Quiet {
             return;
@@ -77,7 +77,7 @@ impl ProgressLine {
         }
     }
 
-    fn progress(&mut self, session: &Session) -> Progress {
+    fn progress<C: Capture>(&mut self, session: &Session<C>) -> Progress {
         let elapsed = session.elapsed();
         let sampler = session.sampler_progress().unwrap_or_default();
         let now = procfs::cpu_stat();

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use profile::{printable, thousands};
+use profile::{Pid, Tid, printable, thousands};
 use upload::output::{Direction, OutputError, OutputOptions};
 
+use super::capture_kind::CaptureKind;
 use super::cli::{RecordArguments, RootFrames};
 use super::frequency::check_frequency;
 use super::progress::ProgressLine;
@@ -17,10 +18,12 @@ use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, Summary};
 use super::workers::SELF_EXE;
 use super::{child, comm_filter, filters, load_diagnostics, terminal};
-use crate::host::{kernel_frames_limit, pid_namespace, ring_bytes};
-use crate::kernel::SamplerConfig;
+use crate::host::{TaskAccess, kernel_frames_limit, pid_namespace, ring_bytes, task_ring_bytes};
+use crate::kernel::{Filters, SamplerConfig, TaskSamplerConfig};
 use crate::output::Outputs;
-use crate::session::{ClosedWindow, Recording, ScanScope, Session, SessionLimits};
+use crate::session::{
+    Capture, ClosedWindow, Recording, ScanScope, Session, SessionLimits, TaskSelection,
+};
 use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
 use crate::tables::Cache;
 use crate::workers::Usage;
@@ -29,6 +32,9 @@ use crate::workers::Usage;
 const WINDOW_BYTES: usize = 256 << 20;
 /// Memory limit of the times of samples: enough for 16 million.
 const TIMES_BYTES: usize = 256 << 20;
+/// Ring of each CPU for the process events of selected tasks: less than for those of a machine,
+/// because it counts as locked memory.
+const TASK_SIDE_BAND_BYTES: u32 = 128 << 10;
 
 /// Records, symbolizes, writes. Returns the exit status of COMMAND, or success.
 pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
@@ -39,56 +45,88 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
         !(outputs.use_stdout() && arguments.json),
         "--json and -o - both write to standard output; name a file with -o"
     );
+    let kind = CaptureKind::of(&arguments)?;
     let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
     let stop = StopWatcher::start()?;
-
-    let scope = scan_scope(&arguments);
-    let (processes, threads) = (config.filters.processes.clone(), config.filters.threads.clone());
-    let unwind = u64::from(arguments.unwind_mib) << 20;
-    let times = if arguments.timestamps || outputs.need_times() { TIMES_BYTES } else { 0 };
-    let command_lines = matches!(arguments.by, RootFrames::Cmdline);
-    let limits = SessionLimits {
-        window: WINDOW_BYTES,
-        times,
-        unwind,
-        command_lines,
-        ..SessionLimits::default()
-    };
-    let mut session = Session::start(SELF_EXE, config, scope, limits, cache, None)
-        .map_err(load_diagnostics::explain)?;
-    let command = launch(&mut session, &arguments.command, is_stdout_used, &stop)?;
-    if command.is_none() && processes.len() + threads.len() > 0 {
-        stop.watch(&processes, &threads)?;
-    }
-    if !arguments.quiet {
-        announce(&arguments, command);
-    }
-    let deadline = arguments.sampling.duration.map(|duration| Instant::now() + duration);
-    let mut progress = ProgressLine::new(arguments.quiet);
-    let reason = stop.wait(deadline, &session, &mut progress);
-    progress.clear();
-    if let (StopReason::TimeOver | StopReason::Terminated, Some(command)) = (&reason, &command) {
-        child::terminate(*command);
-    }
-
-    let recording = session.finish().context("cannot finish the recording")?;
-    let own_until_end = Usage::own().cpu;
-    let loss = recording.last.ledger.clone();
-    let is_written = write(&arguments, recording, own_until_end, &outputs)?;
-    let status = match (reason, command) {
-        (StopReason::CommandExited(status), _) => child::exit_code(status),
-        (StopReason::TimeOver, Some(pid)) => {
-            stop.wait_for_command(pid); // its status is that of the signal, as was asked for
-            0
+    let (filters, access) = (config.filters.clone(), kind.access());
+    let limits = session_limits(&arguments, &outputs);
+    let record = Record { arguments, outputs, stop, filters, is_stdout_used, access };
+    match kind {
+        CaptureKind::Machine => {
+            let scope = scan_scope(&record.arguments);
+            let session = Session::start(SELF_EXE, config, scope, limits, cache, None);
+            record.run(session.map_err(load_diagnostics::explain)?)
         }
-        (_, Some(pid)) => stop.wait_for_command(pid),
-        (_, None) => 0,
-    };
-    Ok(match status {
-        _ if !is_written => ExitCode::FAILURE,
-        0 if RecordingLoss::of(&loss).is_excessive() => ExitCode::from(recording_loss::STATUS),
-        status => ExitCode::from(status),
-    })
+        CaptureKind::Tasks(access) => {
+            let sampler = task_sampler_config(&record.arguments, &config, access);
+            let selection = task_selection(&config);
+            let session = Session::start_for_tasks(SELF_EXE, sampler, &selection, limits, cache);
+            record.run(session.map_err(load_diagnostics::explain_tasks)?)
+        }
+    }
+}
+
+/// What a recording needs beside its session.
+struct Record {
+    arguments: RecordArguments,
+    outputs: Outputs,
+    stop: StopWatcher,
+    filters: Filters,
+    is_stdout_used: bool,
+    /// What may be sampled, if not everything.
+    access: Option<TaskAccess>,
+}
+
+impl Record {
+    /// Records until the end, symbolizes, writes. Returns the exit status.
+    fn run<C: Capture>(self, mut session: Session<C>) -> Result<ExitCode> {
+        let Self { arguments, outputs, stop, filters, is_stdout_used, access } = self;
+        let Filters { processes, threads, .. } = filters;
+        let command = launch(&mut session, &arguments.command, is_stdout_used, &stop)?;
+        if command.is_none() && processes.len() + threads.len() > 0 {
+            stop.watch(&processes, &threads)?;
+        }
+        if !arguments.quiet {
+            announce(&arguments, access, command);
+        }
+        let deadline = arguments.sampling.duration.map(|duration| Instant::now() + duration);
+        let mut progress = ProgressLine::new(arguments.quiet);
+        let reason = stop.wait(deadline, &session, &mut progress);
+        progress.clear();
+        if let (StopReason::TimeOver | StopReason::Terminated, Some(command)) = (&reason, &command)
+        {
+            child::terminate(*command);
+        }
+
+        let recording = session.finish().context("cannot finish the recording")?;
+        let own_until_end = Usage::own().cpu;
+        let loss = recording.last.ledger.clone();
+        let is_written = write(&arguments, access, recording, own_until_end, &outputs)?;
+        let status = match (reason, command) {
+            (StopReason::CommandExited(status), _) => child::exit_code(status),
+            (StopReason::TimeOver, Some(pid)) => {
+                stop.wait_for_command(pid); // its status is that of the signal, as was asked for
+                0
+            }
+            (_, Some(pid)) => stop.wait_for_command(pid),
+            (_, None) => 0,
+        };
+        Ok(match status {
+            _ if !is_written => ExitCode::FAILURE,
+            0 if RecordingLoss::of(&loss).is_excessive() => ExitCode::from(recording_loss::STATUS),
+            status => ExitCode::from(status),
+        })
+    }
+}
+
+fn session_limits(arguments: &RecordArguments, outputs: &Outputs) -> SessionLimits {
+    SessionLimits {
+        window: WINDOW_BYTES,
+        times: if arguments.timestamps || outputs.need_times() { TIMES_BYTES } else { 0 },
+        unwind: u64::from(arguments.unwind_mib) << 20,
+        command_lines: matches!(arguments.by, RootFrames::Cmdline),
+        ..SessionLimits::default()
+    }
 }
 
 fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
@@ -112,6 +150,32 @@ fn sampler_config(arguments: &RecordArguments) -> Result<SamplerConfig> {
         side_band_bytes: arguments.side_band_kib.map_or(default.side_band_bytes, ring_of_kib),
         ..default
     })
+}
+
+/// Returns how to sample tasks as far as it is allowed.
+fn task_sampler_config(
+    arguments: &RecordArguments,
+    config: &SamplerConfig,
+    access: TaskAccess,
+) -> TaskSamplerConfig {
+    let kernel_frames_limit = if config.kernel_stacks { config.kernel_frames_limit } else { 0 };
+    let side_band_bytes = arguments.side_band_kib.map_or(TASK_SIDE_BAND_BYTES, ring_of_kib);
+    TaskSamplerConfig {
+        frequency: config.frequency,
+        samples_kernel: access.samples_kernel,
+        kernel_frames_limit,
+        cpus: config.cpus.clone(),
+        ring_bytes: task_ring_bytes(config.frequency, arguments.ring_kib.map(|kib| kib << 10)),
+        side_band_bytes,
+    }
+}
+
+fn task_selection(config: &SamplerConfig) -> TaskSelection {
+    let Filters { processes, threads, .. } = &config.filters;
+    TaskSelection {
+        processes: processes.iter().map(|(pid, _)| Pid(*pid)).collect(),
+        threads: threads.iter().map(|(tid, _)| Tid(*tid)).collect(),
+    }
 }
 
 /// Rounds up to a power of two, as ring buffers need it.
@@ -145,8 +209,8 @@ fn scan_scope(arguments: &RecordArguments) -> ScanScope {
 }
 
 /// Starts COMMAND if there is one, and returns its pid.
-pub(super) fn launch(
-    session: &mut Session,
+pub(super) fn launch<C: Capture>(
+    session: &mut Session<C>,
     command: &[String],
     is_stdout_used: bool,
     stop: &StopWatcher,
@@ -162,8 +226,8 @@ pub(super) fn launch(
     Ok(Some(pid))
 }
 
-fn announce(arguments: &RecordArguments, command: Option<u32>) {
-    let (scope, frequency) = (describe_scope(arguments), arguments.sampling.frequency);
+fn announce(arguments: &RecordArguments, access: Option<TaskAccess>, command: Option<u32>) {
+    let (scope, frequency) = (describe_scope(arguments, access), arguments.sampling.frequency);
     let end = describe_end(&arguments.sampling, &arguments.command);
     let text = format!("everytick: profiling {scope} at {frequency} Hz {end}");
     terminal::line(&printable(&text));
@@ -176,6 +240,7 @@ fn announce(arguments: &RecordArguments, command: Option<u32>) {
 /// Returns whether all files were written.
 fn write(
     arguments: &RecordArguments,
+    access: Option<TaskAccess>,
     recording: Recording,
     own_until_end: Duration,
     outputs: &Outputs,
@@ -190,7 +255,7 @@ fn write(
         &symbolization::host_name(),
         arguments.sampling.frequency,
         !arguments.sampling.cpus.is_empty(),
-        &describe_scope(arguments),
+        &describe_scope(arguments, access),
     );
     profile.comments = symbolization::comments(&profile, &context);
     profile.comments.extend(names.counts.comment());
@@ -202,6 +267,7 @@ fn write(
             executables: &recording.processes.executables,
             profiled: executables,
             processes_refreshed: recording.processes.refresh_count(),
+            access,
         };
         let summary = Summary::new(&profile, &context, &overhead, &quality, files);
         match arguments.json {

@@ -5,13 +5,14 @@ use upload::config::units::format_duration;
 
 use super::cli::{RecordArguments, SamplingArguments, VerifyArguments};
 use super::filters::format_cpus;
+use crate::host::TaskAccess;
 
 /// Longest command line that is shown, in bytes.
 const COMMAND_MAX: usize = 200;
 
 /// Describes what is recorded. Filters of one kind are alternatives, and those of different kinds
-/// must all match.
-pub(super) fn describe_scope(arguments: &RecordArguments) -> String {
+/// must all match. `access`: what may be sampled, if not everything.
+pub(super) fn describe_scope(arguments: &RecordArguments, access: Option<TaskAccess>) -> String {
     let RecordArguments { sampling, cgroups, comms, command, all, .. } = arguments;
     let command = if *all { &[] } else { command.as_slice() };
     let mut filters: Vec<String> = describe_selected(sampling, command).into_iter().collect();
@@ -23,7 +24,8 @@ pub(super) fn describe_scope(arguments: &RecordArguments) -> String {
         false => filters.join(" and "),
     };
     let scope = format!("{scope}{}", describe_cpus(sampling));
-    match (arguments.no_kernel, arguments.no_user) {
+    let is_kernel_denied = access.is_some_and(|access| !access.samples_kernel);
+    match (arguments.no_kernel || is_kernel_denied, arguments.no_user) {
         (true, _) => format!("{scope}, user code only"),
         (_, true) => format!("{scope}, kernel code only"),
         _ => scope,
@@ -103,7 +105,7 @@ mod tests {
 
     fn scope(arguments: &str) -> String {
         let all = ["record"].into_iter().chain(arguments.split_whitespace());
-        describe_scope(&Record::parse_from(all).arguments)
+        describe_scope(&Record::parse_from(all).arguments, None)
     }
 
     #[test]
@@ -120,6 +122,15 @@ mod tests {
         check("-C 1 --no-user", "the whole machine on CPU 1, kernel code only");
         check("-a --comm x sleep 1", "name x");
         check("-a sleep 1", "the whole machine");
+    }
+
+    #[test]
+    fn scope_without_capabilities_says_what_is_missing() {
+        let Record { arguments } = Record::parse_from(["record", "-p", "7"]);
+        let scope =
+            |samples_kernel| describe_scope(&arguments, Some(TaskAccess { samples_kernel }));
+        assert_eq!(scope(false), "process 7, user code only");
+        assert_eq!(scope(true), "process 7");
     }
 
     #[test]

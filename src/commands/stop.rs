@@ -20,7 +20,7 @@ use signal_hook::iterator::Signals;
 use super::progress::ProgressLine;
 use super::{child, signals, terminal};
 use crate::procfs;
-use crate::session::Session;
+use crate::session::{Capture, Session};
 
 /// Two SIGINTs that come closer together are one Ctrl-C: a shell or `make` may pass it on.
 const SAME_KEY: Duration = Duration::from_millis(500);
@@ -121,10 +121,10 @@ impl StopWatcher {
     }
 
     /// Waits for the first reason to stop, and shows the progress meanwhile.
-    pub fn wait(
+    pub fn wait<C: Capture>(
         &self,
         deadline: Option<Instant>,
-        session: &Session,
+        session: &Session<C>,
         progress: &mut ProgressLine,
     ) -> StopReason {
         loop {

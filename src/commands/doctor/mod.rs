@@ -1,7 +1,8 @@
 //! `everytick doctor`: checks what this host supports, what is missing, and what to do about it.
 //!
 //! The last check is a short recording: it loads the BPF programs, lets them tick and reads
-//! samples. The exit status is 0 only if that works.
+//! samples. The exit status is 0 only if that works. Where capabilities are missing, another
+//! recording shows whether own processes can be profiled without.
 
 mod trial;
 
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use profile::printable;
 
-use crate::host::{CHECKS, Limitation};
+use crate::host::{CHECKS, Capabilities, Limitation, TaskAccess};
 
 /// Runs and prints every check. Returns success only if `record` works here.
 pub(super) fn run() -> Result<ExitCode> {
@@ -35,12 +36,40 @@ pub(super) fn run() -> Result<ExitCode> {
             print_next_step("see the checks above");
         }
     }
+    let is_privileged = Capabilities::effective().required_and_missing().is_empty();
+    let access = if can_record || is_privileged { None } else { check_own_processes() };
     print("");
-    print(match can_record {
-        true => "`everytick record` works here.",
-        false => "`everytick record` cannot run here.",
+    print(match (can_record, access) {
+        (true, _) => "`everytick record` works here.",
+        (false, None) => "`everytick record` cannot run here.",
+        (false, Some(TaskAccess { samples_kernel: true })) => {
+            "`everytick record` profiles own processes here: with -p, -t or a COMMAND."
+        }
+        (false, Some(TaskAccess { samples_kernel: false })) => {
+            "`everytick record` profiles own processes here, without kernel code: with -p, -t or a \
+             COMMAND."
+        }
     });
     Ok(if can_record { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Records this process without capabilities, and prints what came of it. Returns what may be
+/// sampled.
+fn check_own_processes() -> Option<TaskAccess> {
+    let name = "own processes";
+    let access = TaskAccess::probe();
+    match access.as_ref().map(|access| trial::trial_of_tasks(*access)) {
+        Ok(Ok(text)) => print_line("ok", name, &text),
+        Ok(Err(text)) => {
+            print_line("FAIL", name, &text);
+            return None;
+        }
+        Err(error) => {
+            print_line("FAIL", name, &error.to_string());
+            print_next_step(error.next_step());
+        }
+    }
+    access.ok()
 }
 
 fn print_line(mark: &str, name: &str, text: &str) {

@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use profile::error_chain;
+use profile::{Tid, error_chain};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::commands::load_diagnostics::explain;
+use crate::commands::load_diagnostics::{explain, explain_tasks};
 use crate::commands::workers::SELF_EXE;
-use crate::host::{kernel_frames_limit, max_sample_rate, pid_namespace, ring_bytes};
-use crate::kernel::{Filters, SamplerConfig};
+use crate::host::{
+    TaskAccess, kernel_frames_limit, max_sample_rate, pid_namespace, ring_bytes, task_ring_bytes,
+};
+use crate::kernel::{CpuSelection, Filters, SamplerConfig, TaskSamplerConfig};
 use crate::procfs::start_ticks;
-use crate::session::{ScanScope, Session, SessionLimits};
+use crate::session::{ScanScope, Session, SessionLimits, TaskSelection};
 
 /// Sampling frequency of the trial in Hz.
 const FREQUENCY: u32 = 199;
 const DURATION: Duration = Duration::from_millis(200);
+/// Ring of each CPU for process events: there are none.
+const RING_BYTES: u32 = 16 << 10;
 
 /// Records. Returns what was recorded, or why nothing was.
 pub(super) fn trial() -> Result<String, String> {
@@ -24,6 +28,34 @@ pub(super) fn trial() -> Result<String, String> {
         "{samples} samples of this process in {} ms, {tick_us:.1} us per tick",
         DURATION.as_millis()
     ))
+}
+
+/// Records this thread by a clock of its own. Returns what was recorded, or why nothing was.
+pub(super) fn trial_of_tasks(access: TaskAccess) -> Result<String, String> {
+    let samples = record_thread(access).map_err(|error| error_chain(error.as_ref()))?;
+    let code = if access.samples_kernel { "user and kernel code" } else { "user code" };
+    Ok(format!("{code}: {samples} samples of this process in {} ms", DURATION.as_millis()))
+}
+
+fn record_thread(access: TaskAccess) -> anyhow::Result<u64> {
+    let config = TaskSamplerConfig {
+        frequency: FREQUENCY,
+        samples_kernel: access.samples_kernel,
+        kernel_frames_limit: kernel_frames_limit(),
+        cpus: CpuSelection::default(),
+        ring_bytes: task_ring_bytes(FREQUENCY, None),
+        side_band_bytes: RING_BYTES,
+    };
+    let tid = Tid(rustix::thread::gettid().as_raw_nonzero().get() as u32);
+    let selection = TaskSelection { processes: Vec::new(), threads: vec![tid] };
+    let session =
+        Session::start_for_tasks(SELF_EXE, config, &selection, SessionLimits::default(), None)
+            .map_err(explain_tasks)?;
+    spin();
+    let ledger = session.finish()?.last.ledger;
+    ledger.check()?;
+    ensure!(ledger.aggregated > 0, "clocks open, but there are no samples of this process");
+    Ok(ledger.aggregated)
 }
 
 /// Returns the number of samples, and the mean duration of a tick in microseconds.

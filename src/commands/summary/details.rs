@@ -3,11 +3,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use profile::{Profile, pluralize, printable, thousands};
+use profile::{ClockScope, Profile, pluralize, printable, thousands};
 
+use super::super::load_diagnostics::setcap_command;
 use super::super::progress::percent_of_capacity;
+use crate::host::TaskAccess;
 use crate::processes::{Executables, WindowExecutables};
-use crate::session::{CpuCounts, SessionCounts};
+use crate::session::{CpuCounts, SamplerTime, SessionCounts};
 use crate::symbolization::{
     SymbolizeError, UnsymbolizedExecutable, WindowNames, is_kernel_unsymbolized, quality,
 };
@@ -33,6 +35,8 @@ pub(in crate::commands) struct Quality<'a> {
     pub profiled: &'a WindowExecutables,
     /// Processes read from /proc again after the start.
     pub processes_refreshed: u64,
+    /// What may be sampled, if not everything.
+    pub access: Option<TaskAccess>,
 }
 
 impl Overhead {
@@ -59,7 +63,8 @@ pub(super) fn details(profile: &Profile, overhead: &Overhead) -> String {
         let _ = writeln!(text, "  ticks         {line}");
     }
     text.push_str(&unwinding(&overhead.counts));
-    text.push_str(&overhead_lines(overhead, Duration::from_nanos(profile.duration_ns)));
+    let elapsed = Duration::from_nanos(profile.duration_ns);
+    text.push_str(&overhead_lines(overhead, profile.ledger.clocks, elapsed));
     text
 }
 
@@ -69,7 +74,8 @@ pub(super) fn notes(
     quality: &Quality<'_>,
     session: &SessionCounts,
 ) -> Vec<String> {
-    let mut notes = symbol_notes(profile, quality.names);
+    let mut notes: Vec<String> = quality.access.map(access_note).into_iter().collect();
+    notes.extend(symbol_notes(profile, quality.names));
     if session.side_band_lost > 0 {
         notes.push(format!(
             "{} process events lost; {} read from /proc again, stacks in between may lack frames",
@@ -81,11 +87,26 @@ pub(super) fn notes(
     notes.extend(table_notes(&session.tables));
     let executables = quality.executables;
     notes.extend(counts_above_zero([
+        (session.tasks.throttled, "times the kernel stopped a clock for a while; lower -F"),
+        (
+            session.tasks.maybe_missing,
+            "threads may be missing: they began while everytick attached to their process",
+        ),
         (session.not_followed, "child processes are missing: there were too many to follow"),
         (executables.unopened(), "executables could not be opened in time"),
         (executables.unanswered(), "of these are on a file system that did not answer"),
     ]));
     notes
+}
+
+/// Returns a note about what a user without capabilities may not sample.
+fn access_note(access: TaskAccess) -> String {
+    let missing = match access.samples_kernel {
+        true => "other processes are",
+        false => "kernel code and other processes are",
+    };
+    let command = setcap_command();
+    format!("{missing} not sampled without capabilities; use sudo, or once `{command}`")
 }
 
 /// Returns a note about CPUs that came and went.
@@ -163,12 +184,25 @@ fn counts_above_zero<'a>(
     present.map(|(count, meaning)| format!("{} {meaning}", thousands(count)))
 }
 
-fn overhead_lines(overhead: &Overhead, elapsed: Duration) -> String {
+/// Describes how long ticks took.
+fn ticks_overhead(sampler: &SamplerTime, clocks: ClockScope) -> String {
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    match clocks {
+        ClockScope::Cpus => format!(
+            "{:.1} us per tick, 99.9 % up to {:.0} us, at most {:.0} us",
+            us(sampler.per_tick()),
+            us(sampler.p999),
+            us(sampler.max),
+        ),
+        ClockScope::Tasks => "perf, which does not measure its time in ticks".into(),
+    }
+}
+
+fn overhead_lines(overhead: &Overhead, clocks: ClockScope, elapsed: Duration) -> String {
     let Overhead { counts, symbolizer, .. } = overhead;
     let SessionCounts { sampler, file_helper, map_bytes, .. } = counts;
     let (agent, cpu) = (Usage::own(), overhead.cpu());
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let us = |time: Duration| time.as_secs_f64() * 1e6;
     let mib = |kib: u64| kib as f64 / 1024.0;
     let mut text = String::new();
     let _ = writeln!(
@@ -182,13 +216,7 @@ fn overhead_lines(overhead: &Overhead, elapsed: Duration) -> String {
         ms(symbolizer.cpu),
         ms(sampler.total),
     );
-    let _ = writeln!(
-        text,
-        "  sampler       {:.1} us per tick, 99.9 % up to {:.0} us, at most {:.0} us",
-        us(sampler.per_tick()),
-        us(sampler.p999),
-        us(sampler.max),
-    );
+    let _ = writeln!(text, "  sampler       {}", ticks_overhead(sampler, clocks));
     let _ = writeln!(
         text,
         "  own memory    {:.1} MiB agent, {:.1} MiB file helper, {:.1} MiB symbolizer, \

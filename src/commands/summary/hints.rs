@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use profile::{
-    CaptureContext, Mapping, MappingKind, Pid, Profile, SampleCount, StackEnd, printable,
+    CaptureContext, ClockScope, Mapping, MappingKind, Pid, Profile, SampleCount, StackEnd,
+    printable,
 };
 
 use crate::symbolization::WindowNames;
@@ -146,6 +147,9 @@ fn next_step(profile: &Profile, end: StackEnd, pid: Pid) -> &'static str {
              do not strip .eh_frame"
         }
         StackEnd::Depth => "deeper stacks are not walked",
+        StackEnd::SnapshotEnd if profile.ledger.clocks == ClockScope::Tasks => {
+            "perf copies no more of a stack; with capabilities it is walked in the kernel"
+        }
         StackEnd::NoTable | StackEnd::SnapshotEnd => {
             "its unwind table was not loaded yet; record for longer"
         }
@@ -183,7 +187,7 @@ fn largest<K: Copy + Ord>(counts: HashMap<K, u64>, profile: &Profile) -> Vec<(K,
 
 #[cfg(test)]
 mod tests {
-    use profile::{ClockScope, Cpu, CpuTicks, TickOutcome};
+    use profile::{Cpu, CpuTicks, TickOutcome};
 
     use super::super::example::profile;
     use super::*;
@@ -264,5 +268,9 @@ mod tests {
         assert!(cut(&profile).ends_with("start Java with -XX:+PreserveFramePointer"));
         profile.samples[1].key.user_end = StackEnd::Depth;
         assert!(cut(&profile).ends_with("depth limit; deeper stacks are not walked"));
+        profile.samples[1].key.user_end = StackEnd::SnapshotEnd;
+        assert!(cut(&profile).ends_with("not loaded yet; record for longer"));
+        profile.ledger.clocks = ClockScope::Tasks;
+        assert!(cut(&profile).contains("perf copies no more of a stack"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use profile::{CaptureLedger, Loss, NotSampled, StackEnd, TickOutcome};
+use profile::{CaptureLedger, ClockScope, Loss, NotSampled, StackEnd, TickOutcome};
 use serde_json::{Map, Value, json};
 
 use super::Summary;
@@ -33,6 +33,10 @@ impl Summary<'_> {
             "cpus": context.cpus,
             "selects_cpus": context.selects_cpus,
             "frequency_hertz": context.frequency,
+            "clocks": match context.clocks {
+                ClockScope::Cpus => "cpus",
+                ClockScope::Tasks => "tasks",
+            },
             "start_unix_seconds": profile.start_unix_ns as f64 / 1e9,
             "duration_seconds": self.elapsed().as_secs_f64(),
             "busy_share": busy.map(|share| share.busy()),

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use profile::{CaptureContext, Mapping, Profile, pluralize, printable, thousands};
+use profile::{CaptureContext, ClockScope, Mapping, Profile, pluralize, printable, thousands};
 
 use super::progress::percent_of_capacity;
 use super::recording_loss::RecordingLoss;
@@ -98,7 +98,11 @@ impl<'a> Summary<'a> {
             true => format!("{} ms of CPU time", self.overhead.while_recording().as_millis()),
             false => format!("{:.2} %", self.overhead_percent()),
         };
-        format!("{complete}, {lost} lost, overhead {overhead}")
+        let of_perf = match self.profile.ledger.clocks {
+            ClockScope::Cpus => "",
+            ClockScope::Tasks => " without perf's",
+        };
+        format!("{complete}, {lost} lost, overhead {overhead}{of_perf}")
     }
 
     /// Returns the part of samples whose stacks are complete; `None` without a sample.
