@@ -3,10 +3,9 @@
 
 mod common;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use common::user::User;
 use common::{alone, compile, directory, everytick};
 
 /// Runs `everytick` with these arguments in an empty directory, and checks that it fails with this
@@ -185,68 +184,49 @@ fn flag_or_command_is_unknown() {
     check(&["recrod"], 2, "a similar subcommand exists: 'record'");
 }
 
-/// Copies the program to where every user may run it.
-fn public_copy(directory: &common::TempDir) -> PathBuf {
-    let copy = directory.path().join("everytick");
-    fs::copy(env!("CARGO_BIN_EXE_everytick"), &copy).unwrap();
-    for path in [directory.path(), &copy] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    copy
-}
-
 #[test]
 fn capabilities_are_missing() {
     let _alone = alone();
-    let directory = directory();
-    let copy = public_copy(&directory);
-    let unprivileged =
-        ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(unprivileged).arg(&copy).args(arguments).current_dir("/tmp").output().unwrap()
-    };
-    let output = run(&["record", "-d", "1", "-o", "/tmp/everytick-unprivileged.svg"]);
+    let user = User::new();
+    let output = user.everytick().args(["record", "-d", "1", "-o", "x.svg"]).output().unwrap();
     assert_error(
         &output,
         1,
-        "profiling needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo everytick record`",
+        "profiling the whole machine needs CAP_BPF and CAP_PERFMON; run it as root, as in `sudo \
+         everytick record`",
     );
-    assert!(!PathBuf::from("/tmp/everytick-unprivileged.svg").exists());
+    assert!(!user.path().join("x.svg").exists());
     let setcap = format!(
         "`sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep {}`",
-        copy.display()
+        user.program().display()
     );
     assert!(String::from_utf8_lossy(&output.stderr).contains(&setcap));
 
-    let doctor = run(&["doctor"]);
+    let doctor = user.everytick().arg("doctor").output().unwrap();
     let text = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{text}");
     for name in ["CAP_BPF", "CAP_PERFMON"] {
         assert!(text.contains(&format!("FAIL  capabilities    {name} missing, and ")), "{text}");
     }
     assert!(text.contains("warn  capabilities    CAP_SYS_PTRACE missing: "), "{text}");
-    assert!(text.ends_with("`everytick record` cannot run here.\n"), "{text}");
+    let own = "\nok    own processes   user code: ";
+    assert!(text.contains(own) && !text.contains("user code: 0 samples"), "{text}");
+    let works = "`everytick record` profiles own processes here, without kernel code: with -p,";
+    assert!(text.contains(works), "{text}");
 }
 
 #[test]
 fn user_profiles_by_the_capabilities_of_the_program() {
     let _alone = alone();
-    let directory = directory();
-    let copy = public_copy(&directory);
-    let files = directory.path().join("files");
-    fs::create_dir(&files).unwrap();
-    fs::set_permissions(&files, fs::Permissions::from_mode(0o777)).unwrap();
+    let user = User::new();
     let capabilities = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_syslog+ep";
-    common::succeed(Command::new("setcap").arg(capabilities).arg(&copy));
-    let program = common::Running::start(&compile("chain.c", directory.path(), "others"));
-    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--"];
+    common::succeed(Command::new("setcap").arg(capabilities).arg(user.program()));
+    let program = common::Running::start(&user.compile("chain.c", "others"));
     let record = ["record", "-d", "1", "-F", "199", "-o", "x.folded", "-p", &program.pid()];
-    let mut command = Command::new("setpriv");
-    let output = command.args(user).arg(&copy).args(record).current_dir(&files).output().unwrap();
+    let output = user.everytick().args(record).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    let folded = fs::read_to_string(files.join("x.folded")).unwrap();
+    let folded = fs::read_to_string(user.path().join("x.folded")).unwrap();
     assert!(folded.contains("others;_start;") && folded.contains(";main;a;b;c;spin "), "{folded}");
 }
 

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod elf;
 pub mod lines;
 pub mod recording;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
 //! A recording that runs while a test does something.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -13,8 +14,8 @@ use super::{Recorded, TempDir, directory, everytick, pause, signal};
 
 /// Time within which a busy machine has started a recording.
 const START_MAX: Duration = Duration::from_secs(120);
-/// The last thread of `everytick record` to start: the clocks run.
-const LAST_THREAD: &str = "cpus";
+/// The thread of `everytick record` that starts when the clocks run.
+const SAMPLING_THREAD: &str = "processor";
 
 /// A running `everytick record` that writes `out.pb.gz` and `out.folded`. It is killed when it is
 /// dropped.
@@ -28,19 +29,28 @@ impl Recording {
     /// Starts a recording with these arguments, `--` and what follows last, and waits until it
     /// samples.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut recording = Self::spawn(arguments);
+        Self::spawn(arguments).sampling()
+    }
+
+    /// Waits until it samples.
+    pub fn sampling(mut self) -> Self {
         let started = Instant::now();
-        while recording.is_running() && !is_sampling(recording.pid()) {
-            assert!(started.elapsed() < START_MAX, "it does not sample: {}", recording.stderr());
+        while self.is_running() && !is_sampling(self.pid()) {
+            assert!(started.elapsed() < START_MAX, "it does not sample: {}", self.stderr());
             pause(20);
         }
-        recording
+        self
     }
 
     /// Starts a recording with these arguments.
     pub fn spawn(arguments: &[&str]) -> Self {
+        Self::spawn_program(everytick(), arguments)
+    }
+
+    /// Starts a recording by a command that runs `everytick`, perhaps as another user.
+    pub fn spawn_program(mut command: Command, arguments: &[&str]) -> Self {
         let (directory, stderr) = (directory(), NamedTempFile::new().unwrap());
-        let mut command = everytick();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         command.args(["record", "-v", "-o", "out.pb.gz", "-o", "out.folded"]).args(arguments);
         command.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(stderr.reopen().unwrap()).spawn().unwrap();
@@ -103,5 +113,5 @@ impl Drop for Recording {
 pub fn is_sampling(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut names = threads.filter_map(|t| fs::read_to_string(t.path().join("comm")).ok());
-    names.any(|name| name.trim_end() == LAST_THREAD)
+    names.any(|name| name.trim_end() == SAMPLING_THREAD)
 }
