@@ -167,7 +167,8 @@ pub(super) struct RecordArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Size of the ring buffer for samples, as in 16MiB. Default: two seconds of samples.
+    /// Size of the ring buffer for samples, as in 16MiB. Default: two seconds of samples. Without
+    /// capabilities, as far as this memory may be locked.
     #[arg(long = "ring-size", value_name = "SIZE", value_parser = values::ring_kib)]
     pub ring_kib: Option<u32>,
 

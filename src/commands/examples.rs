@@ -36,6 +36,9 @@ match (-p 1 --comm x: both). -p, -t and COMMAND are one kind. Filters apply in t
 leave out has almost no overhead. The exit status is that of COMMAND, 0 if -d ended it; 3 if that is
 0 and more than 1 % of the samples are lost.
 
+Without root or capabilities, -p, -t and COMMAND record own processes, and only user code unless
+kernel.perf_event_paranoid is 1 or less.
+
 A stack that is not complete starts with [cut: reason]; in pprof it has a label `cut`.
 Every tick of the sampling clock is accounted for at the end and in the pprof comments.
 

@@ -23,8 +23,8 @@ pub(super) fn sysctl(name: &str) -> Option<u32> {
     read_text(&format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
 }
 
-/// Returns the size of each CPU's ring buffer for samples of tasks, two seconds of them from 512 KiB
-/// to 8 MiB, as far as that much memory may be locked. `total`: given for all CPUs together.
+/// Returns the size of each CPU's ring buffer for samples of tasks: two seconds of them, from 512
+/// KiB to 8 MiB. `total`: given for all CPUs together.
 pub fn task_ring_bytes(frequency: u32, total: Option<u32>) -> u32 {
     let cpus = online_cpus().map_or(1, |cpus| cpus.len()) as u32;
     let two_seconds = frequency.saturating_mul(2).saturating_mul(PERF_STACK_BYTES);

@@ -140,8 +140,9 @@ impl SnapshotUnwinder<'_> {
     }
 }
 
-/// Replaces what a rule would read below a snapshot: those of perf begin at sp, without the red zone.
-/// Rows point there after a register has been popped, and then the register itself has the value.
+/// Replaces what a rule would read below a snapshot: those of perf begin at sp, without the red
+/// zone. Rows point there after a register has been popped, and then the register itself has the
+/// value.
 fn without_red_zone(snapshot: &StackSnapshot, registers: &Registers, rule: &Rule) -> Rule {
     let Cfa::Register(SP, offset) = rule.cfa else { return *rule };
     let cfa = registers.sp.wrapping_add_signed(offset.into());

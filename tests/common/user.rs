@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::{Recorded, Recording, Running, TempDir, compile, directory, everytick};
 
-/// The user `nobody`.
+/// A user that owns nothing.
 const UID: u32 = 65534;
 
 /// A user, with a directory of its own and a copy of the program that everyone may run.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use profile::{
-    CaptureContext, ClockScope, Mapping, MappingKind, Pid, Profile, SampleCount, StackEnd,
-    printable,
+    CaptureContext, ClockScope, Mapping, MappingKind, NotSampled, Pid, Profile, SampleCount,
+    StackEnd, printable,
 };
 
 use crate::symbolization::WindowNames;
@@ -15,6 +15,8 @@ const SHARE_MIN: f64 = 0.02;
 const BUSY_MIN: f64 = 0.05;
 /// Below this number of samples, percentages of functions vary much.
 const SAMPLES_MIN: u64 = 100;
+/// The share of time without samples from which on it is worth a hint.
+const UNSAMPLED_MIN: f64 = 0.1;
 /// Hints of one kind.
 const HINTS_MAX: usize = 3;
 
@@ -31,7 +33,11 @@ impl Hints<'_> {
     /// Returns all hints, each in one line.
     pub fn all(&self) -> Vec<String> {
         let mut hints = Vec::new();
-        hints.extend(few_samples(self.profile, self.context));
+        let unsampled = time_without_samples(self.profile);
+        if self.profile.ledger.aggregated > 0 || unsampled.is_none() {
+            hints.extend(few_samples(self.profile, self.context));
+        }
+        hints.extend(unsampled);
         hints.extend(self.unnamed_code());
         hints.extend(cut_stacks(self.profile));
         hints
@@ -101,6 +107,23 @@ fn few_samples(profile: &Profile, context: &CaptureContext) -> Option<String> {
         }
         (_, None) => "few samples: record for longer (-d), or more often (-F)".into(),
     })
+}
+
+/// Returns a hint if clocks of tasks ran for much time of which there is no sample.
+fn time_without_samples(profile: &Profile) -> Option<String> {
+    let ledger = &profile.ledger;
+    let share = (ledger.due() - ledger.ticks()) as f64 / ledger.due().max(1) as f64;
+    if ledger.clocks != ClockScope::Tasks || share < UNSAMPLED_MIN {
+        return None;
+    }
+    let is_kernel_denied = ledger.not_sampled(NotSampled::KernelCode) > 0;
+    let kernel = if is_kernel_denied { "kernel code, and " } else { "" };
+    Some(format!(
+        "{:.0} % of the CPU time has no sample: {kernel}tasks that ran for less than {:.1} ms on a \
+         CPU, which a higher -F samples",
+        100.0 * share,
+        profile.period_ns as f64 / 1e6
+    ))
 }
 
 /// Samples of one kind in one process.
@@ -251,6 +274,25 @@ mod tests {
         assert_eq!(hints_with(&profile, false, "/bin/program"), [""; 0]);
         profile.mappings[0].name = "/opt/\u{1b}x".into();
         assert!(hints(&profile)[0].ends_with("/opt/\\u{1b}x is stripped"), "{:?}", hints(&profile));
+    }
+
+    #[test]
+    fn time_of_tasks_without_samples_is_explained() {
+        let mut profile = profile(&[(&["main"], 150)]);
+        profile.period_ns = 10_101_010;
+        let mut cpu = CpuTicks::at_full_rate(Cpu(0), 200, 150);
+        profile.ledger.cpus = vec![cpu];
+        assert_eq!(time_without_samples(&profile), None, "missed ticks of a CPU are idle");
+        profile.ledger.clocks = ClockScope::Tasks;
+        let tasks = "tasks that ran for less than 10.1 ms on a CPU, which a higher -F samples";
+        let expected = format!("25 % of the CPU time has no sample: {tasks}");
+        assert_eq!(time_without_samples(&profile), Some(expected));
+        cpu.attribute_missed(NotSampled::KernelCode);
+        profile.ledger.cpus = vec![cpu];
+        let expected = format!("25 % of the CPU time has no sample: kernel code, and {tasks}");
+        assert_eq!(time_without_samples(&profile), Some(expected));
+        profile.ledger.cpus = vec![CpuTicks::at_full_rate(Cpu(0), 160, 150)];
+        assert_eq!(time_without_samples(&profile), None);
     }
 
     #[test]

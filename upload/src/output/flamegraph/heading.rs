@@ -99,10 +99,14 @@ fn how_much(profile: &Profile, contexts: &[CaptureContext], scale: CountScale) -
 /// Returns what the picture lacks, in one line; `None` if nothing.
 fn quality(profile: &Profile, tree: &CallTree<'_>) -> Option<String> {
     let total: u64 = profile.samples.iter().map(|sample| sample.count).sum();
+    let ledger = &profile.ledger;
+    if total == 0 && ledger.clocks == ClockScope::Tasks && ledger.due() > 0 {
+        let absent = ledger.due() - ledger.ticks();
+        return Some(format!("no samples: {absent} due ticks did not come"));
+    }
     if total == 0 {
         return Some("no samples: nothing that was selected ran on a CPU".into());
     }
-    let ledger = &profile.ledger;
     let share =
         |part: u64, what: &str| (part > 0).then(|| format!("{} with {what}", percent(part, total)));
     let count = |ticks: u64, one: &str, many: &str, what: &str| {

@@ -394,6 +394,18 @@ fn what_a_profile_does_not_know_is_named_unknown() {
 }
 
 #[test]
+fn clocks_of_tasks_do_not_know_how_busy_the_machine_was() {
+    let mut stacks = mixed();
+    stacks.0.ledger.clocks = ClockScope::Tasks;
+    let text = "how busy the machine was is unknown: only selected tasks had clocks";
+    assert!(stacks.draw().has_text(text), "{:#?}", stacks.draw().texts);
+    let mut none = Stacks::new();
+    none.0.ledger.clocks = ClockScope::Tasks;
+    none.0.ledger.cpus = vec![CpuTicks::at_full_rate(Cpu(0), 7, 0)];
+    assert!(none.draw().has_text("no samples: 7 due ticks did not come"));
+}
+
+#[test]
 fn idle_machine_is_mostly_idle_in_its_picture() {
     let mut stacks = Stacks::new().add("kworker", &[(MappingKind::Kernel, "work")], 4);
     let ledger = &mut stacks.0.ledger;
