@@ -92,12 +92,14 @@ impl Hints<'_> {
     }
 }
 
+/// Returns a hint about a profile with few samples, or of a whole machine that was idle.
 fn few_samples(profile: &Profile, context: &CaptureContext) -> Option<String> {
-    let samples = profile.ledger.aggregated;
-    if samples >= SAMPLES_MIN {
+    let (samples, emitted) = (profile.ledger.aggregated, profile.ledger.emitted());
+    let idle = profile.busy_share().filter(|share| share.busy() < BUSY_MIN);
+    let is_all_that_ran = idle.is_some_and(|share| share.busy == emitted);
+    if samples >= SAMPLES_MIN && !is_all_that_ran {
         return None;
     }
-    let idle = profile.busy_share().filter(|share| share.busy() < BUSY_MIN);
     Some(match (samples, idle) {
         (0, None) => "no samples: nothing that was selected ran on a CPU".into(),
         (_, Some(share)) => {
@@ -254,6 +256,20 @@ mod tests {
         profile.ledger.outcomes[TickOutcome::SkippedIdle as usize] = 0;
         profile.ledger.outcomes[TickOutcome::SkippedProcess as usize] = 996;
         assert_eq!(hints(&profile), ["few samples: record for longer (-d), or more often (-F)"]);
+    }
+
+    #[test]
+    fn many_samples_of_an_idle_machine_are_the_little_that_ran() {
+        let mut profile = profile(&[(&["main"], 120)]);
+        profile.ledger.cpus = vec![CpuTicks::at_full_rate(Cpu(0), 10_000, 10_000)];
+        profile.ledger.outcomes[TickOutcome::Delivered as usize] = 120;
+        profile.ledger.outcomes[TickOutcome::SkippedIdle as usize] = 9_880;
+        let expected = "the machine was 98.8 % idle: what is shown is the little that ran";
+        assert_eq!(hints(&profile), [expected]);
+        // A part of the machine is not what its idle time is about.
+        profile.ledger.outcomes[TickOutcome::SkippedIdle as usize] = 9_870;
+        profile.ledger.outcomes[TickOutcome::SkippedProcess as usize] = 10;
+        assert_eq!(hints(&profile), [""; 0]);
     }
 
     #[test]
