@@ -254,7 +254,6 @@ struct sampler_config {
 	u32 kernel_frames_limit; /* at most KERNEL_FRAMES_MAX */
 	u32 user_frames_limit;   /* at most USER_FRAMES_MAX */
 	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */
-	u32 launcher;      /* the agent's own pid in its namespace: its child is COMMAND */
 	u32 ring_wakeup_bytes;   /* unread bytes at which the reader is woken */
 	u32 ring_snapshot_bytes; /* unread bytes above which snapshots are short; above 1.5 times as
 	                            many, none is taken */

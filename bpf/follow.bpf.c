@@ -3,8 +3,9 @@
  * Maintains `descendants`: COMMAND and all processes that it starts. These are raw tracepoints, so
  * a child is a member before it executes its first instruction.
  *
- * The agent sets `launching` while it spawns COMMAND: what the agent itself forks then is the first
- * member. Afterwards only children of members become members.
+ * The agent sets `launching_thread` while it spawns COMMAND: what this thread forks then is the
+ * first member. Other threads of the agent may start its workers at the same time. Afterwards only
+ * children of members become members.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -13,7 +14,7 @@
 #include "maps.h"
 #include "namespace.h"
 
-bool launching;
+u32 launching_thread; /* its tid in the agent's pid namespace; 0 for none */
 
 static inline bool is_descendant(const struct task_struct *task, u32 tgid)
 {
@@ -21,10 +22,9 @@ static inline bool is_descendant(const struct task_struct *task, u32 tgid)
 	return start && *start == BPF_CORE_READ(task, group_leader, start_boottime);
 }
 
-static inline bool is_launcher(const struct task_struct *task, u32 tgid)
+static inline bool is_launcher(const struct task_struct *task)
 {
-	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	return launching && visible_pid(leader, tgid) == config.launcher;
+	return launching_thread && visible_pid(task, BPF_CORE_READ(task, pid)) == launching_thread;
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -37,7 +37,7 @@ int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (child_tgid == parent_tgid)
 		return 0; /* a thread */
-	if (!is_descendant(parent, parent_tgid) && !is_launcher(parent, parent_tgid))
+	if (!is_descendant(parent, parent_tgid) && !is_launcher(parent))
 		return 0;
 
 	u64 start = BPF_CORE_READ(child, start_boottime);

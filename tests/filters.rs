@@ -10,6 +10,9 @@ use std::process::Command;
 use common::cgroup::Cgroup;
 use common::{Recorded, Recording, Running, alone, compile, directory, pause, record};
 
+/// Name of a command before its exec, when it is a copy of this program.
+const BEFORE_EXEC: &str = "everytick";
+
 /// Returns the names of the sampled processes.
 fn processes(recorded: &Recorded) -> Vec<String> {
     let mut names: Vec<String> =
@@ -144,6 +147,20 @@ fn duration_ends_a_command() {
     assert!(recorded.stderr.contains(expected), "{}", recorded.stderr);
 }
 
+/// A worker that starts while COMMAND does is no part of it.
+#[test]
+fn command_is_recorded_without_our_workers() {
+    let _alone = alone();
+    for _ in 0..8 {
+        let recorded = record(&["-F", "4999", "--", "sh", "-c", "true"]).succeeded();
+        for (stack, _) in recorded.folded() {
+            let is_ours = [BEFORE_EXEC, "exe"].contains(&&*stack[0]);
+            let is_worker = is_ours && stack.iter().any(|frame| frame == "_start");
+            assert!(!is_worker, "{stack:?}");
+        }
+    }
+}
+
 #[test]
 fn process_and_command_are_both_recorded() {
     let _alone = alone();
@@ -155,6 +172,7 @@ fn process_and_command_are_both_recorded() {
     let mut names = processes(&recorded);
     names.sort();
     names.dedup();
+    names.retain(|name| name != BEFORE_EXEC);
     assert_eq!(names, ["brief", "given"], "{}", recorded.stderr);
     let announced = format!("and its descendants, process {} at 499 Hz until", given.pid());
     assert!(recorded.stderr.contains(&announced), "{}", recorded.stderr);

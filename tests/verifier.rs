@@ -29,7 +29,6 @@ fn full_config() -> SamplerConfig {
         },
         cpus: CpuSelection::default(),
         pid_namespace: Some(1),
-        own_pid: 1,
         kernel_frames_limit: 127,
         unwinder: Unwinder::Loop,
         user_frames_limit: 1024,

@@ -36,8 +36,6 @@ pub struct SamplerConfig {
     pub cpus: CpuSelection,
     /// Inode number of the agent's pid namespace, unless it is the initial one.
     pub pid_namespace: Option<u32>,
-    /// The agent's pid in its namespace.
-    pub own_pid: u32,
     /// Frames at which a kernel stack counts as cut, at most 127.
     pub kernel_frames_limit: u32,
     /// How user stacks are walked.
@@ -68,7 +66,6 @@ impl SamplerConfig {
             filters: Filters::default(),
             cpus: CpuSelection::default(),
             pid_namespace: None,
-            own_pid: std::process::id(),
             kernel_frames_limit: KERNEL_FRAMES_MAX,
             unwinder,
             user_frames_limit: unwinder.frames_max(),

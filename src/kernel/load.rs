@@ -139,7 +139,6 @@ fn in_kernel(config: &SamplerConfig) -> types::sampler_config {
         kernel_frames_limit: config.kernel_frames_limit.min(KERNEL_FRAMES_MAX),
         user_frames_limit: config.user_frames_limit.clamp(1, config.unwinder.frames_max()),
         pid_namespace: config.pid_namespace.unwrap_or_default(),
-        launcher: config.own_pid,
         ring_wakeup_bytes: config.ring_bytes / 4,
         ring_snapshot_bytes: config.ring_bytes / 2,
         tick_limit: config.tick_limit,

@@ -78,8 +78,8 @@ impl Sampler {
         Ok(())
     }
 
-    /// Runs `spawn`. A process that it starts is followed with all its descendants, from its first
-    /// instruction.
+    /// Runs `spawn`. A process that it starts, on the calling thread, is followed with all its
+    /// descendants, from its first instruction.
     ///
     /// # Errors
     /// If the kernel refuses the tracepoints.
@@ -87,18 +87,18 @@ impl Sampler {
         let programs = &mut self.skeleton.progs;
         self.links.push(programs.follow_fork.attach_raw_tracepoint("sched_process_fork")?);
         self.links.push(programs.follow_free.attach_raw_tracepoint("sched_process_free")?);
-        self.set_launching(true);
+        self.set_launching_thread(rustix::thread::gettid().as_raw_nonzero().get() as u32);
         let result = spawn();
-        self.set_launching(false);
+        self.set_launching_thread(0);
         Ok(result)
     }
 
-    fn set_launching(&mut self, launching: bool) {
+    fn set_launching_thread(&mut self, tid: u32) {
         if let Some(bss) = self.skeleton.maps.bss_data.as_mut() {
-            let variable = (&raw mut bss.launching).cast::<u8>();
             // SAFETY: the pointer is to a variable of the programs' .bss, which is mapped for as
-            // long as the skeleton lives. A byte is written at once, and the programs only read it.
-            unsafe { std::ptr::write_volatile(variable, launching.into()) };
+            // long as the skeleton lives. It is aligned, so that it is written at once, and the
+            // programs only read it.
+            unsafe { std::ptr::write_volatile(&raw mut bss.launching_thread, tid) };
         }
     }
 
