@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use profile::{Pid, Tid, printable, thousands};
@@ -15,7 +15,7 @@ use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
 use super::scope::{describe_end, describe_scope};
 use super::stop::{StopReason, StopWatcher};
-use super::summary::{Overhead, Quality, Summary};
+use super::summary::{Overhead, Quality, RecordingUsage, Summary};
 use super::workers::SELF_EXE;
 use super::{child, comm_filter, filters, load_diagnostics, terminal};
 use crate::host::{TaskAccess, kernel_frames_limit, pid_namespace, ring_bytes, task_ring_bytes};
@@ -82,6 +82,7 @@ impl Record {
     fn run<C: Capture>(self, mut session: Session<C>) -> Result<ExitCode> {
         let Self { arguments, outputs, stop, filters, is_stdout_used, access } = self;
         let Filters { processes, threads, .. } = filters;
+        let (started, own_at_start) = (Instant::now(), Usage::own().cpu);
         let command = launch(&mut session, &arguments.command, is_stdout_used, &stop)?;
         if command.is_none() && processes.len() + threads.len() > 0 {
             stop.watch(&processes, &threads)?;
@@ -99,9 +100,9 @@ impl Record {
         }
 
         let recording = session.finish().context("cannot finish the recording")?;
-        let own_until_end = Usage::own().cpu;
+        let usage = RecordingUsage::since(started, own_at_start);
         let loss = recording.last.ledger.clone();
-        let is_written = write(&arguments, access, recording, own_until_end, &outputs)?;
+        let is_written = write(&arguments, access, recording, usage, &outputs)?;
         let status = match (reason, command) {
             (StopReason::CommandExited(status), _) => child::exit_code(status),
             (StopReason::TimeOver, Some(pid)) => {
@@ -236,13 +237,12 @@ fn announce(arguments: &RecordArguments, access: Option<TaskAccess>, command: Op
     }
 }
 
-/// Symbolizes the window and writes every file. `own_until_end`: CPU time of this process so far.
-/// Returns whether all files were written.
+/// Symbolizes the window and writes every file. Returns whether all files were written.
 fn write(
     arguments: &RecordArguments,
     access: Option<TaskAccess>,
     recording: Recording,
-    own_until_end: Duration,
+    usage: RecordingUsage,
     outputs: &Outputs,
 ) -> Result<bool> {
     let ClosedWindow { window, ledger, period, executables, counts } = &recording.last;
@@ -261,7 +261,8 @@ fn write(
     profile.comments.extend(names.counts.comment());
     let (files, is_written) = report(outputs.write(&profile));
     if arguments.json || !arguments.quiet {
-        let overhead = Overhead { counts: *counts, own_until_end, symbolizer: symbolizer.usage() };
+        let overhead =
+            Overhead { counts: *counts, recording: usage, symbolizer: symbolizer.usage() };
         let quality = Quality {
             names: &names,
             executables: &recording.processes.executables,

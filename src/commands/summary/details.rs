@@ -1,7 +1,7 @@
 //! The details of a recording: every tick, how stacks ended, unwind tables and overhead.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use profile::{ClockScope, Profile, pluralize, printable, thousands};
 
@@ -22,9 +22,23 @@ const EXECUTABLES_MAX: usize = 5;
 /// The recording's own overhead.
 pub(in crate::commands) struct Overhead {
     pub counts: SessionCounts,
-    /// CPU time of this process up to the end of the recording.
-    pub own_until_end: Duration,
+    /// From the first tick on until all samples were resolved.
+    pub recording: RecordingUsage,
     pub symbolizer: Usage,
+}
+
+/// What this process has used while it recorded.
+#[derive(Clone, Copy)]
+pub(in crate::commands) struct RecordingUsage {
+    own_cpu: Duration,
+    pub elapsed: Duration,
+}
+
+impl RecordingUsage {
+    /// Returns the use since a time. `own_cpu`: CPU time of this process at that time.
+    pub fn since(start: Instant, own_cpu: Duration) -> Self {
+        Self { own_cpu: Usage::own().cpu.saturating_sub(own_cpu), elapsed: start.elapsed() }
+    }
 }
 
 /// What the profile lacks.
@@ -40,16 +54,16 @@ pub(in crate::commands) struct Quality<'a> {
 }
 
 impl Overhead {
-    /// Returns the CPU time of everything that profiled, names and files included.
+    /// Returns the CPU time of everything that profiled, with the start, names and files.
     pub fn cpu(&self) -> Duration {
-        let since_end = Usage::own().cpu.saturating_sub(self.own_until_end);
-        self.while_recording() + since_end + self.symbolizer.cpu
+        let SessionCounts { sampler, file_helper, .. } = &self.counts;
+        Usage::own().cpu + file_helper.cpu + sampler.total + self.symbolizer.cpu
     }
 
-    /// Returns the CPU time up to the end of the recording: what others could notice.
+    /// Returns the CPU time while it recorded: what the profiled programs could notice.
     pub fn while_recording(&self) -> Duration {
         let SessionCounts { sampler, file_helper, .. } = &self.counts;
-        self.own_until_end + file_helper.cpu + sampler.total
+        self.recording.own_cpu + file_helper.cpu + sampler.total
     }
 }
 

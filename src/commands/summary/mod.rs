@@ -18,11 +18,11 @@ use profile::{CaptureContext, ClockScope, Mapping, Profile, pluralize, printable
 use super::progress::percent_of_capacity;
 use super::recording_loss::RecordingLoss;
 use debug_packages::debug_packages;
-pub(super) use details::{Overhead, Quality};
+pub(super) use details::{Overhead, Quality, RecordingUsage};
 use hints::Hints;
 use top_functions::{TopFunction, table};
 
-/// In shorter recordings the start is most of the overhead, and a share of time means nothing.
+/// In shorter recordings the end is most of the overhead, and a share of time means nothing.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// What is known about a recording at its end.
@@ -119,7 +119,7 @@ impl<'a> Summary<'a> {
 
     /// Returns the overhead while it recorded, in percent of the capacity of all CPUs.
     fn overhead_percent(&self) -> f64 {
-        percent_of_capacity(self.overhead.while_recording(), self.elapsed())
+        percent_of_capacity(self.overhead.while_recording(), self.overhead.recording.elapsed)
     }
 
     fn elapsed(&self) -> Duration {
