@@ -179,7 +179,17 @@ fn next_step(profile: &Profile, end: StackEnd, pid: Pid) -> &'static str {
             "its unwind table was not loaded yet; record for longer"
         }
         StackEnd::MappingsUnread => "it ended before its mappings were read",
-        _ => "see the quality of stacks with -v",
+        StackEnd::BadReturnAddress | StackEnd::NoMapping => {
+            "its call frame information may be wrong: check it with `everytick verify`"
+        }
+        StackEnd::NotExpressible => "its call frame information has what is not supported",
+        StackEnd::Unreadable => "its stack was not in memory",
+        StackEnd::ThirtyTwoBit => "such code is not unwound",
+        StackEnd::TimeLimit => "a tick had no more time for it",
+        StackEnd::MappingReplaced => "it loaded other code while it was sampled",
+        StackEnd::Absent | StackEnd::Complete | StackEnd::KernelUnavailable => {
+            "the kernel returned none"
+        }
     }
 }
 
@@ -326,6 +336,8 @@ mod tests {
         assert!(cut(&profile).ends_with("start Java with -XX:+PreserveFramePointer"));
         profile.samples[1].key.user_end = StackEnd::Depth;
         assert!(cut(&profile).ends_with("depth limit; deeper stacks are not walked"));
+        profile.samples[1].key.user_end = StackEnd::BadReturnAddress;
+        assert!(cut(&profile).ends_with("may be wrong: check it with `everytick verify`"));
         profile.samples[1].key.user_end = StackEnd::SnapshotEnd;
         assert!(cut(&profile).ends_with("not loaded yet; record for longer"));
         profile.ledger.clocks = ClockScope::Tasks;
