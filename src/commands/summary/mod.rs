@@ -25,6 +25,9 @@ use top_functions::{TopFunction, table};
 /// In shorter recordings the end is most of the overhead, and a share of time means nothing.
 const SHORT: Duration = Duration::from_secs(1);
 
+/// Longest line with names of files, in characters before they are escaped.
+const LINE_MAX: usize = 1000;
+
 /// What is known about a recording at its end.
 pub(super) struct Summary<'a> {
     profile: &'a Profile,
@@ -67,7 +70,7 @@ impl<'a> Summary<'a> {
         for (title, lines) in [("wrote", &self.files), ("note", &self.notes), ("hint", &self.hints)]
         {
             for line in lines {
-                let _ = writeln!(text, "  {title:<13} {}", printable(line));
+                let _ = writeln!(text, "  {title:<13} {}", bounded(line));
             }
         }
         text
@@ -124,5 +127,26 @@ impl<'a> Summary<'a> {
 
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.profile.duration_ns)
+    }
+}
+
+/// Returns the start of a line, fit for a terminal: a path has up to 4,096 bytes.
+fn bounded(line: &str) -> String {
+    match line.char_indices().nth(LINE_MAX) {
+        Some((end, _)) => format!("{}...", printable(&line[..end])),
+        None => printable(line).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_names_of_files_are_bounded_and_escaped() {
+        assert_eq!(bounded("/a\n\u{202e}b"), "/a\\n\\u{202e}b");
+        let long = bounded(&format!("/{}", "\u{1b}/".repeat(2_000)));
+        assert!(long.len() < 4_096 && long.ends_with("..."), "{long}");
+        assert!(!long.contains('\u{1b}'), "{long}");
     }
 }
