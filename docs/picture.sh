@@ -22,7 +22,10 @@ if [ $# -gt 0 ]; then
 	exit
 fi
 cd "$(dirname "$0")/.."
-target/release/everytick record -F 499 -o "$work/python.svg" -- \
+# The interpreter itself, and no script that chooses one.
+python=$(python3 -c 'import sys; print(sys.executable)')
+PATH=$(dirname "$python"):$PATH
+target/release/everytick record -F 1999 -o "$work/python.svg" -- \
 	sh -c 'for i in 1 2 3 4 5 6; do python3 -c "import asyncio, unittest"; done'
 touch "$work/python.png"
 screenshot "$work/python.svg" "$work/python.png"
