@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(stack_bytes(4 << 20, 10_000), 8 << 10);
         for ring in [4096, 8192, 16 << 10, 64 << 10] {
             let bytes = stack_bytes(ring, 10_000);
-            assert!(bytes >= 1024 && bytes % 8 == 0, "{bytes}");
+            assert!(bytes >= 1024 && bytes.is_multiple_of(8), "{bytes}");
             assert!(bytes + RECORD_BYTES <= ring, "{bytes} bytes fit a ring of {ring}");
         }
     }
