@@ -24,16 +24,13 @@ const NAME_MAX: usize = 64 << 10;
 /// Files with one build ID are one executable.
 const OWN_BUILD_ID: &str = "-Wl,--build-id=uuid";
 
-/// Names of processes, files and functions; each begins with another letter.
-const NAMES: [&[u8]; 8] = [
-    b"a</script><script>alert(1)</script>",
-    b"b\"'&<>&amp;--><!--]]>",
-    "c\nd\r\te\u{2028}f".as_bytes(),
-    "d\x1b]0;title\x07\x1b[2J\u{9b}31m\x7f".as_bytes(),
-    "e\u{202e}right to left\u{2066}\u{200f}".as_bytes(),
-    "f\u{fffe}\u{ffff}\u{fdd0}\u{feff}".as_bytes(),
-    b"g \xff\xfe\xc0\x80 is not UTF-8 \xf0\x9f",
-    b"h;i 1 2.5: -> (j) +0x12 # {",
+/// Names of processes, files and functions; each begins with another letter. Of the name of a
+/// process, the first 15 bytes count.
+const NAMES: [&[u8]; 4] = [
+    b"a</script>\"'&<><script>alert(1)</script>&amp;--><!--]]>",
+    "b\x1b[2J\n\r\t\u{2028}\x1b]0;title\x07\u{9b}31m\x7f".as_bytes(),
+    "c\u{202e}right\u{2066}\u{200f}\u{fffe}\u{ffff}\u{fdd0}\u{feff}".as_bytes(),
+    b"d;\xff\xfe\xc0\x80 \xf0\x9f is not UTF-8 7 2.5: -> (j) +0x12 # {",
 ];
 
 /// Returns whether a character does more than show itself.
@@ -45,7 +42,7 @@ fn is_active(c: char) -> bool {
 fn check_text(text: &str, line_max: usize) {
     for line in text.lines() {
         assert!(!line.contains(|c| c != '\t' && is_active(c)), "{line:?}");
-        assert!(line.len() <= line_max, "{} bytes: {}", line.len(), &line[..200]);
+        assert!(line.len() <= line_max, "{} bytes: {line}", line.len());
     }
 }
 
@@ -64,7 +61,6 @@ fn start_all(directory: &Path) -> Vec<Running> {
     let enormous = [vec![b'z'; 200], b"z".repeat(1 << 20)];
     let mut running: Vec<Running> = NAMES.iter().map(|name| start(directory, name, name)).collect();
     running.push(start(directory, &enormous[0], &enormous[1]));
-    running.iter().for_each(Running::give_way);
     running
 }
 
@@ -72,7 +68,7 @@ fn start_all(directory: &Path) -> Vec<Running> {
 fn record(running: &[Running], directory: &TempDir, arguments: &[&str]) -> (String, String) {
     let mut command: Command = everytick();
     let pids: Vec<String> = running.iter().map(Running::pid).collect();
-    command.args(["record", "-F", "199", "-d", "2", "-p", &pids.join(",")]).args(arguments);
+    command.args(["record", "-F", "199", "-d", "3", "-p", &pids.join(",")]).args(arguments);
     let output = command.current_dir(directory.path()).stdin(Stdio::null()).output().unwrap();
     let [stdout, stderr] =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -104,9 +100,7 @@ fn hostile_names_are_text_in_every_output() {
     let arguments: Vec<&str> = outputs.iter().flat_map(|name| ["-o", name]).chain(["-v"]).collect();
     let (_, stderr) = record(&running, &out, &arguments);
     check_text(&stderr, 4096);
-    for name in
-        ["a</script><script>", "c\\nd\\r\\te\\u{2028}f", "d\\u{1b}]0;title\\u{7}", "g \u{fffd}"]
-    {
+    for name in ["a</script>\"'", "b\\u{1b}[2J\\n\\r", "c\\u{202e}right", "d;\u{fffd}"] {
         assert!(stderr.contains(name), "{name} in {stderr}");
     }
 
@@ -114,7 +108,7 @@ fn hostile_names_are_text_in_every_output() {
     check_text(&folded, NAME_MAX);
     let stacks = parse_folded(&folded);
     let samples: u64 = stacks.iter().map(|(_, count)| count).sum();
-    for first in "abcdefghz".chars() {
+    for first in "abcdz".chars() {
         let of_name = stacks.iter().filter(|(stack, _)| stack[0].starts_with(first));
         let mut frames = of_name.flat_map(|(stack, _)| &stack[1..]);
         assert!(frames.any(|frame| frame.starts_with(first)), "{first} in {folded}");
@@ -161,7 +155,7 @@ fn hostile_names_are_text_in_json_and_command_lines() {
     let json: Value = serde_json::from_str(&stdout).unwrap();
     let functions = json["functions"].as_array().unwrap();
     let names: Vec<&str> = functions.iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"e\u{202e}right to left\u{2066}\u{200f}"), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with("c\u{202e}right\u{2066}")), "{names:?}");
     for name in ["x.folded", "x.svg"] {
         check_text(&read(&out, name), NAME_MAX);
     }
