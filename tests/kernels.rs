@@ -16,6 +16,8 @@ mod hotplug;
 mod machine;
 #[path = "kernels/stacks.rs"]
 mod stacks;
+#[path = "kernels/user.rs"]
+mod user;
 
 use std::sync::LazyLock;
 
@@ -53,6 +55,16 @@ fn linux_6_1_unwinds_900_frames() {
     check_stacks(guest, |stack| is_recursion(stack, 900));
     check_filters(guest);
     guest.text("too_limited"); // this kernel charges memory to the cgroup
+}
+
+#[test]
+fn linux_5_10_lets_users_profile_own_processes() {
+    user::check(&GUESTS.linux_5_10);
+}
+
+#[test]
+fn linux_6_1_lets_users_profile_own_processes() {
+    user::check(&GUESTS.linux_6_1);
 }
 
 #[test]

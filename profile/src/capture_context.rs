@@ -59,7 +59,7 @@ impl CaptureContext {
     /// Parses the line of a context; `None` if it is none.
     pub fn parse(line: &str) -> Option<Self> {
         let (host, rest) = line.strip_prefix(HOST)?.split_once(KERNEL)?;
-        let split = |clocks| Some((clocks, rest.split_once(clock(clocks))?));
+        let split = |clocks| Some((clocks, rest.split_once(&clock(clocks))?));
         let found = [ClockScope::Cpus, ClockScope::Tasks].into_iter().filter_map(split);
         let (clocks, (kernel, rest)) = found.min_by_key(|(_, (kernel, _))| kernel.len())?;
         let (frequency, rest) = rest.split_once(CPUS)?;
@@ -94,12 +94,9 @@ impl CaptureContext {
     }
 }
 
-/// Returns the text before the frequency, with perf's name of the clocks.
-fn clock(clocks: ClockScope) -> &'static str {
-    match clocks {
-        ClockScope::Cpus => ", cpu-clock at ",
-        ClockScope::Tasks => ", task-clock at ",
-    }
+/// Returns the text before the frequency.
+fn clock(clocks: ClockScope) -> String {
+    format!(", {} at ", clocks.perf_event())
 }
 
 /// Writes one line that a terminal shows as it is, as the comments of a profile show it.

@@ -23,6 +23,16 @@ pub enum ClockScope {
     Tasks,
 }
 
+impl ClockScope {
+    /// Returns perf's name of such clocks.
+    pub fn perf_event(self) -> &'static str {
+        match self {
+            Self::Cpus => "cpu-clock",
+            Self::Tasks => "task-clock",
+        }
+    }
+}
+
 /// The ticks of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {

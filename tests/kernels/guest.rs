@@ -81,7 +81,7 @@ fn start(kernel: &str, archive: &Path) -> Child {
 fn fill(dir: &TempDir) -> PathBuf {
     let tools = ["/bin/busybox", "/usr/bin/setpriv"];
     let root = machine::root(dir, "kernels/init.sh", &tools);
-    for script in ["stacks.sh", "hotplug.sh"] {
+    for script in ["stacks.sh", "user.sh", "hotplug.sh"] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels").join(script);
         fs::copy(source, root.join(script)).unwrap();
     }

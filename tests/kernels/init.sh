@@ -33,5 +33,6 @@ wait_for_cpu_time() { # PID SECONDS: waits until the process has taken as much C
 }
 
 . /stacks.sh
+. /user.sh
 . /hotplug.sh
 poweroff -f

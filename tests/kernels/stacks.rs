@@ -66,6 +66,13 @@ pub fn check_stacks(guest: &Guest, is_deeper: impl Fn(&[String]) -> bool) {
     assert!(reads.sum::<u64>() >= 80, "system calls have no kernel frames: {stacks:#?}");
 }
 
+/// Checks the stacks of `chain` from its main function on, of which there are at least `least`.
+pub fn check_chain(stacks: &Folded, least: u64) {
+    let is_loaded = |stack: &[String]| stack.iter().any(|frame| frame == "spin");
+    let loaded = stacks.iter().filter(|(stack, _)| is_loaded(stack)).cloned().collect();
+    check(&loaded, "chain", least, |stack| is_complete(stack, &CHAIN));
+}
+
 /// Checks the recording of a command with every filter, from its first instruction.
 pub fn check_filters(guest: &Guest) {
     guest.text("record_with_filters");
@@ -73,7 +80,5 @@ pub fn check_filters(guest: &Guest) {
     // During exec the thread has its new name before the kernel reports it.
     let in_exec = |stack: &[String]| stack.iter().any(|frame| frame == "begin_new_exec_[k]");
     assert!(stacks.iter().all(|(stack, _)| stack[0] == "chain" || in_exec(stack)), "{stacks:#?}");
-    let is_loaded = |stack: &[String]| stack.iter().any(|frame| frame == "spin");
-    let loaded = stacks.into_iter().filter(|(stack, _)| is_loaded(stack)).collect();
-    check(&loaded, "chain", 50, |stack| is_complete(stack, &CHAIN));
+    check_chain(&stacks, 50);
 }

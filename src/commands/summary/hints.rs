@@ -101,6 +101,9 @@ fn few_samples(profile: &Profile, context: &CaptureContext) -> Option<String> {
         return None;
     }
     Some(match (samples, idle) {
+        (0, None) if profile.ledger.clocks == ClockScope::Tasks => {
+            "no samples: what was selected did not run on a CPU, or not as this user".into()
+        }
         (0, None) => "no samples: nothing that was selected ran on a CPU".into(),
         (_, Some(share)) => {
             let idle = 100.0 * share.idle();

@@ -83,6 +83,8 @@ fn write_timed(profile: &Profile, timeline: &Timeline, out: &mut dyn Write) -> i
 
 /// Name and numbers of each thread.
 struct Threads {
+    /// What has ticked.
+    event: &'static str,
     names: Vec<String>,
     numbers: Vec<(u32, u32)>,
 }
@@ -96,6 +98,7 @@ impl Threads {
             false => (task.pid.0, task.tid.0),
         };
         Self {
+            event: profile.ledger.clocks.perf_event(),
             names: profile.tasks.iter().map(thread_name).collect(),
             numbers: tasks.map(numbers).collect(),
         }
@@ -116,7 +119,7 @@ impl Threads {
             write!(out, "[{cpu:03}] ")?;
         }
         let (seconds, nanoseconds) = (time_ns / 1_000_000_000, time_ns % 1_000_000_000);
-        writeln!(out, "{seconds}.{nanoseconds:09}: cpu-clock: ")
+        writeln!(out, "{seconds}.{nanoseconds:09}: {}: ", self.event)
     }
 }
 
