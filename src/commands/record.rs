@@ -19,7 +19,7 @@ use super::summary::{Overhead, Quality, RecordingUsage, Summary};
 use super::workers::SELF_EXE;
 use super::{child, comm_filter, filters, load_diagnostics, terminal};
 use crate::host::{TaskAccess, kernel_frames_limit, pid_namespace, ring_bytes, task_ring_bytes};
-use crate::kernel::{Filters, SamplerConfig, TaskSamplerConfig};
+use crate::kernel::{Filters, LoadError, SamplerConfig, TaskSamplerConfig};
 use crate::output::Outputs;
 use crate::session::{
     Capture, ClosedWindow, Recording, ScanScope, Session, SessionLimits, TaskSelection,
@@ -83,7 +83,12 @@ impl Record {
         let Self { arguments, outputs, stop, filters, is_stdout_used, access } = self;
         let Filters { processes, threads, .. } = filters;
         let (started, own_at_start) = (Instant::now(), Usage::own().cpu);
-        let command = launch(&mut session, &arguments.command, is_stdout_used, &stop)?;
+        let explain = match access {
+            None => load_diagnostics::explain,
+            Some(_) => load_diagnostics::explain_tasks,
+        };
+        let spawned = launch(&mut session, &arguments.command, is_stdout_used, &stop);
+        let command = spawned.map_err(explain)??;
         if command.is_none() && processes.len() + threads.len() > 0 {
             stop.watch(&processes, &threads)?;
         }
@@ -210,21 +215,24 @@ fn scan_scope(arguments: &RecordArguments) -> ScanScope {
 }
 
 /// Starts COMMAND if there is one, and returns its pid.
+///
+/// # Errors
+/// [`LoadError`] when the kernel refuses to follow it; within, when it cannot be started.
 pub(super) fn launch<C: Capture>(
     session: &mut Session<C>,
     command: &[String],
     is_stdout_used: bool,
     stop: &StopWatcher,
-) -> Result<Option<u32>> {
+) -> Result<Result<Option<u32>>, LoadError> {
     if command.is_empty() {
-        return Ok(None);
+        return Ok(Ok(None));
     }
-    let child = session
-        .launch(|| child::spawn(command, is_stdout_used))
-        .map_err(load_diagnostics::explain)??;
-    let pid = child.id();
-    stop.watch_command(child)?;
-    Ok(Some(pid))
+    let spawned = session.launch(|| child::spawn(command, is_stdout_used))?;
+    Ok(spawned.and_then(|child| {
+        let pid = child.id();
+        stop.watch_command(child)?;
+        Ok(Some(pid))
+    }))
 }
 
 fn announce(arguments: &RecordArguments, access: Option<TaskAccess>, command: Option<u32>) {

@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         Some(Box::new(verifier)),
     )
     .map_err(load_diagnostics::explain)?;
-    let command = record::launch(&mut session, &arguments.command, false, &stop)?;
+    let command = record::launch(&mut session, &arguments.command, false, &stop)
+        .map_err(load_diagnostics::explain)??;
     if command.is_none() && processes.len() + threads.len() > 0 {
         stop.watch(&processes, &threads)?;
     }

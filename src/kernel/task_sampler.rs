@@ -137,7 +137,7 @@ impl TaskSampler {
         scope: TaskScope,
         change: impl Fn(&mut attr::perf_event_attr),
     ) -> Result<TaskEvents, PerfError> {
-        let mut events = TaskEvents { clocks: Vec::new(), side_bands: Vec::new() };
+        let (mut clocks, mut side_bands) = (Vec::new(), Vec::new());
         let open = |mut event: attr::perf_event_attr, ring: &RingEvents, output: &PerfEvent| {
             event.set_inherit((scope != TaskScope::Thread).into());
             event.set_inherit_thread(
@@ -150,14 +150,14 @@ impl TaskSampler {
             Ok(opened)
         };
         for ring in &self.cpus {
-            events.side_bands.push(open(user_side_band(), ring, &ring.side_band)?);
+            side_bands.push(open(user_side_band(), ring, &ring.side_band)?);
         }
         for ring in &self.cpus {
             if let Some(samples) = &ring.samples {
-                events.clocks.push((ring.cpu, open(self.clock(), ring, samples)?));
+                clocks.push((ring.cpu, open(self.clock(), ring, samples)?));
             }
         }
-        Ok(events)
+        Ok(TaskEvents { clocks, _side_bands: side_bands })
     }
 
     /// Returns the clock of a task, which does not run yet.
@@ -283,8 +283,8 @@ pub struct TaskClockCount {
 /// The events of one thread, and of those that have inherited them.
 pub struct TaskEvents {
     clocks: Vec<(Cpu, PerfEvent)>,
-    /// Held open: they end with their descriptors.
-    side_bands: Vec<PerfEvent>,
+    /// They end with their descriptors.
+    _side_bands: Vec<PerfEvent>,
 }
 
 impl TaskEvents {
@@ -314,11 +314,6 @@ impl TaskEvents {
             Ok(TaskClockCount { cpu: *cpu, running_ns, lost })
         };
         self.clocks.iter().map(count).collect()
-    }
-
-    /// Returns the number of descriptors.
-    pub fn descriptors(&self) -> usize {
-        self.clocks.len() + self.side_bands.len()
     }
 }
 
