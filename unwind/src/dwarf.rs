@@ -3,6 +3,8 @@
 //!
 //! For verification only: `everytick unwind --check`, `everytick verify`, and the tests.
 
+use std::ops::Range;
+
 use gimli::{
     BaseAddresses, CfaRule, Encoding, EvaluationResult, Expression, Format, Location,
     Register as Column, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow, Value,
@@ -43,6 +45,9 @@ pub struct DwarfCaller {
 
 /// Start and end of a function, and the offset of its FDE.
 type FdeRange = (u64, u64, usize);
+
+/// Steps by one row: from an address, the registers by number, and a function that reads words.
+pub(crate) type RowStep<'a> = &'a dyn Fn(u64, &[u64; REGISTERS], &dyn Fn(u64) -> u64) -> DwarfStep;
 
 /// Steps by the DWARF of one file.
 ///
@@ -91,6 +96,34 @@ impl DwarfUnwinder {
     /// Returns start and end of each function.
     pub fn functions(&self) -> impl Iterator<Item = (u64, u64)> {
         self.eh_frame.iter().chain(&self.debug_frame).map(|(start, end, _)| (*start, *end))
+    }
+
+    /// Returns the addresses of each function of `.eh_frame`.
+    pub(crate) fn eh_frame_functions(&self) -> impl Iterator<Item = Range<u64>> {
+        self.eh_frame.iter().map(|(start, end, _)| *start..*end)
+    }
+
+    /// Calls `visit` with the addresses of each row of `.eh_frame` and a function that steps by
+    /// it: from an address, registers by number and memory.
+    pub(crate) fn visit_eh_frame(&self, visit: &mut dyn FnMut(u64, Range<u64>, RowStep<'_>)) {
+        let section = self.sections.eh_frame();
+        let bases = &self.sections.bases;
+        let mut context = UnwindContext::new();
+        for (start, end, offset) in &self.eh_frame {
+            let next = self.eh_frame.partition_point(|(other, ..)| other <= start);
+            let end = self.eh_frame.get(next).map_or(*end, |(next, ..)| *end.min(next));
+            let offset = gimli::EhFrameOffset(*offset);
+            let fde = section.fde_from_offset(bases, offset, gimli::EhFrame::cie_from_offset);
+            let Ok(fde) = fde else { continue };
+            let Ok(mut rows) = fde.rows(&section, bases, &mut context) else { continue };
+            while let Ok(Some(row)) = rows.next_row() {
+                let range = row.start_address()..row.end_address().min(end);
+                visit(*start, range, &|address, registers, read| {
+                    let frame = Frame { address, registers, read };
+                    frame.caller(&section, row).unwrap_or(DwarfStep::Failed)
+                });
+            }
+        }
     }
 
     /// Steps from the frame at an address to its caller. `registers`: those of the frame, by

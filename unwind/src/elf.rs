@@ -5,8 +5,9 @@
 
 use object::LittleEndian as Endian;
 use object::elf::{
-    CompressionHeader64, ELFCOMPRESS_ZLIB, EM_X86_64, FileHeader64, PF_X, PT_GNU_EH_FRAME,
-    PT_INTERP, PT_LOAD, ProgramHeader64, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
+    CompressionHeader64, ELFCOMPRESS_ZLIB, EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_GNU_EH_FRAME,
+    PT_INTERP, PT_LOAD, ProgramHeader64, SHF_COMPRESSED, SHF_EXECINSTR, SHT_NOBITS,
+    SectionHeader64, SectionType,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -53,6 +54,7 @@ pub(crate) struct Elf<'a> {
     read: ReadAt<'a>,
     /// The entry point, 0 if there is none.
     pub entry: u64,
+    is_fixed: bool,
     segments: Vec<ProgramHeader64<Endian>>,
     sections: Vec<SectionHeader64<Endian>>,
     names: Vec<u8>,
@@ -73,7 +75,8 @@ impl<'a> Elf<'a> {
         let count = usize::from(header.e_shnum(endian)).min(SECTION_HEADERS_MAX);
         let sections = structs(read, header.e_shoff(endian), count).unwrap_or_default();
         let entry = header.e_entry(endian);
-        let mut elf = Self { read, entry, segments, sections, names: Vec::new() };
+        let is_fixed = header.e_type(endian) == ET_EXEC;
+        let mut elf = Self { read, entry, is_fixed, segments, sections, names: Vec::new() };
         if let Some(names) = elf.sections.get(usize::from(header.e_shstrndx(endian).0)) {
             let size = names.sh_size(endian).min(SECTION_NAMES_MAX);
             elf.names = elf.bytes(names.sh_offset(endian), size).unwrap_or_default();
@@ -83,15 +86,56 @@ impl<'a> Elf<'a> {
 
     /// Returns the addresses from the first executable segment to the end of the last.
     pub fn text(&self) -> Option<std::ops::Range<u64>> {
-        let executable = self.segments.iter().filter(|segment| {
-            segment.p_type(Endian) == PT_LOAD && segment.p_flags(Endian).0 & PF_X.0 != 0
+        self.loaded_ranges(true).reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Returns the addresses of executable sections, ascending and disjoint; those of executable
+    /// segments in a file without section headers.
+    pub fn executable(&self) -> Vec<std::ops::Range<u64>> {
+        let segments: Vec<_> = self.loaded_ranges(true).collect();
+        let sections = self.sections.iter().filter(|section| {
+            section.sh_flags(Endian).0 & SHF_EXECINSTR.0 != 0 && section.sh_size(Endian) > 0
         });
-        executable
-            .map(|segment| {
-                let start = segment.p_vaddr(Endian);
-                start..start.saturating_add(segment.p_filesz(Endian))
+        let mut ranges: Vec<std::ops::Range<u64>> = sections
+            .filter_map(|section| {
+                let start = section.sh_addr(Endian);
+                let segment = segments.iter().find(|segment| segment.contains(&start))?;
+                Some(start..start.saturating_add(section.sh_size(Endian)).min(segment.end))
             })
-            .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+            .collect();
+        if ranges.is_empty() {
+            ranges = segments;
+        }
+        ranges.sort_by_key(|range| range.start);
+        let mut end = 0;
+        for range in &mut ranges {
+            range.start = range.start.max(end);
+            end = end.max(range.end);
+        }
+        ranges.retain(|range| range.start < range.end);
+        ranges
+    }
+
+    /// Returns the addresses of each loaded segment that is executable, or that is not.
+    fn loaded_ranges(&self, is_executable: bool) -> impl Iterator<Item = std::ops::Range<u64>> {
+        let segments = self.segments.iter().filter(move |segment| {
+            segment.p_type(Endian) == PT_LOAD
+                && (segment.p_flags(Endian).0 & PF_X.0 != 0) == is_executable
+        });
+        segments.map(|segment| {
+            let start = segment.p_vaddr(Endian);
+            start..start.saturating_add(segment.p_filesz(Endian))
+        })
+    }
+
+    /// Returns the addresses of each loaded segment that is not executable.
+    pub fn data(&self) -> Vec<std::ops::Range<u64>> {
+        self.loaded_ranges(false).collect()
+    }
+
+    /// Returns whether addresses are those at which the file is loaded.
+    pub fn has_fixed_addresses(&self) -> bool {
+        self.is_fixed
     }
 
     /// Returns whether the file starts without a dynamic linker: a static executable, or a dynamic
@@ -127,6 +171,29 @@ impl<'a> Elf<'a> {
             _ => decompress(&bytes)?,
         };
         Ok(bytes.map(|bytes| Section { address: header.sh_addr(Endian), bytes }))
+    }
+
+    /// Reads all sections of a type that are not compressed, each with the index of the section
+    /// that it is linked to. Those that cannot be read or are too large are omitted.
+    pub fn sections_of(&self, kind: SectionType) -> Vec<(Section, u32)> {
+        let sections = self.sections.iter().filter(|section| section.sh_type(Endian) == kind);
+        sections.filter_map(|header| Some((self.plain(header)?, header.sh_link(Endian)))).collect()
+    }
+
+    /// Reads a section by its index, if it is not compressed and not too large.
+    pub fn section_by_index(&self, index: u32) -> Option<Section> {
+        self.plain(self.sections.get(index as usize)?)
+    }
+
+    fn plain(&self, header: &SectionHeader64<Endian>) -> Option<Section> {
+        let size = header.sh_size(Endian);
+        let is_plain = header.sh_type(Endian) != SHT_NOBITS
+            && header.sh_flags(Endian).0 & SHF_COMPRESSED.0 == 0;
+        if !is_plain || size > SECTION_MAX {
+            return None;
+        }
+        let bytes = self.bytes(header.sh_offset(Endian), size)?;
+        Some(Section { address: header.sh_addr(Endian), bytes })
     }
 
     /// Returns the address of a section without reading it.

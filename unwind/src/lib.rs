@@ -17,6 +17,7 @@
 //! - Single blocks of a table, in a fraction of the time that a large library takes
 //!   ([`BlockReader`]).
 //! - The reason for each row that the file has and the table has not ([`Omissions`]).
+//! - Rows derived from machine code, and how right they are ([`derived`]).
 //! - Two independent answers to compare with: DWARF evaluated by gimli ([`dwarf::DwarfUnwinder`],
 //!   [`check()`]), and stepping by frame pointers ([`frame_pointer`]).
 //!
@@ -89,6 +90,7 @@ mod cfi;
 mod check;
 mod code_patterns;
 mod code_reader;
+pub mod derived;
 pub mod dwarf;
 mod elf;
 pub mod encoding;

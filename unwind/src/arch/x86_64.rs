@@ -45,6 +45,11 @@ pub const PERF_REGISTERS: [u8; 1 + REGISTERS] =
     [8, 0, 3, 2, 1, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23];
 
 impl Register {
+    /// The register that holds what a function returns, `rax`.
+    pub const RESULT: Self = Self(0);
+    /// The registers whose values a function preserves for its caller, besides the stack pointer.
+    pub const SAVED_BY_CALLEE: [Self; 6] = [BASE, FP, Self(12), Self(13), Self(14), Self(15)];
+
     /// Returns the register with a number; only its low 4 bits count.
     pub const fn from_number(number: u8) -> Self {
         Self(number & 15)

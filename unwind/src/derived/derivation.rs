@@ -1,0 +1,282 @@
+//! Follows all functions of a file, from the starts that are known and those that turn up.
+//!
+//! 1. Functions that certainly begin where they do: symbols, the entry point, and what such
+//!    functions call.
+//! 2. Code that is mentioned somewhere, if its own code proves that a function begins there.
+//! 3. In the gaps between other rows, aligned code behind the end of a function, likewise.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use iced_x86::Instruction;
+
+use super::callees::Callees;
+use super::code::Code;
+use super::flow::Flow;
+use super::function::{Function, follow};
+use super::image::Image;
+use super::mentions::Mentions;
+use super::padding::is_padding;
+use super::program::Program;
+use super::reason::Reason;
+use super::rows::Rows;
+use super::starts::{Start, Starts};
+use super::state::State;
+use super::transfer::Transfer;
+use crate::elf::Elf;
+
+/// Instructions that are interpreted in any file.
+const INSTRUCTIONS_BASE: u64 = 1 << 20;
+/// Instructions that are interpreted for each byte of code; compiled code takes one.
+const INSTRUCTIONS_PER_BYTE: u64 = 16;
+/// Alignment of functions that nothing mentions.
+const ALIGNMENT: u64 = 16;
+
+/// Labels an instruction, from the state before it.
+type Label<'l, T> = &'l mut dyn FnMut(&State) -> T;
+
+/// The derivation of a file's rows.
+pub(super) struct Derivation<'a> {
+    pub program: Program<'a>,
+    pub starts: Starts,
+    /// Functions with rows.
+    pub functions: u64,
+    /// Functions of which nothing is used, and why.
+    given_up: BTreeMap<u64, Reason>,
+    /// Functions with rows and with indirect jumps whose targets are unknown.
+    unresolved: BTreeSet<u64>,
+    followed: BTreeSet<u64>,
+    queue: VecDeque<u64>,
+}
+
+/// How a start was found that is not certain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    Mentioned,
+    Aligned,
+}
+
+impl<'a> Derivation<'a> {
+    /// Prepares a derivation. `boundaries`: addresses at which a function or a part of one begins.
+    /// `covered`: ranges with rows of another source, ascending and disjoint.
+    pub fn new(elf: &'a Elf<'a>, boundaries: &[u64], covered: Vec<Range<u64>>) -> Self {
+        let image = Image::read(elf);
+        let mut code = Code::new(elf);
+        let mut synchronized: Vec<u64> = boundaries.to_vec();
+        synchronized.extend(image.functions.iter().chain(&image.cold_parts));
+        synchronized.extend(covered.iter().map(|range| range.start));
+        synchronized.sort_unstable();
+        let mentions = Mentions::read(elf, &mut code, &image, &synchronized, &covered);
+
+        let mut starts = Starts::new(covered, image.linkage.clone());
+        boundaries.iter().for_each(|address| starts.insert(*address, Start::Boundary));
+        image.cold_parts.iter().for_each(|address| starts.insert(*address, Start::Part));
+        for address in image.functions.iter().filter(|address| code.contains(**address)) {
+            starts.insert(*address, Start::Function);
+        }
+        let text: u64 = code.executable().iter().map(|range| range.end - range.start).sum();
+        let program = Program {
+            elf,
+            code,
+            image,
+            mentions,
+            callees: Callees::default(),
+            transfer: Transfer::new(),
+            follows_open_tables: false,
+            is_hand_written: !starts.is_uncovered(),
+            instructions_left: INSTRUCTIONS_BASE + INSTRUCTIONS_PER_BYTE * text,
+        };
+        Self {
+            program,
+            starts,
+            functions: 0,
+            given_up: BTreeMap::new(),
+            unresolved: BTreeSet::new(),
+            followed: BTreeSet::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Follows all functions, and returns the label of each instruction that was reached.
+    /// `conflict`: the label of code on which functions disagree.
+    pub fn run<T: Copy + PartialEq>(&mut self, conflict: T, label: Label<'_, T>) -> Rows<T> {
+        for address in self.program.mentions.calls.iter() {
+            if self.starts.get(address) == Some(Start::Boundary) {
+                self.starts.insert(address, Start::Function);
+            }
+        }
+        // Once to find where functions begin, and once more knowing it.
+        self.queue = self.starts.functions().collect();
+        self.follow_queue(&mut Rows::new(()), &mut |_| ());
+        self.queue = self.starts.functions().collect();
+        self.followed.clear();
+        self.given_up.clear();
+        self.functions = 0;
+        self.program.follows_open_tables = true;
+        self.find_tables();
+
+        let mut rows = Rows::new(conflict);
+        self.follow_queue(&mut rows, label);
+        for start in self.mentioned() {
+            self.try_start(start, Hint::Mentioned, &mut rows, label);
+        }
+        if !self.starts.is_uncovered() {
+            self.follow_aligned(&mut rows, label);
+        }
+        rows
+    }
+
+    /// Returns why a function that begins at an address has no row where it is not reached.
+    pub fn reason_at(&self, start: u64) -> Reason {
+        match self.starts.get(start) {
+            _ if self.given_up.contains_key(&start) => self.given_up[&start],
+            Some(Start::Boundary) => Reason::Unproven,
+            _ if self.unresolved.contains(&start) => Reason::JumpTable,
+            _ => Reason::NotReached,
+        }
+    }
+
+    /// Returns the code that may begin a function because something mentions it.
+    fn mentioned(&self) -> Vec<u64> {
+        let Mentions { calls, code, .. } = &self.program.mentions;
+        calls.iter().chain(code.iter()).collect()
+    }
+
+    /// Follows code that is only mentioned to find the jump tables in it: one ends where another
+    /// begins.
+    fn find_tables(&mut self) {
+        for start in self.mentioned() {
+            if !self.starts.contains(start) && !self.starts.is_covered(start) {
+                let _ = follow(&mut self.program, &self.starts, start, &mut |_| ());
+            }
+        }
+    }
+
+    /// Follows functions that certainly begin where they do.
+    fn follow_queue<T: Copy + PartialEq>(&mut self, rows: &mut Rows<T>, label: Label<'_, T>) {
+        while let Some(start) = self.queue.pop_front() {
+            if self.starts.is_covered(start) || !self.followed.insert(start) {
+                continue;
+            }
+            let function = follow(&mut self.program, &self.starts, start, label);
+            match function.and_then(|function| self.accept(start, function, rows)) {
+                Ok(()) => self.functions += 1,
+                Err(reason) => {
+                    self.given_up.insert(start, reason);
+                }
+            }
+        }
+    }
+
+    /// Takes what was found of a function.
+    ///
+    /// # Errors
+    /// [`Reason::Conflict`] if another function is a part of it.
+    fn accept<T: Copy + PartialEq>(
+        &mut self,
+        start: u64,
+        function: Function<T>,
+        rows: &mut Rows<T>,
+    ) -> Result<(), Reason> {
+        let Function { runs, found } = function;
+        if found.parts.iter().any(|part| self.starts.get(*part) == Some(Start::Function)) {
+            return Err(Reason::Conflict);
+        }
+        for part in found.parts {
+            self.starts.insert(part, Start::Part);
+        }
+        for target in found.calls.into_iter().chain(found.tail_calls) {
+            if !self.program.image.is_linkage(target) && self.starts.insert_called(target) {
+                self.queue.push_back(target);
+            }
+        }
+        if !found.unresolved_jumps.is_empty() {
+            self.unresolved.insert(start);
+        }
+        runs.into_iter().for_each(|(range, value)| rows.insert(range, value));
+        Ok(())
+    }
+
+    /// Follows code as if a function began there, and accepts it if its own code proves that: it
+    /// returns with its return address on top of the stack, or leaves to another function so, and
+    /// disagrees with nothing that is more certain. Returns whether it is accepted.
+    fn try_start<T: Copy + PartialEq>(
+        &mut self,
+        start: u64,
+        hint: Hint,
+        rows: &mut Rows<T>,
+        label: Label<'_, T>,
+    ) -> bool {
+        let is_open = self.starts.get(start).is_none_or(|start| start == Start::Boundary)
+            && !self.starts.is_covered(start)
+            && !self.followed.contains(&start)
+            && rows.get(start).is_none();
+        if !is_open {
+            return false;
+        }
+        let Ok(function) = follow(&mut self.program, &self.starts, start, label) else {
+            return false;
+        };
+        let returns = !function.found.returns.is_empty();
+        let leaves = !function.found.tail_calls.is_empty() && start.is_multiple_of(ALIGNMENT);
+        let agrees = || function.runs.iter().all(|(range, value)| rows.agrees(range, *value));
+        let is_proven = match hint {
+            // Code may be entered at two heights of the stack. Then no row is right.
+            Hint::Mentioned => returns || leaves && agrees(),
+            Hint::Aligned => (returns || leaves) && agrees(),
+        };
+        if !is_proven || self.accept(start, function, rows).is_err() {
+            return false;
+        }
+        self.functions += 1;
+        self.starts.insert(start, Start::Function);
+        self.followed.insert(start);
+        self.follow_queue(rows, label);
+        true
+    }
+
+    /// Follows code in the gaps between other rows as if a function began at each aligned address
+    /// behind the end of another.
+    fn follow_aligned<T: Copy + PartialEq>(&mut self, rows: &mut Rows<T>, label: Label<'_, T>) {
+        let segments = self.program.code.executable().iter().cloned();
+        let gaps: Vec<_> = segments.flat_map(|segment| self.starts.gaps(segment)).collect();
+        for gap in gaps {
+            let mut at = gap.start;
+            while at < gap.end {
+                if let Some(end) = rows.end_at(at) {
+                    at = end;
+                    continue;
+                }
+                let is_followed =
+                    at.is_multiple_of(ALIGNMENT) && self.try_start(at, Hint::Aligned, rows, label);
+                if !is_followed {
+                    at = self.next_candidate(at..gap.end);
+                }
+            }
+        }
+    }
+
+    /// Returns the address behind the padding at the start of a range; or if there is none, behind
+    /// the first instruction after which no path goes on.
+    fn next_candidate(&mut self, range: Range<u64>) -> u64 {
+        let code = &mut self.program.code;
+        let Some(mut at) = code.instructions(range.start) else { return range.end };
+        let mut instruction = Instruction::default();
+        let mut is_padded = false;
+        while at.at < range.end {
+            let address = at.at;
+            let is_decoded = code.next(&mut at, &mut instruction).is_some();
+            let is_filler = is_decoded && is_padding(&instruction);
+            if is_padded && !is_filler {
+                return address;
+            }
+            is_padded |= is_filler && address == range.start;
+            if !is_decoded {
+                at.at = address + 1;
+            } else if Flow::of(&instruction).is_end() && !is_padded {
+                return at.at;
+            }
+        }
+        range.end
+    }
+}

@@ -1,0 +1,34 @@
+//! A file, as the derivation reads it.
+
+use super::callees::Callees;
+use super::code::Code;
+use super::image::Image;
+use super::mentions::Mentions;
+use super::transfer::Transfer;
+use crate::elf::Elf;
+
+/// A file, with what is learned of it while its functions are followed.
+pub(super) struct Program<'a> {
+    pub elf: &'a Elf<'a>,
+    pub code: Code<'a>,
+    pub image: Image,
+    pub mentions: Mentions,
+    pub callees: Callees,
+    pub transfer: Transfer,
+    /// Whether jump tables of unknown length are followed: only once other data is known, at which
+    /// they end at the latest.
+    pub follows_open_tables: bool,
+    /// Whether the code was written by hand: compilers describe theirs.
+    pub is_hand_written: bool,
+    /// Instructions that may still be interpreted.
+    pub instructions_left: u64,
+}
+
+impl Program<'_> {
+    /// Takes one of the instructions that may still be interpreted; returns whether there was one.
+    pub fn spend_instruction(&mut self) -> bool {
+        let left = self.instructions_left.checked_sub(1);
+        self.instructions_left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
