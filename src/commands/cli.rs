@@ -12,6 +12,7 @@ use upload::output::{Format, StackRoot};
 use super::examples::{
     AGENT_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, VERIFY_EXAMPLES,
 };
+use super::unwind::UnwindArguments;
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
 
@@ -263,30 +264,6 @@ pub(super) struct AgentArguments {
     /// Draw flame graphs from the root at the bottom up, instead of from the top down.
     #[arg(long, requires = "export")]
     pub bottom_up: bool,
-}
-
-/// Arguments of `unwind`.
-#[derive(Debug, Args)]
-pub(super) struct UnwindArguments {
-    /// ELF files, or directories to search for them.
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-
-    /// Print all rows: the rule that finds the caller, from each address on.
-    #[arg(long)]
-    pub rows: bool,
-
-    /// Compare with gimli's reading of the call frame information, at this many random addresses of
-    /// each file, or at every row of files with fewer. The exit status is 1 if they differ.
-    #[arg(
-        long, value_name = "ADDRESSES", num_args = 0..=1, default_missing_value = "1000",
-        require_equals = true
-    )]
-    pub check: Option<u64>,
-
-    /// Seed of the random addresses.
-    #[arg(long, default_value_t = 1, requires = "check")]
-    pub seed: u64,
 }
 
 /// Arguments of `verify`.

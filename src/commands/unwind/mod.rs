@@ -1,18 +1,22 @@
 //! `everytick unwind`: the unwind table of each ELF file in a line, and a check against DWARF.
 
-use std::fs::File;
+mod arguments;
+mod derived;
+mod files;
+
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ::unwind::{CallFrames, CheckReport, Error, Omissions, check, read};
-use anyhow::{Context, Result};
+use ::unwind::{CallFrames, CheckReport, Omissions, check, read};
+use anyhow::Result;
 use profile::{error_chain, printable, thousands};
 
-use super::cli::UnwindArguments;
 use super::terminal::line;
+pub(super) use arguments::UnwindArguments;
+use files::{NamedFile, shown, with_next_step};
 
 const HEADER: &str = "      rows       bytes  B/row   rules       ms  left out   checked  file";
 
@@ -34,19 +38,19 @@ struct Figures {
 /// Prints a line per file and one for the totals. Returns failure if a file on the command line
 /// cannot be read, or a check found a difference.
 pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
+    if arguments.derived {
+        return derived::run(arguments);
+    }
     let (mut total, mut has_failed) = (Figures::default(), false);
     let mut out = io::BufWriter::new(io::stdout().lock());
     writeln!(out, "{HEADER}")?;
-    for path in &arguments.files {
-        if path.is_dir() {
-            for file in files_below(path) {
-                // A file in a directory need not be an ELF file.
-                let _ = show(&file, arguments, &mut total, &mut out)?;
-            }
-        } else if let Err(error) = show(path, arguments, &mut total, &mut out)? {
+    for NamedFile { path, is_found } in files::all(&arguments.files) {
+        if let Err(error) = show(&path, arguments, &mut total, &mut out)?
+            && !is_found
+        {
             has_failed = true;
             let cause = error_chain(error.as_ref());
-            line(&format!("everytick: {}: {}", shown(path), printable(&cause)));
+            line(&format!("everytick: {}: {}", shown(&path), printable(&cause)));
         }
     }
     if total.files > 1 {
@@ -110,9 +114,7 @@ fn read_file(
     path: &Path,
     arguments: &UnwindArguments,
 ) -> Result<(CallFrames, CheckReport, Duration)> {
-    let file = File::open(path).context("cannot open it")?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    anyhow::ensure!(is_file, "it is no regular file; give an ELF file");
+    let file = files::open(path)?;
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
     let start = Instant::now();
     let frames = read(&at).map_err(with_next_step)?;
@@ -122,14 +124,6 @@ fn read_file(
         None => CheckReport::default(),
     };
     Ok((frames, report, time))
-}
-
-fn with_next_step(error: Error) -> anyhow::Error {
-    match error {
-        Error::NoCallFrames => anyhow::anyhow!("{error}; its stacks are unwound by frame pointer"),
-        Error::NotElf => anyhow::anyhow!("{error}; give an executable or a shared library"),
-        other => other.into(),
-    }
 }
 
 fn reasons(omissions: &Omissions) -> String {
@@ -153,11 +147,6 @@ impl Figures {
     }
 }
 
-/// Returns a path as a terminal can show it.
-fn shown(path: &Path) -> String {
-    printable(&path.display().to_string()).into_owned()
-}
-
 fn print_line(out: &mut impl Write, figures: &Figures, name: &str) -> io::Result<()> {
     writeln!(
         out,
@@ -170,21 +159,4 @@ fn print_line(out: &mut impl Write, figures: &Figures, name: &str) -> io::Result
         thousands(figures.omitted_rows),
         thousands(figures.checked),
     )
-}
-
-/// Returns the regular files below a directory, sorted by path. Symbolic links are not followed.
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut pending = vec![directory.to_owned()];
-    while let Some(directory) = pending.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => pending.push(entry.path()),
-                Ok(kind) if kind.is_file() => files.push(entry.path()),
-                _ => {}
-            }
-        }
-    }
-    files.sort();
-    files
 }
