@@ -149,14 +149,14 @@ mod tests {
     #[test]
     fn names_that_change_all_the_time_are_merged_in_their_cgroup() {
         let mut series = Series::new(10);
-        assert_eq!(series.count_merged("/hog", 0..512), 0);
-        assert_eq!(series.count_merged("/hog", 512..1000), 488);
+        assert_eq!(series.count_merged("/hog", 0..384), 0);
+        assert_eq!(series.count_merged("/hog", 384..1000), 616);
         let merged = series.add("/hog", 1000).expect("merged");
         let expected = [("cgroup", "/hog"), ("merged", "true"), ("node", "n")];
         assert_eq!(*merged, Labels::from(expected));
-        assert_eq!(series.limiter.series(), 513);
+        assert_eq!(series.limiter.series(), 385);
         assert_eq!(series.count_merged("/service", 0..3), 0, "another cgroup");
-        assert_eq!(series.count_merged("/hog", 0..512), 0, "names that are known");
+        assert_eq!(series.count_merged("/hog", 0..384), 0, "names that are known");
     }
 
     #[test]
@@ -183,11 +183,11 @@ mod tests {
     #[test]
     fn series_that_are_not_seen_for_an_hour_make_space() {
         let mut series = Series::new(1);
-        assert_eq!(series.count_merged("/a", 0..512), 0);
-        assert_eq!(series.count_merged("/a", 512..513), 1);
+        assert_eq!(series.count_merged("/a", 0..384), 0);
+        assert_eq!(series.count_merged("/a", 384..385), 1);
         series.now += RETENTION;
         series.limiter.forget_unseen(series.now);
-        assert_eq!(series.count_merged("/a", 1000..1512), 0);
+        assert_eq!(series.count_merged("/a", 1000..1384), 0);
     }
 
     #[test]

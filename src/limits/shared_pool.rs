@@ -5,12 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::owner::Owner;
 
+/// The reserve, as a divisor of the pool.
+const RESERVE: u64 = 4;
+/// What an owner may hold by the reserve, as a divisor of the pool.
+const SMALL_PART: u64 = 64;
+
 /// A bounded amount of a resource, such as bytes or open files.
 ///
-/// An owner may hold as much as is still free. So a single owner gets half of the pool at most, two
-/// owners a third each, and there is always something left for the next one. Switches share their
-/// packet buffers by this rule (A. Choudhury and E. Hahne, "Dynamic Queue Length Thresholds for
-/// Shared-Memory Packet Switches", 1998).
+/// A quarter of the pool is reserved. Of the rest, an owner may hold as much as is still free, so
+/// there is always something left for the next one, but each greedy owner halves it. Switches share
+/// their packet buffers by this rule (A. Choudhury and E. Hahne, "Dynamic Queue Length Thresholds
+/// for Shared-Memory Packet Switches", 1998). From the reserve, each owner may hold a small part of
+/// the pool, whatever the others hold: sixteen owners at least, with what they have in all.
 #[derive(Clone, Debug)]
 pub struct SharedPool(Arc<Mutex<PoolState>>);
 
@@ -66,8 +72,10 @@ impl SharedPool {
 
 impl PoolState {
     fn fits(&self, owner: Owner, amount: u64) -> bool {
-        let held = self.by_owner.get(&owner).copied().unwrap_or(0);
-        held.saturating_add(amount) <= self.max.saturating_sub(self.used)
+        let held = self.by_owner.get(&owner).copied().unwrap_or(0).saturating_add(amount);
+        let free = self.max.saturating_sub(self.used);
+        let unreserved = free.saturating_sub(self.max / RESERVE);
+        held <= unreserved || (held <= self.max / SMALL_PART && amount <= free)
     }
 
     fn release(&mut self, owner: Owner, amount: u64) {
@@ -164,15 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_gets_half_and_leaves_the_rest_for_others() {
-        let pool = SharedPool::new(1000);
-        let one = fill(&pool, ONE);
-        assert_eq!(one.len(), 500);
-        let others: Vec<usize> = (2..6)
-            .map(|uid| std::mem::ManuallyDrop::new(fill(&pool, Owner::User(uid))).len())
-            .collect();
-        assert_eq!(others, [250, 125, 63, 31]);
-        assert!(pool.charge(Owner::Group(7), 30).is_some());
+    fn greedy_owners_leave_a_part_for_each_of_the_others() {
+        let pool = SharedPool::new(1280);
+        let bystander = pool.charge(Owner::Group(7), 5).expect("space");
+        let greedy: Vec<Vec<Charge>> = (1..16).map(|uid| fill(&pool, Owner::User(uid))).collect();
+        let parts: Vec<usize> = greedy.iter().map(Vec::len).collect();
+        assert_eq!(parts[..5], [478, 239, 119, 60, 30]);
+        assert!(parts[5..].iter().all(|part| *part == 20), "{parts:?}");
+        let more = pool.charge(Owner::Group(7), 15).expect("its part");
+        assert!(pool.charge(Owner::Group(7), 1).is_none());
+        assert_eq!((bystander.amount(), more.amount()), (5, 15));
     }
 
     #[test]
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn space_is_checked_without_a_charge() {
         let pool = SharedPool::new(10);
-        assert!(pool.has_space(ONE, 10) && !pool.has_space(ONE, 11));
+        assert!(pool.has_space(ONE, 8) && !pool.has_space(ONE, 9));
         assert_eq!((pool.used(), pool.refused()), (0, 1));
     }
 }

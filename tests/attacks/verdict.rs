@@ -150,7 +150,7 @@ fn is_within(window: &Profile, span: &Range<SystemTime>) -> bool {
 
 /// What counts each attack, as the start of a series.
 const COUNTS: [(&str, &str); 4] = [
-    ("requests", "everytick_http_refused_total{reason=\"client rate\"}"),
+    ("requests", "everytick_http_refused_total"),
     ("mappings and executables", "everytick_process_refusals_total"),
     ("storms of processes", "everytick_process_events_skipped_total"),
     ("enormous names", "everytick_names_cut_total"),
