@@ -113,12 +113,15 @@ impl Processes {
     fn read_process(&mut self, pid: Pid) -> Result<Process, ReadError> {
         let (time, begin) = (now(), cpu_time());
         let stat = procfs::stat(pid.0).ok_or(ReadError::Exited)?;
-        let ProcessStat { comm, threads, is_zombie, .. } = stat;
+        let ProcessStat { comm, threads, is_zombie, is_kernel_thread, .. } = stat;
         let live = if is_zombie { procfs::running_thread(pid.0) } else { Some(pid.0) };
         let tid = Tid(live.ok_or(ReadError::Exited)?);
         let owner = self.reader.owners.read(pid).ok_or(ReadError::Exited)?;
         self.reader.charge(owner, cpu_time().saturating_sub(begin));
-        let maps = self.read_maps((pid, tid), &[], owner)?;
+        let maps = match is_kernel_thread {
+            true => ExecutableMaps::default(),
+            false => self.read_maps((pid, tid), &[], owner)?,
+        };
 
         let begin = cpu_time();
         let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));

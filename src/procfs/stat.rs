@@ -7,6 +7,9 @@ use rustix::param::{clock_ticks_per_second, page_size};
 /// Number of the last field that is read; the first after the name is 3.
 const LAST_FIELD: usize = 24;
 
+/// Flag of a thread of the kernel (include/linux/sched.h).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
 /// State, CPU time and memory of a process or thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -18,6 +21,8 @@ pub struct ProcessStat {
     pub is_foreground: bool,
     /// The thread runs, or could run if it had a CPU.
     pub is_running: bool,
+    /// A thread of the kernel, which has no user memory.
+    pub is_kernel_thread: bool,
     /// Running threads of the process.
     pub threads: u32,
     /// When the process started, in clock ticks since boot.
@@ -49,6 +54,7 @@ impl ProcessStat {
             is_zombie,
             is_foreground,
             is_running: field(3)? == "R",
+            is_kernel_thread: number(9)? & PF_KTHREAD != 0,
             threads: threads.saturating_sub(u32::from(is_zombie)),
             start_ticks: number(22)?,
             cpu: from_ticks(number(14)?.saturating_add(number(15)?)),
@@ -76,6 +82,15 @@ mod tests {
         assert!(!stat.is_foreground, "it has no terminal");
         assert_eq!((stat.cpu, stat.reaped_children_cpu), (from_ticks(7), from_ticks(11)));
         assert_eq!(stat.resident, page_size() as u64);
+    }
+
+    #[test]
+    fn threads_of_the_kernel_have_a_flag() {
+        let of_kernel = FIELDS.replace("4194560", "69238880");
+        for (fields, expected) in [(FIELDS, false), (&of_kernel, true)] {
+            let stat = ProcessStat::parse(&format!("2 (kthreadd) {fields}")).expect("well-formed");
+            assert_eq!(stat.is_kernel_thread, expected);
+        }
     }
 
     #[test]
