@@ -25,9 +25,11 @@ use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
 use crate::symbolization::SymbolizerLimits;
 
-/// The part of [`STOP_MAX`] that is left for delivering the last windows, and for the end. What is
-/// not accepted by then is lost; what is not delivered waits in the spool.
-const LAST_DELIVERY: Duration = Duration::from_millis(1500);
+/// The part of [`STOP_MAX`] that is left for the end itself. A window that is not accepted by then
+/// is lost; one that is not delivered waits in the spool.
+const END: Duration = Duration::from_millis(700);
+/// Least and most time for delivering the last windows once they are accepted.
+const LAST_DELIVERY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
 /// Time limit of symbolizing the last window.
 const LAST_SYMBOLIZATION: Duration = Duration::from_secs(1);
 
@@ -247,7 +249,7 @@ impl Agent {
     /// Publishes the last window and delivers what fits into [`STOP_MAX`]. The rest stays in the
     /// spool.
     fn stop(mut self) {
-        let deadline = Instant::now() + STOP_MAX - LAST_DELIVERY;
+        let deadline = Instant::now() + STOP_MAX - END;
         tracing::info!("stopping");
         self.stop_symbolizing.store(true, Ordering::Relaxed);
         self.assess();
@@ -277,10 +279,12 @@ impl Agent {
         let (closed, accepted, lost) = status.windows();
         drop(http_port); // it holds the status, which holds the delivery
         drop(status);
-        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DELIVERY / 4);
+        let [least, most] = LAST_DELIVERY;
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(least, most);
         if let Some(delivery) = Arc::into_inner(delivery) {
             delivery.stop(left);
         }
+        stop_deadline::wait_if_over();
         tracing::info!(closed, accepted, lost, "stopped");
     }
 }

@@ -2,12 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::AgentError;
 use crate::budget::MemoryShares;
 use crate::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use crate::session::{ClosedWindow, ScanScope, Session, SessionCpu};
 use crate::tables::Cache;
+
+/// How long the samples of the last window wait for a table.
+const LAST_TABLE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How the session starts.
 #[derive(Clone, Debug)]
@@ -73,11 +77,12 @@ impl Sampling {
         }
     }
 
-    /// Ends the session and returns its last window.
+    /// Ends the session and returns its last window. Stacks whose tables are not loaded soon are
+    /// cut: the agent has a deadline.
     ///
     /// # Errors
-    /// As [`Session::finish`].
+    /// As [`Session::finish_within`].
     pub fn finish(self) -> io::Result<ClosedWindow> {
-        Ok(self.0.finish()?.last)
+        Ok(self.0.finish_within(LAST_TABLE_TIMEOUT)?.last)
     }
 }

@@ -15,12 +15,15 @@ const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// All windows are in the spool, or have no samples.
 static ARE_ALL_ACCEPTED: AtomicBool = AtomicBool::new(false);
+/// The deadline is over, and the process ends now.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Ends the process if it still runs when its time to stop is over. What was accepted is in the
 /// spool and is delivered after the next start.
 pub(super) fn start() {
     let end = || {
         thread::sleep(STOP_MAX - EXIT);
+        IS_OVER.store(true, Ordering::Release);
         let are_all_accepted = ARE_ALL_ACCEPTED.load(Ordering::Acquire);
         match are_all_accepted {
             true => tracing::warn!("ended at the deadline of the stop: the rest is in the spool"),
@@ -31,6 +34,13 @@ pub(super) fn start() {
     };
     // Without the thread, stopping takes as long as it takes.
     let _ = thread::Builder::new().name("stop-deadline".into()).spawn(end);
+}
+
+/// Waits for the end of the process if the deadline is over, which has its own last line.
+pub(super) fn wait_if_over() {
+    while IS_OVER.load(Ordering::Acquire) {
+        thread::park();
+    }
 }
 
 /// Records that no window can be lost any more.

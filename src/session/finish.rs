@@ -87,6 +87,11 @@ impl Finisher {
         None
     }
 
+    /// Returns whether samples wait for rows.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Takes the samples that waited for an executable's rows, unfinished.
     pub fn take_pending(&mut self, executable: ExecutableId) -> Vec<ResolvedSample> {
         let PendingSamples { samples, bytes } =

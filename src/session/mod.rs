@@ -61,6 +61,7 @@ pub use observer::{SampleContext, SampleObserver};
 pub use options::{ScanScope, SessionLimits};
 pub use results::{ClosedWindow, CpuCounts, Recording, SamplerProgress, SessionCounts, TaskCounts};
 pub use sampler_time::SamplerTime;
+use resolve::TABLE_TIMEOUT;
 use setup::SessionThreads;
 pub use tasks::{TaskCapture, TaskSelection};
 
@@ -200,8 +201,17 @@ impl<C: Capture> Session<C> {
     /// # Errors
     /// When a ring or a counter cannot be read.
     pub fn finish(self) -> io::Result<Recording> {
+        self.finish_within(TABLE_TIMEOUT)
+    }
+
+    /// Like [`Self::finish`]. Samples wait for tables that are still being read: up to
+    /// `table_timeout` for each, and a few times that in all.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_within(self, table_timeout: Duration) -> io::Result<Recording> {
         let SessionThreads { reader, processor, .. } = self.threads;
         let end = self.capture.finish(reader)?;
-        Ok(processor.join()?.finish(&end))
+        Ok(processor.join()?.finish(&end, table_timeout))
     }
 }

@@ -10,7 +10,7 @@ use super::count::Counter;
 use super::cpu::{ProcessorCpu, Work, WorkTimer};
 use super::finish::Finisher;
 use super::order::Orderer;
-use super::resolve::{ResolvedSample, Resolver, TABLE_TIMEOUT};
+use super::resolve::{ResolvedSample, Resolver};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
 use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
@@ -21,6 +21,8 @@ const CLEANUP_INTERVAL: Duration = Duration::from_secs(2);
 /// Forgetting unused executables takes at most a CPU's time divided by this: the interval is
 /// extended accordingly.
 const CLEANUP_DIVISOR: u32 = 2000;
+/// Tables that may take as long as the timeout when the last samples wait for theirs.
+const SLOW_TABLES: u32 = 5;
 
 /// The four stages, and the tables that they share.
 pub(super) struct Pipeline {
@@ -77,7 +79,7 @@ impl Pipeline {
         for event in self.order.take_until(complete_until) {
             self.process_event(event);
         }
-        self.finish_loaded(Duration::ZERO);
+        self.finish_loaded();
         self.timer.begin(Work::Processes);
         self.resolver.processes.remove_exited(complete_until);
         self.publisher.publish(&mut self.rows, &mut self.resolver.processes, complete_until);
@@ -203,17 +205,22 @@ impl Pipeline {
         self.counter.count(sample, &mut self.rows, &mut self.resolver.processes.executables);
     }
 
-    /// Publishes the rows that are loaded, and finishes the samples that waited for them. Waits up
-    /// to `timeout` for each file that is being read.
-    pub fn finish_loaded(&mut self, timeout: Duration) {
+    /// Publishes the rows that are loaded, and finishes the samples that waited for them.
+    pub fn finish_loaded(&mut self) {
+        while self.finish_next_loaded(Duration::ZERO) {}
+    }
+
+    /// Publishes the rows that were loaded next, and finishes the samples that waited for them.
+    /// Waits up to `timeout` for rows that are being read. Returns whether there were any.
+    fn finish_next_loaded(&mut self, timeout: Duration) -> bool {
         self.timer.begin(Work::Tables);
-        while let Some(executable) = self.rows.take_loaded(timeout) {
-            for resolved in self.finisher.take_pending(executable) {
-                self.finish_and_count(resolved);
-            }
-            self.timer.begin(Work::Tables);
+        let loaded = self.rows.take_loaded(timeout);
+        let pending = loaded.map(|id| self.finisher.take_pending(id)).unwrap_or_default();
+        for resolved in pending {
+            self.finish_and_count(resolved);
         }
         self.timer.begin(Work::Batches);
+        loaded.is_some()
     }
 
     /// Whether rows are being loaded.
@@ -258,11 +265,17 @@ impl Pipeline {
     }
 
     /// Counts everything that is left, when there are no more batches, and closes the last window.
-    pub fn finish(mut self, end: &WindowBoundary) -> Recording {
+    /// Samples wait up to `table_timeout` for each table, and [`SLOW_TABLES`] times that in all.
+    pub fn finish(mut self, end: &WindowBoundary, table_timeout: Duration) -> Recording {
         for event in self.order.take_until(u64::MAX) {
             self.process_event(event);
         }
-        self.finish_loaded(TABLE_TIMEOUT);
+        let deadline = Instant::now() + table_timeout * SLOW_TABLES;
+        while self.finisher.has_pending() && Instant::now() < deadline {
+            if !self.finish_next_loaded(table_timeout) {
+                break;
+            }
+        }
         for resolved in self.finisher.take_overdue(|_| true) {
             self.count(&resolved);
         }

@@ -126,7 +126,7 @@ fn next_batch(pipeline: &mut Pipeline, batches: &Receiver<EventBatch>) -> Option
         match batches.recv_timeout(LOADING_INTERVAL) {
             Ok(batch) => return Some(batch),
             Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => pipeline.finish_loaded(Duration::ZERO),
+            Err(RecvTimeoutError::Timeout) => pipeline.finish_loaded(),
         }
     }
     batches.recv().ok()
