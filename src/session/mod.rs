@@ -70,6 +70,9 @@ const PROCESS_EVENTS: f64 = 0.6;
 /// The least CPU time for reading processes, in CPU seconds per second: about thirty in a second.
 /// While events are skipped, the stacks of all processes depend on it.
 const PROCESS_READS_LEAST: f64 = 0.004;
+/// The most of that, as a multiple of the CPU time for processes: where that is their share, a tenth
+/// of the budget, a quarter of the budget.
+const PROCESS_READS_LEAST_MAX: f64 = 2.5;
 
 /// A running session.
 pub struct Session<C = MachineCapture> {
@@ -113,7 +116,8 @@ impl Session {
     /// Limits the CPU time of reading unwind tables, and of process events and reading processes
     /// together, in CPU seconds per second. There is no limit before the first call.
     pub fn limit_cpu(&self, tables: f64, processes: f64) {
-        let reads = (processes * (1.0 - PROCESS_EVENTS)).max(PROCESS_READS_LEAST);
+        let least = PROCESS_READS_LEAST.min(processes * PROCESS_READS_LEAST_MAX);
+        let reads = (processes * (1.0 - PROCESS_EVENTS)).max(least);
         let rates = [tables, processes * PROCESS_EVENTS, reads];
         self.threads.rates.iter().zip(rates).for_each(|(shared, rate)| shared.set(rate));
     }
