@@ -140,7 +140,12 @@ impl Charge {
 
     /// Returns a charge of nothing for the same owner.
     pub fn empty(&self) -> Self {
-        self.pool.empty_charge(self.owner)
+        self.empty_of(self.owner)
+    }
+
+    /// Returns a charge of nothing for another owner.
+    pub fn empty_of(&self, owner: Owner) -> Self {
+        self.pool.empty_charge(owner)
     }
 
     /// Returns the units charged.

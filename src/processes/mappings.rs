@@ -85,10 +85,14 @@ impl AddressSpace {
         }
     }
 
-    /// Charges another owner, if it has space.
+    /// Charges another owner. Where the mappings do not fit into its part, none remain.
     pub(super) fn transfer(&mut self, owner: Owner) {
-        if let Some(charge) = &mut self.to_mut().charge {
-            charge.transfer(owner);
+        let mappings = self.to_mut();
+        let Some(charge) = &mut mappings.charge else { return };
+        if !charge.transfer(owner) {
+            *charge = charge.empty_of(owner);
+            mappings.by_start.clear();
+            mappings.is_incomplete = true;
         }
     }
 
@@ -282,6 +286,19 @@ mod tests {
         assert!(before.count() > 300 && spaces[0].count() == 0 && spaces[0].is_incomplete());
         drop((before, spaces));
         assert_eq!(pool.used(), bystander.count() as u64 * MAPPING_BYTES);
+    }
+
+    #[test]
+    fn mappings_never_stay_with_an_owner_that_they_are_not_of() {
+        let pool = SharedPool::new(1000 * MAPPING_BYTES);
+        let _full = filled(&pool, 1, 1000);
+        let mut of_root = filled(&pool, 0, 100);
+        of_root.transfer(Owner::User(1));
+        assert!(of_root.count() == 0 && of_root.is_incomplete());
+        assert_eq!(filled(&pool, 0, 100).count(), 100, "nothing of it is charged to root");
+        let mut of_root = filled(&pool, 0, 100);
+        of_root.transfer(Owner::User(2));
+        assert!(of_root.count() == 100 && !of_root.is_incomplete());
     }
 
     #[test]
