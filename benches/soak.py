@@ -82,10 +82,23 @@ def memory_kib(pid):
     return total[0], sum(total[1:])
 
 
-def entries_of_exited(name):
+def maps_of(pid):
+    """Returns the IDs of the BPF maps that a process holds open, by their names."""
+    ids = set()
+    for entry in os.scandir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(entry.path) as file:
+                ids.update(re.findall(r"^map_id:\s+(\d+)", file.read(), re.MULTILINE))
+        except OSError:
+            pass  # it has just been closed
+    shown = subprocess.run(["bpftool", "-j", "map", "show"], capture_output=True, text=True).stdout
+    return {one["name"]: one["id"] for one in json.loads(shown) if str(one["id"]) in ids}
+
+
+def entries_of_exited(id):
     """Returns the number of entries in a map whose process has exited."""
     dump = subprocess.run(
-        ["bpftool", "-j", "map", "dump", "name", name], capture_output=True, text=True
+        ["bpftool", "-j", "map", "dump", "id", str(id)], capture_output=True, text=True
     ).stdout
     pids = [element["formatted"]["key"] for element in json.loads(dump or "[]")]
     return sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
@@ -98,7 +111,9 @@ def look(pid):
         "workers' RSS KiB": workers,
         "open files": len(os.listdir(f"/proc/{pid}/fd")),
     }
-    return figures | {f"{name} of exited processes": entries_of_exited(name) for name in MAPS}
+    maps = maps_of(pid)
+    exited = {f"{name} of exited processes": entries_of_exited(maps[name]) for name in MAPS}
+    return figures | exited
 
 
 def main():

@@ -59,9 +59,9 @@ pub use cpu_times::NoClockReason;
 pub use machine::MachineCapture;
 pub use observer::{SampleContext, SampleObserver};
 pub use options::{ScanScope, SessionLimits};
+use resolve::TABLE_TIMEOUT;
 pub use results::{ClosedWindow, CpuCounts, Recording, SamplerProgress, SessionCounts, TaskCounts};
 pub use sampler_time::SamplerTime;
-use resolve::TABLE_TIMEOUT;
 use setup::SessionThreads;
 pub use tasks::{TaskCapture, TaskSelection};
 
