@@ -27,7 +27,7 @@ REPOSITORY = storm.REPOSITORY
 CHURN = f"{REPOSITORY}/tests/programs/churn"
 LIBRARIES = 200
 WINDOW = 10
-MAPS = ["processes", "stamps"]
+MAPS = ["processes", "generations"]
 
 
 def compile_churn(work):
