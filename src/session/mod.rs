@@ -70,8 +70,8 @@ const PROCESS_EVENTS: f64 = 0.6;
 /// The least CPU time for reading processes, in CPU seconds per second: about thirty in a second.
 /// While events are skipped, the stacks of all processes depend on it.
 const PROCESS_READS_LEAST: f64 = 0.004;
-/// The most of that, as a multiple of the CPU time for processes: where that is their share, a tenth
-/// of the budget, a quarter of the budget.
+/// The most of that, as a multiple of the CPU time for processes: a quarter of the budget where
+/// they have no more than their share, a tenth.
 const PROCESS_READS_LEAST_MAX: f64 = 2.5;
 
 /// A running session.
