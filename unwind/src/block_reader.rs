@@ -17,7 +17,7 @@ use crate::go::FunctionTable;
 use crate::layers::{Layer, RangeLayer, fill};
 use crate::sections::CfiSections;
 use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start};
-use crate::{ReadAt, linker_code, text};
+use crate::{ReadAt, linker_code};
 
 /// Bytes of the `.eh_frame` of a file with single blocks: it is in memory beside that of the
 /// whole reading.
@@ -55,7 +55,7 @@ impl BlockReader {
     /// Opens a file; `None` if it can only be read as a whole.
     pub fn open(file: ReadAt<'_>) -> Option<Self> {
         let elf = Elf::read(file).ok()?;
-        let text = text(&elf).ok()?;
+        let text = elf.table_text().ok()?;
         let has_other_rows = elf.address_of(".debug_frame").is_some()
             || elf.has_contexts()
             || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some();

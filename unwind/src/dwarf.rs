@@ -10,10 +10,10 @@ use gimli::{
     Register as Column, UnwindContext, UnwindOffset, UnwindSection, UnwindTableRow, Value,
 };
 
+use crate::Error;
 use crate::arch::{RA, REGISTERS};
 use crate::elf::Elf;
 use crate::sections::{CfiSections, Slice};
-use crate::{Error, text};
 
 /// Operations evaluated of one expression.
 const ITERATIONS_MAX: u32 = 1000;
@@ -80,7 +80,7 @@ impl DwarfUnwinder {
     /// See [`crate::read()`].
     pub fn read(file: crate::ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
-        let text = text(&elf)?;
+        let text = elf.table_text()?;
         let sections = CfiSections::read(&elf, true)?;
         let sorted = |mut functions: Vec<FdeRange>| {
             functions.retain(|(start, end, _)| text.contains(start) && end > start);

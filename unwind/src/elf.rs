@@ -12,6 +12,8 @@ use object::elf::{
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
+use crate::table::TEXT_MAX;
+
 /// Bytes of one section. The largest `.eh_frame` known, of a browser, has 30 MB.
 pub const SECTION_MAX: u64 = 64 << 20;
 const PROGRAM_HEADERS_MAX: usize = 128;
@@ -87,6 +89,15 @@ impl<'a> Elf<'a> {
     /// Returns the addresses from the first executable segment to the end of the last.
     pub fn text(&self) -> Option<std::ops::Range<u64>> {
         self.loaded_ranges(true).reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+    }
+
+    /// Returns the addresses that a table of the file covers.
+    ///
+    /// # Errors
+    /// [`Error::NoText`].
+    pub fn table_text(&self) -> Result<std::ops::Range<u64>, Error> {
+        let text = self.text().filter(|text| !text.is_empty()).ok_or(Error::NoText)?;
+        Ok(text.start..text.end.min(text.start.saturating_add(TEXT_MAX)))
     }
 
     /// Returns the addresses of executable sections, ascending and disjoint; those of executable

@@ -1,8 +1,8 @@
 //! Layers of rows: where one source has no function, the next one below it is asked.
 //!
 //! From the top: code with wrong call frames, `.eh_frame`, `.debug_frame`, Go's function table,
-//! code that linkers insert, code without call frames. [`fill`] asks each layer for stretches of
-//! text in the order of their addresses.
+//! code that linkers insert, code without call frames, rows derived from machine code. [`fill`]
+//! asks each layer for stretches of text in the order of their addresses.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -58,6 +58,9 @@ impl Layer for RangeLayer {
             return None;
         }
         let (range, rule) = self.pending.pop_front()?;
+        if range.end > stretch.end {
+            self.pending.push_front((stretch.end..range.end, rule));
+        }
         let range = range.start.max(stretch.start.saturating_sub(1))..range.end.min(stretch.end);
         self.current = Some((range.start, rule));
         self.stats.functions += 1;

@@ -8,6 +8,7 @@
 //! .eh_frame, .debug_frame ---+
 //! .gopclntab (Go) -----------+--> read() --> Table --rule_at(ip)--> Rule --step()--> caller
 //! PLT stubs, code patterns --+
+//! machine code --------------+
 //! ```
 //!
 //! # What it provides
@@ -122,6 +123,7 @@ pub use table::{
 
 use cfi::CallFrameLayer;
 use code_patterns::CodePatternLayer;
+use derived::DerivedRows;
 use elf::Elf;
 use go::{FunctionTable, GoLayer};
 use layers::{Layer, fill};
@@ -136,8 +138,8 @@ pub struct CallFrames {
     pub functions: u64,
     /// Rows in the file, before equal neighbours are merged.
     pub file_rows: u64,
-    /// Addresses, ascending, whose rows come from Go's function table, linker code or code
-    /// patterns, and not from DWARF.
+    /// Addresses, ascending, whose rows come from Go's function table, linker code, code patterns
+    /// or machine code, and not from DWARF.
     pub non_dwarf: Vec<Range<u64>>,
     /// Rows that the file has and the table has not.
     pub omissions: Omissions,
@@ -163,27 +165,41 @@ pub fn read_with_progress(
     file: ReadAt<'_>,
     on_function: &mut dyn FnMut(),
 ) -> Result<CallFrames, Error> {
+    read_with_derived(file, &DerivedRows::default(), on_function)
+}
+
+/// Reads like [`read_with_progress()`], with rows that were derived from machine code where no
+/// other source has any.
+///
+/// # Errors
+/// See [`read()`].
+pub fn read_with_derived(
+    file: ReadAt<'_>,
+    derived: &DerivedRows,
+    on_function: &mut dyn FnMut(),
+) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
-    let text = text(&elf)?;
+    let text = elf.table_text()?;
     let loaded = |range| elf.loaded(range);
     let go = FunctionTable::read(&elf, &loaded);
     let sections = CfiSections::read(&elf, go.is_none())?;
-    match read_layers(&elf, &sections, go.as_ref(), text, on_function) {
+    let sources = Sources { elf: &elf, sections: &sections, go: go.as_ref(), derived };
+    match read_layers(&sources, text, on_function) {
         frames if frames.table.rows == 0 && sections.is_empty() => Err(Error::NoCallFrames),
         frames => Ok(frames),
     }
 }
 
-/// Returns the addresses that a table of this file covers.
-fn text(elf: &Elf<'_>) -> Result<Range<u64>, Error> {
-    let text = elf.text().filter(|text| !text.is_empty()).ok_or(Error::NoText)?;
-    Ok(text.start..text.end.min(text.start.saturating_add(TEXT_MAX)))
+/// Where the rows of a file come from.
+struct Sources<'s, 'a> {
+    elf: &'s Elf<'a>,
+    sections: &'s CfiSections,
+    go: Option<&'s FunctionTable>,
+    derived: &'s DerivedRows,
 }
 
 fn read_layers(
-    elf: &Elf<'_>,
-    sections: &CfiSections,
-    go: Option<&FunctionTable>,
+    sources: &Sources<'_, '_>,
     text: Range<u64>,
     on_function: &mut dyn FnMut(),
 ) -> CallFrames {
@@ -192,7 +208,7 @@ fn read_layers(
     // Those are read again.
     loop {
         let shape = (with_base, block_shift);
-        let (frames, needs_base) = read_once(elf, sections, go, &text, shape, on_function);
+        let (frames, needs_base) = read_once(sources, &text, shape, on_function);
         if needs_base && !with_base {
             with_base = true;
         } else if frames.table.rows_omitted > 0 && block_shift > BLOCK_SHIFT_MIN {
@@ -206,13 +222,12 @@ fn read_layers(
 /// Reads the layers of a file into a table. Also returns whether a rule has its CFA in the base
 /// register.
 fn read_once(
-    elf: &Elf<'_>,
-    sections: &CfiSections,
-    go: Option<&FunctionTable>,
+    sources: &Sources<'_, '_>,
     text: &Range<u64>,
     (with_base, block_shift): (bool, u32),
     on_function: &mut dyn FnMut(),
 ) -> (CallFrames, bool) {
+    let Sources { elf, sections, go, derived } = *sources;
     let (eh_frame, debug_frame) = (sections.eh_frame(), sections.debug_frame());
     let loaded = |range| elf.loaded(range);
     let mut eh = CallFrameLayer::new(&eh_frame, &sections.bases, text.clone(), with_base);
@@ -220,11 +235,12 @@ fn read_once(
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
     let mut linker = linker_code::layer(elf);
     let mut undescribed = CodePatternLayer::undescribed(&loaded, elf.entry, elf.has_runtime());
+    let (mut derived, derived_needs_base) = derived.layer(with_base);
     let mut misdescribed = CodePatternLayer::misdescribed(&loaded, elf.has_contexts());
 
     let mut layers: Vec<&mut dyn Layer> = vec![&mut misdescribed, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
-    layers.extend([&mut linker as &mut dyn Layer, &mut undescribed]);
+    layers.extend([&mut linker as &mut dyn Layer, &mut undescribed, &mut derived]);
     let dwarf_layers = layers.len() - 3..layers.len() - 1; // by the number of layers below
 
     let mut frames = CallFrames::default();
@@ -242,7 +258,7 @@ fn read_once(
     }
     frames.table = builder.finish();
     frames.omissions.block_full = frames.table.rows_omitted;
-    (frames, eh.needs_base || debug.needs_base)
+    (frames, eh.needs_base || debug.needs_base || derived_needs_base)
 }
 
 /// Appends a range, joined with the last one if they touch.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::arch::{Register, SAVED_RA_WORDS};
+use crate::arch::{BASE, Register, SAVED_RA_WORDS};
 use crate::encoding::*;
 
 /// How to get from a frame to its caller. The caller's sp is always the CFA.
@@ -152,6 +152,11 @@ impl Rule {
         matches!(self.cfa, Cfa::Gap(_))
     }
 
+    /// Returns whether the CFA is found by the base register.
+    pub(crate) fn has_cfa_in_base(&self) -> bool {
+        matches!(self.cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. })
+    }
+
     /// Encodes the rule as the kernel reads it: the offset in 4 bytes, then one byte each for
     /// operation and register, fp, base and ra.
     pub fn encode(&self) -> [u8; 8] {
@@ -231,7 +236,7 @@ impl fmt::Display for Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{BASE, FP, SP};
+    use crate::arch::{FP, SP};
     use proptest::prelude::*;
 
     fn register_rules() -> impl Strategy<Value = RegisterRule> {

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ::unwind::{CallFrames, CheckReport, Omissions, check, read};
+use ::unwind::derived::{DerivedRows, derive};
+use ::unwind::{CallFrames, CheckReport, Omissions, check, read_with_derived};
 use anyhow::Result;
 use profile::{error_chain, printable, thousands};
 
@@ -38,7 +39,7 @@ struct Figures {
 /// Prints a line per file and one for the totals. Returns failure if a file on the command line
 /// cannot be read, or a check found a difference.
 pub(super) fn run(arguments: &UnwindArguments) -> Result<ExitCode> {
-    if arguments.derived {
+    if arguments.derived && arguments.check.is_some() {
         return derived::run(arguments);
     }
     let (mut total, mut has_failed) = (Figures::default(), false);
@@ -117,7 +118,9 @@ fn read_file(
     let file = files::open(path)?;
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
     let start = Instant::now();
-    let frames = read(&at).map_err(with_next_step)?;
+    let derived = if arguments.derived { derive(&at) } else { Ok(DerivedRows::default()) };
+    let frames = derived.and_then(|derived| read_with_derived(&at, &derived, &mut || {}));
+    let frames = frames.map_err(with_next_step)?;
     let time = start.elapsed();
     let report = match arguments.check {
         Some(count) => check(&at, &frames, count, arguments.seed)?,

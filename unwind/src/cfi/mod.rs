@@ -127,7 +127,7 @@ where
                 last_row = start;
                 stats.rows += 1;
                 let rule = row_rule::rule_of(row, *section, *with_base, &mut stats.omissions);
-                *needs_base |= row_rule::has_cfa_in_base(&rule);
+                *needs_base |= rule.has_cfa_in_base();
                 push(start, rule);
             }
         });

@@ -27,11 +27,6 @@ pub(super) fn rule_of<'a, S: UnwindSection<Slice<'a>>>(
     }
 }
 
-/// Returns whether the CFA of a rule is found by [`BASE`].
-pub(super) fn has_cfa_in_base(rule: &Rule) -> bool {
-    matches!(rule.cfa, Cfa::Register(BASE, _) | Cfa::AtRegister { register: BASE, .. })
-}
-
 /// The counter of the reason for which a row has no rule.
 type Reason = fn(&mut Omissions) -> &mut u64;
 

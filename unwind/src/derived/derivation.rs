@@ -49,6 +49,15 @@ pub(super) struct Derivation<'a> {
     queue: VecDeque<u64>,
 }
 
+/// Where code is searched for the addresses that it mentions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// In the whole file.
+    File,
+    /// In the gaps between ranges with rows of another source.
+    Gaps,
+}
+
 /// How a start was found that is not certain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hint {
@@ -59,16 +68,24 @@ enum Hint {
 impl<'a> Derivation<'a> {
     /// Prepares a derivation. `boundaries`: addresses at which a function or a part of one begins.
     /// `covered`: ranges with rows of another source, ascending and disjoint.
-    pub fn new(elf: &'a Elf<'a>, boundaries: &[u64], covered: Vec<Range<u64>>) -> Self {
+    pub fn new(
+        elf: &'a Elf<'a>,
+        boundaries: &[u64],
+        covered: Vec<Range<u64>>,
+        scope: Scope,
+    ) -> Self {
         let image = Image::read(elf);
         let mut code = Code::new(elf);
         let mut synchronized: Vec<u64> = boundaries.to_vec();
         synchronized.extend(image.functions.iter().chain(&image.cold_parts));
-        synchronized.extend(covered.iter().map(|range| range.start));
+        synchronized.extend(covered.iter().flat_map(|range| [range.start, range.end]));
         synchronized.sort_unstable();
-        let mentions = Mentions::read(elf, &mut code, &image, &synchronized, &covered);
-
         let mut starts = Starts::new(covered, image.linkage.clone());
+        let stretches = match scope {
+            Scope::File => code.executable().to_vec(),
+            Scope::Gaps => gaps(&starts, &code),
+        };
+        let mentions = Mentions::read(elf, &mut code, &image, &synchronized, &stretches);
         boundaries.iter().for_each(|address| starts.insert(*address, Start::Boundary));
         image.cold_parts.iter().for_each(|address| starts.insert(*address, Start::Part));
         for address in image.functions.iter().filter(|address| code.contains(**address)) {
@@ -136,10 +153,12 @@ impl<'a> Derivation<'a> {
         }
     }
 
-    /// Returns the code that may begin a function because something mentions it.
+    /// Returns the code that may begin a function because something mentions it. Functions with
+    /// call frames also jump to others; where no functions are known, jumps say nothing.
     fn mentioned(&self) -> Vec<u64> {
-        let Mentions { calls, code, .. } = &self.program.mentions;
-        calls.iter().chain(code.iter()).collect()
+        let Mentions { calls, exits, code, .. } = &self.program.mentions;
+        let exits = exits.iter().filter(|_| !self.starts.is_uncovered());
+        calls.iter().chain(exits).chain(code.iter()).collect()
     }
 
     /// Follows code that is only mentioned to find the jump tables in it: one ends where another
@@ -238,9 +257,7 @@ impl<'a> Derivation<'a> {
     /// Follows code in the gaps between other rows as if a function began at each aligned address
     /// behind the end of another.
     fn follow_aligned<T: Copy + PartialEq>(&mut self, rows: &mut Rows<T>, label: Label<'_, T>) {
-        let segments = self.program.code.executable().iter().cloned();
-        let gaps: Vec<_> = segments.flat_map(|segment| self.starts.gaps(segment)).collect();
-        for gap in gaps {
+        for gap in self.gaps() {
             let mut at = gap.start;
             while at < gap.end {
                 if let Some(end) = rows.end_at(at) {
@@ -254,6 +271,11 @@ impl<'a> Derivation<'a> {
                 }
             }
         }
+    }
+
+    /// Returns the code between ranges with rows of another source.
+    pub fn gaps(&self) -> Vec<Range<u64>> {
+        gaps(&self.starts, &self.program.code)
     }
 
     /// Returns the address behind the padding at the start of a range; or if there is none, behind
@@ -279,4 +301,8 @@ impl<'a> Derivation<'a> {
         }
         range.end
     }
+}
+
+fn gaps(starts: &Starts, code: &Code<'_>) -> Vec<Range<u64>> {
+    code.executable().iter().flat_map(|range| starts.gaps(range.clone())).collect()
 }

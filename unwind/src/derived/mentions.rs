@@ -22,8 +22,10 @@ const DATA_MAX: u64 = 64 << 20;
 /// Addresses that a file mentions.
 #[derive(Debug, Default)]
 pub(super) struct Mentions {
-    /// Targets of calls, and of jumps out of code whose rows have another source.
+    /// Targets of calls.
     pub calls: Addresses,
+    /// Targets of jumps out of a function.
+    pub exits: Addresses,
     /// Code whose address is taken, by code or data.
     pub code: Addresses,
     /// Data whose address is taken by code.
@@ -33,17 +35,17 @@ pub(super) struct Mentions {
 }
 
 impl Mentions {
-    /// Decodes all code. `boundaries`, ascending: addresses at which an instruction begins.
-    /// `covered`, ascending: ranges with rows of another source.
+    /// Decodes code. `boundaries`, ascending: addresses at which an instruction begins.
+    /// `stretches`: what is decoded.
     pub fn read(
         elf: &Elf<'_>,
         code: &mut Code<'_>,
         image: &Image,
         boundaries: &[u64],
-        covered: &[Range<u64>],
+        stretches: &[Range<u64>],
     ) -> Self {
         let mut mentions = Self::default();
-        for range in code.executable().to_vec() {
+        for range in stretches {
             let from = boundaries.partition_point(|address| *address <= range.start);
             let to = boundaries.partition_point(|address| *address < range.end);
             let mut start = range.start;
@@ -53,16 +55,14 @@ impl Mentions {
                 start = boundary;
             }
         }
-        for range in covered {
-            mentions.note_exits(code, range.clone());
-        }
         for word in image.relocated_words().filter(|word| code.contains(*word)) {
             mentions.code.insert(word);
         }
         if elf.has_fixed_addresses() {
             mentions.note_data(elf, code);
         }
-        for addresses in [&mut mentions.calls, &mut mentions.code, &mut mentions.data] {
+        let Self { calls, exits, code: mentioned, data, .. } = &mut mentions;
+        for addresses in [calls, exits, mentioned, data] {
             addresses.sort();
         }
         mentions
@@ -94,37 +94,39 @@ impl Mentions {
         while at.at < stretch.end {
             let address = at.at;
             if code.next(&mut at, &mut instruction).is_some() {
-                self.note(code, is_fixed, &instruction);
+                self.note(code, is_fixed, &stretch, &instruction);
             } else {
                 at.at = address + 1;
             }
         }
     }
 
-    fn note(&mut self, code: &Code<'_>, is_fixed: bool, instruction: &Instruction) {
-        if Flow::of(instruction) == Flow::Call && instruction.op0_kind() == OpKind::NearBranch64 {
-            if code.contains(instruction.near_branch64()) {
-                self.calls.insert(instruction.near_branch64());
+    fn note(
+        &mut self,
+        code: &Code<'_>,
+        is_fixed: bool,
+        stretch: &Range<u64>,
+        instruction: &Instruction,
+    ) {
+        match Flow::of(instruction) {
+            Flow::Call if instruction.op0_kind() == OpKind::NearBranch64 => {
+                if code.contains(instruction.near_branch64()) {
+                    self.calls.insert(instruction.near_branch64());
+                }
+                return;
             }
-            return;
+            // To another function, or to another part of this one.
+            Flow::Jump(target) | Flow::Condition(target) => {
+                if !stretch.contains(&target) && code.contains(target) {
+                    self.exits.insert(target);
+                }
+                return;
+            }
+            _ => {}
         }
         for address in mentioned(instruction, is_fixed).into_iter().flatten() {
             let is_code = code.contains(address);
             if is_code { &mut self.code } else { &mut self.data }.insert(address);
-        }
-    }
-
-    /// Notes the jumps that lead out of a range: to another function, or to another part of one.
-    fn note_exits(&mut self, code: &mut Code<'_>, range: Range<u64>) {
-        let Some(mut at) = code.instructions(range.start) else { return };
-        let mut instruction = Instruction::default();
-        while at.at < range.end && code.next(&mut at, &mut instruction).is_some() {
-            if let Flow::Jump(target) | Flow::Condition(target) = Flow::of(&instruction)
-                && !range.contains(&target)
-                && code.contains(target)
-            {
-                self.calls.insert(target);
-            }
         }
     }
 

@@ -14,6 +14,7 @@
 //!     callees     whether a called function returns
 //!     transfer    what an instruction does to the state
 //! rule        the rule that a state gives
+//! gaps        the code that no other source has rows for
 //! check       compares with call-frame information
 //! ```
 //!
@@ -30,6 +31,7 @@ mod code;
 mod derivation;
 mod flow;
 mod function;
+mod gaps;
 mod image;
 mod jump_table;
 mod mentions;
@@ -52,4 +54,5 @@ mod walk;
 pub use check::{
     DerivedDifference, DerivedReport, GapReport, KnownStarts, check_derived, check_gaps,
 };
+pub use gaps::{DerivedRows, derive};
 pub use reason::Reason;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::derivation::Derivation;
+use super::derivation::{Derivation, Scope};
 use super::reason::Reason;
 use super::rows::Rows;
 use super::rule::rule_of;
@@ -66,7 +66,7 @@ fn derive(code: &[u8]) -> Rows<Result<Rule, Reason>> {
         source.map(|source| bytes.copy_from_slice(source)).is_some()
     };
     let elf = Elf::read(&read_at).expect("a well-formed file");
-    Derivation::new(&elf, &[], Vec::new()).run(Err(Reason::Conflict), &mut rule_of)
+    Derivation::new(&elf, &[], Vec::new(), Scope::File).run(Err(Reason::Conflict), &mut rule_of)
 }
 
 /// Compares the row of each instruction with the expected one: its rule without the place of the

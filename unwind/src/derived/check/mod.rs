@@ -6,7 +6,7 @@ mod function;
 mod gaps;
 mod report;
 
-use super::derivation::Derivation;
+use super::derivation::{Derivation, Scope};
 use crate::dwarf::DwarfUnwinder;
 use crate::elf::Elf;
 use crate::{Error, ReadAt};
@@ -38,7 +38,7 @@ pub fn check_derived(file: ReadAt<'_>, starts: KnownStarts) -> Result<DerivedRep
         KnownStarts::None => Vec::new(),
     };
     let mut frames = Frames::new();
-    let mut derivation = Derivation::new(&elf, &boundaries, Vec::new());
+    let mut derivation = Derivation::new(&elf, &boundaries, Vec::new(), Scope::File);
     let numbers = derivation.run(Frames::CONFLICT, &mut |state| frames.number_of(state));
 
     let mut report = DerivedReport::default();
