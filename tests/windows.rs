@@ -5,7 +5,7 @@
 mod common;
 use std::time::Duration;
 
-use common::{Running, alone, compile, directory, pause};
+use common::{Running, alone, compile, directory, pause, wait_until};
 use everytick::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use everytick::session::{ClosedWindow, ScanScope, Session, SessionLimits};
 use everytick::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
@@ -83,7 +83,8 @@ fn deleted_program_is_symbolized_in_its_window_then_forgotten() {
     let program = compile("chain.c", temp.path(), "gone");
     let mut session = start();
     let running = Running::start(&program);
-    pause(400);
+    let cpu = || everytick::procfs::stat(running.pid().parse().unwrap()).unwrap().cpu;
+    wait_until("the program to compute", || cpu() >= Duration::from_millis(300));
     drop(running);
     std::fs::remove_file(&program).unwrap();
     let closed = session.close_window().unwrap();
