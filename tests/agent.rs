@@ -111,8 +111,8 @@ fn a_small_budget_lowers_the_frequency_and_totals_stay_right() {
     agent.wait_for("a lower frequency", || {
         (agent.metric("everytick_sampling_frequency_hertz") < 999.0).then_some(())
     });
-    // Windows wait in the spool for delivery's share of the budget, until the stop. Two may still be
-    // of the frequency before: one is being symbolized, and one waits for that.
+    // Windows wait in the spool for delivery's share of the budget, until the stop. Two may still
+    // be of the frequency before: one is being symbolized, and one waits for that.
     let accepted = || agent.metric("everytick_windows_accepted_total");
     let before = accepted();
     agent.wait_for("windows at that frequency", || (accepted() >= before + 3.0).then_some(()));
