@@ -109,7 +109,9 @@ fn a_small_budget_lowers_the_frequency_and_totals_stay_right() {
     let program = compile("chain.c", agent.place.path(), "chain");
     let _running = [Running::start(&program), Running::start(&program)];
     agent.wait_for("a lower frequency", || {
-        (agent.metric("everytick_sampling_frequency_hertz") < 999.0).then_some(())
+        // It is 0 before sampling starts.
+        let frequency = agent.metric("everytick_sampling_frequency_hertz");
+        (frequency > 0.0 && frequency < 999.0).then_some(())
     });
     // Windows wait in the spool for delivery's share of the budget, until the stop. Two may still
     // be of the frequency before: one is being symbolized, and one waits for that.
