@@ -2,7 +2,8 @@
 //! once, in a memory cgroup of its own. It is not killed, it never samples below its floor, its
 //! account closes in every window, and a bystander is profiled as if nothing happened.
 //!
-//! `./dev bench-attacks` runs ten minutes of each configuration on the optimized program.
+//! This takes five minutes in all. `./dev bench-attacks` runs ten minutes of each configuration on
+//! the optimized program.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod attackers;
