@@ -38,7 +38,7 @@ impl Disk {
         &self.mounted_at
     }
 
-    /// Lets all writes wait, or go on.
+    /// Freezes the file system with `-f`, so that writes block, and thaws it with `-u`.
     fn freeze(&self, how: &str) -> bool {
         self.run(Command::new("fsfreeze").arg(how).arg(self.path()))
     }

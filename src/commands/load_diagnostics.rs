@@ -72,7 +72,7 @@ pub(super) fn how_to_get_capabilities() -> String {
     )
 }
 
-/// Returns the command that gives this program the capabilities.
+/// Returns the command that grants this program the capabilities.
 pub(super) fn setcap_command() -> String {
     format!("sudo setcap {CAPABILITIES}+ep {}", own_path())
 }

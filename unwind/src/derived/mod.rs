@@ -13,7 +13,7 @@
 //!     walk        follows its paths; branch, jump_table: where they lead
 //!     callees     whether a called function returns
 //!     transfer    what an instruction does to the state
-//! rule        the rule that a state gives
+//! rule        a state as an unwind rule
 //! gaps        the code that no other source has rows for
 //! check       compares with call-frame information
 //! ```

@@ -1,4 +1,4 @@
-//! The rule that a state gives.
+//! Converts the state at an instruction to an unwind rule.
 
 use super::reason::Reason;
 use super::state::State;

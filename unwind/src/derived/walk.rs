@@ -229,7 +229,7 @@ impl<'w, 'a> Walk<'w, 'a> {
                 Ok(())
             }
             Some(_) => Err((Reason::ReturnHeight, path)),
-            None => Ok(()), // what is not known cannot be wrong
+            None => Ok(()), // the height is unknown, so nothing contradicts it
         }
     }
 

@@ -7,7 +7,7 @@ use profile::{Profile, pluralize, printable, short_name};
 const TEXT_BYTES_MAX: usize = 1024;
 /// Characters of a frame below which it shows none.
 const CHARACTERS_MIN: usize = 3;
-/// Stands for what is left out.
+/// Marks where text was cut.
 const ELLIPSIS: &str = "\u{2026}";
 
 /// Returns a name in one line, escaped, and cut at its end if it is very long.
