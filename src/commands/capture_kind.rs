@@ -82,21 +82,13 @@ fn needs_programs(arguments: &RecordArguments) -> Option<Need> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Record {
-        #[command(flatten)]
-        arguments: RecordArguments,
-    }
+    use crate::commands::cli::parse_record;
 
     #[test]
     fn selected_tasks_need_no_programs() {
         let check = |arguments: &str, expected| {
-            let all = ["record"].into_iter().chain(arguments.split_whitespace());
-            assert_eq!(needs_programs(&Record::parse_from(all).arguments), expected, "{arguments}");
+            assert_eq!(needs_programs(&parse_record(arguments)), expected, "{arguments}");
         };
         check("-p 1 -t 2 -C 0 --no-kernel -F max --by thread -d 1 make", None);
         check("-t 1", None);

@@ -331,6 +331,18 @@ fn time_range(text: &str) -> Result<TimeRange, RangeError> {
     TimeRange::parse(text, SystemTime::now(), &TimeZone::system())
 }
 
+/// Parses the arguments of `record`, separated by spaces.
+#[cfg(test)]
+pub(super) fn parse_record(arguments: &str) -> RecordArguments {
+    #[derive(Debug, clap::Parser)]
+    struct Record {
+        #[command(flatten)]
+        arguments: RecordArguments,
+    }
+    let all = ["record"].into_iter().chain(arguments.split_whitespace());
+    <Record as clap::Parser>::parse_from(all).arguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

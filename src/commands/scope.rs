@@ -93,19 +93,11 @@ fn of_command(command: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Record {
-        #[command(flatten)]
-        arguments: RecordArguments,
-    }
+    use crate::commands::cli::parse_record;
 
     fn scope(arguments: &str) -> String {
-        let all = ["record"].into_iter().chain(arguments.split_whitespace());
-        describe_scope(&Record::parse_from(all).arguments, None)
+        describe_scope(&parse_record(arguments), None)
     }
 
     #[test]
@@ -126,7 +118,7 @@ mod tests {
 
     #[test]
     fn scope_without_capabilities_says_what_is_missing() {
-        let Record { arguments } = Record::parse_from(["record", "-p", "7"]);
+        let arguments = parse_record("-p 7");
         let scope =
             |samples_kernel| describe_scope(&arguments, Some(TaskAccess { samples_kernel }));
         assert_eq!(scope(false), "process 7, user code only");
@@ -136,8 +128,7 @@ mod tests {
     #[test]
     fn end_is_described() {
         let check = |arguments: &str, expected| {
-            let all = ["record"].into_iter().chain(arguments.split_whitespace());
-            let Record { arguments } = Record::parse_from(all);
+            let arguments = parse_record(arguments);
             assert_eq!(describe_end(&arguments.sampling, &arguments.command), expected);
         };
         check("", "until Ctrl-C");
