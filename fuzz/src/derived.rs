@@ -2,15 +2,14 @@
 //! frames.
 #![no_main]
 
+mod read_at;
+
 use libfuzzer_sys::fuzz_target;
+use read_at::read_at;
 use unwind::derived::{KnownStarts, check_derived, check_gaps};
 
 fuzz_target!(|file: &[u8]| {
-    let at = |offset: u64, bytes: &mut [u8]| {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let source = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
-        source.map(|source| bytes.copy_from_slice(source)).is_some()
-    };
+    let at = read_at(file);
     for starts in [KnownStarts::FromCallFrames, KnownStarts::None] {
         let Ok(report) = check_derived(&at, starts) else { return };
         assert!(report.equal + report.inconsistent <= report.instructions);

@@ -1,14 +1,13 @@
 //! Reads arbitrary bytes as an ELF file and looks addresses up in the resulting table.
 #![no_main]
 
+mod read_at;
+
 use libfuzzer_sys::fuzz_target;
+use read_at::read_at;
 
 fuzz_target!(|file: &[u8]| {
-    let at = |offset: u64, bytes: &mut [u8]| {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let source = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
-        source.map(|source| bytes.copy_from_slice(source)).is_some()
-    };
+    let at = read_at(file);
     if let Some(reader) = unwind::BlockReader::open(&at) {
         reader.block(0);
     }
