@@ -89,7 +89,7 @@ fn reports_the_site_of_code_without_call_frames() {
     let _alone = alone();
     let place = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let program = Running::start(&compile_with("underivable.c", place.path(), "chain", &bare));
     let figures = verify(&["-F", "199", "-d", "1", "-p", &program.pid()]);
     // Neither can unwind it: framehop takes a word on the stack for a return address, we stop.
     assert_eq!(figures["total"]["both_complete"], 0, "{figures:#}");

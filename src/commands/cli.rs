@@ -58,6 +58,9 @@ pub(super) enum Command {
     /// Open files for a running `record` or `agent`.
     #[command(hide = true)]
     FileHelper,
+    /// Derive unwind rows for a running `record` or `agent`.
+    #[command(hide = true)]
+    Deriver,
 }
 
 /// What `record` and `verify` sample.

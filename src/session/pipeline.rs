@@ -295,7 +295,7 @@ impl Pipeline {
             finished: self.finisher.finished,
             processes: processes.count() as u64,
             executables: processes.executables.count() as u64,
-            file_helper: processes.executables.file_helper_usage(),
+            file_helper: processes.executables.file_helper_usage().and(self.rows.deriver_usage()),
             labels: processes.label_counts(),
             process_bytes: processes.memory(),
             processes_read: processes.refresh_count(),

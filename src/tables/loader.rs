@@ -16,13 +16,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use profile::ExecutableId;
-use unwind::{Block, BlockReader, CallFrames, Error, ReadAt};
+use unwind::{Block, BlockReader, CallFrames, Error, ReadAt, read_with_derived};
 
 use super::cache::{Cache, CacheCounts, ReadRanges, SerializedTable, SharedCacheCounts};
+use super::deriver::{Deriver, SharedUsage};
 use super::loader_cpu::LoaderCpu;
 use crate::events::cpu_time;
 use crate::limits::{Owner, SharedRate};
 use crate::processes::ContentId;
+use crate::workers::Usage;
 
 /// Niceness of the thread after it has used up its burst.
 const NICE: i32 = 10;
@@ -70,16 +72,19 @@ pub(super) struct Loader {
     pub files_pending: usize,
     cache_counts: Option<SharedCacheCounts>,
     cpu_rate: SharedRate,
+    deriver_usage: SharedUsage,
 }
 
 impl Loader {
-    /// Starts the thread. It ends after the file in hand once this is dropped. `open_bytes_max`:
-    /// memory for files of which blocks were requested.
-    pub fn spawn(cache: Option<Cache>, open_bytes_max: usize) -> io::Result<Self> {
+    /// Starts the thread. It ends after the file in hand once this is dropped. `program`: runs as
+    /// the deriver. `open_bytes_max`: memory for files of which blocks were requested.
+    pub fn spawn(program: &str, cache: Option<Cache>, open_bytes_max: usize) -> io::Result<Self> {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
         let (sent, results) = mpsc::channel();
         let cpu_rate = SharedRate::unlimited();
+        let deriver = Deriver::new(program);
+        let deriver_usage = deriver.usage();
         let thread = LoaderThread {
             requests: received,
             results: sent,
@@ -87,11 +92,12 @@ impl Loader {
             open: Vec::new(),
             open_bytes_max,
             cache,
+            deriver: Some(deriver),
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(cpu_rate.clone()),
         };
         thread::Builder::new().name("loader".into()).spawn(move || thread.run())?;
-        Ok(Self { requests, results, files_pending: 0, cache_counts, cpu_rate })
+        Ok(Self { requests, results, files_pending: 0, cache_counts, cpu_rate, deriver_usage })
     }
 
     /// Returns the CPU seconds per second that reading may take; unlimited until it is set.
@@ -102,6 +108,11 @@ impl Loader {
     /// Returns the counts of the cache so far.
     pub fn cache_counts(&self) -> CacheCounts {
         self.cache_counts.as_ref().map(SharedCacheCounts::get).unwrap_or_default()
+    }
+
+    /// Returns what derivers have used so far.
+    pub fn deriver_usage(&self) -> Usage {
+        self.deriver_usage.get()
     }
 
     /// Sends a request.
@@ -134,6 +145,8 @@ struct LoaderThread {
     open: Vec<(ExecutableId, Option<BlockReader>)>,
     open_bytes_max: usize,
     cache: Option<Cache>,
+    /// `None` while it is in use.
+    deriver: Option<Deriver>,
     /// CPU time spent on other requests while a file was read as a whole.
     interrupted: Duration,
     cpu: LoaderCpu,
@@ -156,13 +169,42 @@ impl LoaderThread {
             let frames = guard_panic(&file, &ranges, |at| {
                 unwind::read_with_progress(at, &mut || self.serve_requests())
             });
+            let (frames, deriving) = self.add_derived_rows(frames, &file, &ranges);
             self.open.retain(|(open, _)| *open != executable);
             let cached = content.zip(self.serialize_for_cache(&frames));
             let cost = self.cpu_time().saturating_sub(begin);
             self.send(executable, LoadedRows::Table { frames, cost });
             self.store_in_cache(cached, ranges, &file);
-            self.cpu.charge(owner, self.cpu_time().saturating_sub(begin));
+            self.cpu.charge(owner, self.cpu_time().saturating_sub(begin) + deriving);
         }
+    }
+
+    /// Reads a file again with derived rows, if it has code without rows. Returns the CPU time that
+    /// deriving took in the worker, too.
+    fn add_derived_rows(
+        &mut self,
+        frames: Option<Result<CallFrames, Error>>,
+        file: &File,
+        ranges: &ReadRanges,
+    ) -> (Option<Result<CallFrames, Error>>, Duration) {
+        let has_gaps = match &frames {
+            Some(Ok(frames)) => frames.gaps.are_worth_deriving(),
+            Some(Err(Error::NoCallFrames)) => true,
+            _ => false,
+        };
+        let Some(mut deriver) = self.deriver.take_if(|_| has_gaps) else {
+            return (frames, Duration::ZERO);
+        };
+        let (rows, cpu) = deriver.derive(file, ranges, &mut || self.serve_requests());
+        if self.files.is_empty() {
+            deriver.stop();
+        }
+        self.deriver = Some(deriver);
+        let Some(rows) = rows.filter(|rows| !rows.ranges.is_empty()) else { return (frames, cpu) };
+        let derived = guard_panic(file, ranges, |at| {
+            read_with_derived(at, &rows, &mut || self.serve_requests())
+        });
+        (derived.or(frames), cpu)
     }
 
     /// Waits for the next file to read as a whole, and for CPU time for it; `None` when no request
@@ -335,6 +377,7 @@ mod tests {
             open: Vec::new(),
             open_bytes_max: 0,
             cache: None,
+            deriver: None,
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(rate.clone()),
         };

@@ -5,7 +5,8 @@
 //! 1. A tick that misses rows or mappings takes a snapshot of its stack.
 //! 2. [`SnapshotUnwinder`] finishes the walk in user space and requests the rows it lacks.
 //! 3. [`RowStore`] has them read by its loader thread, or from the [`Cache`] of an earlier run,
-//!    and publishes them. It evicts the tables used least recently when the limit is reached.
+//!    and publishes them; a worker process derives rows where a file has none. It evicts the
+//!    tables used least recently when the limit is reached.
 //! 4. [`MappingPublisher`] publishes the mappings of the process. From then on, ticks are walked
 //!    in the kernel.
 //!
@@ -18,6 +19,7 @@
 mod backoff;
 mod cache;
 mod counts;
+mod deriver;
 mod loader;
 mod loader_cpu;
 mod published;
@@ -30,6 +32,7 @@ mod table_entry;
 
 pub use cache::{Cache, CacheCounts, CacheError};
 pub use counts::TableCounts;
+pub use deriver::serve as serve_deriver;
 pub use publisher::MappingPublisher;
 pub use row_store::RowStore;
 pub use snapshot_unwinder::{SnapshotUnwinder, WalkOutcome};

@@ -96,6 +96,7 @@ pub mod dwarf;
 mod elf;
 pub mod encoding;
 pub mod frame_pointer;
+mod gaps;
 mod go;
 mod layers;
 mod linker_code;
@@ -111,6 +112,7 @@ use std::ops::Range;
 pub use block_reader::BlockReader;
 pub use check::{CheckReport, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
+pub use gaps::Gaps;
 pub use omissions::Omissions;
 pub use rule::{Cfa, Gap, RegisterRule, Rule};
 pub use sections::UnwindSections;
@@ -143,6 +145,8 @@ pub struct CallFrames {
     pub non_dwarf: Vec<Range<u64>>,
     /// Rows that the file has and the table has not.
     pub omissions: Omissions,
+    /// Code that no source has rows for.
+    pub gaps: Gaps,
 }
 
 /// Reads the call frames of a file.
@@ -245,12 +249,17 @@ fn read_once(
 
     let mut frames = CallFrames::default();
     let mut builder = TableBuilder::new(text.start, text.end, block_shift);
-    fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
+    let mut take = |below: usize, function| {
         if !dwarf_layers.contains(&below) {
             push_joined(&mut frames.non_dwarf, function);
         }
         on_function();
-    });
+    };
+    let executable = elf.executable();
+    let mut gaps = Gaps::of(&executable);
+    let mut on_gap = |gap| gaps.add(&executable, gap);
+    fill(&mut layers, text.clone(), &mut builder, &mut take, &mut on_gap);
+    frames.gaps = gaps;
     for stats in layers.iter().map(|layer| layer.stats()) {
         frames.functions += stats.functions;
         frames.file_rows += stats.rows;

@@ -25,6 +25,7 @@ use super::table_entry::{
 use crate::kernel::{WalkMaps, abi};
 use crate::limits::{SharedPool, SharedRate};
 use crate::processes::{AddressSpace, Executables};
+use crate::workers::Usage;
 
 /// What the store knows about the rule for an address.
 pub(super) enum RuleLookup {
@@ -54,12 +55,13 @@ pub struct RowStore {
 }
 
 impl RowStore {
-    /// Starts without rows. `bytes_max`: limit of all slabs. `open_bytes_max`: memory for files
-    /// that are being read. `cache`: tables of earlier runs.
+    /// Starts without rows. `program`: runs as the deriver. `bytes_max`: limit of all slabs.
+    /// `open_bytes_max`: memory for files that are being read. `cache`: tables of earlier runs.
     ///
     /// # Errors
     /// When the loader thread cannot be started or the reserved blocks cannot be written.
     pub fn new(
+        program: &str,
         maps: WalkMaps,
         bytes_max: u64,
         open_bytes_max: usize,
@@ -78,7 +80,7 @@ impl RowStore {
             numbers,
             numbers_pool: SharedPool::new(u64::from(abi::BLOCKS_MAX - REFUSED_BLOCKS.end)),
             entries: HashMap::new(),
-            loader: Loader::spawn(cache, open_bytes_max)?,
+            loader: Loader::spawn(program, cache, open_bytes_max)?,
             backoffs: Backoffs::default(),
             clock: 0,
             was_renumbered: false,
@@ -89,6 +91,11 @@ impl RowStore {
     /// Returns the CPU seconds per second that reading tables may take; unlimited until it is set.
     pub fn cpu_rate(&self) -> SharedRate {
         self.loader.cpu_rate()
+    }
+
+    /// Returns what derivers have used so far.
+    pub fn deriver_usage(&self) -> Usage {
+        self.loader.deriver_usage()
     }
 
     /// Returns the counts of loading and eviction, and what is in the kernel now.

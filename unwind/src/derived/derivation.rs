@@ -27,8 +27,8 @@ use crate::elf::Elf;
 
 /// Instructions that are interpreted in any file.
 const INSTRUCTIONS_BASE: u64 = 1 << 20;
-/// Instructions that are interpreted for each byte of code; compiled code takes one.
-const INSTRUCTIONS_PER_BYTE: u64 = 16;
+/// Instructions that are interpreted for each byte of code without rows; compiled code takes one.
+const INSTRUCTIONS_PER_BYTE: u64 = 8;
 /// Alignment of functions that nothing mentions.
 const ALIGNMENT: u64 = 16;
 
@@ -46,6 +46,8 @@ pub(super) struct Derivation<'a> {
     /// Functions with rows and with indirect jumps whose targets are unknown.
     unresolved: BTreeSet<u64>,
     followed: BTreeSet<u64>,
+    /// Code that is no function, or that cannot be followed.
+    failed: BTreeSet<u64>,
     queue: VecDeque<u64>,
 }
 
@@ -91,7 +93,7 @@ impl<'a> Derivation<'a> {
         for address in image.functions.iter().filter(|address| code.contains(**address)) {
             starts.insert(*address, Start::Function);
         }
-        let text: u64 = code.executable().iter().map(|range| range.end - range.start).sum();
+        let bytes: u64 = gaps(&starts, &code).iter().map(|gap| gap.end - gap.start).sum();
         let program = Program {
             elf,
             code,
@@ -101,7 +103,7 @@ impl<'a> Derivation<'a> {
             transfer: Transfer::new(),
             follows_open_tables: false,
             is_hand_written: !starts.is_uncovered(),
-            instructions_left: INSTRUCTIONS_BASE + INSTRUCTIONS_PER_BYTE * text,
+            instructions_left: INSTRUCTIONS_BASE + INSTRUCTIONS_PER_BYTE * bytes,
         };
         Self {
             program,
@@ -110,6 +112,7 @@ impl<'a> Derivation<'a> {
             given_up: BTreeMap::new(),
             unresolved: BTreeSet::new(),
             followed: BTreeSet::new(),
+            failed: BTreeSet::new(),
             queue: VecDeque::new(),
         }
     }
@@ -165,8 +168,9 @@ impl<'a> Derivation<'a> {
     /// begins.
     fn find_tables(&mut self) {
         for start in self.mentioned() {
-            if !self.starts.contains(start) && !self.starts.is_covered(start) {
-                let _ = follow(&mut self.program, &self.starts, start, &mut |_| ());
+            let is_open = !self.starts.contains(start) && !self.starts.is_covered(start);
+            if is_open && follow(&mut self.program, &self.starts, start, &mut |_| ()).is_err() {
+                self.failed.insert(start);
             }
         }
     }
@@ -229,11 +233,13 @@ impl<'a> Derivation<'a> {
         let is_open = self.starts.get(start).is_none_or(|start| start == Start::Boundary)
             && !self.starts.is_covered(start)
             && !self.followed.contains(&start)
+            && !self.failed.contains(&start)
             && rows.get(start).is_none();
         if !is_open {
             return false;
         }
         let Ok(function) = follow(&mut self.program, &self.starts, start, label) else {
+            self.failed.insert(start);
             return false;
         };
         let returns = !function.found.returns.is_empty();

@@ -11,6 +11,9 @@ use super::starts::Starts;
 use super::state::State;
 use super::walk::{Found, Walk};
 
+/// Instructions of one function that are interpreted, each visit counted. A function of 150 KB
+/// takes 200,000.
+const INSTRUCTIONS_MAX: u64 = 1 << 19;
 /// Paths of one function that turn out to be none after they were followed.
 const RESTARTS_MAX: usize = 64;
 
@@ -33,9 +36,16 @@ pub(super) fn follow<T: PartialEq>(
     label: &mut dyn FnMut(&State) -> T,
 ) -> Result<Function<T>, Reason> {
     let mut dead = DeadPaths::default();
+    let mut left = INSTRUCTIONS_MAX.min(program.instructions_left);
     for _ in 0..RESTARTS_MAX {
-        let mut walk = Walk::new(program, starts, &dead, start);
-        match walk.run() {
+        if left <= 1 {
+            break;
+        }
+        let mut walk = Walk::new(program, starts, &dead, start, left);
+        let result = walk.run();
+        walk.program.instructions_left -= left - walk.instructions_left;
+        left = walk.instructions_left;
+        match result {
             Ok(()) if walk.has_overlong_table() => {}
             Ok(()) => return Ok(labelled(walk, label)),
             Err((_, path)) if dead.add(path) => {}

@@ -9,16 +9,19 @@ use super::padding::is_padding;
 use super::reason::Reason;
 use super::rows::Rows;
 use super::rule::rule_of;
+use super::starts::Starts;
 use crate::dwarf::DwarfUnwinder;
 use crate::elf::Elf;
 use crate::go::FunctionTable;
 use crate::layers::RangeLayer;
-use crate::{Error, ReadAt, RegisterRule, Rule};
+use crate::{Error, Gaps, ReadAt, RegisterRule, Rule};
 
 /// Bytes of gaps from which a file is worth decoding as a whole, to find what its code mentions.
 const MENTIONS_MIN: u64 = 16 << 10;
 /// Bytes of gaps of one file; larger programs take too long.
 const GAPS_MAX: u64 = 32 << 20;
+/// Instructions of one file that are interpreted: two seconds. Code beyond them has no rows.
+const INSTRUCTIONS_MAX: u64 = 5_000_000;
 
 /// Rows derived from the code of a file that call frames do not cover.
 ///
@@ -62,12 +65,19 @@ impl DerivedRows {
 pub fn derive(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
     let elf = Elf::read(file)?;
     let covered = covered(file)?;
-    let bytes = gap_bytes(&elf, &covered);
-    if bytes > GAPS_MAX || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some() {
+    let starts = Starts::new(covered.clone(), Vec::new());
+    let executable = elf.executable();
+    let mut gaps = Gaps::of(&executable);
+    let stretches = executable.iter().flat_map(|range| starts.gaps(range.clone()));
+    stretches.for_each(|gap| gaps.add(&executable, gap));
+    if gaps.long_bytes > GAPS_MAX || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some()
+    {
         return Ok(DerivedRows::default());
     }
-    let scope = if bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
+    let scope = if gaps.long_bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
     let mut derivation = Derivation::new(&elf, &[], covered, scope);
+    let instructions = &mut derivation.program.instructions_left;
+    *instructions = INSTRUCTIONS_MAX.min(*instructions);
     let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
     let mut ranges: Vec<(Range<u64>, Rule)> = Vec::new();
     visit(&mut derivation, &rows, &mut |range, code| {
@@ -108,13 +118,6 @@ pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
         }
     }
     Ok(merged)
-}
-
-/// Returns the bytes of code between these ranges; padding counts.
-fn gap_bytes(elf: &Elf<'_>, covered: &[Range<u64>]) -> u64 {
-    let code: u64 = elf.executable().iter().map(|range| range.end - range.start).sum();
-    let covered: u64 = covered.iter().map(|range| range.end - range.start).sum();
-    code.saturating_sub(covered)
 }
 
 /// Visits the instructions in all gaps, linkage tables left out. What does not decode is visited

@@ -23,12 +23,3 @@ pub(super) struct Program<'a> {
     /// Instructions that may still be interpreted.
     pub instructions_left: u64,
 }
-
-impl Program<'_> {
-    /// Takes one of the instructions that may still be interpreted; returns whether there was one.
-    pub fn spend_instruction(&mut self) -> bool {
-        let left = self.instructions_left.checked_sub(1);
-        self.instructions_left = left.unwrap_or(0);
-        left.is_some()
-    }
-}
