@@ -107,6 +107,8 @@ enum rule_saved {
 	RULE_SAVED_SAME_VALUE = 0,
 	/* In another register: its number is added. */
 	RULE_SAVED_IN_REGISTER = 64,
+	/* Of a return address: a signal handler has pushed it where a call would have. */
+	RULE_SAVED_INTERRUPTED = 124,
 	RULE_SAVED_UNDEFINED = 126,
 	RULE_SAVED_AT_FP = 127,
 };

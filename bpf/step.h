@@ -78,6 +78,8 @@ saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa
 			return SAVED_LOST;
 		return read_word(stack, value, r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
 	}
+	if (location == RULE_SAVED_INTERRUPTED)
+		location = -1; /* where a call saves the return address */
 	if (location >= RULE_SAVED_IN_REGISTER)
 		return register_value(r, (u32)(location - RULE_SAVED_IN_REGISTER), value)
 		               ? SAVED_KNOWN
@@ -195,7 +197,7 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 	r->fp = fp;
 	r->base = base;
 	r->known = known;
-	r->is_return = 1;
+	r->is_return = RULE_RA(rule) != RULE_SAVED_INTERRUPTED;
 	return STEP_CALLER;
 }
 

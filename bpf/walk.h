@@ -198,6 +198,18 @@ static inline long find_frame_rule(struct walk *walk, u64 *rule)
 	return CONTINUE;
 }
 
+/*
+ * Marks the frame that was pushed last as an address of its own: it has left a signal frame. A
+ * handler returns to its start, and nothing has called it.
+ */
+static inline void mark_exact(struct scratch *scratch)
+{
+	u32 last = scratch->walk.frames - 1;
+
+	if (last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
+		scratch->frames[last] |= FRAME_EXACT;
+}
+
 /* Steps from the frame that was pushed last to its caller, and pushes that. */
 static long walk_one(u32 depth, struct scratch **context)
 {
@@ -223,6 +235,8 @@ static long walk_one(u32 depth, struct scratch **context)
 		walk->end = stack_end_of(step);
 		return STOP;
 	}
+	if (r->known & KNOWN_ALL)
+		mark_exact(scratch);
 	if (!r->is_return)
 		flag = FRAME_EXACT;
 	return push_frame(scratch, r->ip | flag) ? CONTINUE : STOP;

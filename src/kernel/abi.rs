@@ -317,6 +317,7 @@ same_constants!(rule_gap {
 same_constants!(rule_saved {
     encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,
     encoding::SAVED_IN_REGISTER => RULE_SAVED_IN_REGISTER,
+    encoding::SAVED_INTERRUPTED => RULE_SAVED_INTERRUPTED,
     encoding::SAVED_UNDEFINED => RULE_SAVED_UNDEFINED,
     encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
 });

@@ -68,6 +68,9 @@ impl SnapshotUnwinder<'_> {
                 RuleLookup::Refused => break StackEnd::NoTable,
                 RuleLookup::NoMapping => break StackEnd::NoMapping,
             };
+            if let (Cfa::Signal, Some(frame)) = (rule.cfa, frames.last_mut()) {
+                frame.is_exact = true; // a handler returns to its start, which nothing has called
+            }
             match self.step(&registers, &rule) {
                 Ok((caller, is_guessed)) => {
                     let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_return);

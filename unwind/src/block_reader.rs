@@ -61,7 +61,7 @@ impl BlockReader {
         let text = elf.table_text().ok()?;
         let has_other_rows = elf.address_of(".debug_frame").is_some()
             || elf.has_contexts()
-            || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some();
+            || FunctionTable::read(&elf).is_some();
         if has_other_rows {
             return None;
         }

@@ -20,6 +20,8 @@ pub const OP_FRAME_POINTER: u8 = 6;
 pub const SAVED_SAME_VALUE: i8 = 0;
 /// In another register, whose number is added. Smaller numbers are words from the CFA.
 pub const SAVED_IN_REGISTER: i8 = 64;
+/// A return address that a signal handler has pushed where a call would have.
+pub const SAVED_INTERRUPTED: i8 = 124;
 /// The caller's value is lost.
 pub const SAVED_UNDEFINED: i8 = 126;
 /// In the memory that fp points to.

@@ -184,8 +184,7 @@ pub fn read_with_derived(
 ) -> Result<CallFrames, Error> {
     let elf = Elf::read(file)?;
     let text = elf.table_text()?;
-    let loaded = |range| elf.loaded(range);
-    let go = FunctionTable::read(&elf, &loaded);
+    let go = FunctionTable::read(&elf);
     let sections = CfiSections::read(&elf, go.is_none())?;
     let sources = Sources { elf: &elf, sections: &sections, go: go.as_ref(), derived };
     match read_layers(&sources, text, on_function) {

@@ -84,6 +84,9 @@ pub enum RegisterRule {
     AtCfa(i8),
     /// `value = *fp`
     AtFp,
+    /// Of a return address: `value = *(cfa - 8)`, which is the instruction that was interrupted. A
+    /// signal handler has pushed it, to have the function run that this rule belongs to.
+    Interrupted,
     /// `value = other register`
     Register(Register),
     /// Not recoverable.
@@ -108,6 +111,7 @@ impl RegisterRule {
             Self::Register(register) => SAVED_IN_REGISTER + register.number() as i8,
             Self::Undefined => SAVED_UNDEFINED,
             Self::AtFp => SAVED_AT_FP,
+            Self::Interrupted => SAVED_INTERRUPTED,
         };
         value as u8
     }
@@ -117,6 +121,7 @@ impl RegisterRule {
             SAVED_SAME_VALUE => Self::SameValue,
             SAVED_UNDEFINED => Self::Undefined,
             SAVED_AT_FP => Self::AtFp,
+            SAVED_INTERRUPTED => Self::Interrupted,
             value if value >= SAVED_IN_REGISTER => {
                 Self::Register(Register::from_number(value as u8 & 15))
             }
@@ -226,6 +231,7 @@ impl fmt::Display for Rule {
                     write!(f, ", {name} at cfa{:+}", 8 * i32::from(words))?
                 }
                 RegisterRule::AtFp => write!(f, ", {name} at fp")?,
+                RegisterRule::Interrupted => write!(f, ", {name} at cfa-8, interrupted")?,
                 RegisterRule::Register(register) => write!(f, ", {name} in {}", register.name())?,
             }
         }
@@ -243,6 +249,8 @@ mod tests {
         prop_oneof![
             Just(RegisterRule::SameValue),
             Just(RegisterRule::AtFp),
+            Just(RegisterRule::Interrupted),
+            Just(RegisterRule::Interrupted),
             Just(RegisterRule::Undefined),
             (1i8..64).prop_map(RegisterRule::AtCfa),
             (-63i8..0).prop_map(RegisterRule::AtCfa),

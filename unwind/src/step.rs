@@ -4,8 +4,8 @@
 //! compiles the kernel's step for the host and compares the two.
 
 use crate::arch::{
-    BASE, FP, REGISTERS, Register, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP, USER_ADDRESS_MAX,
-    USER_ADDRESS_MIN,
+    BASE, FP, REGISTERS, Register, SAVED_RA_WORDS, SIGNAL_IP, SIGNAL_REGISTERS, SIGNAL_SP, SP,
+    USER_ADDRESS_MAX, USER_ADDRESS_MIN,
 };
 use crate::rule::{Cfa, Gap, RegisterRule, Rule};
 
@@ -123,7 +123,8 @@ pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> S
     if !(USER_ADDRESS_MIN..USER_ADDRESS_MAX).contains(&ip) || !is_risen {
         return Step::BadReturnAddress;
     }
-    Step::Caller(Registers { ip, is_return: true, sp: cfa, fp, base, all: None })
+    let is_return = rule.ra != RegisterRule::Interrupted;
+    Step::Caller(Registers { ip, is_return, sp: cfa, fp, base, all: None })
 }
 
 struct Unreadable;
@@ -140,6 +141,9 @@ fn caller_value(
         RegisterRule::SameValue => Ok(same),
         RegisterRule::AtCfa(words) => {
             read(cfa.wrapping_add_signed(8 * i64::from(words))).map(Some).ok_or(Unreadable)
+        }
+        RegisterRule::Interrupted => {
+            read(cfa.wrapping_add_signed(8 * i64::from(SAVED_RA_WORDS))).map(Some).ok_or(Unreadable)
         }
         RegisterRule::AtFp => match at.fp {
             Some(fp) => read(fp).map(Some).ok_or(Unreadable),

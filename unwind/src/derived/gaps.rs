@@ -64,18 +64,23 @@ impl DerivedRows {
 /// See [`crate::read()`].
 pub fn derive(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
     let elf = Elf::read(file)?;
-    let covered = covered(file)?;
+    let go = FunctionTable::read(&elf);
+    let mut functions = covered(file)?;
+    functions.extend(go.iter().flat_map(FunctionTable::described));
+    let covered = merged(functions);
     let starts = Starts::new(covered.clone(), Vec::new());
     let executable = elf.executable();
     let mut gaps = Gaps::of(&executable);
     let stretches = executable.iter().flat_map(|range| starts.gaps(range.clone()));
     stretches.for_each(|gap| gaps.add(&executable, gap));
-    if gaps.long_bytes > GAPS_MAX || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some()
-    {
+    if gaps.long_bytes > GAPS_MAX {
         return Ok(DerivedRows::default());
     }
     let scope = if gaps.long_bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
     let mut derivation = Derivation::new(&elf, &[], covered, scope);
+    for address in go.iter().flat_map(FunctionTable::foreign_functions) {
+        derivation.starts.insert_called(address);
+    }
     let instructions = &mut derivation.program.instructions_left;
     *instructions = INSTRUCTIONS_MAX.min(*instructions);
     let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
@@ -108,7 +113,11 @@ pub(super) enum GapCode {
 /// Returns the ranges that functions with call frames cover, ascending and disjoint.
 pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
     let functions = DwarfUnwinder::read(file)?;
-    let mut ranges: Vec<_> = functions.functions().map(|(start, end)| start..end).collect();
+    Ok(merged(functions.functions().map(|(start, end)| start..end).collect()))
+}
+
+/// Returns ranges ascending and disjoint.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {
@@ -117,7 +126,7 @@ pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
             _ => merged.push(range),
         }
     }
-    Ok(merged)
+    merged
 }
 
 /// Visits the instructions in all gaps, linkage tables left out. What does not decode is visited
