@@ -143,6 +143,7 @@ enum stack_end {
 	STACK_END_SNAPSHOT_END, /* set by the agent only: the stack snapshot ended */
 	STACK_END_MAPPINGS_UNREAD,  /* set by the agent only: not all mappings are known */
 	STACK_END_MAPPING_REPLACED, /* set by the agent only: a mapping was out of date */
+	STACK_END_GUESSED, /* set by the agent only: complete, but for frames that are guesses */
 	STACK_ENDS,
 };
 

@@ -204,6 +204,14 @@ fn frames_by_frame_pointer_are_marked_as_guessed() {
     for trace in recorded.traces() {
         assert_eq!(trace.labels["guessed"], "frame pointers");
     }
+    // None of them is counted as complete: a caller may be missing.
+    assert_eq!(recorded.samples_through(&["chain", "[guessed: frame pointers]", "main"]), all);
+    assert!(recorded.stderr.contains("guessed 100.0 %"), "{}", recorded.stderr);
+    assert!(
+        recorded.stderr.contains("health        0.0 % of stacks complete"),
+        "{}",
+        recorded.stderr
+    );
 }
 
 /// Records a thread whose sp is next to a page boundary. Returns the number of its samples, and of

@@ -376,4 +376,5 @@ same_values!(StackEnd = stack_end {
     SnapshotEnd = STACK_END_SNAPSHOT_END,
     MappingsUnread = STACK_END_MAPPINGS_UNREAD,
     MappingReplaced = STACK_END_MAPPING_REPLACED,
+    Guessed = STACK_END_GUESSED,
 } STACK_ENDS);
