@@ -101,6 +101,39 @@ fn reports_the_site_of_code_without_call_frames() {
     assert!(after.starts_with(&format!("{}+0x", program_path(place.path()))), "{after}");
 }
 
+#[test]
+fn derived_rows_alone_complete_stacks_as_call_frames_do() {
+    let _alone = alone();
+    for (source, arguments) in [
+        ("chain.c", &["-O2", "-fomit-frame-pointer"][..]),
+        ("chain.c", &["-O1", "-fno-omit-frame-pointer"]),
+        ("deep.c", &["-O2", "-fcf-protection=full"]),
+    ] {
+        let place = directory();
+        let program = Running::start(&compile_with(source, place.path(), "chain", arguments));
+        let figures = verify(&["--derived-only", "-F", "499", "-d", "4", "-p", &program.pid()]);
+        let total = |name: &str| figures["total"][name].as_u64().unwrap();
+        let (both, equal) = (total("both_complete"), total("both_complete_equal"));
+        assert!(both > 100 && equal * 1000 >= both * 995, "{source}: {figures:#}");
+    }
+}
+
+#[test]
+fn call_frames_are_ignored_where_derived_rows_are_verified() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile_with("underivable.c", place.path(), "chain", &["-O1"]));
+    let complete = |arguments: &[&str]| {
+        let figures =
+            verify(&[arguments, &["-F", "499", "-d", "3", "-p", &program.pid()]].concat());
+        (figures["total"]["both_complete"].as_u64().unwrap(), figures)
+    };
+    let (by_all, figures) = complete(&[]);
+    assert!(by_all > 100, "{figures:#}");
+    let (by_derived, figures) = complete(&["--derived-only"]);
+    assert!(by_derived < by_all / 10, "{by_derived} of {by_all}: {figures:#}");
+}
+
 /// Asserts that `verify` fails with this exit status and message, and leaves no file behind.
 fn assert_rejected(arguments: &[&str], status: i32, expected: &str) {
     let _alone = alone();

@@ -280,6 +280,11 @@ pub(super) struct VerifyArguments {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Unwind by rows derived from machine code alone, to see how right they are: our unwinder
+    /// ignores all call frames, which framehop uses.
+    #[arg(long)]
+    pub derived_only: bool,
+
     /// Show at most this many differences.
     #[arg(long, value_name = "COUNT", default_value_t = 12)]
     pub places: usize,

@@ -81,7 +81,8 @@ impl Setup {
             Some(tables) => (tables.maps, MappingPublisher::new(limits.unwind / 4)),
             None => (WalkMaps::in_user_space(), MappingPublisher::without_readers()),
         };
-        let mut rows = RowStore::new(program, maps, limits.unwind, limits.reading, cache)?;
+        let mut rows =
+            RowStore::new(program, maps, limits.unwind, limits.reading, cache, limits.row_source)?;
         let rates = [rows.cpu_rate(), SharedRate::unlimited(), SharedRate::unlimited()];
 
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);

@@ -17,11 +17,15 @@
 //! round, and a slot is reused only after every tick that may read it has ended.
 
 mod backoff;
+mod burst_priority;
 mod cache;
 mod counts;
 mod deriver;
+mod large_files;
 mod loader;
+mod loader_cache;
 mod loader_cpu;
+mod loader_derived;
 mod published;
 mod publisher;
 mod row_store;
@@ -32,7 +36,7 @@ mod table_entry;
 
 pub use cache::{Cache, CacheCounts, CacheError};
 pub use counts::TableCounts;
-pub use deriver::serve as serve_deriver;
+pub use deriver::{RowSource, serve as serve_deriver};
 pub use publisher::MappingPublisher;
 pub use row_store::RowStore;
 pub use snapshot_unwinder::{SnapshotUnwinder, WalkOutcome};

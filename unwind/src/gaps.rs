@@ -46,6 +46,15 @@ impl Gaps {
         Self { code, ..Self::default() }
     }
 
+    /// Bytes of long stretches beyond which rows are derived for parts of the code: those of all of
+    /// it would take seconds, and tens of megabytes.
+    pub(crate) const AT_ONCE_MAX: u64 = 32 << 20;
+
+    /// Returns whether rows are derived for parts of the code, when they are needed.
+    pub fn are_derived_in_parts(&self) -> bool {
+        self.long_bytes > Self::AT_ONCE_MAX
+    }
+
     /// Returns whether there is more than the start-up code that every program has.
     pub fn are_worth_deriving(&self) -> bool {
         self.long > 1

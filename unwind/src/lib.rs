@@ -106,6 +106,7 @@ mod sections;
 mod step;
 mod stored;
 mod table;
+mod table_part;
 
 use std::ops::Range;
 
@@ -182,15 +183,48 @@ pub fn read_with_derived(
     derived: &DerivedRows,
     on_function: &mut dyn FnMut(),
 ) -> Result<CallFrames, Error> {
+    match read_all(file, derived, on_function)? {
+        (frames, false) if frames.table.rows == 0 => Err(Error::NoCallFrames),
+        (frames, _) => Ok(frames),
+    }
+}
+
+/// Reads like [`read_with_progress()`], and also a file in which no source has rows: then all of
+/// its code is in gaps.
+///
+/// # Errors
+/// See [`read()`].
+pub fn read_with_gaps(
+    file: ReadAt<'_>,
+    on_function: &mut dyn FnMut(),
+) -> Result<CallFrames, Error> {
+    read_all(file, &DerivedRows::default(), on_function).map(|(frames, _)| frames)
+}
+
+/// Makes the table of a file of rows that were derived from its machine code, as if it had no call
+/// frames, and of what is recognized by its bytes.
+///
+/// # Errors
+/// See [`read()`].
+pub fn read_derived_only(file: ReadAt<'_>, derived: &DerivedRows) -> Result<CallFrames, Error> {
+    let elf = Elf::read(file)?;
+    let sections = CfiSections::default();
+    let sources = Sources { elf: &elf, sections: &sections, go: None, derived };
+    Ok(read_layers(&sources, elf.table_text()?, &mut || {}))
+}
+
+/// Reads all sources of a file. Returns also whether it has call frames, usable or not.
+fn read_all(
+    file: ReadAt<'_>,
+    derived: &DerivedRows,
+    on_function: &mut dyn FnMut(),
+) -> Result<(CallFrames, bool), Error> {
     let elf = Elf::read(file)?;
     let text = elf.table_text()?;
     let go = FunctionTable::read(&elf);
     let sections = CfiSections::read(&elf, go.is_none())?;
     let sources = Sources { elf: &elf, sections: &sections, go: go.as_ref(), derived };
-    match read_layers(&sources, text, on_function) {
-        frames if frames.table.rows == 0 && sections.is_empty() => Err(Error::NoCallFrames),
-        frames => Ok(frames),
-    }
+    Ok((read_layers(&sources, text, on_function), !sections.is_empty()))
 }
 
 /// Where the rows of a file come from.

@@ -15,13 +15,26 @@ use unwind::derived::DerivedRows;
 
 use super::cache::ReadRanges;
 use crate::workers::{CallLimits, Reply, Supervisor, Timeout, Usage};
+pub(super) use proto::DerivedExtent;
 use proto::{DeriveRequest, DeriveResponse};
 pub use server::serve;
 
+/// Where rows come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowSource {
+    /// All sources that a file has.
+    #[default]
+    All,
+    /// Machine code alone, as if no file had call frames. Nothing is cached.
+    MachineCode,
+}
+
 /// What one file may take.
 const LIMITS: CallLimits = CallLimits { cpu: Duration::from_secs(5), memory: 256 << 20 };
-/// How long an answer is waited for on a busy machine.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// What one file may take if all of its code is followed.
+const LIMITS_OF_ALL: CallLimits = CallLimits { cpu: Duration::from_secs(60), memory: 2 << 30 };
+/// How long an answer is waited for on a busy machine, as a multiple of the CPU time.
+const WAIT_FACTOR: u32 = 3;
 /// How long more urgent work waits meanwhile.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -60,18 +73,32 @@ impl Deriver {
         self.usage.clone()
     }
 
-    /// Derives the rows of a file, and records what was read of it. Returns them with the CPU time
-    /// that it took; `None` if they are not known. `meanwhile` is called while they are derived.
+    /// Returns whether rows can be derived at all.
+    pub fn is_available(&self) -> bool {
+        self.supervisor.is_some()
+    }
+
+    /// Returns whether a worker is running.
+    pub fn is_running(&self) -> bool {
+        self.supervisor.as_ref().is_some_and(Supervisor::is_running)
+    }
+
+    /// Derives rows of a file, and records what was read of it. Returns them with the CPU time that
+    /// it took; `None` if they are not known. `meanwhile` is called while they are derived.
     pub fn derive(
         &mut self,
         file: &File,
+        extent: &DerivedExtent,
         ranges: &ReadRanges,
         meanwhile: &mut dyn FnMut(),
     ) -> (Option<DerivedRows>, Duration) {
         let Some(supervisor) = &mut self.supervisor else { return (None, Duration::ZERO) };
         let before = supervisor.usage().cpu;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let reply = call(supervisor, DeriveRequest { path }, meanwhile);
+        let reply = {
+            let limits = if *extent == DerivedExtent::All { LIMITS_OF_ALL } else { LIMITS };
+            call(supervisor, DeriveRequest::new(path, extent), limits, meanwhile)
+        };
         let usage = supervisor.usage();
         self.usage.set(usage);
         let rows = reply.and_then(|reply| {
@@ -94,12 +121,13 @@ impl Deriver {
 fn call(
     supervisor: &mut Supervisor,
     request: DeriveRequest,
+    limits: CallLimits,
     meanwhile: &mut dyn FnMut(),
 ) -> Option<Reply<DeriveResponse>> {
     supervisor.send(&request, &|| false).ok()?;
-    let until = Instant::now() + ANSWER_MAX;
+    let until = Instant::now() + WAIT_FACTOR * limits.cpu;
     while Instant::now() < until {
-        if let Some(reply) = supervisor.receive(Timeout::after(POLL), Some(LIMITS)).ok()? {
+        if let Some(reply) = supervisor.receive(Timeout::after(POLL), Some(limits)).ok()? {
             return Some(reply);
         }
         meanwhile();

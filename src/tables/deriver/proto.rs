@@ -6,12 +6,51 @@ use prost::Message;
 use unwind::Rule;
 use unwind::derived::DerivedRows;
 
-/// Asks for the rows of a file.
+/// Asks for the rows of a file, or of a part of its code.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct DeriveRequest {
     /// Where it is opened.
     #[prost(string, tag = "1")]
     pub path: String,
+    /// First address of the part.
+    #[prost(uint64, tag = "2")]
+    start: u64,
+    /// Address after the part; 0 for the whole file.
+    #[prost(uint64, tag = "3")]
+    end: u64,
+    /// Whether call frames are ignored.
+    #[prost(bool, tag = "4")]
+    is_hidden: bool,
+}
+
+/// Which rows of a file are derived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::tables) enum DerivedExtent {
+    /// Those of code without call frames.
+    Gaps,
+    /// Those of code without call frames in a part.
+    Part(Range<u64>),
+    /// Those of all code, as if it had no call frames.
+    All,
+}
+
+impl DeriveRequest {
+    pub fn new(path: String, extent: &DerivedExtent) -> Self {
+        let part = match extent {
+            DerivedExtent::Part(part) => part.clone(),
+            DerivedExtent::Gaps | DerivedExtent::All => 0..0,
+        };
+        let is_hidden = *extent == DerivedExtent::All;
+        Self { path, start: part.start, end: part.end, is_hidden }
+    }
+
+    pub fn extent(&self) -> DerivedExtent {
+        match (self.is_hidden, self.start < self.end) {
+            (true, _) => DerivedExtent::All,
+            (false, true) => DerivedExtent::Part(self.start..self.end),
+            (false, false) => DerivedExtent::Gaps,
+        }
+    }
 }
 
 /// The rows of a file; all empty if it cannot be read.

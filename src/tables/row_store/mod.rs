@@ -16,7 +16,8 @@ use unwind::{BLOCK_SHIFT_MAX, Rule, TEXT_MAX, rule_in, table_start};
 use super::backoff::Backoffs;
 use super::cache::Cache;
 use super::counts::TableCounts;
-use super::loader::{LoadRequest, Loader};
+use super::deriver::RowSource;
+use super::loader::{LoadExtent, LoadRequest, Loader};
 use super::slabs::Slabs;
 use super::slots::{Slot, SlotAllocator};
 use super::table_entry::{
@@ -26,6 +27,10 @@ use crate::kernel::{WalkMaps, abi};
 use crate::limits::{SharedPool, SharedRate};
 use crate::processes::{AddressSpace, Executables};
 use crate::workers::Usage;
+
+/// Parts of a large file that are requested at once: deriving the rows of each takes some
+/// milliseconds, and not every word of a stack is a return address.
+const PARTS_AT_ONCE: usize = 4;
 
 /// What the store knows about the rule for an address.
 pub(super) enum RuleLookup {
@@ -57,6 +62,7 @@ pub struct RowStore {
 impl RowStore {
     /// Starts without rows. `program`: runs as the deriver. `bytes_max`: limit of all slabs.
     /// `open_bytes_max`: memory for files that are being read. `cache`: tables of earlier runs.
+    /// `source`: of rows.
     ///
     /// # Errors
     /// When the loader thread cannot be started or the reserved blocks cannot be written.
@@ -66,6 +72,7 @@ impl RowStore {
         bytes_max: u64,
         open_bytes_max: usize,
         cache: Option<Cache>,
+        source: RowSource,
     ) -> io::Result<Self> {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
@@ -80,7 +87,7 @@ impl RowStore {
             numbers,
             numbers_pool: SharedPool::new(u64::from(abi::BLOCKS_MAX - REFUSED_BLOCKS.end)),
             entries: HashMap::new(),
-            loader: Loader::spawn(program, cache, open_bytes_max)?,
+            loader: Loader::spawn(program, cache, open_bytes_max, source)?,
             backoffs: Backoffs::default(),
             clock: 0,
             was_renumbered: false,
@@ -104,7 +111,7 @@ impl RowStore {
         let mut counts = TableCounts { slab_bytes, cache, ..self.counts };
         for entry in self.entries.values() {
             match &entry.state {
-                TableState::Ready { rows, .. } => {
+                TableState::Ready { rows, .. } | TableState::Parts { rows, .. } => {
                     counts.tables += 1;
                     counts.rows += rows;
                 }
@@ -156,7 +163,8 @@ impl RowStore {
             TableState::Unread => return RuleLookup::Missing(id, block),
             TableState::Empty => return RuleLookup::Rule(Rule::NO_ROW),
             TableState::Refused => return RuleLookup::Refused,
-            TableState::Loading(blocks) => match blocks.get(&block) {
+            TableState::Loading(slots) | TableState::Parts { slots, .. } => match slots.get(&block)
+            {
                 Some(Some(slot)) => Some(slot),
                 _ => return RuleLookup::Missing(id, block),
             },
@@ -228,9 +236,25 @@ impl RowStore {
         if is_new {
             entry.state = TableState::Loading(HashMap::new());
         }
-        let TableState::Loading(requested) = &mut entry.state else { return false };
-        let is_new_block = |block: &u32| !requested.contains_key(block);
-        let blocks: Vec<u32> = blocks.iter().copied().filter(is_new_block).collect();
+        let is_large = matches!(entry.state, TableState::Parts { .. });
+        let (extent, blocks_max) = match (is_large, is_new) {
+            (true, _) => (LoadExtent::Parts, PARTS_AT_ONCE),
+
+            (false, is_new) => {
+                let extent = if is_new { LoadExtent::Whole } else { LoadExtent::Blocks };
+                // Only blocks of the largest size are read ahead.
+                let is_ahead = entry.block_shift == BLOCK_SHIFT_MAX;
+                (extent, if is_ahead { usize::MAX } else { 0 })
+            }
+        };
+        let Some(requested) = entry.state.requested() else { return false };
+        let mut new_blocks = Vec::new();
+        for block in blocks.iter().filter(|block| !requested.contains_key(block)) {
+            if new_blocks.len() < blocks_max && !new_blocks.contains(block) {
+                new_blocks.push(*block);
+            }
+        }
+        let blocks = new_blocks;
         if blocks.is_empty() && !is_new {
             return true;
         }
@@ -239,7 +263,7 @@ impl RowStore {
                 requested.extend(blocks.iter().map(|block| (*block, None)));
                 let content = executables.get(id).content;
                 let owner = executables.owner(id);
-                let request = LoadRequest { executable: id, owner, file, content, blocks, is_new };
+                let request = LoadRequest { executable: id, owner, file, content, blocks, extent };
                 self.loader.request(request);
             }
             None if is_new => {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use iced_x86::Instruction;
 
+use super::framed::{self, FrameProgress};
 use super::path::DeadPaths;
 use super::program::Program;
 use super::reason::Reason;
@@ -35,6 +36,12 @@ pub(super) fn follow<T: PartialEq>(
     start: u64,
     label: &mut dyn FnMut(&State) -> T,
 ) -> Result<Function<T>, Reason> {
+    if program.follows_frames
+        && let Some((frames, found)) = framed::follow(program, starts, start)
+    {
+        let label = |(range, frame): (_, FrameProgress)| (range, label(&frame.state()));
+        return Ok(Function { runs: frames.into_iter().map(label).collect(), found });
+    }
     let mut dead = DeadPaths::default();
     let mut left = INSTRUCTIONS_MAX.min(program.instructions_left);
     for _ in 0..RESTARTS_MAX {

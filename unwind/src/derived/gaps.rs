@@ -5,6 +5,7 @@ use std::ops::Range;
 use iced_x86::Instruction;
 
 use super::derivation::{Derivation, Scope};
+use super::image::Image;
 use super::padding::is_padding;
 use super::reason::Reason;
 use super::rows::Rows;
@@ -18,8 +19,6 @@ use crate::{Error, Gaps, ReadAt, RegisterRule, Rule};
 
 /// Bytes of gaps from which a file is worth decoding as a whole, to find what its code mentions.
 const MENTIONS_MIN: u64 = 16 << 10;
-/// Bytes of gaps of one file; larger programs take too long.
-const GAPS_MAX: u64 = 32 << 20;
 /// Instructions of one file that are interpreted: two seconds. Code beyond them has no rows.
 const INSTRUCTIONS_MAX: u64 = 5_000_000;
 
@@ -58,47 +57,68 @@ impl DerivedRows {
 }
 
 /// Derives rows for the code of a file that neither call frames nor Go's function table cover.
-/// There are none if that is too much.
+/// There are none if that is too much: then [`PartDeriver`](super::PartDeriver) derives them for
+/// parts of it.
 ///
 /// # Errors
 /// See [`crate::read()`].
 pub fn derive(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
     let elf = Elf::read(file)?;
     let go = FunctionTable::read(&elf);
-    let mut functions = covered(file)?;
-    functions.extend(go.iter().flat_map(FunctionTable::described));
-    let covered = merged(functions);
+    let covered = covered_with(file, go.as_ref())?;
     let starts = Starts::new(covered.clone(), Vec::new());
     let executable = elf.executable();
     let mut gaps = Gaps::of(&executable);
     let stretches = executable.iter().flat_map(|range| starts.gaps(range.clone()));
     stretches.for_each(|gap| gaps.add(&executable, gap));
-    if gaps.long_bytes > GAPS_MAX {
+    if gaps.are_derived_in_parts() {
         return Ok(DerivedRows::default());
     }
     let scope = if gaps.long_bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
-    let mut derivation = Derivation::new(&elf, &[], covered, scope);
+    let mut derivation = Derivation::new(&elf, Image::shared(&elf), &[], covered, &scope);
     for address in go.iter().flat_map(FunctionTable::foreign_functions) {
         derivation.starts.insert_called(address);
     }
     let instructions = &mut derivation.program.instructions_left;
     *instructions = INSTRUCTIONS_MAX.min(*instructions);
     let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
+    Ok(collect(&mut derivation, &rows, &(0..u64::MAX)))
+}
+
+/// Derives rows for all code of a file as if it had no call frames: to see how right they are.
+///
+/// # Errors
+/// See [`crate::read()`].
+pub fn derive_hidden(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
+    let elf = Elf::read(file)?;
+    let mut derivation = Derivation::new(&elf, Image::shared(&elf), &[], Vec::new(), &Scope::File);
+    let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
+    Ok(collect(&mut derivation, &rows, &(0..u64::MAX)))
+}
+
+/// Collects the rows of the gaps in a part of the code.
+pub(super) fn collect(
+    derivation: &mut Derivation<'_>,
+    rows: &Rows<Result<Rule, Reason>>,
+    part: &Range<u64>,
+) -> DerivedRows {
     let mut ranges: Vec<(Range<u64>, Rule)> = Vec::new();
-    visit(&mut derivation, &rows, &mut |range, code| {
+    visit(derivation, rows, &mut |range, code| {
         let rule = match code {
             GapCode::Row(rule) => rule,
             GapCode::GivenUp(_) => Rule::NO_ROW,
             GapCode::Padding => return,
         };
+        let range = range.start.max(part.start)..range.end.min(part.end);
         match ranges.last_mut() {
+            _ if range.is_empty() => {}
             Some((last, known)) if last.end == range.start && *known == rule => {
                 last.end = range.end;
             }
             _ => ranges.push((range, rule)),
         }
     });
-    Ok(DerivedRows { ranges })
+    DerivedRows { ranges }
 }
 
 /// What is derived of an instruction in a gap.
@@ -114,6 +134,16 @@ pub(super) enum GapCode {
 pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
     let functions = DwarfUnwinder::read(file)?;
     Ok(merged(functions.functions().map(|(start, end)| start..end).collect()))
+}
+
+/// Returns the ranges that functions with call frames or in Go's function table cover.
+pub(super) fn covered_with(
+    file: ReadAt<'_>,
+    go: Option<&FunctionTable>,
+) -> Result<Vec<Range<u64>>, Error> {
+    let mut functions = covered(file)?;
+    functions.extend(go.into_iter().flat_map(FunctionTable::described));
+    Ok(merged(functions))
 }
 
 /// Returns ranges ascending and disjoint.
