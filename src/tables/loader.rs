@@ -11,18 +11,19 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
 use profile::ExecutableId;
-use unwind::{Block, BlockReader, CallFrames, Error, ReadAt, read_with_gaps};
+use unwind::{BlockReader, CallFrames, Error, ReadAt, read_with_gaps};
 
 use super::burst_priority::BurstPriority;
 use super::cache::{Cache, CacheCounts, ReadRanges, SharedCacheCounts};
 use super::deriver::{Deriver, RowSource, SharedUsage};
-use super::large_files::{LargeFile, LargeFiles, PartLayout};
+use super::large_files::{LargeFile, LargeFiles};
+use super::load_request::{LoadExtent, LoadRequest, LoadResult, LoadedRows, LoadingCanceller};
 use super::loader_cpu::LoaderCpu;
 use crate::events::cpu_time;
 use crate::limits::{Owner, SharedRate};
@@ -35,49 +36,6 @@ const DERIVER_IDLE_MAX: Duration = Duration::from_secs(30);
 /// How often files that wait for CPU time are looked at.
 const CREDIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Requests blocks of a file, and the whole file when it is new.
-pub(super) struct LoadRequest {
-    pub executable: ExecutableId,
-    /// Who pays for the CPU time.
-    pub owner: Owner,
-    pub file: File,
-    /// Content of the file when it was opened: its key in the cache.
-    pub content: Option<ContentId>,
-    /// Blocks that are needed first.
-    pub blocks: Vec<u32>,
-    /// What is needed besides.
-    pub extent: LoadExtent,
-}
-
-/// How much of a file is requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoadExtent {
-    /// The blocks alone, while the whole file is being read.
-    Blocks,
-    /// The whole file, once the blocks are done.
-    Whole,
-    /// The blocks are parts of a large file, see [`LoadedRows::Large`].
-    Parts,
-}
-
-/// The answer to a request.
-pub(super) struct LoadResult {
-    pub executable: ExecutableId,
-    pub rows: LoadedRows,
-}
-
-/// The rows that were read.
-pub(super) enum LoadedRows {
-    /// Requested blocks by number, of a table whose text begins at this address.
-    Blocks { text_start: u64, blocks: Vec<(u32, Block)> },
-    /// The file is large: its rows come in parts, when they are requested.
-    Large(PartLayout),
-    /// All requested parts of a large file: number, block and rows of each.
-    Parts(Vec<(u32, Block, u64)>),
-    /// All call frames, `None` when the parser panicked; and the CPU time that reading took.
-    Table { frames: Option<Result<CallFrames, Error>>, cost: Duration },
-}
-
 /// The running loader.
 pub(super) struct Loader {
     requests: Sender<LoadRequest>,
@@ -87,10 +45,11 @@ pub(super) struct Loader {
     cache_counts: Option<SharedCacheCounts>,
     cpu_rate: SharedRate,
     deriver_usage: SharedUsage,
+    canceller: LoadingCanceller,
 }
 
 impl Loader {
-    /// Starts the thread. It ends after the file in hand once this is dropped. `program`: runs as
+    /// Starts the thread. Once this is dropped, it ends after the file in hand. `program`: runs as
     /// the deriver. `source`: of the rows. `open_bytes_max`: memory for files of which blocks were
     /// requested.
     pub fn spawn(
@@ -105,6 +64,7 @@ impl Loader {
         let cpu_rate = SharedRate::unlimited();
         let deriver = Deriver::new(program);
         let deriver_usage = deriver.usage();
+        let canceller = LoadingCanceller::default();
         let thread = LoaderThread {
             requests: received,
             results: sent,
@@ -117,14 +77,20 @@ impl Loader {
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(cpu_rate.clone()),
             source,
+            canceller: canceller.clone(),
         };
         thread::Builder::new().name("loader".into()).spawn(move || thread.run())?;
-        Ok(Self { requests, results, pending: 0, cache_counts, cpu_rate, deriver_usage })
+        Ok(Self { requests, results, pending: 0, cache_counts, cpu_rate, deriver_usage, canceller })
     }
 
     /// Returns the CPU seconds per second that reading may take; unlimited until it is set.
     pub fn cpu_rate(&self) -> SharedRate {
         self.cpu_rate.clone()
+    }
+
+    /// Returns what ends the thread.
+    pub fn canceller(&self) -> LoadingCanceller {
+        self.canceller.clone()
     }
 
     /// Returns the counts of the cache so far.
@@ -174,7 +140,11 @@ pub(super) struct LoaderThread {
     interrupted: Duration,
     cpu: LoaderCpu,
     source: RowSource,
+    canceller: LoadingCanceller,
 }
+
+/// The payload that ends the thread when the loader is canceled.
+struct Canceled;
 
 /// A file to read.
 pub(super) struct UnreadFile {
@@ -265,12 +235,27 @@ impl LoaderThread {
         }
     }
 
-    /// Serves the requests that have arrived meanwhile.
+    /// Serves the requests that have arrived meanwhile. Once no more can come, the files that wait
+    /// are not needed.
     pub fn serve_requests(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
-            let begin = cpu_time();
-            self.accept(request);
-            self.interrupted += cpu_time().saturating_sub(begin);
+        self.end_if_canceled();
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => {
+                    let begin = cpu_time();
+                    self.accept(request);
+                    self.interrupted += cpu_time().saturating_sub(begin);
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.files.clear(),
+            }
+        }
+    }
+
+    /// Leads out of the parser, and then out of the thread, when its result is not needed.
+    fn end_if_canceled(&self) {
+        if self.canceller.is_canceled() {
+            resume_unwind(Box::new(Canceled));
         }
     }
 
@@ -334,6 +319,7 @@ impl LoaderThread {
     }
 
     pub fn send(&self, executable: ExecutableId, rows: LoadedRows) {
+        self.end_if_canceled();
         let _ = self.results.send(LoadResult { executable, rows }); // the session may have ended
     }
 }
@@ -382,6 +368,7 @@ mod tests {
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(rate.clone()),
             source: RowSource::All,
+            canceller: LoadingCanceller::default(),
         };
         rate.set(0.02);
         assert!(loader.cpu.has_credit(HOG));
@@ -393,5 +380,21 @@ mod tests {
         assert_eq!(next.executable, ExecutableId(1));
         assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
         drop(sender);
+    }
+
+    #[test]
+    fn canceled_loader_sends_no_table() {
+        let mut loader = Loader::spawn("", None, 0, RowSource::All).expect("it starts");
+        let file = File::open("/proc/self/exe").expect("it exists");
+        loader.canceller().cancel();
+        loader.request(LoadRequest {
+            executable: ExecutableId(1),
+            owner: Owner::SYSTEM,
+            file,
+            content: None,
+            blocks: Vec::new(),
+            extent: LoadExtent::Whole,
+        });
+        assert!(loader.results.recv().is_err(), "the thread has ended without a result");
     }
 }

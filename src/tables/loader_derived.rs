@@ -11,7 +11,8 @@ use unwind::{Block, CallFrames, Error, read_derived_only, read_with_derived};
 use super::cache::{ReadRanges, SerializedTable};
 use super::deriver::{DerivedExtent, Deriver};
 use super::large_files::{LargeFile, PartLayout};
-use super::loader::{LoadedRows, LoaderThread, UnreadFile, guard_panic};
+use super::load_request::LoadedRows;
+use super::loader::{LoaderThread, UnreadFile, guard_panic};
 
 impl LoaderThread {
     /// Makes the table of a file from its machine code alone.

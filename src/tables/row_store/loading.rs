@@ -11,7 +11,7 @@ use super::RowStore;
 use crate::kernel::abi;
 use crate::tables::backoff::{Backoffs, ContentHash};
 use crate::tables::large_files::PartLayout;
-use crate::tables::loader::LoadedRows;
+use crate::tables::load_request::LoadedRows;
 use crate::tables::slots::Slot;
 use crate::tables::table_entry::{BLOCK_MISSING, TableEntry, TableState};
 

@@ -17,7 +17,8 @@ use super::backoff::Backoffs;
 use super::cache::Cache;
 use super::counts::TableCounts;
 use super::deriver::RowSource;
-use super::loader::{LoadExtent, LoadRequest, Loader};
+use super::load_request::{LoadExtent, LoadRequest, LoadingCanceller};
+use super::loader::Loader;
 use super::slabs::Slabs;
 use super::slots::{Slot, SlotAllocator};
 use super::table_entry::{
@@ -98,6 +99,11 @@ impl RowStore {
     /// Returns the CPU seconds per second that reading tables may take; unlimited until it is set.
     pub fn cpu_rate(&self) -> SharedRate {
         self.loader.cpu_rate()
+    }
+
+    /// Returns what ends reading tables.
+    pub fn loading_canceller(&self) -> LoadingCanceller {
+        self.loader.canceller()
     }
 
     /// Returns what derivers have used so far.
