@@ -3,7 +3,7 @@
 
     ./dev bench-agent-soak [--minutes M]
 
-The churn of bench-soak, and beside it, at random moments: a worker is killed; the receiver of
+The churn of bench-soak, at the lowest priority, and beside it, at random moments: a worker is killed; the receiver of
 OTLP goes away and comes back; the disk of the store and the spool is full and has space again; a
 guest takes CPUs away from its own agent and gives them back. Prints memory and open files as
 medians of the minute before minute 5 and of the last minute, then the delivery ledger and each log
@@ -107,8 +107,8 @@ def repeats(log):
     return {text: len(times) for text, times in seen.items() if close(times)}
 
 
-def start_churn(work, seconds, stop):
-    """Starts the churn of bench-soak. Returns its threads."""
+def prepare_churn(work, seconds, stop):
+    """Compiles the churn of bench-soak. Returns its functions, and the command of its storm."""
     programs = [f"{work}/storm{number}" for number in range(storm.PROGRAMS)]
     for number, path in enumerate(programs):
         storm.worker(number, path)
@@ -116,8 +116,7 @@ def start_churn(work, seconds, stop):
     launcher = [f"{work}/launcher", "40", str(seconds), "20", *programs]
     targets = [(soak.repeat, (command, stop)) for command in soak.compile_churn(work)]
     targets.append((storm.recompile, (programs, stop)))
-    targets.append((subprocess.run, (launcher,)))
-    return targets
+    return targets, launcher
 
 
 def main():
@@ -148,7 +147,8 @@ def run(work, disk, seconds, early):
     )
     profiler = agent.agent(work, "soak", lines, disk=disk)
     pid = profiler.process.pid
-    targets = start_churn(work, seconds, stop)
+    os.nice(19)  # everything that is started from here on
+    targets, launcher = prepare_churn(work, seconds, stop)
     targets += [
         (at_random, (stop, 20, 60, lambda: kill_worker(pid))),
         (at_random, (stop, 60, 180, lambda: interrupt(receiver, stop))),
@@ -156,24 +156,37 @@ def run(work, disk, seconds, early):
         (plug_in_guest, (stop,)),
     ]
     threads = [threading.Thread(target=target, args=args) for target, args in targets]
-    for thread in threads:
-        thread.start()
-    begin, seen = time.monotonic(), []
-    while time.monotonic() < begin + seconds and profiler.process.poll() is None:
-        time.sleep(5)
-        seen.append((time.monotonic() - begin, soak.look(pid)))
-    assert profiler.process.poll() is None, "the agent has ended"
-    stop.set()
-    for thread in threads:
-        thread.join()
-    time.sleep(DRAIN_SECONDS)
-    values = agent.metrics(work, "soak", by_label=True)
-    profiler.stop()
+    storm_process = subprocess.Popen(launcher, stdout=subprocess.PIPE, text=True)
+    try:
+        for thread in threads:
+            thread.start()
+        seen = watch(profiler.process, seconds)
+        stop.set()
+        processes = storm_process.communicate()[0].split()[0]
+        for thread in threads:
+            thread.join()
+        time.sleep(DRAIN_SECONDS)
+        values = agent.metrics(work, "soak", by_label=True)
+    finally:
+        stop.set()
+        storm_process.kill()
+        profiler.stop()
     soak.table(seen, early * 60, seconds)
+    print(f"\n{int(processes):,} processes in the storm")
     for name, value in sorted(values.items()):
         if name.startswith(("everytick_batches", "everytick_windows_lost", "everytick_log")):
             print(f"{name} {value:,.0f}")
     print("\nlines that came more than once within a minute:", repeats(f"{work}/soak/log") or "none")
+
+
+def watch(process, seconds):
+    """Returns the times and figures of an agent while everything happens to it."""
+    begin, seen = time.monotonic(), []
+    while time.monotonic() < begin + seconds:
+        time.sleep(5)
+        assert process.poll() is None, "the agent has ended"
+        seen.append((time.monotonic() - begin, soak.look(process.pid)))
+    return seen
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ def entries_of_exited(id):
     dump = subprocess.run(
         ["bpftool", "-j", "map", "dump", "id", str(id)], capture_output=True, text=True
     ).stdout
-    pids = [element["formatted"]["key"] for element in json.loads(dump or "[]")]
+    elements = json.loads(dump or "[]")
+    # An element that is deleted meanwhile has an error instead.
+    pids = [element["formatted"]["key"] for element in elements if "formatted" in element]
     return sum(not os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
