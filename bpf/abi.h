@@ -42,11 +42,14 @@ enum time_class_limit {
 	TIME_CLASSES = 128,
 };
 
-/* Bits of a user frame's address, which user addresses leave free. */
+/*
+ * Bits of a user frame's address. User addresses leave them free; those of the vsyscall page end
+ * with a repetition of the bit below.
+ */
 enum frame_flag_bit {
 	/* Found by frame pointer, and no unwind row confirms it. */
 	FRAME_GUESSED_BIT = 62,
-	/* The interrupted instruction itself, not a return address. */
+	/* The frame is at the address itself, not behind a call or system call: see is_behind. */
 	FRAME_EXACT_BIT = 63,
 };
 
@@ -92,6 +95,8 @@ enum rule_op {
 	RULE_OP_PLT = 4,
 	RULE_OP_SIGNAL = 5,
 	RULE_OP_FRAME_POINTER = 6,
+	RULE_OP_AT_INDEX = 7,
+	RULE_OP_OUTSIDE = 8,
 	RULE_OPS,
 };
 
@@ -109,6 +114,8 @@ enum rule_saved {
 	RULE_SAVED_IN_REGISTER = 64,
 	/* Of a return address: a signal handler has pushed it where a call would have. */
 	RULE_SAVED_INTERRUPTED = 124,
+	/* Of a return address: one word below the CFA. A zero there is the root of the stack. */
+	RULE_SAVED_RETURN_OR_ROOT = 125,
 	RULE_SAVED_UNDEFINED = 126,
 	RULE_SAVED_AT_FP = 127,
 };
@@ -155,8 +162,8 @@ enum sample_flag {
 
 /*
  * The head of a record in the ring. kernel_frames and then user_frames addresses of 8 bytes follow,
- * each stack innermost first. The innermost address is an instruction, the others are return
- * addresses unless FRAME_EXACT is set.
+ * each stack innermost first. The innermost kernel address is an instruction, the others are return
+ * addresses; user addresses have FRAME_EXACT and FRAME_GUESSED.
  */
 struct sample {
 	u64 time;
@@ -178,7 +185,8 @@ struct sample {
 enum known_register {
 	KNOWN_FP = 1,
 	KNOWN_BASE = 2,
-	KNOWN_ALL = 4, /* `all` holds the registers of this frame */
+	KNOWN_ALL = 4,    /* `all` holds the registers of this frame: it was interrupted */
+	KNOWN_CALLEE = 8, /* `all` holds the registers of the frame that this one called */
 };
 
 /* The registers of one frame. */
@@ -188,7 +196,7 @@ struct registers {
 	u64 fp;
 	u64 base;
 	u32 known;          /* enum known_register */
-	u32 is_return;      /* 1 if ip is a return address: it belongs to the call before it */
+	u32 is_behind;      /* 1 if ip is behind the instruction that the frame is at: see step.h */
 	u64 all[REGISTERS]; /* by DWARF number, if KNOWN_ALL is set */
 };
 

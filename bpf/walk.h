@@ -141,6 +141,7 @@ static inline u8 stack_end_of(enum step step)
 {
 	switch (step) {
 	case STEP_ROOT:
+	case STEP_OUTSIDE:
 		return STACK_END_COMPLETE;
 	case STEP_NOT_EXPRESSIBLE:
 		return STACK_END_NOT_EXPRESSIBLE;
@@ -167,6 +168,30 @@ static inline bool push_frame(struct scratch *scratch, u64 frame)
 	return true;
 }
 
+/*
+ * Corrects the frame that was pushed last, if its address was put on the stack by hand. The kernel
+ * makes signal handlers return to the first instruction of the code that ends them, and nothing
+ * ever was in a frame outside of the root.
+ */
+static inline void correct_last_frame(struct scratch *scratch, u64 rule)
+{
+	u32 last = scratch->walk.frames - 1;
+
+	if (RULE_OP(rule) == RULE_OP_OUTSIDE)
+		scratch->walk.frames = last;
+	else if (RULE_OP(rule) == RULE_OP_SIGNAL && last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
+		scratch->frames[last] |= FRAME_EXACT;
+}
+
+/* Appends the current frame to the record; returns false if the record is full. */
+static inline bool push_current(struct scratch *scratch, u64 flags)
+{
+	const struct registers *r = &scratch->walk.registers;
+	u64 address = r->ip & ~(FRAME_EXACT | FRAME_GUESSED);
+
+	return push_frame(scratch, address | flags | (r->is_behind ? 0 : FRAME_EXACT));
+}
+
 /* Results of walk_one(), as bpf_loop takes them. */
 #define CONTINUE 0
 #define STOP 1
@@ -182,7 +207,7 @@ static inline long stop_for_agent(struct walk *walk, u8 end)
 /* Finds the rule of the current frame; CONTINUE if there is one. */
 static inline long find_frame_rule(struct walk *walk, u64 *rule)
 {
-	u64 address = walk->registers.ip - walk->registers.is_return;
+	u64 address = lookup_address(&walk->registers);
 
 	if (!enter_mapping(walk, address))
 		return stop_for_agent(walk, STACK_END_NO_MAPPING);
@@ -196,18 +221,6 @@ static inline long find_frame_rule(struct walk *walk, u64 *rule)
 		break;
 	}
 	return CONTINUE;
-}
-
-/*
- * Marks the frame that was pushed last as an address of its own: it has left a signal frame. A
- * handler returns to its start, and nothing has called it.
- */
-static inline void mark_exact(struct scratch *scratch)
-{
-	u32 last = scratch->walk.frames - 1;
-
-	if (last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
-		scratch->frames[last] |= FRAME_EXACT;
 }
 
 /* Steps from the frame that was pushed last to its caller, and pushes that. */
@@ -226,6 +239,7 @@ static long walk_one(u32 depth, struct scratch **context)
 	if (find_frame_rule(walk, &rule) == STOP)
 		return STOP;
 
+	correct_last_frame(scratch, rule);
 	enum step step = step_by_rule(r, &walk->stack, rule);
 	if (step == STEP_NO_ROW && guess_caller(walk)) {
 		step = STEP_CALLER;
@@ -235,11 +249,7 @@ static long walk_one(u32 depth, struct scratch **context)
 		walk->end = stack_end_of(step);
 		return STOP;
 	}
-	if (r->known & KNOWN_ALL)
-		mark_exact(scratch);
-	if (!r->is_return)
-		flag = FRAME_EXACT;
-	return push_frame(scratch, r->ip | flag) ? CONTINUE : STOP;
+	return push_current(scratch, flag) ? CONTINUE : STOP;
 }
 
 #endif

@@ -36,6 +36,35 @@ static inline u64 arch_ip(const struct pt_regs *regs)
 	return regs->rip;
 }
 
+/* System calls that replace the program: on success the thread is at its first instruction. */
+#define SYSTEM_CALL_EXECVE 59
+#define SYSTEM_CALL_EXECVEAT 322
+
+/*
+ * The page of three system calls that old programs call by their fixed addresses. Its code is
+ * `mov`, `syscall`, `ret`; where the kernel emulates it, it is never executed, and ip is at its
+ * start.
+ */
+#define VSYSCALL_PAGE 0xffffffffff600000ULL
+
+static inline bool arch_in_vsyscall(u64 ip)
+{
+	return ip - VSYSCALL_PAGE < PAGE_BYTES;
+}
+
+/*
+ * Returns whether the thread is in a system call: ip is behind the instruction. The kernel keeps
+ * its number, and -1 in other cases, in orig_rax (PUSH_AND_CLEAR_REGS in arch/x86/entry/calling.h).
+ */
+static inline bool arch_in_system_call(const struct pt_regs *regs)
+{
+	bool is_exec =
+		regs->orig_rax == SYSTEM_CALL_EXECVE || regs->orig_rax == SYSTEM_CALL_EXECVEAT;
+
+	return (s64)regs->orig_rax >= 0 && !(is_exec && regs->rax == 0) &&
+	       !arch_in_vsyscall(regs->rip);
+}
+
 /* Copies the interrupted registers into the order of their DWARF numbers. */
 static inline void arch_copy_registers(u64 *all, const struct pt_regs *regs)
 {

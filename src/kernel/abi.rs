@@ -79,11 +79,13 @@ constants!(known_register {
     KNOWN_FP: u32,
     /// The base register is known.
     KNOWN_BASE: u32,
-    /// All registers are known.
+    /// All registers are known: the frame was interrupted.
     KNOWN_ALL: u32,
+    /// The registers of the frame that this one called are known.
+    KNOWN_CALLEE: u32,
 });
 
-/// In a user frame: the interrupted instruction itself, not a return address.
+/// In a user frame: it is at the address itself, not behind a call or system call.
 pub const FRAME_EXACT: u64 = 1 << types::frame_flag_bit::FRAME_EXACT_BIT.0;
 /// In a user frame: found by frame pointer, and no unwind row confirms it.
 pub const FRAME_GUESSED: u64 = 1 << types::frame_flag_bit::FRAME_GUESSED_BIT.0;
@@ -125,7 +127,7 @@ pub struct Sample {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Registers {
-    /// The interrupted instruction, or the one that a call returns to.
+    /// Where the thread goes on in this frame.
     pub ip: u64,
     /// Stack pointer.
     pub sp: u64,
@@ -135,9 +137,9 @@ pub struct Registers {
     pub base: u64,
     /// Which of them are known: `KNOWN_*`.
     pub known: u32,
-    /// 1 if `ip` is a return address.
-    pub is_return: u32,
-    /// General registers by DWARF number, if all are known.
+    /// 1 if `ip` is behind the instruction that the frame is at.
+    pub is_behind: u32,
+    /// General registers by DWARF number: of this frame or of the one that it called, if known.
     pub all: [u64; REGISTERS],
 }
 
@@ -275,7 +277,7 @@ mirror!(
         comm,
     }
 );
-mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
+mirror!(Registers = registers { ip, sp, fp, base, known, is_behind, all });
 mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
 mirror!(ProcessHeader = process_header { pid, count, generation });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
@@ -309,6 +311,8 @@ same_constants!(rule_op {
     encoding::OP_PLT => RULE_OP_PLT,
     encoding::OP_SIGNAL => RULE_OP_SIGNAL,
     encoding::OP_FRAME_POINTER => RULE_OP_FRAME_POINTER,
+    encoding::OP_AT_INDEX => RULE_OP_AT_INDEX,
+    encoding::OP_OUTSIDE => RULE_OP_OUTSIDE,
 } RULE_OPS);
 same_constants!(rule_gap {
     unwind::Gap::NoRow => RULE_GAP_NO_ROW,
@@ -318,6 +322,7 @@ same_constants!(rule_saved {
     encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,
     encoding::SAVED_IN_REGISTER => RULE_SAVED_IN_REGISTER,
     encoding::SAVED_INTERRUPTED => RULE_SAVED_INTERRUPTED,
+    encoding::SAVED_RETURN_OR_ROOT => RULE_SAVED_RETURN_OR_ROOT,
     encoding::SAVED_UNDEFINED => RULE_SAVED_UNDEFINED,
     encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
 });

@@ -54,6 +54,11 @@ impl Executable {
         Self { build_id, ..Self::without_file(MappingKind::KERNEL, ExecutableOrigin::Kernel) }
     }
 
+    /// Returns the vsyscall page.
+    pub(super) fn vsyscall() -> Self {
+        Self::without_file(MappingKind::VSYSCALL, ExecutableOrigin::Memory)
+    }
+
     /// Returns a copy of the vDSO.
     pub(super) fn vdso() -> Self {
         let Ok(copy) = copy_vdso() else {

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use profile::{ExecutableId, Frame, Pid, VirtAddr, Window};
+use profile::{ExecutableId, FileAddr, Frame, Pid, VirtAddr, Window};
+use unwind::arch::VSYSCALL;
 
 use super::content::Content;
 use super::elf::Elf;
@@ -99,12 +100,13 @@ impl Executables {
         let reserved = [
             (ExecutableId::KERNEL, Retained::new(Executable::kernel(), None)),
             (ExecutableId::UNKNOWN, Retained::new(Executable::unknown(), None)),
+            (ExecutableId::VSYSCALL, Retained::new(Executable::vsyscall(), None)),
         ];
         Self {
             by_id: reserved.into(),
             by_key: HashMap::new(),
             by_content: HashMap::new(),
-            next_id: ExecutableId::UNKNOWN.0 + 1, // the last reserved one
+            next_id: ExecutableId::VSYSCALL.0 + 1, // the last reserved one
             round: 0,
             file_helper: FileHelper::new(program),
             memory: SharedPool::new(memory),
@@ -134,6 +136,10 @@ impl Executables {
 
     /// Resolves a user address to a frame; `None` outside executable mappings.
     pub fn resolve(&self, address_space: &AddressSpace, address: VirtAddr) -> Option<Frame> {
+        if VSYSCALL.contains(&address.0) {
+            let address = FileAddr(address.0);
+            return Some(Frame { executable: ExecutableId::VSYSCALL, address });
+        }
         let (mapping, offset) = address_space.find(address)?;
         let executable = mapping.executable;
         Some(Frame { executable, address: self.get(executable).address_of(offset, address) })
@@ -178,7 +184,7 @@ impl Executables {
         let round = self.round;
         self.round += 1;
         let is_unused = |id: &ExecutableId, retained: &Retained| {
-            let is_reserved = [ExecutableId::KERNEL, ExecutableId::UNKNOWN].contains(id);
+            let is_reserved = *id <= ExecutableId::VSYSCALL;
             let is_sampled = retained.last_sampled.is_some_and(|window| window >= oldest_window);
             !is_reserved && retained.last_mapped < round && !is_sampled && !mapped.contains(id)
         };

@@ -136,7 +136,7 @@ impl BlockReader {
         let bases = &self.sections.bases;
         let mut eh = CallFrameLayer::of(&section, bases, functions, WORK_MAX, true);
         let mut linker = self.linker.clone();
-        let mut entry = CodePatternLayer::undescribed(&|_| None, self.entry, false);
+        let mut entry = CodePatternLayer::entry_point(self.entry);
         let layers: &mut [&mut dyn Layer] = &mut [&mut eh, &mut linker, &mut entry];
         let mut builder = TableBuilder::new(block.start, block.end, BLOCK_SHIFT_MAX);
         let mut gaps = Gaps::of(&self.executable);
