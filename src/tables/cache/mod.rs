@@ -203,7 +203,7 @@ mod tests {
 
     /// [`STORED_VERSION`], and the hash of the tables of all files in tests/corpus/elf.
     const CORPUS: (u32, &str) =
-        (3, "0ac52860830ffd162a5646fb0d5e00063655b6ec092d0649d1e999c216cee6f6");
+        (4, "5191871f67358ab7973a7313d885d5c3ac6cb08bfbd55f6ed33997aaa0f2aa90");
 
     const ONE: [u8; 32] = [1; 32];
     const OTHER: [u8; 32] = [2; 32];
