@@ -260,7 +260,7 @@ fn large_program_has_rows_for_the_parts_that_it_runs() {
         files.sort();
         assert!(files.len() >= LARGE_DEPTH, "{run}: {files:?}");
         if run == "second" {
-            assert_eq!(files, cached, "{}", recorded.stderr);
+            assert!(cached.iter().all(|file| files.contains(file)), "{}", recorded.stderr);
             let line = recorded.stderr.lines().find(|line| line.contains(" from the cache"));
             let line = line.unwrap_or_else(|| panic!("{}", recorded.stderr));
             let loaded = line.split(" from the cache").next().unwrap().rsplit(' ').next().unwrap();
