@@ -122,7 +122,12 @@ fn derived_rows_alone_complete_stacks_as_call_frames_do() {
 fn call_frames_are_ignored_where_derived_rows_are_verified() {
     let _alone = alone();
     let place = directory();
-    let program = Running::start(&compile_with("underivable.c", place.path(), "chain", &["-O1"]));
+    let program = Running::start(&compile_with(
+        "underivable.c",
+        place.path(),
+        "chain",
+        &["-fomit-frame-pointer"],
+    ));
     let complete = |arguments: &[&str]| {
         let figures =
             verify(&[arguments, &["-F", "499", "-d", "3", "-p", &program.pid()]].concat());
