@@ -213,11 +213,25 @@ struct unfinished_sample {
 	u8 stack[]; /* from the start of the page that the red zone begins in */
 };
 
+/*
+ * A record in the ring, told from a sample by its size: a process has moved code to another address
+ * by mremap. perf has no record of that.
+ */
+struct moved_code {
+	u64 time;
+	u64 missed; /* moves on this CPU since the last record, which came too fast */
+	u32 pid;    /* process, in the agent's pid namespace */
+	u32 reserved;
+};
+
+_Static_assert(sizeof(struct moved_code) < sizeof(struct sample), "the size tells which it is");
+
 /* The head of a process's executable mappings in a slab; the mappings follow, by address. */
 struct process_header {
 	u32 pid; /* in the agent's pid namespace */
 	u32 count;
 	u64 generation; /* when its address space was created: see `generations` */
+	u64 is_partial; /* 1 if the process has more mappings than are published */
 };
 
 /* One executable mapping, in a slab. */

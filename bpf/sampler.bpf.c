@@ -45,6 +45,7 @@ const volatile struct {
 	struct registers registers;
 	struct process_header process_header;
 	struct mapping_entry mapping_entry;
+	struct moved_code moved_code;
 	struct rule rule;
 	struct unfinished_sample unfinished_sample[0]; /* its type, without its 9 KiB */
 } abi_types = {};
@@ -136,7 +137,7 @@ static inline bool start_user_stack(struct scratch *scratch)
 	start_with_all_registers(&walk->registers, arch_ip(regs), arch_in_system_call(regs));
 	walk->stack.start = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
-	walk->process = published_mappings(scratch->sample.pid);
+	walk->process = published_mappings(scratch->sample.pid, &walk->has_all_mappings);
 	walk->frames_limit = walk->frames + config.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
 	if (!push_current(scratch, 0))
@@ -175,7 +176,7 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 		take_kernel_stack(ctx, scratch);
 	scratch->walk.frames = scratch->sample.kernel_frames;
 	scratch->walk.end = STACK_END_ABSENT;
-	scratch->walk.needs_agent = false;
+	scratch->walk.needs_agent = scratch->walk.asks_agent = false;
 	return OUTCOME_DELIVERED;
 }
 
@@ -185,7 +186,9 @@ static inline enum outcome finish_sample(struct scratch *scratch)
 	scratch->sample.user_end = scratch->walk.end;
 	if (!scratch->walk.frames && !(config.kernel_stacks && config.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
-	if (scratch->walk.needs_agent && deliver_unfinished(scratch))
+	bool is_unfinished = scratch->walk.needs_agent ||
+	                     (scratch->walk.asks_agent && may_request(&scratch->walk));
+	if (is_unfinished && deliver_unfinished(scratch))
 		return OUTCOME_DELIVERED;
 	return deliver(scratch);
 }

@@ -41,12 +41,14 @@ struct walk {
 	struct stack stack;
 	struct mapping_entry mapping; /* of the last frame: the next frame is often there too */
 	u64 tick_start;
-	u64 last_request; /* rate limit of requests to the agent: see may_request() */
+	u64 last_request; /* rate limit of requests to the agent */
 	u32 process;      /* slot of its struct process_header, 0 if not published */
 	u32 frames;       /* taken so far, kernel frames included */
 	u32 frames_limit;
 	u8 end;           /* enum stack_end */
 	bool needs_agent; /* the agent has to publish mappings or rows before the walk continues */
+	bool asks_agent;  /* the same, at a limited rate: see may_request() */
+	bool has_all_mappings; /* of the process, in `process` */
 };
 
 /* A sample while it is written: the ring takes it in one piece. */
@@ -100,12 +102,15 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
 	       find_mapping(walk->process, address, &walk->mapping);
 }
 
-/* Interval at which guesses that lead out of known mappings ask the agent, on each CPU. */
+/* Interval at which steps that lead out of known mappings ask the agent, on each CPU. */
 #define REQUEST_PERIOD_NS 50000000ULL
 /* Requests that a CPU may send at once before that interval applies. */
 #define REQUEST_BURST 64
 
-/* Limits the rate of requests: where fp is no frame pointer, most ticks would send one. */
+/*
+ * Limits the rate of requests: where fp is no frame pointer, or a row is wrong for the code, most
+ * ticks would send one.
+ */
 static inline bool may_request(struct walk *walk)
 {
 	u64 earliest = walk->tick_start - REQUEST_BURST * REQUEST_PERIOD_NS;
@@ -131,7 +136,7 @@ static inline bool guess_caller(struct walk *walk)
 	    !read_word(&walk->stack, &ip, r->fp + 8))
 		return false;
 	if (!enter_mapping(walk, ip - 1)) {
-		walk->needs_agent = is_user_address(ip) && may_request(walk);
+		walk->asks_agent = is_user_address(ip);
 		return false;
 	}
 	return frame_pointer_step(r, fp, ip);
@@ -204,13 +209,25 @@ static inline long stop_for_agent(struct walk *walk, u8 end)
 	return STOP;
 }
 
+/*
+ * Ends the walk at an address in no published mapping. Code that is executed there has a mapping,
+ * which may be too new to be published; a step that has led there may have gone astray.
+ */
+static inline long stop_outside_mappings(struct walk *walk)
+{
+	walk->needs_agent = !walk->registers.is_return || !walk->has_all_mappings;
+	walk->asks_agent = true;
+	walk->end = STACK_END_NO_MAPPING;
+	return STOP;
+}
+
 /* Finds the rule of the current frame; CONTINUE if there is one. */
 static inline long find_frame_rule(struct walk *walk, u64 *rule)
 {
 	u64 address = lookup_address(&walk->registers);
 
 	if (!enter_mapping(walk, address))
-		return stop_for_agent(walk, STACK_END_NO_MAPPING);
+		return stop_outside_mappings(walk);
 	switch (find_rule(&walk->mapping, address, rule)) {
 	case TABLE_MISSING:
 		return stop_for_agent(walk, STACK_END_NO_TABLE);

@@ -9,6 +9,9 @@
 /* Selector of 64-bit user code (__USER_CS): user space sees it, so it never changes. */
 #define CODE_SEGMENT_USER_64 0x33
 
+/* Number of the system call mremap. */
+#define ARCH_SYSTEM_CALL_MREMAP 25
+
 /* Bytes of a thread's kernel stack: THREAD_SIZE of a kernel without KASAN. */
 #define KERNEL_STACK_BYTES 16384
 

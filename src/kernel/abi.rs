@@ -170,6 +170,22 @@ pub struct ProcessHeader {
     pub count: u32,
     /// When its address space was created, as the programs saw it; 0 if that was before them.
     pub generation: u64,
+    /// 1 if the process has more mappings than are published.
+    pub is_partial: u64,
+}
+
+/// A process has moved code: a record in the ring, shorter than any sample.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MovedCode {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Moves on this CPU since the last record, which came too fast.
+    pub missed: u64,
+    /// Process.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// An executable mapping in a slab.
@@ -279,8 +295,9 @@ mirror!(
 );
 mirror!(Registers = registers { ip, sp, fp, base, known, is_behind, all });
 mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
-mirror!(ProcessHeader = process_header { pid, count, generation });
+mirror!(ProcessHeader = process_header { pid, count, generation, is_partial });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
+mirror!(MovedCode = moved_code { time, missed, pid, reserved });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
 mirror!(
     Counters = counters { ticks, outcomes, time_total, time_max, time_classes, descendants_missed }

@@ -14,14 +14,15 @@ mod status;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
 pub use cpu_stat::CpuStat;
 use fdinfo::bpf_map_bytes;
-use maps::read_executable_maps;
 pub use maps::{ExecutableMaps, MapsEntry};
+use maps::{find_start_of_file, read_executable_maps};
 pub use mountinfo::{Mount, parse_mounts};
 pub use stat::ProcessStat;
 pub use status::ProcessStatus;
@@ -156,6 +157,16 @@ pub fn command_line(id: u32) -> io::Result<String> {
 pub fn executable_maps(id: u32, addresses: &[u64]) -> io::Result<ExecutableMaps> {
     let file = File::open(format!("/proc/{id}/maps"))?;
     read_executable_maps(BufReader::with_capacity(FILE_BYTES_USUAL, file), addresses)
+}
+
+/// Returns where a process or thread has mapped the first bytes of a file: major and minor number
+/// of its device, and its inode. Waits as [`executable_maps`] does.
+///
+/// # Errors
+/// As reading does.
+pub fn start_of_file(id: u32, file: (u32, u32, u64)) -> io::Result<Option<Range<u64>>> {
+    let maps = File::open(format!("/proc/{id}/maps"))?;
+    find_start_of_file(BufReader::with_capacity(FILE_BYTES_USUAL, maps), file)
 }
 
 /// Returns the real user ID of a process; `None` when it does not exist.

@@ -1,16 +1,19 @@
-//! Parses a record of the sampler's ring into a [`RawSample`].
+//! Parses a record of the sampler's ring: a [`RawSample`], or code that was moved.
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
 use unwind::arch::{RED_ZONE, VSYSCALL};
 use zerocopy::FromBytes;
 
-use crate::events::event::{Event, TimedEvent};
+use crate::events::event::{Event, MoveEvent, TimedEvent};
 use crate::events::raw_sample::{RawSample, StackSnapshot, UserFrame};
 use crate::kernel::abi;
 
 /// Parses a record; `None` if its length or a value is not valid.
 pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
+    if let Ok(moved) = abi::MovedCode::read_from_bytes(record) {
+        return Some(parse_moved(moved));
+    }
     let (head, frames) = abi::Sample::ref_from_prefix(record).ok()?;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
     let (frames, snapshot) = if head.flags & abi::SAMPLE_UNFINISHED == 0 {
@@ -35,6 +38,11 @@ pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
         snapshot,
     };
     Some(TimedEvent { time: head.time, event: Event::Sample(Box::new(sample)) })
+}
+
+fn parse_moved(moved: abi::MovedCode) -> TimedEvent {
+    let abi::MovedCode { time, missed, pid, .. } = moved;
+    TimedEvent { time, event: Event::Move(MoveEvent { pid: Pid(pid), missed }) }
 }
 
 /// Returns the frames of a kernel stack. The kernel takes the vsyscall page for its own: user code
@@ -161,6 +169,14 @@ mod tests {
         assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
         assert_eq!(parse(&unfinished(41)), None);
+    }
+
+    #[test]
+    fn a_short_record_is_of_moved_code() {
+        let moved = abi::MovedCode { time: 7, missed: 5, pid: 3, reserved: 0 };
+        let event = Event::Move(MoveEvent { pid: Pid(3), missed: 5 });
+        assert_eq!(parse(moved.as_bytes()), Some(TimedEvent { time: 7, event }));
+        assert_eq!(parse(&moved.as_bytes()[1..]), None);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::proto::{LocateRequest, MapsRequest, Question, Request, Response};
+use super::memory;
+use super::proto::{CompareRequest, LocateRequest, MapsRequest, Question, Request, Response};
 use crate::events::FileIdentity;
-use crate::processes::content::{hash, identity};
+use crate::processes::content::{hash, identity, is_same};
 use crate::processes::elf::{self, Elf};
 use crate::{procfs, workers};
 
@@ -47,6 +48,18 @@ fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response
             let (response, file) = open(&found)?;
             Ok((response, Some(file)))
         }
+        Some(Question::Compare(CompareRequest { path, other })) => {
+            let is_same = is_same(&File::open(path)?, &File::open(other)?)?;
+            Ok((Response { is_same, ..Response::default() }, None))
+        }
+        Some(Question::Copy(request)) => {
+            let is_same = memory::is_copy(request)?;
+            Ok((Response { is_same, ..Response::default() }, None))
+        }
+        Some(Question::Headers(request)) => {
+            let elf = memory::headers(request)?.ok_or(io::ErrorKind::InvalidData)?;
+            Ok((describe(elf), None))
+        }
         Some(Question::Maps(request)) => Ok((read_maps(request)?, None)),
         Some(Question::CommandLine(tid)) => {
             let command_line = procfs::command_line(*tid)?;
@@ -67,8 +80,12 @@ fn open(found: &File) -> io::Result<(Response, File)> {
     let file = open_regular(found)?;
     let Elf { build_id, segments } = elf::read(&file).unwrap_or_default();
     let hash = if build_id.is_none() { hash(&file)? } else { Vec::new() };
+    Ok((Response { hash, ..describe(Elf { build_id, segments }) }, file))
+}
+
+fn describe(Elf { build_id, segments }: Elf) -> Response {
     let build_id = build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    Ok((Response { build_id, segments, hash, ..Response::default() }, file))
+    Response { build_id, segments, ..Response::default() }
 }
 
 /// Finds the file of a mapping without opening it.

@@ -9,6 +9,7 @@ use unwind::{Block, CallFrames, Error};
 
 use super::RowStore;
 use crate::kernel::abi;
+use crate::processes::Executables;
 use crate::tables::backoff::{Backoffs, ContentHash};
 use crate::tables::large_files::PartLayout;
 use crate::tables::load_request::LoadedRows;
@@ -30,9 +31,17 @@ impl RowStore {
 
     /// Publishes the next rows that the loader has read; waits up to `timeout` if it has none yet
     /// and files are pending. Returns the executable.
-    pub fn take_loaded(&mut self, timeout: Duration) -> Option<ExecutableId> {
+    pub fn take_loaded(
+        &mut self,
+        timeout: Duration,
+        executables: &Executables,
+    ) -> Option<ExecutableId> {
         let loaded = self.loader.receive(timeout)?;
         let id = loaded.executable;
+        if executables.get(id).is_changed() {
+            self.refuse_changed(id);
+            return Some(id);
+        }
         match loaded.rows {
             LoadedRows::Blocks { text_start, blocks } => self.add_blocks(id, text_start, &blocks),
             LoadedRows::Large(layout) => self.divide_into_parts(id, layout),
@@ -199,6 +208,14 @@ impl RowStore {
         }
         // Both come from the same program headers, unless the file has changed in between.
         text_start == entry.text_start && blocks as usize == entry.numbers.len()
+    }
+
+    /// Marks the table of a file that was overwritten as not loaded: its stacks are cut.
+    pub(super) fn refuse_changed(&mut self, id: ExecutableId) {
+        self.counts.unreadable += 1;
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let blocks = entry.set_all(&self.slabs.maps, abi::BLOCK_REFUSED, TableState::Refused);
+        self.slabs.retire_all(blocks.into_slots());
     }
 
     pub(super) fn set_empty(&mut self, id: ExecutableId) {

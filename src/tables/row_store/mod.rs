@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
 
-use profile::{ExecutableId, VirtAddr};
+use profile::{ExecutableId, Pid, VirtAddr};
 use unwind::{BLOCK_SHIFT_MAX, Rule, TEXT_MAX, rule_in, table_start};
 
 use super::backoff::Backoffs;
@@ -182,6 +182,12 @@ impl RowStore {
         RuleLookup::Rule(rule.unwrap_or(Rule::NO_ROW))
     }
 
+    /// Returns whether the address space of a process may be another one since a time: the programs
+    /// saw a fork or an exec, or there are no programs.
+    pub fn may_be_replaced_since(&self, pid: Pid, time: u64) -> bool {
+        self.slabs.maps.generation(pid.0) > time || !self.slabs.maps.has_programs()
+    }
+
     /// Whether the kernel finds rows of something that is mapped.
     pub(super) fn has_rows_of(&self, memory: &AddressSpace) -> bool {
         memory
@@ -239,6 +245,10 @@ impl RowStore {
     pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) -> bool {
         let entry = self.entry_mut(id, executables);
         let is_new = matches!(entry.state, TableState::Unread);
+        if is_new && executables.get(id).is_changed() {
+            self.refuse_changed(id);
+            return false;
+        }
         if is_new {
             entry.state = TableState::Loading(HashMap::new());
         }
