@@ -215,7 +215,7 @@ static inline long stop_for_agent(struct walk *walk, u8 end)
  */
 static inline long stop_outside_mappings(struct walk *walk)
 {
-	walk->needs_agent = !walk->registers.is_return || !walk->has_all_mappings;
+	walk->needs_agent = !walk->registers.is_behind || !walk->has_all_mappings;
 	walk->asks_agent = true;
 	walk->end = STACK_END_NO_MAPPING;
 	return STOP;

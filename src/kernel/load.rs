@@ -95,10 +95,12 @@ pub(super) fn load(config: &SamplerConfig) -> Result<EverytickSkel<'static>, Loa
             })
         })
     };
-    if let (Ok(skeleton), _) = load(MoveProbe::Function) {
-        return Ok(skeleton);
+    for moves in [MoveProbe::Function, MoveProbe::Tracepoint] {
+        if let (Ok(skeleton), _) = load(moves) {
+            return Ok(skeleton);
+        }
     }
-    let (loaded, log) = load(MoveProbe::Tracepoint);
+    let (loaded, log) = load(MoveProbe::None);
     loaded.map_err(|source| LoadError::Bpf { source, log })
 }
 
@@ -109,6 +111,8 @@ pub(super) enum MoveProbe {
     Function,
     /// From a tracepoint of all writes of mappings, if processes are selected.
     Tracepoint,
+    /// Not at all.
+    None,
 }
 
 /// Opens the skeleton and configures it.
