@@ -33,6 +33,7 @@ pub struct Registers {
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are callers, and none is kept")]
 pub enum Step {
     /// The frame has a caller.
     Caller(Registers),

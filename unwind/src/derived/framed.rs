@@ -61,20 +61,23 @@ struct FramedWalk<'w, 'a> {
     found: Found,
 }
 
+/// The frame in each range of a function, ascending.
+type FrameRanges = Vec<(Range<u64>, FrameProgress)>;
+
 /// Follows the function that begins at `start`. Returns the frame in each of its ranges, ascending,
 /// and what was found; `None` if only the general walk can follow it.
 pub(super) fn follow(
     program: &mut Program<'_>,
     starts: &Starts,
     start: u64,
-) -> Option<(Vec<(Range<u64>, FrameProgress)>, Found)> {
+) -> Option<(FrameRanges, Found)> {
     let pending = vec![(start, FrameProgress::None)];
     let mut walk =
         FramedWalk { program, starts, start, seen: Vec::new(), pending, found: Found::default() };
     while let Some((address, frame)) = walk.pending.pop() {
         walk.follow_block(address, frame)?;
     }
-    let mut runs: Vec<(Range<u64>, FrameProgress)> = Vec::new();
+    let mut runs: FrameRanges = Vec::new();
     let seen = (start..).zip(&walk.seen).filter(|(_, (length, _))| *length > 0);
     for (address, (length, frame)) in seen {
         let end = address + u64::from(*length);
