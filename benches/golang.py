@@ -87,7 +87,7 @@ def build(work, version, kind):
     environment["CGO_CFLAGS"] = "-O2 -fomit-frame-pointer"
 
     def go(source, to, *more):
-        command = ["go", "build", "-trimpath", *more, "-o", to, source]
+        command = ["go", "build", *more, "-o", to, source]
         return subprocess.run(command, env=environment, capture_output=True, cwd=work)
 
     made = go(SOURCE, path, *flags, f"-ldflags={linker}")
@@ -128,6 +128,20 @@ def measure(command, seconds, output):
     return samples, complete, right, sorted(wrong, reverse=True)
 
 
+def cell(version, kind, command, seconds, work):
+    """Measures a program. Returns the shares of complete and of right stacks as text."""
+    if command is None:
+        return "not built"
+    samples, complete, right, wrong = measure(command, seconds, f"{work}/out.folded")
+    share = f"{100 * complete / max(samples, 1):.1f}"
+    if STRIP not in KINDS[kind][1]:
+        share += f" / {100 * right / max(samples, 1):.1f}"
+        for count, stack in wrong[:5]:
+            print(f"    {count} {stack[:300]}", file=sys.stderr)
+    print(f"{version} {kind}: {share} of {samples}", file=sys.stderr)
+    return share
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=3)
@@ -140,24 +154,13 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         open(f"{work}/load.c", "w").write(LOADER_C)
         open(f"{work}/load.go", "w").write(LOADER_GO)
+        ways = [(version, kind) for kind in kinds for version in versions]
+        commands = {way: build(work, *way) for way in ways}
         for kind in kinds:
             cells = []
             for version in versions:
-                command = build(work, version, kind)
-                if command is None:
-                    cells.append("not built")
-                    continue
-                samples, complete, right, wrong = measure(
-                    command, options.seconds, f"{work}/out.folded"
-                )
-                share = f"{100 * complete / max(samples, 1):.1f}"
-                if STRIP not in KINDS[kind][1]:
-                    share += f" / {100 * right / max(samples, 1):.1f}"
-                cells.append(share)
-                print(f"{version} {kind}: {share} of {samples}", file=sys.stderr)
-                if STRIP not in KINDS[kind][1]:
-                    for count, stack in wrong[:5]:
-                        print(f"    {count} {stack[:300]}", file=sys.stderr)
+                command = commands[version, kind]
+                cells.append(cell(version, kind, command, options.seconds, work))
             table.append(f"| {kind} | " + " | ".join(cells) + " |")
     text = "\n".join(table) + "\n"
     print(text)
