@@ -1,10 +1,8 @@
 //! The binary interface of the BPF programs: `bpf/abi.h` in Rust.
 //!
 //! Constants are taken from the BTF of the compiled programs. Structures are mirrored by hand, and
-//! compared with BTF while this compiles: the size, each offset and each field's type, with no
-//! field left out. The values of `enum outcome` and `enum stack_end` are compared with
-//! [`TickOutcome`] and [`StackEnd`], and what `bpf/` shares with the crate `unwind` is compared
-//! with its twin there.
+//! compared with it while this compiles: sizes, offsets and types, with no field left out. So are
+//! the values of [`TickOutcome`] and [`StackEnd`], and the twins in the crate `unwind`.
 
 use std::mem::offset_of;
 
