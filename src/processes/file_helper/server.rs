@@ -17,6 +17,7 @@ use super::proto::{CompareRequest, LocateRequest, MapsRequest, Question, Request
 use crate::events::FileIdentity;
 use crate::processes::content::{hash, identity, is_same};
 use crate::processes::elf::{self, Elf};
+use crate::procfs::OpenedMaps;
 use crate::{procfs, workers};
 
 /// Runs the worker: answers until the agent closes the socket.
@@ -98,11 +99,13 @@ fn locate(request: &LocateRequest) -> io::Result<File> {
 
 fn locate_mapping(request: &LocateRequest) -> io::Result<File> {
     let LocateRequest { tid, start, end, .. } = *request;
+    let maps = OpenedMaps::open(tid)?;
     let found = find(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
     // The process may have mapped another file there since. Where one file system lies over
-    // another, the file itself has another identity than its mapping.
+    // another, the file itself has another identity than its mapping: then the program of which it
+    // was found is the one that had it mapped before and has it still.
     let expected = identity_in(request);
-    if identity(&found)? == expected || mapped_file(tid, start, end) == Some(expected) {
+    if identity(&found)? == expected || mapped_file(maps, start, end) == Some(expected) {
         return Ok(found);
     }
     Err(io::ErrorKind::NotFound.into())
@@ -121,9 +124,9 @@ fn identity_in(request: &LocateRequest) -> FileIdentity {
     FileIdentity { major: request.major, minor: request.minor, inode: request.inode }
 }
 
-/// Returns which file a thread has mapped at exactly these addresses to execute it.
-fn mapped_file(tid: u32, start: u64, end: u64) -> Option<FileIdentity> {
-    let maps = procfs::executable_maps(tid, &[start]).ok()?;
+/// Returns which file a program has mapped at exactly these addresses to execute it.
+fn mapped_file(maps: OpenedMaps, start: u64, end: u64) -> Option<FileIdentity> {
+    let maps = maps.executable(&[start]).ok()?;
     let mut entries = maps.entries.into_iter();
     let entry = entries.find(|entry| (entry.start, entry.end) == (start, end))?;
     Some(FileIdentity { major: entry.major, minor: entry.minor, inode: entry.inode })
