@@ -208,8 +208,7 @@ impl AgentStatus {
         set_usage(&mut own.agent, Usage::own());
         own.agent.resident = resident.agent;
         own.symbolizer.resident = resident.of_workers("symbolizer-worker");
-        own.file_helper.resident =
-            resident.of_workers("file-helper") + resident.of_workers("deriver");
+        own.file_helper.resident = resident.of_workers("file-helper");
         snapshot.delivery = self.delivery.counts();
         snapshot.http = self.http.counts();
         snapshot.log = log::counts();

@@ -16,7 +16,6 @@ use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::host;
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{ScanScope, Session, SessionLimits};
-use crate::tables::RowSource;
 use crate::verify::Verifier;
 use upload::output;
 
@@ -34,7 +33,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         SELF_EXE,
         config,
         scan(arguments),
-        SessionLimits { row_source: row_source(arguments), ..SessionLimits::default() },
+        SessionLimits::default(),
         None,
         Some(Box::new(verifier)),
     )
@@ -96,18 +95,9 @@ fn scan(arguments: &VerifyArguments) -> ScanScope {
     }
 }
 
-fn row_source(arguments: &VerifyArguments) -> RowSource {
-    if arguments.derived_only { RowSource::MachineCode } else { RowSource::All }
-}
-
 fn announce(arguments: &VerifyArguments) {
     let (scope, frequency) = (describe_verified(arguments), arguments.sampling.frequency);
     let end = describe_end(&arguments.sampling, &arguments.command);
-    let rows = match row_source(arguments) {
-        RowSource::All => "",
-        RowSource::MachineCode => " by derived rows alone",
-    };
-    let text =
-        format!("everytick: verifying {scope}{rows} at {frequency} Hz {end} against framehop");
+    let text = format!("everytick: verifying {scope} at {frequency} Hz {end} against framehop");
     terminal::line(&printable(&text));
 }

@@ -10,8 +10,6 @@
 
 mod command_line;
 mod content;
-mod copied_text;
-mod copy_sources;
 mod elf;
 mod executable;
 mod executables;

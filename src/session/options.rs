@@ -2,9 +2,7 @@
 
 use profile::Pid;
 
-use crate::tables::RowSource;
-
-/// Limits of a session: memory in bytes, what its rows come from, and whether it reads labels.
+/// Limits of a session: memory in bytes, and whether it reads labels.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// The window of counted stacks.
@@ -19,8 +17,6 @@ pub struct SessionLimits {
     pub waiting: usize,
     /// Processes, their mappings and executables.
     pub tracking: u64,
-    /// Where unwind rows come from.
-    pub row_source: RowSource,
     /// Read the labels of sampled processes: some system calls for each.
     pub labels: bool,
     /// Read the command lines of sampled processes instead of labels.
@@ -36,7 +32,6 @@ impl Default for SessionLimits {
             reading: 24 << 20,
             waiting: 16 << 20,
             tracking: 256 << 20,
-            row_source: RowSource::All,
             labels: false,
             command_lines: false,
         }

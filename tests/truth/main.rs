@@ -7,7 +7,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod golang;
 mod oddities;
 mod programs;
 mod truth;

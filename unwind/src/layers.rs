@@ -11,9 +11,8 @@ use crate::omissions::Omissions;
 use crate::rule::Rule;
 use crate::table::TableBuilder;
 
-/// Padding up to this alignment of the next function is no gap between functions. A longer gap may
-/// be a function: compilers align to more only where they are asked to.
-const ALIGNMENT_MAX: u64 = 16;
+/// Padding up to this alignment of the next function is no gap between functions.
+const ALIGNMENT_MAX: u64 = 64;
 
 /// What a layer has returned and omitted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,17 +80,14 @@ impl Layer for RangeLayer {
 }
 
 /// Fills a stretch of text from the topmost layer down. `on_function` is called after each
-/// function, with the number of layers below the one that had it, and `on_gap` with each stretch
-/// that no layer has.
+/// function, with the number of layers below the one that had it.
 pub(crate) fn fill(
     layers: &mut [&mut dyn Layer],
     stretch: Range<u64>,
     table: &mut TableBuilder,
     on_function: &mut dyn FnMut(usize, Range<u64>),
-    on_gap: &mut dyn FnMut(Range<u64>),
 ) {
     let Some((layer, lower)) = layers.split_first_mut() else {
-        on_gap(stretch.clone());
         if !is_padding(stretch.start, stretch.end) {
             table.push(stretch.start, Rule::NO_ROW);
         }
@@ -100,7 +96,7 @@ pub(crate) fn fill(
     let mut at = stretch.start;
     while let Some(function) = layer.next(at..stretch.end) {
         if at < function.start {
-            fill(lower, at..function.start, table, on_function, on_gap);
+            fill(lower, at..function.start, table, on_function);
         }
         layer.rows(&mut |address, rule| {
             if address < function.end {
@@ -111,12 +107,12 @@ pub(crate) fn fill(
         on_function(lower.len(), function);
     }
     if at < stretch.end {
-        fill(lower, at..stretch.end, table, on_function, on_gap);
+        fill(lower, at..stretch.end, table, on_function);
     }
 }
 
 /// Returns whether the bytes between two functions only align the second one.
-pub(crate) fn is_padding(end: u64, next: u64) -> bool {
+fn is_padding(end: u64, next: u64) -> bool {
     let alignment = (1u64 << next.trailing_zeros().min(63)).min(ALIGNMENT_MAX);
     next - end < alignment
 }
@@ -141,10 +137,7 @@ mod tests {
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
         let mut functions = Vec::new();
         let layers: &mut [&mut dyn Layer] = &mut [&mut upper, &mut lower];
-        let mut gaps = Vec::new();
-        let mut on_function = |below, range| functions.push((below, range));
-        fill(layers, 0..0x1000, &mut table, &mut on_function, &mut |gap| gaps.push(gap));
-        assert_eq!(gaps, [0..0x40, 0x180..0x200, 0x210..0x1000]);
+        fill(layers, 0..0x1000, &mut table, &mut |below, range| functions.push((below, range)));
         assert_eq!(functions, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
         let rows: Vec<_> = table.finish().iter().collect();
         let expected = [

@@ -20,8 +20,7 @@ struct HostFrame {
     has_fp: bool,
     has_base: bool,
     has_all: bool,
-    has_callee: bool,
-    is_behind: bool,
+    is_return: bool,
 }
 
 type ReadWord = unsafe extern "C" fn(*const c_void, u64, *mut u64) -> bool;
@@ -44,11 +43,10 @@ pub fn step(registers: &Registers, rule: &Rule, read: Read<'_>) -> Step {
     match step {
         0 => Step::Caller(frame.into()),
         1 => Step::Root,
-        2 => Step::Outside,
-        3 => Step::NoRow,
-        4 => Step::NotExpressible,
-        5 => Step::Unreadable,
-        6 => Step::BadReturnAddress,
+        2 => Step::NoRow,
+        3 => Step::NotExpressible,
+        4 => Step::Unreadable,
+        5 => Step::BadReturnAddress,
         _ => panic!("step.c names no step {step}"),
     }
 }
@@ -89,12 +87,11 @@ impl From<&Registers> for HostFrame {
             sp: registers.sp,
             fp: registers.fp.unwrap_or(0),
             base: registers.base.unwrap_or(0),
-            all: registers.all.or(registers.callee).unwrap_or_default(),
+            all: registers.all.unwrap_or_default(),
             has_fp: registers.fp.is_some(),
             has_base: registers.base.is_some(),
             has_all: registers.all.is_some(),
-            has_callee: registers.callee.is_some(),
-            is_behind: registers.is_behind,
+            is_return: registers.is_return,
         }
     }
 }
@@ -103,12 +100,11 @@ impl From<HostFrame> for Registers {
     fn from(frame: HostFrame) -> Self {
         Self {
             ip: frame.ip,
-            is_behind: frame.is_behind,
+            is_return: frame.is_return,
             sp: frame.sp,
             fp: frame.has_fp.then_some(frame.fp),
             base: frame.has_base.then_some(frame.base),
             all: frame.has_all.then_some(frame.all),
-            callee: frame.has_callee.then_some(frame.all),
         }
     }
 }
@@ -146,17 +142,16 @@ mod tests {
 
     /// The registers of a frame, of which some are known.
     fn registers() -> impl Strategy<Value = Registers> {
-        (word(), word(), word(), word(), word(), 0u8..8, any::<bool>()).prop_map(
-            |(ip, sp, fp, base, others, known, is_behind)| {
+        (word(), word(), word(), word(), word(), 0u8..4, any::<bool>()).prop_map(
+            |(ip, sp, fp, base, others, known, is_return)| {
                 let innermost = Registers::interrupted(ip, registers_with(sp, fp, base, others));
                 match known {
-                    0 => Registers { is_behind, ..innermost },
+                    0 => innermost,
                     _ => Registers {
-                        is_behind,
+                        is_return,
                         fp: (known & 1 != 0).then_some(fp),
                         base: (known & 2 != 0).then_some(base),
                         all: None,
-                        callee: innermost.all.filter(|_| known & 4 != 0),
                         ..innermost
                     },
                 }
