@@ -3,11 +3,12 @@
 
     ./dev bench-agent-soak [--minutes M]
 
-The churn of bench-soak, at the lowest priority, and beside it, at random moments: a worker is killed; the receiver of
-OTLP goes away and comes back; the disk of the store and the spool is full and has space again; a
-guest takes CPUs away from its own agent and gives them back. Prints memory and open files as
-medians of the minute before minute 5 and of the last minute, then the delivery ledger and each log
-line that came more than once within a minute. Needs root.
+The churn of bench-soak, at the lowest priority, and beside it, at random moments: a worker is
+killed; the receiver of OTLP goes away and comes back; the disk of the store and the spool is full
+and has space again; a guest takes CPUs away from its own agent and gives them back. Prints memory
+and open files as medians of the minute before minute 5 and of the last minute, then the processes
+of the storm, the delivery ledger and each log line that came more than once within a minute. Needs
+root.
 """
 
 import argparse
@@ -145,10 +146,11 @@ def run(work, disk, seconds, early):
         f'frequency = {HZ}\n[sinks.otlp]\ntype = "otlp"\nprotocol = "http"\n'
         f'url = "http://127.0.0.1:{receiver.port}"'
     )
+    # Before the agent starts: what fails here leaves none behind.
+    targets, launcher = prepare_churn(work, seconds, stop)
     profiler = agent.agent(work, "soak", lines, disk=disk)
     pid = profiler.process.pid
     os.nice(19)  # everything that is started from here on
-    targets, launcher = prepare_churn(work, seconds, stop)
     targets += [
         (at_random, (stop, 20, 60, lambda: kill_worker(pid))),
         (at_random, (stop, 60, 180, lambda: interrupt(receiver, stop))),
