@@ -9,12 +9,6 @@
 #include <bpf/bpf_helpers.h>
 #include "walk.h"
 
-/* Records on their way to the agent, which sets the size. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} ring SEC(".maps");
-
 /*
  * The agent reads the ring now and then by itself. It is woken early if the ring fills up, and if
  * it can make the next ticks cheaper and more complete by publishing mappings or a table.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Maintains `descendants`: COMMAND and all processes that it starts. These are raw tracepoints, so
- * a child is a member before it executes its first instruction.
+ * a process is a member before it executes its first instruction.
  *
- * The agent sets `launching_thread` while it spawns COMMAND: what this thread forks then is the
- * first member. Other threads of the agent may start its workers at the same time. Afterwards only
- * children of members become members.
+ * The agent sets `launching_thread` while it spawns COMMAND: what this thread forks then becomes
+ * the first member once it executes COMMAND; until then it runs the agent's code. Other threads of
+ * the agent may start its workers at the same time. Afterwards only children of members become
+ * members.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -15,6 +16,7 @@
 #include "namespace.h"
 
 u32 launching_thread; /* its tid in the agent's pid namespace; 0 for none */
+u32 launched_process; /* forked by it, and COMMAND is not executed yet; 0 for none */
 
 static inline bool is_descendant(const struct task_struct *task, u32 tgid)
 {
@@ -27,6 +29,19 @@ static inline bool is_launcher(const struct task_struct *task)
 	return launching_thread && visible_pid(task, BPF_CORE_READ(task, pid)) == launching_thread;
 }
 
+/* Makes a process a member. `leader`: its main thread. */
+static inline void add_member(const struct task_struct *leader, u32 tgid)
+{
+	u64 start = BPF_CORE_READ(leader, start_boottime);
+
+	if (bpf_map_update_elem(&descendants, &tgid, &start, BPF_ANY)) {
+		u32 zero = 0;
+		struct counters *count = bpf_map_lookup_elem(&counters, &zero);
+		if (count)
+			count->descendants_missed++;
+	}
+}
+
 SEC("raw_tp/sched_process_fork")
 int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -37,15 +52,22 @@ int follow_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (child_tgid == parent_tgid)
 		return 0; /* a thread */
-	if (!is_descendant(parent, parent_tgid) && !is_launcher(parent))
-		return 0;
+	if (is_launcher(parent))
+		launched_process = child_tgid;
+	else if (is_descendant(parent, parent_tgid))
+		add_member(child, child_tgid);
+	return 0;
+}
 
-	u64 start = BPF_CORE_READ(child, start_boottime);
-	if (bpf_map_update_elem(&descendants, &child_tgid, &start, BPF_ANY)) {
-		u32 zero = 0;
-		struct counters *count = bpf_map_lookup_elem(&counters, &zero);
-		if (count)
-			count->descendants_missed++;
+SEC("raw_tp/sched_process_exec")
+int follow_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	const struct task_struct *task = (const void *)ctx->args[0];
+	u32 tgid = BPF_CORE_READ(task, tgid);
+
+	if (launched_process && tgid == launched_process) {
+		add_member(task, tgid);
+		launched_process = 0;
 	}
 	return 0;
 }

@@ -39,7 +39,7 @@ static inline bool frame_pointer_step(struct registers *r, u64 saved_fp, u64 ret
 	r->fp = saved_fp;
 	r->ip = return_address;
 	r->known = KNOWN_FP;
-	r->is_return = 1;
+	r->is_behind = 1;
 	return true;
 }
 

@@ -64,6 +64,10 @@ struct mm_struct {
 	unsigned long start_code;
 };
 
+struct vm_area_struct {
+	unsigned long vm_flags;
+};
+
 typedef struct {
 	int counter;
 } atomic_t;

@@ -32,6 +32,12 @@ struct {
 	__type(value, struct counters);
 } counters __weak SEC(".maps");
 
+/* Records on their way to the agent, which sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ring __weak SEC(".maps");
+
 /*
  * Slabs hold mappings and blocks of rows. The agent writes them through memory that it shares with
  * the kernel, and adds slabs as it needs them.

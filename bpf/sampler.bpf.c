@@ -45,6 +45,7 @@ const volatile struct {
 	struct registers registers;
 	struct process_header process_header;
 	struct mapping_entry mapping_entry;
+	struct moved_code moved_code;
 	struct rule rule;
 	struct unfinished_sample unfinished_sample[0]; /* its type, without its 9 KiB */
 } abi_types = {};
@@ -92,6 +93,30 @@ static inline void take_kernel_stack(void *ctx, struct scratch *scratch)
 }
 
 /*
+ * Leaves the vsyscall page, which nothing can read: its code has the return address on top of the
+ * stack everywhere. Returns whether there is more to walk.
+ */
+static inline bool leave_vsyscall(struct scratch *scratch)
+{
+	struct walk *walk = &scratch->walk;
+	struct registers *r = &walk->registers;
+	u64 ip;
+
+	walk->end = STACK_END_UNREADABLE;
+	if (!read_user(&ip, sizeof(ip), r->sp))
+		return false;
+	walk->end = STACK_END_BAD_RETURN_ADDRESS;
+	if (!is_user_address(ip))
+		return false;
+	walk->end = STACK_END_DEPTH;
+	r->ip = ip;
+	r->sp += sizeof(ip);
+	r->known = KNOWN_FP | KNOWN_BASE;
+	r->is_behind = 1;
+	return push_current(scratch, 0);
+}
+
+/*
  * Starts the user stack where the thread entered the kernel or was interrupted; returns whether
  * there is more to walk. Kernel threads have no user stack, and neither has a process whose memory
  * exec is building: it has no code yet.
@@ -109,18 +134,19 @@ static inline bool start_user_stack(struct scratch *scratch)
 		return false;
 
 	arch_copy_registers(walk->registers.all, regs);
-	start_with_all_registers(&walk->registers, arch_ip(regs));
+	start_with_all_registers(&walk->registers, arch_ip(regs), arch_in_system_call(regs));
 	walk->stack.start = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
-	walk->process = published_mappings(scratch->sample.pid);
+	walk->process = published_mappings(scratch->sample.pid, &walk->has_all_mappings);
 	walk->frames_limit = walk->frames + config.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
-	if (!push_frame(scratch, walk->registers.ip))
+	if (!push_current(scratch, 0))
 		return false;
-	if (arch_runs_64_bit(regs->cs))
-		return true;
-	walk->end = STACK_END_32_BIT;
-	return false;
+	if (!arch_runs_64_bit(regs->cs)) {
+		walk->end = STACK_END_32_BIT;
+		return false;
+	}
+	return !arch_in_vsyscall(walk->registers.ip) || leave_vsyscall(scratch);
 }
 
 /* Starts a sample of the current thread, with its kernel stack, if the tick passes the filters. */
@@ -150,7 +176,7 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 		take_kernel_stack(ctx, scratch);
 	scratch->walk.frames = scratch->sample.kernel_frames;
 	scratch->walk.end = STACK_END_ABSENT;
-	scratch->walk.needs_agent = false;
+	scratch->walk.needs_agent = scratch->walk.asks_agent = false;
 	return OUTCOME_DELIVERED;
 }
 
@@ -160,7 +186,9 @@ static inline enum outcome finish_sample(struct scratch *scratch)
 	scratch->sample.user_end = scratch->walk.end;
 	if (!scratch->walk.frames && !(config.kernel_stacks && config.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
-	if (scratch->walk.needs_agent && deliver_unfinished(scratch))
+	bool is_unfinished = scratch->walk.needs_agent ||
+	                     (scratch->walk.asks_agent && may_request(&scratch->walk));
+	if (is_unfinished && deliver_unfinished(scratch))
 		return OUTCOME_DELIVERED;
 	return deliver(scratch);
 }

@@ -20,6 +20,7 @@ enum user_address {
 enum step {
 	STEP_CALLER,
 	STEP_ROOT,
+	STEP_OUTSIDE, /* this is no frame: the one before was the root */
 	STEP_NO_ROW,
 	STEP_NOT_EXPRESSIBLE,
 	STEP_UNREADABLE,
@@ -46,16 +47,33 @@ static inline bool is_user_address(u64 address)
 	return address >= USER_ADDRESS_MIN && address < 1ULL << USER_ADDRESS_BITS;
 }
 
-/* Reads a register of this frame; returns false if its value is not known. */
+/*
+ * Returns the address by which the row and the name of a frame are looked up: that of the
+ * instruction that it is at. A call has returned to ip, or would, and may be the last instruction
+ * of its function; likewise a system call while it runs. A thread that was interrupted elsewhere,
+ * by a tick or by a signal, is at ip itself. src/events/raw_sample.rs does the same by FRAME_EXACT.
+ */
+static inline u64 lookup_address(const struct registers *r)
+{
+	return r->ip - r->is_behind;
+}
+
+/*
+ * Reads a register of this frame; returns false if its value is not known. Of those that a function
+ * may change, a caller has its own value only if the function it called is written so; call frames
+ * in assembly rely on that.
+ */
 static inline bool register_value(const struct registers *r, u32 number, u64 *value)
 {
+	u32 known = KNOWN_ALL | KNOWN_CALLEE * arch_is_volatile(number & 15);
+
 	if (number == ARCH_SP)
 		return *value = r->sp, true;
 	if (number == ARCH_FP)
 		return *value = r->fp, r->known & KNOWN_FP;
 	if (number == ARCH_BASE)
 		return *value = r->base, r->known & KNOWN_BASE;
-	return *value = r->all[number & 15], r->known & KNOWN_ALL;
+	return *value = r->all[number & 15], r->known & known;
 }
 
 enum saved_result {
@@ -78,6 +96,8 @@ saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa
 			return SAVED_LOST;
 		return read_word(stack, value, r->fp) ? SAVED_KNOWN : SAVED_UNREADABLE;
 	}
+	if (location == RULE_SAVED_INTERRUPTED)
+		location = -1; /* where a call saves the return address */
 	if (location >= RULE_SAVED_IN_REGISTER)
 		return register_value(r, (u32)(location - RULE_SAVED_IN_REGISTER), value)
 		               ? SAVED_KNOWN
@@ -85,15 +105,18 @@ saved_value(const struct registers *r, struct stack *stack, s8 location, u64 cfa
 	return read_word(stack, value, cfa + 8 * (s64)location) ? SAVED_KNOWN : SAVED_UNREADABLE;
 }
 
-/* Starts at an interrupted instruction: every register is known, and `all` holds them already. */
-static inline void start_with_all_registers(struct registers *r, u64 ip)
+/*
+ * Starts where a thread was interrupted: every register is known, and `all` holds them already.
+ * `is_behind`: whether ip is behind a system call.
+ */
+static inline void start_with_all_registers(struct registers *r, u64 ip, bool is_behind)
 {
 	r->ip = ip;
 	r->sp = r->all[ARCH_SP];
 	r->fp = r->all[ARCH_FP];
 	r->base = r->all[ARCH_BASE];
 	r->known = KNOWN_FP | KNOWN_BASE | KNOWN_ALL;
-	r->is_return = 0;
+	r->is_behind = is_behind;
 }
 
 /* Leaves a frame that the kernel built to call a signal handler: it holds all registers. */
@@ -106,7 +129,9 @@ static inline enum step step_from_signal(struct registers *r)
 	if (!is_user_address(words[ARCH_SIGNAL_IP]))
 		return STEP_BAD_RETURN_ADDRESS;
 	arch_copy_signal_registers(r->all, words);
-	start_with_all_registers(r, words[ARCH_SIGNAL_IP]);
+	start_with_all_registers(r, words[ARCH_SIGNAL_IP],
+	                         arch_is_behind_system_call(r->all, words[ARCH_SIGNAL_IP],
+	                                                    words[ARCH_SIGNAL_FLAGS]));
 	return STEP_CALLER;
 }
 
@@ -131,17 +156,22 @@ static inline enum step compute_cfa(const struct registers *r, struct stack *sta
 		*cfa = value + (s64)offset;
 		return STEP_CALLER;
 	case RULE_OP_AT_REGISTER:
+	case RULE_OP_AT_INDEX:
 		if (!register_value(r, RULE_REGISTER(rule), &value))
 			return STEP_NOT_EXPRESSIBLE;
+		if (RULE_OP(rule) == RULE_OP_AT_INDEX)
+			value = r->sp + 8 * value;
 		if (!read_word(stack, &value, value + (s64)(s16)(u16)offset))
 			return STEP_UNREADABLE;
 		*cfa = value + (s64)(s16)(u16)((u32)offset >> 16);
 		return STEP_CALLER;
 	case RULE_OP_PLT:
-		*cfa = r->sp + (((r->ip - r->is_return) & 15) >= (u32)offset ? 16 : 8);
+		*cfa = r->sp + ((lookup_address(r) & 15) >= (u32)offset ? 16 : 8);
 		return STEP_CALLER;
 	case RULE_OP_ROOT:
 		return STEP_ROOT;
+	case RULE_OP_OUTSIDE:
+		return STEP_OUTSIDE;
 	case RULE_OP_GAP:
 		return offset == RULE_GAP_NO_ROW ? STEP_NO_ROW : STEP_NOT_EXPRESSIBLE;
 	case RULE_OP_FRAME_POINTER:
@@ -164,7 +194,8 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 		return result;
 
 	s8 fp_location = RULE_FP(rule), base_location = RULE_BASE(rule);
-	enum saved_result ra = saved_value(r, stack, RULE_RA(rule), cfa, &ip),
+	s8 ra_location = RULE_RA(rule) == RULE_SAVED_RETURN_OR_ROOT ? -1 : RULE_RA(rule);
+	enum saved_result ra = saved_value(r, stack, ra_location, cfa, &ip),
 			  caller_fp = SAVED_KNOWN;
 	if (fp_location) {
 		caller_fp = saved_value(r, stack, fp_location, cfa, &fp);
@@ -187,15 +218,19 @@ static inline enum step step_by_rule(struct registers *r, struct stack *stack, u
 	 * popped its return address already. A CFA that is not computed from sp may be on another
 	 * stack: this frame has switched to the stack it is on.
 	 */
-	if (!is_user_address(ip) || (cfa < r->sp && is_by_sp(rule)) ||
-	    (cfa == r->sp && r->is_return))
+	bool is_interrupted = r->known & KNOWN_ALL;
+	if ((cfa < r->sp && is_by_sp(rule)) || (cfa == r->sp && !is_interrupted))
 		return STEP_BAD_RETURN_ADDRESS;
+	if (!is_user_address(ip))
+		return ip == 0 && RULE_RA(rule) == RULE_SAVED_RETURN_OR_ROOT
+		               ? STEP_ROOT
+		               : STEP_BAD_RETURN_ADDRESS;
 	r->ip = ip;
 	r->sp = cfa;
 	r->fp = fp;
 	r->base = base;
-	r->known = known;
-	r->is_return = 1;
+	r->known = known | KNOWN_CALLEE * is_interrupted;
+	r->is_behind = RULE_RA(rule) != RULE_SAVED_INTERRUPTED;
 	return STEP_CALLER;
 }
 

@@ -44,10 +44,11 @@ static inline u64 u64_at(const u8 *slab, u32 offset)
 
 /*
  * Returns the slot of a process's published mappings, 0 if there are none or they are of an earlier
- * generation.
+ * generation. Sets whether these are all mappings of the process.
  */
-static inline u32 published_mappings(u32 pid)
+static inline u32 published_mappings(u32 pid, bool *are_all)
 {
+	*are_all = false;
 	u32 *slot = bpf_map_lookup_elem(&processes, &pid);
 	const u8 *slab = slot && *slot ? slab_of(*slot) : NULL;
 	if (!slab)
@@ -57,6 +58,7 @@ static inline u32 published_mappings(u32 pid)
 	bool is_current = (u32)u64_at(slab, header) == pid &&
 	                  u64_at(slab, header + offsetof(struct process_header, generation)) ==
 	                          (generation ? *generation : 0);
+	*are_all = !u64_at(slab, header + offsetof(struct process_header, is_partial));
 	return is_current ? *slot : 0;
 }
 

@@ -41,12 +41,14 @@ struct walk {
 	struct stack stack;
 	struct mapping_entry mapping; /* of the last frame: the next frame is often there too */
 	u64 tick_start;
-	u64 last_request; /* rate limit of requests to the agent: see may_request() */
+	u64 last_request; /* rate limit of requests to the agent */
 	u32 process;      /* slot of its struct process_header, 0 if not published */
 	u32 frames;       /* taken so far, kernel frames included */
 	u32 frames_limit;
 	u8 end;           /* enum stack_end */
 	bool needs_agent; /* the agent has to publish mappings or rows before the walk continues */
+	bool asks_agent;  /* the same, at a limited rate: see may_request() */
+	bool has_all_mappings; /* of the process, in `process` */
 };
 
 /* A sample while it is written: the ring takes it in one piece. */
@@ -100,12 +102,15 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
 	       find_mapping(walk->process, address, &walk->mapping);
 }
 
-/* Interval at which guesses that lead out of known mappings ask the agent, on each CPU. */
+/* Interval at which steps that lead out of known mappings ask the agent, on each CPU. */
 #define REQUEST_PERIOD_NS 50000000ULL
 /* Requests that a CPU may send at once before that interval applies. */
 #define REQUEST_BURST 64
 
-/* Limits the rate of requests: where fp is no frame pointer, most ticks would send one. */
+/*
+ * Limits the rate of requests: where fp is no frame pointer, or a row is wrong for the code, most
+ * ticks would send one.
+ */
 static inline bool may_request(struct walk *walk)
 {
 	u64 earliest = walk->tick_start - REQUEST_BURST * REQUEST_PERIOD_NS;
@@ -131,7 +136,7 @@ static inline bool guess_caller(struct walk *walk)
 	    !read_word(&walk->stack, &ip, r->fp + 8))
 		return false;
 	if (!enter_mapping(walk, ip - 1)) {
-		walk->needs_agent = is_user_address(ip) && may_request(walk);
+		walk->asks_agent = is_user_address(ip);
 		return false;
 	}
 	return frame_pointer_step(r, fp, ip);
@@ -141,6 +146,7 @@ static inline u8 stack_end_of(enum step step)
 {
 	switch (step) {
 	case STEP_ROOT:
+	case STEP_OUTSIDE:
 		return STACK_END_COMPLETE;
 	case STEP_NOT_EXPRESSIBLE:
 		return STACK_END_NOT_EXPRESSIBLE;
@@ -167,6 +173,30 @@ static inline bool push_frame(struct scratch *scratch, u64 frame)
 	return true;
 }
 
+/*
+ * Corrects the frame that was pushed last, if its address was put on the stack by hand. The kernel
+ * makes signal handlers return to the first instruction of the code that ends them, and nothing
+ * ever was in a frame outside of the root.
+ */
+static inline void correct_last_frame(struct scratch *scratch, u64 rule)
+{
+	u32 last = scratch->walk.frames - 1;
+
+	if (RULE_OP(rule) == RULE_OP_OUTSIDE)
+		scratch->walk.frames = last;
+	else if (RULE_OP(rule) == RULE_OP_SIGNAL && last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
+		scratch->frames[last] |= FRAME_EXACT;
+}
+
+/* Appends the current frame to the record; returns false if the record is full. */
+static inline bool push_current(struct scratch *scratch, u64 flags)
+{
+	const struct registers *r = &scratch->walk.registers;
+	u64 address = r->ip & ~(FRAME_EXACT | FRAME_GUESSED);
+
+	return push_frame(scratch, address | flags | (r->is_behind ? 0 : FRAME_EXACT));
+}
+
 /* Results of walk_one(), as bpf_loop takes them. */
 #define CONTINUE 0
 #define STOP 1
@@ -179,13 +209,25 @@ static inline long stop_for_agent(struct walk *walk, u8 end)
 	return STOP;
 }
 
+/*
+ * Ends the walk at an address in no published mapping. Code that is executed there has a mapping,
+ * which may be too new to be published; a step that has led there may have gone astray.
+ */
+static inline long stop_outside_mappings(struct walk *walk)
+{
+	walk->needs_agent = !walk->registers.is_behind || !walk->has_all_mappings;
+	walk->asks_agent = true;
+	walk->end = STACK_END_NO_MAPPING;
+	return STOP;
+}
+
 /* Finds the rule of the current frame; CONTINUE if there is one. */
 static inline long find_frame_rule(struct walk *walk, u64 *rule)
 {
-	u64 address = walk->registers.ip - walk->registers.is_return;
+	u64 address = lookup_address(&walk->registers);
 
 	if (!enter_mapping(walk, address))
-		return stop_for_agent(walk, STACK_END_NO_MAPPING);
+		return stop_outside_mappings(walk);
 	switch (find_rule(&walk->mapping, address, rule)) {
 	case TABLE_MISSING:
 		return stop_for_agent(walk, STACK_END_NO_TABLE);
@@ -214,6 +256,7 @@ static long walk_one(u32 depth, struct scratch **context)
 	if (find_frame_rule(walk, &rule) == STOP)
 		return STOP;
 
+	correct_last_frame(scratch, rule);
 	enum step step = step_by_rule(r, &walk->stack, rule);
 	if (step == STEP_NO_ROW && guess_caller(walk)) {
 		step = STEP_CALLER;
@@ -223,9 +266,7 @@ static long walk_one(u32 depth, struct scratch **context)
 		walk->end = stack_end_of(step);
 		return STOP;
 	}
-	if (!r->is_return)
-		flag = FRAME_EXACT;
-	return push_frame(scratch, r->ip | flag) ? CONTINUE : STOP;
+	return push_current(scratch, flag) ? CONTINUE : STOP;
 }
 
 #endif

@@ -9,15 +9,17 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use common::installed_files;
-use unwind::{BLOCK_SHIFT_MAX, BlockReader, RegisterRule, Rule, Table, rule_in};
+use unwind::{BLOCK_SHIFT_MAX, BlockReader, Cfa, Gap, RegisterRule, Rule, Table, rule_in};
 
 /// Distance of the addresses that are compared in each block.
 const STEP: usize = 7;
 
 /// Returns whether two rules are equal. A block that is read alone has the rule of the base
-/// register even if the whole table does not need it.
+/// register even if the whole table does not need it, and no row where the root of a context is
+/// known by its bytes alone.
 fn is_same(alone: Rule, whole: Rule) -> bool {
-    alone == whole || Rule { base: RegisterRule::Undefined, ..alone } == whole
+    let is_root_by_bytes = alone.cfa == Cfa::Gap(Gap::NoRow) && whole.cfa == Cfa::Root;
+    alone == whole || Rule { base: RegisterRule::Undefined, ..alone } == whole || is_root_by_bytes
 }
 
 /// Compares every block of a file with the whole table. Returns the number of blocks.

@@ -137,6 +137,20 @@ fn programs_that_exec_each_other_never_mix() {
     check(&record(&["-F", "1997", "--", &one, "1000", &two, &one]).succeeded());
 }
 
+/// Without randomized addresses each program has its libraries where the one before had them.
+#[test]
+fn programs_that_exec_each_other_at_one_base_never_mix() {
+    let _alone = alone();
+    let dir = directory();
+    let [one, two] = [3, 4].map(|number| {
+        let define = format!("-DNUMBER={number}");
+        let flags = ["-O2", "-fomit-frame-pointer", "-fPIE", "-pie", &define];
+        path_text(compile_with("churn/turns.c", dir.path(), &format!("turns{number}"), &flags))
+    });
+    let command = ["-F", "1997", "--", "setarch", "-R", &one, "600", &two, &one];
+    check(&record(&command).succeeded());
+}
+
 #[test]
 fn vfork_and_spawned_children_never_mix() {
     let _alone = alone();

@@ -54,6 +54,19 @@ fn command_is_profiled_with_children_and_its_status_returned() {
     assert_eq!(recorded.samples_through(&["bystander"]), 0);
 }
 
+/// Until COMMAND is executed, its process runs our code.
+#[test]
+fn recording_of_a_command_has_no_process_of_ours() {
+    let _alone = alone();
+    let scripts = ["for k in 1 2 3 4 5 6; do /bin/true; done", "exec /bin/true", ":"];
+    for script in scripts.iter().cycle().take(9) {
+        let recorded = record(&["-F", "4999", "--", "bash", "-c", script]).succeeded();
+        let stacks = recorded.folded();
+        let of_command = |stack: &[String]| ["bash", "true"].contains(&&*stack[0]);
+        assert!(stacks.iter().all(|(stack, _)| of_command(stack)), "{stacks:#?}");
+    }
+}
+
 #[test]
 fn status_of_a_killed_command_is_128_plus_signal() {
     let _alone = alone();

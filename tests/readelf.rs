@@ -47,7 +47,9 @@ fn agrees(rule: &Rule, cells: &[&str], columns: &Columns) -> Option<bool> {
         return None; // an expression, which readelf does not print here
     }
     let cfa_is_same = rule.cfa == Cfa::Register(register(cfa)?, offset(cfa)?);
-    let ra_is_same = register_rule(ra) == Some(rule.ra);
+    // A function that never returns may be the first one of a context.
+    let is_return_or_root = rule.ra == RegisterRule::ReturnOrRoot && ra == "c-8";
+    let ra_is_same = is_return_or_root || register_rule(ra) == Some(rule.ra);
     let fp_is_same = match fp {
         None | Some("u" | "s") => {
             matches!(rule.fp, RegisterRule::SameValue | RegisterRule::Undefined)

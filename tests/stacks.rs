@@ -169,7 +169,7 @@ fn stack_without_rows_and_frame_pointers_is_marked_as_cut() {
     let _alone = alone();
     let dir = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let program = Running::start(&compile_with("chain.c", dir.path(), "chain", &bare));
+    let program = Running::start(&compile_with("underivable.c", dir.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
     assert_eq!(recorded.samples_through(&["chain", "[cut: no unwind row]", "spin"]), all);
@@ -196,7 +196,7 @@ fn frames_by_frame_pointer_are_marked_as_guessed() {
     let _alone = alone();
     let dir = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables"];
-    let program = Running::start(&compile_with("chain.c", dir.path(), "chain", &bare));
+    let program = Running::start(&compile_with("underivable.c", dir.path(), "chain", &bare));
     let recorded = record(&["-d", "1", "--no-kernel", "-p", &program.pid()]).succeeded();
     let all = recorded.samples_through(&["chain"]);
     assert!(all > 50, "{}", recorded.stderr);
@@ -204,6 +204,14 @@ fn frames_by_frame_pointer_are_marked_as_guessed() {
     for trace in recorded.traces() {
         assert_eq!(trace.labels["guessed"], "frame pointers");
     }
+    // None of them is counted as complete: a caller may be missing.
+    assert_eq!(recorded.samples_through(&["chain", "[guessed: frame pointers]", "main"]), all);
+    assert!(recorded.stderr.contains("guessed 100.0 %"), "{}", recorded.stderr);
+    assert!(
+        recorded.stderr.contains("health        0.0 % of stacks complete"),
+        "{}",
+        recorded.stderr
+    );
 }
 
 /// Records a thread whose sp is next to a page boundary. Returns the number of its samples, and of

@@ -89,7 +89,7 @@ fn reports_the_site_of_code_without_call_frames() {
     let _alone = alone();
     let place = directory();
     let bare = ["-g0", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let program = Running::start(&compile_with("chain.c", place.path(), "chain", &bare));
+    let program = Running::start(&compile_with("underivable.c", place.path(), "chain", &bare));
     let figures = verify(&["-F", "199", "-d", "1", "-p", &program.pid()]);
     // Neither can unwind it: framehop takes a word on the stack for a return address, we stop.
     assert_eq!(figures["total"]["both_complete"], 0, "{figures:#}");
@@ -99,6 +99,44 @@ fn reports_the_site_of_code_without_call_frames() {
     assert_eq!(difference["ours"], "ends: no unwind row");
     let after = difference["after"].as_str().unwrap();
     assert!(after.starts_with(&format!("{}+0x", program_path(place.path()))), "{after}");
+}
+
+#[test]
+fn derived_rows_alone_complete_stacks_as_call_frames_do() {
+    let _alone = alone();
+    for (source, arguments) in [
+        ("chain.c", &["-O2", "-fomit-frame-pointer"][..]),
+        ("chain.c", &["-O1", "-fno-omit-frame-pointer"]),
+        ("deep.c", &["-O2", "-fcf-protection=full"]),
+    ] {
+        let place = directory();
+        let program = Running::start(&compile_with(source, place.path(), "chain", arguments));
+        let figures = verify(&["--derived-only", "-F", "499", "-d", "4", "-p", &program.pid()]);
+        let total = |name: &str| figures["total"][name].as_u64().unwrap();
+        let (both, equal) = (total("both_complete"), total("both_complete_equal"));
+        assert!(both > 100 && equal * 1000 >= both * 995, "{source}: {figures:#}");
+    }
+}
+
+#[test]
+fn call_frames_are_ignored_where_derived_rows_are_verified() {
+    let _alone = alone();
+    let place = directory();
+    let program = Running::start(&compile_with(
+        "underivable.c",
+        place.path(),
+        "chain",
+        &["-fomit-frame-pointer"],
+    ));
+    let complete = |arguments: &[&str]| {
+        let figures =
+            verify(&[arguments, &["-F", "499", "-d", "3", "-p", &program.pid()]].concat());
+        (figures["total"]["both_complete"].as_u64().unwrap(), figures)
+    };
+    let (by_all, figures) = complete(&[]);
+    assert!(by_all > 100, "{figures:#}");
+    let (by_derived, figures) = complete(&["--derived-only"]);
+    assert!(by_derived < by_all / 10, "{by_derived} of {by_all}: {figures:#}");
 }
 
 /// Asserts that `verify` fails with this exit status and message, and leaves no file behind.

@@ -30,7 +30,7 @@ fn read(supervisor: &Supervisor, file: &str) -> String {
 #[test]
 fn workers_get_no_privileges_and_nothing_of_the_environment() {
     assert!(std::env::vars().count() > 1, "there is something to inherit");
-    for arguments in [&["symbolizer-worker", "64"][..], &["file-helper"]] {
+    for arguments in [&["symbolizer-worker", "64"][..], &["file-helper"], &["deriver"]] {
         let worker = start(arguments);
         let status = read(&worker, "status");
         assert!(status.contains("NoNewPrivs:\t1"), "{arguments:?}: {status}");

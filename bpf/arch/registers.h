@@ -18,10 +18,30 @@ enum arch_frame {
 	/* Bytes from sp to the saved registers of a signal frame. Source: struct sigcontext. */
 	ARCH_SIGNAL_OFFSET = 40,
 	/* Words of saved registers in a signal frame. */
-	ARCH_SIGNAL_WORDS = 17,
+	ARCH_SIGNAL_WORDS = 18,
 	/* The word that holds the interrupted instruction. */
 	ARCH_SIGNAL_IP = 16,
+	/* The word that holds the flags. */
+	ARCH_SIGNAL_FLAGS = 17,
 };
+
+/*
+ * Returns whether these are the registers of a thread behind a system call: the instruction puts
+ * the address of the next one into rcx, and the flags into r11.
+ */
+static inline bool arch_is_behind_system_call(const u64 *all, u64 ip, u64 flags)
+{
+	return ((all[2] ^ ip) | (all[11] ^ flags)) == 0;
+}
+
+/*
+ * Returns whether a function may change a register without saving it for its caller: rax, rdx, rcx,
+ * rsi, rdi, r8 to r11.
+ */
+static inline bool arch_is_volatile(u32 number)
+{
+	return 0xf37 >> number & 1;
+}
 
 /* Copies a signal frame's registers into the order of their DWARF numbers. */
 static inline void arch_copy_signal_registers(u64 *all, const u64 *words)

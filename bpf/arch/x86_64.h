@@ -9,6 +9,9 @@
 /* Selector of 64-bit user code (__USER_CS): user space sees it, so it never changes. */
 #define CODE_SEGMENT_USER_64 0x33
 
+/* Number of the system call mremap. */
+#define ARCH_SYSTEM_CALL_MREMAP 25
+
 /* Bytes of a thread's kernel stack: THREAD_SIZE of a kernel without KASAN. */
 #define KERNEL_STACK_BYTES 16384
 
@@ -34,6 +37,35 @@ static inline bool arch_runs_64_bit(u64 code_segment)
 static inline u64 arch_ip(const struct pt_regs *regs)
 {
 	return regs->rip;
+}
+
+/* System calls that replace the program: on success the thread is at its first instruction. */
+#define SYSTEM_CALL_EXECVE 59
+#define SYSTEM_CALL_EXECVEAT 322
+
+/*
+ * The page of three system calls that old programs call by their fixed addresses. Its code is
+ * `mov`, `syscall`, `ret`; where the kernel emulates it, it is never executed, and ip is at its
+ * start.
+ */
+#define VSYSCALL_PAGE 0xffffffffff600000ULL
+
+static inline bool arch_in_vsyscall(u64 ip)
+{
+	return ip - VSYSCALL_PAGE < PAGE_BYTES;
+}
+
+/*
+ * Returns whether the thread is in a system call: ip is behind the instruction. The kernel keeps
+ * its number, and -1 in other cases, in orig_rax (PUSH_AND_CLEAR_REGS in arch/x86/entry/calling.h).
+ */
+static inline bool arch_in_system_call(const struct pt_regs *regs)
+{
+	bool is_exec =
+		regs->orig_rax == SYSTEM_CALL_EXECVE || regs->orig_rax == SYSTEM_CALL_EXECVEAT;
+
+	return (s64)regs->orig_rax >= 0 && !(is_exec && regs->rax == 0) &&
+	       !arch_in_vsyscall(regs->rip);
 }
 
 /* Copies the interrupted registers into the order of their DWARF numbers. */

@@ -24,6 +24,8 @@ impl ExecutableId {
     pub const KERNEL: Self = Self(0);
     /// Memory that belongs to no known executable.
     pub const UNKNOWN: Self = Self(1);
+    /// The vsyscall page, which is at the same address in every process.
+    pub const VSYSCALL: Self = Self(2);
 }
 
 impl fmt::Display for Pid {

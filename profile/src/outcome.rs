@@ -94,13 +94,20 @@ closed_list! {
         MappingsUnread = "mappings not read",
         /// The kernel walked a frame by a mapping that had been replaced by then.
         MappingReplaced = "mapping replaced",
+        /// The root was reached, but by way of a guess that may have omitted a caller.
+        Guessed = "guessed",
     }
 }
 
 impl StackEnd {
+    /// Returns the end of a stack with frames that are `guessed`: it is not known to be complete.
+    pub fn with_guesses(self, guessed: bool) -> Self {
+        if guessed && self == Self::Complete { Self::Guessed } else { self }
+    }
+
     /// Returns whether outer frames of the stack are missing.
     pub fn is_cut(self) -> bool {
-        !matches!(self, Self::Absent | Self::Complete)
+        !matches!(self, Self::Absent | Self::Complete | Self::Guessed)
     }
 }
 

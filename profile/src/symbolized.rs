@@ -72,6 +72,8 @@ impl MappingKind {
     pub const KERNEL: &str = "[kernel.kallsyms]";
     /// Name of the mapping of the vDSO.
     pub const VDSO: &str = "[vdso]";
+    /// Name of the mapping of the vsyscall page.
+    pub const VSYSCALL: &str = "[vsyscall]";
     /// Name of the mapping of code without a known one.
     pub const UNKNOWN: &str = "[unknown]";
 
@@ -80,7 +82,7 @@ impl MappingKind {
     pub fn of_name(name: &str) -> Self {
         match name {
             Self::KERNEL => Self::Kernel,
-            Self::VDSO | "[vsyscall]" | "[uprobes]" => Self::Vdso,
+            Self::VDSO | Self::VSYSCALL | "[uprobes]" => Self::Vdso,
             "" | Self::UNKNOWN => Self::Unknown,
             name if name.starts_with('[') || name.starts_with("//anon") => Self::Memory,
             _ => Self::File,

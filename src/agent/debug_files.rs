@@ -37,7 +37,7 @@ impl DebugFiles {
 
 impl DebugInfoSource for DebugFiles {
     fn open(&self, build_id: &str) -> Option<File> {
-        let executable = self.find(build_id)?;
+        let executable = self.find(build_id).filter(|executable| !executable.is_changed())?;
         // Opening it again gives the reader a file position of its own.
         File::open(format!("/proc/self/fd/{}", executable.file()?.as_raw_fd())).ok()
     }

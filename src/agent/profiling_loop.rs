@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use upload::delivery::Delivery;
@@ -30,6 +31,8 @@ use crate::symbolization::SymbolizerLimits;
 const END: Duration = Duration::from_millis(700);
 /// Least and most time for delivering the last windows once they are accepted.
 const LAST_DELIVERY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3)];
+/// How long tables are still read after the signal.
+const LAST_TABLES: Duration = Duration::from_millis(300);
 /// Time limit of symbolizing the last window.
 const LAST_SYMBOLIZATION: Duration = Duration::from_secs(1);
 
@@ -159,6 +162,13 @@ impl Agent {
             stop_symbolizing: Arc::default(),
         };
         this.limit_causes();
+        let (symbolizing, loading) =
+            (Arc::clone(&this.stop_symbolizing), this.sampling.loading_canceller());
+        stop_deadline::on_stop(move || {
+            symbolizing.store(true, Ordering::Relaxed);
+            thread::sleep(LAST_TABLES);
+            loading.cancel();
+        });
         Ok(this)
     }
 
@@ -251,7 +261,6 @@ impl Agent {
     fn stop(mut self) {
         let deadline = Instant::now() + STOP_MAX - END;
         tracing::info!("stopping");
-        self.stop_symbolizing.store(true, Ordering::Relaxed);
         self.assess();
         let usage = self.budget.take_window();
         let budget = describe_budget(self.rates.in_force(), self.lowered, &usage);

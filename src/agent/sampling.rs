@@ -8,7 +8,7 @@ use super::AgentError;
 use crate::budget::MemoryShares;
 use crate::kernel::{SamplerConfig, SamplingRate, online_cpus};
 use crate::session::{ClosedWindow, ScanScope, Session, SessionCpu};
-use crate::tables::Cache;
+use crate::tables::{Cache, LoadingCanceller};
 
 /// How long the samples of the last window wait for a table.
 const LAST_TABLE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -64,6 +64,11 @@ impl Sampling {
     /// second.
     pub fn limit_cpu(&self, tables: f64, processes: f64) {
         self.0.limit_cpu(tables, processes);
+    }
+
+    /// Returns what ends reading unwind tables.
+    pub fn loading_canceller(&self) -> LoadingCanceller {
+        self.0.loading_canceller()
     }
 
     /// Closes the current window. The next one is sampled at `rate`, or as before.

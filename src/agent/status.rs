@@ -208,7 +208,8 @@ impl AgentStatus {
         set_usage(&mut own.agent, Usage::own());
         own.agent.resident = resident.agent;
         own.symbolizer.resident = resident.of_workers("symbolizer-worker");
-        own.file_helper.resident = resident.of_workers("file-helper");
+        own.file_helper.resident =
+            resident.of_workers("file-helper") + resident.of_workers("deriver");
         snapshot.delivery = self.delivery.counts();
         snapshot.http = self.http.counts();
         snapshot.log = log::counts();

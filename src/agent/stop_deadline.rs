@@ -3,8 +3,9 @@
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time from the signal to the end, at most. Orchestrators wait for 10 s or more.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
@@ -17,12 +18,23 @@ const LAST_LINE: Duration = Duration::from_millis(100);
 static ARE_ALL_ACCEPTED: AtomicBool = AtomicBool::new(false);
 /// The deadline is over, and the process ends now.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
+/// Ends the work that only later windows would need.
+static END_OTHER_WORK: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// Sets what ends the work that only later windows would need. It is called with the signal, by
+/// another thread: the main thread may be waiting for just that work.
+pub(super) fn on_stop(end_other_work: impl FnOnce() + Send + 'static) {
+    *END_OTHER_WORK.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(end_other_work));
+}
 
 /// Ends the process if it still runs when its time to stop is over. What was accepted is in the
 /// spool and is delivered after the next start.
 pub(super) fn start() {
     let end = || {
-        thread::sleep(STOP_MAX - EXIT);
+        let until = Instant::now() + STOP_MAX - EXIT;
+        let other_work = END_OTHER_WORK.lock().unwrap_or_else(PoisonError::into_inner).take();
+        other_work.into_iter().for_each(|end| end());
+        thread::sleep(until.saturating_duration_since(Instant::now()));
         IS_OVER.store(true, Ordering::Release);
         let are_all_accepted = ARE_ALL_ACCEPTED.load(Ordering::Acquire);
         match are_all_accepted {

@@ -117,7 +117,8 @@ impl Aggregator {
                 self.window.add_time(id, time, sample.cpu);
                 self.ledger.aggregated += 1;
                 self.ledger.kernel_ends[sample.kernel_end as usize] += 1;
-                self.ledger.user_ends[user_end as usize] += 1;
+                let counted = user_end.with_guesses(guessed);
+                self.ledger.user_ends[counted as usize] += 1;
                 self.ledger.guessed += u64::from(guessed);
             }
             Err(WindowFull) => self.ledger.lost[Loss::WindowFull as usize] += 1,
@@ -205,7 +206,8 @@ mod tests {
         UserFrame { address: VirtAddr(address), is_exact: depth == 0, is_guessed: depth > 0 }
     }
 
-    fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
+    /// Returns processes of which one maps a page of code at 0x1000.
+    fn processes() -> Processes {
         let mut processes = Processes::new(Executables::new(0, 1 << 20, ""));
         let event = Event::Mmap(MmapEvent {
             pid: Pid(7),
@@ -220,6 +222,11 @@ mod tests {
         let exec = Event::Comm(CommEvent { pid, tid, comm, is_exec: true });
         processes.apply(TimedEvent { time: 1, event: exec });
         processes.apply(TimedEvent { time: 1, event });
+        processes
+    }
+
+    fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
+        let processes = processes();
         let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
         aggregator.register(sample);
         let memory = processes.address_space(Pid(7));
@@ -249,6 +256,25 @@ mod tests {
     fn call_at_the_end_of_a_mapping_belongs_to_it() {
         let (frames, _) = aggregate(&sample(&[], &[0x1100, 0x2000]));
         assert_eq!(frames, [0x1100, 0x1fff]);
+    }
+
+    #[test]
+    fn stack_with_a_guess_is_not_counted_as_complete() {
+        let processes = processes();
+        let count = |is_guessed, end| {
+            let caller = UserFrame { is_guessed, ..frame(1, 0x1200) };
+            let user = [frame(0, 0x1100), caller].into();
+            let sample = RawSample { user, user_end: end, ..sample(&[], &[]) };
+            let memory = processes.address_space(Pid(7));
+            let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
+            let process = Identity::default();
+            aggregator.add(1, &sample, &process, &memory, &processes.executables).expect("space");
+            let (_, ledger) = aggregator.finish(&[]);
+            StackEnd::ALL.iter().copied().find(|end| ledger.user_ends[*end as usize] == 1)
+        };
+        assert_eq!(count(false, StackEnd::Complete), Some(StackEnd::Complete));
+        assert_eq!(count(true, StackEnd::Complete), Some(StackEnd::Guessed));
+        assert_eq!(count(true, StackEnd::NoRow), Some(StackEnd::NoRow));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::session::SessionLimits;
 use crate::symbolization::SymbolizerMemory;
+use crate::tables::RowSource;
 
 /// Bytes that the agent's processes use while they hold no data: code, thread stacks, the runtimes
 /// of sinks, and pages of a large file whose symbols are being read, which the kernel can reclaim.
@@ -47,6 +48,7 @@ impl MemoryShares {
                 reading: part(3) as usize,
                 waiting: part(2) as usize,
                 tracking: TRACKING_LEAST + part(2),
+                row_source: RowSource::All,
                 labels: true,
                 command_lines: false,
             },

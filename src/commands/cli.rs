@@ -58,6 +58,9 @@ pub(super) enum Command {
     /// Open files for a running `record` or `agent`.
     #[command(hide = true)]
     FileHelper,
+    /// Derive unwind rows for a running `record` or `agent`.
+    #[command(hide = true)]
+    Deriver,
 }
 
 /// What `record` and `verify` sample.
@@ -276,6 +279,11 @@ pub(super) struct VerifyArguments {
     /// Write all figures and all differences to this file too, as JSON.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Unwind by rows derived from machine code alone, to see how right they are: our unwinder
+    /// ignores all call frames, which framehop uses.
+    #[arg(long)]
+    pub derived_only: bool,
 
     /// Show at most this many differences.
     #[arg(long, value_name = "COUNT", default_value_t = 12)]

@@ -62,6 +62,7 @@ pub fn run(commit: &str) -> ExitCode {
         Command::Man { directory } => completions::man(directory.as_deref()),
         Command::SymbolizerWorker { memory } => workers::run_symbolizer(memory << 20),
         Command::FileHelper => workers::run_file_helper(),
+        Command::Deriver => workers::run_deriver(),
     };
     result.unwrap_or_else(|error| {
         let text = explain_open_files(error_chain(error.as_ref()));

@@ -16,6 +16,7 @@ use super::{child, filters, load_diagnostics, record, terminal, verify_report};
 use crate::host;
 use crate::kernel::{Filters, SamplerConfig};
 use crate::session::{ScanScope, Session, SessionLimits};
+use crate::tables::RowSource;
 use crate::verify::Verifier;
 use upload::output;
 
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<ExitCode> {
         SELF_EXE,
         config,
         scan(arguments),
-        SessionLimits::default(),
+        SessionLimits { row_source: row_source(arguments), ..SessionLimits::default() },
         None,
         Some(Box::new(verifier)),
     )
@@ -95,9 +96,18 @@ fn scan(arguments: &VerifyArguments) -> ScanScope {
     }
 }
 
+fn row_source(arguments: &VerifyArguments) -> RowSource {
+    if arguments.derived_only { RowSource::MachineCode } else { RowSource::All }
+}
+
 fn announce(arguments: &VerifyArguments) {
     let (scope, frequency) = (describe_verified(arguments), arguments.sampling.frequency);
     let end = describe_end(&arguments.sampling, &arguments.command);
-    let text = format!("everytick: verifying {scope} at {frequency} Hz {end} against framehop");
+    let rows = match row_source(arguments) {
+        RowSource::All => "",
+        RowSource::MachineCode => " by derived rows alone",
+    };
+    let text =
+        format!("everytick: verifying {scope}{rows} at {frequency} Hz {end} against framehop");
     terminal::line(&printable(&text));
 }

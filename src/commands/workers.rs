@@ -24,6 +24,13 @@ pub(super) fn run_file_helper() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Derives rows of the files that are requested over standard input, which is a socket.
+pub(super) fn run_deriver() -> Result<ExitCode> {
+    take_name();
+    crate::tables::serve_deriver(io::stdin().as_fd())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Takes the name of this program: after [`SELF_EXE`] it would be `exe` in profiles.
 fn take_name() {
     let _ = rustix::thread::set_name(c"everytick"); // it only informs

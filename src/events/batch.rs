@@ -7,7 +7,6 @@ use profile::Pid;
 
 use super::event::{Event, LATE_RECORD_NS, TimedEvent};
 use super::parse::{self, ParsedRecord, SkippedRecord};
-use super::raw_sample::RawSample;
 
 /// Processes that skipped events can be of: the kernel's default number of pids, so that a storm of
 /// forks does not reach it within one turn. With more, all processes are stale.
@@ -78,8 +77,14 @@ impl EventBatch {
             self.malformed += 1;
             return;
         };
-        let has_snapshot = |sample: &RawSample| sample.snapshot.is_some();
-        self.is_urgent |= matches!(&timed.event, Event::Sample(sample) if has_snapshot(sample));
+        match &timed.event {
+            Event::Sample(sample) => self.is_urgent |= sample.snapshot.is_some(),
+            Event::Move(moved) if moved.missed > 0 => {
+                self.process_events_skipped += moved.missed;
+                self.skip_event_of(moved.pid);
+            }
+            _ => self.is_urgent = true,
+        }
         self.events.push(timed);
     }
 
@@ -106,12 +111,16 @@ impl EventBatch {
         match parse::side_band_pid(record) {
             SkippedRecord::Of(pid) => {
                 self.process_events_skipped += 1;
-                if self.skipped_pids.len() < SKIPPED_PIDS_MAX {
-                    self.skipped_pids.insert(pid);
-                }
+                self.skip_event_of(pid);
             }
             SkippedRecord::Lost(count) => self.side_band_lost += count,
             SkippedRecord::Ignored => {}
+        }
+    }
+
+    fn skip_event_of(&mut self, pid: Pid) {
+        if self.skipped_pids.len() < SKIPPED_PIDS_MAX {
+            self.skipped_pids.insert(pid);
         }
     }
 

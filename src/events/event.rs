@@ -26,6 +26,8 @@ pub enum Event {
     Comm(CommEvent),
     /// A process mapped executable memory.
     Mmap(MmapEvent),
+    /// A process moved executable memory to another address.
+    Move(MoveEvent),
     /// A thread ended.
     Exit(ExitEvent),
     /// A sample.
@@ -79,6 +81,15 @@ pub struct MmapEvent {
     /// Path in the process's root at the time of the mapping, or a name such as `[vdso]` or
     /// `//anon`.
     pub path: Box<str>,
+}
+
+/// A process has moved code by mremap; which code and where to is not reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveEvent {
+    /// The process.
+    pub pid: Pid,
+    /// Moves before it that were not reported.
+    pub missed: u64,
 }
 
 /// How the kernel tells files apart: by device and inode.

@@ -33,17 +33,19 @@ pub struct RawSample {
 /// One frame of a user stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserFrame {
-    /// An instruction, or the return address of a call.
+    /// Where the thread goes on in this frame.
     pub address: VirtAddr,
-    /// The address is the instruction at which the thread was interrupted, not a return address.
+    /// The frame is at the address itself; otherwise at the instruction before it, a call or a
+    /// system call.
     pub is_exact: bool,
     /// Found by frame pointer, with nothing to confirm it.
     pub is_guessed: bool,
 }
 
 impl UserFrame {
-    /// Returns the address whose function and line this frame is in: a return address may lie
-    /// past the end of the calling function.
+    /// Returns the address by which rows, function and line of this frame are looked up: what it is
+    /// behind may be the last instruction of its function. [`unwind::Registers::lookup_address`] is
+    /// the same of an unwinder's frame.
     pub fn lookup_address(&self) -> VirtAddr {
         VirtAddr(self.address.0.wrapping_sub(u64::from(!self.is_exact)))
     }
@@ -65,8 +67,10 @@ pub struct StackSnapshot {
 /// Registers and stack of a thread at a tick, as perf recorded them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PerfStackSnapshot {
-    /// The interrupted instruction.
+    /// The interrupted instruction, or the one behind a system call.
     pub ip: u64,
+    /// The flags register.
+    pub flags: u64,
     /// General registers by DWARF number.
     pub registers: [u64; 16],
     /// Stack memory from the stack pointer upward.

@@ -1,10 +1,8 @@
 //! The binary interface of the BPF programs: `bpf/abi.h` in Rust.
 //!
 //! Constants are taken from the BTF of the compiled programs. Structures are mirrored by hand, and
-//! compared with BTF while this compiles: the size, each offset and each field's type, with no
-//! field left out. The values of `enum outcome` and `enum stack_end` are compared with
-//! [`TickOutcome`] and [`StackEnd`], and what `bpf/` shares with the crate `unwind` is compared
-//! with its twin there.
+//! compared with it while this compiles: sizes, offsets and types, with no field left out. So are
+//! the values of [`TickOutcome`] and [`StackEnd`], and the twins in the crate `unwind`.
 
 use std::mem::offset_of;
 
@@ -79,11 +77,13 @@ constants!(known_register {
     KNOWN_FP: u32,
     /// The base register is known.
     KNOWN_BASE: u32,
-    /// All registers are known.
+    /// All registers are known: the frame was interrupted.
     KNOWN_ALL: u32,
+    /// The registers of the frame that this one called are known.
+    KNOWN_CALLEE: u32,
 });
 
-/// In a user frame: the interrupted instruction itself, not a return address.
+/// In a user frame: it is at the address itself, not behind a call or system call.
 pub const FRAME_EXACT: u64 = 1 << types::frame_flag_bit::FRAME_EXACT_BIT.0;
 /// In a user frame: found by frame pointer, and no unwind row confirms it.
 pub const FRAME_GUESSED: u64 = 1 << types::frame_flag_bit::FRAME_GUESSED_BIT.0;
@@ -125,7 +125,7 @@ pub struct Sample {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Registers {
-    /// The interrupted instruction, or the one that a call returns to.
+    /// Where the thread goes on in this frame.
     pub ip: u64,
     /// Stack pointer.
     pub sp: u64,
@@ -135,9 +135,9 @@ pub struct Registers {
     pub base: u64,
     /// Which of them are known: `KNOWN_*`.
     pub known: u32,
-    /// 1 if `ip` is a return address.
-    pub is_return: u32,
-    /// General registers by DWARF number, if all are known.
+    /// 1 if `ip` is behind the instruction that the frame is at.
+    pub is_behind: u32,
+    /// General registers by DWARF number: of this frame or of the one that it called, if known.
     pub all: [u64; REGISTERS],
 }
 
@@ -168,6 +168,22 @@ pub struct ProcessHeader {
     pub count: u32,
     /// When its address space was created, as the programs saw it; 0 if that was before them.
     pub generation: u64,
+    /// 1 if the process has more mappings than are published.
+    pub is_partial: u64,
+}
+
+/// A process has moved code: a record in the ring, shorter than any sample.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MovedCode {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Moves on this CPU since the last record, which came too fast.
+    pub missed: u64,
+    /// Process.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// An executable mapping in a slab.
@@ -275,10 +291,11 @@ mirror!(
         comm,
     }
 );
-mirror!(Registers = registers { ip, sp, fp, base, known, is_return, all });
+mirror!(Registers = registers { ip, sp, fp, base, known, is_behind, all });
 mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
-mirror!(ProcessHeader = process_header { pid, count, generation });
+mirror!(ProcessHeader = process_header { pid, count, generation, is_partial });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
+mirror!(MovedCode = moved_code { time, missed, pid, reserved });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
 mirror!(
     Counters = counters { ticks, outcomes, time_total, time_max, time_classes, descendants_missed }
@@ -309,6 +326,8 @@ same_constants!(rule_op {
     encoding::OP_PLT => RULE_OP_PLT,
     encoding::OP_SIGNAL => RULE_OP_SIGNAL,
     encoding::OP_FRAME_POINTER => RULE_OP_FRAME_POINTER,
+    encoding::OP_AT_INDEX => RULE_OP_AT_INDEX,
+    encoding::OP_OUTSIDE => RULE_OP_OUTSIDE,
 } RULE_OPS);
 same_constants!(rule_gap {
     unwind::Gap::NoRow => RULE_GAP_NO_ROW,
@@ -317,6 +336,8 @@ same_constants!(rule_gap {
 same_constants!(rule_saved {
     encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,
     encoding::SAVED_IN_REGISTER => RULE_SAVED_IN_REGISTER,
+    encoding::SAVED_INTERRUPTED => RULE_SAVED_INTERRUPTED,
+    encoding::SAVED_RETURN_OR_ROOT => RULE_SAVED_RETURN_OR_ROOT,
     encoding::SAVED_UNDEFINED => RULE_SAVED_UNDEFINED,
     encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
 });
@@ -375,4 +396,5 @@ same_values!(StackEnd = stack_end {
     SnapshotEnd = STACK_END_SNAPSHOT_END,
     MappingsUnread = STACK_END_MAPPINGS_UNREAD,
     MappingReplaced = STACK_END_MAPPING_REPLACED,
+    Guessed = STACK_END_GUESSED,
 } STACK_ENDS);

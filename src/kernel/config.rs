@@ -51,6 +51,13 @@ pub struct SamplerConfig {
 }
 
 impl SamplerConfig {
+    /// Returns whether processes or threads are selected, by number or as COMMAND.
+    pub(super) fn selects_processes(&self) -> bool {
+        let Filters { processes, threads, .. } = &self.filters;
+        let is_selective = self.follows_command || !processes.is_empty() || !threads.is_empty();
+        is_selective && !self.whole_machine
+    }
+
     /// Returns the configuration for kernel and user stacks of the whole machine, with the best
     /// unwinder of this kernel.
     pub fn machine(frequency: u32) -> Self {

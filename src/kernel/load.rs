@@ -84,27 +84,53 @@ impl From<libbpf_rs::Error> for LoadError {
 
 /// Loads the programs and fills the maps that they need before their first run.
 pub(super) fn load(config: &SamplerConfig) -> Result<EverytickSkel<'static>, LoadError> {
-    let (loaded, log) = log::with_messages(PrintLevel::Warn, || {
-        open(config)?.load().and_then(|mut skeleton| {
-            fill_filters(&mut skeleton, config)?;
-            if config.unwinder == Unwinder::TailCalls {
-                install_tail_call(&skeleton)?;
-            }
-            Ok(skeleton)
+    let load = |moves| {
+        log::with_messages(PrintLevel::Warn, || {
+            open(config, moves)?.load().and_then(|mut skeleton| {
+                fill_filters(&mut skeleton, config)?;
+                if config.unwinder == Unwinder::TailCalls {
+                    install_tail_call(&skeleton)?;
+                }
+                Ok(skeleton)
+            })
         })
-    });
+    };
+    for moves in [MoveProbe::Function, MoveProbe::Tracepoint] {
+        if let (Ok(skeleton), _) = load(moves) {
+            return Ok(skeleton);
+        }
+    }
+    let (loaded, log) = load(MoveProbe::None);
     loaded.map_err(|source| LoadError::Bpf { source, log })
 }
 
+/// How the programs learn that mremap moves code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MoveProbe {
+    /// From the function that does it. Not every kernel has trampolines to trace functions.
+    Function,
+    /// From a tracepoint of all writes of mappings, if processes are selected.
+    Tracepoint,
+    /// Not at all.
+    None,
+}
+
 /// Opens the skeleton and configures it.
-pub(super) fn open(config: &SamplerConfig) -> libbpf_rs::Result<OpenEverytickSkel<'static>> {
+pub(super) fn open(
+    config: &SamplerConfig,
+    moves: MoveProbe,
+) -> libbpf_rs::Result<OpenEverytickSkel<'static>> {
     // The skeleton borrows the storage of its object. A few bytes of storage, leaked once for each
     // sampler, keep `Sampler` free of that lifetime; dropping the skeleton frees the object.
     let storage = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut skeleton = EverytickSkelBuilder::default().open(storage)?;
 
     skeleton.progs.follow_fork.set_autoload(config.follows_command);
+    skeleton.progs.follow_exec.set_autoload(config.follows_command);
     skeleton.progs.follow_free.set_autoload(config.follows_command);
+    skeleton.progs.memory_copy.set_autoload(moves == MoveProbe::Function);
+    let is_by_tracepoint = moves == MoveProbe::Tracepoint && config.selects_processes();
+    skeleton.progs.memory_write.set_autoload(is_by_tracepoint);
     choose_unwinder(&mut skeleton, config.unwinder)?;
     skeleton.maps.ring.set_max_entries(config.ring_bytes)?;
     let filters = &config.filters;

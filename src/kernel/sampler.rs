@@ -45,7 +45,8 @@ impl Sampler {
         Ok(WalkMaps::new(&self.skeleton.maps)?)
     }
 
-    /// Attaches the programs that invalidate published mappings when a process gets new memory.
+    /// Attaches the programs that invalidate published mappings when a process gets new memory, and
+    /// the one that reports moved code, if the kernel has what it traces.
     ///
     /// # Errors
     /// If the kernel refuses the tracepoints.
@@ -58,6 +59,11 @@ impl Sampler {
         ];
         for link in links {
             self.links.push(link?);
+        }
+        if programs.memory_copy.autoload() {
+            self.links.extend(programs.memory_copy.attach());
+        } else if programs.memory_write.autoload() {
+            self.links.extend(programs.memory_write.attach_raw_tracepoint("ma_write"));
         }
         Ok(())
     }
@@ -79,13 +85,14 @@ impl Sampler {
     }
 
     /// Runs `spawn`. A process that it starts, on the calling thread, is followed with all its
-    /// descendants, from its first instruction.
+    /// descendants, from its exec on.
     ///
     /// # Errors
     /// If the kernel refuses the tracepoints.
     pub fn launch<T>(&mut self, spawn: impl FnOnce() -> T) -> Result<T, LoadError> {
         let programs = &mut self.skeleton.progs;
         self.links.push(programs.follow_fork.attach_raw_tracepoint("sched_process_fork")?);
+        self.links.push(programs.follow_exec.attach_raw_tracepoint("sched_process_exec")?);
         self.links.push(programs.follow_free.attach_raw_tracepoint("sched_process_free")?);
         self.set_launching_thread(rustix::thread::gettid().as_raw_nonzero().get() as u32);
         let result = spawn();

@@ -5,7 +5,7 @@ use std::fmt;
 use libbpf_rs::PrintLevel;
 use libbpf_rs::skel::OpenSkel;
 
-use super::load::open;
+use super::load::{MoveProbe, open};
 use super::{LoadError, SamplerConfig, log};
 
 /// The verifier's figures for one program.
@@ -35,15 +35,17 @@ impl fmt::Display for VerifierCost {
 pub fn verifier_costs(config: &SamplerConfig) -> Result<Vec<VerifierCost>, LoadError> {
     const STATISTICS: u32 = 4;
     let (loaded, log) = log::with_messages(PrintLevel::Debug, || {
-        let mut skeleton = open(config)?;
+        let mut skeleton = open(config, MoveProbe::Tracepoint)?;
         skeleton.progs.sample.set_log_level(STATISTICS);
         skeleton.progs.sample_tailcall.set_log_level(STATISTICS);
         skeleton.progs.unwind_tailcall.set_log_level(STATISTICS);
         skeleton.progs.follow_fork.set_log_level(STATISTICS);
+        skeleton.progs.follow_exec.set_log_level(STATISTICS);
         skeleton.progs.follow_free.set_log_level(STATISTICS);
         skeleton.progs.memory_fork.set_log_level(STATISTICS);
         skeleton.progs.memory_exec.set_log_level(STATISTICS);
         skeleton.progs.memory_exit.set_log_level(STATISTICS);
+        skeleton.progs.memory_write.set_log_level(STATISTICS);
         skeleton.load().map(drop)
     });
     match loaded {

@@ -118,6 +118,11 @@ impl WalkMaps {
         bytes.map_or(0, u64::from_ne_bytes)
     }
 
+    /// Returns whether programs read the maps.
+    pub fn has_programs(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// Waits until every running tick has ended: then no tick reads unreferenced slots.
     pub fn wait_for_ticks(&self) {
         // Updating a map of maps waits for a grace period, and no running program outlasts that.

@@ -1,9 +1,14 @@
 //! Identifies the content of a file, whatever its name and place.
+//!
+//! Size, segments and build ID are what a file says of itself: tools that rewrite a file keep them,
+//! and anyone can copy them. So two files that agree in these are taken for one only if they are
+//! one inode, or their bytes are equal ([`is_same`]).
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use profile::BuildId;
 use prost::Message;
@@ -18,9 +23,17 @@ const HASHED_MAX: u64 = 1 << 20;
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
 
-/// What distinguishes files: size, segments, and a fingerprint.
+/// Files with a build ID are compared up to this size, in bytes. Larger ones are one only if they
+/// are one inode.
+const COMPARED_MAX: u64 = 16 << 20;
+/// How long two files are compared.
+const COMPARE_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// What distinguishes files: size, segments, a fingerprint, and the user that owns the file, whose
+/// processes must not decide what others get of theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Content {
+    user: u32,
     bytes: u64,
     segments: Vec<Segment>,
     fingerprint: Fingerprint,
@@ -40,15 +53,18 @@ enum Fingerprint {
 /// contents have equal hashes, also in later runs. `==` compares the write times, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentId {
-    /// SHA-256 of all that distinguishes contents.
+    /// SHA-256 of size, segments and fingerprint.
     pub hash: [u8; 32],
+    bytes: u64,
     written: WriteTime,
 }
 
 impl ContentId {
     /// Returns whether the file still has this content.
     pub fn matches(&self, file: &File) -> bool {
-        stat(file).is_ok_and(|attributes| write_time(&attributes) == self.written)
+        stat(file).is_ok_and(|attributes| {
+            attributes.stx_size == self.bytes && write_time(&attributes) == self.written
+        })
     }
 }
 
@@ -67,7 +83,13 @@ impl Content {
             None if !hash.is_empty() => Fingerprint::Hash(hash.into()),
             None => Fingerprint::Inode(identity_in(&attributes), write_time(&attributes)),
         };
-        Ok(Self { bytes: attributes.stx_size, segments: elf.segments.clone(), fingerprint })
+        let (user, bytes) = (attributes.stx_uid, attributes.stx_size);
+        Ok(Self { user, bytes, segments: elf.segments.clone(), fingerprint })
+    }
+
+    /// Returns whether equal contents are of equal bytes, which a build ID does not prove.
+    pub fn is_proof(&self) -> bool {
+        !matches!(self.fingerprint, Fingerprint::BuildId(_))
     }
 
     /// Returns the ID for later runs. That of a file identified by its inode includes the time of
@@ -97,7 +119,8 @@ impl Content {
                 }
             }
         }
-        Ok(ContentId { hash: hasher.finalize().into(), written: write_time(&attributes) })
+        let (hash, written) = (hasher.finalize().into(), write_time(&attributes));
+        Ok(ContentId { hash, bytes: self.bytes, written })
     }
 }
 
@@ -128,6 +151,39 @@ fn stat(file: &File) -> io::Result<Statx> {
 
 fn write_time(attributes: &Statx) -> WriteTime {
     (attributes.stx_mtime.tv_sec, attributes.stx_mtime.tv_nsec)
+}
+
+/// Returns whether two open files are one, perhaps through two mounts: number, size and times of
+/// the inode are equal. No program can set the time of the last status change.
+pub(super) fn is_one_inode(one: &File, other: &File) -> bool {
+    let inode = |file| {
+        let found = stat(file).ok()?;
+        let changed = (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec);
+        Some((found.stx_ino, found.stx_size, write_time(&found), changed))
+    };
+    inode(one).is_some_and(|one| inode(other) == Some(one))
+}
+
+/// Returns whether two files have equal bytes, as far as that can be found out at once: not if they
+/// are large, or reading them takes long.
+///
+/// # Errors
+/// As reading does.
+pub(super) fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (bytes, begin) = (stat(one)?.stx_size, Instant::now());
+    if bytes > COMPARED_MAX || bytes != stat(other)?.stx_size {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
+    for at in (0..bytes).step_by(PIECE) {
+        let len = (bytes - at).min(PIECE as u64) as usize;
+        one.read_exact_at(&mut left[..len], at)?;
+        other.read_exact_at(&mut right[..len], at)?;
+        if left[..len] != right[..len] || begin.elapsed() > COMPARE_TIME_MAX {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Hashes a whole file (SHA-256); returns nothing for one that is too large.
@@ -168,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn files_are_the_same_only_if_every_byte_is() {
+        let written = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().expect("a file");
+            io::Write::write_all(&mut file, bytes).expect("written");
+            file
+        };
+        let mut bytes = vec![7; 2 * PIECE + 5];
+        let (one, copy) = (written(&bytes), written(&bytes));
+        assert!(is_same(&one, &copy).expect("readable"));
+        assert!(is_one_inode(&one, &one) && !is_one_inode(&one, &copy));
+        assert!(!is_same(&one, &written(&bytes[1..])).expect("readable"));
+        bytes[PIECE + 1] = 8;
+        assert!(!is_same(&one, &written(&bytes)).expect("readable"));
+        let large = vec![7; COMPARED_MAX as usize + 1];
+        assert!(!is_same(&written(&large), &written(&large)).expect("readable"));
+    }
+
+    #[test]
     fn the_id_differs_with_each_part_of_the_content() {
         let bytes = vec![7; 100];
         let (one, file) = content(&bytes);
@@ -198,6 +272,15 @@ mod tests {
         // The clock of file systems is coarse.
         std::thread::sleep(std::time::Duration::from_millis(20));
         io::Write::write_all(&mut file, &[8]).expect("written");
+        assert!(!id.matches(&file));
+    }
+
+    #[test]
+    fn a_truncated_file_no_longer_matches_whatever_its_times() {
+        let (content, file) = content(&[7; 100]);
+        let id = content.id(&file).expect("readable");
+        let written = file.metadata().and_then(|found| found.modified()).expect("readable");
+        file.set_len(99).and_then(|()| file.set_modified(written)).expect("changed");
         assert!(!id.matches(&file));
     }
 

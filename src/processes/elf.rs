@@ -1,4 +1,4 @@
-//! Reads the build ID and the load segments of an ELF file.
+//! Reads the build ID and the load segments of an ELF file, or of its first pages in memory.
 //!
 //! The file is untrusted: what is read has fixed bounds, and it is read by `pread`, because a
 //! mapping of a file that shrinks would crash the process.
@@ -46,6 +46,16 @@ impl Segment {
         self.is_executable.then(|| self.address..self.address.saturating_add(self.len))
     }
 
+    /// Returns the offset of an address of its code, and the bytes of code from there on, in whole
+    /// pages; `None` if the address is not of its code.
+    pub fn text_from(&self, address: FileAddr) -> Option<(FileOffset, u64)> {
+        let page = rustix::param::page_size() as u64;
+        let text = self.text()?;
+        let pages = text.start - text.start % page..text.end.checked_next_multiple_of(page)?;
+        let offset = address.0.wrapping_sub(self.address).wrapping_add(self.offset);
+        pages.contains(&address.0).then(|| (FileOffset(offset), pages.end - address.0))
+    }
+
     /// Returns whether it is executable and contains this byte of the file. `page`: size of a page,
     /// to include the bytes that are mapped along with the segment.
     fn contains_code(&self, offset: FileOffset, page: Option<u64>) -> bool {
@@ -65,8 +75,29 @@ pub(super) fn address_of(segments: &[Segment], offset: FileOffset) -> Option<Fil
     Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
 }
 
+/// Returns the address of the first byte of a mapping of the file, executable or not: of the
+/// segment that begins in this page, else of one that contains it.
+pub(super) fn address_of_mapping(segments: &[Segment], offset: FileOffset) -> Option<FileAddr> {
+    let page = rustix::param::page_size() as u64;
+    let begins = |segment: &&Segment| segment.offset - segment.offset % page == offset.0;
+    let contains = |segment: &&Segment| {
+        let end = segment.offset.saturating_add(segment.len);
+        (segment.offset..end).contains(&offset.0)
+    };
+    let segment = segments.iter().find(begins).or_else(|| segments.iter().find(contains))?;
+    Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
+}
+
 /// Reads a file; `None` if it is not a 64-bit little-endian ELF file.
 pub(super) fn read(file: &File) -> Option<Elf> {
+    read_from(&|offset, bytes| file.read_exact_at(bytes, offset).is_ok())
+}
+
+/// Reads bytes at an offset; returns false if they cannot be read.
+type ReadBytes<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
+
+/// Reads a file, or its first pages in memory; `None` if it is not a 64-bit little-endian ELF file.
+pub(super) fn read_from(file: ReadBytes<'_>) -> Option<Elf> {
     let bytes = read_at(file, 0, size_of::<FileHeader64<LittleEndian>>())?;
     let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&bytes).ok()?;
     let endian = header.endian().ok().filter(|_| header.is_supported())?;
@@ -88,7 +119,7 @@ pub(super) fn read(file: &File) -> Option<Elf> {
 }
 
 fn build_id(
-    file: &File,
+    file: ReadBytes<'_>,
     endian: LittleEndian,
     header: &ProgramHeader64<LittleEndian>,
 ) -> Option<BuildId> {
@@ -111,10 +142,9 @@ pub(super) fn build_id_in(notes: &[u8], align: u64) -> Option<BuildId> {
 }
 
 /// Reads exactly `len` bytes; `None` when the file is too short or cannot be read.
-fn read_at(file: &File, offset: u64, len: usize) -> Option<Vec<u8>> {
+fn read_at(file: ReadBytes<'_>, offset: u64, len: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes)
+    file(offset, &mut bytes).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub enum ExecutableOrigin {
     Vdso(File),
     /// Memory without a file.
     Memory,
-    /// A file that is not open: deleted, replaced since it was mapped, or beyond the limit of open
-    /// files.
+    /// A file that is not open: deleted, replaced since it was mapped, not accessible to us, or
+    /// beyond the limit of open files. What its headers contain is known if they are in memory.
     Unopened,
 }
 
@@ -52,6 +52,11 @@ impl Executable {
     pub(super) fn kernel() -> Self {
         let build_id = kernel_build_id();
         Self { build_id, ..Self::without_file(MappingKind::KERNEL, ExecutableOrigin::Kernel) }
+    }
+
+    /// Returns the vsyscall page.
+    pub(super) fn vsyscall() -> Self {
+        Self::without_file(MappingKind::VSYSCALL, ExecutableOrigin::Memory)
     }
 
     /// Returns a copy of the vDSO.
@@ -84,6 +89,22 @@ impl Executable {
         ranges.reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
     }
 
+    /// Returns whether its file is open and has code.
+    pub(super) fn has_text(&self) -> bool {
+        matches!(self.origin, ExecutableOrigin::File(_)) && self.text().is_some()
+    }
+
+    /// Returns the address in the file of the first byte of a mapping, executable or not.
+    pub(super) fn address_of_mapping(&self, offset: FileOffset) -> Option<FileAddr> {
+        elf::address_of_mapping(&self.segments, offset)
+    }
+
+    /// Returns the offset of an address in the text of its file, and the bytes of text from there
+    /// on; `None` outside its text.
+    pub(super) fn text_from(&self, address: FileAddr) -> Option<(FileOffset, u64)> {
+        self.segments.iter().find_map(|segment| segment.text_from(address))
+    }
+
     /// Returns its file, if it is open.
     pub fn file(&self) -> Option<&File> {
         match &self.origin {
@@ -91,6 +112,15 @@ impl Executable {
             ExecutableOrigin::Kernel | ExecutableOrigin::Memory | ExecutableOrigin::Unopened => {
                 None
             }
+        }
+    }
+
+    /// Returns whether its file has been written since it was opened: what the file contains now
+    /// says nothing about the code that was mapped.
+    pub fn is_changed(&self) -> bool {
+        match (&self.origin, self.content) {
+            (ExecutableOrigin::File(file), Some(content)) => !content.matches(file),
+            _ => false,
         }
     }
 

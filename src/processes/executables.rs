@@ -1,15 +1,17 @@
 //! All executables: each stored once, its file opened while a process that maps it is alive.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use profile::{ExecutableId, Frame, Pid, VirtAddr, Window};
+use profile::{ExecutableId, FileAddr, Frame, Pid, Tid, VirtAddr, Window};
+use unwind::arch::VSYSCALL;
 
-use super::content::Content;
+use super::content::{self, Content};
 use super::elf::Elf;
 use super::executable::{Executable, ExecutableOrigin, WindowExecutables};
-use super::file_helper::{FileHelper, OpenedFile};
+use super::file_helper::{ComparedText, Device, FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
 use super::mappings::AddressSpace;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
@@ -99,12 +101,13 @@ impl Executables {
         let reserved = [
             (ExecutableId::KERNEL, Retained::new(Executable::kernel(), None)),
             (ExecutableId::UNKNOWN, Retained::new(Executable::unknown(), None)),
+            (ExecutableId::VSYSCALL, Retained::new(Executable::vsyscall(), None)),
         ];
         Self {
             by_id: reserved.into(),
             by_key: HashMap::new(),
             by_content: HashMap::new(),
-            next_id: ExecutableId::UNKNOWN.0 + 1, // the last reserved one
+            next_id: ExecutableId::VSYSCALL.0 + 1, // the last reserved one
             round: 0,
             file_helper: FileHelper::new(program),
             memory: SharedPool::new(memory),
@@ -127,6 +130,27 @@ impl Executables {
         WindowExecutables(ids.filter_map(executable).collect())
     }
 
+    /// Returns whether an executable is memory, or a file that is no program: what its code is, is
+    /// not known.
+    pub(super) fn is_opaque(&self, id: ExecutableId) -> bool {
+        let executable = self.get(id);
+        executable.segments.is_empty() && !matches!(executable.origin, ExecutableOrigin::Kernel)
+    }
+
+    /// Returns whether memory of a process, through its thread, contains text of an executable's
+    /// file. `owner`: who pays for comparing.
+    pub(super) fn is_copy(
+        &mut self,
+        id: ExecutableId,
+        process: (Pid, Tid),
+        text: ComparedText,
+        owner: Owner,
+    ) -> bool {
+        let Some(Retained { executable, .. }) = self.by_id.get(&id) else { return false };
+        let file = executable.file().filter(|_| !executable.is_changed());
+        file.is_some_and(|file| self.file_helper.is_copy(process, file, text, owner))
+    }
+
     /// Returns how many are known.
     pub fn count(&self) -> usize {
         self.by_id.len()
@@ -134,6 +158,10 @@ impl Executables {
 
     /// Resolves a user address to a frame; `None` outside executable mappings.
     pub fn resolve(&self, address_space: &AddressSpace, address: VirtAddr) -> Option<Frame> {
+        if VSYSCALL.contains(&address.0) {
+            let address = FileAddr(address.0);
+            return Some(Frame { executable: ExecutableId::VSYSCALL, address });
+        }
         let (mapping, offset) = address_space.find(address)?;
         let executable = mapping.executable;
         Some(Frame { executable, address: self.get(executable).address_of(offset, address) })
@@ -178,7 +206,7 @@ impl Executables {
         let round = self.round;
         self.round += 1;
         let is_unused = |id: &ExecutableId, retained: &Retained| {
-            let is_reserved = [ExecutableId::KERNEL, ExecutableId::UNKNOWN].contains(id);
+            let is_reserved = *id <= ExecutableId::VSYSCALL;
             let is_sampled = retained.last_sampled.is_some_and(|window| window >= oldest_window);
             !is_reserved && retained.last_mapped < round && !is_sampled && !mapped.contains(id)
         };
@@ -209,11 +237,21 @@ impl Executables {
         self.by_key.get(&key_of(mapped)).map(|entry| entry.id)
     }
 
-    /// Returns the executable of a new mapping if its file is open and unchanged.
-    pub(super) fn find_unchanged(&mut self, mapped: &MmapEvent) -> Option<ExecutableId> {
+    /// Returns the executable of a new mapping if its file is open and unchanged. `owner`: of the
+    /// process, for which a file is opened that another owner had no share left for.
+    pub(super) fn find_unchanged(
+        &mut self,
+        mapped: &MmapEvent,
+        owner: Owner,
+    ) -> Option<ExecutableId> {
         let entry = self.by_key.get(&key_of(mapped))?;
         let id = entry.id;
-        let is_valid = entry.assumed_unchanged_since.is_some() || self.is_unchanged(id);
+        let executable = self.get(id);
+        let is_valid = match (&executable.origin, entry.assumed_unchanged_since) {
+            (ExecutableOrigin::Unopened, _) => self.owner(id) == owner,
+            (_, Some(_)) => true,
+            (_, None) => !executable.is_changed(),
+        };
         is_valid.then(|| self.mark_mapped(id))
     }
 
@@ -228,16 +266,6 @@ impl Executables {
             retained.last_mapped = self.round;
         }
         id
-    }
-
-    /// Returns whether a file has the content that it had when it was opened: it may have been
-    /// overwritten in place.
-    fn is_unchanged(&self, id: ExecutableId) -> bool {
-        let executable = self.get(id);
-        match (&executable.origin, executable.content) {
-            (ExecutableOrigin::File(file), Some(content)) => content.matches(file),
-            _ => true,
-        }
     }
 
     fn add(&mut self, mapped: &MmapEvent, owner: Owner) -> ExecutableId {
@@ -297,17 +325,21 @@ impl Executables {
             self.refusals.count(TrackingLimit::OpenFiles);
             Err(io::Error::other("too many executables are open"))
         };
-        let OpenedFile { file, elf, content } = match opened {
+        let OpenedFile { file, device, elf, content } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.unopened += 1;
                 self.unanswered += u64::from(error.kind() == io::ErrorKind::TimedOut);
+                let is_answered = error.kind() != io::ErrorKind::TimedOut;
+                let headers = is_answered.then(|| self.file_helper.mapped_headers(mapped, owner));
+                let Elf { build_id, segments } = headers.and_then(Result::ok).unwrap_or_default();
                 let unopened = Executable::without_file(name, ExecutableOrigin::Unopened);
+                let unopened = Executable { build_id, segments, ..unopened };
                 return (self.insert(unopened, owner, None), false);
             }
         };
-        if let Some(id) = self.by_content.get(&content).filter(|id| self.is_unchanged(**id)) {
-            return (Some(*id), false); // a copy, or the same file under another name
+        if let Some(id) = self.find_same(&file, device, &content, owner) {
+            return (Some(id), false); // a copy, or the same file under another name
         }
         let Elf { build_id, segments } = elf;
         // A file that is not ELF contains code of a JIT compiler, which continues to write there.
@@ -324,6 +356,24 @@ impl Executables {
             self.by_content.insert(content, id);
         }
         (id, true)
+    }
+
+    /// Returns the executable with the content of a file that was just opened. `device`: of the
+    /// file; `owner`: who pays for comparing.
+    fn find_same(
+        &mut self,
+        file: &File,
+        device: Device,
+        content: &Content,
+        owner: Owner,
+    ) -> Option<ExecutableId> {
+        let id = *self.by_content.get(content)?;
+        let known = Arc::clone(&self.by_id.get(&id)?.executable);
+        let other = known.file().filter(|_| !known.is_changed())?;
+        let is_same = content.is_proof()
+            || content::is_one_inode(file, other)
+            || self.file_helper.is_same(device, [file, other], owner);
+        is_same.then_some(id)
     }
 }
 

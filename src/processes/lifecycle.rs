@@ -5,6 +5,7 @@ use std::ops::Bound;
 use profile::Pid;
 use rustix::io::Errno;
 
+use super::copy_sources::CopySources;
 use super::mappings::AddressSpace;
 use super::owners::is_kept_by_exec;
 use super::process_table::{Process, Processes};
@@ -30,6 +31,10 @@ impl Processes {
             Event::Fork(fork) if is_new(fork.pid) => self.apply_fork(time, fork),
             Event::Comm(comm) if is_new(comm.pid) => self.apply_comm(time, comm),
             Event::Mmap(mapped) if is_new(mapped.pid) => self.apply_mmap(&mapped),
+            Event::Move(moved) if is_new(moved.pid) => {
+                self.invalidate_process_before(moved.pid, time);
+                self.changed.insert(moved.pid);
+            }
             Event::Exit(exit) if is_new(exit.pid) => self.apply_exit(time, exit),
             _ => {}
         }
@@ -97,6 +102,7 @@ impl Processes {
             (process.threads, process.since) = (1, time);
             process.labels.apply_exec();
             process.command_line = None;
+            process.copy_sources = CopySources::default();
             process.is_owner_read &= is_kept_by_exec(process.owner);
         }
     }
@@ -104,7 +110,15 @@ impl Processes {
     fn apply_mmap(&mut self, mapped: &MmapEvent) {
         let executable = self.executables.find(mapped);
         let executable = executable.or_else(|| self.executable_of_new(mapped));
+        let MmapEvent { pid, tid, start, end, .. } = *mapped;
+        let is_opaque = executable.is_some_and(|id| self.executables.is_opaque(id));
+        if is_opaque {
+            self.note_replaced(pid, start, end);
+        }
         self.insert_mapping(mapped, executable);
+        if is_opaque {
+            self.recognize_copied_text(pid, tid, start.0, end.0);
+        }
         if let Some(process) = self.by_pid.get_mut(&mapped.pid) {
             process.labels.apply_mmap(&mapped.path);
         }
@@ -128,7 +142,7 @@ fn exists(pid: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::FileIdentity;
+    use crate::events::{FileIdentity, MoveEvent};
     use crate::processes::Executables;
     use profile::{FileAddr, Tid, VirtAddr};
 
@@ -259,6 +273,19 @@ mod tests {
         assert!(!story.0.is_current(Pid(PARENT)) && story.0.is_stale(Pid(PARENT)));
         story.apply(6, exec(PARENT, "again"));
         assert!(story.0.is_current(Pid(PARENT)) && !story.0.is_stale(Pid(PARENT)));
+    }
+
+    #[test]
+    fn moved_code_makes_a_process_stale_from_its_time_on() {
+        let mut story = Story::new();
+        story.0.take_changed();
+        let moved = MoveEvent { pid: Pid(PARENT), missed: 0 };
+        story.apply(5, Event::Move(moved));
+        assert!(story.0.is_stale(Pid(PARENT)) && !story.is_mapped(PARENT));
+        assert!(story.0.take_changed().contains(&Pid(PARENT)), "the published mappings are stale");
+        story.apply(6, exec(PARENT, "again"));
+        story.apply(5, Event::Move(moved));
+        assert!(story.0.is_current(Pid(PARENT)), "it moved in the program before");
     }
 
     #[test]

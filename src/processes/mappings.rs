@@ -1,6 +1,7 @@
 //! The executable mappings of one process at one moment.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use profile::{ExecutableId, FileOffset, VirtAddr};
@@ -26,6 +27,13 @@ pub struct Mapping {
     pub executable: ExecutableId,
 }
 
+impl Mapping {
+    pub(super) fn of(mapped: &MmapEvent, executable: ExecutableId) -> Self {
+        let MmapEvent { start, end, offset, .. } = *mapped;
+        Self { start: start.0, end: end.0, offset, executable }
+    }
+}
+
 /// A snapshot of the mappings of one process, cheap to clone.
 ///
 /// Its memory is charged to the owner of the process for as long as any clone lives. Mappings
@@ -40,7 +48,7 @@ impl AddressSpace {
     }
 
     /// Returns the address space of a process that was not read: empty and incomplete.
-    pub(super) fn unread() -> Self {
+    pub fn unread() -> Self {
         Self(Arc::new(Mappings { is_incomplete: true, ..Mappings::default() }))
     }
 
@@ -62,6 +70,19 @@ impl AddressSpace {
     /// Lists the mappings in the order of addresses.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.by_start.values()
+    }
+
+    /// Lists the mappings that overlap a range.
+    pub(super) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Mapping> {
+        self.0.overlapping(start, end)
+    }
+
+    /// Lists the mapping before an address and the one after it, without the one that starts there.
+    pub(super) fn neighbours(&self, start: u64) -> impl Iterator<Item = &Mapping> {
+        let by_start = &self.0.by_start;
+        let before = by_start.range(..start).next_back();
+        let after = by_start.range((Bound::Excluded(start), Bound::Unbounded)).next();
+        before.into_iter().chain(after).map(|(_, mapping)| mapping)
     }
 
     /// Returns the number of mappings.
@@ -128,7 +149,7 @@ impl Mappings {
             return true;
         }
         self.clear(start, end);
-        self.by_start.insert(start, Mapping { start, end, offset: mapped.offset, executable });
+        self.by_start.insert(start, Mapping::of(mapped, executable));
         if self.settle_charge() {
             return true;
         }
@@ -139,6 +160,12 @@ impl Mappings {
             self.settle_charge();
         }
         false
+    }
+
+    /// Lists the mappings that overlap a range, the last one first.
+    fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Mapping> {
+        let until_end = self.by_start.range(..end.max(start)).rev().map(|(_, mapping)| mapping);
+        until_end.take_while(move |mapping| mapping.end > start)
     }
 
     /// Finds the mapping that covers an address, and the offset in its file.
@@ -185,13 +212,7 @@ impl Mappings {
 
     /// Removes what lies in a range; mappings that extend beyond it keep the rest.
     fn clear(&mut self, start: u64, end: u64) {
-        let overlapping: Vec<Mapping> = self
-            .by_start
-            .range(..end)
-            .rev()
-            .map(|(_, mapping)| *mapping)
-            .take_while(|mapping| mapping.end > start)
-            .collect();
+        let overlapping: Vec<Mapping> = self.overlapping(start, end).copied().collect();
         for old in overlapping {
             self.by_start.remove(&old.start);
             if old.start < start {

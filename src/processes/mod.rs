@@ -10,6 +10,8 @@
 
 mod command_line;
 mod content;
+mod copied_text;
+mod copy_sources;
 mod elf;
 mod executable;
 mod executables;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use profile::{ExecutableId, Labels, Pid};
 
+use super::copy_sources::CopySources;
 use super::executables::Executables;
 use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
@@ -58,6 +59,8 @@ pub(super) struct Process {
     pub(super) labels: ProcessLabels,
     /// Its command line as a label; `None` while unread.
     pub(super) command_line: Option<Arc<Labels>>,
+    /// What its memory may be a copy of.
+    pub(super) copy_sources: CopySources,
     /// Who pays for its memory.
     pub(super) owner: Owner,
     /// The owner was read and not inherited.
@@ -79,6 +82,7 @@ impl Process {
             missed_until: 0,
             labels: ProcessLabels::default(),
             command_line: None,
+            copy_sources: CopySources::default(),
             owner: Owner::UNKNOWN,
             is_owner_read: false,
             record: None,
@@ -95,6 +99,7 @@ impl Process {
             missed_until: 0,
             labels: self.labels.of_child(pid),
             command_line: self.command_line.clone(),
+            copy_sources: self.copy_sources.clone(),
             owner: self.owner,
             is_owner_read: self.is_owner_read && is_kept_by_exec(self.owner),
             record: None,
@@ -135,7 +140,8 @@ impl Processes {
     /// Returns the executable of a new mapping; opens its file unless it is open and unchanged.
     /// `None` when its owner has no CPU time left for that.
     pub(super) fn executable_of_new(&mut self, mapped: &MmapEvent) -> Option<ExecutableId> {
-        if let Some(executable) = self.executables.find_unchanged(mapped) {
+        let owner = self.owner_of(mapped.pid);
+        if let Some(executable) = self.executables.find_unchanged(mapped, owner) {
             return Some(executable);
         }
         if !self.has_read_time(mapped.pid) {
@@ -213,6 +219,11 @@ impl Processes {
     pub fn is_stale(&self, pid: Pid) -> bool {
         let process = self.by_pid.get(&pid).filter(|process| process.since > 0);
         process.is_some_and(|process| !self.has_all_events(process))
+    }
+
+    /// Returns whether what is known of a process is of a later time.
+    pub fn is_known_from_after(&self, pid: Pid, time: u64) -> bool {
+        self.by_pid.get(&pid).is_some_and(|process| process.since > time)
     }
 
     /// Returns whether anything is known of a process.

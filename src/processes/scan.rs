@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, Pid, Tid, VirtAddr};
 
-use super::mappings::AddressSpace;
+use super::copy_sources::CopySources;
+use super::mappings::{AddressSpace, Mapping};
 use super::process_table::{PROCESS_BYTES, Process, Processes};
 use super::tracking_limit::TrackingLimit;
 use crate::events::{FileIdentity, MmapEvent, cpu_time, now};
@@ -39,8 +40,8 @@ impl Processes {
 
     /// Reads a process that nothing is known about. Those that have exited are left out.
     pub fn scan(&mut self, pid: Pid) {
-        if let Ok(process) = self.read_process(pid) {
-            self.insert(pid, process);
+        if let Ok(read) = self.read_process(pid) {
+            self.insert_read(pid, read);
         }
     }
 
@@ -54,9 +55,9 @@ impl Processes {
             return;
         }
         match self.read_process(pid) {
-            Ok(process) => {
+            Ok(read) => {
                 self.reader.count += 1;
-                self.insert(pid, process);
+                self.insert_read(pid, read);
             }
             Err(ReadError::Exited) => self.invalidate_exited(pid),
             Err(ReadError::Refused) => {}
@@ -72,7 +73,8 @@ impl Processes {
         }
         let owner = self.owner(pid);
         let Ok(maps) = self.read_maps((pid, tid), addresses, owner) else { return false };
-        let mapped = maps.entries.into_iter().map(|entry| mmap_event(pid, tid, entry));
+        let executable = maps.entries.into_iter().filter(|entry| entry.is_executable);
+        let mapped = executable.map(|entry| mmap_event(pid, tid, entry));
         let mut found: Vec<(MmapEvent, ExecutableId)> = Vec::new();
         for mapped in mapped {
             let executable = self.executable_of_new(&mapped);
@@ -88,7 +90,14 @@ impl Processes {
                 process.address_space.insert(mapped, *executable);
             }
         }
+        self.recognize_copied_texts(pid, tid);
         !found.is_empty()
+    }
+
+    /// Inserts a process that was read through its thread.
+    fn insert_read(&mut self, pid: Pid, (process, tid): (Process, Tid)) {
+        self.insert(pid, process);
+        self.recognize_copied_texts(pid, tid);
     }
 
     /// Opens the file of a new mapping, and charges the CPU time of that.
@@ -110,7 +119,8 @@ impl Processes {
         has_credit
     }
 
-    fn read_process(&mut self, pid: Pid) -> Result<Process, ReadError> {
+    /// Reads a process. Returns also the running thread through which it was read.
+    fn read_process(&mut self, pid: Pid) -> Result<(Process, Tid), ReadError> {
         let (time, begin) = (now(), cpu_time());
         let stat = procfs::stat(pid.0).ok_or(ReadError::Exited)?;
         let ProcessStat { comm, threads, is_zombie, is_kernel_thread, .. } = stat;
@@ -125,13 +135,17 @@ impl Processes {
 
         let begin = cpu_time();
         let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));
+        let mut copy_sources = CopySources::default();
         for entry in maps.entries {
+            let is_executable = entry.is_executable;
             let mapped = mmap_event(pid, tid, entry);
-            let executable = match self.executables.find_unchanged(&mapped) {
+            let executable = match self.executables.find_unchanged(&mapped, owner) {
                 Some(executable) => executable,
                 None => self.open_executable(&mapped, owner),
             };
-            if !address_space.insert(&mapped, executable) {
+            if !is_executable {
+                copy_sources.add(Mapping::of(&mapped, executable));
+            } else if !address_space.insert(&mapped, executable) {
                 self.executables.refusals.count(TrackingLimit::Mappings);
                 break;
             }
@@ -142,8 +156,18 @@ impl Processes {
         self.reader.charge(owner, cpu_time().saturating_sub(begin));
         let record = self.executables.memory.charge(owner, PROCESS_BYTES);
         let unread = Process::unread(&self.executables);
-        let (since, is_owner_read) = (time, true);
-        Ok(Process { comm, address_space, threads, since, owner, is_owner_read, record, ..unread })
+        let process = Process {
+            comm,
+            address_space,
+            copy_sources,
+            threads,
+            since: time,
+            owner,
+            is_owner_read: true,
+            record,
+            ..unread
+        };
+        Ok((process, tid))
     }
 
     /// Reads the mappings of a process through the file helper, and charges the CPU time of both.
@@ -170,7 +194,7 @@ impl Processes {
 }
 
 fn mmap_event(pid: Pid, tid: Tid, entry: MapsEntry) -> MmapEvent {
-    let MapsEntry { start, end, offset, major, minor, inode, path } = entry;
+    let MapsEntry { start, end, offset, major, minor, inode, path, .. } = entry;
     MmapEvent {
         pid,
         tid,

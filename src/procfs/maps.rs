@@ -1,6 +1,7 @@
 //! `/proc/PID/maps`: see proc_pid_maps(5).
 
 use std::io::{self, BufRead, Read};
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 /// Executable mappings read of one process: more than the kernel allows by default
@@ -42,35 +43,102 @@ pub struct MapsEntry {
     pub inode: u64,
     /// Path, a name in brackets, or empty.
     pub path: Box<str>,
+    /// It may be executed.
+    pub is_executable: bool,
+}
+
+impl MapsEntry {
+    /// Returns whether it is memory in huge pages, to which the kernel gives a name of a file.
+    fn is_hugetlb(&self) -> bool {
+        self.path.starts_with("/anon_hugepage")
+    }
 }
 
 /// Reads the executable mappings; skips malformed lines. `addresses`: only mappings that contain
 /// one of these, in ascending order; empty for all.
 ///
+/// A file's mapping that is not executable is added where it lies before or after executable memory
+/// without a file: this memory may be a copy of the file's text.
+///
 /// # Errors
 /// As reading does.
-pub fn read_executable_maps(
+pub fn read_executable_maps(text: impl BufRead, addresses: &[u64]) -> io::Result<ExecutableMaps> {
+    let (mut maps, mut data_of_file) = (ExecutableMaps::default(), Vec::new());
+    let mut is_after_memory = false;
+    let is_whole = for_each_line(text, |line| {
+        if !is_executable(line) {
+            if is_of_file(line) && std::mem::take(&mut is_after_memory) {
+                maps.entries.extend(parse(line));
+                data_of_file.clear();
+            } else if is_of_file(line) {
+                data_of_file.clear();
+                data_of_file.extend_from_slice(line);
+            }
+            return ControlFlow::Continue(());
+        }
+        if maps.entries.len() >= ENTRIES_MAX {
+            return ControlFlow::Break(());
+        }
+        if let Some(entry) = parse(line).filter(|entry| is_wanted(entry, addresses)) {
+            is_after_memory = entry.inode == 0 || entry.is_hugetlb();
+            if is_after_memory {
+                maps.entries.extend(parse(&data_of_file));
+            }
+            maps.entries.push(entry);
+        }
+        data_of_file.clear();
+        ControlFlow::Continue(())
+    })?;
+    maps.is_incomplete = !is_whole;
+    Ok(maps)
+}
+
+/// Finds where the first bytes of a file are mapped: major and minor number of its device, and its
+/// inode.
+///
+/// # Errors
+/// As reading does.
+pub fn find_start_of_file(
+    text: impl BufRead,
+    file: (u32, u32, u64),
+) -> io::Result<Option<Range<u64>>> {
+    let mut found = None;
+    for_each_line(text, |line| {
+        let entry = if is_of_file(line) { parse(line) } else { None };
+        let is_start =
+            |e: &MapsEntry| (e.major, e.minor, e.inode) == file && e.offset == 0 && e.inode != 0;
+        match entry.filter(is_start) {
+            Some(entry) => {
+                found = Some(entry.start..entry.end);
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(found)
+}
+
+/// Calls a function for each line, until it breaks or a limit is reached. Returns whether that was
+/// neither.
+fn for_each_line(
     mut text: impl BufRead,
-    addresses: &[u64],
-) -> io::Result<ExecutableMaps> {
+    mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<bool> {
     let (begin, mut bytes, mut line) = (Instant::now(), 0, Vec::new());
-    let mut maps = ExecutableMaps::default();
     for number in 0..LINES_MAX {
         line.clear();
         let read = text.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
         if read == 0 {
-            return Ok(maps);
+            return Ok(true);
         }
         bytes += read as u64;
         let is_late =
             number % LINES_PER_CLOCK_READ == LINES_PER_CLOCK_READ - 1 && begin.elapsed() > TIME_MAX;
-        if bytes > BYTES_MAX || maps.entries.len() >= ENTRIES_MAX || is_late {
-            break;
+        if bytes > BYTES_MAX || is_late || each(&line).is_break() {
+            return Ok(false);
         }
-        maps.entries.extend(parse_executable(&line).filter(|entry| is_wanted(entry, addresses)));
     }
-    maps.is_incomplete = true;
-    Ok(maps)
+    Ok(false)
 }
 
 fn is_wanted(entry: &MapsEntry, addresses: &[u64]) -> bool {
@@ -78,16 +146,23 @@ fn is_wanted(entry: &MapsEntry, addresses: &[u64]) -> bool {
     addresses.is_empty() || addresses.get(first).is_some_and(|address| *address < entry.end)
 }
 
+/// Returns whether a line is of executable memory. Most are not: they are not worth a conversion to
+/// text.
+fn is_executable(line: &[u8]) -> bool {
+    let permissions = line.iter().position(|byte| *byte == b' ');
+    permissions.is_some_and(|space| line.get(space + 3) == Some(&b'x'))
+}
+
+/// Returns whether a line may be of a file: it has a path.
+fn is_of_file(line: &[u8]) -> bool {
+    line.contains(&b'/')
+}
+
 /// Parses a line such as `55d0-55d4 r-xp 00002000 fd:01 1234   /usr/bin/x y`.
-fn parse_executable(line: &[u8]) -> Option<MapsEntry> {
-    // Most lines are not executable: they are not worth a conversion to text.
-    let permissions = line.iter().position(|byte| *byte == b' ')? + 1;
-    if line.get(permissions + 2) != Some(&b'x') {
-        return None;
-    }
+fn parse(line: &[u8]) -> Option<MapsEntry> {
     let line = String::from_utf8_lossy(line);
     let (range, rest) = line.trim_end_matches('\n').split_once(' ')?;
-    let (_, rest) = rest.split_once(' ')?;
+    let (permissions, rest) = rest.split_once(' ')?;
     let (offset, rest) = rest.split_once(' ')?;
     let (device, rest) = rest.split_once(' ')?;
     let (inode, path) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -101,6 +176,7 @@ fn parse_executable(line: &[u8]) -> Option<MapsEntry> {
         minor: u32::from_str_radix(minor, 16).ok()?,
         inode: inode.parse().ok()?,
         path: path.trim_start().into(),
+        is_executable: permissions.as_bytes().get(2) == Some(&b'x'),
     })
 }
 
@@ -114,7 +190,7 @@ fn parse_range(text: &str) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Vec<MapsEntry> {
+    fn entries(text: &str) -> Vec<MapsEntry> {
         read_executable_maps(text.as_bytes(), &[]).expect("memory is readable").entries
     }
 
@@ -130,23 +206,50 @@ mod tests {
             minor: 1,
             inode: 42,
             path: "/opt/my app/lib.so (deleted)".into(),
+            is_executable: true,
         };
-        assert_eq!(parse(line), [expected]);
-        assert_eq!(parse(&line.replace("r-xp", "rw-p")), []);
+        assert_eq!(entries(line), [expected]);
+        assert_eq!(entries(&line.replace("r-xp", "rw-p")), []);
     }
 
     #[test]
     fn anonymous_memory_has_no_path() {
-        assert_eq!(&*parse("7f00-7f80 rwxp 00000000 00:00 0 ")[0].path, "");
+        assert_eq!(&*entries("7f00-7f80 rwxp 00000000 00:00 0 ")[0].path, "");
     }
 
     #[test]
     fn malformed_lines_are_skipped() {
         for line in ["", "x", "1-2 r-xp", "zz-2 r-xp 0 0:0 0 /x", "1-2 r-xp 0 0:0 x /x"] {
-            assert_eq!(parse(line), [], "{line:?}");
+            assert_eq!(entries(line), [], "{line:?}");
         }
         let good = "1-2 r-xp 0 0:0 0 /x";
-        assert_eq!(parse(&format!("nonsense\n{good}\n\u{fffd}-2 r-xp\n{good}")).len(), 2);
+        assert_eq!(entries(&format!("nonsense\n{good}\n\u{fffd}-2 r-xp\n{good}")).len(), 2);
+    }
+
+    #[test]
+    fn the_files_beside_executable_memory_are_known() {
+        let text = "1000-2000 r--p 0 8:1 7 /a\n2000-3000 r--p 1000 8:1 7 /a\n\
+                    3000-4000 r-xp 0 0:0 0 \n4000-5000 r-xp 0 0:0 0 \n\
+                    6000-7000 r--p 0 8:1 8 /b\n7000-8000 r-xp 1000 8:1 8 /b\n\
+                    9000-a000 r-xp 0 0:0 0 [jit]\na000-b000 rw-p 2000 8:1 9 /c\n\
+                    b000-c000 rw-p 3000 8:1 9 /c\nc000-d000 r-xp 4000 8:1 9 /c";
+        let found: Vec<_> = entries(text).iter().map(|e| (e.start, e.is_executable)).collect();
+        let expected = [
+            (0x2000, false),
+            (0x3000, true),
+            (0x4000, true),
+            (0x6000, false),
+            (0x7000, true),
+            (0x9000, true),
+            (0xa000, false),
+            (0xc000, true),
+        ];
+        assert_eq!(found, expected);
+        let start = |inode| find_start_of_file(text.as_bytes(), (8, 1, inode)).expect("readable");
+        assert_eq!(
+            [start(7), start(8), start(9)],
+            [Some(0x1000..0x2000), Some(0x6000..0x7000), None]
+        );
     }
 
     #[test]

@@ -14,14 +14,15 @@ mod status;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
 pub use cpu_stat::CpuStat;
 use fdinfo::bpf_map_bytes;
-use maps::read_executable_maps;
 pub use maps::{ExecutableMaps, MapsEntry};
+use maps::{find_start_of_file, read_executable_maps};
 pub use mountinfo::{Mount, parse_mounts};
 pub use stat::ProcessStat;
 pub use status::ProcessStatus;
@@ -154,8 +155,38 @@ pub fn command_line(id: u32) -> io::Result<String> {
 /// # Errors
 /// As reading does.
 pub fn executable_maps(id: u32, addresses: &[u64]) -> io::Result<ExecutableMaps> {
-    let file = File::open(format!("/proc/{id}/maps"))?;
-    read_executable_maps(BufReader::with_capacity(FILE_BYTES_USUAL, file), addresses)
+    OpenedMaps::open(id)?.executable(addresses)
+}
+
+/// The mappings of the program that a process or thread ran when this was opened.
+pub struct OpenedMaps(File);
+
+impl OpenedMaps {
+    /// Opens the list of them.
+    ///
+    /// # Errors
+    /// As opening does.
+    pub fn open(id: u32) -> io::Result<Self> {
+        Ok(Self(File::open(format!("/proc/{id}/maps"))?))
+    }
+
+    /// Reads them as [`executable_maps`] does. There are none if the process has called exec since.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub fn executable(self, addresses: &[u64]) -> io::Result<ExecutableMaps> {
+        read_executable_maps(BufReader::with_capacity(FILE_BYTES_USUAL, self.0), addresses)
+    }
+}
+
+/// Returns where a process or thread has mapped the first bytes of a file: major and minor number
+/// of its device, and its inode. Waits as [`executable_maps`] does.
+///
+/// # Errors
+/// As reading does.
+pub fn start_of_file(id: u32, file: (u32, u32, u64)) -> io::Result<Option<Range<u64>>> {
+    let maps = File::open(format!("/proc/{id}/maps"))?;
+    find_start_of_file(BufReader::with_capacity(FILE_BYTES_USUAL, maps), file)
 }
 
 /// Returns the real user ID of a process; `None` when it does not exist.
@@ -191,6 +222,28 @@ mod tests {
         let own_pid = std::process::id();
         assert!(pids().any(|pid| pid == own_pid));
         assert!(thread_ids(own_pid).any(|tid| tid == own_pid));
+    }
+
+    #[test]
+    fn opened_maps_are_those_of_the_program_before_exec() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "read line; exec sleep 60"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let is_sleeping = |pid| command_line(pid).is_ok_and(|line| line.starts_with("sleep"));
+        let is_shell = |pid| command_line(pid).is_ok_and(|line| line.starts_with("sh"));
+        while !is_shell(shell.id()) {
+            std::thread::yield_now();
+        }
+        let maps = OpenedMaps::open(shell.id()).expect("it runs");
+        drop(shell.stdin.take());
+        while !is_sleeping(shell.id()) {
+            std::thread::yield_now();
+        }
+        assert!(maps.executable(&[]).expect("readable").entries.is_empty());
+        assert!(!executable_maps(shell.id(), &[]).expect("readable").entries.is_empty());
+        shell.kill().and_then(|()| shell.wait()).expect("it ends");
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn cut(mut resolved: ResolvedSample) -> ResolvedSample {
 mod tests {
     use profile::{Cpu, Pid, Tid};
     use unwind::Registers;
+    use unwind::arch::REGISTERS;
 
     use super::*;
     use crate::events::StackSnapshot;
@@ -147,8 +148,7 @@ mod tests {
 
     /// A sample whose snapshot has 100 bytes of stack.
     fn sample() -> ResolvedSample {
-        let registers =
-            Registers { ip: 1, is_return: false, sp: 8, fp: None, base: None, all: None };
+        let registers = Registers { sp: 8, ..Registers::interrupted(1, [0; REGISTERS]) };
         let stack = Box::new([0; 100]);
         let snapshot = StackSnapshot { registers, start: 8, stack, is_full: false };
         let sample = RawSample {

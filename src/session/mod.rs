@@ -52,7 +52,7 @@ use std::time::Duration;
 
 use crate::kernel::{LoadError, SamplerConfig, SamplingRate, TaskSamplerConfig};
 use crate::processes::open_files;
-use crate::tables::Cache;
+use crate::tables::{Cache, LoadingCanceller};
 pub use capture::Capture;
 pub use cpu::SessionCpu;
 pub use cpu_times::NoClockReason;
@@ -120,6 +120,11 @@ impl Session {
         let reads = (processes * (1.0 - PROCESS_EVENTS)).max(least);
         let rates = [tables, processes * PROCESS_EVENTS, reads];
         self.threads.rates.iter().zip(rates).for_each(|(shared, rate)| shared.set(rate));
+    }
+
+    /// Returns what ends reading unwind tables: stacks whose tables are not loaded then are cut.
+    pub fn loading_canceller(&self) -> LoadingCanceller {
+        self.threads.loading_canceller.clone()
     }
 
     /// Returns the number of ticks of each CPU so far, indexed by CPU number.

@@ -2,7 +2,9 @@
 
 use profile::Pid;
 
-/// Limits of a session: memory in bytes, and whether it reads labels.
+use crate::tables::RowSource;
+
+/// Limits of a session: memory in bytes, what its rows come from, and whether it reads labels.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// The window of counted stacks.
@@ -17,6 +19,8 @@ pub struct SessionLimits {
     pub waiting: usize,
     /// Processes, their mappings and executables.
     pub tracking: u64,
+    /// Where unwind rows come from.
+    pub row_source: RowSource,
     /// Read the labels of sampled processes: some system calls for each.
     pub labels: bool,
     /// Read the command lines of sampled processes instead of labels.
@@ -32,6 +36,7 @@ impl Default for SessionLimits {
             reading: 24 << 20,
             waiting: 16 << 20,
             tracking: 256 << 20,
+            row_source: RowSource::All,
             labels: false,
             command_lines: false,
         }

@@ -172,7 +172,8 @@ impl Pipeline {
             Event::Sample(sample) => {
                 self.timer.begin(Work::Samples);
                 self.counter.register(&sample);
-                let resolved = self.resolver.resolve(time, *sample, &mut self.publisher);
+                let resolved =
+                    self.resolver.resolve(time, *sample, &self.rows, &mut self.publisher);
                 if resolved.sample.snapshot.is_some() {
                     self.publisher.track(resolved.sample.pid);
                 }
@@ -214,7 +215,8 @@ impl Pipeline {
     /// Waits up to `timeout` for rows that are being read. Returns whether there were any.
     fn finish_next_loaded(&mut self, timeout: Duration) -> bool {
         self.timer.begin(Work::Tables);
-        let loaded = self.rows.take_loaded(timeout);
+        let executables = &self.resolver.processes.executables;
+        let loaded = self.rows.take_loaded(timeout, executables);
         let pending = loaded.map(|id| self.finisher.take_pending(id)).unwrap_or_default();
         for resolved in pending {
             self.finish_and_count(resolved);
@@ -295,7 +297,7 @@ impl Pipeline {
             finished: self.finisher.finished,
             processes: processes.count() as u64,
             executables: processes.executables.count() as u64,
-            file_helper: processes.executables.file_helper_usage(),
+            file_helper: processes.executables.file_helper_usage().and(self.rows.deriver_usage()),
             labels: processes.label_counts(),
             process_bytes: processes.memory(),
             processes_read: processes.refresh_count(),

@@ -70,7 +70,7 @@ impl Resolver {
     fn load(&mut self, pid: Pid, rows: &mut RowStore, publisher: &mut MappingPublisher) {
         publisher.track(pid);
         rows.request_mapped(&self.processes.address_space(pid), &self.processes.executables);
-        while rows.take_loaded(TABLE_TIMEOUT).is_some() {}
+        while rows.take_loaded(TABLE_TIMEOUT, &self.processes.executables).is_some() {}
         publisher.publish(rows, &mut self.processes, 0);
     }
 
@@ -127,13 +127,22 @@ impl Resolver {
         &mut self,
         time: u64,
         mut sample: RawSample,
+        rows: &RowStore,
         publisher: &mut MappingPublisher,
     ) -> ResolvedSample {
         self.processes.refresh(sample.pid);
-        let memory = self.processes.address_space(sample.pid);
+        let memory = self.memory_at(time, sample.pid, rows);
         publisher.cut_at_stale_mapping(time, &mut sample, &memory);
         let process = self.processes.identity(sample.pid, sample.tid, sample.cgroup_id, time);
         ResolvedSample { time, sample, process, memory }
+    }
+
+    /// Returns the mappings of a process at the time of a sample. They are not known if they were
+    /// read later, and the process has called exec in between.
+    fn memory_at(&self, time: u64, pid: Pid, rows: &RowStore) -> AddressSpace {
+        let is_replaced =
+            self.processes.is_known_from_after(pid, time) && rows.may_be_replaced_since(pid, time);
+        if is_replaced { AddressSpace::unread() } else { self.processes.address_space(pid) }
     }
 
     /// Checks some processes for missed exits, if it is time for that.

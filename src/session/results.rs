@@ -87,7 +87,7 @@ pub struct SessionCounts {
     pub processes: u64,
     /// Executables known now.
     pub executables: u64,
-    /// Resources that the file helper has used.
+    /// Resources that the file helper and the deriver have used.
     pub file_helper: Usage,
     /// How labels of processes were found.
     pub labels: LabelCounts,

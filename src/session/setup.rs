@@ -21,7 +21,7 @@ use crate::kernel::{LoadError, WalkMaps};
 use crate::labels::Root;
 use crate::limits::SharedRate;
 use crate::processes::{Executables, Processes, open_files};
-use crate::tables::{Cache, MappingPublisher, RowStore};
+use crate::tables::{Cache, LoadingCanceller, MappingPublisher, RowStore};
 
 /// Batches on their way to the processor. When the processor falls behind, the reader waits, and
 /// the kernel counts what its rings then lose.
@@ -36,6 +36,7 @@ pub(super) struct Setup {
     publisher: MappingPublisher,
     processor_cpu: ProcessorCpu,
     rates: [SharedRate; 3],
+    loading_canceller: LoadingCanceller,
     limits: SessionLimits,
     /// Bytes of BPF maps without slabs; `None` if there is no BPF program.
     map_bytes: Option<u64>,
@@ -52,6 +53,7 @@ pub(super) struct SessionThreads {
     pub processor_cpu: ProcessorCpu,
     /// CPU time of reading unwind tables, of process events, and of reading processes.
     pub rates: [SharedRate; 3],
+    pub loading_canceller: LoadingCanceller,
 }
 
 /// Where the programs find rows and mappings.
@@ -81,9 +83,11 @@ impl Setup {
             Some(tables) => (tables.maps, MappingPublisher::new(limits.unwind / 4)),
             None => (WalkMaps::in_user_space(), MappingPublisher::without_readers()),
         };
-        let mut rows = RowStore::new(maps, limits.unwind, limits.reading, cache)?;
+        let mut rows =
+            RowStore::new(program, maps, limits.unwind, limits.reading, cache, limits.row_source)?;
         let rates = [rows.cpu_rate(), SharedRate::unlimited(), SharedRate::unlimited()];
 
+        let loading_canceller = rows.loading_canceller();
         let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
         let processor_cpu = ProcessorCpu::default();
         let used = processor_cpu.clone();
@@ -112,6 +116,7 @@ impl Setup {
             publisher,
             processor_cpu,
             rates,
+            loading_canceller,
             limits,
             map_bytes,
         };
@@ -129,15 +134,23 @@ impl Setup {
         begin: WindowBoundary,
         observer: Option<Box<dyn SampleObserver>>,
     ) -> Result<SessionThreads, LoadError> {
-        let Self { reader, batches, resolver, rows, publisher, processor_cpu, rates, .. } = self;
-        let SessionLimits { window, times, waiting, .. } = self.limits;
+        let Self { reader, batches, resolver, rows, publisher, processor_cpu, .. } = self;
+        let Self { rates, loading_canceller, limits, map_bytes, .. } = self;
+        let SessionLimits { window, times, waiting, .. } = limits;
         let windows = Windows::new(WindowLimits { stacks: window, times }, begin);
         let counter = Counter::new(windows, observer);
         let (finisher, cpu) = (Finisher::new(waiting), processor_cpu.clone());
-        let map_bytes = self.map_bytes;
         let pipeline = Pipeline::new(resolver, finisher, counter, rows, publisher, map_bytes, cpu);
         let samples = Arc::<AtomicU64>::default();
         let processor = Processor::spawn(batches, pipeline, Arc::clone(&samples))?;
-        Ok(SessionThreads { reader, processor, started, samples, processor_cpu, rates })
+        Ok(SessionThreads {
+            reader,
+            processor,
+            started,
+            samples,
+            processor_cpu,
+            rates,
+            loading_canceller,
+        })
     }
 }

@@ -72,6 +72,9 @@ pub enum SymbolizeError {
     /// The file is not open.
     #[error("the file could not be opened in time")]
     NotOpen,
+    /// The file was written after it was mapped: its names would be those of other code.
+    #[error("the file was overwritten after it was mapped")]
+    Changed,
     /// The kernel hides its symbols.
     #[error("{0}")]
     KernelHidden(String),

@@ -13,6 +13,8 @@ pub enum UnsymbolizedReason {
     NoFile,
     /// The file is not open: it could not be opened in time, or too many are.
     NotOpen,
+    /// The file was overwritten after it was mapped.
+    Changed,
     /// The file, or its symbols, cannot be read.
     Unreadable,
     /// The file takes too much CPU time.
@@ -35,13 +37,14 @@ pub enum UnsymbolizedReason {
 
 impl UnsymbolizedReason {
     /// Number of reasons.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: &[Self; Self::COUNT] = &[
         Self::NoSymbol,
         Self::NoFile,
         Self::NotOpen,
+        Self::Changed,
         Self::Unreadable,
         Self::CpuTime,
         Self::Memory,
@@ -59,6 +62,7 @@ impl UnsymbolizedReason {
             Self::NoSymbol => "no symbol",
             Self::NoFile => "no file",
             Self::NotOpen => "file not open",
+            Self::Changed => "file overwritten",
             Self::Unreadable => "file unreadable",
             Self::CpuTime => "file takes too much CPU time",
             Self::Memory => "file takes too much memory",
@@ -77,6 +81,7 @@ impl From<&SymbolizeError> for UnsymbolizedReason {
         match error {
             SymbolizeError::Unreadable(_) => Self::Unreadable,
             SymbolizeError::NotOpen => Self::NotOpen,
+            SymbolizeError::Changed => Self::Changed,
             SymbolizeError::KernelHidden(_) => Self::KernelHidden,
             SymbolizeError::Died => Self::Died,
             SymbolizeError::TooSlow => Self::CpuTime,

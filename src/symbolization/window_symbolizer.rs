@@ -124,6 +124,9 @@ impl WindowSymbolizer {
         if let Some(answer) = self.client.take_pending()? {
             let _ = self.apply(answer); // which its own group finds in the cache
         }
+        if group.executable.is_changed() {
+            return Err(SymbolizeError::Changed);
+        }
         let Some(path) = path_of(group.executable)? else { return Ok(()) };
         let addresses = self.missing(group);
         if addresses.is_empty() || group.names_max == 0 {
@@ -183,7 +186,11 @@ impl WindowSymbolizer {
         if lacks_debug_info {
             self.without_debug_info.insert(request.id);
         }
-        match result {
+        // What was written while the worker read the file may be in the answer.
+        let is_changed = request.executable.is_changed();
+        match result
+            .and_then(|symbols| (!is_changed).then_some(symbols).ok_or(SymbolizeError::Changed))
+        {
             Ok(symbols) => {
                 for (address, symbol) in request.addresses.into_iter().zip(symbols) {
                     self.cache.insert(request.id, address, symbol, self.window);
@@ -204,9 +211,10 @@ impl WindowSymbolizer {
         let is_first = self.refusals.state(request.file, self.window).is_none();
         let is_file = request.limits.is_some();
         match error {
-            SymbolizeError::NoTime | SymbolizeError::ShareSpent | SymbolizeError::NotStarted(_) => {
-                None
-            }
+            SymbolizeError::NoTime
+            | SymbolizeError::ShareSpent
+            | SymbolizeError::Changed
+            | SymbolizeError::NotStarted(_) => None,
             SymbolizeError::TooSlow if is_first && is_file => Some(FileState::Slow),
             error if error.has_another_way() && is_file && !request.symbols_only => {
                 Some(FileState::SymbolsOnly)

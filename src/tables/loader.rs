@@ -4,94 +4,83 @@
 //! loaded each tick takes a stack snapshot, which costs more than reading: so the thread may work
 //! at normal priority for a while, see [`BurstPriority`].
 //!
-//! A file whose table is in the cache of an earlier run is not read at all.
+//! A file whose table is in the cache of an earlier run is not read at all. Of a large file without
+//! call frames, rows are loaded for the parts that are requested (`loader_derived`).
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use profile::ExecutableId;
-use unwind::{Block, BlockReader, CallFrames, Error, ReadAt};
+use unwind::{BlockReader, CallFrames, Error, ReadAt, read_with_gaps};
 
-use super::cache::{Cache, CacheCounts, ReadRanges, SerializedTable, SharedCacheCounts};
+use super::burst_priority::BurstPriority;
+use super::cache::{Cache, CacheCounts, ReadRanges, SharedCacheCounts};
+use super::deriver::{Deriver, RowSource, SharedUsage};
+use super::large_files::{LargeFile, LargeFiles};
+use super::load_request::{LoadExtent, LoadRequest, LoadResult, LoadedRows, LoadingCanceller};
 use super::loader_cpu::LoaderCpu;
 use crate::events::cpu_time;
 use crate::limits::{Owner, SharedRate};
 use crate::processes::ContentId;
+use crate::workers::Usage;
 
-/// Niceness of the thread after it has used up its burst.
-const NICE: i32 = 10;
-/// CPU time that the thread may use at normal priority in one burst.
-const BURST_MAX: Duration = Duration::from_millis(500);
-/// The thread regains CPU time at normal priority as time passes: elapsed time divided by this.
-const REFILL_DIVISOR: u32 = 5;
+/// How long the deriver is kept for more parts of a large file.
+const DERIVER_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// How often files that wait for CPU time are looked at.
 const CREDIT_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Requests blocks of a file, and the whole file when it is new.
-pub(super) struct LoadRequest {
-    pub executable: ExecutableId,
-    /// Who pays for the CPU time.
-    pub owner: Owner,
-    pub file: File,
-    /// Content of the file when it was opened: its key in the cache.
-    pub content: Option<ContentId>,
-    /// Blocks that are needed first.
-    pub blocks: Vec<u32>,
-    /// Read the whole file, too, once the blocks are done.
-    pub is_new: bool,
-}
-
-/// The answer to a request.
-pub(super) struct LoadResult {
-    pub executable: ExecutableId,
-    pub rows: LoadedRows,
-}
-
-/// The rows that were read.
-pub(super) enum LoadedRows {
-    /// Requested blocks by number, of a table whose text begins at this address.
-    Blocks { text_start: u64, blocks: Vec<(u32, Block)> },
-    /// All call frames, `None` when the parser panicked; and the CPU time that reading took.
-    Table { frames: Option<Result<CallFrames, Error>>, cost: Duration },
-}
 
 /// The running loader.
 pub(super) struct Loader {
     requests: Sender<LoadRequest>,
     results: Receiver<LoadResult>,
-    /// Files requested as a whole whose table has not arrived.
-    pub files_pending: usize,
+    /// Requests for whole files and for parts of large ones that have not been answered.
+    pub pending: usize,
     cache_counts: Option<SharedCacheCounts>,
     cpu_rate: SharedRate,
+    deriver_usage: SharedUsage,
+    canceller: LoadingCanceller,
 }
 
 impl Loader {
-    /// Starts the thread. It ends after the file in hand once this is dropped. `open_bytes_max`:
-    /// memory for files of which blocks were requested.
-    pub fn spawn(cache: Option<Cache>, open_bytes_max: usize) -> io::Result<Self> {
+    /// Starts the thread. Once this is dropped, it ends after the file in hand. `program`: runs as
+    /// the deriver. `source`: of the rows. `open_bytes_max`: memory for files of which blocks were
+    /// requested.
+    pub fn spawn(
+        program: &str,
+        cache: Option<Cache>,
+        open_bytes_max: usize,
+        source: RowSource,
+    ) -> io::Result<Self> {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
         let (sent, results) = mpsc::channel();
         let cpu_rate = SharedRate::unlimited();
+        let deriver = Deriver::new(program);
+        let deriver_usage = deriver.usage();
+        let canceller = LoadingCanceller::default();
         let thread = LoaderThread {
             requests: received,
             results: sent,
             files: VecDeque::new(),
             open: Vec::new(),
             open_bytes_max,
+            large: LargeFiles::default(),
             cache,
+            deriver: Some(deriver),
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(cpu_rate.clone()),
+            source,
+            canceller: canceller.clone(),
         };
         thread::Builder::new().name("loader".into()).spawn(move || thread.run())?;
-        Ok(Self { requests, results, files_pending: 0, cache_counts, cpu_rate })
+        Ok(Self { requests, results, pending: 0, cache_counts, cpu_rate, deriver_usage, canceller })
     }
 
     /// Returns the CPU seconds per second that reading may take; unlimited until it is set.
@@ -99,70 +88,124 @@ impl Loader {
         self.cpu_rate.clone()
     }
 
+    /// Returns what ends the thread.
+    pub fn canceller(&self) -> LoadingCanceller {
+        self.canceller.clone()
+    }
+
     /// Returns the counts of the cache so far.
     pub fn cache_counts(&self) -> CacheCounts {
         self.cache_counts.as_ref().map(SharedCacheCounts::get).unwrap_or_default()
     }
 
+    /// Returns what derivers have used so far.
+    pub fn deriver_usage(&self) -> Usage {
+        self.deriver_usage.get()
+    }
+
     /// Sends a request.
     pub fn request(&mut self, request: LoadRequest) {
-        let is_new = request.is_new;
+        let is_pending = request.extent != LoadExtent::Blocks;
         if self.requests.send(request).is_ok() {
-            self.files_pending += usize::from(is_new);
+            self.pending += usize::from(is_pending);
         }
     }
 
-    /// Returns the next result; waits for it up to `timeout` if a file is pending.
+    /// Returns the next result; waits for it up to `timeout` if a request is pending.
     pub fn receive(&mut self, timeout: Duration) -> Option<LoadResult> {
-        if self.files_pending == 0 {
+        if self.pending == 0 {
             return None;
         }
         let result = self.results.recv_timeout(timeout).ok()?;
-        self.files_pending -= usize::from(matches!(result.rows, LoadedRows::Table { .. }));
+        self.pending -= usize::from(!matches!(result.rows, LoadedRows::Blocks { .. }));
         Some(result)
     }
 }
 
 /// The state of the loader thread.
-struct LoaderThread {
+pub(super) struct LoaderThread {
     requests: Receiver<LoadRequest>,
     results: Sender<LoadResult>,
-    /// Files to read as a whole.
-    files: VecDeque<UnreadFile>,
+    /// Files to read as a whole, or parts of.
+    pub files: VecDeque<UnreadFile>,
     /// Files of which blocks were requested, the last one last; `None`: blocks of it cannot be
     /// read alone.
     open: Vec<(ExecutableId, Option<BlockReader>)>,
     open_bytes_max: usize,
-    cache: Option<Cache>,
+    pub large: LargeFiles,
+    pub cache: Option<Cache>,
+    /// `None` while it is in use.
+    pub deriver: Option<Deriver>,
     /// CPU time spent on other requests while a file was read as a whole.
     interrupted: Duration,
     cpu: LoaderCpu,
+    source: RowSource,
+    canceller: LoadingCanceller,
 }
 
-/// A file to read as a whole.
-struct UnreadFile {
-    executable: ExecutableId,
+/// The payload that ends the thread when the loader is canceled.
+struct Canceled;
+
+/// A file to read.
+pub(super) struct UnreadFile {
+    pub executable: ExecutableId,
     owner: Owner,
-    file: File,
-    content: Option<ContentId>,
+    pub file: File,
+    pub content: Option<ContentId>,
+    /// The parts to read of a large file; empty: the whole file.
+    pub parts: Vec<u32>,
 }
 
 impl LoaderThread {
     fn run(mut self) {
         let mut priority = BurstPriority::new();
-        while let Some(UnreadFile { executable, owner, file, content }) = self.next_file() {
+        while let Some(file) = self.next_file() {
             priority.adapt();
-            let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
-            let frames = guard_panic(&file, &ranges, |at| {
-                unwind::read_with_progress(at, &mut || self.serve_requests())
-            });
-            self.open.retain(|(open, _)| *open != executable);
-            let cached = content.zip(self.serialize_for_cache(&frames));
-            let cost = self.cpu_time().saturating_sub(begin);
-            self.send(executable, LoadedRows::Table { frames, cost });
-            self.store_in_cache(cached, ranges, &file);
-            self.cpu.charge(owner, self.cpu_time().saturating_sub(begin));
+            let (owner, begin) = (file.owner, self.cpu_time());
+            let deriving =
+                if file.parts.is_empty() { self.load(file) } else { self.load_parts(&file) };
+            self.cpu.charge(owner, self.cpu_time().saturating_sub(begin) + deriving);
         }
+    }
+
+    /// Reads a whole file. Returns the CPU time that deriving rows took in the worker.
+    fn load(&mut self, file: UnreadFile) -> Duration {
+        let UnreadFile { executable, file, content, .. } = file;
+        let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
+        if self.source == RowSource::MachineCode {
+            let frames = self.read_derived_only(&file, &ranges);
+            self.send(executable, LoadedRows::Table { frames, cost: Duration::ZERO });
+            return Duration::ZERO;
+        }
+        let frames = self.read_with_gaps(&file, &ranges);
+        self.open.retain(|(open, _)| *open != executable);
+        let frames = match frames {
+            Some(Ok(frames)) if self.is_large(&frames) => {
+                let large = LargeFile::new(frames);
+                self.send(executable, LoadedRows::Large(large.layout));
+                self.large.put(executable, large);
+                return Duration::ZERO;
+            }
+            frames => frames,
+        };
+        let (mut frames, deriving) = self.add_derived_rows(frames, &file, &ranges);
+        if matches!(&frames, Some(Ok(f)) if f.table.rows == 0 && f.omissions.total() == 0) {
+            frames = Some(Err(Error::NoCallFrames));
+        }
+        let cached = content.zip(self.serialize_for_cache(&frames));
+        let cost = self.cpu_time().saturating_sub(begin);
+        self.send(executable, LoadedRows::Table { frames, cost });
+        self.store_in_cache(cached, ranges, &file);
+        deriving
+    }
+
+    /// Reads the call frames of a file; `None` when the parser panicked.
+    pub fn read_with_gaps(
+        &mut self,
+        file: &File,
+        ranges: &ReadRanges,
+    ) -> Option<Result<CallFrames, Error>> {
+        guard_panic(file, ranges, |at| read_with_gaps(at, &mut || self.serve_requests()))
     }
 
     /// Waits for the next file to read as a whole, and for CPU time for it; `None` when no request
@@ -174,24 +217,45 @@ impl LoaderThread {
             if let Some(next) = files.iter().position(|file| cpu.has_credit(file.owner)) {
                 return files.remove(next);
             }
+            let is_deriver_idle =
+                files.is_empty() && self.deriver.as_ref().is_some_and(Deriver::is_running);
             let request = match files.is_empty() {
+                true if is_deriver_idle => self.requests.recv_timeout(DERIVER_IDLE_MAX),
                 true => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => self.requests.recv_timeout(CREDIT_INTERVAL),
             };
             match request {
                 Ok(request) => self.accept(request),
+                Err(RecvTimeoutError::Timeout) if is_deriver_idle => {
+                    self.deriver.iter_mut().for_each(Deriver::stop);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
 
-    /// Serves the requests that have arrived meanwhile.
-    fn serve_requests(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
-            let begin = cpu_time();
-            self.accept(request);
-            self.interrupted += cpu_time().saturating_sub(begin);
+    /// Serves the requests that have arrived meanwhile. Once no more can come, the files that wait
+    /// are not needed.
+    pub fn serve_requests(&mut self) {
+        self.end_if_canceled();
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => {
+                    let begin = cpu_time();
+                    self.accept(request);
+                    self.interrupted += cpu_time().saturating_sub(begin);
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.files.clear(),
+            }
+        }
+    }
+
+    /// Leads out of the parser, and then out of the thread, when its result is not needed.
+    fn end_if_canceled(&self) {
+        if self.canceller.is_canceled() {
+            resume_unwind(Box::new(Canceled));
         }
     }
 
@@ -201,8 +265,17 @@ impl LoaderThread {
     }
 
     fn accept(&mut self, request: LoadRequest) {
-        let LoadRequest { executable, owner, file, content, blocks, is_new } = request;
-        let begin = cpu_time();
+        let LoadRequest { executable, owner, file, content, blocks, extent } = request;
+        if extent == LoadExtent::Parts {
+            return self.files.push_back(UnreadFile {
+                executable,
+                owner,
+                file,
+                content,
+                parts: blocks,
+            });
+        }
+        let (begin, is_new) = (cpu_time(), extent == LoadExtent::Whole);
         let cached =
             content.filter(|_| is_new).and_then(|content| self.load_from_cache(&content, &file));
         if let Some(frames) = cached {
@@ -210,39 +283,15 @@ impl LoaderThread {
             let rows = LoadedRows::Table { frames: Some(Ok(frames)), cost };
             return self.send(executable, rows);
         }
-        if !blocks.is_empty() && self.cpu.has_credit(owner) {
+        let is_ahead = self.source == RowSource::All && !blocks.is_empty();
+        if is_ahead && self.cpu.has_credit(owner) {
             self.read_blocks(executable, &file, &blocks);
         }
         if is_new {
-            self.files.push_back(UnreadFile { executable, owner, file, content });
+            let parts = Vec::new();
+            self.files.push_back(UnreadFile { executable, owner, file, content, parts });
         }
         self.cpu.charge(owner, cpu_time().saturating_sub(begin));
-    }
-
-    fn load_from_cache(&self, content: &ContentId, file: &File) -> Option<CallFrames> {
-        let cache = self.cache.as_ref().filter(|_| content.matches(file))?;
-        cache.load(&content.hash, file)
-    }
-
-    /// Serializes call frames that are worth storing.
-    fn serialize_for_cache(&self, frames: &Option<Result<CallFrames, Error>>) -> Option<Vec<u8>> {
-        let Some(Ok(frames)) = frames else { return None };
-        (self.cache.is_some() && Cache::is_worthwhile(frames)).then(|| frames.to_bytes())
-    }
-
-    /// Stores call frames in the cache if the file had the same content all the time.
-    fn store_in_cache(
-        &mut self,
-        cached: Option<(ContentId, Vec<u8>)>,
-        ranges: ReadRanges,
-        file: &File,
-    ) {
-        let (Some(cache), Some((content, frames))) = (&mut self.cache, cached) else { return };
-        let Ok(evidence) = ranges.hash(file) else { return }; // too many ranges, or unreadable
-        if content.matches(file) {
-            let evidence = evidence.to_bytes();
-            cache.store(&content.hash, &SerializedTable { evidence, frames });
-        }
     }
 
     /// Reads blocks of a file's table, if blocks can be read alone. A panic here, too, costs only
@@ -269,39 +318,15 @@ impl LoaderThread {
         self.open.iter().filter_map(|(_, reader)| reader.as_ref()).map(BlockReader::bytes).sum()
     }
 
-    fn send(&self, executable: ExecutableId, rows: LoadedRows) {
+    pub fn send(&self, executable: ExecutableId, rows: LoadedRows) {
+        self.end_if_canceled();
         let _ = self.results.send(LoadResult { executable, rows }); // the session may have ended
-    }
-}
-
-/// The priority of the loader thread: normal for short bursts of CPU time, low beyond them.
-struct BurstPriority {
-    /// CPU time left at normal priority.
-    left: Duration,
-    /// When `left` was last computed, and the CPU time used by then.
-    measured: (Instant, Duration),
-}
-
-impl BurstPriority {
-    fn new() -> Self {
-        Self { left: BURST_MAX, measured: (Instant::now(), cpu_time()) }
-    }
-
-    /// Sets the priority that the recent work allows. Where it cannot be raised again it stays
-    /// low.
-    fn adapt(&mut self) {
-        let now = (Instant::now(), cpu_time());
-        let (before, used) = std::mem::replace(&mut self.measured, now);
-        let refill = (now.0 - before) / REFILL_DIVISOR;
-        self.left = (self.left + refill).saturating_sub(now.1 - used).min(BURST_MAX);
-        let nice = if self.left.is_zero() { NICE } else { 0 };
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
     }
 }
 
 /// Has a parser read a file, and records which ranges it reads. A panic costs this file its table
 /// and nothing else.
-fn guard_panic<T>(
+pub(super) fn guard_panic<T>(
     file: &File,
     ranges: &ReadRanges,
     parse: impl FnOnce(ReadAt<'_>) -> T,
@@ -315,13 +340,16 @@ fn guard_panic<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     const HOG: Owner = Owner::User(1000);
 
     fn file(executable: u32, owner: Owner) -> UnreadFile {
         let file = File::open("/dev/null").expect("it exists");
-        UnreadFile { executable: ExecutableId(executable), owner, file, content: None }
+        let executable = ExecutableId(executable);
+        UnreadFile { executable, owner, file, content: None, parts: Vec::new() }
     }
 
     #[test]
@@ -334,9 +362,13 @@ mod tests {
             files: VecDeque::from([file(1, HOG), file(2, Owner::SYSTEM), file(3, HOG)]),
             open: Vec::new(),
             open_bytes_max: 0,
+            large: LargeFiles::default(),
             cache: None,
+            deriver: None,
             interrupted: Duration::ZERO,
             cpu: LoaderCpu::new(rate.clone()),
+            source: RowSource::All,
+            canceller: LoadingCanceller::default(),
         };
         rate.set(0.02);
         assert!(loader.cpu.has_credit(HOG));
@@ -348,5 +380,21 @@ mod tests {
         assert_eq!(next.executable, ExecutableId(1));
         assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
         drop(sender);
+    }
+
+    #[test]
+    fn canceled_loader_sends_no_table() {
+        let mut loader = Loader::spawn("", None, 0, RowSource::All).expect("it starts");
+        let file = File::open("/proc/self/exe").expect("it exists");
+        loader.canceller().cancel();
+        loader.request(LoadRequest {
+            executable: ExecutableId(1),
+            owner: Owner::SYSTEM,
+            file,
+            content: None,
+            blocks: Vec::new(),
+            extent: LoadExtent::Whole,
+        });
+        assert!(loader.results.recv().is_err(), "the thread has ended without a result");
     }
 }

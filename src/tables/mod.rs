@@ -5,7 +5,8 @@
 //! 1. A tick that misses rows or mappings takes a snapshot of its stack.
 //! 2. [`SnapshotUnwinder`] finishes the walk in user space and requests the rows it lacks.
 //! 3. [`RowStore`] has them read by its loader thread, or from the [`Cache`] of an earlier run,
-//!    and publishes them. It evicts the tables used least recently when the limit is reached.
+//!    and publishes them; a worker process derives rows where a file has none. It evicts the
+//!    tables used least recently when the limit is reached.
 //! 4. [`MappingPublisher`] publishes the mappings of the process. From then on, ticks are walked
 //!    in the kernel.
 //!
@@ -16,10 +17,16 @@
 //! round, and a slot is reused only after every tick that may read it has ended.
 
 mod backoff;
+mod burst_priority;
 mod cache;
 mod counts;
+mod deriver;
+mod large_files;
+mod load_request;
 mod loader;
+mod loader_cache;
 mod loader_cpu;
+mod loader_derived;
 mod published;
 mod publisher;
 mod row_store;
@@ -30,6 +37,8 @@ mod table_entry;
 
 pub use cache::{Cache, CacheCounts, CacheError};
 pub use counts::TableCounts;
+pub use deriver::{RowSource, serve as serve_deriver};
+pub use load_request::LoadingCanceller;
 pub use publisher::MappingPublisher;
 pub use row_store::RowStore;
 pub use snapshot_unwinder::{SnapshotUnwinder, WalkOutcome};

@@ -219,7 +219,9 @@ fn serialize(
         bytes.extend(entry.as_bytes());
         count += 1;
     }
-    let head = abi::ProcessHeader { pid: pid.0, count, generation };
+    let is_partial = memory.is_incomplete() || memory.count() > abi::MAPPINGS_MAX;
+    let is_partial = u64::from(is_partial);
+    let head = abi::ProcessHeader { pid: pid.0, count, generation, is_partial };
     [head.as_bytes(), &bytes].concat()
 }
 

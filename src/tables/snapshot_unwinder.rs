@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use profile::{ExecutableId, StackEnd, VirtAddr};
-use unwind::arch::{RED_ZONE, SP};
+use unwind::arch::{RED_ZONE, SP, VSYSCALL};
 use unwind::{Cfa, RegisterRule, Registers, Rule, Step, frame_pointer, step};
 
 use super::row_store::{RowStore, RuleLookup};
@@ -57,7 +57,7 @@ impl SnapshotUnwinder<'_> {
                 break StackEnd::Depth;
             }
             let address = VirtAddr(registers.lookup_address());
-            let rule = match self.rows.lookup_rule(self.memory, self.executables, address) {
+            let rule = match self.lookup_rule(address) {
                 RuleLookup::Rule(rule) => rule,
                 RuleLookup::Missing(id, block) => {
                     if self.request(id, block) {
@@ -68,9 +68,10 @@ impl SnapshotUnwinder<'_> {
                 RuleLookup::Refused => break StackEnd::NoTable,
                 RuleLookup::NoMapping => break StackEnd::NoMapping,
             };
+            correct_last_frame(&mut frames, &rule);
             match self.step(&registers, &rule) {
                 Ok((caller, is_guessed)) => {
-                    let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_return);
+                    let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_behind);
                     frames.push(UserFrame { address, is_exact, is_guessed });
                     registers = caller;
                 }
@@ -78,6 +79,13 @@ impl SnapshotUnwinder<'_> {
             }
         };
         WalkOutcome::Finished(frames.into(), end)
+    }
+
+    fn lookup_rule(&self, address: VirtAddr) -> RuleLookup {
+        if VSYSCALL.contains(&address.0) {
+            return RuleLookup::Rule(Rule::VSYSCALL);
+        }
+        self.rows.lookup_rule(self.memory, self.executables, address)
     }
 
     /// Steps to the caller by a rule, or by frame pointer where there is no row. Returns also
@@ -92,7 +100,7 @@ impl SnapshotUnwinder<'_> {
                 Err(frame_pointer::FramePointerEnd::Unreadable) => Err(self.unreadable()),
                 _ => Err(StackEnd::NoRow),
             },
-            Step::Root => Err(StackEnd::Complete),
+            Step::Root | Step::Outside => Err(StackEnd::Complete),
             Step::NotExpressible => Err(StackEnd::NotExpressible),
             Step::Unreadable => Err(self.unreadable()),
             Step::BadReturnAddress => Err(StackEnd::BadReturnAddress),
@@ -140,6 +148,17 @@ impl SnapshotUnwinder<'_> {
     }
 }
 
+/// Corrects the last frame, if its address was put on the stack by hand. The kernel makes signal
+/// handlers return to the first instruction of the code that ends them, and nothing ever was in a
+/// frame outside of the root.
+fn correct_last_frame(frames: &mut Vec<UserFrame>, rule: &Rule) {
+    match rule.cfa {
+        Cfa::Outside => drop(frames.pop()),
+        Cfa::Signal => frames.iter_mut().last().into_iter().for_each(|last| last.is_exact = true),
+        _ => {}
+    }
+}
+
 /// Replaces what a rule would read below a snapshot: those of perf begin at sp, without the red
 /// zone. Rows point there after a register has been popped, and then the register itself has the
 /// value.
@@ -163,11 +182,12 @@ mod tests {
     fn popped_register_has_its_value_where_there_is_no_red_zone() {
         let registers = Registers {
             ip: 1,
-            is_return: false,
+            is_behind: false,
             sp: 0x7000,
             fp: Some(7),
             base: Some(8),
             all: None,
+            callee: None,
         };
         // Before `ret`: fp and the base register have been popped, and the CFA is next to sp.
         let saved = RegisterRule::AtCfa;

@@ -52,6 +52,14 @@ pub(super) enum TableState {
     Unread,
     /// The loader has it. Slots of blocks that were read ahead, by number; `None`: requested.
     Loading(HashMap<u32, Option<Slot>>),
+    /// Its parts are loaded when they are requested: the file is large. Slots of parts by number;
+    /// `None`: requested.
+    Parts {
+        /// Slot of each part.
+        slots: HashMap<u32, Option<Slot>>,
+        /// Rows of all parts that are loaded.
+        rows: u64,
+    },
     /// In the kernel.
     Ready {
         /// Slot of each block.
@@ -68,7 +76,10 @@ pub(super) enum TableState {
 impl TableEntry {
     /// Whether the kernel finds rows of it, or soon will.
     pub fn has_rows(&self) -> bool {
-        matches!(self.state, TableState::Ready { .. } | TableState::Loading(_))
+        matches!(
+            self.state,
+            TableState::Ready { .. } | TableState::Parts { .. } | TableState::Loading(_)
+        )
     }
 
     /// Returns the units of slabs that it occupies.
@@ -76,7 +87,9 @@ impl TableEntry {
         let units = |slot: &Slot| u64::from(slot.end - slot.start);
         match &self.state {
             TableState::Ready { slots, .. } => slots.iter().map(units).sum(),
-            TableState::Loading(blocks) => blocks.values().flatten().map(units).sum(),
+            TableState::Loading(slots) | TableState::Parts { slots, .. } => {
+                slots.values().flatten().map(units).sum()
+            }
             TableState::Unread | TableState::Empty | TableState::Refused => 0,
         }
     }
@@ -103,11 +116,21 @@ impl TableEntry {
 }
 
 impl TableState {
+    /// Returns the slots of blocks that were or can be requested one by one, by number.
+    pub fn requested(&mut self) -> Option<&mut HashMap<u32, Option<Slot>>> {
+        match self {
+            Self::Loading(slots) | Self::Parts { slots, .. } => Some(slots),
+            Self::Ready { .. } | Self::Unread | Self::Empty | Self::Refused => None,
+        }
+    }
+
     /// Takes the slots that the table occupies.
     pub fn into_slots(self) -> Vec<Slot> {
         match self {
             Self::Ready { slots, .. } => slots,
-            Self::Loading(blocks) => blocks.into_values().flatten().collect(),
+            Self::Loading(slots) | Self::Parts { slots, .. } => {
+                slots.into_values().flatten().collect()
+            }
             Self::Unread | Self::Empty | Self::Refused => Vec::new(),
         }
     }

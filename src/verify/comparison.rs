@@ -16,7 +16,7 @@ pub enum WalkEnd {
 impl From<StackEnd> for WalkEnd {
     fn from(end: StackEnd) -> Self {
         match end {
-            StackEnd::Complete => Self::Complete,
+            StackEnd::Complete | StackEnd::Guessed => Self::Complete,
             StackEnd::Depth => Self::Limit(IncomparableReason::OurDepth),
             StackEnd::TimeLimit => Self::Limit(IncomparableReason::OurTime),
             StackEnd::NoTable => Self::Limit(IncomparableReason::OurTable),

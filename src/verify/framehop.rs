@@ -10,10 +10,10 @@ use std::sync::Arc;
 use ::framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use ::framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
 use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
-use unwind::arch::{FP, SP};
+use unwind::arch::{FP, SP, is_behind_system_call};
 
 use super::comparison::{IncomparableReason, UnwoundStack, WalkEnd};
-use crate::events::PerfSample;
+use crate::events::{PerfSample, PerfStackSnapshot};
 use crate::kernel::abi::USER_FRAMES_MAX;
 use crate::processes::{AddressSpace, Executables, Mapping};
 
@@ -58,8 +58,11 @@ impl FramehopUnwinder {
             sample.snapshot.registers[usize::from(register.number())]
         };
         let stack = StackSnapshot { sample, start: register(SP), missing: Cell::new(None) };
-        let mut registers = UnwindRegsX86_64::new(sample.snapshot.ip, register(SP), register(FP));
-        let mut at = FrameAddress::from_instruction_pointer(sample.snapshot.ip);
+        let PerfStackSnapshot { ip, flags, registers: all, .. } = &sample.snapshot;
+        let mut registers = UnwindRegsX86_64::new(*ip, register(SP), register(FP));
+        let behind = is_behind_system_call(all, *ip, *flags);
+        let behind = behind.then(|| FrameAddress::from_return_address(*ip)).flatten();
+        let mut at = behind.unwrap_or(FrameAddress::from_instruction_pointer(*ip));
         let mut frames = Vec::new();
         let end = loop {
             if frames.len() > USER_FRAMES_MAX as usize {

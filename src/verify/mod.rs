@@ -66,7 +66,7 @@ impl Verifier {
         let last = compared.agreed - 1; // both start at the same instruction
         let frame = |stack: &UnwoundStack, depth: usize| {
             let address = *stack.frames.get(depth)?;
-            let is_exact = depth == 0 || sample.user.get(depth).is_some_and(|frame| frame.is_exact);
+            let is_exact = sample.user.get(depth).is_some_and(|frame| frame.is_exact);
             let address = VirtAddr(address.wrapping_sub(u64::from(!is_exact)));
             Some(resolve(memory, context, address))
         };
@@ -209,7 +209,7 @@ mod tests {
         registers[usize::from(SP.number())] = STACK;
         registers[usize::from(FP.number())] = STACK;
         let stack = WORDS.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let snapshot = PerfStackSnapshot { ip: TRUTH[0], registers, stack };
+        let snapshot = PerfStackSnapshot { ip: TRUTH[0], flags: 0, registers, stack };
         PerfSample { cpu: Cpu(0), tid: Tid(8), snapshot, is_cut: false }
     }
 

@@ -58,18 +58,23 @@ struct.pack_into("<HHH", data, 58, 0, 0, 0)
 open(sys.argv[2], "wb").write(data[:at])
 P
 
-# Go's function table: twenty functions that push fp and move sp, a stack switch, and two roots.
-python3 - "$work/table" "$work/go.s" <<'P'
+# Go's function table: twenty functions that push fp and move sp, a stack switch, two roots, a call
+# that a signal handler makes, the return from a signal, and a function of another language. The
+# module data says where the text is.
+python3 - "$work" <<'P'
 import struct, sys
 def varint(n):
     out = b""
     while n >= 128: out, n = out + bytes([n & 127 | 128]), n >> 7
     return out + bytes([n])
 names, dist, records, entries = b"\0", b"\0", b"", b""
-made = [("main.f%d" % i, 0) for i in range(20)] + [("runtime.asmcgocall", 2), ("runtime.goexit", 1), ("runtime.mcall", 2)]
+made = [("main.f%d" % i, 0) for i in range(20)] + [
+    ("runtime.asmcgocall", 2), ("runtime.goexit", 1), ("runtime.mcall", 2), ("runtime.asyncPreempt", 0),
+    ("runtime.sigreturn__sigaction", 0), ("written_in_c", 0)]
 for i, (name, flags) in enumerate(made):
+    has_distances = name != "written_in_c"
     entries += struct.pack("<II", 64 * i, 8 * len(made) + 4 + len(records))
-    records += struct.pack("<10I4B", 64 * i, len(names), 0, 0, len(dist), 0, 0, 0, 0, 0, 0, flags, 0, 0)
+    records += struct.pack("<10I4B", 64 * i, len(names), 0, 0, len(dist) * has_distances, 0, 0, 0, 0, 0, 0, flags, 0, 0)
     names += name.encode() + b"\0"
     value = -1
     for length, distance in [(1, 0), (7, 8), (54, 32), (2, 0)]:
@@ -79,8 +84,9 @@ for i, (name, flags) in enumerate(made):
 entries += struct.pack("<I", 64 * len(made))
 head = 8 + 8 * 8
 table = struct.pack("<IBBBB8Q", 0xfffffff1, 0, 0, 1, 8, len(made), 0, 0, head, 0, 0, head + len(names), head + len(names) + len(dist)) + names + dist + entries + records
-open(sys.argv[1], "wb").write(table)
-open(sys.argv[2], "w").write(f"""\t.text
+open(f"{sys.argv[1]}/table", "wb").write(table)
+for name, flags in [(".gopclntab", "a"), (".data.rel.ro.gopclntab", "aw")]:
+    open(f"{sys.argv[1]}/go{name}.s", "w").write(f"""\t.text
 \t.balign 64
 \t.globl _start
 _start:
@@ -92,9 +98,20 @@ _start:
 \tmov 56(%rbx), %rsp
 \t.endr
 \t.balign 64
-\t.section .gopclntab, "a"
-\t.incbin "{sys.argv[1]}"
+end:
+\t.section {name}, "{flags}"
+table:
+\t.incbin "{sys.argv[1]}/table"
+\t.section .go.buildinfo, "aw"
+\t.quad 0
+\t.section .noptrdata, "aw"
+\t.quad 0, table, table + {head}
+\t.fill 18, 8, 0
+\t.quad _start, end, _start, end
 """)
 P
-gcc "${bare[@]}" -s "$work/go.s" -o elf/go
+gcc "${bare[@]}" -s "$work/go.gopclntab.s" -o elf/go
+# As linkers up to Go 1.25 leave it in position-independent files: in a section of others.
+gcc "${bare[@]}" -static-pie -s "$work/go.data.rel.ro.gopclntab.s" -o elf/go_merged
+
 ls -l elf

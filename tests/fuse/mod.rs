@@ -1,7 +1,7 @@
 //! A FUSE file system with one file, `program`, that can stop answering.
 //!
 //! It implements the few requests that running a program takes (Linux's include/uapi/linux/fuse.h).
-#![allow(clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -43,12 +43,20 @@ pub struct Served {
 
 /// Mounts a file system whose one file holds these bytes.
 pub fn serve(place: &Path, program: Vec<u8>) -> Served {
+    serve_with(place, program, "user_id=0,group_id=0,allow_other")
+}
+
+/// Mounts a file system that this user alone may read, and root may not.
+pub fn serve_user(place: &Path, program: Vec<u8>, user: u32) -> Served {
+    serve_with(place, program, &format!("user_id={user},group_id={user}"))
+}
+
+fn serve_with(place: &Path, program: Vec<u8>, access: &str) -> Served {
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let device =
         File::options().read(true).write(true).custom_flags(flags).open("/dev/fuse").unwrap();
     rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::empty()).unwrap(); // mount inherits it
-    let options =
-        format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+    let options = format!("fd={},rootmode=40000,{access}", device.as_raw_fd());
     let mount = ["-i", "-t", "fuse", "-o", &options, "silent"];
     let is_unresponsive = Arc::new(AtomicBool::new(false));
     let shared = Arc::clone(&is_unresponsive);

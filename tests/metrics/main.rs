@@ -49,7 +49,7 @@ fn snapshot() -> Snapshot {
         session: session(),
         symbols: NameCounts {
             symbolized: 301,
-            unsymbolized: [302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313],
+            unsymbolized: [302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313, 314],
             cut: 314,
             without_debug_info: 315,
         },

@@ -15,13 +15,19 @@ struct host_frame {
 	bool has_fp;
 	bool has_base;
 	bool has_all;
-	bool is_return;
+	bool has_callee;
+	bool is_behind;
 };
 
 /* The steps in the order in which src/lib.rs names them. */
 static const enum step steps[] = {
-	STEP_CALLER,          STEP_ROOT,       STEP_NO_ROW,
-	STEP_NOT_EXPRESSIBLE, STEP_UNREADABLE, STEP_BAD_RETURN_ADDRESS,
+	STEP_CALLER,
+	STEP_ROOT,
+	STEP_OUTSIDE,
+	STEP_NO_ROW,
+	STEP_NOT_EXPRESSIBLE,
+	STEP_UNREADABLE,
+	STEP_BAD_RETURN_ADDRESS,
 };
 
 typedef bool (*read_function)(const void *memory, u64 address, u64 *word);
@@ -52,8 +58,8 @@ static struct registers to_kernel(const struct host_frame *frame)
 		.fp = frame->fp,
 		.base = frame->base,
 		.known = (frame->has_fp ? KNOWN_FP : 0) | (frame->has_base ? KNOWN_BASE : 0) |
-		         (frame->has_all ? KNOWN_ALL : 0),
-		.is_return = frame->is_return,
+		         (frame->has_all ? KNOWN_ALL : 0) | (frame->has_callee ? KNOWN_CALLEE : 0),
+		.is_behind = frame->is_behind,
 	};
 
 	__builtin_memcpy(r.all, frame->all, sizeof(r.all));
@@ -70,7 +76,8 @@ static void from_kernel(struct host_frame *frame, const struct registers *r)
 		.has_fp = r->known & KNOWN_FP,
 		.has_base = r->known & KNOWN_BASE,
 		.has_all = r->known & KNOWN_ALL,
-		.is_return = r->is_return,
+		.has_callee = r->known & KNOWN_CALLEE,
+		.is_behind = r->is_behind,
 	};
 	__builtin_memcpy(frame->all, r->all, sizeof(frame->all));
 }

@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod golang;
 mod oddities;
 mod programs;
 mod truth;

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Step::Caller(caller) => Ok(caller),
             Step::NoRow => frame_pointer::step(&frame, read)
                 .map_err(|end| format!("no row, and no frame pointer: {end:?}")),
-            Step::Root => Err("complete".to_owned()),
+            Step::Root | Step::Outside => Err("complete".to_owned()),
             end => Err(format!("{end:?} by the rule {rule}")),
         };
         match caller {
@@ -96,5 +96,5 @@ fn blocked_at(pid: &str) -> Result<Registers, Box<dyn Error>> {
     let mut words = line.split_whitespace().rev().map(|word| word.strip_prefix("0x"));
     let mut next = || words.next().flatten().ok_or("the thread is running");
     let (ip, sp) = (u64::from_str_radix(next()?, 16)?, u64::from_str_radix(next()?, 16)?);
-    Ok(Registers { ip, is_return: false, sp, fp: None, base: None, all: None })
+    Ok(Registers { ip, is_behind: true, sp, fp: None, base: None, all: None, callee: None })
 }

@@ -17,7 +17,7 @@ use crate::go::FunctionTable;
 use crate::layers::{Layer, RangeLayer, fill};
 use crate::sections::CfiSections;
 use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start};
-use crate::{ReadAt, linker_code};
+use crate::{Gaps, ReadAt, linker_code};
 
 /// Bytes of the `.eh_frame` of a file with single blocks: it is in memory beside that of the
 /// whole reading.
@@ -26,6 +26,8 @@ const EH_FRAME_MAX: u64 = 16 << 20;
 const INDEX_MAX: u64 = 2 << 20;
 /// Entries skipped to find the function before or after a block.
 const SKIPPED_MAX: usize = 64;
+/// Bytes of text of a file that is read as a whole in milliseconds.
+const SMALL_TEXT: u64 = 1 << 20;
 /// Bytes of CFA instructions executed for one block; real blocks need a tenth.
 const WORK_MAX: usize = 1 << 20;
 
@@ -49,6 +51,7 @@ pub struct BlockReader {
     functions: Vec<(u64, EhFrameOffset)>,
     linker: RangeLayer,
     entry: u64,
+    executable: Vec<Range<u64>>,
 }
 
 impl BlockReader {
@@ -58,7 +61,7 @@ impl BlockReader {
         let text = elf.table_text().ok()?;
         let has_other_rows = elf.address_of(".debug_frame").is_some()
             || elf.has_contexts()
-            || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some();
+            || FunctionTable::read(&elf).is_some();
         if has_other_rows {
             return None;
         }
@@ -71,7 +74,8 @@ impl BlockReader {
         let sections = CfiSections::of_eh_frame(&elf, eh_frame);
         let functions = indexed_functions(&index, &sections.bases)?;
         let linker = linker_code::layer(&elf);
-        Some(Self { sections, text, functions, linker, entry: elf.entry })
+        let executable = elf.executable();
+        Some(Self { sections, text, functions, linker, entry: elf.entry, executable })
     }
 
     /// Returns the first address of the table's text.
@@ -86,8 +90,9 @@ impl BlockReader {
 
     /// Reads the block with this number, which covers `1 << BLOCK_SHIFT_MAX` bytes of text.
     ///
-    /// Returns `None` if it cannot be read alone. Its rules say where the base register is saved
-    /// even if no rule of the file needs it.
+    /// Returns `None` if it cannot be read alone; in a small file also if more of its code has no
+    /// row than the start-up code of a program: what is derived comes with the whole table. Its
+    /// rules say where the base register is saved even if no rule of the file needs it.
     pub fn block(&self, number: u32) -> Option<Block> {
         let start = self.start().checked_add(u64::from(number) << BLOCK_SHIFT_MAX)?;
         let end = self.text.end.min(start.checked_add(1 << BLOCK_SHIFT_MAX)?);
@@ -108,6 +113,11 @@ impl BlockReader {
         self.rows(functions, stretch, start..end)
     }
 
+    /// Returns whether the whole file is read about as fast as a block.
+    fn is_small(&self) -> bool {
+        self.text.end - self.text.start <= SMALL_TEXT
+    }
+
     /// Reads one function of the list; `None` if it is not in the text.
     fn function(&self, (address, offset): &(u64, EhFrameOffset)) -> Option<Fde<EhFrameOffset>> {
         let eh_frame = self.sections.eh_frame();
@@ -126,12 +136,16 @@ impl BlockReader {
         let bases = &self.sections.bases;
         let mut eh = CallFrameLayer::of(&section, bases, functions, WORK_MAX, true);
         let mut linker = self.linker.clone();
-        let mut entry = CodePatternLayer::undescribed(&|_| None, self.entry, false);
+        let mut entry = CodePatternLayer::entry_point(self.entry);
         let layers: &mut [&mut dyn Layer] = &mut [&mut eh, &mut linker, &mut entry];
         let mut builder = TableBuilder::new(block.start, block.end, BLOCK_SHIFT_MAX);
-        fill(layers, stretch, &mut builder, &mut |_, _| {});
+        let mut gaps = Gaps::of(&self.executable);
+        let mut on_gap = |gap| gaps.add(&self.executable, gap);
+        fill(layers, stretch, &mut builder, &mut |_, _| {}, &mut on_gap);
         let mut table = builder.finish();
-        let is_complete = table.rows_omitted == 0 && eh.stats().omissions.limit == 0;
+        let is_complete = table.rows_omitted == 0
+            && eh.stats().omissions.limit == 0
+            && !(self.is_small() && gaps.are_worth_deriving());
         is_complete.then(|| table.blocks.pop()).flatten()
     }
 }

@@ -88,6 +88,8 @@ fn is_same(ours: &Step, theirs: &DwarfStep) -> Option<bool> {
     Some(match (ours, theirs) {
         (Step::NotExpressible, _) => return None,
         (Step::Root, DwarfStep::Root) | (Step::NoRow, DwarfStep::NoFunction) => true,
+        // The byte before a function that never returns.
+        (Step::Outside, DwarfStep::NoFunction) => true,
         (Step::Caller(caller), DwarfStep::Caller(answer)) => {
             let theirs = |register: Register| answer.registers[usize::from(register.number())];
             let sp = theirs(SP) == Some(caller.sp);

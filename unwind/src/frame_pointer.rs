@@ -29,7 +29,13 @@ pub enum FramePointerEnd {
 /// let stack = [0x7020, 0x40_1005]; // from 0x7000: the caller's fp, the return address
 /// let read = |address: u64| stack.get((address.checked_sub(0x7000)? / 8) as usize).copied();
 /// let frame = Registers {
-///     ip: 0x40_2000, is_return: false, sp: 0x7000, fp: Some(0x7000), base: None, all: None,
+///     ip: 0x40_2000,
+///     is_behind: false,
+///     sp: 0x7000,
+///     fp: Some(0x7000),
+///     base: None,
+///     all: None,
+///     callee: None,
 /// };
 /// let caller = frame_pointer::step(&frame, read)?;
 /// assert_eq!((caller.ip, caller.sp, caller.fp), (0x40_1005, 0x7010, Some(0x7020)));
@@ -53,7 +59,8 @@ pub fn step(
     if !user.contains(&ip) {
         return Err(FramePointerEnd::BadReturnAddress);
     }
-    Ok(Registers { ip, is_return: true, sp: fp + 16, fp: Some(saved), base: None, all: None })
+    let (sp, fp) = (fp + 16, Some(saved));
+    Ok(Registers { ip, is_behind: true, sp, fp, base: None, all: None, callee: None })
 }
 
 #[cfg(test)]
@@ -68,13 +75,14 @@ mod tests {
     }
 
     fn at(sp: u64, fp: u64) -> Registers {
-        Registers { ip: 0x4000, is_return: false, sp, fp: Some(fp), base: Some(9), all: None }
+        let all = [0; crate::arch::REGISTERS];
+        Registers { sp, fp: Some(fp), base: Some(9), ..Registers::interrupted(0x4000, all) }
     }
 
     #[test]
     fn steps_outwards_until_fp_is_implausible() {
         let a = step(&at(0x7000, 0x7000), read).expect("a has a caller");
-        assert_eq!((a.ip, a.sp, a.fp, a.is_return), (0x4444, 0x7010, Some(0x7010), true));
+        assert_eq!((a.ip, a.sp, a.fp, a.is_behind), (0x4444, 0x7010, Some(0x7010), true));
         let main = step(&a, read).expect("main has a caller");
         assert_eq!((main.ip, main.fp, main.base), (0x5555, Some(1), None));
         assert_eq!(step(&main, read), Err(FramePointerEnd::FramePointer));

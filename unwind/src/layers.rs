@@ -11,8 +11,9 @@ use crate::omissions::Omissions;
 use crate::rule::Rule;
 use crate::table::TableBuilder;
 
-/// Padding up to this alignment of the next function is no gap between functions.
-const ALIGNMENT_MAX: u64 = 64;
+/// Padding up to this alignment of the next function is no gap between functions. A longer gap may
+/// be a function: compilers align to more only where they are asked to.
+const ALIGNMENT_MAX: u64 = 16;
 
 /// What a layer has returned and omitted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,14 +81,17 @@ impl Layer for RangeLayer {
 }
 
 /// Fills a stretch of text from the topmost layer down. `on_function` is called after each
-/// function, with the number of layers below the one that had it.
+/// function, with the number of layers below the one that had it, and `on_gap` with each stretch
+/// that no layer has.
 pub(crate) fn fill(
     layers: &mut [&mut dyn Layer],
     stretch: Range<u64>,
     table: &mut TableBuilder,
     on_function: &mut dyn FnMut(usize, Range<u64>),
+    on_gap: &mut dyn FnMut(Range<u64>),
 ) {
     let Some((layer, lower)) = layers.split_first_mut() else {
+        on_gap(stretch.clone());
         if !is_padding(stretch.start, stretch.end) {
             table.push(stretch.start, Rule::NO_ROW);
         }
@@ -96,7 +100,7 @@ pub(crate) fn fill(
     let mut at = stretch.start;
     while let Some(function) = layer.next(at..stretch.end) {
         if at < function.start {
-            fill(lower, at..function.start, table, on_function);
+            fill(lower, at..function.start, table, on_function, on_gap);
         }
         layer.rows(&mut |address, rule| {
             if address < function.end {
@@ -107,12 +111,12 @@ pub(crate) fn fill(
         on_function(lower.len(), function);
     }
     if at < stretch.end {
-        fill(lower, at..stretch.end, table, on_function);
+        fill(lower, at..stretch.end, table, on_function, on_gap);
     }
 }
 
 /// Returns whether the bytes between two functions only align the second one.
-fn is_padding(end: u64, next: u64) -> bool {
+pub(crate) fn is_padding(end: u64, next: u64) -> bool {
     let alignment = (1u64 << next.trailing_zeros().min(63)).min(ALIGNMENT_MAX);
     next - end < alignment
 }
@@ -137,7 +141,10 @@ mod tests {
         let mut table = TableBuilder::new(0, 0x1000, BLOCK_SHIFT_MAX);
         let mut functions = Vec::new();
         let layers: &mut [&mut dyn Layer] = &mut [&mut upper, &mut lower];
-        fill(layers, 0..0x1000, &mut table, &mut |below, range| functions.push((below, range)));
+        let mut gaps = Vec::new();
+        let mut on_function = |below, range| functions.push((below, range));
+        fill(layers, 0..0x1000, &mut table, &mut on_function, &mut |gap| gaps.push(gap));
+        assert_eq!(gaps, [0..0x40, 0x180..0x200, 0x210..0x1000]);
         assert_eq!(functions, [(0, 0x40..0x100), (1, 0x100..0x180), (0, 0x200..0x210)]);
         let rows: Vec<_> = table.finish().iter().collect();
         let expected = [

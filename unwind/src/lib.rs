@@ -96,6 +96,7 @@ pub mod dwarf;
 mod elf;
 pub mod encoding;
 pub mod frame_pointer;
+mod gaps;
 mod go;
 mod layers;
 mod linker_code;
@@ -105,12 +106,14 @@ mod sections;
 mod step;
 mod stored;
 mod table;
+mod table_part;
 
 use std::ops::Range;
 
 pub use block_reader::BlockReader;
 pub use check::{CheckReport, Disagreement, check};
 pub use elf::{Error, ReadAt, SECTION_MAX};
+pub use gaps::Gaps;
 pub use omissions::Omissions;
 pub use rule::{Cfa, Gap, RegisterRule, Rule};
 pub use sections::UnwindSections;
@@ -143,6 +146,8 @@ pub struct CallFrames {
     pub non_dwarf: Vec<Range<u64>>,
     /// Rows that the file has and the table has not.
     pub omissions: Omissions,
+    /// Code that no source has rows for.
+    pub gaps: Gaps,
 }
 
 /// Reads the call frames of a file.
@@ -178,16 +183,48 @@ pub fn read_with_derived(
     derived: &DerivedRows,
     on_function: &mut dyn FnMut(),
 ) -> Result<CallFrames, Error> {
+    match read_all(file, derived, on_function)? {
+        (frames, false) if frames.table.rows == 0 => Err(Error::NoCallFrames),
+        (frames, _) => Ok(frames),
+    }
+}
+
+/// Reads like [`read_with_progress()`], and also a file in which no source has rows: then all of
+/// its code is in gaps.
+///
+/// # Errors
+/// See [`read()`].
+pub fn read_with_gaps(
+    file: ReadAt<'_>,
+    on_function: &mut dyn FnMut(),
+) -> Result<CallFrames, Error> {
+    read_all(file, &DerivedRows::default(), on_function).map(|(frames, _)| frames)
+}
+
+/// Makes the table of a file of rows that were derived from its machine code, as if it had no call
+/// frames, and of what is recognized by its bytes.
+///
+/// # Errors
+/// See [`read()`].
+pub fn read_derived_only(file: ReadAt<'_>, derived: &DerivedRows) -> Result<CallFrames, Error> {
+    let elf = Elf::read(file)?;
+    let sections = CfiSections::default();
+    let sources = Sources { elf: &elf, sections: &sections, go: None, derived };
+    Ok(read_layers(&sources, elf.table_text()?, &mut || {}))
+}
+
+/// Reads all sources of a file. Returns also whether it has call frames, usable or not.
+fn read_all(
+    file: ReadAt<'_>,
+    derived: &DerivedRows,
+    on_function: &mut dyn FnMut(),
+) -> Result<(CallFrames, bool), Error> {
     let elf = Elf::read(file)?;
     let text = elf.table_text()?;
-    let loaded = |range| elf.loaded(range);
-    let go = FunctionTable::read(&elf, &loaded);
+    let go = FunctionTable::read(&elf);
     let sections = CfiSections::read(&elf, go.is_none())?;
     let sources = Sources { elf: &elf, sections: &sections, go: go.as_ref(), derived };
-    match read_layers(&sources, text, on_function) {
-        frames if frames.table.rows == 0 && sections.is_empty() => Err(Error::NoCallFrames),
-        frames => Ok(frames),
-    }
+    Ok((read_layers(&sources, text, on_function), !sections.is_empty()))
 }
 
 /// Where the rows of a file come from.
@@ -245,12 +282,17 @@ fn read_once(
 
     let mut frames = CallFrames::default();
     let mut builder = TableBuilder::new(text.start, text.end, block_shift);
-    fill(&mut layers, text.clone(), &mut builder, &mut |below, function| {
+    let mut take = |below: usize, function| {
         if !dwarf_layers.contains(&below) {
             push_joined(&mut frames.non_dwarf, function);
         }
         on_function();
-    });
+    };
+    let executable = elf.executable();
+    let mut gaps = Gaps::of(&executable);
+    let mut on_gap = |gap| gaps.add(&executable, gap);
+    fill(&mut layers, text.clone(), &mut builder, &mut take, &mut on_gap);
+    frames.gaps = gaps;
     for stats in layers.iter().map(|layer| layer.stats()) {
         frames.functions += stats.functions;
         frames.file_rows += stats.rows;

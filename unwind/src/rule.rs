@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::arch::{BASE, Register, SAVED_RA_WORDS};
+use crate::arch::{BASE, Register, SAVED_RA_WORDS, SP};
 use crate::encoding::*;
 
 /// How to get from a frame to its caller. The caller's sp is always the CFA.
@@ -42,6 +42,9 @@ pub enum Cfa {
     Gap(Gap),
     /// No caller: the return address is undefined.
     Root,
+    /// No frame: a return address that leads here was put on the stack by hand, by the maker of the
+    /// frame before, which is the root.
+    Outside,
     /// `cfa = register + offset`
     Register(Register, i32),
     /// `cfa = *(register + at) + offset`
@@ -53,10 +56,19 @@ pub enum Cfa {
         /// Bytes from that word's value to the CFA.
         offset: i16,
     },
+    /// `cfa = *(sp + 8 * index + at) + offset`
+    AtIndex {
+        /// The register that counts words from the stack pointer.
+        index: Register,
+        /// Bytes from there to the word in memory.
+        at: i16,
+        /// Bytes from that word's value to the CFA.
+        offset: i16,
+    },
     /// `cfa = sp + 8 + (ip % 16 >= pushed ? 8 : 0)`: a stub of 16 bytes in a procedure linkage
     /// table (PLT), which pushes a word before its byte `pushed`.
     Plt {
-        /// 9 to 11 in the stubs that linkers write.
+        /// Up to 15; 5 to 11 in the stubs that linkers write.
         pushed: u8,
     },
     /// A frame that the kernel made to call a signal handler. It holds every register.
@@ -84,8 +96,14 @@ pub enum RegisterRule {
     AtCfa(i8),
     /// `value = *fp`
     AtFp,
+    /// Of a return address: `value = *(cfa - 8)`, which is the instruction that was interrupted. A
+    /// signal handler has pushed it, to have the function run that this rule belongs to.
+    Interrupted,
     /// `value = other register`
     Register(Register),
+    /// Of a return address only: `value = *(cfa - 8)`, and 0 there is the root of the stack,
+    /// because the function never returns.
+    ReturnOrRoot,
     /// Not recoverable.
     Undefined,
 }
@@ -106,10 +124,19 @@ impl RegisterRule {
             Self::SameValue => SAVED_SAME_VALUE,
             Self::AtCfa(words) => words,
             Self::Register(register) => SAVED_IN_REGISTER + register.number() as i8,
+            Self::ReturnOrRoot => SAVED_RETURN_OR_ROOT,
             Self::Undefined => SAVED_UNDEFINED,
             Self::AtFp => SAVED_AT_FP,
+            Self::Interrupted => SAVED_INTERRUPTED,
         };
         value as u8
+    }
+
+    fn decode_ra(byte: u8) -> Self {
+        match byte as i8 {
+            SAVED_RETURN_OR_ROOT => Self::ReturnOrRoot,
+            _ => Self::decode(byte),
+        }
     }
 
     fn decode(byte: u8) -> Self {
@@ -117,6 +144,7 @@ impl RegisterRule {
             SAVED_SAME_VALUE => Self::SameValue,
             SAVED_UNDEFINED => Self::Undefined,
             SAVED_AT_FP => Self::AtFp,
+            SAVED_INTERRUPTED => Self::Interrupted,
             value if value >= SAVED_IN_REGISTER => {
                 Self::Register(Register::from_number(value as u8 & 15))
             }
@@ -132,10 +160,15 @@ impl Rule {
     pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
     /// The root of the stack.
     pub const ROOT: Self = Self::bare(Cfa::Root);
+    /// Not a frame, but outside of the root.
+    pub const OUTSIDE: Self = Self::bare(Cfa::Outside);
     /// Code without rows that keeps a frame pointer.
     pub const FRAME_POINTER: Self = Self::bare(Cfa::FramePointer);
     /// A signal frame.
     pub const SIGNAL: Self = Self::bare(Cfa::Signal);
+
+    /// The vsyscall page: the return address is on top of the stack.
+    pub const VSYSCALL: Self = Self::bare(Cfa::Register(SP, 8));
 
     /// Returns a rule that consists of its CFA alone.
     const fn bare(cfa: Cfa) -> Self {
@@ -165,10 +198,12 @@ impl Rule {
         let (op, register, offset) = match self.cfa {
             Cfa::Gap(gap) => (OP_GAP, 0, gap as i32),
             Cfa::Root => (OP_ROOT, 0, 0),
+            Cfa::Outside => (OP_OUTSIDE, 0, 0),
             Cfa::Register(register, offset) => (OP_REGISTER, register.number(), offset),
             Cfa::AtRegister { register, at, offset } => {
                 (OP_AT_REGISTER, register.number(), both(at, offset))
             }
+            Cfa::AtIndex { index, at, offset } => (OP_AT_INDEX, index.number(), both(at, offset)),
             Cfa::Plt { pushed } => (OP_PLT, 0, pushed.into()),
             Cfa::Signal => (OP_SIGNAL, 0, 0),
             Cfa::FramePointer => (OP_FRAME_POINTER, 0, 0),
@@ -184,9 +219,13 @@ impl Rule {
         let register = Register::from_number(op >> 4);
         let cfa = match op & 15 {
             OP_ROOT => Cfa::Root,
+            OP_OUTSIDE => Cfa::Outside,
             OP_REGISTER => Cfa::Register(register, offset),
             OP_AT_REGISTER => {
                 Cfa::AtRegister { register, at: offset as i16, offset: (offset >> 16) as i16 }
+            }
+            OP_AT_INDEX => {
+                Cfa::AtIndex { index: register, at: offset as i16, offset: (offset >> 16) as i16 }
             }
             OP_PLT => Cfa::Plt { pushed: offset as u8 },
             OP_SIGNAL => Cfa::Signal,
@@ -198,7 +237,7 @@ impl Rule {
             cfa,
             fp: RegisterRule::decode(fp),
             base: RegisterRule::decode(base),
-            ra: RegisterRule::decode(ra),
+            ra: RegisterRule::decode_ra(ra),
         }
     }
 }
@@ -209,11 +248,16 @@ impl fmt::Display for Rule {
             Cfa::Gap(Gap::NoRow) => return f.write_str("no row"),
             Cfa::Gap(Gap::NotExpressible) => return f.write_str("not expressible"),
             Cfa::Root => return f.write_str("root"),
+            Cfa::Outside => return f.write_str("outside of the root"),
             Cfa::Signal => return f.write_str("signal frame"),
             Cfa::FramePointer => return f.write_str("frame pointer"),
             Cfa::Register(register, offset) => write!(f, "cfa = {}{offset:+}", register.name())?,
             Cfa::AtRegister { register, at, offset } => {
                 write!(f, "cfa = *({}{at:+}){offset:+}", register.name())?;
+            }
+            Cfa::AtIndex { index, at, offset } => {
+                let (sp, index) = (crate::arch::SP.name(), index.name());
+                write!(f, "cfa = *({sp}+8*{index}{at:+}){offset:+}")?;
             }
             Cfa::Plt { pushed } => {
                 write!(f, "cfa = {}+8 (+8 from byte {pushed} of 16)", crate::arch::SP.name())?;
@@ -226,6 +270,8 @@ impl fmt::Display for Rule {
                     write!(f, ", {name} at cfa{:+}", 8 * i32::from(words))?
                 }
                 RegisterRule::AtFp => write!(f, ", {name} at fp")?,
+                RegisterRule::Interrupted => write!(f, ", {name} at cfa-8, interrupted")?,
+                RegisterRule::ReturnOrRoot => write!(f, ", {name} at cfa-8 or root")?,
                 RegisterRule::Register(register) => write!(f, ", {name} in {}", register.name())?,
             }
         }
@@ -236,13 +282,15 @@ impl fmt::Display for Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{FP, SP};
+    use crate::arch::FP;
     use proptest::prelude::*;
 
     fn register_rules() -> impl Strategy<Value = RegisterRule> {
         prop_oneof![
             Just(RegisterRule::SameValue),
             Just(RegisterRule::AtFp),
+            Just(RegisterRule::Interrupted),
+            Just(RegisterRule::Interrupted),
             Just(RegisterRule::Undefined),
             (1i8..64).prop_map(RegisterRule::AtCfa),
             (-63i8..0).prop_map(RegisterRule::AtCfa),
@@ -256,9 +304,13 @@ mod tests {
             Just(Cfa::Gap(Gap::NoRow)),
             Just(Cfa::Gap(Gap::NotExpressible)),
             Just(Cfa::Root),
+            Just(Cfa::Outside),
             Just(Cfa::Signal),
             Just(Cfa::FramePointer),
-            (9u8..12).prop_map(|pushed| Cfa::Plt { pushed }),
+            (0u8..16).prop_map(|pushed| Cfa::Plt { pushed }),
+            (0u8..16, any::<i16>(), any::<i16>()).prop_map(|(index, at, offset)| {
+                Cfa::AtIndex { index: Register::from_number(index), at, offset }
+            }),
             (register(), any::<i32>()).prop_map(|(r, offset)| Cfa::Register(r, offset)),
             (register(), any::<i16>(), any::<i16>())
                 .prop_map(|(register, at, offset)| Cfa::AtRegister { register, at, offset }),
@@ -271,7 +323,7 @@ mod tests {
             cfa in cfas(),
             fp in register_rules(),
             base in register_rules(),
-            ra in register_rules(),
+            ra in prop_oneof![register_rules(), Just(RegisterRule::ReturnOrRoot)],
         ) {
             let rule = Rule { cfa, fp, base, ra };
             prop_assert_eq!(Rule::decode(rule.encode()), rule);

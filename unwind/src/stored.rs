@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! u64 start, u32 block shift, u32 blocks, u64 functions, u64 rows in the file
+//! u64 code, short, long, bytes    of `Gaps`
 //! u64 omissions[7]                by reason, in the order of the fields of `Omissions`
 //! u64 ranges, u64 start and end   of each range that is not from DWARF
 //! u32 bytes                       of each block
@@ -20,12 +21,12 @@ use crate::table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, HEADER, RULES_MAX, TEXT_MAX, Table,
     u16_at,
 };
-use crate::{CallFrames, Omissions};
+use crate::{CallFrames, Gaps, Omissions};
 
 /// Version of the stored bytes. Raise it with every change of their layout, and of anything that
 /// makes another table of the same file: the layout of blocks, the encoding of rules, the reading
 /// of call frames, the code patterns.
-pub const STORED_VERSION: u32 = 1;
+pub const STORED_VERSION: u32 = 4;
 
 impl CallFrames {
     /// Returns the bytes to store.
@@ -41,12 +42,13 @@ impl CallFrames {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { table, functions, file_rows, non_dwarf, omissions } = self;
+        let Self { table, functions, file_rows, non_dwarf, omissions, gaps } = self;
         let mut bytes = Vec::with_capacity(table.bytes() + 4 * table.blocks.len() + 256);
         put(&mut bytes, [table.start]);
         bytes.extend(table.block_shift.to_le_bytes());
         bytes.extend((table.blocks.len() as u32).to_le_bytes());
         put(&mut bytes, [*functions, *file_rows]);
+        put(&mut bytes, [gaps.code, gaps.short, gaps.long, gaps.long_bytes]);
         put(&mut bytes, omissions.counts());
         put(&mut bytes, [non_dwarf.len() as u64]);
         put(&mut bytes, non_dwarf.iter().flat_map(|range| [range.start, range.end]));
@@ -62,6 +64,8 @@ impl CallFrames {
         let start = rest.u64()?;
         let (block_shift, count) = (rest.u32()?, rest.u32()?);
         let (functions, file_rows) = (rest.u64()?, rest.u64()?);
+        let (code, short) = (rest.u64()?, rest.u64()?);
+        let gaps = Gaps { code, short, long: rest.u64()?, long_bytes: rest.u64()? };
         let mut counts = [0; 7];
         for count in &mut counts {
             *count = rest.u64()?;
@@ -87,7 +91,8 @@ impl CallFrames {
             }
             table.blocks.push(Block::from(block));
         }
-        rest.0.is_empty().then_some(Self { table, functions, file_rows, non_dwarf, omissions })
+        let frames = Self { table, functions, file_rows, non_dwarf, omissions, gaps };
+        rest.0.is_empty().then_some(frames)
     }
 }
 
@@ -202,7 +207,8 @@ mod tests {
         let omissions =
             Omissions { block_full: table.rows_omitted, limit: 3, ..Omissions::default() };
         let non_dwarf = vec![start..start + 4, start + 8..start + 9];
-        CallFrames { table, functions: 7, file_rows: 9, non_dwarf, omissions }
+        let gaps = Gaps { code: 1000, short: 1, long: 2, long_bytes: 300 };
+        CallFrames { table, functions: 7, file_rows: 9, non_dwarf, omissions, gaps }
     }
 
     fn any_frames() -> impl Strategy<Value = CallFrames> {

@@ -190,7 +190,7 @@ fn next_step(profile: &Profile, end: StackEnd, pid: Pid) -> &'static str {
         StackEnd::ThirtyTwoBit => "such code is not unwound",
         StackEnd::TimeLimit => "a tick had no more time for it",
         StackEnd::MappingReplaced => "it loaded other code while it was sampled",
-        StackEnd::Absent | StackEnd::Complete | StackEnd::KernelUnavailable => {
+        StackEnd::Absent | StackEnd::Complete | StackEnd::Guessed | StackEnd::KernelUnavailable => {
             "the kernel returned none"
         }
     }

@@ -110,8 +110,9 @@ impl<'a> Summary<'a> {
 
     /// Returns the part of samples whose stacks are complete; `None` without a sample.
     fn complete_share(&self) -> Option<f64> {
-        let is_complete =
-            |key: &profile::SampleKey| !key.user_end.is_cut() && !key.kernel_end.is_cut();
+        let is_complete = |key: &profile::SampleKey| {
+            !key.user_end.is_cut() && !key.kernel_end.is_cut() && !key.guessed
+        };
         let samples = self.profile.samples.iter();
         let (all, complete) = samples.fold((0, 0), |(all, complete), sample| {
             let count = sample.count;

@@ -35,9 +35,9 @@ fn sample(words: &mut Words<'_>) -> Option<TimedEvent> {
     if abi != REGISTERS_64_BIT {
         return None;
     }
-    let (ip, registers) = registers(words)?;
+    let (ip, flags, registers) = registers(words)?;
     let (stack, is_cut) = stack(words)?;
-    let snapshot = PerfStackSnapshot { ip, registers, stack: stack.into() };
+    let snapshot = PerfStackSnapshot { ip, flags, registers, stack: stack.into() };
     let sample = PerfSample { cpu: Cpu(cpu), tid: Tid(tid), snapshot, is_cut };
     Some(TimedEvent { time, event: Event::PerfSample(Box::new(sample)) })
 }
@@ -52,17 +52,17 @@ pub(super) fn stack<'a>(words: &mut Words<'a>) -> Option<(&'a [u8], bool)> {
     Some((stack.get(..filled)?, is_cut))
 }
 
-/// Reads the registers, which come in the order of perf's numbers: ip, and the general registers by
-/// DWARF number.
-pub(super) fn registers(words: &mut Words<'_>) -> Option<(u64, [u64; REGISTERS])> {
+/// Reads the registers, which come in the order of perf's numbers: ip, flags, and the general
+/// registers by DWARF number.
+pub(super) fn registers(words: &mut Words<'_>) -> Option<(u64, u64, [u64; REGISTERS])> {
     let mut order: Vec<usize> = (0..PERF_REGISTERS.len()).collect();
     order.sort_by_key(|register| PERF_REGISTERS[*register]);
     let mut all = [0; PERF_REGISTERS.len()];
     for register in order {
         all[register] = words.next()?;
     }
-    let [ip, general @ ..] = all;
-    Some((ip, general))
+    let [ip, flags, general @ ..] = all;
+    Some((ip, flags, general))
 }
 
 /// The unread part of a record's body.
@@ -98,7 +98,7 @@ mod tests {
     /// A sample with `filled` of 32 bytes of stack.
     fn record(abi: u64, filled: u64) -> Vec<u8> {
         let mut body = vec![7 | 8 << 32, 99, 3, abi];
-        body.extend(100..117); // ax bx cx dx si di bp sp ip r8 ... r15
+        body.extend(100..118); // ax bx cx dx si di bp sp ip flags r8 ... r15
         body.extend([32, 1, 2, 3, 4, filled]);
         record_bytes(RecordType::SAMPLE, 0, &words(&body))
     }
@@ -115,9 +115,10 @@ mod tests {
     #[test]
     fn registers_are_ordered_by_dwarf_number() {
         let sample = parse_sample(&record(2, 32));
-        assert_eq!((sample.cpu, sample.tid, sample.snapshot.ip), (Cpu(3), Tid(8), 108));
+        assert_eq!((sample.cpu, sample.tid), (Cpu(3), Tid(8)));
+        assert_eq!((sample.snapshot.ip, sample.snapshot.flags), (108, 109));
         let expected =
-            [100, 103, 102, 101, 104, 105, 106, 107, 109, 110, 111, 112, 113, 114, 115, 116];
+            [100, 103, 102, 101, 104, 105, 106, 107, 110, 111, 112, 113, 114, 115, 116, 117];
         assert_eq!(sample.snapshot.registers, expected);
     }
 

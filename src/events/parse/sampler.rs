@@ -1,16 +1,19 @@
-//! Parses a record of the sampler's ring into a [`RawSample`].
+//! Parses a record of the sampler's ring: a [`RawSample`], or code that was moved.
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
-use unwind::arch::RED_ZONE;
+use unwind::arch::{RED_ZONE, VSYSCALL};
 use zerocopy::FromBytes;
 
-use crate::events::event::{Event, TimedEvent};
+use crate::events::event::{Event, MoveEvent, TimedEvent};
 use crate::events::raw_sample::{RawSample, StackSnapshot, UserFrame};
 use crate::kernel::abi;
 
 /// Parses a record; `None` if its length or a value is not valid.
 pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
+    if let Ok(moved) = abi::MovedCode::read_from_bytes(record) {
+        return Some(parse_moved(moved));
+    }
     let (head, frames) = abi::Sample::ref_from_prefix(record).ok()?;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
     let (frames, snapshot) = if head.flags & abi::SAMPLE_UNFINISHED == 0 {
@@ -28,8 +31,8 @@ pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
         tid: Tid(head.tid),
         comm: comm(&head.comm),
         cgroup_id: head.cgroup_id,
-        kernel: kernel.iter().map(|address| VirtAddr(*address)).collect(),
-        user: user.iter().enumerate().map(|(depth, word)| user_frame(depth, *word)).collect(),
+        kernel: kernel_frames(kernel.iter().copied()),
+        user: user.iter().map(|word| user_frame(*word)).collect(),
         kernel_end: StackEnd::from_value(head.kernel_end)?,
         user_end: StackEnd::from_value(head.user_end)?,
         snapshot,
@@ -37,10 +40,23 @@ pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
     Some(TimedEvent { time: head.time, event: Event::Sample(Box::new(sample)) })
 }
 
-fn user_frame(depth: usize, word: u64) -> UserFrame {
+fn parse_moved(moved: abi::MovedCode) -> TimedEvent {
+    let abi::MovedCode { time, missed, pid, .. } = moved;
+    TimedEvent { time, event: Event::Move(MoveEvent { pid: Pid(pid), missed }) }
+}
+
+/// Returns the frames of a kernel stack. The kernel takes the vsyscall page for its own: user code
+/// is there, and it has a user frame.
+pub(super) fn kernel_frames(addresses: impl Iterator<Item = u64>) -> Box<[VirtAddr]> {
+    addresses.filter(|address| !VSYSCALL.contains(address)).map(VirtAddr).collect()
+}
+
+fn user_frame(word: u64) -> UserFrame {
+    // The flags take the place of two bits that are equal to the one below them.
+    const FLAGS: u32 = 2;
     UserFrame {
-        address: VirtAddr(word & !(abi::FRAME_EXACT | abi::FRAME_GUESSED)),
-        is_exact: depth == 0 || word & abi::FRAME_EXACT != 0,
+        address: VirtAddr(((word << FLAGS) as i64 >> FLAGS) as u64),
+        is_exact: word & abi::FRAME_EXACT != 0,
         is_guessed: word & abi::FRAME_GUESSED != 0,
     }
 }
@@ -56,11 +72,12 @@ fn snapshot(unfinished: &abi::UnfinishedSample, stack: &[u8]) -> Option<StackSna
     let has = |flag: u32| at.known & flag != 0;
     let registers = Registers {
         ip: at.ip,
-        is_return: at.is_return != 0,
+        is_behind: at.is_behind != 0,
         sp: at.sp,
         fp: has(abi::KNOWN_FP).then_some(at.fp),
         base: has(abi::KNOWN_BASE).then_some(at.base),
         all: has(abi::KNOWN_ALL).then_some(at.all),
+        callee: has(abi::KNOWN_CALLEE).then_some(at.all),
     };
     Some(StackSnapshot { registers, start, stack: stack.into(), is_full })
 }
@@ -100,14 +117,24 @@ mod tests {
 
     #[test]
     fn frames_split_into_kernel_and_user() {
-        let addresses = [10, 20, 30 | abi::FRAME_GUESSED, 40 | abi::FRAME_EXACT];
-        let timed = parse(&record(1, 3, &addresses)).expect("a well-formed record");
+        let vsyscall = VSYSCALL.start;
+        let addresses = [
+            10,
+            vsyscall,
+            20,
+            30 | abi::FRAME_GUESSED,
+            40 | abi::FRAME_EXACT,
+            vsyscall & !abi::FRAME_GUESSED,
+        ];
+        let timed = parse(&record(2, 4, &addresses)).expect("a well-formed record");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
         assert_eq!(timed.time, 7);
         assert_eq!(&*sample.kernel, [VirtAddr(10)]);
         let user: Vec<_> =
             sample.user.iter().map(|f| (f.address.0, f.is_exact, f.is_guessed)).collect();
-        assert_eq!(user, [(20, true, false), (30, false, true), (40, true, false)]);
+        let expected =
+            [(20, false, false), (30, false, true), (40, true, false), (vsyscall, true, false)];
+        assert_eq!(user, expected);
         assert_eq!(&*sample.comm, "spin");
     }
 
@@ -115,11 +142,11 @@ mod tests {
     fn unfinished_sample_has_registers_and_stack_snapshot() {
         let unfinished = |stack_bytes: u64| {
             let (known, all) = (abi::KNOWN_FP, [0; abi::REGISTERS]);
-            let (ip, sp, fp, base, is_return) = (7, 0x5090, 8, 0, 1);
+            let (ip, sp, fp, base, is_behind) = (7, 0x5090, 8, 0, 1);
             let record = abi::UnfinishedSample {
                 sample: head(1, 1, abi::SAMPLE_UNFINISHED),
                 frames: [3; (abi::KERNEL_FRAMES_MAX + abi::USER_FRAMES_MAX) as usize],
-                registers: abi::Registers { ip, sp, fp, base, known, is_return, all },
+                registers: abi::Registers { ip, sp, fp, base, known, is_behind, all },
                 stack_bytes,
                 stack: [],
             };
@@ -128,13 +155,28 @@ mod tests {
         let timed = parse(&unfinished(32)).expect("a well-formed record");
         let Event::Sample(sample) = timed.event else { panic!("not a sample") };
         // The red zone begins 16 bytes into its page. The last 8 bytes are not part of the stack.
-        let (is_return, fp) = (true, Some(8));
-        let registers = Registers { ip: 7, is_return, sp: 0x5090, fp, base: None, all: None };
+        let registers = Registers {
+            ip: 7,
+            is_behind: true,
+            sp: 0x5090,
+            fp: Some(8),
+            base: None,
+            all: None,
+            callee: None,
+        };
         let (start, stack) = (0x5010, [9; 16].into());
         let expected = StackSnapshot { registers, start, stack, is_full: false };
         assert_eq!(sample.snapshot.as_deref(), Some(&expected));
         assert_eq!((sample.kernel.len(), sample.user.len()), (1, 1));
         assert_eq!(parse(&unfinished(41)), None);
+    }
+
+    #[test]
+    fn a_short_record_is_of_moved_code() {
+        let moved = abi::MovedCode { time: 7, missed: 5, pid: 3, reserved: 0 };
+        let event = Event::Move(MoveEvent { pid: Pid(3), missed: 5 });
+        assert_eq!(parse(moved.as_bytes()), Some(TimedEvent { time: 7, event }));
+        assert_eq!(parse(&moved.as_bytes()[1..]), None);
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use linux_perf_event_reader::RecordType;
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
-use unwind::arch::{SP, USER_ADDRESS_MIN};
+use unwind::arch::USER_ADDRESS_MIN;
 
 use super::perf_record::PerfRecord;
 use super::perf_sample::{REGISTERS_64_BIT, Words, registers, stack};
+use super::sampler::kernel_frames;
 use crate::events::event::{Event, TimedEvent};
 use crate::events::raw_sample::{RawSample, StackSnapshot, UserFrame};
 
@@ -92,7 +93,7 @@ fn call_chain(words: &mut Words<'_>) -> Option<Box<[VirtAddr]>> {
     let count = usize::try_from(words.next()?).ok()?;
     let addresses = words.bytes(count.checked_mul(8)?)?.chunks_exact(8);
     let addresses = addresses.filter_map(|word| word.try_into().ok()).map(u64::from_ne_bytes);
-    Some(addresses.filter(|address| *address < CONTEXTS).map(VirtAddr).collect())
+    Some(kernel_frames(addresses.filter(|address| *address < CONTEXTS)))
 }
 
 /// The innermost user frame, and the state at it.
@@ -110,16 +111,17 @@ fn user_stack(words: &mut Words<'_>) -> Option<UserStack> {
     if abi == 0 {
         return Some(none);
     }
-    let (ip, registers) = registers(words)?;
+    let (ip, flags, registers) = registers(words)?;
     if ip < USER_ADDRESS_MIN {
         return Some(none);
     }
-    let frame = Some(UserFrame { address: VirtAddr(ip), is_exact: true, is_guessed: false });
+    let interrupted = Registers::interrupted_with_flags(ip, flags, registers);
+    let (address, is_exact) = (VirtAddr(ip), !interrupted.is_behind);
+    let frame = Some(UserFrame { address, is_exact, is_guessed: false });
     match abi {
         REGISTERS_64_BIT => {
             let (stack, is_full) = stack(words)?;
-            let start = registers[usize::from(SP.number())];
-            let registers = Registers::interrupted(ip, registers);
+            let (registers, start) = (interrupted, interrupted.sp);
             let snapshot = StackSnapshot { registers, start, stack: stack.into(), is_full };
             Some(UserStack { frame, end: StackEnd::NoTable, snapshot: Some(Box::new(snapshot)) })
         }
@@ -148,7 +150,8 @@ mod tests {
         }
         body.push(abi);
         if abi != 0 {
-            body.extend((1..=17).map(|number| number << 20)); // ax bx cx dx si di bp sp ip r8 ...
+            // ax bx cx dx si di bp sp ip flags r8 ...
+            body.extend((1..=18).map(|number| number << 20));
         }
         body.extend([16, 0x11, 0x22, filled]);
         words(&body)

@@ -9,12 +9,14 @@
 //! The file of a mapping takes two questions: the first asks the process which file it is, the
 //! second its device for the content. So a process that does not answer makes no device suspect.
 
+mod memory;
 mod proto;
 mod server;
 mod unanswered;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use profile::{BuildId, Pid, Tid};
@@ -25,8 +27,9 @@ use crate::events::MmapEvent;
 use crate::limits::Owner;
 use crate::procfs::{self, ExecutableMaps};
 use crate::workers::{CallError, Reply, Supervisor, Timeout, Usage};
-use proto::{LocateRequest, MapsRequest, Question, Request, Response};
+use proto::{CompareRequest, CopyRequest, LocateRequest, MapsRequest, Question, Request, Response};
 pub use server::serve;
+pub(super) use unanswered::Device;
 use unanswered::{Target, Unanswered};
 
 /// How long an answer may take. A file in the page cache and the mappings of a usual process take
@@ -39,8 +42,19 @@ const BUSY_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub file: File,
+    pub device: Device,
     pub elf: Elf,
     pub content: Content,
+}
+
+/// Memory of a process, and the text of a file that it may be a copy of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ComparedText {
+    /// First address.
+    pub start: u64,
+    pub bytes: u64,
+    /// Offset in the file.
+    pub offset: u64,
 }
 
 /// Asks the file helper.
@@ -79,7 +93,41 @@ impl FileHelper {
         let Response { build_id, segments, hash, .. } = reply.response;
         let elf = Elf { build_id: BuildId::new(&build_id), segments };
         let content = Content::of(&file, &elf, &hash)?;
-        Ok(OpenedFile { file, elf, content })
+        Ok(OpenedFile { file, device, elf, content })
+    }
+
+    /// Returns whether two files have the same bytes, on behalf of an owner; false as well when
+    /// that is not found out at once. `device`: of the first.
+    pub fn is_same(&mut self, device: Device, [one, other]: [&File; 2], owner: Owner) -> bool {
+        let request = CompareRequest { path: own_path(one), other: own_path(other) };
+        let answer = self.ask(Target::Device(device), owner, Question::Compare(request));
+        answer.is_ok_and(|reply| reply.response.is_same)
+    }
+
+    /// Returns whether memory of a process, through its thread `tid`, contains text of a file, on
+    /// behalf of its owner; false as well when there is no answer.
+    pub fn is_copy(
+        &mut self,
+        (pid, tid): (Pid, Tid),
+        file: &File,
+        ComparedText { start, bytes, offset }: ComparedText,
+        owner: Owner,
+    ) -> bool {
+        let request = CopyRequest { tid: tid.0, start, bytes, path: own_path(file), offset };
+        let answer = self.ask(Target::Process(pid), owner, Question::Copy(request));
+        answer.is_ok_and(|reply| reply.response.is_same)
+    }
+
+    /// Reads the headers of a mapping's file from the memory of the process that maps it, on behalf
+    /// of an owner: the file itself cannot be opened.
+    ///
+    /// # Errors
+    /// As reading does; `TimedOut` when the process does not answer.
+    pub fn mapped_headers(&mut self, mapped: &MmapEvent, owner: Owner) -> io::Result<Elf> {
+        let question = Question::Headers(locate_request(mapped));
+        let Response { build_id, segments, .. } =
+            self.ask(Target::Process(mapped.pid), owner, question)?.response;
+        Ok(Elf { build_id: BuildId::new(&build_id), segments })
     }
 
     /// Reads the executable mappings of a process through its thread `tid`, on behalf of its owner.
@@ -159,6 +207,11 @@ impl FileHelper {
         let stat = self.supervisor.worker_pid().and_then(procfs::stat);
         stat.is_some_and(|stat| stat.is_running)
     }
+}
+
+/// Returns the path at which the helper opens a file that this process holds open.
+fn own_path(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
 fn locate_request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> LocateRequest {

@@ -8,7 +8,7 @@ use crate::procfs::MapsEntry;
 /// Asks for one thing.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub question: Option<Question>,
 }
 
@@ -26,6 +26,43 @@ pub(super) enum Question {
     /// The command line of a process, by one of its threads.
     #[prost(uint32, tag = "4")]
     CommandLine(u32),
+    /// Whether two files have the same bytes.
+    #[prost(message, tag = "5")]
+    Compare(CompareRequest),
+    /// Whether memory of a process contains text of a file.
+    #[prost(message, tag = "6")]
+    Copy(CopyRequest),
+    /// The headers of the file of a mapping, which the process that maps it has in memory.
+    #[prost(message, tag = "7")]
+    Headers(LocateRequest),
+}
+
+/// Asks to compare memory with a file that the agent holds open.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct CopyRequest {
+    /// A running thread of the process.
+    #[prost(uint32, tag = "1")]
+    pub tid: u32,
+    /// First address of the memory.
+    #[prost(uint64, tag = "2")]
+    pub start: u64,
+    /// Its bytes.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(string, tag = "4")]
+    pub path: String,
+    /// Offset in the file.
+    #[prost(uint64, tag = "5")]
+    pub offset: u64,
+}
+
+/// Asks to compare two files that the agent holds open.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct CompareRequest {
+    #[prost(string, tag = "1")]
+    pub path: String,
+    #[prost(string, tag = "2")]
+    pub other: String,
 }
 
 /// Asks for the file of a mapping.
@@ -97,6 +134,9 @@ pub(super) struct Response {
     /// Its command line.
     #[prost(string, tag = "10")]
     pub command_line: String,
+    /// Of two files, or of memory and a file: their bytes are equal.
+    #[prost(bool, tag = "11")]
+    pub is_same: bool,
 }
 
 /// One mapping of a process.
@@ -117,6 +157,8 @@ pub(super) struct MappingMessage {
     /// Index in [`Response::paths`].
     #[prost(uint32, tag = "7")]
     path: u32,
+    #[prost(bool, tag = "8")]
+    is_executable: bool,
 }
 
 impl Response {
@@ -125,17 +167,27 @@ impl Response {
         if self.paths.last().map(String::as_str) != Some(&*entry.path) {
             self.paths.push(entry.path.to_string());
         }
-        let &MapsEntry { start, end, offset, major, minor, inode, .. } = entry;
+        let &MapsEntry { start, end, offset, major, minor, inode, is_executable, .. } = entry;
         let path = self.paths.len() as u32 - 1;
-        self.mappings.push(MappingMessage { start, end, offset, major, minor, inode, path });
+        self.mappings.push(MappingMessage {
+            start,
+            end,
+            offset,
+            major,
+            minor,
+            inode,
+            path,
+            is_executable,
+        });
     }
 
     /// Returns the mappings.
     pub fn entries(&self) -> impl Iterator<Item = MapsEntry> {
         self.mappings.iter().map(|mapping| {
-            let &MappingMessage { start, end, offset, major, minor, inode, path } = mapping;
+            let &MappingMessage { start, end, offset, major, minor, inode, path, is_executable } =
+                mapping;
             let path = self.paths.get(path as usize).map_or("", String::as_str).into();
-            MapsEntry { start, end, offset, major, minor, inode, path }
+            MapsEntry { start, end, offset, major, minor, inode, path, is_executable }
         })
     }
 }

@@ -12,10 +12,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::proto::{LocateRequest, MapsRequest, Question, Request, Response};
+use super::memory;
+use super::proto::{CompareRequest, LocateRequest, MapsRequest, Question, Request, Response};
 use crate::events::FileIdentity;
-use crate::processes::content::{hash, identity};
+use crate::processes::content::{hash, identity, is_same};
 use crate::processes::elf::{self, Elf};
+use crate::procfs::OpenedMaps;
 use crate::{procfs, workers};
 
 /// Runs the worker: answers until the agent closes the socket.
@@ -47,6 +49,18 @@ fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response
             let (response, file) = open(&found)?;
             Ok((response, Some(file)))
         }
+        Some(Question::Compare(CompareRequest { path, other })) => {
+            let is_same = is_same(&File::open(path)?, &File::open(other)?)?;
+            Ok((Response { is_same, ..Response::default() }, None))
+        }
+        Some(Question::Copy(request)) => {
+            let is_same = memory::is_copy(request)?;
+            Ok((Response { is_same, ..Response::default() }, None))
+        }
+        Some(Question::Headers(request)) => {
+            let elf = memory::headers(request)?.ok_or(io::ErrorKind::InvalidData)?;
+            Ok((describe(elf), None))
+        }
         Some(Question::Maps(request)) => Ok((read_maps(request)?, None)),
         Some(Question::CommandLine(tid)) => {
             let command_line = procfs::command_line(*tid)?;
@@ -67,8 +81,12 @@ fn open(found: &File) -> io::Result<(Response, File)> {
     let file = open_regular(found)?;
     let Elf { build_id, segments } = elf::read(&file).unwrap_or_default();
     let hash = if build_id.is_none() { hash(&file)? } else { Vec::new() };
+    Ok((Response { hash, ..describe(Elf { build_id, segments }) }, file))
+}
+
+fn describe(Elf { build_id, segments }: Elf) -> Response {
     let build_id = build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    Ok((Response { build_id, segments, hash, ..Response::default() }, file))
+    Response { build_id, segments, ..Response::default() }
 }
 
 /// Finds the file of a mapping without opening it.
@@ -81,11 +99,13 @@ fn locate(request: &LocateRequest) -> io::Result<File> {
 
 fn locate_mapping(request: &LocateRequest) -> io::Result<File> {
     let LocateRequest { tid, start, end, .. } = *request;
+    let maps = OpenedMaps::open(tid)?;
     let found = find(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
     // The process may have mapped another file there since. Where one file system lies over
-    // another, the file itself has another identity than its mapping.
+    // another, the file itself has another identity than its mapping: then the program of which it
+    // was found is the one that had it mapped before and has it still.
     let expected = identity_in(request);
-    if identity(&found)? == expected || mapped_file(tid, start, end) == Some(expected) {
+    if identity(&found)? == expected || mapped_file(maps, start, end) == Some(expected) {
         return Ok(found);
     }
     Err(io::ErrorKind::NotFound.into())
@@ -104,9 +124,9 @@ fn identity_in(request: &LocateRequest) -> FileIdentity {
     FileIdentity { major: request.major, minor: request.minor, inode: request.inode }
 }
 
-/// Returns which file a thread has mapped at exactly these addresses to execute it.
-fn mapped_file(tid: u32, start: u64, end: u64) -> Option<FileIdentity> {
-    let maps = procfs::executable_maps(tid, &[start]).ok()?;
+/// Returns which file a program has mapped at exactly these addresses to execute it.
+fn mapped_file(maps: OpenedMaps, start: u64, end: u64) -> Option<FileIdentity> {
+    let maps = maps.executable(&[start]).ok()?;
     let mut entries = maps.entries.into_iter();
     let entry = entries.find(|entry| (entry.start, entry.end) == (start, end))?;
     Some(FileIdentity { major: entry.major, minor: entry.minor, inode: entry.inode })

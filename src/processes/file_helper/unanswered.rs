@@ -24,7 +24,7 @@ const WAITING_OF_OWNER_MAX: usize = 2;
 const WAITING_MAX: usize = 16;
 
 /// Major and minor number.
-pub(super) type Device = (u32, u32);
+pub(in crate::processes) type Device = (u32, u32);
 
 /// What a helper waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

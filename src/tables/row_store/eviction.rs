@@ -68,7 +68,7 @@ impl RowStore {
     fn evict_least_recently_used(&mut self) -> bool {
         let mut by_owner: HashMap<Owner, OwnerTables> = HashMap::new();
         for (id, entry) in &self.entries {
-            if matches!(entry.state, TableState::Ready { .. }) {
+            if matches!(entry.state, TableState::Ready { .. } | TableState::Parts { .. }) {
                 let tables = by_owner.entry(entry.owner).or_default();
                 tables.units += entry.units();
                 tables.queue.push(Reverse((entry.last_used, *id)));

@@ -10,13 +10,15 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
 
-use profile::{ExecutableId, VirtAddr};
+use profile::{ExecutableId, Pid, VirtAddr};
 use unwind::{BLOCK_SHIFT_MAX, Rule, TEXT_MAX, rule_in, table_start};
 
 use super::backoff::Backoffs;
 use super::cache::Cache;
 use super::counts::TableCounts;
-use super::loader::{LoadRequest, Loader};
+use super::deriver::RowSource;
+use super::load_request::{LoadExtent, LoadRequest, LoadingCanceller};
+use super::loader::Loader;
 use super::slabs::Slabs;
 use super::slots::{Slot, SlotAllocator};
 use super::table_entry::{
@@ -25,6 +27,11 @@ use super::table_entry::{
 use crate::kernel::{WalkMaps, abi};
 use crate::limits::{SharedPool, SharedRate};
 use crate::processes::{AddressSpace, Executables};
+use crate::workers::Usage;
+
+/// Parts of a large file that are requested at once: deriving the rows of each takes some
+/// milliseconds, and not every word of a stack is a return address.
+const PARTS_AT_ONCE: usize = 4;
 
 /// What the store knows about the rule for an address.
 pub(super) enum RuleLookup {
@@ -54,16 +61,19 @@ pub struct RowStore {
 }
 
 impl RowStore {
-    /// Starts without rows. `bytes_max`: limit of all slabs. `open_bytes_max`: memory for files
-    /// that are being read. `cache`: tables of earlier runs.
+    /// Starts without rows. `program`: runs as the deriver. `bytes_max`: limit of all slabs.
+    /// `open_bytes_max`: memory for files that are being read. `cache`: tables of earlier runs.
+    /// `source`: of rows.
     ///
     /// # Errors
     /// When the loader thread cannot be started or the reserved blocks cannot be written.
     pub fn new(
+        program: &str,
         maps: WalkMaps,
         bytes_max: u64,
         open_bytes_max: usize,
         cache: Option<Cache>,
+        source: RowSource,
     ) -> io::Result<Self> {
         for number in EMPTY_BLOCKS {
             maps.set_block(number, abi::BLOCK_EMPTY)?;
@@ -78,7 +88,7 @@ impl RowStore {
             numbers,
             numbers_pool: SharedPool::new(u64::from(abi::BLOCKS_MAX - REFUSED_BLOCKS.end)),
             entries: HashMap::new(),
-            loader: Loader::spawn(cache, open_bytes_max)?,
+            loader: Loader::spawn(program, cache, open_bytes_max, source)?,
             backoffs: Backoffs::default(),
             clock: 0,
             was_renumbered: false,
@@ -91,13 +101,23 @@ impl RowStore {
         self.loader.cpu_rate()
     }
 
+    /// Returns what ends reading tables.
+    pub fn loading_canceller(&self) -> LoadingCanceller {
+        self.loader.canceller()
+    }
+
+    /// Returns what derivers have used so far.
+    pub fn deriver_usage(&self) -> Usage {
+        self.loader.deriver_usage()
+    }
+
     /// Returns the counts of loading and eviction, and what is in the kernel now.
     pub fn counts(&self) -> TableCounts {
         let (slab_bytes, cache) = (self.slabs.bytes(), self.loader.cache_counts());
         let mut counts = TableCounts { slab_bytes, cache, ..self.counts };
         for entry in self.entries.values() {
             match &entry.state {
-                TableState::Ready { rows, .. } => {
+                TableState::Ready { rows, .. } | TableState::Parts { rows, .. } => {
                     counts.tables += 1;
                     counts.rows += rows;
                 }
@@ -149,7 +169,8 @@ impl RowStore {
             TableState::Unread => return RuleLookup::Missing(id, block),
             TableState::Empty => return RuleLookup::Rule(Rule::NO_ROW),
             TableState::Refused => return RuleLookup::Refused,
-            TableState::Loading(blocks) => match blocks.get(&block) {
+            TableState::Loading(slots) | TableState::Parts { slots, .. } => match slots.get(&block)
+            {
                 Some(Some(slot)) => Some(slot),
                 _ => return RuleLookup::Missing(id, block),
             },
@@ -159,6 +180,12 @@ impl RowStore {
         let slot = slot.filter(|slot| !slot.is_empty());
         let rule = slot.map(|slot| rule_in(self.slabs.maps.read(slot.start), into_block));
         RuleLookup::Rule(rule.unwrap_or(Rule::NO_ROW))
+    }
+
+    /// Returns whether the address space of a process may be another one since a time: the programs
+    /// saw a fork or an exec, or there are no programs.
+    pub fn may_be_replaced_since(&self, pid: Pid, time: u64) -> bool {
+        self.slabs.maps.generation(pid.0) > time || !self.slabs.maps.has_programs()
     }
 
     /// Whether the kernel finds rows of something that is mapped.
@@ -218,12 +245,32 @@ impl RowStore {
     pub fn request(&mut self, id: ExecutableId, blocks: &[u32], executables: &Executables) -> bool {
         let entry = self.entry_mut(id, executables);
         let is_new = matches!(entry.state, TableState::Unread);
+        if is_new && executables.get(id).is_changed() {
+            self.refuse_changed(id);
+            return false;
+        }
         if is_new {
             entry.state = TableState::Loading(HashMap::new());
         }
-        let TableState::Loading(requested) = &mut entry.state else { return false };
-        let is_new_block = |block: &u32| !requested.contains_key(block);
-        let blocks: Vec<u32> = blocks.iter().copied().filter(is_new_block).collect();
+        let is_large = matches!(entry.state, TableState::Parts { .. });
+        let (extent, blocks_max) = match (is_large, is_new) {
+            (true, _) => (LoadExtent::Parts, PARTS_AT_ONCE),
+
+            (false, is_new) => {
+                let extent = if is_new { LoadExtent::Whole } else { LoadExtent::Blocks };
+                // Only blocks of the largest size are read ahead.
+                let is_ahead = entry.block_shift == BLOCK_SHIFT_MAX;
+                (extent, if is_ahead { usize::MAX } else { 0 })
+            }
+        };
+        let Some(requested) = entry.state.requested() else { return false };
+        let mut new_blocks = Vec::new();
+        for block in blocks.iter().filter(|block| !requested.contains_key(block)) {
+            if new_blocks.len() < blocks_max && !new_blocks.contains(block) {
+                new_blocks.push(*block);
+            }
+        }
+        let blocks = new_blocks;
         if blocks.is_empty() && !is_new {
             return true;
         }
@@ -232,7 +279,7 @@ impl RowStore {
                 requested.extend(blocks.iter().map(|block| (*block, None)));
                 let content = executables.get(id).content;
                 let owner = executables.owner(id);
-                let request = LoadRequest { executable: id, owner, file, content, blocks, is_new };
+                let request = LoadRequest { executable: id, owner, file, content, blocks, extent };
                 self.loader.request(request);
             }
             None if is_new => {

@@ -20,7 +20,8 @@ struct HostFrame {
     has_fp: bool,
     has_base: bool,
     has_all: bool,
-    is_return: bool,
+    has_callee: bool,
+    is_behind: bool,
 }
 
 type ReadWord = unsafe extern "C" fn(*const c_void, u64, *mut u64) -> bool;
@@ -43,10 +44,11 @@ pub fn step(registers: &Registers, rule: &Rule, read: Read<'_>) -> Step {
     match step {
         0 => Step::Caller(frame.into()),
         1 => Step::Root,
-        2 => Step::NoRow,
-        3 => Step::NotExpressible,
-        4 => Step::Unreadable,
-        5 => Step::BadReturnAddress,
+        2 => Step::Outside,
+        3 => Step::NoRow,
+        4 => Step::NotExpressible,
+        5 => Step::Unreadable,
+        6 => Step::BadReturnAddress,
         _ => panic!("step.c names no step {step}"),
     }
 }
@@ -87,11 +89,12 @@ impl From<&Registers> for HostFrame {
             sp: registers.sp,
             fp: registers.fp.unwrap_or(0),
             base: registers.base.unwrap_or(0),
-            all: registers.all.unwrap_or_default(),
+            all: registers.all.or(registers.callee).unwrap_or_default(),
             has_fp: registers.fp.is_some(),
             has_base: registers.base.is_some(),
             has_all: registers.all.is_some(),
-            is_return: registers.is_return,
+            has_callee: registers.callee.is_some(),
+            is_behind: registers.is_behind,
         }
     }
 }
@@ -100,11 +103,12 @@ impl From<HostFrame> for Registers {
     fn from(frame: HostFrame) -> Self {
         Self {
             ip: frame.ip,
-            is_return: frame.is_return,
+            is_behind: frame.is_behind,
             sp: frame.sp,
             fp: frame.has_fp.then_some(frame.fp),
             base: frame.has_base.then_some(frame.base),
             all: frame.has_all.then_some(frame.all),
+            callee: frame.has_callee.then_some(frame.all),
         }
     }
 }
@@ -142,16 +146,17 @@ mod tests {
 
     /// The registers of a frame, of which some are known.
     fn registers() -> impl Strategy<Value = Registers> {
-        (word(), word(), word(), word(), word(), 0u8..4, any::<bool>()).prop_map(
-            |(ip, sp, fp, base, others, known, is_return)| {
+        (word(), word(), word(), word(), word(), 0u8..8, any::<bool>()).prop_map(
+            |(ip, sp, fp, base, others, known, is_behind)| {
                 let innermost = Registers::interrupted(ip, registers_with(sp, fp, base, others));
                 match known {
-                    0 => innermost,
+                    0 => Registers { is_behind, ..innermost },
                     _ => Registers {
-                        is_return,
+                        is_behind,
                         fp: (known & 1 != 0).then_some(fp),
                         base: (known & 2 != 0).then_some(base),
                         all: None,
+                        callee: innermost.all.filter(|_| known & 4 != 0),
                         ..innermost
                     },
                 }

@@ -14,8 +14,8 @@ use crate::sections::Slice;
 
 pub(super) type Row = UnwindTableRow<usize>;
 
-/// FDEs read from one section: 24 bytes each while it is read.
-const FUNCTIONS_MAX: usize = 1 << 21;
+/// FDEs listed at once: 24 bytes each while a section is read.
+pub(super) const FUNCTIONS_MAX: usize = 1 << 21;
 /// Bytes of an entry's length field, which the length does not include.
 const LENGTH_BYTES: usize = 4;
 
@@ -93,17 +93,27 @@ where
     }
 }
 
-/// Lists the functions of a section that lie in the text, sorted by address.
+/// Some of the functions of a section: all that begin before an address.
+pub(super) struct Piece<O> {
+    /// Sorted by address, at most one per address.
+    pub functions: Vec<Fde<O>>,
+    /// Where the others begin, if there are any.
+    pub rest: Option<u64>,
+}
+
+/// Lists the functions of a section that begin at or after an address of the text: at most `max`,
+/// which must be 2 or more. Entries come in any order, so each piece takes a pass over all.
 pub(super) fn list<'a, S>(
     cies: &mut Cies<'_, 'a, S>,
     text: &Range<u64>,
+    max: usize,
     omissions: &mut Omissions,
-) -> Vec<Fde<S::Offset>>
+) -> Piece<S::Offset>
 where
     S: UnwindSection<Slice<'a>>,
     S::Offset: UnwindOffset<usize> + Hash,
 {
-    let mut functions = Vec::new();
+    let mut piece = Piece { functions: Vec::new(), rest: None };
     let mut entries = cies.section.entries(cies.bases);
     loop {
         match entries.next() {
@@ -112,7 +122,10 @@ where
             Ok(Some(CieOrFde::Fde(partial))) => {
                 let offset = S::Offset::from(partial.offset());
                 match partial.parse(|_, _, offset| cies.get(offset)) {
-                    Ok(fde) => functions.extend(fde_in(&fde, offset, text)),
+                    Ok(fde) => piece.functions.extend(
+                        fde_in(&fde, offset, text)
+                            .filter(|fde| piece.rest.is_none_or(|rest| fde.start < rest)),
+                    ),
                     Err(_) => omissions.malformed += 1,
                 }
             }
@@ -121,15 +134,25 @@ where
                 break;
             }
         }
-        if functions.len() == FUNCTIONS_MAX {
-            omissions.limit += 1;
-            break;
+        if piece.functions.len() == max {
+            piece.sort();
+            if piece.functions.len() > max / 2 {
+                piece.rest = Some(piece.functions[max / 2].start);
+                piece.functions.truncate(max / 2);
+            }
         }
     }
-    if !functions.is_sorted_by_key(|function| function.start) {
-        functions.sort_by_key(|function| function.start);
+    piece.sort();
+    piece
+}
+
+impl<O> Piece<O> {
+    fn sort(&mut self) {
+        if !self.functions.is_sorted_by_key(|function| function.start) {
+            self.functions.sort_by_key(|function| function.start); // the first of two stays first
+        }
+        self.functions.dedup_by_key(|function| function.start);
     }
-    functions
 }
 
 /// Reads the FDE at an offset, or the next one if that is empty: of two FDEs with the same

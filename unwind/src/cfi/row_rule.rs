@@ -2,7 +2,7 @@
 
 use gimli::{CfaRule, Register as Column, UnwindExpression, UnwindSection};
 
-use super::expression;
+use super::expression::{self, DwarfValue};
 use super::functions::Row;
 use crate::arch::{BASE, FP, RA, Register, SIGNAL_IP, SP};
 use crate::omissions::Omissions;
@@ -45,22 +45,19 @@ fn try_rule_of<'a, S: UnwindSection<Slice<'a>>>(
     }
     let cfa = cfa_of(row, section)?;
     if cfa == Cfa::Signal {
-        let is_usual = matches!(saved_address(ra, section), Some((SP, SIGNAL_IP)));
+        let is_usual = value_of(ra, section) == Some(DwarfValue::Register(SP, SIGNAL_IP));
         return if is_usual { Ok(Rule::SIGNAL) } else { Err(RETURN_ADDRESS) };
     }
     let column = |register: Register| row.register(Column(register.number().into()));
-    let sp_is_cfa = matches!(
-        column(SP),
-        None | Some(DwarfRule::SameValue | DwarfRule::Undefined | DwarfRule::ValOffset(0))
-    );
-    let ra = register_rule(ra, section)
+    let frame = Frame::of(cfa, column(SP), section).ok_or(RETURN_ADDRESS)?;
+    let ra = frame
+        .register_rule(ra, section)
         .filter(|ra| matches!(ra, RegisterRule::AtCfa(_) | RegisterRule::Register(_)))
-        .filter(|_| sp_is_cfa)
         .ok_or(RETURN_ADDRESS)?;
     let no_frame_pointer: Reason = |omissions| &mut omissions.frame_pointer;
-    let fp = register_rule(column(FP), section).ok_or(no_frame_pointer)?;
-    let base = if with_base { register_rule(column(BASE), section) } else { None };
-    Ok(Rule { cfa, fp, base: base.unwrap_or(RegisterRule::Undefined), ra })
+    let fp = frame.register_rule(column(FP), section).ok_or(no_frame_pointer)?;
+    let base = if with_base { frame.register_rule(column(BASE), section) } else { None };
+    Ok(Rule { cfa: frame.cfa, fp, base: base.unwrap_or(RegisterRule::Undefined), ra })
 }
 
 fn cfa_of<'a, S: UnwindSection<Slice<'a>>>(row: &Row, section: &S) -> Result<Cfa, Reason> {
@@ -94,32 +91,88 @@ fn long_jump(row: &Row) -> Option<Rule> {
     })
 }
 
-/// Returns our rule for a register; `None` if there is none that expresses DWARF's.
-fn register_rule<'a, S: UnwindSection<Slice<'a>>>(
-    rule: Option<DwarfRule>,
-    section: &S,
-) -> Option<RegisterRule> {
-    match rule {
-        None | Some(DwarfRule::SameValue) => Some(RegisterRule::SameValue),
-        Some(DwarfRule::Undefined) => Some(RegisterRule::Undefined),
-        Some(DwarfRule::Offset(bytes)) => RegisterRule::at_cfa(bytes),
-        Some(DwarfRule::Register(column)) => {
-            Register::from_dwarf(column.0).map(RegisterRule::Register)
-        }
-        Some(DwarfRule::Expression(_)) => match saved_address(rule, section) {
-            Some((FP, 0)) => Some(RegisterRule::AtFp),
+/// What the places of saved registers are relative to.
+struct Frame {
+    /// The caller's sp: our rules have no other CFA.
+    cfa: Cfa,
+    /// Bytes from DWARF's CFA to it.
+    shift: i64,
+}
+
+impl Frame {
+    /// Takes the caller's sp as the CFA; `None` if no rule expresses it. `sp`: DWARF's rule for sp.
+    fn of<'a, S: UnwindSection<Slice<'a>>>(
+        cfa: Cfa,
+        sp: Option<DwarfRule>,
+        section: &S,
+    ) -> Option<Self> {
+        let shift = match (sp, cfa) {
+            (None | Some(DwarfRule::SameValue | DwarfRule::Undefined), _) => 0,
+            (Some(DwarfRule::ValOffset(shift)), _) => shift,
+            (Some(DwarfRule::ValExpression(bytes)), cfa) => {
+                match (expression(bytes, section)?, cfa) {
+                    (DwarfValue::Cfa(shift), _) => shift,
+                    (DwarfValue::Register(by, to), Cfa::Register(register, from))
+                        if by == register =>
+                    {
+                        to.checked_sub(from.into())?
+                    }
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        let cfa = match cfa {
+            cfa if shift == 0 => cfa,
+            Cfa::Register(register, offset) => {
+                let offset = shift.checked_add(offset.into())?;
+                Cfa::Register(register, offset.try_into().ok()?)
+            }
+            _ => return None,
+        };
+        Some(Self { cfa, shift })
+    }
+
+    /// Returns our rule for a register; `None` if there is none that expresses DWARF's.
+    fn register_rule<'a, S: UnwindSection<Slice<'a>>>(
+        &self,
+        rule: Option<DwarfRule>,
+        section: &S,
+    ) -> Option<RegisterRule> {
+        let at_cfa = |bytes: i64| RegisterRule::at_cfa(bytes.checked_sub(self.shift)?);
+        match rule {
+            None | Some(DwarfRule::SameValue) => Some(RegisterRule::SameValue),
+            Some(DwarfRule::Undefined) => Some(RegisterRule::Undefined),
+            Some(DwarfRule::Offset(bytes)) => at_cfa(bytes),
+            Some(DwarfRule::Register(column)) => {
+                Register::from_dwarf(column.0).map(RegisterRule::Register)
+            }
+            Some(DwarfRule::Expression(_)) => match (value_of(rule, section)?, self.cfa) {
+                (DwarfValue::Register(FP, 0), _) => Some(RegisterRule::AtFp),
+                (DwarfValue::Cfa(bytes), _) => at_cfa(bytes),
+                (DwarfValue::Register(by, at), Cfa::Register(register, cfa)) if by == register => {
+                    RegisterRule::at_cfa(at.checked_sub(cfa.into())?)
+                }
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
+        }
     }
 }
 
-/// Returns the address at which a register is saved, if it is `register + offset`.
-fn saved_address<'a, S: UnwindSection<Slice<'a>>>(
+/// Returns the address at which a register is saved, if an expression says it.
+fn value_of<'a, S: UnwindSection<Slice<'a>>>(
     rule: Option<DwarfRule>,
     section: &S,
-) -> Option<(Register, i64)> {
+) -> Option<DwarfValue> {
     let Some(DwarfRule::Expression(bytes)) = rule else { return None };
-    let bytes: UnwindExpression<usize> = bytes;
-    expression::address(bytes.get(section).ok()?)
+    expression(bytes, section)
+}
+
+/// Evaluates the expression of a register, which begins with the CFA on its stack.
+fn expression<'a, S: UnwindSection<Slice<'a>>>(
+    bytes: UnwindExpression<usize>,
+    section: &S,
+) -> Option<DwarfValue> {
+    expression::evaluate(bytes.get(section).ok()?, Some(DwarfValue::Cfa(0)))
 }

@@ -2,9 +2,9 @@
 //! its bytes.
 //!
 //! - Nothing calls the entry point of a file: it is the root of the stack.
-//! - The C library musl has no call-frame information at all, and Go's runtime returns from
-//!   signals in assembly that has none. Only bytes that belong to no function are searched for
-//!   these.
+//! - The C library musl has no call-frame information at all. Programs return from signals and
+//!   start contexts in assembly that has none. Only bytes that belong to no function are searched
+//!   for these.
 //! - Contexts of glibc's `makecontext` begin with a frame whose call frames say, wrongly, that it
 //!   was called. This layer lies above call-frame information.
 
@@ -18,7 +18,7 @@ use crate::arch::is_call_before;
 use crate::code_reader::{CodeReader, ReadCode};
 use crate::layers::{Layer, LayerStats, RangeLayer};
 use crate::rule::Rule;
-use x86_64::{CodePattern, ENTRY_LEN, MISDESCRIBED_CODE, UNDESCRIBED_CODE};
+use x86_64::{CodePattern, ENTRY_LEN, MISDESCRIBED_CODE, RUNTIME_CODE, UNDESCRIBED_CODE};
 
 /// Bytes of one file searched for code without call frames.
 const UNDESCRIBED_SEARCHED_MAX: u64 = 16 << 20;
@@ -31,7 +31,7 @@ const BEFORE: u64 = 8;
 
 /// A layer of code patterns.
 pub(crate) struct CodePatternLayer<'a> {
-    patterns: &'static [CodePattern],
+    patterns: [&'static [CodePattern]; 2],
     code: CodeReader<'a>,
     entry: u64,
     /// The stretch that was searched last.
@@ -42,21 +42,27 @@ pub(crate) struct CodePatternLayer<'a> {
 
 impl<'a> CodePatternLayer<'a> {
     /// Makes the layer of code without call frames. `entry`: the file's entry point, 0 if it has
-    /// none. `has_runtime`: the file may hold such assembly, as static executables and dynamic
-    /// linkers do.
+    /// none. `has_runtime`: the file may hold the start-up code of a C library, as static
+    /// executables and dynamic linkers do.
     pub fn undescribed(read: ReadCode<'a>, entry: u64, has_runtime: bool) -> Self {
-        let bytes_max = if has_runtime { UNDESCRIBED_SEARCHED_MAX } else { 0 };
-        Self::new(UNDESCRIBED_CODE, CodeReader::new(read, bytes_max), entry)
+        let runtime = if has_runtime { RUNTIME_CODE } else { &[] };
+        let code = CodeReader::new(read, UNDESCRIBED_SEARCHED_MAX);
+        Self::new([UNDESCRIBED_CODE, runtime], code, entry)
+    }
+
+    /// Makes the layer of the entry point alone, without reading any code.
+    pub fn entry_point(entry: u64) -> Self {
+        Self::new([&[], &[]], CodeReader::new(&|_| None, 0), entry)
     }
 
     /// Makes the layer of code with wrong call frames. `has_contexts`: the file may hold glibc's
     /// functions for contexts.
     pub fn misdescribed(read: ReadCode<'a>, has_contexts: bool) -> Self {
         let bytes_max = if has_contexts { MISDESCRIBED_SEARCHED_MAX } else { 0 };
-        Self::new(MISDESCRIBED_CODE, CodeReader::new(read, bytes_max), 0)
+        Self::new([MISDESCRIBED_CODE, &[]], CodeReader::new(read, bytes_max), 0)
     }
 
-    fn new(patterns: &'static [CodePattern], code: CodeReader<'a>, entry: u64) -> Self {
+    fn new(patterns: [&'static [CodePattern]; 2], code: CodeReader<'a>, entry: u64) -> Self {
         Self { patterns, code, entry, searched: 0..0, matches: RangeLayer::default() }
     }
 
@@ -68,7 +74,8 @@ impl<'a> CodePatternLayer<'a> {
             let end = stretch.end.min(self.entry.saturating_add(ENTRY_LEN));
             matches.push_back((self.entry..end, Rule::ROOT));
         }
-        let shortest = self.patterns.iter().map(|pattern| pattern.len).min().unwrap_or(0);
+        let all = self.patterns.into_iter().flatten();
+        let shortest = all.clone().map(|pattern| pattern.len).min().unwrap_or(u64::MAX);
         if stretch.end.saturating_sub(stretch.start) < shortest || matches_left == 0 {
             return;
         }
@@ -77,7 +84,7 @@ impl<'a> CodePatternLayer<'a> {
             from = stretch.start; // code begins here
         }
         let code = self.code.get(from..stretch.end);
-        for pattern in self.patterns {
+        for pattern in all {
             let offsets = memmem::find_iter(code, pattern.bytes).take(matches_left);
             for at in offsets.filter(|at| from + *at as u64 >= stretch.start) {
                 let start = from + at as u64;
@@ -151,7 +158,38 @@ mod tests {
         let mut text = vec![0x90; 256];
         text[32..41].copy_from_slice(&SIGNAL_RETURN);
         let matches = search(&text, 0, 0x1020..0x1080);
-        assert_eq!(matches, [(0x101f..0x102a, Rule::SIGNAL)]);
+        assert_eq!(matches, [(0x101f..0x1029, Rule::SIGNAL)]);
+    }
+
+    #[test]
+    fn nop_behind_a_call_is_before_a_signal_return() {
+        // As in a static program of musl: call __stack_chk_fail; nop; __restore_rt.
+        let mut text = vec![0x90; 256];
+        text[26..31].copy_from_slice(&[0xe8, 0x28, 0xfd, 0xff, 0xff]);
+        text[32..41].copy_from_slice(&SIGNAL_RETURN);
+        assert_eq!(search(&text, 0, 0x1018..0x1080), [(0x101f..0x1029, Rule::SIGNAL)]);
+    }
+
+    #[test]
+    fn start_of_a_boost_context_is_the_root() {
+        let mut text = vec![0x90; 256];
+        let start = [0x55, 0xff, 0xe3, 0x48, 0x31, 0xff, 0xe8, 0x49, 0xfe, 0xff, 0xff, 0xf4];
+        text[0x3c..0x48].copy_from_slice(&start);
+        let matches =
+            matches(&text, 0x1010..0x1080, |read| CodePatternLayer::undescribed(read, 0, false));
+        assert_eq!(matches, [(0x103c..0x1047, Rule::ROOT)]);
+    }
+
+    #[test]
+    fn start_up_code_is_searched_for_only_where_it_can_be() {
+        let mut text = vec![0x90; 256];
+        text[32..46].copy_from_slice(RUNTIME_CODE[0].bytes);
+        for (has_runtime, count) in [(true, 1), (false, 0)] {
+            let matches = matches(&text, 0x1010..0x1080, |read| {
+                CodePatternLayer::undescribed(read, 0, has_runtime)
+            });
+            assert_eq!(matches.len(), count, "{has_runtime}");
+        }
     }
 
     #[test]
@@ -160,7 +198,7 @@ mod tests {
         text[27] = 0xe8; // call, which ends where the signal's return begins
         text[32..41].copy_from_slice(&SIGNAL_RETURN);
         let matches = search(&text, 0, 0x1020..0x1080);
-        assert_eq!(matches[0].0, 0x1020..0x102a);
+        assert_eq!(matches[0].0, 0x1020..0x1029);
     }
 
     #[test]

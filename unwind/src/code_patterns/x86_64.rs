@@ -21,20 +21,29 @@ pub(super) struct CodePattern {
 
 impl CodePattern {
     const fn new(bytes: &'static [u8], is_returned_to: bool, rule: Rule) -> Self {
-        let len = match bytes {
-            [.., 0x0f, 0x05] => bytes.len() + 1, // during a system call, ip is after it
-            _ => bytes.len(),
-        };
-        Self { bytes, len: len as u64, is_returned_to, rule }
+        Self { bytes, len: bytes.len() as u64, is_returned_to, rule }
     }
 }
 
-/// Code without call frames.
+/// Code without call frames in any file.
 pub(super) const UNDESCRIBED_CODE: &[CodePattern] = &[
     // mov $15, %rax; syscall: the return from a signal in musl and Go.
     CodePattern::new(&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
     // mov $15, %eax; syscall
     CodePattern::new(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05], true, Rule::SIGNAL),
+    // push %rbp; jmp *%rbx; xor %rdi, %rdi; call _exit: the start of a context in make_fcontext of
+    // boost.context, which PHP has as well. It pushes the address of the third instruction, and
+    // jumps to the context's function.
+    CodePattern {
+        bytes: &[0x55, 0xff, 0xe3, 0x48, 0x31, 0xff, 0xe8],
+        len: 11,
+        is_returned_to: false,
+        rule: Rule::ROOT,
+    },
+];
+
+/// Code without call frames in static executables and dynamic linkers.
+pub(super) const RUNTIME_CODE: &[CodePattern] = &[
     // xor %ebp, %ebp; pop %rdi; call *%r9; mov %eax, %edi; xor %eax, %eax; mov $60, %al; syscall:
     // the start of a thread in musl.
     CodePattern::new(

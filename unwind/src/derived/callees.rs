@@ -16,6 +16,9 @@ const DEPTH_MAX: usize = 24;
 /// Instructions read of all functions that one question leads to.
 const QUESTION_MAX: usize = 64 << 10;
 
+/// Answers that are remembered.
+const KNOWN_MAX: usize = 1 << 18;
+
 /// Whether a called function returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Returns {
@@ -41,6 +44,9 @@ impl Callees {
         call: &Instruction,
     ) -> Returns {
         let known = &mut self.known;
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
         let mut question = Question {
             code,
             image,

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::rc::Rc;
 
 use iced_x86::Instruction;
 
@@ -27,8 +28,8 @@ use crate::elf::Elf;
 
 /// Instructions that are interpreted in any file.
 const INSTRUCTIONS_BASE: u64 = 1 << 20;
-/// Instructions that are interpreted for each byte of code; compiled code takes one.
-const INSTRUCTIONS_PER_BYTE: u64 = 16;
+/// Instructions that are interpreted for each byte of code without rows; compiled code takes one.
+const INSTRUCTIONS_PER_BYTE: u64 = 8;
 /// Alignment of functions that nothing mentions.
 const ALIGNMENT: u64 = 16;
 
@@ -46,16 +47,40 @@ pub(super) struct Derivation<'a> {
     /// Functions with rows and with indirect jumps whose targets are unknown.
     unresolved: BTreeSet<u64>,
     followed: BTreeSet<u64>,
+    /// Code that is no function, or that cannot be followed.
+    failed: BTreeSet<u64>,
     queue: VecDeque<u64>,
+    /// Where functions begin that are followed.
+    wanted: Range<u64>,
 }
 
 /// Where code is searched for the addresses that it mentions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// In the whole file.
     File,
     /// In the gaps between ranges with rows of another source.
     Gaps,
+    /// In the gaps of a part of the code, whose functions are not called from elsewhere as far as
+    /// is known.
+    Part {
+        /// Its addresses.
+        part: Range<u64>,
+        /// The part and the code around it; all other code is taken for covered.
+        region: Range<u64>,
+        /// Whether compilers have written it, and not hands.
+        is_compiled: bool,
+    },
+}
+
+impl Scope {
+    /// Returns where functions are searched for.
+    fn region(&self) -> Range<u64> {
+        match self {
+            Self::File | Self::Gaps => 0..u64::MAX,
+            Self::Part { region, .. } => region.clone(),
+        }
+    }
 }
 
 /// How a start was found that is not certain.
@@ -66,32 +91,45 @@ enum Hint {
 }
 
 impl<'a> Derivation<'a> {
-    /// Prepares a derivation. `boundaries`: addresses at which a function or a part of one begins.
-    /// `covered`: ranges with rows of another source, ascending and disjoint.
+    /// Prepares a derivation. `image`: of the file. `boundaries`: addresses at which a function or
+    /// a part of one begins. `covered`: ranges with rows of another source, ascending and disjoint.
     pub fn new(
         elf: &'a Elf<'a>,
+        image: Rc<Image>,
         boundaries: &[u64],
         covered: Vec<Range<u64>>,
-        scope: Scope,
+        scope: &Scope,
     ) -> Self {
-        let image = Image::read(elf);
+        let region = scope.region();
         let mut code = Code::new(elf);
+        let functions = Image::within(&image.functions, &region);
+        let cold_parts = image.cold_parts.iter().filter(|address| region.contains(address));
         let mut synchronized: Vec<u64> = boundaries.to_vec();
-        synchronized.extend(image.functions.iter().chain(&image.cold_parts));
+        synchronized.extend(functions.iter().chain(cold_parts.clone()));
         synchronized.extend(covered.iter().flat_map(|range| [range.start, range.end]));
         synchronized.sort_unstable();
+        let is_compiled = match scope {
+            Scope::File | Scope::Gaps => covered.is_empty(),
+            Scope::Part { is_compiled, .. } => *is_compiled,
+        };
         let mut starts = Starts::new(covered, image.linkage.clone());
         let stretches = match scope {
             Scope::File => code.executable().to_vec(),
-            Scope::Gaps => gaps(&starts, &code),
+            Scope::Gaps | Scope::Part { .. } => gaps(&starts, &code),
         };
-        let mentions = Mentions::read(elf, &mut code, &image, &synchronized, &stretches);
+        let mentions = Mentions::read(elf, &mut code, &image, &synchronized, &stretches, &region);
         boundaries.iter().for_each(|address| starts.insert(*address, Start::Boundary));
-        image.cold_parts.iter().for_each(|address| starts.insert(*address, Start::Part));
-        for address in image.functions.iter().filter(|address| code.contains(**address)) {
+        cold_parts.for_each(|address| starts.insert(*address, Start::Part));
+        for address in functions.iter().filter(|address| code.contains(**address)) {
             starts.insert(*address, Start::Function);
         }
-        let text: u64 = code.executable().iter().map(|range| range.end - range.start).sum();
+        let framed = mentions.framed.iter().filter(|_| matches!(scope, Scope::Part { .. }));
+        framed.for_each(|address| starts.insert(address, Start::Function));
+        let wanted = match scope {
+            Scope::File | Scope::Gaps => 0..u64::MAX,
+            Scope::Part { part, .. } => starts.last_before(part.start)..part.end,
+        };
+        let bytes: u64 = gaps(&starts, &code).iter().map(|gap| gap.end - gap.start).sum();
         let program = Program {
             elf,
             code,
@@ -100,8 +138,9 @@ impl<'a> Derivation<'a> {
             callees: Callees::default(),
             transfer: Transfer::new(),
             follows_open_tables: false,
-            is_hand_written: !starts.is_uncovered(),
-            instructions_left: INSTRUCTIONS_BASE + INSTRUCTIONS_PER_BYTE * text,
+            follows_frames: matches!(scope, Scope::Part { .. }),
+            is_hand_written: !is_compiled,
+            instructions_left: INSTRUCTIONS_BASE + INSTRUCTIONS_PER_BYTE * bytes,
         };
         Self {
             program,
@@ -110,7 +149,9 @@ impl<'a> Derivation<'a> {
             given_up: BTreeMap::new(),
             unresolved: BTreeSet::new(),
             followed: BTreeSet::new(),
+            failed: BTreeSet::new(),
             queue: VecDeque::new(),
+            wanted,
         }
     }
 
@@ -123,9 +164,9 @@ impl<'a> Derivation<'a> {
             }
         }
         // Once to find where functions begin, and once more knowing it.
-        self.queue = self.starts.functions().collect();
+        self.queue = self.wanted_functions();
         self.follow_queue(&mut Rows::new(()), &mut |_| ());
-        self.queue = self.starts.functions().collect();
+        self.queue = self.wanted_functions();
         self.followed.clear();
         self.given_up.clear();
         self.functions = 0;
@@ -137,7 +178,7 @@ impl<'a> Derivation<'a> {
         for start in self.mentioned() {
             self.try_start(start, Hint::Mentioned, &mut rows, label);
         }
-        if !self.starts.is_uncovered() {
+        if self.program.is_hand_written {
             self.follow_aligned(&mut rows, label);
         }
         rows
@@ -157,16 +198,23 @@ impl<'a> Derivation<'a> {
     /// call frames also jump to others; where no functions are known, jumps say nothing.
     fn mentioned(&self) -> Vec<u64> {
         let Mentions { calls, exits, code, .. } = &self.program.mentions;
-        let exits = exits.iter().filter(|_| !self.starts.is_uncovered());
-        calls.iter().chain(exits).chain(code.iter()).collect()
+        let exits = exits.iter().filter(|_| self.program.is_hand_written);
+        let all = calls.iter().chain(exits).chain(code.iter());
+        all.filter(|address| self.wanted.contains(address)).collect()
+    }
+
+    /// Returns the addresses at which functions begin that are followed.
+    fn wanted_functions(&self) -> VecDeque<u64> {
+        self.starts.functions().filter(|address| self.wanted.contains(address)).collect()
     }
 
     /// Follows code that is only mentioned to find the jump tables in it: one ends where another
     /// begins.
     fn find_tables(&mut self) {
         for start in self.mentioned() {
-            if !self.starts.contains(start) && !self.starts.is_covered(start) {
-                let _ = follow(&mut self.program, &self.starts, start, &mut |_| ());
+            let is_open = !self.starts.contains(start) && !self.starts.is_covered(start);
+            if is_open && follow(&mut self.program, &self.starts, start, &mut |_| ()).is_err() {
+                self.failed.insert(start);
             }
         }
     }
@@ -205,7 +253,9 @@ impl<'a> Derivation<'a> {
             self.starts.insert(part, Start::Part);
         }
         for target in found.calls.into_iter().chain(found.tail_calls) {
-            if !self.program.image.is_linkage(target) && self.starts.insert_called(target) {
+            let is_function =
+                !self.program.image.is_linkage(target) && self.starts.insert_called(target);
+            if is_function && self.wanted.contains(&target) {
                 self.queue.push_back(target);
             }
         }
@@ -229,11 +279,13 @@ impl<'a> Derivation<'a> {
         let is_open = self.starts.get(start).is_none_or(|start| start == Start::Boundary)
             && !self.starts.is_covered(start)
             && !self.followed.contains(&start)
+            && !self.failed.contains(&start)
             && rows.get(start).is_none();
         if !is_open {
             return false;
         }
         let Ok(function) = follow(&mut self.program, &self.starts, start, label) else {
+            self.failed.insert(start);
             return false;
         };
         let returns = !function.found.returns.is_empty();

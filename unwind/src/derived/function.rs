@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use iced_x86::Instruction;
 
+use super::framed::{self, FrameProgress};
 use super::path::DeadPaths;
 use super::program::Program;
 use super::reason::Reason;
@@ -11,6 +12,9 @@ use super::starts::Starts;
 use super::state::State;
 use super::walk::{Found, Walk};
 
+/// Instructions of one function that are interpreted, each visit counted. A function of 150 KB
+/// takes 200,000.
+const INSTRUCTIONS_MAX: u64 = 1 << 19;
 /// Paths of one function that turn out to be none after they were followed.
 const RESTARTS_MAX: usize = 64;
 
@@ -32,10 +36,23 @@ pub(super) fn follow<T: PartialEq>(
     start: u64,
     label: &mut dyn FnMut(&State) -> T,
 ) -> Result<Function<T>, Reason> {
+    if program.follows_frames
+        && let Some((frames, found)) = framed::follow(program, starts, start)
+    {
+        let label = |(range, frame): (_, FrameProgress)| (range, label(&frame.state()));
+        return Ok(Function { runs: frames.into_iter().map(label).collect(), found });
+    }
     let mut dead = DeadPaths::default();
+    let mut left = INSTRUCTIONS_MAX.min(program.instructions_left);
     for _ in 0..RESTARTS_MAX {
-        let mut walk = Walk::new(program, starts, &dead, start);
-        match walk.run() {
+        if left <= 1 {
+            break;
+        }
+        let mut walk = Walk::new(program, starts, &dead, start, left);
+        let result = walk.run();
+        walk.program.instructions_left -= left - walk.instructions_left;
+        left = walk.instructions_left;
+        match result {
             Ok(()) if walk.has_overlong_table() => {}
             Ok(()) => return Ok(labelled(walk, label)),
             Err((_, path)) if dead.add(path) => {}

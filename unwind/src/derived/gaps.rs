@@ -5,20 +5,22 @@ use std::ops::Range;
 use iced_x86::Instruction;
 
 use super::derivation::{Derivation, Scope};
+use super::image::Image;
 use super::padding::is_padding;
 use super::reason::Reason;
 use super::rows::Rows;
 use super::rule::rule_of;
+use super::starts::Starts;
 use crate::dwarf::DwarfUnwinder;
 use crate::elf::Elf;
 use crate::go::FunctionTable;
 use crate::layers::RangeLayer;
-use crate::{Error, ReadAt, RegisterRule, Rule};
+use crate::{Error, Gaps, ReadAt, RegisterRule, Rule};
 
 /// Bytes of gaps from which a file is worth decoding as a whole, to find what its code mentions.
 const MENTIONS_MIN: u64 = 16 << 10;
-/// Bytes of gaps of one file; larger programs take too long.
-const GAPS_MAX: u64 = 32 << 20;
+/// Instructions of one file that are interpreted: two seconds. Code beyond them has no rows.
+const INSTRUCTIONS_MAX: u64 = 5_000_000;
 
 /// Rows derived from the code of a file that call frames do not cover.
 ///
@@ -55,35 +57,68 @@ impl DerivedRows {
 }
 
 /// Derives rows for the code of a file that neither call frames nor Go's function table cover.
-/// There are none if that is too much.
+/// There are none if that is too much: then [`PartDeriver`](super::PartDeriver) derives them for
+/// parts of it.
 ///
 /// # Errors
 /// See [`crate::read()`].
 pub fn derive(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
     let elf = Elf::read(file)?;
-    let covered = covered(file)?;
-    let bytes = gap_bytes(&elf, &covered);
-    if bytes > GAPS_MAX || FunctionTable::read(&elf, &|range| elf.loaded(range)).is_some() {
+    let go = FunctionTable::read(&elf);
+    let covered = covered_with(file, go.as_ref())?;
+    let starts = Starts::new(covered.clone(), Vec::new());
+    let executable = elf.executable();
+    let mut gaps = Gaps::of(&executable);
+    let stretches = executable.iter().flat_map(|range| starts.gaps(range.clone()));
+    stretches.for_each(|gap| gaps.add(&executable, gap));
+    if gaps.are_derived_in_parts() {
         return Ok(DerivedRows::default());
     }
-    let scope = if bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
-    let mut derivation = Derivation::new(&elf, &[], covered, scope);
+    let scope = if gaps.long_bytes < MENTIONS_MIN { Scope::Gaps } else { Scope::File };
+    let mut derivation = Derivation::new(&elf, Image::shared(&elf), &[], covered, &scope);
+    for address in go.iter().flat_map(FunctionTable::foreign_functions) {
+        derivation.starts.insert_called(address);
+    }
+    let instructions = &mut derivation.program.instructions_left;
+    *instructions = INSTRUCTIONS_MAX.min(*instructions);
     let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
+    Ok(collect(&mut derivation, &rows, &(0..u64::MAX)))
+}
+
+/// Derives rows for all code of a file as if it had no call frames: to see how right they are.
+///
+/// # Errors
+/// See [`crate::read()`].
+pub fn derive_hidden(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
+    let elf = Elf::read(file)?;
+    let mut derivation = Derivation::new(&elf, Image::shared(&elf), &[], Vec::new(), &Scope::File);
+    let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
+    Ok(collect(&mut derivation, &rows, &(0..u64::MAX)))
+}
+
+/// Collects the rows of the gaps in a part of the code.
+pub(super) fn collect(
+    derivation: &mut Derivation<'_>,
+    rows: &Rows<Result<Rule, Reason>>,
+    part: &Range<u64>,
+) -> DerivedRows {
     let mut ranges: Vec<(Range<u64>, Rule)> = Vec::new();
-    visit(&mut derivation, &rows, &mut |range, code| {
+    visit(derivation, rows, &mut |range, code| {
         let rule = match code {
             GapCode::Row(rule) => rule,
             GapCode::GivenUp(_) => Rule::NO_ROW,
             GapCode::Padding => return,
         };
+        let range = range.start.max(part.start)..range.end.min(part.end);
         match ranges.last_mut() {
+            _ if range.is_empty() => {}
             Some((last, known)) if last.end == range.start && *known == rule => {
                 last.end = range.end;
             }
             _ => ranges.push((range, rule)),
         }
     });
-    Ok(DerivedRows { ranges })
+    DerivedRows { ranges }
 }
 
 /// What is derived of an instruction in a gap.
@@ -98,7 +133,21 @@ pub(super) enum GapCode {
 /// Returns the ranges that functions with call frames cover, ascending and disjoint.
 pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
     let functions = DwarfUnwinder::read(file)?;
-    let mut ranges: Vec<_> = functions.functions().map(|(start, end)| start..end).collect();
+    Ok(merged(functions.functions().map(|(start, end)| start..end).collect()))
+}
+
+/// Returns the ranges that functions with call frames or in Go's function table cover.
+pub(super) fn covered_with(
+    file: ReadAt<'_>,
+    go: Option<&FunctionTable>,
+) -> Result<Vec<Range<u64>>, Error> {
+    let mut functions = covered(file)?;
+    functions.extend(go.into_iter().flat_map(FunctionTable::described));
+    Ok(merged(functions))
+}
+
+/// Returns ranges ascending and disjoint.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {
@@ -107,14 +156,7 @@ pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
             _ => merged.push(range),
         }
     }
-    Ok(merged)
-}
-
-/// Returns the bytes of code between these ranges; padding counts.
-fn gap_bytes(elf: &Elf<'_>, covered: &[Range<u64>]) -> u64 {
-    let code: u64 = elf.executable().iter().map(|range| range.end - range.start).sum();
-    let covered: u64 = covered.iter().map(|range| range.end - range.start).sum();
-    code.saturating_sub(covered)
+    merged
 }
 
 /// Visits the instructions in all gaps, linkage tables left out. What does not decode is visited

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use object::LittleEndian as Endian;
 use object::elf::{
@@ -12,6 +13,8 @@ use object::elf::{
 use object::pod::{Pod, slice_from_all_bytes};
 use object::read::elf::Sym;
 
+use super::addresses::Addresses;
+use super::code::Code;
 use super::noreturn::is_noreturn;
 use crate::elf::Elf;
 
@@ -23,6 +26,8 @@ const ARRAYS: [&str; 3] = [".preinit_array", ".init_array", ".fini_array"];
 const FUNCTIONS: [&str; 2] = [".init", ".fini"];
 /// Words of an array of addresses.
 const ARRAY_MAX: u64 = 4096;
+/// Bytes of data searched for addresses.
+const DATA_MAX: u64 = 64 << 20;
 
 /// What a file says of its code.
 #[derive(Default)]
@@ -31,6 +36,8 @@ pub(super) struct Image {
     pub functions: Vec<u64>,
     /// Addresses of parts of functions that compilers have moved away, by symbols.
     pub cold_parts: HashSet<u64>,
+    /// Addresses of code that data mentions, ascending.
+    pub mentioned: Vec<u64>,
     /// Addresses of linkage tables.
     pub linkage: Vec<Range<u64>>,
     /// Words that the dynamic linker sets to an address of this file: where each is, and that
@@ -43,6 +50,11 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// Reads what a file says, to be shared.
+    pub fn shared(elf: &Elf<'_>) -> Rc<Self> {
+        Rc::new(Self::read(elf))
+    }
+
     /// Reads what a file says; sections that are missing or malformed say nothing.
     pub fn read(elf: &Elf<'_>) -> Self {
         let mut image = Self {
@@ -60,7 +72,36 @@ impl Image {
         image.functions.retain(|address| *address != 0);
         image.functions.sort_unstable();
         image.functions.dedup();
+        image.mentioned = image.code_in_data(elf);
         image
+    }
+
+    /// Returns the addresses of code that the dynamic linker writes into data, or that are there in
+    /// a file that is not moved when it is loaded.
+    fn code_in_data(&self, elf: &Elf<'_>) -> Vec<u64> {
+        let code = Code::new(elf);
+        let mut found = Addresses::default();
+        let relocated = self.relocated.iter().map(|(_, target)| *target);
+        relocated.filter(|word| code.contains(*word)).for_each(|word| found.insert(word));
+        let mut bytes_left = DATA_MAX;
+        for range in elf.data().into_iter().filter(|_| elf.has_fixed_addresses()) {
+            let end = range.end.min(range.start.saturating_add(bytes_left));
+            let bytes = elf.loaded(range.start..end).unwrap_or_default();
+            bytes_left -= (end - range.start).min(bytes_left);
+            let unaligned = (range.start.wrapping_neg() % 8) as usize;
+            let words = bytes.get(unaligned..).unwrap_or_default().as_chunks().0;
+            let words = words.iter().map(|word| u64::from_le_bytes(*word));
+            words.filter(|word| code.contains(*word)).for_each(|word| found.insert(word));
+        }
+        found.sort();
+        found.iter().collect()
+    }
+
+    /// Returns those of ascending addresses that are in a range.
+    pub fn within<'l>(addresses: &'l [u64], range: &Range<u64>) -> &'l [u64] {
+        let from = addresses.partition_point(|address| *address < range.start);
+        let to = addresses.partition_point(|address| *address < range.end);
+        addresses.get(from..to).unwrap_or_default()
     }
 
     fn read_symbols(&mut self, elf: &Elf<'_>, kind: SectionType) {
@@ -137,11 +178,6 @@ impl Image {
     pub fn relocated_word(&self, at: u64) -> Option<u64> {
         let found = self.relocated.binary_search_by_key(&at, |(at, _)| *at).ok()?;
         Some(self.relocated[found].1)
-    }
-
-    /// Returns the addresses that the dynamic linker sets words to.
-    pub fn relocated_words(&self) -> impl Iterator<Item = u64> {
-        self.relocated.iter().map(|(_, target)| *target)
     }
 
     /// Returns whether an address is in a linkage table.

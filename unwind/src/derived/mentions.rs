@@ -12,12 +12,11 @@ use super::addresses::Addresses;
 use super::code::Code;
 use super::flow::Flow;
 use super::image::Image;
+use super::prologue::FramedStart;
 use crate::elf::Elf;
 
 /// Data at computed addresses that is kept.
 const ACCESSED_MAX: usize = 1 << 20;
-/// Bytes of data searched for addresses.
-const DATA_MAX: u64 = 64 << 20;
 
 /// Addresses that a file mentions.
 #[derive(Debug, Default)]
@@ -28,6 +27,8 @@ pub(super) struct Mentions {
     pub exits: Addresses,
     /// Code whose address is taken, by code or data.
     pub code: Addresses,
+    /// Code behind the end of other code that sets up a frame pointer: functions begin so.
+    pub framed: Addresses,
     /// Data whose address is taken by code.
     data: Addresses,
     /// Data at an address that code computes, found by following the code.
@@ -36,13 +37,14 @@ pub(super) struct Mentions {
 
 impl Mentions {
     /// Decodes code. `boundaries`, ascending: addresses at which an instruction begins.
-    /// `stretches`: what is decoded.
+    /// `stretches`: what is decoded. `region`: where the code is that is of interest.
     pub fn read(
         elf: &Elf<'_>,
         code: &mut Code<'_>,
         image: &Image,
         boundaries: &[u64],
         stretches: &[Range<u64>],
+        region: &Range<u64>,
     ) -> Self {
         let mut mentions = Self::default();
         for range in stretches {
@@ -55,14 +57,10 @@ impl Mentions {
                 start = boundary;
             }
         }
-        for word in image.relocated_words().filter(|word| code.contains(*word)) {
-            mentions.code.insert(word);
-        }
-        if elf.has_fixed_addresses() {
-            mentions.note_data(elf, code);
-        }
-        let Self { calls, exits, code: mentioned, data, .. } = &mut mentions;
-        for addresses in [calls, exits, mentioned, data] {
+        let in_data = Image::within(&image.mentioned, region);
+        in_data.iter().for_each(|address| mentions.code.insert(*address));
+        let Self { calls, exits, code: mentioned, framed, data, .. } = &mut mentions;
+        for addresses in [calls, exits, mentioned, framed, data] {
             addresses.sort();
         }
         mentions
@@ -91,10 +89,12 @@ impl Mentions {
     fn note_stretch(&mut self, code: &mut Code<'_>, is_fixed: bool, stretch: Range<u64>) {
         let Some(mut at) = code.instructions(stretch.start) else { return };
         let mut instruction = Instruction::default();
+        let mut prologue = FramedStart::default();
         while at.at < stretch.end {
             let address = at.at;
             if code.next(&mut at, &mut instruction).is_some() {
                 self.note(code, is_fixed, &stretch, &instruction);
+                prologue.advance(&instruction).into_iter().for_each(|at| self.framed.insert(at));
             } else {
                 at.at = address + 1;
             }
@@ -127,24 +127,6 @@ impl Mentions {
         for address in mentioned(instruction, is_fixed).into_iter().flatten() {
             let is_code = code.contains(address);
             if is_code { &mut self.code } else { &mut self.data }.insert(address);
-        }
-    }
-
-    /// Notes the words of data that are addresses of code, in a file that is not moved when it is
-    /// loaded.
-    fn note_data(&mut self, elf: &Elf<'_>, code: &Code<'_>) {
-        let mut bytes_left = DATA_MAX;
-        for range in elf.data() {
-            let end = range.end.min(range.start.saturating_add(bytes_left));
-            let bytes = elf.loaded(range.start..end).unwrap_or_default();
-            bytes_left -= (end - range.start).min(bytes_left);
-            let unaligned = (range.start.wrapping_neg() % 8) as usize;
-            for word in bytes.get(unaligned..).unwrap_or_default().as_chunks().0 {
-                let address = u64::from_le_bytes(*word);
-                if code.contains(address) {
-                    self.code.insert(address);
-                }
-            }
         }
     }
 }

@@ -10,11 +10,13 @@
 //! mentions    the addresses that code and data mention
 //! derivation  finds all functions of a file
 //!   function    one function, each instruction labelled with what is known there
-//!     walk        follows its paths; branch, jump_table: where they lead
+//!     framed      follows one that sets up a frame pointer first
+//!     walk        follows the paths of any other; branch, jump_table: where they lead
 //!     callees     whether a called function returns
 //!     transfer    what an instruction does to the state
 //! rule        a state as an unwind rule
 //! gaps        the code that no other source has rows for
+//! parts       the same for a part of the code of a large file
 //! check       compares with call-frame information
 //! ```
 //!
@@ -30,6 +32,7 @@ mod check;
 mod code;
 mod derivation;
 mod flow;
+mod framed;
 mod function;
 mod gaps;
 mod image;
@@ -38,8 +41,10 @@ mod mentions;
 mod noreturn;
 mod operands;
 mod padding;
+mod parts;
 mod path;
 mod program;
+mod prologue;
 mod reason;
 mod rows;
 mod rule;
@@ -54,5 +59,6 @@ mod walk;
 pub use check::{
     DerivedDifference, DerivedReport, GapReport, KnownStarts, check_derived, check_gaps,
 };
-pub use gaps::{DerivedRows, derive};
+pub use gaps::{DerivedRows, derive, derive_hidden};
+pub use parts::PartDeriver;
 pub use reason::Reason;

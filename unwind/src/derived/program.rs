@@ -1,5 +1,7 @@
 //! A file, as the derivation reads it.
 
+use std::rc::Rc;
+
 use super::callees::Callees;
 use super::code::Code;
 use super::image::Image;
@@ -11,24 +13,18 @@ use crate::elf::Elf;
 pub(super) struct Program<'a> {
     pub elf: &'a Elf<'a>,
     pub code: Code<'a>,
-    pub image: Image,
+    pub image: Rc<Image>,
     pub mentions: Mentions,
     pub callees: Callees,
     pub transfer: Transfer,
     /// Whether jump tables of unknown length are followed: only once other data is known, at which
     /// they end at the latest.
     pub follows_open_tables: bool,
+    /// Code that begins with setting up a frame pointer is followed by that alone: registers that
+    /// such functions save are not known then.
+    pub follows_frames: bool,
     /// Whether the code was written by hand: compilers describe theirs.
     pub is_hand_written: bool,
     /// Instructions that may still be interpreted.
     pub instructions_left: u64,
-}
-
-impl Program<'_> {
-    /// Takes one of the instructions that may still be interpreted; returns whether there was one.
-    pub fn spend_instruction(&mut self) -> bool {
-        let left = self.instructions_left.checked_sub(1);
-        self.instructions_left = left.unwrap_or(0);
-        left.is_some()
-    }
 }

@@ -71,6 +71,14 @@ impl Starts {
         next.map(|(next, _)| *next).into_iter().chain(next_covered).min().unwrap_or(u64::MAX)
     }
 
+    /// Returns the last address up to another at which a function is known to begin; that address
+    /// if there is none.
+    pub fn last_before(&self, address: u64) -> u64 {
+        let before = self.known.range(..=address).rev();
+        let mut functions = before.filter(|(_, start)| **start == Start::Function);
+        functions.next().map_or(address, |(start, _)| *start)
+    }
+
     /// Returns whether the rows of an address have another source.
     pub fn is_covered(&self, address: u64) -> bool {
         let after = self.covered.partition_point(|range| range.start <= address);
@@ -91,11 +99,6 @@ impl Starts {
         gaps.push(start..range.end);
         gaps.retain(|gap| gap.start < gap.end);
         gaps
-    }
-
-    /// Returns whether no range has rows of another source, linkage tables apart.
-    pub fn is_uncovered(&self) -> bool {
-        self.covered.is_empty()
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::derivation::{Derivation, Scope};
+use super::image::Image;
 use super::reason::Reason;
 use super::rows::Rows;
 use super::rule::rule_of;
@@ -66,7 +67,8 @@ fn derive(code: &[u8]) -> Rows<Result<Rule, Reason>> {
         source.map(|source| bytes.copy_from_slice(source)).is_some()
     };
     let elf = Elf::read(&read_at).expect("a well-formed file");
-    Derivation::new(&elf, &[], Vec::new(), Scope::File).run(Err(Reason::Conflict), &mut rule_of)
+    Derivation::new(&elf, Image::shared(&elf), &[], Vec::new(), &Scope::File)
+        .run(Err(Reason::Conflict), &mut rule_of)
 }
 
 /// Compares the row of each instruction with the expected one: its rule without the place of the

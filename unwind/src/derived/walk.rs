@@ -23,8 +23,10 @@ use crate::arch::{Register, SP};
 
 /// Blocks of one function.
 const BLOCKS_MAX: usize = 1 << 15;
-/// Instructions of one function that are interpreted, each visit counted.
-const INSTRUCTIONS_MAX: usize = 1 << 20;
+/// Places that a function returns to by one register; hand-written code has a few.
+const CONTINUATIONS_MAX: usize = 16;
+/// Jumps by a register that are followed so.
+const CONTINUED_JUMPS_MAX: usize = 16;
 /// Visits of one block.
 const VISITS_MAX: u32 = 64;
 
@@ -69,7 +71,8 @@ pub(super) struct Walk<'w, 'a> {
     pub blocks: BTreeMap<u64, CodeBlock>,
     /// Blocks to visit, by the rank of their paths.
     queue: BTreeSet<(u32, u64)>,
-    instructions: usize,
+    /// Instructions that may still be interpreted.
+    pub instructions_left: u64,
     pub found: Found,
 }
 
@@ -79,6 +82,7 @@ impl<'w, 'a> Walk<'w, 'a> {
         starts: &'w Starts,
         dead: &'w DeadPaths,
         start: u64,
+        instructions_left: u64,
     ) -> Self {
         let is_root = start == program.elf.entry;
         let state = if is_root { State::at_root() } else { State::at_entry() };
@@ -90,7 +94,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             start,
             blocks: BTreeMap::from([(start, first)]),
             queue: BTreeSet::from([(0, start)]),
-            instructions: 0,
+            instructions_left,
             found: Found::default(),
         }
     }
@@ -136,8 +140,8 @@ impl<'w, 'a> Walk<'w, 'a> {
             if at.at >= next_block.min(next_start) {
                 return self.fall(at.at, state, path);
             }
-            self.instructions += 1;
-            if self.instructions > INSTRUCTIONS_MAX || !self.program.spend_instruction() {
+            self.instructions_left -= 1;
+            if self.instructions_left == 0 {
                 return Err((Reason::Limit, Path::Certain));
             }
             if self.program.code.next(&mut at, &mut instruction).is_none() {
@@ -283,9 +287,11 @@ impl<'w, 'a> Walk<'w, 'a> {
     /// Follows jumps by a register to the code whose address the function puts into it somewhere:
     /// hand-written code returns so from parts that it uses several times.
     fn reach_continuations(&mut self) -> Result<(), Stop> {
-        let jumps: Vec<_> = self.found.unresolved_jumps.values().cloned().collect();
+        let jumps = self.found.unresolved_jumps.values().take(CONTINUED_JUMPS_MAX);
+        let jumps: Vec<_> = jumps.cloned().collect();
         for (register, state, path) in jumps {
-            let targets = self.found.continuations.get(&register.number()).cloned();
+            let targets = self.found.continuations.get(&register.number());
+            let targets = targets.filter(|targets| targets.len() <= CONTINUATIONS_MAX).cloned();
             for target in targets.into_iter().flatten() {
                 self.reach(target, state.clone(), path)?;
             }

@@ -13,12 +13,13 @@
 //! Source: the Go source tree, `runtime/symtab.go`, `runtime/runtime2.go` (`_func`),
 //! `internal/abi/symtab.go`, `runtime/traceback.go`. Reads tables of Go 1.16 and newer.
 
+mod module;
 mod prologue;
 mod table;
 
 use std::ops::Range;
 
-use crate::arch::{FP, SP};
+use crate::arch::{FP, SP, is_call_before};
 use crate::code_reader::{CodeReader, ReadCode};
 use crate::layers::{Layer, LayerStats};
 use crate::rule::{Cfa, RegisterRule, Rule};
@@ -31,11 +32,18 @@ const CODE_READ_MAX: u64 = 512 << 20;
 /// Bytes of a function searched for the instruction that switches stacks.
 const SWITCH_SEARCHED: u64 = 512;
 
+/// Bytes before a function that are read, too, for the call that may be there.
+const BEFORE: u64 = 8;
+
 /// Functions that the runtime treats as the top of a stack although they are not marked: they
 /// switch to the scheduler's stack and never return. Before the switch they are ordinary.
 const SWITCHING_ROOTS: [&[u8]; 2] = [b"runtime.mcall", b"runtime.morestack"];
 /// Functions that are marked as the top although the interrupted code called them.
 const SIGNAL_HANDLERS: &[u8] = b"runtime.sigtramp";
+/// Functions in which signal handlers return: to the frame that the kernel made.
+const SIGNAL_RETURNS: [&[u8]; 2] = [b"runtime.sigreturn__sigaction", b"runtime.sigreturn"];
+/// Functions that a signal handler makes the interrupted code call, at whatever instruction it was.
+const INJECTED: [&[u8]; 3] = [b"runtime.asyncPreempt", b"runtime.sigpanic", b"runtime.sigpanic0"];
 
 /// The layer of Go's function table.
 pub(crate) struct GoLayer<'a> {
@@ -57,12 +65,26 @@ impl<'a> GoLayer<'a> {
     }
 }
 
+impl GoLayer<'_> {
+    /// Returns the address from which on a function's rows apply: a byte before its first one in
+    /// a function to which signal handlers return. Return addresses are looked up one byte before.
+    fn begin(&mut self, number: usize) -> Option<u64> {
+        let entry = self.table.entry(number)?;
+        let is_returned_to = self.table.function(number).is_some_and(|f| f.is_one(&SIGNAL_RETURNS));
+        if !is_returned_to {
+            return Some(entry);
+        }
+        let before = self.code.get(entry.saturating_sub(BEFORE)..entry);
+        Some(entry - u64::from(entry > 0 && !is_call_before(before)))
+    }
+}
+
 impl Layer for GoLayer<'_> {
     fn next(&mut self, stretch: Range<u64>) -> Option<Range<u64>> {
-        while self.table.entry(self.next)? < stretch.start {
+        while self.table.entry(self.next)? < stretch.start || !self.table.is_described(self.next) {
             self.next += 1;
         }
-        let range = self.table.entry(self.next)?..self.table.entry(self.next + 1)?;
+        let range = self.begin(self.next)?..self.begin(self.next + 1)?;
         if range.start >= stretch.end {
             return None;
         }
@@ -84,10 +106,17 @@ impl Layer for GoLayer<'_> {
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
         let Some((function, range)) = self.current.take() else { return };
         let Self { table, code, work, stats, .. } = self;
-        let mut push = |address, rule| {
+        let is_injected = function.is_one(&INJECTED);
+        let mut push = |address, mut rule: Rule| {
+            if is_injected && rule.ra == RegisterRule::SAVED_RA && !rule.is_gap() {
+                rule.ra = RegisterRule::Interrupted;
+            }
             stats.rows += 1;
             push(address, rule);
         };
+        if function.is_one(&SIGNAL_RETURNS) {
+            return push(range.start, Rule::SIGNAL);
+        }
         let root = root_from(&function, &range, code);
         if root == Some(range.start) {
             return push(range.start, Rule::ROOT);
@@ -122,16 +151,7 @@ fn root_from(function: &GoFunction, range: &Range<u64>, code: &mut CodeReader<'_
     if function.is_top && !function.name.starts_with(SIGNAL_HANDLERS) {
         return Some(range.start);
     }
-    let is_switching = SWITCHING_ROOTS
-        .iter()
-        .any(|root| function.name.strip_prefix(*root).is_some_and(|rest| !continues_name(rest)));
-    if is_switching { stack_switch(range, code) } else { None }
-}
-
-/// Returns whether a name continues: `runtime.mcall.abi0` is the function `runtime.mcall`,
-/// `runtime.mcall2` is not.
-fn continues_name(rest: &[u8]) -> bool {
-    rest.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    if function.is_one(&SWITCHING_ROOTS) { stack_switch(range, code) } else { None }
 }
 
 fn stack_switch(range: &Range<u64>, code: &mut CodeReader<'_>) -> Option<u64> {
@@ -201,7 +221,14 @@ impl Frame {
         }
         push(after(saved_after), by_sp(RegisterRule::AtCfa(-2)));
         match set_after {
-            Some(set_after) if self.by_fp => push(after(set_after), BY_FP),
+            Some(set_after) if self.by_fp => {
+                push(after(set_after), BY_FP);
+                let end = code.get(stretch.end.saturating_sub(BEFORE)..stretch.end);
+                let freed = prologue::frees_frame(end).filter(|_| saved_after > 0);
+                if let Some(len) = freed {
+                    push(stretch.end - len, by_sp(RegisterRule::SameValue));
+                }
+            }
             _ => self.push_gap_after_switch(stretch, push),
         }
     }

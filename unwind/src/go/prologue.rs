@@ -1,12 +1,16 @@
 //! How a Go function on x86-64 saves the frame pointer, read from its first instructions.
 
 /// Bytes that [`read`] needs after the instruction that moved sp.
-pub(super) const LEN_MAX: u64 = 8;
+pub(super) const LEN_MAX: u64 = 16;
 
 const PUSH_FP: u8 = 0x55; // push %rbp
 const SET_FP: [u8; 3] = [0x48, 0x89, 0xe5]; // mov %rsp, %rbp
 const STORE_FP_NEAR: [u8; 4] = [0x48, 0x89, 0x6c, 0x24]; // mov %rbp, disp8(%rsp)
 const STORE_FP_FAR: [u8; 4] = [0x48, 0x89, 0xac, 0x24]; // mov %rbp, disp32(%rsp)
+const POINT_FP_NEAR: [u8; 4] = [0x48, 0x8d, 0x6c, 0x24]; // lea disp8(%rsp), %rbp
+const POINT_FP_FAR: [u8; 4] = [0x48, 0x8d, 0xac, 0x24]; // lea disp32(%rsp), %rbp
+const FREE_NEAR: [u8; 3] = [0x48, 0x83, 0xc4]; // add $imm8, %rsp
+const FREE_FAR: [u8; 3] = [0x48, 0x81, 0xc4]; // add $imm32, %rsp
 
 /// What a function does with the frame pointer after it has moved sp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +34,24 @@ pub(super) fn read(text: &[u8]) -> Prologue {
         let set_after = rest.starts_with(&SET_FP).then_some(SET_FP.len() as u64);
         return Prologue::SavesFp { saved_after: 0, set_after };
     }
-    let saved_after = match rest {
-        _ if rest.starts_with(&STORE_FP_NEAR) => 5,
-        _ if rest.starts_with(&STORE_FP_FAR) => 8,
+    let (saved_after, point) = match rest {
+        _ if rest.starts_with(&STORE_FP_NEAR) => (5, POINT_FP_NEAR),
+        _ if rest.starts_with(&STORE_FP_FAR) => (8, POINT_FP_FAR),
         _ => return Prologue::Other,
     };
-    Prologue::SavesFp { saved_after, set_after: None }
+    let is_set = rest.get(saved_after..).is_some_and(|rest| rest.starts_with(&point));
+    let set_after = is_set.then_some(2 * saved_after as u64);
+    Prologue::SavesFp { saved_after: saved_after as u64, set_after }
+}
+
+/// Returns the length of the instruction that frees a frame, if code ends with it. Functions that
+/// store fp, as up to Go 1.20, have loaded it again just before.
+pub(super) fn frees_frame(text: &[u8]) -> Option<u64> {
+    let ends_with = |instruction: [u8; 3], len: usize| {
+        let at = text.len().checked_sub(len)?;
+        text[at..].starts_with(&instruction).then_some(len as u64)
+    };
+    ends_with(FREE_NEAR, 4).or_else(|| ends_with(FREE_FAR, 7))
 }
 
 /// Returns the offset of the first instruction that loads sp from memory or from a register other
@@ -64,6 +80,16 @@ mod tests {
     fn recognizes_store_of_fp() {
         let expected = Prologue::SavesFp { saved_after: 5, set_after: None };
         assert_eq!(read(&[0x18, 0x48, 0x89, 0x6c, 0x24, 0x10, 0x48, 0x8d]), expected);
+        let expected = Prologue::SavesFp { saved_after: 5, set_after: Some(10) };
+        let sets = [0x18, 0x48, 0x89, 0x6c, 0x24, 0x10, 0x48, 0x8d, 0x6c, 0x24, 0x10];
+        assert_eq!(read(&sets), expected);
+    }
+
+    #[test]
+    fn recognizes_the_end_of_a_frame() {
+        assert_eq!(frees_frame(&[0x48, 0x83, 0xc4, 0x20]), Some(4));
+        assert_eq!(frees_frame(&[0x90, 0x48, 0x81, 0xc4, 0, 1, 0, 0]), Some(7));
+        assert_eq!(frees_frame(&[0x48, 0x83, 0xc4]), None);
     }
 
     #[test]

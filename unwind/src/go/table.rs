@@ -1,7 +1,10 @@
 //! Reads `.gopclntab`. It is untrusted: every offset is checked against its size.
 
-use super::prologue::{self, Prologue};
-use crate::code_reader::{CodeReader, ReadCode};
+use std::ops::Range;
+
+use memchr::memmem;
+
+use super::module::Module;
 use crate::elf::Elf;
 
 const MAGIC_1_16: u32 = 0xffff_fffa;
@@ -9,21 +12,21 @@ const MAGIC_1_18: u32 = 0xffff_fff0;
 const MAGIC_1_20: u32 = 0xffff_fff1;
 
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+/// Where linkers put the table of position-independent files up to Go 1.25.
+const MERGED: &str = ".data.rel.ro";
+/// A section that each file linked by Go has.
+const OF_GO: &str = ".go.buildinfo";
+/// Bytes of a table's header after its magic number: two of padding, and the sizes of instructions
+/// and pointers on x86-64.
+const HEADER_END: [u8; 4] = [0, 0, 1, 8];
+/// Sound headers in the section of others.
+const CANDIDATES_MAX: usize = 4;
 /// Functions of one file.
 const FUNCTIONS_MAX: usize = 1 << 21;
 /// Bytes read of a name.
 const NAME_MAX: usize = 64;
 /// Entries read, as a multiple of the table's bytes.
 const WORK_MAX: usize = 4;
-
-/// Bytes of C code that the linker puts before Go's text.
-const BEFORE_TEXT_MAX: u64 = 1 << 20;
-/// Alignment of Go's functions.
-const TEXT_ALIGNMENT: u64 = 32;
-/// Functions probed to confirm where the text begins.
-const PROBED: usize = 256;
-/// Probed functions that must move sp and begin as Go's functions do.
-const PROBED_MIN: usize = 16;
 
 /// Offsets and entry sizes of a table, which depend on its version.
 #[derive(Clone, Copy, Debug)]
@@ -63,61 +66,43 @@ pub(super) struct GoFunction {
     pcsp: usize,
 }
 
+impl GoFunction {
+    /// Returns whether it is one of these: `runtime.mcall.abi0` is the function `runtime.mcall`,
+    /// `runtime.mcall2` is not.
+    pub fn is_one(&self, names: &[&[u8]]) -> bool {
+        let continues =
+            |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let is = |name: &&[u8]| {
+            self.name.strip_prefix(*name).is_some_and(|rest| !continues(rest.first()))
+        };
+        names.iter().any(is)
+    }
+}
+
 impl FunctionTable {
     /// Reads the table of a file; `None` if it has none in a known format.
-    pub fn read(elf: &Elf<'_>, read: ReadCode<'_>) -> Option<Self> {
-        let section = SECTIONS.iter().find_map(|name| elf.section(name).ok().flatten())?;
-        Self::of_section(section.bytes, elf.address_of(".text")?, read)
-    }
-
-    /// Reads a table. `text`: the address of the file's code.
-    pub(super) fn of_section(bytes: Vec<u8>, text: u64, read: ReadCode<'_>) -> Option<Self> {
-        let mut table = Self::parse(bytes)?;
-        if table.layout.entry == 8 {
-            table.text_start = table.find_text(text, read)?;
+    pub fn read(elf: &Elf<'_>) -> Option<Self> {
+        if let Some(section) = SECTIONS.iter().find_map(|name| elf.section(name).ok().flatten()) {
+            let text = find_text(elf, &section.bytes, section.address)?;
+            return Self::parse(section.bytes, text);
         }
-        Some(table)
+        elf.address_of(OF_GO)?;
+        let mut section = elf.section(MERGED).ok().flatten()?;
+        let ends = memmem::find_iter(&section.bytes, &HEADER_END);
+        let starts = ends.filter_map(|end| end.checked_sub(4));
+        let headers = starts.filter(|at| parse_header(&section.bytes[*at..]).is_some());
+        let (at, text) = headers.take(CANDIDATES_MAX).find_map(|at| {
+            let address = section.address.checked_add(at as u64)?;
+            Some((at, find_text(elf, &section.bytes[at..], address)?))
+        })?;
+        section.bytes.drain(..at);
+        Self::parse(section.bytes, text)
     }
 
-    /// Reads the header.
-    fn parse(bytes: Vec<u8>) -> Option<Self> {
-        let magic = u32_at(&bytes, 0)?;
-        if bytes.get(6..8)? != [1, 8] {
-            return None; // not the instruction or pointer size of x86-64
-        }
-        let word = |number: usize| usize::try_from(u64_at(&bytes, 8 + 8 * number)?).ok();
-        // Since 1.18 the header has one more word: the start of the text, if the linker knew it.
-        let (first, entry, id) = match magic {
-            MAGIC_1_16 => (2, 16, 40),
-            MAGIC_1_18 => (3, 8, 36),
-            MAGIC_1_20 => (3, 8, 40),
-            _ => return None,
-        };
-        let layout = Layout {
-            names: word(first)?,
-            distances: word(first + 3)?,
-            functions: word(first + 4)?,
-            entry,
-            id,
-        };
-        let count = word(0)?;
-        let end = count.checked_add(1)?.checked_mul(entry)?.checked_add(layout.functions)?;
-        let is_sound = count > 0 && count <= FUNCTIONS_MAX && end <= bytes.len();
-        is_sound.then_some(Self { bytes, layout, count, text_start: 0 })
-    }
-
-    /// Finds the address that entries are relative to: the first at which functions begin as Go's
-    /// do. It is not in the header since 1.26, nor before in position-independent files.
-    fn find_text(&mut self, text: u64, read: ReadCode<'_>) -> Option<u64> {
-        let in_header = u64_at(&self.bytes, 24)?;
-        let first = text.checked_next_multiple_of(TEXT_ALIGNMENT)?;
-        let near = (first..text.checked_add(BEFORE_TEXT_MAX)?).step_by(TEXT_ALIGNMENT as usize);
-        let mut code = CodeReader::new(read, BEFORE_TEXT_MAX + (64 << 20));
-        let moves = self.first_moves();
-        [in_header]
-            .into_iter()
-            .chain(near)
-            .find(|start| *start != 0 && begins_like_go(&moves, *start, &mut code))
+    /// Reads the header of a table whose text is known.
+    pub(super) fn parse(bytes: Vec<u8>, text_start: u64) -> Option<Self> {
+        let (layout, count) = parse_header(&bytes)?;
+        Some(Self { bytes, layout, count, text_start })
     }
 
     /// Returns the address at which a function first moves sp.
@@ -132,12 +117,32 @@ impl FunctionTable {
         moved.map(|(stretch, _)| stretch.start)
     }
 
-    /// Returns the offsets in the text at which functions near its start first move sp.
-    fn first_moves(&self) -> Vec<u64> {
-        let mut work = self.work_max();
-        let first_move =
-            |number| self.first_move(&self.function(number)?, self.entry(number)?, &mut work);
-        (0..self.count.min(PROBED)).filter_map(first_move).collect()
+    /// Returns whether a function is Go's: the linker also lists those of other languages, of which
+    /// it knows no more than the name and the start.
+    pub(super) fn is_described(&self, number: usize) -> bool {
+        self.function(number).is_none_or(|function| function.pcsp != self.layout.distances)
+    }
+
+    /// Returns the addresses of the functions of other languages.
+    pub fn foreign_functions(&self) -> impl Iterator<Item = u64> {
+        let foreign = (0..self.count).filter(|number| !self.is_described(*number));
+        foreign.filter_map(|number| self.entry(number))
+    }
+
+    /// Returns the addresses of Go's functions, ascending and disjoint.
+    pub fn described(&self) -> Vec<Range<u64>> {
+        let numbers = (0..self.count).filter(|number| self.is_described(*number));
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for range in numbers.filter_map(|number| Some(self.entry(number)?..self.entry(number + 1)?))
+        {
+            match ranges.last_mut() {
+                _ if range.is_empty() => {}
+                Some(last) if last.end == range.start => last.end = range.end,
+                Some(last) if last.end > range.start => return ranges, // not sorted
+                _ => ranges.push(range),
+            }
+        }
+        ranges
     }
 
     /// Returns the number of entries that may be read of all functions.
@@ -193,19 +198,43 @@ impl FunctionTable {
     }
 }
 
-/// Returns whether functions begin as Go's do if the text starts at this address. `moves`: offsets
-/// at which they first move sp.
-fn begins_like_go(moves: &[u64], start: u64, code: &mut CodeReader<'_>) -> bool {
-    let mut recognized = 0;
-    for (probed, at) in moves.iter().enumerate() {
-        let Some(at) = start.checked_add(*at) else { return false };
-        let text = code.get(at.saturating_sub(1)..at.saturating_add(prologue::LEN_MAX));
-        recognized += usize::from(prologue::read(text) != Prologue::Other);
-        if (probed + 1) >= PROBED_MIN && recognized * 2 < probed {
-            return false;
-        }
+/// Reads the header of a table: its layout and the number of its functions.
+fn parse_header(bytes: &[u8]) -> Option<(Layout, usize)> {
+    let magic = u32_at(bytes, 0)?;
+    if bytes.get(4..8)? != HEADER_END {
+        return None;
     }
-    recognized >= PROBED_MIN.min(moves.len().max(1)) && recognized * 2 > moves.len()
+    let word = |number: usize| usize::try_from(u64_at(bytes, 8 + 8 * number)?).ok();
+    // Since 1.18 the header has one more word, which was the start of the text until 1.26.
+    let (first, entry, id) = match magic {
+        MAGIC_1_16 => (2, 16, 40),
+        MAGIC_1_18 => (3, 8, 36),
+        MAGIC_1_20 => (3, 8, 40),
+        _ => return None,
+    };
+    let layout = Layout {
+        names: word(first)?,
+        distances: word(first + 3)?,
+        functions: word(first + 4)?,
+        entry,
+        id,
+    };
+    let count = word(0)?;
+    let end = count.checked_add(1)?.checked_mul(entry)?.checked_add(layout.functions)?;
+    let is_sound = count > 0 && count <= FUNCTIONS_MAX && end <= bytes.len();
+    is_sound.then_some((layout, count))
+}
+
+/// Returns the address that the entries of a table are relative to: 0 if they are addresses.
+fn find_text(elf: &Elf<'_>, bytes: &[u8], address: u64) -> Option<u64> {
+    let (layout, count) = parse_header(bytes)?;
+    if layout.entry != 8 {
+        return Some(0);
+    }
+    let offset = |number: usize| Some(u32_at(bytes, layout.functions + 8 * number)?.into());
+    let names = address.checked_add(layout.names as u64)?;
+    let module = Module { table: address, names, functions: offset(0)?..offset(count)? };
+    module.find_text(elf)
 }
 
 /// Iterates over one function's distances.
@@ -219,7 +248,7 @@ pub(super) struct Distances<'t> {
 
 impl Iterator for Distances<'_> {
     /// A stretch of addresses, and the bytes between sp and the return address if they are valid.
-    type Item = (std::ops::Range<u64>, Option<i32>);
+    type Item = (Range<u64>, Option<i32>);
 
     fn next(&mut self) -> Option<Self::Item> {
         *self.work = self.work.checked_sub(1)?;

@@ -71,7 +71,7 @@ fn rows(first: TestFunction) -> Vec<(u64, Rule)> {
         let to = ((range.end - TEXT) as usize).min(code.len());
         code.get(from..to).map(<[u8]>::to_vec)
     };
-    let table = FunctionTable::of_section(table(&all), TEXT, &read).expect("a valid table");
+    let table = FunctionTable::parse(table(&all), TEXT).expect("a valid table");
     let mut layer = GoLayer::new(&table, &read);
     let mut rows = Vec::new();
     assert_eq!(layer.next(TEXT..TEXT + 0x1000), Some(TEXT..TEXT + 64));
@@ -158,7 +158,7 @@ fn corrupt_table_does_not_panic() {
     let whole = table(&functions);
     let read = |_: Range<u64>| Some(PUSHES.repeat(1024));
     let read_all = |bytes: Vec<u8>| {
-        let Some(table) = FunctionTable::of_section(bytes, TEXT, &read) else { return };
+        let Some(table) = FunctionTable::parse(bytes, TEXT) else { return };
         let mut layer = GoLayer::new(&table, &read);
         while layer.next(0..u64::MAX).is_some() {
             layer.rows(&mut |_, _| {});
@@ -172,4 +172,58 @@ fn corrupt_table_does_not_panic() {
             read_all(corrupt);
         }
     }
+}
+
+/// Reads a file of the corpus, all functions of which begin with the same code.
+fn corpus_file(name: &str) -> crate::CallFrames {
+    let path = format!("{}/../tests/corpus/elf/{name}", env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read(path).expect("a file of the corpus");
+    let read = |offset: u64, bytes: &mut [u8]| {
+        let from = file.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
+        from.map(|from| bytes.copy_from_slice(from)).is_some()
+    };
+    crate::read(&read).expect("a table")
+}
+
+/// Numbers of functions in files of the corpus.
+const ASYNC_PREEMPT: u64 = 23;
+const SIGNAL_RETURN: u64 = 24;
+const FOREIGN: u64 = 25;
+
+#[test]
+fn module_data_say_where_the_text_is() {
+    for name in ["go", "go_merged"] {
+        let table = corpus_file(name).table;
+        let start = table.start;
+        let text = (start..start + 0x1000).find(|at| table.rule_at(*at) != Rule::NO_ROW);
+        let function = |number: u64| text.expect("rows") + 64 * number;
+        let pushed = by_sp(16, RegisterRule::AtCfa(-2));
+        assert_eq!(table.rule_at(function(0)), by_sp(8, RegisterRule::SameValue), "{name}");
+        assert_eq!(table.rule_at(function(19) + 1), pushed, "{name}");
+        let injected = Rule { ra: RegisterRule::Interrupted, ..pushed };
+        assert_eq!(table.rule_at(function(ASYNC_PREEMPT) + 1), injected, "{name}");
+        // A handler's return address is looked up a byte before.
+        let signal_return = function(SIGNAL_RETURN);
+        assert_ne!(table.rule_at(signal_return - 2), Rule::SIGNAL, "{name}");
+        for at in [signal_return - 1, signal_return + 20, function(FOREIGN) - 1] {
+            assert_eq!(table.rule_at(at), Rule::SIGNAL, "{name}");
+        }
+        assert_eq!(table.rule_at(function(FOREIGN)), Rule::NO_ROW, "{name}");
+    }
+}
+
+#[test]
+fn functions_of_other_languages_are_left_to_other_layers() {
+    let mut all = vec![function("main.f", &PUSHES, PUSHED, 0), function("in_c", &[], &[], 0)];
+    all.push(function("main.g", &PUSHES, PUSHED, 0));
+    let mut bytes = table(&all);
+    // No distances: the linker knows the name and the start alone.
+    let second = bytes.len() - 2 * 44 + 16;
+    bytes[second..second + 4].fill(0);
+    let table = FunctionTable::parse(bytes, TEXT).expect("a valid table");
+    assert_eq!(table.described(), [TEXT..TEXT + 64, TEXT + 128..TEXT + 192]);
+    assert_eq!(table.foreign_functions().collect::<Vec<_>>(), [TEXT + 64]);
+    let mut layer = GoLayer::new(&table, &|_| None);
+    assert_eq!(layer.next(TEXT..TEXT + 0x1000), Some(TEXT..TEXT + 64));
+    assert_eq!(layer.next(TEXT + 64..TEXT + 0x1000), Some(TEXT + 128..TEXT + 192));
 }

@@ -16,6 +16,8 @@
 
 mod builder;
 
+use std::ops::Range;
+
 use crate::rule::Rule;
 pub use builder::TableBuilder;
 
@@ -66,6 +68,17 @@ impl Table {
     pub fn iter(&self) -> impl Iterator<Item = (u64, Rule)> {
         let starts = (self.start..).step_by(self.block_text() as usize);
         starts.zip(&self.blocks).flat_map(|(start, block)| rows_of(start, block))
+    }
+
+    /// Returns the rows after the start of a range, and before its end.
+    pub(crate) fn rows_within(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, Rule)> {
+        let first = range.start.saturating_sub(self.start) >> self.block_shift;
+        let starts = (self.start..).step_by(self.block_text() as usize);
+        let blocks = starts.zip(&self.blocks).skip(first as usize);
+        let (after, end) = (range.start, range.end);
+        let within = blocks.take_while(move |(start, _)| *start < end);
+        let rows = within.flat_map(|(start, block)| rows_of(start, block));
+        rows.filter(move |(address, _)| (after + 1..end).contains(address))
     }
 
     /// Returns the bytes of text that a block covers.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use profile::labels::COMMAND_LINE;
 use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
 
-use super::named_frame::{cuts, shown};
+use super::named_frame::{markers, shown};
 
 /// The outermost frames of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ fn line(profile: &Profile, sample: &SampleCount, root: StackRoot) -> String {
     for name in root_names(profile, sample, root) {
         push(&mut line, &name, "");
     }
-    for cut in cuts(sample) {
-        let _ = write!(line, ";{cut}");
+    for marker in markers(sample) {
+        let _ = write!(line, ";{marker}");
     }
     for frame in profile.frames_of(sample).rev() {
         push_frame(&mut line, profile, frame);
@@ -164,6 +164,17 @@ pub(super) mod tests {
             p:q;app+0x1234;outer;inner_[i];vfs_read_[k] 1
         "#]]
         .assert_eq(&folded(&example(), StackRoot::Process));
+    }
+
+    #[test]
+    fn guess_is_marked_where_a_cut_would_be() {
+        let mut profile = example();
+        profile.samples.iter_mut().for_each(|sample| sample.key.guessed = true);
+        expect![[r#"
+            p:q;[cut: no unwind row];[guessed: frame pointers];app+0x1234 1
+            p:q;[guessed: frame pointers];app+0x1234;outer;inner_[i];vfs_read_[k] 1
+        "#]]
+        .assert_eq(&folded(&profile, StackRoot::Process));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use profile::{Mapping, Profile, SampleCount, StackEnd, SymbolizedFrame, printabl
 const NAME_MAX: usize = 4096;
 /// What a name that was cut ends with.
 const CUT: &str = "...[cut]";
+/// The frame that says that another one was found by its frame pointer alone.
+pub(super) const GUESSED: &str = "[guessed: frame pointers]";
 
 /// A function of a stack, or an address without one.
 #[derive(Clone, Copy)]
@@ -71,6 +73,12 @@ impl NamedFrame<'_> {
 /// Returns the name of an executable without its directory.
 pub(super) fn module_name(mapping: &Mapping) -> &str {
     mapping.name.rsplit('/').next().unwrap_or_default()
+}
+
+/// Returns what the stack of a sample lacks, as frames show it: why its parts are cut, and that a
+/// caller may be missing.
+pub(super) fn markers(sample: &SampleCount) -> impl Iterator<Item = String> {
+    cuts(sample).chain(sample.key.guessed.then(|| GUESSED.to_owned()))
 }
 
 /// Returns why the parts of a stack are cut, as frames show it: the kernel's part last.

@@ -20,7 +20,7 @@ use std::io::{self, Write};
 
 use profile::{Cpu, Profile, SampleCount, Task, TimedSample, Timeline};
 
-use super::named_frame::{NamedFrame, cuts, functions_of, shown};
+use super::named_frame::{NamedFrame, functions_of, markers, shown};
 
 /// Writes the samples of a profile, with their times if it has them. Without, the samples of each
 /// thread follow each other as if it had run without a pause.
@@ -157,7 +157,7 @@ fn stack(profile: &Profile, sample: &SampleCount) -> String {
             let _ = writeln!(text, "{} ({})", function_name(&function), module(&function));
         }
     }
-    let mut markers: Vec<String> = cuts(sample).collect();
+    let mut markers: Vec<String> = markers(sample).collect();
     if text.is_empty() && markers.is_empty() {
         markers.push(UNKNOWN.into());
     }

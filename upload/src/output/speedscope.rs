@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::StackRoot;
 use super::folded::root_names;
-use super::named_frame::{cuts, functions_of, shown};
+use super::named_frame::{functions_of, markers, shown};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
@@ -68,7 +68,7 @@ pub(super) fn write(
         for name in root_names(profile, sample, root) {
             stack.push(frames.add(&name, None));
         }
-        stack.extend(cuts(sample).map(|cut| frames.add(&cut, None)));
+        stack.extend(markers(sample).map(|marker| frames.add(&marker, None)));
         for frame in profile.frames_of(sample).rev() {
             for function in functions_of(profile, frame).rev() {
                 let file = match function.file {

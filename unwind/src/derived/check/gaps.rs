@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::derived::derivation::{Derivation, Scope};
 use crate::derived::gaps::{GapCode, covered, visit};
+use crate::derived::image::Image;
 use crate::derived::reason::Reason;
 use crate::derived::rule::rule_of;
 use crate::elf::Elf;
@@ -32,7 +33,8 @@ pub struct GapReport {
 /// See [`crate::read()`].
 pub fn check_gaps(file: ReadAt<'_>) -> Result<GapReport, Error> {
     let elf = Elf::read(file)?;
-    let mut derivation = Derivation::new(&elf, &[], covered(file)?, Scope::File);
+    let mut derivation =
+        Derivation::new(&elf, Image::shared(&elf), &[], covered(file)?, &Scope::File);
     let rows = derivation.run(Err(Reason::Conflict), &mut rule_of);
     let mut report = GapReport {
         functions: derivation.functions,

@@ -7,6 +7,7 @@ mod gaps;
 mod report;
 
 use super::derivation::{Derivation, Scope};
+use super::image::Image;
 use crate::dwarf::DwarfUnwinder;
 use crate::elf::Elf;
 use crate::{Error, ReadAt};
@@ -38,7 +39,8 @@ pub fn check_derived(file: ReadAt<'_>, starts: KnownStarts) -> Result<DerivedRep
         KnownStarts::None => Vec::new(),
     };
     let mut frames = Frames::new();
-    let mut derivation = Derivation::new(&elf, &boundaries, Vec::new(), Scope::File);
+    let mut derivation =
+        Derivation::new(&elf, Image::shared(&elf), &boundaries, Vec::new(), &Scope::File);
     let numbers = derivation.run(Frames::CONFLICT, &mut |state| frames.number_of(state));
 
     let mut report = DerivedReport::default();

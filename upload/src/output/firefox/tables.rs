@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 use profile::{MappingKind, Profile, SampleCount};
 use serde_json::{Value, json};
 
-use super::super::named_frame::{NamedFrame, cuts, functions_of, module_name, shown};
+use super::super::named_frame::{NamedFrame, functions_of, markers, module_name, shown};
 
 /// What kind of code a frame is.
 pub(super) struct Category {
@@ -61,8 +61,8 @@ pub(super) struct Tables {
     frames: IndexSet<Frame>,
     /// Index of the caller's stack, and frame.
     stacks: IndexSet<(Option<u32>, u32)>,
-    /// Stacks by their stack and ends in the profile.
-    known: HashMap<(u32, [u8; 2]), u32>,
+    /// Stacks by their stack in the profile, its ends, and whether a frame is guessed.
+    known: HashMap<(u32, [u8; 2], bool), u32>,
     /// Executables of the profile that functions are in, as strings.
     executables: IndexSet<u32>,
 }
@@ -71,13 +71,13 @@ impl Tables {
     /// Adds the stack of a sample. Returns its index.
     pub fn add_stack(&mut self, profile: &Profile, sample: &SampleCount) -> u32 {
         let ends = [sample.key.user_end as u8, sample.key.kernel_end as u8];
-        let key = (sample.key.stack.0, ends);
+        let key = (sample.key.stack.0, ends, sample.key.guessed);
         if let Some(stack) = self.known.get(&key) {
             return *stack;
         }
         let mut stack = None;
-        for cut in cuts(sample) {
-            stack = Some(self.add_marker(stack, &cut, CUT));
+        for marker in markers(sample) {
+            stack = Some(self.add_marker(stack, &marker, CUT));
         }
         for frame in profile.frames_of(sample).rev() {
             for (depth, function) in functions_of(profile, frame).rev().enumerate() {

@@ -9,7 +9,7 @@ use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
 use super::kind::FrameKind;
 use super::repeats::without_repeats;
 use crate::output::folded::{StackRoot, root_names};
-use crate::output::named_frame::cuts;
+use crate::output::named_frame::{GUESSED, cuts};
 
 /// What makes two frames with the same callers one: kind, name and module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,7 +173,7 @@ impl<'a> CallTree<'a> {
             path.push(PathFrame { key, line: None });
         }
         if sample.key.guessed {
-            let key = self.marker(FrameKind::Guessed, "[guessed: frame pointers]".into());
+            let key = self.marker(FrameKind::Guessed, GUESSED.into());
             path.push(PathFrame { key, line: None });
         }
         for frame in profile.frames_of(sample).rev() {
