@@ -104,6 +104,7 @@ enum rule_op {
 enum rule_gap {
 	RULE_GAP_NO_ROW = 0,
 	RULE_GAP_NOT_EXPRESSIBLE = 1,
+	RULE_GAP_PENDING = 2, /* a row may be derived later */
 	RULE_GAPS,
 };
 

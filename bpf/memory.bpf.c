@@ -13,6 +13,7 @@
 #include "kernel_types.h"
 #include "maps.h"
 #include "namespace.h"
+#include "rate.h"
 #include "arch/x86_64.h"
 
 /* Returns the pid of a task's process in the agent's pid namespace, 0 if it has none there. */
@@ -83,20 +84,7 @@ struct {
 	__type(value, struct move_rate);
 } move_rates SEC(".maps");
 
-/* Returns whether a move may be reported: a program can make a million of them in a second. */
-static inline bool may_report(struct move_rate *rate, u64 now)
-{
-	u64 earliest = now - MOVES_BURST * MOVE_PERIOD_NS;
-
-	if ((s64)(rate->last - earliest) < 0)
-		rate->last = earliest;
-	if (rate->last + MOVE_PERIOD_NS > now)
-		return false;
-	rate->last += MOVE_PERIOD_NS;
-	return true;
-}
-
-/* Reports a move of a mapping if it is executable. */
+/* Reports a move of a mapping if it is executable: a program can make a million in a second. */
 static inline void report_move(const struct task_struct *task, const struct vm_area_struct *mapping)
 {
 	u32 zero = 0;
@@ -109,7 +97,7 @@ static inline void report_move(const struct task_struct *task, const struct vm_a
 		.missed = rate->missed,
 		.pid = visible_process(task),
 	};
-	if (!may_report(rate, moved.time) ||
+	if (!within_rate(&rate->last, moved.time, MOVES_BURST, MOVE_PERIOD_NS) ||
 	    bpf_ringbuf_output(&ring, &moved, sizeof(moved), BPF_RB_FORCE_WAKEUP))
 		rate->missed++;
 	else

@@ -173,7 +173,7 @@ static inline enum step compute_cfa(const struct registers *r, struct stack *sta
 	case RULE_OP_OUTSIDE:
 		return STEP_OUTSIDE;
 	case RULE_OP_GAP:
-		return offset == RULE_GAP_NO_ROW ? STEP_NO_ROW : STEP_NOT_EXPRESSIBLE;
+		return offset == RULE_GAP_NOT_EXPRESSIBLE ? STEP_NOT_EXPRESSIBLE : STEP_NO_ROW;
 	case RULE_OP_FRAME_POINTER:
 		return STEP_NO_ROW;
 	default:

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Walks the user stack of the current thread into a record: find the mapping, find the unwind rule,
- * step to the caller, repeat. Without a row, a frame pointer is accepted if it leads to code; such
- * a frame is marked as guessed.
+ * step to the caller, repeat. Without a row, the code at ip may be an epilogue or a prologue, which
+ * is a rule; else a frame pointer is accepted if it leads to code, and that frame is marked as
+ * guessed.
  */
 #ifndef EVERYTICK_WALK_H
 #define EVERYTICK_WALK_H
 
 #include <asm/ptrace.h>
 #include <bpf/bpf_helpers.h>
+#include "arch/code_rule.h"
 #include "frame_pointer.h"
+#include "rate.h"
 #include "tables.h"
 
 /*
@@ -40,6 +43,7 @@ struct walk {
 	struct registers registers;
 	struct stack stack;
 	struct mapping_entry mapping; /* of the last frame: the next frame is often there too */
+	struct epilogue epilogue;
 	u64 tick_start;
 	u64 last_request; /* rate limit of requests to the agent */
 	u32 process;      /* slot of its struct process_header, 0 if not published */
@@ -104,8 +108,8 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
 
 /* Interval at which steps that lead out of known mappings ask the agent, on each CPU. */
 #define REQUEST_PERIOD_NS 50000000ULL
-/* Requests that a CPU may send at once before that interval applies. */
-#define REQUEST_BURST 64
+/* Requests that a CPU may send at once before that interval applies: those of 50 new processes. */
+#define REQUEST_BURST 256
 
 /*
  * Limits the rate of requests: where fp is no frame pointer, or a row is wrong for the code, most
@@ -113,14 +117,7 @@ static inline bool enter_mapping(struct walk *walk, u64 address)
  */
 static inline bool may_request(struct walk *walk)
 {
-	u64 earliest = walk->tick_start - REQUEST_BURST * REQUEST_PERIOD_NS;
-
-	if ((s64)(walk->last_request - earliest) < 0)
-		walk->last_request = earliest;
-	if (walk->last_request + REQUEST_PERIOD_NS > walk->tick_start)
-		return false;
-	walk->last_request += REQUEST_PERIOD_NS;
-	return true;
+	return within_rate(&walk->last_request, walk->tick_start, REQUEST_BURST, REQUEST_PERIOD_NS);
 }
 
 /*
@@ -176,7 +173,8 @@ static inline bool push_frame(struct scratch *scratch, u64 frame)
 /*
  * Corrects the frame that was pushed last, if its address was put on the stack by hand. The kernel
  * makes signal handlers return to the first instruction of the code that ends them, and nothing
- * ever was in a frame outside of the root.
+ * ever was in a frame outside of the root. A frame that was interrupted has its own address: that
+ * code may be in its system call.
  */
 static inline void correct_last_frame(struct scratch *scratch, u64 rule)
 {
@@ -184,7 +182,8 @@ static inline void correct_last_frame(struct scratch *scratch, u64 rule)
 
 	if (RULE_OP(rule) == RULE_OP_OUTSIDE)
 		scratch->walk.frames = last;
-	else if (RULE_OP(rule) == RULE_OP_SIGNAL && last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
+	else if (RULE_OP(rule) == RULE_OP_SIGNAL && !(scratch->walk.registers.known & KNOWN_ALL) &&
+	         last < KERNEL_FRAMES_MAX + USER_FRAMES_MAX)
 		scratch->frames[last] |= FRAME_EXACT;
 }
 
@@ -221,6 +220,24 @@ static inline long stop_outside_mappings(struct walk *walk)
 	return STOP;
 }
 
+/*
+ * Returns the rule that the code at ip proves, 0 if there is none. Global, so that the verifier
+ * checks the loop once and not in every frame of every path.
+ */
+__noinline u64 find_rule_by_code(u64 ip, u32 is_behind)
+{
+	u32 zero = 0;
+	struct scratch *memory = bpf_map_lookup_elem(&scratch, &zero);
+
+	return memory ? rule_by_code(&memory->walk.epilogue, ip, is_behind) : 0;
+}
+
+/* Returns whether a row may be derived later. */
+static inline bool is_pending(u64 rule)
+{
+	return RULE_OP(rule) == RULE_OP_GAP && RULE_OFFSET(rule) == RULE_GAP_PENDING;
+}
+
 /* Finds the rule of the current frame; CONTINUE if there is one. */
 static inline long find_frame_rule(struct walk *walk, u64 *rule)
 {
@@ -236,6 +253,12 @@ static inline long find_frame_rule(struct walk *walk, u64 *rule)
 		return STOP;
 	case TABLE_LOADED:
 		break;
+	}
+	if (is_pending(*rule))
+		return stop_for_agent(walk, STACK_END_NO_TABLE);
+	if (*rule == RULE_NO_ROW) {
+		u64 by_code = find_rule_by_code(walk->registers.ip, walk->registers.is_behind);
+		*rule = by_code ? by_code : *rule;
 	}
 	return CONTINUE;
 }

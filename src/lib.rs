@@ -5,6 +5,8 @@
 //! ```text
 //! limits         what one cause of overhead may use
 //! log            events of tracing -> lines on standard error, without blocking
+//! disk_cache     directories of files that appear whole or not at all, within a limit of bytes
+//! debuginfod     build IDs -> debug info, downloaded in the background
 //! kernel         BPF programs, perf events, all unsafe code
 //! procfs         the reader of /proc
 //! host           what the host allows and lacks
@@ -33,6 +35,8 @@ pub mod aggregate;
 pub mod budget;
 pub mod commands;
 pub mod config;
+pub mod debuginfod;
+pub mod disk_cache;
 pub mod events;
 pub mod host;
 pub mod kernel;

@@ -7,6 +7,10 @@ use std::process::{Command, Stdio};
 use common::{Running, alone, compile, directory, pause, record};
 use rustix::time::{ClockId, clock_gettime};
 
+const HZ: f64 = 199.0;
+/// Length of our recording.
+const SECONDS: f64 = 8.0;
+
 fn seconds(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -30,7 +34,7 @@ fn counts_as_many_samples_of_loops_as_perf() {
     let perf = perf.args(["--", "sleep", "11"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let perf = perf.spawn().unwrap();
     pause(1000);
-    let recorded = record(&["-F", "199", "-d", "8"]).succeeded();
+    let recorded = record(&["-F", &HZ.to_string(), "-d", &SECONDS.to_string()]).succeeded();
     let perf = perf.wait_with_output().unwrap();
     assert!(perf.status.success(), "perf: {}", String::from_utf8_lossy(&perf.stderr));
 
@@ -56,7 +60,13 @@ fn counts_as_many_samples_of_loops_as_perf() {
         let of_pid = traces.iter().filter(|trace| trace.labels["pid"] == pid);
         let ours = of_pid.map(|trace| trace.count).sum::<u64>() as f64;
         println!("process {pid}: perf {theirs}, everytick {ours}");
-        assert!(theirs > 500.0, "perf has only {theirs} samples");
-        assert!((ours / theirs - 1.0).abs() <= 0.02, "perf {theirs}, everytick {ours}");
+        // On a busy machine the two sample different moments of a loop that takes turns.
+        let share = (theirs / (SECONDS * HZ)).min(1.0);
+        let by_chance = 4.0 * (2.0 * theirs * (1.0 - share)).sqrt();
+        assert!(theirs > 100.0, "perf has only {theirs} samples");
+        assert!(
+            (ours - theirs).abs() <= 0.02 * theirs + by_chance,
+            "perf {theirs}, everytick {ours}"
+        );
     }
 }

@@ -16,8 +16,9 @@ const STEP: usize = 7;
 
 /// Returns whether two rules are equal. A block that is read alone has the rule of the base
 /// register even if the whole table does not need it, and no row where the root of a context is
-/// known by its bytes alone.
+/// known by its bytes alone. Where both have no row, one may be derived later.
 fn is_same(alone: Rule, whole: Rule) -> bool {
+    let alone = if alone == Rule::PENDING { Rule::NO_ROW } else { alone };
     let is_root_by_bytes = alone.cfa == Cfa::Gap(Gap::NoRow) && whole.cfa == Cfa::Root;
     alone == whole || Rule { base: RegisterRule::Undefined, ..alone } == whole || is_root_by_bytes
 }

@@ -183,6 +183,7 @@ fn defaults_apply_without_settings() {
         user_stacks = true                               # default
         listen = "127.0.0.1:7171"                        # default
         cache_dir = "/var/lib/everytick/cache"           # default
+        debuginfod = "off"                               # default
 
         [log]
         level = "info"                                   # default
@@ -312,6 +313,7 @@ fn every_flag_takes_effect() {
         node: some("here"),
         listen: some("0.0.0.0:80"),
         store: some("/s"),
+        debuginfod: some("http://127.0.0.1:8002"),
         log_level: some("debug"),
     };
     let config = load(SINK, &[], &flags).unwrap();
@@ -321,6 +323,7 @@ fn every_flag_takes_effect() {
     assert_eq!(config.agent.listen, Some(([0, 0, 0, 0], 80).into()));
     assert!(config.store.enabled, "enabled beside a sink");
     assert_eq!(config.store.directory, Path::new("/s"));
+    assert_eq!(config.agent.debuginfod.as_deref(), Some("http://127.0.0.1:8002"));
     assert_eq!(config.log.level, LogLevel::Debug);
     let off = load("", &[], &Flags { store: some("off"), ..Flags::default() }).unwrap();
     assert!(!off.store.enabled);
@@ -412,7 +415,7 @@ fn changes_that_need_a_restart_are_named() {
     let live = "[agent]\nfrequency = 99\nwindow = \"1m\"\nmax_cpu = 0.5\nlabels = { a = \"b\" }\n\
                 [store]\nenabled = true\nmax_age = \"1d\"\n[log]\nlevel = \"debug\"\n";
     assert!(changes(live).is_empty(), "{:?}", changes(live));
-    let fixed = "[agent]\nmax_memory = \"1GiB\"\nlisten = \"off\"\ncache_dir = \"off\"\nkernel_stacks = false\n\
+    let fixed = "[agent]\nmax_memory = \"1GiB\"\nlisten = \"off\"\ncache_dir = \"/c\"\ndebuginfod = \"env\"\nkernel_stacks = false\n\
                  [store]\ndirectory = \"/s\"\n[spool]\ndirectory = \"/p\"\n[log]\nformat = \"json\"\n";
     assert_eq!(
         changes(fixed),
@@ -421,6 +424,7 @@ fn changes_that_need_a_restart_are_named() {
             "agent.kernel_stacks",
             "agent.listen",
             "agent.cache_dir",
+            "agent.debuginfod",
             "log.format",
             "store.directory",
             "spool.directory"

@@ -4,6 +4,7 @@
 
 mod common;
 mod fuse;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -43,9 +44,12 @@ impl Drop for Volume {
 fn a_volume_unmounts_once_its_last_process_has_exited() {
     let _alone = alone();
     let volume = Volume::mount();
-    std::fs::copy("/bin/sleep", volume.path().join("sleeper")).unwrap();
+    // A program of its own: a copy of another stays open for as long as either of them runs.
+    let sleeper = volume.path().join("sleeper");
+    std::fs::write(&sleeper, [std::fs::read("/bin/sleep").unwrap(), vec![0]].concat()).unwrap();
+    std::fs::set_permissions(&sleeper, std::fs::Permissions::from_mode(0o755)).unwrap();
     let recording = Recording::start(&["--comm", "somebody"]);
-    run(volume.path().join("sleeper").to_str().unwrap(), &["0.2"]);
+    run(sleeper.to_str().unwrap(), &["0.2"]);
     wait_until("the volume to unmount", || volume.unmount());
     recording.stop().succeeded();
 }

@@ -236,7 +236,7 @@ fn a_cgroup_below_the_least_memory_is_a_clear_error() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     let expected =
-        "is too low: everytick takes 75 % of it, 48MiB, and needs 56MiB; raise the limit";
+        "is too low: everytick takes 75 % of it, 48MiB, and needs 60MiB; raise the limit";
     assert!(text.contains(expected), "{text}");
 }
 

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use bombs::{
     Compression, compressed, compressed_call_frames, cyclic_specification, deep_inlining,
     endless_names, enormous_names, huge_call_frames, huge_code, many_sections,
-    quadratic_abbreviations, renamed, section_outside, sparse_symbols, sparse_unit,
+    quadratic_abbreviations, renamed, section_outside, sparse_symbols, sparse_symbols_alone,
+    sparse_unit,
 };
 use common::agent::{Agent, functions, labels};
 use common::cgroup::Cgroup;
@@ -125,9 +126,13 @@ fn enormous_code_and_call_frames_cost_their_own_stacks_at_most() {
 fn impossible_symbol_tables_are_refused_with_the_reason() {
     let _alone = alone();
     let place = directory();
-    let programs =
-        [sparse_symbols(place.path(), "symbols"), many_sections(place.path(), "sections")];
+    let programs = [
+        sparse_symbols(place.path(), "described"),
+        sparse_symbols_alone(place.path(), "symbols"),
+        many_sections(place.path(), "sections"),
+    ];
     let recorded = record_with(&programs, place.path());
+    assert_named(&recorded, "described");
     for (name, reason) in
         [("symbols", "its symbols take 2048 MiB"), ("sections", "it has 100000 sections")]
     {

@@ -18,6 +18,13 @@ fn named(dir: &Path, name: &str, value: u32, flags: &[&str]) -> PathBuf {
     compile_with("names.c", dir, name, &arguments)
 }
 
+/// Compiles two such programs. Returns their names.
+fn compile_two(dir: &Path) -> [&'static str; 2] {
+    named(dir, "alpha", 3, &[]);
+    named(dir, "beta", 5, &[]);
+    ["alpha", "beta"]
+}
+
 /// Records a shell script. Returns the samples in each of these functions, and those of `program`
 /// in all.
 fn record_script(dir: &Path, script: &str, names: [&str; 2], program: &str) -> ([u64; 2], u64) {
@@ -34,9 +41,7 @@ fn an_overwritten_file_has_its_own_names_or_none() {
     let _alone = alone();
     let dir = directory();
     let path = dir.path();
-    named(path, "alpha", 3, &[]);
-    named(path, "beta", 5, &[]);
-    let names = ["alpha", "beta"];
+    let names = compile_two(path);
     for overwrite in ["cp beta app", "cp -p beta app", "cat beta >app"] {
         let script = format!("rm -f app; cp alpha app; ./app; {overwrite}; ./app");
         let ([alpha, beta], all) = record_script(path, &script, names, "app");
@@ -54,9 +59,7 @@ fn a_truncated_or_stripped_file_has_its_own_names_or_none() {
     let _alone = alone();
     let dir = directory();
     let path = dir.path();
-    named(path, "alpha", 3, &[]);
-    named(path, "beta", 5, &[]);
-    let names = ["alpha", "beta"];
+    let names = compile_two(path);
     for change in ["truncate -s 0 app", "truncate -s 3000 app", "strip app", "strip -p app"] {
         let script = format!("rm -f app; cp alpha app; ./app; {change}");
         let ([alpha, beta], all) = record_script(path, &script, names, "app");

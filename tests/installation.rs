@@ -70,9 +70,11 @@ fn man_pages_have_every_option() {
     let entries = directory.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
     names.sort();
-    let expected =
-        ["", "-agent", "-completions", "-doctor", "-man", "-record", "-unwind", "-verify"];
-    let mut expected = expected.map(|name| format!("everytick{name}.1"));
+    let commands =
+        ["agent", "completions", "debuginfo", "doctor", "man", "record", "unwind", "verify"];
+    let mut expected: Vec<String> =
+        commands.iter().map(|command| format!("everytick-{command}.1")).collect();
+    expected.push("everytick.1".into());
     expected.sort();
     assert_eq!(names, expected);
     let record = fs::read_to_string(directory.path().join("everytick-record.1")).unwrap();

@@ -269,3 +269,74 @@ fn large_program_has_rows_for_the_parts_that_it_runs() {
         cached = files;
     }
 }
+
+/// A program that writes machine code, and calls functions through it or not.
+fn writes_code(bytes: &str, functions: &str) -> String {
+    format!(
+        "
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#define N __attribute__((noinline))
+volatile unsigned sink;
+static long (*code)(long, long, long, long (*)(long));
+{functions}
+int main(void)
+{{
+	static const unsigned char bytes[] = {{{bytes}}};
+	code = mmap(0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(code, bytes, sizeof(bytes));
+	for (time_t start = time(0); time(0) - start < 2;)
+		sink += outer(100000);
+	return 0;
+}}
+"
+    )
+}
+
+#[test]
+fn trampolines_in_memory_keep_their_caller() {
+    let _alone = alone();
+    let functions = "
+N long leaf(long a) { for (long i = 0; i < a; i++) sink += i; return sink; }
+N long middle(long a) { return code(a, 0, 0, leaf) + 1; }
+N long outer(long a) { return code(a, 0, 0, middle) + 1; }";
+    let trampolines = [
+        // sub $8, %rsp; call *%rcx; add $8, %rsp; ret
+        ("as CPython 3.12 writes it", "0x48,0x83,0xec,8,0xff,0xd1,0x48,0x83,0xc4,8,0xc3"),
+        (
+            "that saves a register",
+            "0x53,0x48,0x81,0xec,128,0,0,0,0xff,0xd1,0x48,0x81,0xc4,128,0,0,0,0x5b,0xc3",
+        ),
+        ("that aligns the stack", "0x55,0x48,0x89,0xe5,0x48,0x83,0xe4,0xf0,0xff,0xd1,0xc9,0xc3"),
+    ];
+    for (what, bytes) in trampolines {
+        let directory = directory();
+        let source = writes_code(bytes, functions);
+        let arguments = ["-O1", "-fomit-frame-pointer"];
+        let program = build("gcc", directory.path(), &[("main.c", &source)], &arguments);
+        let chain = ["main", "outer", "[jit]", "middle", "[jit]", "leaf"];
+        check(&record_program(&program), &chain, what);
+    }
+}
+
+#[test]
+fn code_in_memory_keeps_its_caller_where_its_frame_begins_and_ends() {
+    let _alone = alone();
+    let functions = "
+N long outer(long a) { for (long i = 0; i < a; i++) sink += code(i, 0, 0, 0); return sink; }";
+    let bodies = [
+        ("with a frame pointer", "0x55,0x48,0x89,0xe5,0x5d,0xc3"),
+        ("with a landing pad and leave", "0xf3,0x0f,0x1e,0xfa,0x55,0x48,0x8b,0xec,0xc9,0xc3"),
+    ];
+    for (what, bytes) in bodies {
+        for frame_pointer in ["-fomit-frame-pointer", "-fno-omit-frame-pointer"] {
+            let directory = directory();
+            let source = writes_code(bytes, functions);
+            let arguments = ["-O1", frame_pointer];
+            let program = build("gcc", directory.path(), &[("main.c", &source)], &arguments);
+            let what = format!("{what}, {frame_pointer}");
+            check(&record_program(&program), &["main", "outer", "[jit]"], &what);
+        }
+    }
+}

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use everytick::workers::{Supervisor, Timeout};
-use symbolizer::proto::{Request, Response};
+use symbolizer::proto::{FileRole, Request, Response};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_everytick");
 
@@ -17,9 +17,11 @@ fn start(arguments: &[&str]) -> Supervisor {
     supervisor
 }
 
-fn call(supervisor: &mut Supervisor, request: &Request) -> Response {
+/// Sends a request about a file, and returns the answer.
+fn call(supervisor: &mut Supervisor, request: &Request, file: &fs::File) -> Response {
     let timeout = Timeout::after(Duration::from_secs(120));
-    supervisor.call(request, timeout).unwrap().response
+    supervisor.send(request, &[file.as_fd()], &|| false).unwrap();
+    supervisor.receive(timeout, None).unwrap().unwrap().response
 }
 
 fn read(supervisor: &Supervisor, file: &str) -> String {
@@ -39,6 +41,18 @@ fn workers_get_no_privileges_and_nothing_of_the_environment() {
 }
 
 #[test]
+fn workers_that_parse_files_have_no_capabilities_and_few_system_calls() {
+    for arguments in [&["symbolizer-worker", "64"][..], &["deriver"]] {
+        let worker = start(arguments);
+        let status = read(&worker, "status");
+        for set in ["CapEff", "CapPrm", "CapInh"] {
+            assert!(status.contains(&format!("{set}:\t0000000000000000")), "{set}: {status}");
+        }
+        assert!(status.contains("Seccomp:\t2"), "{arguments:?}: {status}");
+    }
+}
+
+#[test]
 fn workers_hold_no_file_of_the_agent() {
     let _open = fs::File::open(PROGRAM).unwrap();
     let worker = start(&["symbolizer-worker", "64"]);
@@ -47,25 +61,24 @@ fn workers_hold_no_file_of_the_agent() {
     let targets = files.map(|file| fs::read_link(file.unwrap().path()).unwrap());
     let targets: Vec<_> = targets.collect();
     assert!(targets.iter().any(|target| target.to_str().unwrap().starts_with("socket:")));
-    assert!(!targets.iter().any(|target| target.is_file()), "{targets:?}");
+    let own = format!("/proc/{pid}/status");
+    let others = targets.iter().filter(|target| target.to_str() != Some(&own));
+    assert!(!{ others }.any(|target| target.is_file()), "{targets:?}");
 }
 
 #[test]
 fn symbols_of_this_program_come_with_their_cost() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("program");
-    symlink(PROGRAM, &path).unwrap();
     let mut worker = start(&["symbolizer-worker", "1024"]);
     let before = worker.usage();
     let request = Request {
-        path: path.to_str().unwrap().into(),
         addresses: vec![entry_point()],
         symbols_only: true,
+        files: vec![FileRole::Own.into()],
         file: 1,
         names_max: 1 << 20,
         ..Request::default()
     };
-    let response = call(&mut worker, &request);
+    let response = call(&mut worker, &request, &fs::File::open(PROGRAM).unwrap());
     assert_eq!(response.symbols[0].functions[0].name, "_start", "{response:?}");
     assert!(worker.usage().cpu > before.cpu && worker.usage().peak_rss_kib > 1000);
     let used = worker.usage().cpu;

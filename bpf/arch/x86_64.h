@@ -56,6 +56,16 @@ static inline bool arch_in_vsyscall(u64 ip)
 }
 
 /*
+ * Returns whether a signal was delivered at the end of a system call: the thread is at the first
+ * instruction of the handler, whose third argument is above its return address, and the handler
+ * begins with 0 in rax (x64_setup_rt_frame in arch/x86/kernel/signal_64.c).
+ */
+static inline bool arch_begins_signal_handler(const struct pt_regs *regs)
+{
+	return regs->rcx != regs->rip && regs->rax == 0 && regs->rdx == regs->rsp + 8;
+}
+
+/*
  * Returns whether the thread is in a system call: ip is behind the instruction. The kernel keeps
  * its number, and -1 in other cases, in orig_rax (PUSH_AND_CLEAR_REGS in arch/x86/entry/calling.h).
  */
@@ -65,7 +75,7 @@ static inline bool arch_in_system_call(const struct pt_regs *regs)
 		regs->orig_rax == SYSTEM_CALL_EXECVE || regs->orig_rax == SYSTEM_CALL_EXECVEAT;
 
 	return (s64)regs->orig_rax >= 0 && !(is_exec && regs->rax == 0) &&
-	       !arch_in_vsyscall(regs->rip);
+	       !arch_in_vsyscall(regs->rip) && !arch_begins_signal_handler(regs);
 }
 
 /* Copies the interrupted registers into the order of their DWARF numbers. */

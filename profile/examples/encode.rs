@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cgroup_id: 1,
         labels: Arc::new(Labels::from([("comm", "nginx")])),
     };
-    let stack = [Frame { executable: ExecutableId(2), address: FileAddr(0x1180) }];
+    let stack = [Frame::new(ExecutableId(2), FileAddr(0x1180))];
     window.add(task, &stack, (StackEnd::Absent, StackEnd::Complete), false)?;
 
     // Every tick is accounted for: one was due, one came, and it is in the window.

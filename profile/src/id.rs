@@ -1,6 +1,7 @@
 //! Identifiers of processes, threads, CPUs and executables.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// A process id in the agent's pid namespace (the kernel's `tgid`).
@@ -27,6 +28,11 @@ impl ExecutableId {
     /// The vsyscall page, which is at the same address in every process.
     pub const VSYSCALL: Self = Self(2);
 }
+
+/// A name that code of a JIT compiler had, or will turn out to have had: its key in the agent's
+/// table of such names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JitNameId(pub NonZeroU32);
 
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

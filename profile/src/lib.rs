@@ -65,7 +65,7 @@ pub use busy_share::BusyShare;
 pub use capture_context::CaptureContext;
 pub use date::Date;
 pub use error_chain::error_chain;
-pub use id::{BuildId, Cpu, ExecutableId, Pid, Tid};
+pub use id::{BuildId, Cpu, ExecutableId, JitNameId, Pid, Tid};
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, ClockScope, CpuTicks, LedgerImbalance};
 pub use number::{pluralize, thousands};

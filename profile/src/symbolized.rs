@@ -52,6 +52,23 @@ pub struct Mapping {
     pub kind: MappingKind,
 }
 
+impl Mapping {
+    /// Returns what stands for the name of a function: the file and the address in it. Memory
+    /// without a file has only its name.
+    pub fn unnamed(&self, address: u64) -> String {
+        unnamed(&self.name, self.kind, address)
+    }
+}
+
+/// See [`Mapping::unnamed`].
+pub(crate) fn unnamed(path: &str, kind: MappingKind, address: u64) -> String {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    match kind {
+        MappingKind::Memory => file.to_owned(),
+        _ => format!("{file}+{address:#x}"),
+    }
+}
+
 /// What code can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingKind {

@@ -6,7 +6,8 @@ use indexmap::IndexSet;
 use indexmap::map::IndexMap;
 
 use crate::{
-    Cpu, ExecutableId, FileAddr, Labels, Pid, SampleId, SampleTimes, StackEnd, Tid, TimedSample,
+    Cpu, ExecutableId, FileAddr, JitNameId, Labels, Pid, SampleId, SampleTimes, StackEnd, Tid,
+    TimedSample,
 };
 
 /// A frame before symbolization: an instruction in an executable.
@@ -19,6 +20,15 @@ pub struct Frame {
     pub executable: ExecutableId,
     /// The address in the executable.
     pub address: FileAddr,
+    /// The name that code of a JIT compiler had there at the time of the sample.
+    pub jit_name: Option<JitNameId>,
+}
+
+impl Frame {
+    /// Returns a frame whose name follows from its executable and address.
+    pub fn new(executable: ExecutableId, address: FileAddr) -> Self {
+        Self { executable, address, jit_name: None }
+    }
 }
 
 /// Index of a frame in [`Window::frames`].
@@ -218,7 +228,7 @@ mod tests {
     }
 
     fn stack(addresses: &[u64]) -> Vec<Frame> {
-        let frame = |a: &u64| Frame { executable: ExecutableId(1), address: FileAddr(*a) };
+        let frame = |a: &u64| Frame::new(ExecutableId(1), FileAddr(*a));
         addresses.iter().map(frame).collect()
     }
 

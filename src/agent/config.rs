@@ -10,6 +10,7 @@ use upload::StartError;
 use upload::delivery::DeliveryConfig;
 
 use crate::budget::BudgetLimits;
+use crate::debuginfod::ServerList;
 use crate::kernel::SamplerConfig;
 
 /// The agent's configuration. Each field says whether a reload changes it or only the next start.
@@ -32,6 +33,8 @@ pub struct AgentConfig {
     pub sampler: SamplerConfig,
     /// Directory with unwind tables of earlier runs. Fixed at the start.
     pub cache: Option<PathBuf>,
+    /// Servers that are asked for debug info. Fixed at the start.
+    pub debuginfod: Option<ServerList>,
     /// Address that serves health and metrics. Fixed at the start.
     pub listen: Option<SocketAddr>,
     /// Names of this machine in the `Host` header of requests. Fixed at the start.

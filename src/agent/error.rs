@@ -5,9 +5,10 @@ use std::io;
 use upload::StartError;
 
 use crate::budget::MemoryShares;
+use crate::debuginfod::DownloadsError;
+use crate::disk_cache::CacheError;
 use crate::kernel::LoadError;
 use crate::metrics::server::ServerError;
-use crate::tables::CacheError;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum AgentError {
     /// The directory with unwind tables cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// Debug info cannot be downloaded.
+    #[error(transparent)]
+    Downloads(#[from] DownloadsError),
     /// The spool or a sink cannot be used.
     #[error(transparent)]
     Delivery(#[from] StartError),

@@ -21,6 +21,7 @@ use super::stop_deadline::{self, STOP_MAX};
 use super::window::PendingWindow;
 use super::{AgentConfig, AgentError, ApplyConfig};
 use crate::budget::{BudgetRate, Cause, CauseRates, Lowered, MemoryShares};
+use crate::debuginfod::{self, Downloads, DownloadsError};
 use crate::host::{self, Limitation};
 use crate::kernel::{SamplerConfig, online_cpus};
 use crate::session::ClosedWindow;
@@ -116,8 +117,9 @@ impl Agent {
         let allowance: Arc<dyn CpuAllowance> = delivery_share.clone();
         let delivery = Delivery::start_within(allowance, &config.delivery, Some(debug_info))?;
         let delivery = Arc::new(delivery);
-        let status =
-            Arc::new(AgentStatus::new(Arc::clone(&delivery), config.limits, config.window));
+        let downloads = start_downloads(&config)?;
+        let status = AgentStatus::new(Arc::clone(&delivery), downloads.clone(), &config);
+        let status = Arc::new(status);
         let http_rate = cause_rates.of(Cause::Http);
         status.host_checked(&limitations);
         let http_port = match config.listen {
@@ -133,6 +135,7 @@ impl Agent {
         let publisher = Publisher::spawn(
             program,
             SymbolizerLimits::of_agent(shares.symbols, cpus),
+            downloads,
             Arc::clone(&delivery),
             debug_files,
             Arc::clone(&status),
@@ -296,6 +299,13 @@ impl Agent {
         stop_deadline::wait_if_over();
         tracing::info!(closed, accepted, lost, "stopped");
     }
+}
+
+/// Starts the downloads of debug info, if servers are configured.
+fn start_downloads(config: &AgentConfig) -> Result<Option<Arc<Downloads>>, DownloadsError> {
+    let (Some(servers), Some(cache)) = (&config.debuginfod, &config.cache) else { return Ok(None) };
+    let downloads = Downloads::start(servers, &debuginfod::directory_below(cache))?;
+    Ok(Some(Arc::new(downloads)))
 }
 
 /// `rate`: at which the window was sampled. `budget`: comments about its overhead.

@@ -22,6 +22,7 @@ use upload::delivery::Delivery;
 use super::debug_files::DebugFiles;
 use super::status::AgentStatus;
 use super::window::{PendingWindow, ProfileStats, PublishResult};
+use crate::debuginfod::Downloads;
 use crate::kernel::trim_heap;
 use crate::labels::{self, SeriesLimiter};
 use crate::metrics::LossReason;
@@ -45,6 +46,7 @@ impl Publisher {
     pub fn spawn(
         program: &str,
         limits: SymbolizerLimits,
+        downloads: Option<Arc<Downloads>>,
         delivery: Arc<Delivery>,
         debug_files: Arc<DebugFiles>,
         status: Arc<AgentStatus>,
@@ -55,7 +57,9 @@ impl Publisher {
         let state = PublisherThread {
             windows,
             is_full: Arc::clone(&is_full),
-            new_symbolizer: Box::new(move || WindowSymbolizer::with_limits(&program, limits)),
+            new_symbolizer: Box::new(move || {
+                WindowSymbolizer::with_limits(&program, limits).with_downloads(downloads.clone())
+            }),
             delivery,
             debug_files,
             status,

@@ -7,10 +7,12 @@ use crate::workers::Usage;
 use profile::Cpu;
 use upload::delivery::Delivery;
 
+use super::AgentConfig;
 use super::budget::WindowUsage;
 use super::tick_watch::TickWatch;
 use super::window::{ProfileStats, PublishResult};
 use crate::budget::{BudgetLimits, BudgetRate, CpuByCause, Lowered, ResidentMemory};
+use crate::debuginfod::Downloads;
 use crate::events::unix_ns;
 use crate::host::Limitation;
 use crate::log;
@@ -22,6 +24,8 @@ use crate::session::ClosedWindow;
 pub(super) struct AgentStatus {
     figures: Mutex<Figures>,
     delivery: Arc<Delivery>,
+    /// Debug info from servers.
+    downloads: Option<Arc<Downloads>>,
     http: Arc<HttpCounters>,
 }
 
@@ -36,7 +40,11 @@ struct Figures {
 }
 
 impl AgentStatus {
-    pub fn new(delivery: Arc<Delivery>, limits: BudgetLimits, window: Duration) -> Self {
+    pub fn new(
+        delivery: Arc<Delivery>,
+        downloads: Option<Arc<Downloads>>,
+        config: &AgentConfig,
+    ) -> Self {
         let mut snapshot = Snapshot { started_unix_ns: unix_ns(), ..Snapshot::default() };
         snapshot.reloads.read_unix_ns = snapshot.started_unix_ns;
         let figures = Figures {
@@ -47,8 +55,9 @@ impl AgentStatus {
             ticks: TickWatch::default(),
             is_publisher_alive: true,
         };
-        let this = Self { figures: Mutex::new(figures), delivery, http: Arc::default() };
-        this.configuration_changed(limits, window);
+        let figures = Mutex::new(figures);
+        let this = Self { figures, delivery, downloads, http: Arc::default() };
+        this.configuration_changed(config.limits, config.window);
         this
     }
 
@@ -211,6 +220,8 @@ impl AgentStatus {
         own.file_helper.resident =
             resident.of_workers("file-helper") + resident.of_workers("deriver");
         snapshot.delivery = self.delivery.counts();
+        let downloads = self.downloads.as_ref().map(|downloads| downloads.counts());
+        snapshot.downloads = downloads.unwrap_or_default();
         snapshot.http = self.http.counts();
         snapshot.log = log::counts();
         snapshot

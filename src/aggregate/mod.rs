@@ -13,7 +13,7 @@ use profile::{
 };
 
 use crate::events::RawSample;
-use crate::processes::{AddressSpace, Executables, Identity};
+use crate::processes::{AddressSpace, Identity, Processes};
 use sequences::Sequences;
 
 /// Limits of a window, in bytes.
@@ -85,7 +85,7 @@ impl Aggregator {
     }
 
     /// Adds a sample. `time`: nanoseconds of CLOCK_MONOTONIC; `process` and `memory`: its process
-    /// and mappings at this time.
+    /// and mappings at this time; `processes`: names its frames in code of JIT compilers.
     ///
     /// # Errors
     /// When the sample does not fit into the window; it is counted as lost then.
@@ -95,11 +95,11 @@ impl Aggregator {
         sample: &RawSample,
         process: &Identity,
         memory: &AddressSpace,
-        executables: &Executables,
+        processes: &mut Processes,
     ) -> Result<(), WindowFull> {
         self.stack.clear();
         self.stack.extend(kernel_frames(&sample.kernel));
-        let (end, guessed) = self.push_user_frames(sample, memory, executables);
+        let (end, guessed) = self.push_user_frames(time, sample, memory, processes);
         let is_unread = end == StackEnd::NoMapping && memory.is_incomplete();
         let user_end = if is_unread { StackEnd::MappingsUnread } else { end };
 
@@ -130,18 +130,23 @@ impl Aggregator {
     /// of callers has led there. Returns why the frames end, and whether some are guessed.
     fn push_user_frames(
         &mut self,
+        time: u64,
         sample: &RawSample,
         memory: &AddressSpace,
-        executables: &Executables,
+        processes: &mut Processes,
     ) -> (StackEnd, bool) {
         let mut guessed = false;
         for (depth, frame) in sample.user.iter().enumerate() {
-            match executables.resolve(memory, frame.lookup_address()) {
-                Some(frame) => self.stack.push(frame),
+            let address = frame.lookup_address();
+            match processes.executables.resolve(memory, address) {
+                Some(frame) => {
+                    let task = (sample.pid, sample.tid);
+                    self.stack.push(processes.name_jit_code(frame, task, address, time));
+                }
                 // The thread was executing there, so it is code.
                 None if depth == 0 => {
                     let address = FileAddr(frame.address.0);
-                    self.stack.push(Frame { executable: ExecutableId::UNKNOWN, address });
+                    self.stack.push(Frame::new(ExecutableId::UNKNOWN, address));
                     return (StackEnd::NoMapping, guessed);
                 }
                 None => return (StackEnd::NoMapping, guessed),
@@ -174,7 +179,7 @@ fn in_call(return_address: VirtAddr) -> VirtAddr {
 fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
     addresses.iter().enumerate().map(|(depth, address)| {
         let inside = if depth == 0 { *address } else { in_call(*address) };
-        Frame { executable: ExecutableId::KERNEL, address: FileAddr(inside.0) }
+        Frame::new(ExecutableId::KERNEL, FileAddr(inside.0))
     })
 }
 
@@ -182,7 +187,7 @@ fn kernel_frames(addresses: &[VirtAddr]) -> impl Iterator<Item = Frame> {
 mod tests {
     use super::*;
     use crate::events::{CommEvent, Event, FileIdentity, MmapEvent, TimedEvent, UserFrame};
-    use crate::processes::Processes;
+    use crate::processes::Executables;
     use profile::{Cpu, Pid, Tid};
 
     fn sample(kernel: &[u64], user: &[u64]) -> RawSample {
@@ -226,12 +231,12 @@ mod tests {
     }
 
     fn aggregate(sample: &RawSample) -> (Vec<u64>, StackEnd) {
-        let processes = processes();
+        let mut processes = processes();
         let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
         aggregator.register(sample);
         let memory = processes.address_space(Pid(7));
         aggregator
-            .add(1, sample, &Identity::default(), &memory, &processes.executables)
+            .add(1, sample, &Identity::default(), &memory, &mut processes)
             .expect("a window with space");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
@@ -260,15 +265,15 @@ mod tests {
 
     #[test]
     fn stack_with_a_guess_is_not_counted_as_complete() {
-        let processes = processes();
-        let count = |is_guessed, end| {
+        let mut processes = processes();
+        let mut count = |is_guessed, end| {
             let caller = UserFrame { is_guessed, ..frame(1, 0x1200) };
             let user = [frame(0, 0x1100), caller].into();
             let sample = RawSample { user, user_end: end, ..sample(&[], &[]) };
             let memory = processes.address_space(Pid(7));
             let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
             let process = Identity::default();
-            aggregator.add(1, &sample, &process, &memory, &processes.executables).expect("space");
+            aggregator.add(1, &sample, &process, &memory, &mut processes).expect("space");
             let (_, ledger) = aggregator.finish(&[]);
             StackEnd::ALL.iter().copied().find(|end| ledger.user_ends[*end as usize] == 1)
         };
@@ -279,13 +284,13 @@ mod tests {
 
     #[test]
     fn mappings_that_were_not_read_are_named_as_the_reason() {
-        let processes = Processes::new(Executables::new(0, 1 << 20, ""));
+        let mut processes = Processes::new(Executables::new(0, 1 << 20, ""));
         let unread = processes.address_space(Pid(7));
         let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
         let sample = sample(&[], &[0x1100]);
         aggregator.register(&sample);
         aggregator
-            .add(1, &sample, &Identity::default(), &unread, &processes.executables)
+            .add(1, &sample, &Identity::default(), &unread, &mut processes)
             .expect("a window with space");
         let (_, ledger) = aggregator.finish(&[1]);
         assert_eq!(ledger.user_ends[StackEnd::MappingsUnread as usize], 1);

@@ -12,7 +12,7 @@ pub enum Cause {
     Stacks,
     /// Unwind tables that are read from files.
     Tables,
-    /// Symbols: the publisher and the symbolizer.
+    /// Symbols: the publisher, the symbolizer, and downloads of debug info.
     Names,
     /// Process events, /proc and the file helper.
     Processes,
@@ -86,7 +86,7 @@ impl Cause {
         match name {
             "reader" | "processor" | "cpus" => Self::Sampling,
             "loader" => Self::Tables,
-            "publisher" => Self::Names,
+            "publisher" | "downloads" => Self::Names,
             "metrics-server" => Self::Http,
             "everytick-sink" | "debuginfo" => Self::Delivery,
             name if name.starts_with("tokio") => Self::Delivery, // of a sink

@@ -11,6 +11,8 @@ const FIXED: u64 = 34 << 20;
 const UNWIND_LEAST: u64 = 3 << 20;
 /// Minimum for processes, mappings and executables, in bytes.
 const TRACKING_LEAST: u64 = 1 << 20;
+/// Minimum for the deriver, in bytes.
+const DERIVER_LEAST: u64 = 4 << 20;
 /// Minimum for the symbolizer worker, in bytes.
 const WORKER_LEAST: u64 = 8 << 20;
 
@@ -29,14 +31,15 @@ pub struct MemoryShares {
 
 impl MemoryShares {
     /// Minimum budget in bytes.
-    pub const LEAST: u64 = 56 << 20;
+    pub const LEAST: u64 = 60 << 20;
 
     /// Divides `memory` bytes on a machine with `cpus` CPUs. Returns `None` below [`Self::LEAST`].
     pub fn of(memory: u64, cpus: u32) -> Option<Self> {
         if memory < Self::LEAST {
             return None;
         }
-        let free = memory - FIXED - 2 * UNWIND_LEAST - WORKER_LEAST - TRACKING_LEAST;
+        let free =
+            memory - (FIXED + 2 * UNWIND_LEAST + DERIVER_LEAST + WORKER_LEAST + TRACKING_LEAST);
         let part = |parts: u64| free * parts / 32;
         Some(Self {
             // There are three windows at once: one fills, one waits, one is symbolized. Unwind
@@ -45,14 +48,15 @@ impl MemoryShares {
                 times: 0,
                 window: part(2) as usize,
                 unwind: UNWIND_LEAST + part(4),
-                reading: part(3) as usize,
+                reading: part(1) as usize,
+                deriving: DERIVER_LEAST + part(3),
                 waiting: part(2) as usize,
                 tracking: TRACKING_LEAST + part(2),
                 row_source: RowSource::All,
                 labels: true,
                 command_lines: false,
             },
-            symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(5) },
+            symbols: SymbolizerMemory { cache: part(2) as usize, worker: WORKER_LEAST + part(4) },
             ring: power_of_two(part(2), 256 << 10, 8 << 20),
             side_band: power_of_two(part(1) / u64::from(cpus.max(1)), 8 << 10, 512 << 10),
         })
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn shares_stay_below_the_budget() {
-        for mib in [56, 64, 100, 256, 1024, 8192] {
+        for mib in [60, 64, 100, 256, 1024, 8192] {
             for cpus in [1, 2, 64, 512] {
                 let shares = MemoryShares::of(mib << 20, cpus).expect("enough");
                 let MemoryShares { session, symbols, ring, side_band } = shares;
@@ -78,6 +82,7 @@ mod tests {
                     + 3 * session.window as u64
                     + 2 * session.unwind
                     + session.reading as u64
+                    + session.deriving
                     + session.waiting as u64
                     + session.tracking
                     + symbols.cache as u64

@@ -18,6 +18,7 @@ use super::{load_diagnostics, terminal};
 use crate::agent::{self, AgentConfig, AgentError};
 use crate::budget::BudgetLimits;
 use crate::config::{self, AgentSection, Config, LogFormat, LogSection, StoreSection, TimeRange};
+use crate::debuginfod::ServerList;
 use crate::host;
 use crate::kernel;
 use crate::labels;
@@ -145,9 +146,16 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
             ..kernel::SamplerConfig::machine(sampling.frequency)
         },
         cache: sampling.cache_dir.clone(),
+        debuginfod: debuginfod(sampling)?,
         listen: sampling.listen,
         host_names: host_names(sampling),
     })
+}
+
+/// Returns the servers of the setting.
+fn debuginfod(agent: &AgentSection) -> Result<Option<ServerList>> {
+    let servers = agent.debuginfod.as_deref().map(ServerList::parse).transpose();
+    servers.map_err(|error| anyhow!("`agent.debuginfod` cannot be used: {error}"))
 }
 
 /// Returns the names of the setting, and that of the machine.

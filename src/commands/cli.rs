@@ -9,12 +9,15 @@ use clap_complete::Shell;
 use jiff::tz::TimeZone;
 use upload::output::{Format, StackRoot};
 
+use super::debuginfo::DebuginfoArguments;
 use super::examples::{
     AGENT_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, VERIFY_EXAMPLES,
 };
+use super::perf_arguments::PerfArguments;
 use super::unwind::UnwindArguments;
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
+use crate::debuginfod::ServerList;
 
 /// A continuous, system-wide CPU profiler for Linux.
 #[derive(Debug, Parser)]
@@ -32,6 +35,8 @@ pub(super) enum Command {
     Agent(AgentArguments),
     /// Check whether this host can be profiled, and what is missing.
     Doctor,
+    /// Show where the names of files come from, and which paths were searched for debug info.
+    Debuginfo(DebuginfoArguments),
     /// Build unwind tables of ELF files, show and check them.
     Unwind(UnwindArguments),
     /// Verify unwinding on this host: a second unwinder walks the same ticks.
@@ -201,29 +206,19 @@ pub(super) struct RecordArguments {
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 
+    /// Ask these debuginfod servers for debug info that this machine lacks, separated by commas, or
+    /// `env` for those of $DEBUGINFOD_URLS. They learn the build IDs of the programs. The end waits
+    /// up to 10 seconds for answers, or until Ctrl-C. Files are cached below --cache-dir, or
+    /// ~/.cache/everytick, 1 GiB at most.
+    #[arg(long, value_name = "URLS", value_parser = ServerList::parse)]
+    pub debuginfod: Option<ServerList>,
+
     #[command(flatten)]
     pub perf: PerfArguments,
 
     /// Run this command, profile it and its descendants, and stop when it exits.
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
-}
-
-/// Options of `perf record` that ask for what `record` always does. Others are refused with the
-/// reason.
-#[derive(Debug, Args)]
-pub(super) struct PerfArguments {
-    /// Stacks are always recorded.
-    #[arg(short = 'g', hide = true)]
-    pub has_stacks: bool,
-
-    /// Stacks are always unwound by call frame information.
-    #[arg(long = "call-graph", value_name = "MODE", hide = true, value_parser = values::call_graph)]
-    pub call_graph: Option<String>,
-
-    /// The event is always the clock of each CPU.
-    #[arg(short = 'e', long, value_name = "EVENT", hide = true, value_parser = values::event)]
-    pub event: Option<String>,
 }
 
 /// Arguments of `agent`.

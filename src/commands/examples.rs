@@ -48,6 +48,16 @@ Examples:
   everytick record -F 999 -o build.folded -- cargo build
   everytick record -t 4321 -C 0-3 -d 1m30s";
 
+pub(super) const DEBUGINFO_EXAMPLES: &str = "\
+Debug info is looked for as while profiling: by build ID below /usr/lib/debug/.build-id, and by the
+name in the file (.gnu_debuglink) beside it, in .debug and below /usr/lib/debug; of a process also
+below its own root.
+
+Examples:
+  everytick debuginfo /usr/bin/git         a file
+  everytick debuginfo 1234                 all files that a process executes
+  everytick debuginfo everytick.pb.gz      all files of a profile";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   everytick completions bash | sudo tee /etc/bash_completion.d/everytick

@@ -1,5 +1,5 @@
-//! The command line: `record`, `agent`, `doctor`, `unwind`, `verify`, its completions and man
-//! pages, and the worker processes.
+//! The command line: `record`, `agent`, `doctor`, `debuginfo`, `unwind`, `verify`, its completions
+//! and man pages, and the worker processes.
 
 mod agent;
 mod capture_kind;
@@ -8,12 +8,15 @@ mod child;
 mod cli;
 mod comm_filter;
 mod completions;
+mod debug_info_downloads;
+mod debuginfo;
 mod doctor;
 mod examples;
 pub mod export;
 mod filters;
 mod frequency;
 mod load_diagnostics;
+mod perf_arguments;
 mod progress;
 mod record;
 mod recording_loss;
@@ -56,6 +59,7 @@ pub fn run(commit: &str) -> ExitCode {
         Command::Record(arguments) => record::run(arguments),
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Doctor => doctor::run(),
+        Command::Debuginfo(arguments) => debuginfo::run(&arguments),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Completions { shell } => completions::print_completions(shell),

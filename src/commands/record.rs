@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use profile::{Pid, Tid, printable, thousands};
+use profile::{Pid, Profile, Tid, printable, thousands};
 use upload::output::{Direction, OutputError, OutputOptions};
 
 use super::capture_kind::CaptureKind;
@@ -17,14 +18,15 @@ use super::scope::{describe_end, describe_scope};
 use super::stop::{StopReason, StopWatcher};
 use super::summary::{Overhead, Quality, RecordingUsage, Summary};
 use super::workers::SELF_EXE;
-use super::{child, comm_filter, filters, load_diagnostics, terminal};
+use super::{child, comm_filter, debug_info_downloads, filters, load_diagnostics, terminal};
+use crate::debuginfod::Downloads;
 use crate::host::{TaskAccess, kernel_frames_limit, pid_namespace, ring_bytes, task_ring_bytes};
 use crate::kernel::{Filters, LoadError, SamplerConfig, TaskSamplerConfig};
 use crate::output::Outputs;
 use crate::session::{
     Capture, ClosedWindow, Recording, ScanScope, Session, SessionLimits, TaskSelection,
 };
-use crate::symbolization::{self, SymbolizerMemory, WindowSymbolizer};
+use crate::symbolization::{self, SymbolizerMemory, WindowNames, WindowSymbolizer};
 use crate::tables::Cache;
 use crate::workers::Usage;
 
@@ -47,10 +49,11 @@ pub(super) fn run(arguments: RecordArguments) -> Result<ExitCode> {
     );
     let kind = CaptureKind::of(&arguments)?;
     let cache = arguments.cache_dir.as_deref().map(Cache::open).transpose()?;
+    let downloads = debug_info_downloads::start(&arguments)?;
     let stop = StopWatcher::start()?;
     let (filters, access) = (config.filters.clone(), kind.access());
     let limits = session_limits(&arguments, &outputs);
-    let record = Record { arguments, outputs, stop, filters, is_stdout_used, access };
+    let record = Record { arguments, outputs, stop, filters, is_stdout_used, access, downloads };
     match kind {
         CaptureKind::Machine => {
             let scope = scan_scope(&record.arguments);
@@ -75,12 +78,14 @@ struct Record {
     is_stdout_used: bool,
     /// What may be sampled, if not everything.
     access: Option<TaskAccess>,
+    /// Debug info from servers.
+    downloads: Option<Arc<Downloads>>,
 }
 
 impl Record {
     /// Records until the end, symbolizes, writes. Returns the exit status.
     fn run<C: Capture>(self, mut session: Session<C>) -> Result<ExitCode> {
-        let Self { arguments, outputs, stop, filters, is_stdout_used, access } = self;
+        let Self { arguments, outputs, stop, filters, is_stdout_used, access, downloads } = self;
         let Filters { processes, threads, .. } = filters;
         let (started, own_at_start) = (Instant::now(), Usage::own().cpu);
         let explain = match access {
@@ -107,7 +112,8 @@ impl Record {
         let recording = session.finish().context("cannot finish the recording")?;
         let usage = RecordingUsage::since(started, own_at_start);
         let loss = recording.last.ledger.clone();
-        let is_written = write(&arguments, access, recording, usage, &outputs)?;
+        let names = NameSource { downloads: downloads.as_ref(), stop: &stop };
+        let is_written = write(&arguments, access, recording, usage, &outputs, &names)?;
         let status = match (reason, command) {
             (StopReason::CommandExited(status), _) => child::exit_code(status),
             (StopReason::TimeOver, Some(pid)) => {
@@ -245,6 +251,37 @@ fn announce(arguments: &RecordArguments, access: Option<TaskAccess>, command: Op
     }
 }
 
+/// Where names come from besides the files of this machine.
+struct NameSource<'a> {
+    downloads: Option<&'a Arc<Downloads>>,
+    stop: &'a StopWatcher,
+}
+
+impl NameSource<'_> {
+    /// Symbolizes a window, and again if debug info for it was downloaded.
+    fn symbolize(
+        &self,
+        closed: &ClosedWindow,
+        symbolizer: &mut WindowSymbolizer,
+        is_quiet: bool,
+    ) -> (Profile, WindowNames) {
+        let ClosedWindow { window, ledger, period, executables, .. } = closed;
+        let symbolize = |symbolizer: &mut WindowSymbolizer| {
+            symbolization::symbolize(window, ledger.clone(), *period, executables, symbolizer)
+        };
+        let (profile, names) = symbolize(symbolizer);
+        let Some(downloads) = self.downloads else { return (profile, names) };
+        debug_info_downloads::wait(downloads, self.stop, is_quiet);
+        if !symbolizer.renew() {
+            return (profile, names);
+        }
+        drop(profile);
+        let (profile, mut again) = symbolize(symbolizer);
+        again.counts.add_left_out(&names.counts);
+        (profile, again)
+    }
+}
+
 /// Symbolizes the window and writes every file. Returns whether all files were written.
 fn write(
     arguments: &RecordArguments,
@@ -252,12 +289,13 @@ fn write(
     recording: Recording,
     usage: RecordingUsage,
     outputs: &Outputs,
+    source: &NameSource<'_>,
 ) -> Result<bool> {
-    let ClosedWindow { window, ledger, period, executables, counts } = &recording.last;
+    let ClosedWindow { ledger, executables, counts, .. } = &recording.last;
     ledger.check().context("please report this")?;
-    let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default());
-    let (mut profile, names) =
-        symbolization::symbolize(window, ledger.clone(), *period, executables, &mut symbolizer);
+    let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default())
+        .with_downloads(source.downloads.cloned());
+    let (mut profile, names) = source.symbolize(&recording.last, &mut symbolizer, arguments.quiet);
     let context = symbolization::capture_context(
         &profile,
         &symbolization::host_name(),
@@ -276,6 +314,8 @@ fn write(
             executables: &recording.processes.executables,
             profiled: executables,
             processes_refreshed: recording.processes.refresh_count(),
+            downloads: source.downloads.map(|downloads| downloads.counts()),
+            download_failure: source.downloads.and_then(|downloads| downloads.failure()),
             access,
         };
         let summary = Summary::new(&profile, &context, &overhead, &quality, files);

@@ -48,6 +48,23 @@ pub(super) struct StopWatcher {
     receiver: Receiver<StopReason>,
     /// Set once the files are written: nothing is discarded any more.
     is_written: Arc<AtomicBool>,
+    interruptible: Arc<InterruptibleWait>,
+}
+
+/// A wait at the end of a recording that any signal ends.
+#[derive(Debug, Default)]
+struct InterruptibleWait {
+    is_waiting: AtomicBool,
+    is_interrupted: AtomicBool,
+}
+
+/// Signals end a wait while this exists.
+pub(super) struct WaitGuard<'a>(&'a InterruptibleWait);
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.0.is_waiting.store(false, Ordering::Relaxed);
+    }
 }
 
 impl StopWatcher {
@@ -60,13 +77,20 @@ impl StopWatcher {
         let reasons = sender.clone();
         let is_written = Arc::new(AtomicBool::new(false));
         let has_files = Arc::clone(&is_written);
+        let interruptible = Arc::<InterruptibleWait>::default();
+        let wait = Arc::clone(&interruptible);
         thread::Builder::new().name("signals".into()).spawn(move || {
             let mut history = SignalHistory::default();
             for signal in received.forever() {
                 let is_foreground =
                     || procfs::stat(std::process::id()).is_some_and(|stat| stat.is_foreground);
-                match history.effect(signal, Instant::now(), is_foreground) {
-                    SignalEffect::None => {}
+                let is_waiting = wait.is_waiting.load(Ordering::Relaxed);
+                let effect = history.effect(signal, Instant::now(), is_waiting, is_foreground);
+                if signal != SIGINT || effect == SignalEffect::EndWait {
+                    wait.is_interrupted.store(true, Ordering::Relaxed);
+                }
+                match effect {
+                    SignalEffect::None | SignalEffect::EndWait => {}
                     SignalEffect::Discard => {
                         discard(signal, has_files.load(Ordering::Relaxed));
                     }
@@ -76,7 +100,7 @@ impl StopWatcher {
                 }
             }
         })?;
-        Ok(Self { sender, receiver, is_written })
+        Ok(Self { sender, receiver, is_written, interruptible })
     }
 
     /// Watches COMMAND too.
@@ -144,6 +168,18 @@ impl StopWatcher {
         }
     }
 
+    /// Begins a wait that any signal ends. A Ctrl-C ends it instead of discarding the recording.
+    pub fn interruptible_wait(&self) -> WaitGuard<'_> {
+        self.interruptible.is_interrupted.store(false, Ordering::Relaxed);
+        self.interruptible.is_waiting.store(true, Ordering::Relaxed);
+        WaitGuard(&self.interruptible)
+    }
+
+    /// Returns whether a signal has ended the wait.
+    pub fn is_wait_interrupted(&self) -> bool {
+        self.interruptible.is_interrupted.load(Ordering::Relaxed)
+    }
+
     /// Waits for COMMAND to exit, once the files are written. Returns its exit status.
     pub fn wait_for_command(&self, pid: u32) -> u8 {
         self.is_written.store(true, Ordering::Relaxed);
@@ -194,6 +230,8 @@ enum SignalEffect {
     Stop,
     /// The recording and COMMAND stop.
     Terminate,
+    /// A wait at the end of the recording ends.
+    EndWait,
     /// The program ends without a file.
     Discard,
 }
@@ -209,11 +247,13 @@ struct SignalHistory {
 }
 
 impl SignalHistory {
-    /// Adds a signal. `is_foreground`: whether a key of the terminal can have sent it.
+    /// Adds a signal. `is_waiting`: whether a Ctrl-C ends a wait now. `is_foreground`: whether a
+    /// key of the terminal can have sent it.
     fn effect(
         &mut self,
         signal: i32,
         now: Instant,
+        is_waiting: bool,
         is_foreground: impl FnOnce() -> bool,
     ) -> SignalEffect {
         let is_first = !std::mem::replace(&mut self.is_stopping, true);
@@ -223,6 +263,10 @@ impl SignalHistory {
             SIGINT => {
                 let first = *self.interrupted.get_or_insert(now);
                 let is_second_key = now.saturating_duration_since(first) >= SAME_KEY;
+                if is_waiting && (is_first || is_second_key) {
+                    self.interrupted = Some(now);
+                    return SignalEffect::EndWait;
+                }
                 if is_second_key && !self.has_hung_up && is_foreground() {
                     return SignalEffect::Discard;
                 }
@@ -242,7 +286,7 @@ mod tests {
     fn effects(signals: &[(u64, i32)], is_foreground: bool) -> Vec<SignalEffect> {
         let (mut history, start) = (SignalHistory::default(), Instant::now());
         let mut effect = |(ms, signal): &(u64, i32)| {
-            history.effect(*signal, start + Duration::from_millis(*ms), || is_foreground)
+            history.effect(*signal, start + Duration::from_millis(*ms), false, || is_foreground)
         };
         signals.iter().map(&mut effect).collect()
     }
@@ -269,5 +313,18 @@ mod tests {
         assert_eq!(effects(&[(0, SIGINT), (900, SIGINT)], false), [Stop, None]);
         let after_term = effects(&[(0, SIGTERM), (900, SIGINT), (1000, SIGINT)], true);
         assert_eq!(after_term, [Terminate, None, None]);
+    }
+
+    #[test]
+    fn key_ends_a_wait_and_discards_nothing() {
+        let (mut history, start) = (SignalHistory::default(), Instant::now());
+        let mut key = |ms: u64, is_waiting| {
+            history.effect(SIGINT, start + Duration::from_millis(ms), is_waiting, || true)
+        };
+        assert_eq!(key(0, false), SignalEffect::Stop);
+        assert_eq!(key(100, true), SignalEffect::None, "the same key");
+        assert_eq!(key(2000, true), SignalEffect::EndWait);
+        assert_eq!(key(2100, false), SignalEffect::None, "the same key");
+        assert_eq!(key(3000, false), SignalEffect::Discard);
     }
 }

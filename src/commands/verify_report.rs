@@ -142,7 +142,7 @@ fn push_sites(text: &mut String, findings: &Findings, executables: &Executables,
     let all = sorted_sites(findings);
     for (kind, site) in all.iter().take(sites_max) {
         let Difference { comm, pid, depth, ours, theirs, rule } = &site.example;
-        let at = Frame { executable: kind.executable, address: kind.address };
+        let at = Frame::new(kind.executable, kind.address);
         let _ = writeln!(
             text,
             "  {} {}: {} ({pid}), after frame {depth} at {}",
@@ -235,7 +235,7 @@ fn figures(counts: &ComparisonCounts) -> Value {
 
 fn difference(kind: &DifferenceKind, site: &DifferenceSite, executables: &Executables) -> Value {
     let Difference { comm, pid, depth, ours, theirs, rule } = &site.example;
-    let at = Frame { executable: kind.executable, address: kind.address };
+    let at = Frame::new(kind.executable, kind.address);
     json!({
         "kind": name(kind.comparison),
         "both_complete": kind.both_complete,

@@ -54,6 +54,11 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", value_parser = absolute_directory)]
     pub store: Option<String>,
 
+    /// Sets `agent.debuginfod`.
+    #[arg(long, value_name = "URLS")]
+    #[arg(help = help("agent.debuginfod"), value_parser = of_key("agent.debuginfod"))]
+    pub debuginfod: Option<String>,
+
     /// Sets `log.level`.
     #[arg(long, value_name = "LEVEL")]
     #[arg(help = help("log.level"), value_parser = of_key("log.level"))]
@@ -62,7 +67,7 @@ pub struct Flags {
 
 impl Flags {
     /// Returns each flag, the key that it sets, and the value.
-    pub(super) fn values(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
+    pub(super) fn values(&self) -> [(&'static str, &'static str, Option<&str>); 10] {
         let directory = self.store.as_deref().filter(|directory| *directory != OFF);
         let enabled =
             self.store.as_deref().map(|_| if directory.is_some() { "true" } else { "false" });
@@ -75,6 +80,7 @@ impl Flags {
             ("--listen", "agent.listen", self.listen.as_deref()),
             ("--store", "store.directory", directory),
             ("--store", "store.enabled", enabled),
+            ("--debuginfod", "agent.debuginfod", self.debuginfod.as_deref()),
             ("--log-level", "log.level", self.log_level.as_deref()),
         ]
     }

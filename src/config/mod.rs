@@ -175,7 +175,7 @@ impl Config {
         {
             problems.push(Problem::new(format!(
                 "the memory limit {} of {} is too low: everytick takes 75 % of it, {}, and needs \
-                 {}; raise the limit to 75MiB or more, or set `agent.max_memory`",
+                 {}; raise the limit to 80MiB or more, or set `agent.max_memory`",
                 format_bytes(limit.value),
                 limit.file.display(),
                 format_bytes(self.agent.max_memory),
@@ -277,13 +277,13 @@ mod tests {
             let config = Config::from_layers(None, &Flags::default(), [], "host", Some(limit));
             config.expect("defaults are valid")
         };
-        assert_eq!(config(75).check_machine(), Ok(()));
-        assert_eq!(config(75).agent.max_memory, (75 << 20) / 4 * 3);
+        assert_eq!(config(80).check_machine(), Ok(()));
+        assert_eq!(config(80).agent.max_memory, 60 << 20);
         let error = config(64).check_machine().expect_err("too low").to_string();
         assert_eq!(
             error,
             "the memory limit 64MiB of /cgroup/memory.max is too low: everytick takes 75 % of it, \
-             48MiB, and needs 56MiB; raise the limit to 75MiB or more, or set `agent.max_memory`"
+             48MiB, and needs 60MiB; raise the limit to 80MiB or more, or set `agent.max_memory`"
         );
     }
 

@@ -10,6 +10,7 @@ use upload::config::Conflict;
 use upload::sinks::directory::Retention;
 
 use crate::budget::MemoryShares;
+use crate::debuginfod::ServerList;
 use crate::host::{AGENT_MEMORY_LEAST, agent_memory};
 
 upload::config! {
@@ -46,11 +47,16 @@ upload::config! {
         /// separated by commas. Always accepted are addresses, `node`, names without a dot, and
         /// names that end in `.localhost`, `.local`, `.internal` or `.svc`.
         host_names: String = text().or_empty().needs_restart(),
-        /// Directory that caches unwind tables for the next start, 256 MiB at most.
+        /// Directory that caches unwind tables for the next start, 256 MiB at most, and debug info
+        /// from `debuginfod`, 1 GiB at most and what is being downloaded.
         cache_dir: Option<PathBuf> = directory()
             .or_off()
             .default(Some("/var/lib/everytick/cache".into()))
             .needs_restart(),
+        /// Debuginfod servers that are asked for debug info which this machine lacks, separated by
+        /// commas, or `env` for those of `$DEBUGINFOD_URLS`. They learn the build IDs of programs
+        /// that run here.
+        debuginfod: Option<String> = text().or_off().default(None).needs_restart(),
     }
 }
 
@@ -69,7 +75,15 @@ impl AgentSection {
     pub fn conflicts(&self) -> Vec<Conflict> {
         let has_stacks = self.kernel_stacks || self.user_stacks;
         let text = "is false, and so is `agent.kernel_stacks`; leave one of them on";
-        (!has_stacks).then(|| Conflict::new("user_stacks", text)).into_iter().collect()
+        let no_stacks = (!has_stacks).then(|| Conflict::new("user_stacks", text));
+        let servers = self.debuginfod.as_deref().map(ServerList::check);
+        let malformed = servers
+            .and_then(Result::err)
+            .map(|error| Conflict::new("debuginfod", format!("cannot be used: {error}")));
+        let text = "is set, and `agent.cache_dir` is off; set a directory for the downloaded files";
+        let no_directory = (self.debuginfod.is_some() && self.cache_dir.is_none())
+            .then(|| Conflict::new("debuginfod", text));
+        no_stacks.into_iter().chain(malformed).chain(no_directory).collect()
     }
 }
 

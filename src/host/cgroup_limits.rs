@@ -11,7 +11,7 @@ use crate::procfs::{CgroupVersion, parse_cgroups, parse_mounts, read_text};
 /// number of whole pages in 63 bits.
 const NO_LIMIT: u64 = 1 << 62;
 /// The least memory of the agent, in bytes.
-pub const AGENT_MEMORY_LEAST: u64 = 56 << 20;
+pub const AGENT_MEMORY_LEAST: u64 = 60 << 20;
 /// CPUs below which windows come late and the stop is slow.
 const CPUS_LEAST: f64 = 0.05;
 /// Levels of a hierarchy that are looked at.

@@ -7,7 +7,7 @@
 use std::mem::offset_of;
 
 use profile::{StackEnd, TickOutcome};
-use unwind::{arch, encoding, frame_pointer};
+use unwind::{Gap, arch, encoding, frame_pointer};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::skeleton::types;
@@ -311,10 +311,9 @@ macro_rules! same_constants {
     };
     ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? } $count:ident) => {
         same_constants!($theirs { $($ours => $constant),* });
-        const _: () = {
-            let compared = [$(stringify!($constant)),*];
-            assert!(compared.len() == types::$theirs::$count.0 as usize);
-        };
+        const _: () = assert!(
+            [$(stringify!($constant)),*].len() == types::$theirs::$count.0 as usize
+        );
     };
 }
 
@@ -330,8 +329,9 @@ same_constants!(rule_op {
     encoding::OP_OUTSIDE => RULE_OP_OUTSIDE,
 } RULE_OPS);
 same_constants!(rule_gap {
-    unwind::Gap::NoRow => RULE_GAP_NO_ROW,
-    unwind::Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
+    Gap::NoRow => RULE_GAP_NO_ROW,
+    Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
+    Gap::Pending => RULE_GAP_PENDING,
 } RULE_GAPS);
 same_constants!(rule_saved {
     encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,

@@ -15,9 +15,16 @@ use super::skeleton::EverytickMaps;
 
 /// The maps of one sampler, or the memory of slabs alone.
 pub struct WalkMaps {
-    slabs: Vec<MmapMut>,
+    /// By number; `None` where a slab was removed.
+    slabs: Vec<Option<Slab>>,
     /// `None` where all walks are in user space.
     kernel: Option<KernelMaps>,
+}
+
+/// A slab, and its map where programs read it.
+struct Slab {
+    memory: MmapMut,
+    map: Option<MapHandle>,
 }
 
 /// What the programs read.
@@ -26,7 +33,6 @@ struct KernelMaps {
     blocks: MapHandle,
     processes: MapHandle,
     generations: MapHandle,
-    slabs: Vec<MapHandle>,
 }
 
 impl WalkMaps {
@@ -36,7 +42,6 @@ impl WalkMaps {
             blocks: MapHandle::try_from(&maps.blocks)?,
             processes: MapHandle::try_from(&maps.processes)?,
             generations: MapHandle::try_from(&maps.generations)?,
-            slabs: Vec::new(),
         };
         Ok(Self { slabs: Vec::new(), kernel: Some(kernel) })
     }
@@ -48,36 +53,53 @@ impl WalkMaps {
 
     /// Returns the number of slabs.
     pub fn slabs(&self) -> u32 {
-        self.slabs.len() as u32
+        self.slabs.iter().flatten().count() as u32
     }
 
-    /// Adds a slab of [`SLAB_BYTES`].
+    /// Adds a slab of [`SLAB_BYTES`]. Returns its number, the first that is not in use.
     ///
     /// # Errors
     /// If there is no memory for it, or there are [`SLABS_MAX`] slabs.
-    pub fn add_slab(&mut self) -> io::Result<()> {
-        let number = self.slabs();
-        if number >= SLABS_MAX {
+    pub fn add_slab(&mut self) -> io::Result<u32> {
+        let free = self.slabs.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.slabs.len());
+        if number >= SLABS_MAX as usize {
             return Err(io::Error::other("cannot add unwind tables: all slabs are in use"));
         }
-        let memory = match &mut self.kernel {
-            Some(kernel) => kernel.add_slab(number)?,
-            None => MmapMut::map_anon(SLAB_BYTES)?,
+        let slab = match &self.kernel {
+            Some(kernel) => kernel.add_slab(number as u32)?,
+            None => Slab { memory: MmapMut::map_anon(SLAB_BYTES)?, map: None },
         };
-        self.slabs.push(memory);
-        Ok(())
+        match free {
+            Some(number) => self.slabs[number] = Some(slab),
+            None => self.slabs.push(Some(slab)),
+        }
+        Ok(number as u32)
+    }
+
+    /// Removes a slab that nothing refers to, and returns its memory to the kernel. The first one
+    /// stays: [`Self::wait_for_ticks`] uses it.
+    pub fn remove_slab(&mut self, number: u32) {
+        let Some(slab) = self.slabs.get_mut(number as usize).filter(|_| number > 0) else { return };
+        if let Some(kernel) = &self.kernel {
+            let _ = kernel.outer.delete(&number.to_ne_bytes()); // it is empty at worst
+        }
+        *slab = None;
     }
 
     /// Writes bytes to an unreferenced slot. They must fit its slab.
     pub fn write(&mut self, slot: u32, bytes: &[u8]) {
         let (slab, offset) = split(slot);
-        self.slabs[slab][offset..offset + bytes.len()].copy_from_slice(bytes);
+        if let Some(Some(Slab { memory, .. })) = self.slabs.get_mut(slab) {
+            memory[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
     }
 
     /// Returns the bytes from a slot to the end of its slab.
     pub fn read(&self, slot: u32) -> &[u8] {
         let (slab, offset) = split(slot);
-        self.slabs.get(slab).map_or(&[], |slab| &slab[offset..])
+        let slab = self.slabs.get(slab).and_then(Option::as_ref);
+        slab.map_or(&[], |slab| &slab.memory[offset..])
     }
 
     /// Publishes the slot of a block.
@@ -127,9 +149,9 @@ impl WalkMaps {
     pub fn wait_for_ticks(&self) {
         // Updating a map of maps waits for a grace period, and no running program outlasts that.
         if let Some(kernel) = &self.kernel
-            && let Some(slab) = kernel.slabs.first()
+            && let Some(Some(Slab { map: Some(map), .. })) = self.slabs.first()
         {
-            let fd = slab.as_fd().as_raw_fd() as u32;
+            let fd = map.as_fd().as_raw_fd() as u32;
             let _ = kernel.outer.update(&0u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY);
         }
     }
@@ -137,7 +159,7 @@ impl WalkMaps {
 
 impl KernelMaps {
     /// Creates a slab with this number, which both the programs and the agent see.
-    fn add_slab(&mut self, number: u32) -> io::Result<MmapMut> {
+    fn add_slab(&self, number: u32) -> io::Result<Slab> {
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
             map_flags: libbpf_sys::BPF_F_MMAPABLE,
@@ -153,8 +175,7 @@ impl KernelMaps {
         self.outer
             .update(&number.to_ne_bytes(), &(fd as u32).to_ne_bytes(), MapFlags::ANY)
             .map_err(io::Error::other)?;
-        self.slabs.push(map);
-        Ok(memory)
+        Ok(Slab { memory, map: Some(map) })
     }
 }
 
@@ -171,13 +192,17 @@ mod tests {
     #[test]
     fn slabs_without_a_kernel_are_memory() {
         let mut maps = WalkMaps::in_user_space();
-        maps.add_slab().expect("memory");
-        maps.add_slab().expect("memory");
+        assert_eq!([maps.add_slab(), maps.add_slab()].map(|added| added.expect("memory")), [0, 1]);
         let slot = (1 << SLAB_UNITS_SHIFT) + 5; // in the second slab
         maps.write(slot, b"rows");
         assert_eq!(&maps.read(slot)[..5], b"rows\0");
         assert_eq!(maps.read(slot).len(), SLAB_BYTES - 5 * SLAB_UNIT_BYTES);
         maps.set_block(1, slot).expect("nothing is published");
         assert_eq!((maps.slabs(), maps.generation(1)), (2, 0));
+        assert_eq!(maps.add_slab().expect("memory"), 2);
+        [1, 0, 7].iter().for_each(|number| maps.remove_slab(*number));
+        assert_eq!((maps.slabs(), maps.read(slot)), (2, &[][..]));
+        assert_eq!(maps.add_slab().expect("memory"), 1);
+        assert_eq!(maps.read(slot)[0], 0);
     }
 }

@@ -18,7 +18,7 @@
 use profile::labels::LABEL_BYTES_MAX;
 
 use super::root::Root;
-use crate::procfs::{CgroupEntry, parse_cgroups};
+use crate::procfs::{CgroupEntry, parse_cgroups, without_deleted};
 
 /// Names read of one path.
 const NAMES_MAX: usize = 128;
@@ -47,7 +47,7 @@ impl Cgroup {
     /// when all lines are malformed.
     pub fn parse(text: &str, root: &Root) -> Option<Self> {
         let found = parse_cgroups(text).map(|entry| {
-            let path = entry.path.strip_suffix(" (deleted)").unwrap_or(entry.path);
+            let path = without_deleted(entry.path);
             (rank(&entry), Self::of_path(&root.absolute(path, entry.version())))
         });
         let best = found.min_by_key(|(rank, cgroup)| {

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, EXECUTABLE, NODE, POD_UID};
 use profile::{Labels, Profile, Task};
 
+use crate::procfs::without_deleted;
+
 pub use cgroup::Cgroup;
 pub use root::Root;
 pub use series_limiter::SeriesLimiter;
@@ -58,7 +60,7 @@ fn of_task(task: &Task, machine: &Labels) -> Labels {
 
 /// Returns the file name of a path in procfs, without what the kernel appends to a deleted file.
 pub fn file_name(path: &str) -> &str {
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let path = without_deleted(path);
     path.rsplit('/').next().unwrap_or_default()
 }
 

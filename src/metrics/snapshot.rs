@@ -10,6 +10,7 @@ use super::health::HealthState;
 use super::server::HttpCounts;
 use super::totals::LedgerTotals;
 use crate::budget::{CpuByCause, Lowered};
+use crate::debuginfod::DownloadCounts;
 use crate::host::LimitationReason;
 use crate::log::LogCounts;
 use crate::session::SessionCounts;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub session: SessionCounts,
     /// Frames with and without a symbol.
     pub symbols: NameCounts,
+    /// Lookups of debug info at servers.
+    pub downloads: DownloadCounts,
     /// Windows.
     pub windows: WindowCounts,
     /// Series.

@@ -14,6 +14,7 @@ use super::metric::{Label, Metric, MetricKind, WriteSeries};
 use super::series_writer::{MetricValue, SeriesWriter};
 use super::server::Refusal;
 use super::snapshot::{LossReason, ProcessUsage, SeriesLimit, Snapshot, WindowCounts};
+use crate::debuginfod::DownloadOutcome;
 use crate::host::LimitationReason;
 use crate::processes::TrackingLimit;
 use crate::session::NoClockReason;
@@ -33,6 +34,8 @@ const PROCESS_LIMIT: Label =
     Label::closed("limit", || texts(TrackingLimit::ALL, TrackingLimit::text));
 const UNSYMBOLIZED: Label =
     Label::closed("reason", || texts(UnsymbolizedReason::ALL, UnsymbolizedReason::text));
+const DOWNLOAD: Label =
+    Label::closed("result", || texts(DownloadOutcome::ALL, DownloadOutcome::text));
 const SYMBOL: Label = Label::closed("result", || vec!["symbolized", "unsymbolized"]);
 const SERIES_LIMIT: Label = Label::closed("limit", || texts(&SeriesLimit::ALL, SeriesLimit::text));
 const SINK: Label = Label::open("sink", "name of the sink in the configuration");
@@ -205,6 +208,12 @@ pub const TABLE: &[Metric] = &[
         &[],
         |s, out| out.value(s.session.process_bytes),
     ),
+    gauge(
+        "everytick_perf_map_bytes",
+        "Memory of the names of JIT-compiled code: perf maps, jitdumps, and names in use.",
+        &[],
+        |s, out| out.value(s.session.perf_map_bytes),
+    ),
     counter(
         "everytick_processes_read_total",
         "Processes read from /proc when they were sampled or forked, because events were missed.",
@@ -322,6 +331,28 @@ pub const TABLE: &[Metric] = &[
          or is malformed.",
         &[],
         |s, out| out.value(s.symbols.without_debug_info),
+    ),
+    counter(
+        "everytick_debuginfod_lookups_total",
+        "Lookups of debug info at the servers of `debuginfod`, by result. Those that are rate \
+         limited are tried again in the next windows.",
+        &[DOWNLOAD],
+        |s, out| {
+            let counts = s.downloads.outcomes;
+            by(out, &[], DownloadOutcome::ALL, DownloadOutcome::text, &counts);
+        },
+    ),
+    gauge(
+        "everytick_debuginfod_lookups_pending",
+        "Lookups of debug info that wait or are in flight.",
+        &[],
+        |s, out| out.value(s.downloads.pending),
+    ),
+    counter(
+        "everytick_debuginfod_received_bytes_total",
+        "Bytes received from the servers of `debuginfod`, those of no use included.",
+        &[],
+        |s, out| out.value(s.downloads.bytes),
     ),
     // Windows.
     counter(

@@ -113,7 +113,7 @@ mod tests {
             cgroup_id: 1,
             labels: Default::default(),
         };
-        let frame = |address| Frame { executable: ExecutableId(1), address: FileAddr(address) };
+        let frame = |address| Frame::new(ExecutableId(1), FileAddr(address));
         let ends = (StackEnd::Absent, StackEnd::Complete);
         for stack in
             [&[frame(1), frame(2), frame(3)][..], &[frame(1), frame(2), frame(3)], &[frame(1)], &[]]

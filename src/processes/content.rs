@@ -129,8 +129,14 @@ pub(super) fn identity(file: &File) -> io::Result<FileIdentity> {
     Ok(identity_in(&stat(file)?))
 }
 
+/// Returns whether a file is the one at a path in our own root.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let (own, found) = (identity(file), identity_at(path));
+    own.ok().zip(found.ok()).is_some_and(|(own, found)| own == found)
+}
+
 /// Returns which file is at a path, as our own root has it.
-pub(super) fn identity_at(path: &Path) -> io::Result<FileIdentity> {
+fn identity_at(path: &Path) -> io::Result<FileIdentity> {
     let flags = AtFlags::STATX_DONT_SYNC;
     Ok(identity_in(&rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::BASIC_STATS)?))
 }

@@ -33,8 +33,7 @@ impl Processes {
         replaced.into_iter().for_each(|mapping| process.copy_sources.add(mapping));
     }
 
-    /// Maps the file whose text memory is a copy of. `tid`: a running thread
-    /// of the process.
+    /// Maps the file whose text memory is a copy of. `tid`: a running thread of the process.
     pub(super) fn recognize_copied_text(&mut self, pid: Pid, tid: Tid, start: u64, end: u64) {
         let Some(process) = self.by_pid.get(&pid) else { return };
         if process.copy_sources.is_exhausted() {
@@ -93,14 +92,13 @@ fn find_text(
     start: u64,
     end: u64,
 ) -> Option<TextPlace> {
-    let candidates = sources.iter().rev().chain(space.neighbours(start));
-    let mut places = candidates.filter_map(|mapping| {
+    let mut candidates = sources.iter().rev().chain(space.neighbours(start));
+    candidates.find_map(|mapping| {
         let executable = executables.get(mapping.executable);
         let first = executable.address_of_mapping(FileOffset(mapping.offset))?;
         let address = FileAddr(start.wrapping_sub(mapping.start).wrapping_add(first.0));
         let (offset, rest) = executable.text_from(address)?;
         let end = end.min(start.saturating_add(rest));
         Some(TextPlace { executable: mapping.executable, offset: offset.0, end })
-    });
-    places.next()
+    })
 }

@@ -46,6 +46,11 @@ impl Segment {
         self.is_executable.then(|| self.address..self.address.saturating_add(self.len))
     }
 
+    /// Returns the address at which a byte of the file is.
+    fn address_of(&self, offset: FileOffset) -> FileAddr {
+        FileAddr(offset.0.wrapping_sub(self.offset).wrapping_add(self.address))
+    }
+
     /// Returns the offset of an address of its code, and the bytes of code from there on, in whole
     /// pages; `None` if the address is not of its code.
     pub fn text_from(&self, address: FileAddr) -> Option<(FileOffset, u64)> {
@@ -72,7 +77,7 @@ pub(super) fn address_of(segments: &[Segment], offset: FileOffset) -> Option<Fil
     let page = rustix::param::page_size() as u64;
     let find = |page| segments.iter().find(|segment| segment.contains_code(offset, page));
     let segment = find(None).or_else(|| find(Some(page)))?;
-    Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
+    Some(segment.address_of(offset))
 }
 
 /// Returns the address of the first byte of a mapping of the file, executable or not: of the
@@ -85,7 +90,7 @@ pub(super) fn address_of_mapping(segments: &[Segment], offset: FileOffset) -> Op
         (segment.offset..end).contains(&offset.0)
     };
     let segment = segments.iter().find(begins).or_else(|| segments.iter().find(contains))?;
-    Some(FileAddr(offset.0.wrapping_sub(segment.offset).wrapping_add(segment.address)))
+    Some(segment.address_of(offset))
 }
 
 /// Reads a file; `None` if it is not a 64-bit little-endian ELF file.

@@ -6,11 +6,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use profile::{BuildId, ExecutableId, FileAddr, FileOffset, MappingKind, VirtAddr};
+use profile::{BuildId, ExecutableId, FileAddr, FileOffset, JitNameId, MappingKind, Pid, VirtAddr};
 
 use super::content::{self, ContentId};
+use super::debug_files::SeparateDebugFiles;
 use super::elf::{self, Elf, Segment};
 use super::kernel_code::{VDSO, copy_vdso, kernel_build_id};
+use super::perf_maps::JitNameGap;
 
 /// What a mapping executes.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub struct Executable {
     /// The content of its file when it was opened, if it is an ELF file.
     pub content: Option<ContentId>,
     pub(super) segments: Vec<Segment>,
+    /// Its debug info and symbols that lie in other files.
+    pub debug_files: SeparateDebugFiles,
+    /// The process that has mapped it first, if it is memory of processes.
+    pub(super) process: Option<Pid>,
 }
 
 /// Where the code of an executable comes from.
@@ -70,7 +76,26 @@ impl Executable {
 
     /// Returns an executable of which no headers were read.
     pub(super) fn without_file(name: &str, origin: ExecutableOrigin) -> Self {
-        Self { name: name.into(), build_id: None, origin, content: None, segments: Vec::new() }
+        let (build_id, content, segments, process) = (None, None, Vec::new(), None);
+        let debug_files = SeparateDebugFiles::default();
+        Self { name: name.into(), build_id, origin, content, segments, debug_files, process }
+    }
+
+    /// Returns memory of a process.
+    pub(super) fn memory_of(pid: Pid, name: &str) -> Self {
+        Self { process: Some(pid), ..Self::without_file(name, ExecutableOrigin::Memory) }
+    }
+
+    /// Returns whether a JIT compiler may write its code: memory without a file, or a file that is
+    /// no program, such as one of memfd_create.
+    pub(super) fn may_be_jit_code(&self) -> bool {
+        match self.origin {
+            ExecutableOrigin::Memory => self.kind() == MappingKind::Memory,
+            ExecutableOrigin::File(_) => self.segments.is_empty(),
+            ExecutableOrigin::Kernel | ExecutableOrigin::Vdso(_) | ExecutableOrigin::Unopened => {
+                false
+            }
+        }
     }
 
     /// Returns its kind in pprof.
@@ -127,8 +152,7 @@ impl Executable {
     /// Returns whether its file is open and is the one at this path in our own root.
     pub fn is_at(&self, path: &Path) -> bool {
         let ExecutableOrigin::File(file) = &self.origin else { return false };
-        let (own, found) = (content::identity(file), content::identity_at(path));
-        own.ok().zip(found.ok()).is_some_and(|(own, found)| own == found)
+        content::is_at(file, path)
     }
 
     /// Returns the address in the file of a mapped byte. Memory keeps its virtual address; a file
@@ -143,18 +167,36 @@ impl Executable {
     }
 }
 
-/// The executables that a window has frames in, held open and unchanged while this exists.
+/// Names of JIT code, or why there are none.
+pub(super) type JitNamesById = HashMap<JitNameId, Result<Arc<str>, JitNameGap>>;
+
+/// The executables that a window has frames in, held open and unchanged while this exists, and the
+/// names of its JIT code.
 #[derive(Debug)]
-pub struct WindowExecutables(pub(super) HashMap<ExecutableId, Arc<Executable>>);
+pub struct WindowExecutables {
+    pub(super) by_id: HashMap<ExecutableId, Arc<Executable>>,
+    pub(super) jit_names: JitNamesById,
+}
 
 impl WindowExecutables {
     /// Returns an executable; the unknown one if the window has no frames in it.
     pub fn get(&self, id: ExecutableId) -> &Arc<Executable> {
-        self.0.get(&id).unwrap_or_else(|| &self.0[&ExecutableId::UNKNOWN])
+        self.by_id.get(&id).unwrap_or_else(|| &self.by_id[&ExecutableId::UNKNOWN])
+    }
+
+    /// Returns the name of JIT code.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn jit_name(&self, id: JitNameId) -> Result<&str, JitNameGap> {
+        match self.jit_names.get(&id) {
+            Some(name) => name.as_deref().map_err(|gap| *gap),
+            None => Err(JitNameGap::NoSpace),
+        }
     }
 
     /// Lists all of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Executable>> {
-        self.0.values()
+        self.by_id.values()
     }
 }

@@ -9,14 +9,16 @@ use profile::{ExecutableId, FileAddr, Frame, Pid, Tid, VirtAddr, Window};
 use unwind::arch::VSYSCALL;
 
 use super::content::{self, Content};
+use super::debug_files::SeparateDebugFiles;
 use super::elf::Elf;
-use super::executable::{Executable, ExecutableOrigin, WindowExecutables};
+use super::executable::{Executable, ExecutableOrigin, JitNamesById, WindowExecutables};
 use super::file_helper::{ComparedText, Device, FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
 use super::mappings::AddressSpace;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::{FileIdentity, MmapEvent};
 use crate::limits::{Charge, Owner, SharedPool};
+use crate::procfs::without_deleted;
 use crate::workers::Usage;
 
 /// Executables known at once; further ones count as unknown memory.
@@ -87,7 +89,7 @@ pub struct Executables {
     pub(super) file_helper: FileHelper,
     /// The memory of all that is known about processes.
     pub(super) memory: SharedPool,
-    open_files: SharedPool,
+    pub(super) open_files: SharedPool,
     pub(super) refusals: RefusalCounts,
     unopened: u64,
     unanswered: u64,
@@ -123,11 +125,11 @@ impl Executables {
         &self.by_id.get(&id).unwrap_or_else(|| &self.by_id[&ExecutableId::UNKNOWN]).executable
     }
 
-    /// Returns the executables that a window has frames in.
-    pub fn of_window(&self, window: &Window) -> WindowExecutables {
+    /// Returns the executables that a window has frames in, with the names of its JIT code.
+    pub(super) fn of_window(&self, window: &Window, jit_names: JitNamesById) -> WindowExecutables {
         let ids = window.frames().map(|frame| frame.executable).chain([ExecutableId::UNKNOWN]);
         let executable = |id| Some((id, Arc::clone(&self.by_id.get(&id)?.executable)));
-        WindowExecutables(ids.filter_map(executable).collect())
+        WindowExecutables { by_id: ids.filter_map(executable).collect(), jit_names }
     }
 
     /// Returns whether an executable is memory, or a file that is no program: what its code is, is
@@ -160,11 +162,11 @@ impl Executables {
     pub fn resolve(&self, address_space: &AddressSpace, address: VirtAddr) -> Option<Frame> {
         if VSYSCALL.contains(&address.0) {
             let address = FileAddr(address.0);
-            return Some(Frame { executable: ExecutableId::VSYSCALL, address });
+            return Some(Frame::new(ExecutableId::VSYSCALL, address));
         }
         let (mapping, offset) = address_space.find(address)?;
         let executable = mapping.executable;
-        Some(Frame { executable, address: self.get(executable).address_of(offset, address) })
+        Some(Frame::new(executable, self.get(executable).address_of(offset, address)))
     }
 
     /// Returns how many files could not be opened or held open.
@@ -284,7 +286,7 @@ impl Executables {
         let (id, is_verifiable) = if &*mapped.path == VDSO {
             (self.insert(Executable::vdso(), Owner::SYSTEM, None), true)
         } else if is_memory(&mapped.path) {
-            let memory = Executable::without_file(&key.1, ExecutableOrigin::Memory);
+            let memory = Executable::memory_of(mapped.pid, &key.1);
             (self.insert(memory, owner, None), true)
         } else {
             self.add_file(mapped, owner)
@@ -317,8 +319,8 @@ impl Executables {
 
     /// Returns the executable of a file, and whether this very file is held open.
     fn add_file(&mut self, mapped: &MmapEvent, owner: Owner) -> (Option<ExecutableId>, bool) {
-        let name = path_name(&mapped.path);
-        let file_charge = self.open_files.charge(owner, 1);
+        let name = without_deleted(&mapped.path);
+        let mut file_charge = self.open_files.charge(owner, 1);
         let opened = if file_charge.is_some() {
             self.file_helper.open(mapped, owner)
         } else {
@@ -338,7 +340,12 @@ impl Executables {
                 return (self.insert(unopened, owner, None), false);
             }
         };
-        if let Some(id) = self.find_same(&file, device, &content, owner) {
+        let mut debug_files = self.file_helper.debug_files(mapped, &file, owner);
+        if !file_charge.as_mut().is_some_and(|charge| charge.grow(debug_files.count())) {
+            self.refusals.count(TrackingLimit::OpenFiles);
+            debug_files = SeparateDebugFiles::default();
+        }
+        if let Some(id) = self.find_same(&file, device, (&content, &debug_files), owner) {
             return (Some(id), false); // a copy, or the same file under another name
         }
         let Elf { build_id, segments } = elf;
@@ -350,6 +357,8 @@ impl Executables {
             origin: ExecutableOrigin::File(file),
             content: content_id,
             segments,
+            debug_files,
+            process: None,
         };
         let id = self.insert(executable, owner, file_charge);
         if let Some(id) = id {
@@ -358,18 +367,19 @@ impl Executables {
         (id, true)
     }
 
-    /// Returns the executable with the content of a file that was just opened. `device`: of the
-    /// file; `owner`: who pays for comparing.
+    /// Returns the executable with the content and the debug files of a file that was just opened.
+    /// `device`: of the file; `owner`: who pays for comparing.
     fn find_same(
         &mut self,
         file: &File,
         device: Device,
-        content: &Content,
+        (content, debug_files): (&Content, &SeparateDebugFiles),
         owner: Owner,
     ) -> Option<ExecutableId> {
         let id = *self.by_content.get(content)?;
         let known = Arc::clone(&self.by_id.get(&id)?.executable);
-        let other = known.file().filter(|_| !known.is_changed())?;
+        let has_same_names = known.debug_files.is_same(debug_files);
+        let other = known.file().filter(|_| has_same_names && !known.is_changed())?;
         let is_same = content.is_proof()
             || content::is_one_inode(file, other)
             || self.file_helper.is_same(device, [file, other], owner);
@@ -386,9 +396,4 @@ fn is_memory(path: &str) -> bool {
 /// Names memory without a file: code there was made by a JIT compiler.
 fn memory_name(path: &str) -> &str {
     if path.starts_with('[') && !path.starts_with("[anon") { path } else { "[jit]" }
-}
-
-/// Returns the path without what the kernel appends once the file is deleted.
-fn path_name(path: &str) -> &str {
-    path.strip_suffix(" (deleted)").unwrap_or(path)
 }

@@ -81,6 +81,7 @@ impl Processes {
             }
             return;
         }
+        self.perf_maps.remove(fork.pid); // of a process that had the number before
         self.refresh(fork.parent);
         let since = if self.is_current(fork.parent) { time } else { 0 };
         let child = match self.by_pid.get(&fork.parent).filter(|_| !self.is_stale(fork.parent)) {
@@ -94,6 +95,10 @@ impl Processes {
         if !comm.is_exec && comm.tid.0 != comm.pid.0 {
             return; // the name of a thread, which its samples carry
         }
+        if comm.is_exec {
+            self.finish_perf_map(comm.pid);
+            self.perf_maps.remove(comm.pid);
+        }
         let memory = self.executables.memory.clone();
         let Some(process) = self.entry(comm.pid) else { return };
         process.comm = comm.comm;
@@ -103,6 +108,7 @@ impl Processes {
             process.labels.apply_exec();
             process.command_line = None;
             process.copy_sources = CopySources::default();
+            process.jit_dump = None;
             process.is_owner_read &= is_kept_by_exec(process.owner);
         }
     }
@@ -119,6 +125,7 @@ impl Processes {
         if is_opaque {
             self.recognize_copied_text(pid, tid, start.0, end.0);
         }
+        self.note_jit_dump(mapped);
         if let Some(process) = self.by_pid.get_mut(&mapped.pid) {
             process.labels.apply_mmap(&mapped.path);
         }
@@ -129,6 +136,7 @@ impl Processes {
         process.threads = process.threads.saturating_sub(1);
         if process.threads == 0 {
             self.exited.push_back((time, exit.pid));
+            self.finish_perf_map(exit.pid);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::executables::Executables;
 use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
 use super::owners::is_kept_by_exec;
+use super::perf_maps::{JitDumpMarker, PerfMaps};
 use super::process_reader::ProcessReader;
 use super::thread_names::ThreadNames;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
@@ -18,6 +19,8 @@ use crate::limits::{Charge, Owner, SharedRate};
 
 /// Bytes that a process takes besides its mappings.
 pub(super) const PROCESS_BYTES: u64 = 512;
+/// Memory for perf maps and jitdumps unless it is set: see [`Processes::limit_perf_maps`].
+const PERF_MAPS_BYTES: u64 = 1 << 20;
 /// Mappings of a process before its owner is read instead of inherited: most have fewer.
 const MAPPINGS_BEFORE_OWNER: usize = 64;
 
@@ -39,6 +42,8 @@ pub struct Processes {
     pub(super) reads_command_lines: bool,
     /// Names of threads; `None` if samples carry them.
     pub(super) thread_names: Option<ThreadNames>,
+    /// Names of code that JIT compilers write.
+    pub(super) perf_maps: PerfMaps,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -61,6 +66,8 @@ pub(super) struct Process {
     pub(super) command_line: Option<Arc<Labels>>,
     /// What its memory may be a copy of.
     pub(super) copy_sources: CopySources,
+    /// The jitdump that it has mapped.
+    pub(super) jit_dump: Option<JitDumpMarker>,
     /// Who pays for its memory.
     pub(super) owner: Owner,
     /// The owner was read and not inherited.
@@ -83,6 +90,7 @@ impl Process {
             labels: ProcessLabels::default(),
             command_line: None,
             copy_sources: CopySources::default(),
+            jit_dump: None,
             owner: Owner::UNKNOWN,
             is_owner_read: false,
             record: None,
@@ -100,6 +108,7 @@ impl Process {
             labels: self.labels.of_child(pid),
             command_line: self.command_line.clone(),
             copy_sources: self.copy_sources.clone(),
+            jit_dump: None, // it has the number of the parent
             owner: self.owner,
             is_owner_read: self.is_owner_read && is_kept_by_exec(self.owner),
             record: None,
@@ -121,6 +130,7 @@ impl Processes {
             labeller: None,
             reads_command_lines: false,
             thread_names: None,
+            perf_maps: PerfMaps::new(PERF_MAPS_BYTES),
             executables,
         }
     }
@@ -265,6 +275,7 @@ impl Processes {
 
     pub(super) fn remove(&mut self, pid: Pid) {
         self.by_pid.remove(&pid);
+        self.perf_maps.remove(pid);
         self.changed.insert(pid);
     }
 

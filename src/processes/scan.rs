@@ -135,10 +135,11 @@ impl Processes {
 
         let begin = cpu_time();
         let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));
-        let mut copy_sources = CopySources::default();
+        let (mut copy_sources, mut jit_dump) = (CopySources::default(), None);
         for entry in maps.entries {
             let is_executable = entry.is_executable;
             let mapped = mmap_event(pid, tid, entry);
+            jit_dump = self.jit_dump_marker(&mapped, owner).or(jit_dump);
             let executable = match self.executables.find_unchanged(&mapped, owner) {
                 Some(executable) => executable,
                 None => self.open_executable(&mapped, owner),
@@ -160,6 +161,7 @@ impl Processes {
             comm,
             address_space,
             copy_sources,
+            jit_dump,
             threads,
             since: time,
             owner,
@@ -195,6 +197,9 @@ impl Processes {
 
 fn mmap_event(pid: Pid, tid: Tid, entry: MapsEntry) -> MmapEvent {
     let MapsEntry { start, end, offset, major, minor, inode, path, .. } = entry;
+    // Of memory, /proc says 0 where events have the address. What grows downwards stays the same.
+    let is_memory = inode == 0 && !path.starts_with("[v"); // [vdso], [vsyscall]
+    let offset = if is_memory { start } else { offset };
     MmapEvent {
         pid,
         tid,

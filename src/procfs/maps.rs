@@ -17,6 +17,11 @@ const TIME_MAX: Duration = Duration::from_millis(400);
 /// Lines between two looks at the clock.
 const LINES_PER_CLOCK_READ: usize = 256;
 
+/// Returns a path without what the kernel appends once its file, or its cgroup, is deleted.
+pub fn without_deleted(path: &str) -> &str {
+    path.strip_suffix(" (deleted)").unwrap_or(path)
+}
+
 /// The executable mappings of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecutableMaps {
@@ -48,7 +53,7 @@ pub struct MapsEntry {
 }
 
 impl MapsEntry {
-    /// Returns whether it is memory in huge pages, to which the kernel gives a name of a file.
+    /// Returns whether it is anonymous memory in huge pages, which the kernel shows with a path.
     fn is_hugetlb(&self) -> bool {
         self.path.starts_with("/anon_hugepage")
     }

@@ -15,13 +15,14 @@ mod status;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use cgroup::{CgroupEntry, CgroupVersion, parse_cgroups};
 pub use cpu_stat::CpuStat;
 use fdinfo::bpf_map_bytes;
-pub use maps::{ExecutableMaps, MapsEntry};
+pub use maps::{ExecutableMaps, MapsEntry, without_deleted};
 use maps::{find_start_of_file, read_executable_maps};
 pub use mountinfo::{Mount, parse_mounts};
 pub use stat::ProcessStat;
@@ -33,6 +34,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 const COMMAND_LINE_MAX: usize = 256;
 /// Most files are shorter than this.
 const FILE_BYTES_USUAL: usize = 8 << 10;
+/// Bytes of the status of the calling process that are read. It has 1,500.
+const OWN_STATUS_MAX: usize = 8 << 10;
 
 /// Reads a file up to 4 MiB as text; bytes that are not UTF-8 are replaced.
 ///
@@ -65,9 +68,14 @@ pub fn thread_group(tid: u32) -> Option<u32> {
     ProcessStatus::parse(&read_text(&format!("/proc/{tid}/status")).ok()?).pid
 }
 
-/// Reads the status of the calling process.
+/// Reads the status of the calling process, from a file that stays open: a confined process can
+/// open none.
 pub fn own_status() -> ProcessStatus {
-    status(std::process::id())
+    static FILE: OnceLock<Option<File>> = OnceLock::new();
+    let file = FILE.get_or_init(|| File::open("/proc/self/status").ok());
+    let mut text = [0; OWN_STATUS_MAX];
+    let bytes = file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+    ProcessStatus::parse(&String::from_utf8_lossy(&text[..bytes]))
 }
 
 /// Reads the CPU time of all CPUs; `None` when procfs does not have it.

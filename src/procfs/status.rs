@@ -15,8 +15,12 @@ pub struct ProcessStatus {
     pub ignored_signals: u64,
     /// Real user ID.
     pub uid: Option<u32>,
+    /// Effective user ID.
+    pub effective_uid: Option<u32>,
     /// The process that the thread is of.
     pub pid: Option<u32>,
+    /// The number of the process or thread in its own pid namespace.
+    pub namespace_pid: Option<u32>,
 }
 
 impl ProcessStatus {
@@ -28,9 +32,16 @@ impl ProcessStatus {
                 "VmRSS" => status.rss_kib = kib(value),
                 "VmHWM" => status.peak_rss_kib = kib(value),
                 "Uid" => {
-                    status.uid = value.split_whitespace().next().and_then(|uid| uid.parse().ok());
+                    let mut uids = value.split_whitespace().map(|uid| uid.parse().ok());
+                    status.uid = uids.next().flatten();
+                    status.effective_uid = uids.next().flatten();
                 }
                 "Tgid" => status.pid = value.trim().parse().ok(),
+                // One number for each pid namespace that the process is in, its own one last.
+                "NSpid" => {
+                    let own = value.split_whitespace().next_back();
+                    status.namespace_pid = own.and_then(|pid| pid.parse().ok());
+                }
                 "VmData" => status.data_kib = kib(value),
                 "CapEff" => status.effective_capabilities = hexadecimal(value),
                 "SigIgn" => status.ignored_signals = hexadecimal(value),
@@ -55,7 +66,7 @@ mod tests {
 
     #[test]
     fn values_are_found_by_name() {
-        let text = "Name:\tx\nTgid:\t12\nUid:\t1000\t0\t0\t0\n\
+        let text = "Name:\tx\nTgid:\t12\nNSpid:\t12\t3\nUid:\t1000\t0\t0\t0\n\
              VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nVmData:\t 512 kB\n\
              CapEff:\t000001ffffffffff\nSigIgn:\t0000000000001000\n";
         let expected = ProcessStatus {
@@ -65,7 +76,9 @@ mod tests {
             effective_capabilities: 0x1ff_ffff_ffff,
             ignored_signals: 0x1000,
             uid: Some(1000),
+            effective_uid: Some(0),
             pid: Some(12),
+            namespace_pid: Some(3),
         };
         assert_eq!(ProcessStatus::parse(text), expected);
     }

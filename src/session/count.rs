@@ -4,7 +4,7 @@ use super::observer::{SampleContext, SampleObserver};
 use super::resolve::ResolvedSample;
 use super::windows::Windows;
 use crate::events::{PerfSample, RawSample};
-use crate::processes::{AddressSpace, Executables};
+use crate::processes::{AddressSpace, Executables, Processes};
 use crate::tables::RowStore;
 
 /// Counts samples, and notifies an observer of them.
@@ -24,21 +24,26 @@ impl Counter {
         self.windows.window_of(sample).0.register(sample);
     }
 
-    /// Counts a sample in its window, and marks the executables in its stack as used.
+    /// Counts a sample in its window, and marks the executables and names in its stack as used.
     pub fn count(
         &mut self,
         resolved: &ResolvedSample,
         rows: &mut RowStore,
-        executables: &mut Executables,
+        processes: &mut Processes,
     ) {
         let ResolvedSample { time, sample, process, memory } = resolved;
         let (window, number) = self.windows.window_of(sample);
-        let counted = window.add(*time, sample, process, memory, executables);
-        let used = window.last_stack().iter().map(|frame| frame.executable);
-        rows.mark_used(used.clone());
-        used.for_each(|id| executables.mark_sampled(id, number));
+        let counted = window.add(*time, sample, process, memory, processes);
+        let used = window.last_stack().iter();
+        rows.mark_used(used.clone().map(|frame| frame.executable));
+        for frame in used {
+            processes.executables.mark_sampled(frame.executable, number);
+            if let Some(name) = frame.jit_name {
+                processes.mark_jit_name_sampled(name, number);
+            }
+        }
         self.windows.aggregated += u64::from(counted.is_ok());
-        self.notify(rows, executables, |observer, context| {
+        self.notify(rows, &processes.executables, |observer, context| {
             observer.observe(*time, sample, memory, context);
         });
     }

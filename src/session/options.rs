@@ -15,9 +15,11 @@ pub struct SessionLimits {
     pub unwind: u64,
     /// Call frames of files that are being read.
     pub reading: usize,
+    /// What the deriver takes for one file.
+    pub deriving: u64,
     /// Stack snapshots that wait for tables.
     pub waiting: usize,
-    /// Processes, their mappings and executables.
+    /// Processes, their mappings and executables, and a quarter of it for their perf maps.
     pub tracking: u64,
     /// Where unwind rows come from.
     pub row_source: RowSource,
@@ -34,6 +36,7 @@ impl Default for SessionLimits {
             times: 0,
             unwind: 128 << 20,
             reading: 24 << 20,
+            deriving: 256 << 20,
             waiting: 16 << 20,
             tracking: 256 << 20,
             row_source: RowSource::All,

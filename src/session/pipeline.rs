@@ -203,7 +203,7 @@ impl Pipeline {
     }
 
     fn count(&mut self, sample: &ResolvedSample) {
-        self.counter.count(sample, &mut self.rows, &mut self.resolver.processes.executables);
+        self.counter.count(sample, &mut self.rows, &mut self.resolver.processes);
     }
 
     /// Publishes the rows that are loaded, and finishes the samples that waited for them.
@@ -250,8 +250,9 @@ impl Pipeline {
         if !self.counter.windows.is_complete(complete_until) {
             return None;
         }
+        self.resolver.processes.read_pending_perf_maps();
         let counts = self.counts();
-        self.counter.windows.take_closed(&self.resolver.processes.executables, counts)
+        self.counter.windows.take_closed(&self.resolver.processes, counts)
     }
 
     /// Forgets executables that are not mapped any more, with their rows and files.
@@ -281,9 +282,10 @@ impl Pipeline {
         for resolved in self.finisher.take_overdue(|_| true) {
             self.count(&resolved);
         }
+        self.resolver.processes.finish_perf_maps();
         let counts = self.counts();
         let processes = self.resolver.processes;
-        let last = self.counter.windows.finish(end, &processes.executables, counts);
+        let last = self.counter.windows.finish(end, &processes, counts);
         Recording { last, processes }
     }
 
@@ -300,6 +302,7 @@ impl Pipeline {
             file_helper: processes.executables.file_helper_usage().and(self.rows.deriver_usage()),
             labels: processes.label_counts(),
             process_bytes: processes.memory(),
+            perf_map_bytes: processes.perf_map_memory(),
             processes_read: processes.refresh_count(),
             refusals: processes.refusals().with_published(self.publisher.refused()),
             ..SessionCounts::default()

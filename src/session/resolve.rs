@@ -105,6 +105,9 @@ impl Resolver {
             self.processes.refresh(sample.pid);
         }
         self.processes.prepare_labels(sample.pid, sample.tid, sample.cgroup_id, time);
+        if sample.snapshot.is_some() {
+            self.processes.read_perf_map_ahead(sample.pid, sample.tid);
+        }
     }
 
     /// Reads the mappings that the stack of a sample may need, if not all mappings of its process
@@ -162,6 +165,7 @@ impl Resolver {
     ) -> Vec<ExecutableId> {
         let mut all: HashSet<ExecutableId> = self.processes.mapped_executables();
         all.extend(mapped);
+        self.processes.remove_unused_jit_names(oldest);
         self.processes.executables.remove_unused(&all, oldest)
     }
 }

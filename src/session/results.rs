@@ -93,6 +93,8 @@ pub struct SessionCounts {
     pub labels: LabelCounts,
     /// Bytes that processes, mappings and executables take now.
     pub process_bytes: u64,
+    /// Bytes that perf maps and jitdumps take now, with the names that samples have.
+    pub perf_map_bytes: u64,
     /// Processes read from /proc because they were sampled or forked.
     pub processes_read: u64,
     /// What is not known about processes, by the limit that was reached.

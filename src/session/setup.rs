@@ -21,11 +21,14 @@ use crate::kernel::{LoadError, WalkMaps};
 use crate::labels::Root;
 use crate::limits::SharedRate;
 use crate::processes::{Executables, Processes, open_files};
-use crate::tables::{Cache, LoadingCanceller, MappingPublisher, RowStore};
+use crate::tables::{Cache, LoadingCanceller, MappingPublisher, RowLimits, RowStore};
 
 /// Batches on their way to the processor. When the processor falls behind, the reader waits, and
 /// the kernel counts what its rings then lose.
 const BATCHES_MAX: usize = 256;
+
+/// The part of the memory for processes that perf maps and jitdumps may take.
+const PERF_MAPS_DIVISOR: u64 = 4;
 
 /// A session whose clocks do not run yet: its rings are read, and the processes in scope are known.
 pub(super) struct Setup {
@@ -83,8 +86,9 @@ impl Setup {
             Some(tables) => (tables.maps, MappingPublisher::new(limits.unwind / 4)),
             None => (WalkMaps::in_user_space(), MappingPublisher::without_readers()),
         };
-        let mut rows =
-            RowStore::new(program, maps, limits.unwind, limits.reading, cache, limits.row_source)?;
+        let row_limits =
+            RowLimits { slabs: limits.unwind, reading: limits.reading, deriving: limits.deriving };
+        let mut rows = RowStore::new(program, maps, row_limits, cache, limits.row_source)?;
         let rates = [rows.cpu_rate(), SharedRate::unlimited(), SharedRate::unlimited()];
 
         let loading_canceller = rows.loading_canceller();
@@ -94,8 +98,11 @@ impl Setup {
         let limit = ProcessEventLimit::new(rates[1].clone(), move || used.get().processes);
         let (reader, ring_changes) = spawn_reader(rings, tick, limit, sender)?;
 
-        let executables = Executables::new(open_files::held_max(), limits.tracking, program);
+        let perf_maps = limits.tracking / PERF_MAPS_DIVISOR;
+        let tracking = limits.tracking - perf_maps;
+        let executables = Executables::new(open_files::held_max(), tracking, program);
         let mut processes = Processes::new(executables);
+        processes.limit_perf_maps(perf_maps);
         if limits.labels {
             processes.enable_labels(Root::find());
         }

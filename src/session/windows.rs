@@ -7,7 +7,7 @@ use super::results::{ClosedWindow, SessionCounts};
 use super::window_boundary::WindowBoundary;
 use crate::aggregate::{Aggregator, WindowLimits};
 use crate::events::RawSample;
-use crate::processes::Executables;
+use crate::processes::Processes;
 
 /// How long a closed window waits for its samples: those that wait for a table, and those that
 /// have not arrived. A CPU that is interrupted while it writes one hides all after it in the
@@ -106,21 +106,21 @@ impl Windows {
     /// Takes the closing window.
     pub fn take_closed(
         &mut self,
-        executables: &Executables,
+        processes: &Processes,
         counts: SessionCounts,
     ) -> Option<ClosedWindow> {
         let ClosingWindow { begin, end, aggregator, .. } = self.closing.take()?;
-        Some(close(aggregator, &begin, &end, executables, counts))
+        Some(close(aggregator, &begin, &end, processes, counts))
     }
 
     /// Closes the current window, to which nothing is added any more.
     pub fn finish(
         self,
         end: &WindowBoundary,
-        executables: &Executables,
+        processes: &Processes,
         counts: SessionCounts,
     ) -> ClosedWindow {
-        close(self.current, &self.begin, end, executables, counts)
+        close(self.current, &self.begin, end, processes, counts)
     }
 }
 
@@ -146,14 +146,14 @@ fn close(
     aggregator: Aggregator,
     begin: &WindowBoundary,
     end: &WindowBoundary,
-    executables: &Executables,
+    processes: &Processes,
     counts: SessionCounts,
 ) -> ClosedWindow {
     let (window, mut ledger) = aggregator.finish(&end.next_sequences());
     end.complete_ledger(begin, &mut ledger);
     ClosedWindow {
         period: end.period_since(begin),
-        executables: executables.of_window(&window),
+        executables: processes.of_window(&window),
         counts: SessionCounts {
             sampler: end.sampler_time(),
             cpus: end.cpu_counts,
@@ -170,6 +170,7 @@ fn close(
 mod tests {
     use super::super::window_boundary::tests::boundary_after;
     use super::*;
+    use crate::processes::Executables;
 
     #[test]
     fn closing_window_waits_for_samples_before_its_boundary() {
@@ -178,8 +179,8 @@ mod tests {
         assert!(!windows.is_complete(u64::MAX), "a sample has not arrived");
         windows.count_malformed(1); // it arrives
         assert!(windows.is_complete(u64::MAX));
-        let closed =
-            windows.take_closed(&Executables::new(0, 1 << 20, ""), SessionCounts::default());
+        let processes = Processes::new(Executables::new(0, 1 << 20, ""));
+        let closed = windows.take_closed(&processes, SessionCounts::default());
         assert_eq!(closed.expect("a closing window").ledger.gaps, 0);
     }
 }

@@ -1,21 +1,26 @@
 //! The agent's side of the symbolizer: sends the addresses of one file, waits for its symbols.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, FileAddr};
-use symbolizer::proto::{Request, Response, Symbol};
-use symbolizer::{OwnMemory, Worker};
+use symbolizer::proto::{FileRole, Request, Response, Symbol};
+use symbolizer::{KERNEL_SYMBOLS, KernelAccess, OwnMemory, Worker};
 
 use super::file_key::FileKey;
 use super::limits::FileLimits;
+use crate::debuginfod::Downloads;
+use crate::kernel::map_file;
 use crate::limits::Owner;
-use crate::processes::Executable;
+use crate::processes::{Executable, ExecutableOrigin};
 use crate::procfs;
-use crate::workers::{self, CallError, CallLimits, Exit, Limit, Supervisor, Timeout, Usage};
+use crate::workers::{
+    self, CallError, CallLimits, Confinement, Exit, Limit, Supervisor, Timeout, Usage,
+};
 
 /// How long one request may take, whatever its CPU time: a file system may not answer.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
@@ -30,11 +35,14 @@ const NAMES_MAX: usize = 32 << 20;
 /// # Errors
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>, memory_max: u64) -> io::Result<()> {
-    let mut worker = Worker::new(memory_max, || {
+    let own_memory = || {
         let status = procfs::own_status();
         OwnMemory { resident_kib: status.rss_kib, data_kib: status.data_kib }
-    });
-    workers::serve(socket, |request: Request| (worker.answer(&request), None))
+    };
+    let mut worker = Worker::new(memory_max, own_memory, map_file);
+    workers::serve(socket, Confinement::Descriptors, |request: Request, files| {
+        (worker.answer(&request, files), Vec::new())
+    })
 }
 
 /// Bounds the requests of one window together.
@@ -113,15 +121,50 @@ pub(super) struct SymbolRequest {
     pub executable: Arc<Executable>,
     pub file: FileKey,
     pub owner: Owner,
+    /// Samples with their leaf in the executable.
+    pub samples: u64,
     pub addresses: Vec<FileAddr>,
-    /// Path of the file; empty for the kernel.
-    pub path: String,
     /// Use symbol tables alone.
     pub symbols_only: bool,
     /// What the request may take; `None` for the kernel.
     pub limits: Option<FileLimits>,
     /// Bytes that the names may take.
     pub names_max: usize,
+}
+
+impl SymbolRequest {
+    pub fn is_kernel(&self) -> bool {
+        matches!(self.executable.origin, ExecutableOrigin::Kernel)
+    }
+
+    /// Opens what the worker needs besides the executable's own files: the kernel's list, or debug
+    /// info that was downloaded because there is none.
+    fn open_others(&self, downloads: Option<&Downloads>) -> Vec<(FileRole, File)> {
+        if self.is_kernel() {
+            let list = File::open(KERNEL_SYMBOLS).ok();
+            return list.map(|list| (FileRole::Own, list)).into_iter().collect();
+        }
+        let is_there = self.executable.debug_files.iter().any(|(role, _)| role == FileRole::Debug);
+        match (downloads, &self.executable.build_id) {
+            (Some(downloads), Some(build_id)) if !is_there => downloads.find(build_id),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the executable's own files.
+    fn own_files(&self) -> impl Iterator<Item = (FileRole, &File)> {
+        let own = self.executable.file().map(|file| (FileRole::Own, file));
+        own.into_iter().chain(self.executable.debug_files.iter())
+    }
+}
+
+/// Returns why the kernel's functions have no names: the cause on this machine, which the worker
+/// cannot see.
+fn kernel_error(error: String) -> SymbolizeError {
+    SymbolizeError::KernelHidden(match KernelAccess::probe() {
+        KernelAccess::Available => error,
+        hidden => hidden.to_string(),
+    })
 }
 
 /// An answer to a request.
@@ -134,6 +177,8 @@ pub(super) struct SymbolAnswer {
     pub cut: u64,
     /// The debug info of the file was not read.
     pub lacks_debug_info: bool,
+    /// There is no debug info on this machine.
+    pub no_debug_info: bool,
     /// CPU time of the worker.
     pub cpu: Duration,
 }
@@ -153,13 +198,25 @@ pub(super) struct SymbolizerClient {
     /// Files that the worker is to close with the next request.
     forget: Vec<u64>,
     limit: Option<TimeLimit>,
+    /// Debug info from servers.
+    downloads: Option<Arc<Downloads>>,
 }
 
 impl SymbolizerClient {
     /// `program` with `arguments` is to run [`serve`]. It is started on first use.
     pub fn new(program: &str, arguments: impl IntoIterator<Item = String>) -> Self {
         let supervisor = Supervisor::new(program, arguments);
-        Self { supervisor, pending: None, forget: Vec::new(), limit: None }
+        Self { supervisor, pending: None, forget: Vec::new(), limit: None, downloads: None }
+    }
+
+    /// Uses debug info from servers, too.
+    pub fn set_downloads(&mut self, downloads: Option<Arc<Downloads>>) {
+        self.downloads = downloads;
+    }
+
+    /// Returns the executable of the request that is pending.
+    pub fn pending(&self) -> Option<ExecutableId> {
+        self.pending.as_ref().map(|pending| pending.request.id)
     }
 
     /// Bounds all requests from now on together.
@@ -186,22 +243,27 @@ impl SymbolizerClient {
             return Err(SymbolizeError::NoTime);
         }
         let before = self.supervisor.usage();
-        let message = self.message(&request);
+        let others = request.open_others(self.downloads.as_deref());
+        let files = request.own_files().chain(others.iter().map(|(role, file)| (*role, file)));
+        let (roles, files): (Vec<i32>, Vec<BorrowedFd<'_>>) =
+            files.map(|(role, file)| (i32::from(role), file.as_fd())).unzip();
+        let message = self.message(&request, roles);
         let cancel = self.limit.as_ref().map(|limit| Arc::clone(&limit.cancel));
         let is_cancelled = || cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        let sent = self.supervisor.send(&message, &files, &is_cancelled);
         let pending = Pending { request, sent: Instant::now(), before };
-        match self.supervisor.send(&message, &is_cancelled) {
+        match sent {
             Ok(()) => self.wait(pending),
             Err(CallError::Cancelled) => Err(SymbolizeError::NoTime),
             Err(error) => Ok(self.answer(pending, Err(error))),
         }
     }
 
-    fn message(&mut self, request: &SymbolRequest) -> Request {
+    fn message(&mut self, request: &SymbolRequest, files: Vec<i32>) -> Request {
         let build_id = request.executable.build_id.as_ref();
         let limits = request.limits;
         Request {
-            path: request.path.clone(),
+            is_kernel: request.is_kernel(),
             addresses: request.addresses.iter().map(|address| address.0).collect(),
             symbols_only: request.symbols_only,
             file: request.id.0.into(),
@@ -211,6 +273,7 @@ impl SymbolizerClient {
             cpu_seconds_max: limits.map_or(0, |limits| limits.cpu.as_secs() as u32 + 1),
             memory_max: limits.map_or(0, |limits| limits.memory),
             names_max: request.names_max.clamp(1, NAMES_MAX) as u64,
+            files,
         }
     }
 
@@ -242,24 +305,25 @@ impl SymbolizerClient {
         let Pending { request, before, .. } = pending;
         let cpu = self.supervisor.usage().cpu.saturating_sub(before.cpu);
         let mut lacks_debug_info = request.symbols_only;
+        let mut has_none = false;
         let (result, cut) = match response {
-            Ok(Response { symbols, error, cut, debug_info_error }) => {
+            Ok(Response { symbols, error, cut, debug_info_error, no_debug_info }) => {
+                has_none = no_debug_info;
                 if !debug_info_error.is_empty() {
                     lacks_debug_info = true;
                     let name = &*request.executable.name;
                     tracing::debug!(name, "debug info not read: {debug_info_error}");
                 }
-                let is_kernel = request.path.is_empty();
                 let result = match error.is_empty() {
                     true => Ok(symbols),
-                    false if is_kernel => Err(SymbolizeError::KernelHidden(error)),
+                    false if request.is_kernel() => Err(kernel_error(error)),
                     false => Err(SymbolizeError::Unreadable(error)),
                 };
                 (result, cut)
             }
             Err(error) => (Err(error.into()), 0),
         };
-        SymbolAnswer { request, result, cut, lacks_debug_info, cpu }
+        SymbolAnswer { request, result, cut, lacks_debug_info, no_debug_info: has_none, cpu }
     }
 
     /// Makes the worker close these files, with its next request.

@@ -1,10 +1,12 @@
 //! The frames of a window by executable, and the order in which executables are symbolized.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use profile::{ExecutableId, FileAddr, Frame, Window};
+use profile::{ExecutableId, FileAddr, Frame, JitNameId, Window};
 
 use crate::limits::Owner;
+use crate::processes::{Executable, JitNameGap, WindowExecutables};
 
 /// The frames of a window that lie in one executable.
 #[derive(Debug)]
@@ -14,10 +16,33 @@ pub(super) struct ExecutableFrames {
     pub frames: Vec<usize>,
     /// Their addresses, in the same order.
     pub addresses: Vec<FileAddr>,
+    /// Their names in code of a JIT compiler, in the same order.
+    pub jit_names: Vec<Option<JitNameId>>,
     /// Samples with their leaf in this executable.
     pub leaf_samples: u64,
     /// The cgroup with most of these; 0 without any.
     pub cgroup: u64,
+}
+
+impl ExecutableFrames {
+    /// Returns the names of the frames in code of a JIT compiler, in their order, or why they have
+    /// none; `None` for frames in other code.
+    pub fn jit_names<'a>(
+        &self,
+        executables: &'a WindowExecutables,
+    ) -> Vec<Option<Result<&'a str, JitNameGap>>> {
+        let name = |id: &Option<JitNameId>| id.map(|id| executables.jit_name(id));
+        self.jit_names.iter().map(name).collect()
+    }
+
+    /// Returns the addresses of frames that have no name yet.
+    pub fn addresses_without(
+        &self,
+        jit_names: &[Option<Result<&str, JitNameGap>>],
+    ) -> Vec<FileAddr> {
+        let frames = self.addresses.iter().zip(jit_names);
+        frames.filter(|(_, name)| !matches!(name, Some(Ok(_)))).map(|(at, _)| *at).collect()
+    }
 }
 
 /// Groups frames by executable: those with most leaf samples first, because readers of pprof take
@@ -31,11 +56,13 @@ pub(super) fn group_by_executable(window: &Window) -> Vec<ExecutableFrames> {
             executable,
             frames: Vec::new(),
             addresses: Vec::new(),
+            jit_names: Vec::new(),
             leaf_samples: 0,
             cgroup: 0,
         });
         group.frames.push(index);
         group.addresses.push(frame.address);
+        group.jit_names.push(frame.jit_name);
     }
     for ((executable, cgroup), samples) in leaf_samples(window, &frames) {
         if let Some(group) = groups.get_mut(&executable) {
@@ -51,6 +78,23 @@ pub(super) fn group_by_executable(window: &Window) -> Vec<ExecutableFrames> {
         (is_kernel, u64::MAX - group.leaf_samples, group.executable)
     });
     groups
+}
+
+/// The addresses of one executable in a window.
+#[derive(Clone, Copy)]
+pub struct AddressGroup<'a> {
+    /// The executable.
+    pub id: ExecutableId,
+    /// The executable.
+    pub executable: &'a Arc<Executable>,
+    /// The cgroup that runs it most.
+    pub cgroup: u64,
+    /// Samples with their leaf in it.
+    pub samples: u64,
+    /// Addresses in it.
+    pub addresses: &'a [FileAddr],
+    /// Bytes that new names may take.
+    pub names_max: usize,
 }
 
 /// Samples with their leaf in one executable, of one cgroup.
@@ -126,7 +170,7 @@ mod tests {
                 cgroup_id: *cgroup_id,
                 labels: Default::default(),
             };
-            let frame = Frame { executable: ExecutableId(*executable), address: FileAddr(1) };
+            let frame = Frame::new(ExecutableId(*executable), FileAddr(1));
             let ends = (StackEnd::Absent, StackEnd::Complete);
             for _ in 0..*count {
                 window.add(task.clone(), &[frame], ends, false).expect("space");

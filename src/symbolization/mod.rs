@@ -5,12 +5,15 @@
 //! 2. [`WindowSymbolizer`] looks each address up in its cache; the symbolizer, a worker process,
 //!    is asked for the rest. Owners take turns, and executables that are known to be slow come
 //!    last, so that a few files do not keep the others from having names.
-//! 3. The functions found become the tables of a [`Profile`], as far as their bytes allow.
+//! 3. Debug info that is missing is requested from servers, if so configured (`crate::debuginfod`).
+//!    A window does not wait for it: when it is there, the executable is symbolized again.
+//! 4. The functions found become the tables of a [`Profile`], as far as their bytes allow.
 
 mod accounts;
 mod cache;
 mod client;
 mod comments;
+mod debug_info_requests;
 mod file_key;
 mod groups;
 mod limits;
@@ -28,14 +31,15 @@ use profile::{CaptureLedger, MappingKind, Profile, SymbolizedFrame, Window};
 use crate::processes::WindowExecutables;
 pub use client::{SymbolizeError, TimeLimit, serve};
 pub use comments::{capture_context, comments, host_name, quality};
+pub use groups::AddressGroup;
 use groups::{group_by_executable, loading_order};
 pub use limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use name_space::NameSpace;
 pub use period::Period;
-use profile_builder::ProfileBuilder;
+use profile_builder::{GroupNames, ProfileBuilder};
 pub use reason::{NameCounts, UnsymbolizedReason};
 pub use symbolizer::KernelAccess;
-pub use window_symbolizer::{AddressGroup, WindowSymbolizer};
+pub use window_symbolizer::WindowSymbolizer;
 
 /// Attempts at an executable in one window: in a short time, by its debug info, by its symbols.
 const ATTEMPTS_MAX: u8 = 3;
@@ -66,9 +70,10 @@ pub fn symbolize(
     executables: &WindowExecutables,
     symbolizer: &mut WindowSymbolizer,
 ) -> (Profile, WindowNames) {
+    symbolizer.renew();
     let groups = group_by_executable(window);
-    let executables: Vec<_> =
-        groups.iter().map(|group| executables.get(group.executable)).collect();
+    let of_window = executables;
+    let executables: Vec<_> = groups.iter().map(|group| of_window.get(group.executable)).collect();
     let traits: Vec<_> = groups
         .iter()
         .zip(&executables)
@@ -81,12 +86,15 @@ pub fn symbolize(
     let mut order = VecDeque::from(loading_order(&groups, &traits));
     while let Some(index) = order.pop_front() {
         let (group, executable) = (&groups[index], executables[index]);
+        let jit_names = group.jit_names(of_window);
+        let addresses = group.addresses_without(&jit_names);
         let mut names = space.of_executable(traits[index].owner);
         let result = symbolizer.load(&AddressGroup {
             id: group.executable,
             executable,
             cgroup: group.cgroup,
-            addresses: &group.addresses,
+            samples: group.leaf_samples,
+            addresses: &addresses,
             names_max: names.left(),
         });
         attempts[index] += 1;
@@ -96,7 +104,8 @@ pub fn symbolize(
             order.push_back(index); // after those that were not tried yet
             continue;
         }
-        builder.add_frames(index as u32, group, executable, &result, &mut names, symbolizer);
+        let found = GroupNames { executable, jit_names: &jit_names, result: &result };
+        builder.add_frames(index as u32, group, &found, &mut names, symbolizer);
         if let Err(reason) = result {
             failed.push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }

@@ -3,14 +3,34 @@
 use profile::{pluralize, thousands};
 
 use super::client::SymbolizeError;
+use crate::processes::JitNameGap;
 
 /// Why a frame stayed an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnsymbolizedReason {
     /// The file was read and has no symbol there.
     NoSymbol,
-    /// The code is in memory without a file, such as a JIT compiler's.
+    /// The code is in memory without a file, such as a JIT compiler's, and its process has neither
+    /// perf map nor jitdump, which are called the map below.
     NoFile,
+    /// The map of the process has no entry for the address.
+    NoMapEntry,
+    /// The map is not a regular file.
+    MapNotRegular,
+    /// The map is not owned by the user of the process.
+    MapOfOtherUser,
+    /// The map was written before the process started.
+    MapStale,
+    /// The map contains no entry.
+    MapMalformed,
+    /// The map is a jitdump of another version, CPU or byte order.
+    MapUnsupported,
+    /// The map has more bytes than are read of one.
+    MapTooLarge,
+    /// The entries of the map, or its names, take more memory than they may.
+    MapMemory,
+    /// The file system of the map did not answer.
+    MapUnanswered,
     /// The file is not open: it could not be opened in time, or too many are.
     NotOpen,
     /// The file was overwritten after it was mapped.
@@ -37,12 +57,21 @@ pub enum UnsymbolizedReason {
 
 impl UnsymbolizedReason {
     /// Number of reasons.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 22;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: &[Self; Self::COUNT] = &[
         Self::NoSymbol,
         Self::NoFile,
+        Self::NoMapEntry,
+        Self::MapNotRegular,
+        Self::MapOfOtherUser,
+        Self::MapStale,
+        Self::MapMalformed,
+        Self::MapUnsupported,
+        Self::MapTooLarge,
+        Self::MapMemory,
+        Self::MapUnanswered,
         Self::NotOpen,
         Self::Changed,
         Self::Unreadable,
@@ -56,11 +85,32 @@ impl UnsymbolizedReason {
         Self::NotStarted,
     ];
 
+    /// Why perf maps and jitdumps are not read.
+    const OF_PERF_MAPS: [Self; 8] = [
+        Self::MapNotRegular,
+        Self::MapOfOtherUser,
+        Self::MapStale,
+        Self::MapMalformed,
+        Self::MapUnsupported,
+        Self::MapTooLarge,
+        Self::MapMemory,
+        Self::MapUnanswered,
+    ];
+
     /// Returns the value of the label `reason`.
     pub fn text(self) -> &'static str {
         match self {
             Self::NoSymbol => "no symbol",
             Self::NoFile => "no file",
+            Self::NoMapEntry => "not in perf map or jitdump",
+            Self::MapNotRegular => "perf map or jitdump not a regular file",
+            Self::MapOfOtherUser => "perf map or jitdump of another user",
+            Self::MapStale => "perf map or jitdump older than its process",
+            Self::MapMalformed => "perf map or jitdump malformed",
+            Self::MapUnsupported => "jitdump of another version or machine",
+            Self::MapTooLarge => "perf map or jitdump too large",
+            Self::MapMemory => "perf map or jitdump takes too much memory",
+            Self::MapUnanswered => "perf map or jitdump not read in time",
             Self::NotOpen => "file not open",
             Self::Changed => "file overwritten",
             Self::Unreadable => "file unreadable",
@@ -72,6 +122,25 @@ impl UnsymbolizedReason {
             Self::NamesFull => "names full",
             Self::KernelHidden => "kernel symbols hidden",
             Self::NotStarted => "symbolizer not started",
+        }
+    }
+}
+
+impl From<JitNameGap> for UnsymbolizedReason {
+    fn from(gap: JitNameGap) -> Self {
+        match gap {
+            JitNameGap::NoMap => Self::NoFile,
+            JitNameGap::NoEntry => Self::NoMapEntry,
+            JitNameGap::NotRegular => Self::MapNotRegular,
+            JitNameGap::OtherOwner => Self::MapOfOtherUser,
+            JitNameGap::Stale => Self::MapStale,
+            JitNameGap::Malformed => Self::MapMalformed,
+            JitNameGap::Unsupported => Self::MapUnsupported,
+            JitNameGap::TooLarge => Self::MapTooLarge,
+            JitNameGap::NoSpace => Self::MapMemory,
+            JitNameGap::OpenFiles => Self::NotOpen,
+            JitNameGap::Unanswered | JitNameGap::NotAsked => Self::MapUnanswered,
+            JitNameGap::ShareSpent => Self::ShareSpent,
         }
     }
 }
@@ -116,6 +185,19 @@ impl NameCounts {
     /// Counts a frame without a symbol.
     pub(super) fn add_unsymbolized(&mut self, reason: UnsymbolizedReason) {
         self.unsymbolized[reason as usize] += 1;
+    }
+
+    /// Returns why perf maps and jitdumps were not read, and how many frames have no name for that.
+    pub fn refused_perf_maps(&self) -> impl Iterator<Item = (UnsymbolizedReason, u64)> {
+        let reasons = UnsymbolizedReason::OF_PERF_MAPS.iter();
+        let counts = reasons.map(|reason| (*reason, self.unsymbolized[*reason as usize]));
+        counts.filter(|(_, frames)| *frames > 0)
+    }
+
+    /// Adds what an earlier attempt at the same window left out of the names that were kept.
+    pub fn add_left_out(&mut self, earlier: &Self) {
+        self.cut += earlier.cut;
+        self.without_debug_info += earlier.without_debug_info;
     }
 
     /// Adds another window.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::client::SymbolizeError;
+use super::client::{SymbolRequest, SymbolizeError};
 use super::file_key::FileKey;
 
 /// Windows after which a file is tried again.
@@ -30,6 +30,24 @@ impl Refusals {
     pub fn state(&self, file: FileKey, window: u64) -> Option<&FileState> {
         let (state, since) = self.0.get(&file)?;
         (window < since + WINDOWS).then_some(state)
+    }
+
+    /// Remembers what follows from an error in this window, if anything does.
+    pub fn failed(&mut self, request: &SymbolRequest, error: &SymbolizeError, window: u64) {
+        let is_first = self.state(request.file, window).is_none();
+        let is_file = request.limits.is_some();
+        let state = match error {
+            SymbolizeError::NoTime
+            | SymbolizeError::ShareSpent
+            | SymbolizeError::Changed
+            | SymbolizeError::NotStarted(_) => return,
+            SymbolizeError::TooSlow if is_first && is_file => FileState::Slow,
+            error if error.has_another_way() && is_file && !request.symbols_only => {
+                FileState::SymbolsOnly
+            }
+            error => FileState::Refused(error.clone()),
+        };
+        self.insert(request.file, state, window);
     }
 
     /// Remembers a file that has failed in this window.

@@ -5,7 +5,6 @@
 //! is paid off over time (`accounts`).
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -15,11 +14,13 @@ use symbolizer::proto::SourceFunction;
 use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
 use super::client::{SymbolAnswer, SymbolRequest, SymbolizeError, SymbolizerClient, TimeLimit};
+use super::debug_info_requests::DebugInfoRequests;
 use super::file_key::{FileKey, identify, size_of};
-use super::groups::Traits;
+use super::groups::{AddressGroup, Traits};
 use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
 use super::reason::NameCounts;
 use super::refusals::{FileState, Refusals};
+use crate::debuginfod::Downloads;
 use crate::limits::Owner;
 use crate::processes::{Executable, ExecutableOrigin};
 use crate::workers::Usage;
@@ -27,21 +28,6 @@ use crate::workers::Usage;
 /// Windows after which the worker is restarted and the kernel is symbolized again: modules and BPF
 /// programs come and go.
 const RESTART_WINDOWS: u64 = 60;
-
-/// The addresses of one executable in a window.
-#[derive(Clone, Copy)]
-pub struct AddressGroup<'a> {
-    /// The executable.
-    pub id: ExecutableId,
-    /// The executable.
-    pub executable: &'a Arc<Executable>,
-    /// The cgroup that runs it most.
-    pub cgroup: u64,
-    /// Addresses in it.
-    pub addresses: &'a [FileAddr],
-    /// Bytes that new names may take.
-    pub names_max: usize,
-}
 
 /// Symbolizes addresses of executables.
 pub struct WindowSymbolizer {
@@ -53,6 +39,7 @@ pub struct WindowSymbolizer {
     requested: HashMap<ExecutableId, Weak<Executable>>,
     refusals: Refusals,
     accounts: CpuAccounts,
+    debug_info: DebugInfoRequests,
     window: u64,
     /// Names that were cut in this window.
     cut: u64,
@@ -78,10 +65,27 @@ impl WindowSymbolizer {
             requested: HashMap::new(),
             refusals: Refusals::default(),
             accounts: CpuAccounts::new(cpu_rate, file, Instant::now()),
+            debug_info: DebugInfoRequests::default(),
             window: 0,
             cut: 0,
             without_debug_info: HashSet::new(),
         }
+    }
+
+    /// Uses debug info from servers, too.
+    pub fn with_downloads(mut self, downloads: Option<Arc<Downloads>>) -> Self {
+        self.client.set_downloads(downloads.clone());
+        self.debug_info = DebugInfoRequests::new(downloads);
+        self
+    }
+
+    /// Forgets the symbols of executables whose debug info was downloaded since they were
+    /// symbolized. Returns whether there are any.
+    pub fn renew(&mut self) -> bool {
+        let arrived = self.debug_info.take_arrived(self.client.pending());
+        arrived.iter().for_each(|id| self.cache.remove_executable(*id));
+        self.client.forget(arrived.iter().map(|id| id.0.into()));
+        !arrived.is_empty()
     }
 
     /// Returns what the workers have used so far, also those that were killed.
@@ -127,7 +131,9 @@ impl WindowSymbolizer {
         if group.executable.is_changed() {
             return Err(SymbolizeError::Changed);
         }
-        let Some(path) = path_of(group.executable)? else { return Ok(()) };
+        if !is_readable(group.executable)? {
+            return Ok(());
+        }
         let addresses = self.missing(group);
         if addresses.is_empty() || group.names_max == 0 {
             return Ok(());
@@ -138,17 +144,17 @@ impl WindowSymbolizer {
         if let Some(FileState::Refused(error)) = state {
             return Err(error);
         }
-        let (limits, symbols_only) = match path.is_empty() {
-            true => (None, false), // the kernel's list is no user's file
-            false => self.limits(file, owner, state.as_ref())?,
+        let (limits, symbols_only) = match &group.executable.origin {
+            ExecutableOrigin::Kernel => (None, false), // its list is no user's file
+            _ => self.limits(file, owner, state.as_ref())?,
         };
         let answer = self.client.call(SymbolRequest {
             id: group.id,
             executable: Arc::clone(group.executable),
             file,
             owner,
+            samples: group.samples,
             addresses,
-            path,
             symbols_only,
             limits,
             names_max: group.names_max,
@@ -178,7 +184,7 @@ impl WindowSymbolizer {
 
     /// Applies an answer: caches its symbols, or remembers why there are none.
     fn apply(&mut self, answer: SymbolAnswer) -> Result<(), SymbolizeError> {
-        let SymbolAnswer { request, result, cut, lacks_debug_info, cpu } = answer;
+        let SymbolAnswer { request, result, cut, lacks_debug_info, no_debug_info, cpu } = answer;
         if request.limits.is_some() {
             self.accounts.charge(request.file, request.owner, cpu, Instant::now());
         }
@@ -192,34 +198,16 @@ impl WindowSymbolizer {
             .and_then(|symbols| (!is_changed).then_some(symbols).ok_or(SymbolizeError::Changed))
         {
             Ok(symbols) => {
+                self.debug_info.symbolized(&request, no_debug_info);
                 for (address, symbol) in request.addresses.into_iter().zip(symbols) {
                     self.cache.insert(request.id, address, symbol, self.window);
                 }
                 Ok(())
             }
             Err(error) => {
-                if let Some(state) = self.state_after(&request, &error) {
-                    self.refusals.insert(request.file, state, self.window);
-                }
+                self.refusals.failed(&request, &error, self.window);
                 Err(error)
             }
-        }
-    }
-
-    /// Returns what is to be remembered of a file after an error.
-    fn state_after(&self, request: &SymbolRequest, error: &SymbolizeError) -> Option<FileState> {
-        let is_first = self.refusals.state(request.file, self.window).is_none();
-        let is_file = request.limits.is_some();
-        match error {
-            SymbolizeError::NoTime
-            | SymbolizeError::ShareSpent
-            | SymbolizeError::Changed
-            | SymbolizeError::NotStarted(_) => None,
-            SymbolizeError::TooSlow if is_first && is_file => Some(FileState::Slow),
-            error if error.has_another_way() && is_file && !request.symbols_only => {
-                Some(FileState::SymbolsOnly)
-            }
-            error => Some(FileState::Refused(error.clone())),
         }
     }
 
@@ -260,15 +248,13 @@ impl WindowSymbolizer {
     }
 }
 
-/// Returns the path at which the worker opens an executable: empty for the kernel, `None` for
-/// memory without a file.
-fn path_of(executable: &Executable) -> Result<Option<String>, SymbolizeError> {
-    match &executable.origin {
-        ExecutableOrigin::Kernel => Ok(Some(String::new())),
-        ExecutableOrigin::File(file) | ExecutableOrigin::Vdso(file) => {
-            Ok(Some(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())))
+/// Returns whether an executable has a file, or is the kernel, and not memory.
+fn is_readable(executable: &Executable) -> Result<bool, SymbolizeError> {
+    match executable.origin {
+        ExecutableOrigin::Kernel | ExecutableOrigin::File(_) | ExecutableOrigin::Vdso(_) => {
+            Ok(true)
         }
-        ExecutableOrigin::Memory => Ok(None),
+        ExecutableOrigin::Memory => Ok(false),
         ExecutableOrigin::Unopened => Err(SymbolizeError::NotOpen),
     }
 }
@@ -309,7 +295,14 @@ mod tests {
     ) -> Result<(), SymbolizeError> {
         let addresses = &[FileAddr(address)];
         let names_max = 1 << 20;
-        symbolizer.load(&AddressGroup { id, executable, cgroup: 1, addresses, names_max })
+        symbolizer.load(&AddressGroup {
+            id,
+            executable,
+            cgroup: 1,
+            samples: 1,
+            addresses,
+            names_max,
+        })
     }
 
     fn request(symbols_only: bool) -> SymbolRequest {
@@ -318,8 +311,8 @@ mod tests {
             executable: Arc::new(Executable::unknown()),
             file: FileKey::Executable(ONE),
             owner: Owner::User(1),
+            samples: 1,
             addresses: vec![FileAddr(1)],
-            path: "/file".into(),
             symbols_only,
             limits: Some(FileLimits { first_cpu: NEVER, cpu: NEVER, memory: 1 << 30 }),
             names_max: 1 << 20,
@@ -338,6 +331,7 @@ mod tests {
                 result,
                 cut: 0,
                 lacks_debug_info: symbols_only,
+                no_debug_info: false,
                 cpu: Duration::from_secs(1),
             };
             symbolizer.apply(answer).expect_err("failed");

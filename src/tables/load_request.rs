@@ -37,6 +37,13 @@ pub(super) enum LoadExtent {
     Parts,
 }
 
+impl LoadExtent {
+    /// Returns what is requested of a file that is read as a whole, once.
+    pub fn of_whole_file(is_new: bool) -> Self {
+        if is_new { Self::Whole } else { Self::Blocks }
+    }
+}
+
 /// The answer to a request.
 pub(super) struct LoadResult {
     pub executable: ExecutableId,

@@ -10,21 +10,23 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
 use profile::ExecutableId;
-use unwind::{BlockReader, CallFrames, Error, ReadAt, read_with_gaps};
+use unwind::{CallFrames, Error, read_with_gaps};
 
+use super::block_readers::BlockReaders;
 use super::burst_priority::BurstPriority;
 use super::cache::{Cache, CacheCounts, ReadRanges, SharedCacheCounts};
 use super::deriver::{Deriver, RowSource, SharedUsage};
+use super::guard::guard_panic;
 use super::large_files::{LargeFile, LargeFiles};
 use super::load_request::{LoadExtent, LoadRequest, LoadResult, LoadedRows, LoadingCanceller};
 use super::loader_cpu::LoaderCpu;
+use super::row_limits::RowLimits;
 use crate::events::cpu_time;
 use crate::limits::{Owner, SharedRate};
 use crate::processes::ContentId;
@@ -50,27 +52,25 @@ pub(super) struct Loader {
 
 impl Loader {
     /// Starts the thread. Once this is dropped, it ends after the file in hand. `program`: runs as
-    /// the deriver. `source`: of the rows. `open_bytes_max`: memory for files of which blocks were
-    /// requested.
+    /// the deriver. `source`: of the rows.
     pub fn spawn(
         program: &str,
         cache: Option<Cache>,
-        open_bytes_max: usize,
+        limits: RowLimits,
         source: RowSource,
     ) -> io::Result<Self> {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
         let (sent, results) = mpsc::channel();
         let cpu_rate = SharedRate::unlimited();
-        let deriver = Deriver::new(program);
+        let deriver = Deriver::new(program, limits.deriving);
         let deriver_usage = deriver.usage();
         let canceller = LoadingCanceller::default();
         let thread = LoaderThread {
             requests: received,
             results: sent,
             files: VecDeque::new(),
-            open: Vec::new(),
-            open_bytes_max,
+            blocks: BlockReaders::new(limits.reading),
             large: LargeFiles::default(),
             cache,
             deriver: Some(deriver),
@@ -128,10 +128,7 @@ pub(super) struct LoaderThread {
     results: Sender<LoadResult>,
     /// Files to read as a whole, or parts of.
     pub files: VecDeque<UnreadFile>,
-    /// Files of which blocks were requested, the last one last; `None`: blocks of it cannot be
-    /// read alone.
-    open: Vec<(ExecutableId, Option<BlockReader>)>,
-    open_bytes_max: usize,
+    blocks: BlockReaders,
     pub large: LargeFiles,
     pub cache: Option<Cache>,
     /// `None` while it is in use.
@@ -152,8 +149,23 @@ pub(super) struct UnreadFile {
     owner: Owner,
     pub file: File,
     pub content: Option<ContentId>,
-    /// The parts to read of a large file; empty: the whole file.
-    pub parts: Vec<u32>,
+    pub task: LoadTask,
+}
+
+impl UnreadFile {
+    fn is_to_derive(&self) -> bool {
+        matches!(self.task, LoadTask::Derived)
+    }
+}
+
+/// What to read of a file.
+pub(super) enum LoadTask {
+    /// All of it.
+    Whole,
+    /// Rows for code that has none, once no file waits to be read. Its call frames are published.
+    Derived,
+    /// These parts of a large file.
+    Parts(Vec<u32>),
 }
 
 impl LoaderThread {
@@ -162,41 +174,58 @@ impl LoaderThread {
         while let Some(file) = self.next_file() {
             priority.adapt();
             let (owner, begin) = (file.owner, self.cpu_time());
-            let deriving =
-                if file.parts.is_empty() { self.load(file) } else { self.load_parts(&file) };
+            let deriving = match &file.task {
+                LoadTask::Whole => self.load(file),
+                LoadTask::Derived => self.load_derived(file),
+                LoadTask::Parts(parts) => self.load_parts(&file, parts),
+            };
             self.cpu.charge(owner, self.cpu_time().saturating_sub(begin) + deriving);
         }
     }
 
-    /// Reads a whole file. Returns the CPU time that deriving rows took in the worker.
+    /// Reads a whole file, and leaves it to [`Self::load_derived`] if code of it has no rows.
+    /// Returns the CPU time that deriving rows took in the worker.
     fn load(&mut self, file: UnreadFile) -> Duration {
-        let UnreadFile { executable, file, content, .. } = file;
         let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
         if self.source == RowSource::MachineCode {
-            let frames = self.read_derived_only(&file, &ranges);
-            self.send(executable, LoadedRows::Table { frames, cost: Duration::ZERO });
+            let frames = self.read_derived_only(&file.file, &ranges);
+            let rows = LoadedRows::Table { frames, cost: Duration::ZERO };
+            self.send(file.executable, rows);
             return Duration::ZERO;
         }
-        let frames = self.read_with_gaps(&file, &ranges);
-        self.open.retain(|(open, _)| *open != executable);
-        let frames = match frames {
-            Some(Ok(frames)) if self.is_large(&frames) => {
+        match self.read_with_gaps(&file.file, &ranges) {
+            Some(Ok(frames)) if self.can_derive() && frames.gaps.are_derived_in_parts() => {
                 let large = LargeFile::new(frames);
-                self.send(executable, LoadedRows::Large(large.layout));
-                self.large.put(executable, large);
-                return Duration::ZERO;
+                self.blocks.forget(file.executable);
+                self.send(file.executable, LoadedRows::Large(large.layout));
+                self.large.put(file.executable, large);
             }
-            frames => frames,
-        };
-        let (mut frames, deriving) = self.add_derived_rows(frames, &file, &ranges);
+            Some(Ok(frames)) if self.can_derive() && frames.gaps.are_worth_deriving() => {
+                self.send_with_pending_gaps(file.executable, &frames);
+                self.files.push_back(UnreadFile { task: LoadTask::Derived, ..file });
+            }
+            frames => self.end_file(file, frames, ranges, begin),
+        }
+        Duration::ZERO
+    }
+
+    /// Publishes the table of a file, and stores it in the cache. `ranges`: what was read of it,
+    /// since `begin`.
+    pub fn end_file(
+        &mut self,
+        file: UnreadFile,
+        mut frames: Option<Result<CallFrames, Error>>,
+        ranges: ReadRanges,
+        begin: Duration,
+    ) {
         if matches!(&frames, Some(Ok(f)) if f.table.rows == 0 && f.omissions.total() == 0) {
             frames = Some(Err(Error::NoCallFrames));
         }
-        let cached = content.zip(self.serialize_for_cache(&frames));
+        let cached = file.content.zip(self.serialize_for_cache(&frames));
         let cost = self.cpu_time().saturating_sub(begin);
-        self.send(executable, LoadedRows::Table { frames, cost });
-        self.store_in_cache(cached, ranges, &file);
-        deriving
+        self.blocks.forget(file.executable);
+        self.send(file.executable, LoadedRows::Table { frames, cost });
+        self.store_in_cache(cached, ranges, &file.file);
     }
 
     /// Reads the call frames of a file; `None` when the parser panicked.
@@ -214,7 +243,11 @@ impl LoaderThread {
         loop {
             self.serve_requests();
             let Self { files, cpu, .. } = self;
-            if let Some(next) = files.iter().position(|file| cpu.has_credit(file.owner)) {
+            let mut find = |is_to_derive: bool| {
+                let is_next = |file: &UnreadFile| file.is_to_derive() == is_to_derive;
+                files.iter().position(|file| is_next(file) && cpu.has_credit(file.owner))
+            };
+            if let Some(next) = find(false).or_else(|| find(true)) {
                 return files.remove(next);
             }
             let is_deriver_idle =
@@ -260,20 +293,15 @@ impl LoaderThread {
     }
 
     /// Returns the CPU time of this thread without that of interrupting requests.
-    fn cpu_time(&self) -> Duration {
+    pub fn cpu_time(&self) -> Duration {
         cpu_time().saturating_sub(self.interrupted)
     }
 
     fn accept(&mut self, request: LoadRequest) {
         let LoadRequest { executable, owner, file, content, blocks, extent } = request;
         if extent == LoadExtent::Parts {
-            return self.files.push_back(UnreadFile {
-                executable,
-                owner,
-                file,
-                content,
-                parts: blocks,
-            });
+            let task = LoadTask::Parts(blocks);
+            return self.files.push_back(UnreadFile { executable, owner, file, content, task });
         }
         let (begin, is_new) = (cpu_time(), extent == LoadExtent::Whole);
         let cached =
@@ -285,57 +313,20 @@ impl LoaderThread {
         }
         let is_ahead = self.source == RowSource::All && !blocks.is_empty();
         if is_ahead && self.cpu.has_credit(owner) {
-            self.read_blocks(executable, &file, &blocks);
+            let read = self.blocks.read(executable, &file, &blocks);
+            read.into_iter().for_each(|rows| self.send(executable, rows));
         }
         if is_new {
-            let parts = Vec::new();
-            self.files.push_back(UnreadFile { executable, owner, file, content, parts });
+            let task = LoadTask::Whole;
+            self.files.push_back(UnreadFile { executable, owner, file, content, task });
         }
         self.cpu.charge(owner, cpu_time().saturating_sub(begin));
-    }
-
-    /// Reads blocks of a file's table, if blocks can be read alone. A panic here, too, costs only
-    /// this file.
-    fn read_blocks(&mut self, executable: ExecutableId, file: &File, blocks: &[u32]) {
-        let reader = match self.open.iter().position(|(open, _)| *open == executable) {
-            Some(index) => self.open.remove(index).1,
-            None => guard_panic(file, &ReadRanges::default(), |at| BlockReader::open(at)).flatten(),
-        };
-        if let Some(reader) = &reader {
-            let read = || {
-                blocks.iter().filter_map(|block| Some((*block, reader.block(*block)?))).collect()
-            };
-            let blocks = catch_unwind(AssertUnwindSafe(read)).unwrap_or_default();
-            self.send(executable, LoadedRows::Blocks { text_start: reader.start(), blocks });
-        }
-        self.open.push((executable, reader));
-        while self.open_bytes() > self.open_bytes_max {
-            self.open.remove(0);
-        }
-    }
-
-    fn open_bytes(&self) -> usize {
-        self.open.iter().filter_map(|(_, reader)| reader.as_ref()).map(BlockReader::bytes).sum()
     }
 
     pub fn send(&self, executable: ExecutableId, rows: LoadedRows) {
         self.end_if_canceled();
         let _ = self.results.send(LoadResult { executable, rows }); // the session may have ended
     }
-}
-
-/// Has a parser read a file, and records which ranges it reads. A panic costs this file its table
-/// and nothing else.
-pub(super) fn guard_panic<T>(
-    file: &File,
-    ranges: &ReadRanges,
-    parse: impl FnOnce(ReadAt<'_>) -> T,
-) -> Option<T> {
-    let at = |offset: u64, bytes: &mut [u8]| {
-        ranges.add(offset, bytes.len());
-        file.read_exact_at(bytes, offset).is_ok()
-    };
-    catch_unwind(AssertUnwindSafe(|| parse(&at))).ok()
 }
 
 #[cfg(test)]
@@ -349,7 +340,7 @@ mod tests {
     fn file(executable: u32, owner: Owner) -> UnreadFile {
         let file = File::open("/dev/null").expect("it exists");
         let executable = ExecutableId(executable);
-        UnreadFile { executable, owner, file, content: None, parts: Vec::new() }
+        UnreadFile { executable, owner, file, content: None, task: LoadTask::Whole }
     }
 
     #[test]
@@ -360,8 +351,7 @@ mod tests {
             requests,
             results: mpsc::channel().0,
             files: VecDeque::from([file(1, HOG), file(2, Owner::SYSTEM), file(3, HOG)]),
-            open: Vec::new(),
-            open_bytes_max: 0,
+            blocks: BlockReaders::new(0),
             large: LargeFiles::default(),
             cache: None,
             deriver: None,
@@ -384,7 +374,8 @@ mod tests {
 
     #[test]
     fn canceled_loader_sends_no_table() {
-        let mut loader = Loader::spawn("", None, 0, RowSource::All).expect("it starts");
+        let limits = RowLimits { slabs: 0, reading: 0, deriving: 0 };
+        let mut loader = Loader::spawn("", None, limits, RowSource::All).expect("it starts");
         let file = File::open("/proc/self/exe").expect("it exists");
         loader.canceller().cancel();
         loader.request(LoadRequest {

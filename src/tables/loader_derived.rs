@@ -5,14 +5,19 @@ use std::fs::File;
 use std::ops::Range;
 use std::time::Duration;
 
+use profile::ExecutableId;
 use unwind::derived::DerivedRows;
-use unwind::{Block, CallFrames, Error, read_derived_only, read_with_derived};
+use unwind::{
+    BLOCK_SHIFT_MAX, Block, CallFrames, Error, read_derived_only, read_with_derived,
+    with_pending_gaps,
+};
 
 use super::cache::{ReadRanges, SerializedTable};
 use super::deriver::{DerivedExtent, Deriver};
+use super::guard::guard_panic;
 use super::large_files::{LargeFile, PartLayout};
 use super::load_request::LoadedRows;
-use super::loader::{LoaderThread, UnreadFile, guard_panic};
+use super::loader::{LoaderThread, UnreadFile};
 
 impl LoaderThread {
     /// Makes the table of a file from its machine code alone.
@@ -21,57 +26,69 @@ impl LoaderThread {
         file: &File,
         ranges: &ReadRanges,
     ) -> Option<Result<CallFrames, Error>> {
-        let mut deriver = self.deriver.take()?;
-        let (extent, mut serve) = (DerivedExtent::All, || self.serve_requests());
-        let (rows, _) = deriver.derive(file, &extent, ranges, &mut serve);
-        self.deriver = Some(deriver);
+        self.deriver.as_ref()?;
+        let (rows, _) = self.derive(file, &DerivedExtent::All, ranges);
         guard_panic(file, ranges, |at| read_derived_only(at, &rows.unwrap_or_default()))
     }
 
-    /// Returns whether rows are derived for parts of a file, when they are needed.
-    pub fn is_large(&self, frames: &CallFrames) -> bool {
-        let can_derive = self.deriver.as_ref().is_some_and(Deriver::is_available);
-        can_derive && frames.gaps.are_derived_in_parts()
+    /// Returns whether rows can be derived at all.
+    pub fn can_derive(&self) -> bool {
+        self.deriver.as_ref().is_some_and(Deriver::is_available)
     }
 
-    /// Reads a file again with derived rows, if it has code without rows. Returns the CPU time that
-    /// deriving took in the worker, too.
-    pub fn add_derived_rows(
+    /// Asks the deriver, and serves requests meanwhile. Returns the rows, `None` if they are not
+    /// known, and the CPU time that the worker took.
+    fn derive(
         &mut self,
-        frames: Option<Result<CallFrames, Error>>,
         file: &File,
+        extent: &DerivedExtent,
         ranges: &ReadRanges,
-    ) -> (Option<Result<CallFrames, Error>>, Duration) {
-        let has_gaps = match &frames {
-            Some(Ok(frames)) => frames.gaps.are_worth_deriving(),
-            _ => false,
-        };
-        let Some(mut deriver) = self.deriver.take_if(|_| has_gaps) else {
-            return (frames, Duration::ZERO);
-        };
-        let (rows, cpu) =
-            deriver.derive(file, &DerivedExtent::Gaps, ranges, &mut || self.serve_requests());
-        if self.files.is_empty() {
-            deriver.stop();
-        }
+    ) -> (Option<DerivedRows>, Duration) {
+        let Some(mut deriver) = self.deriver.take() else { return Default::default() };
+        let derived = deriver.derive(file, extent, ranges, &mut || self.serve_requests());
         self.deriver = Some(deriver);
-        let Some(rows) = rows.filter(|rows| !rows.ranges.is_empty()) else { return (frames, cpu) };
-        let derived = guard_panic(file, ranges, |at| {
+        derived
+    }
+
+    /// Publishes the call frames of a file for which rows will be derived. A file with smaller
+    /// blocks is published only as a whole.
+    pub fn send_with_pending_gaps(&self, executable: ExecutableId, frames: &CallFrames) {
+        let table = &frames.table;
+        if table.block_shift == BLOCK_SHIFT_MAX {
+            let blocks = (0..).zip(&table.blocks);
+            let blocks = blocks
+                .filter_map(|(number, block)| Some((number, with_pending_gaps(block)?)))
+                .collect();
+            let text_start = table.start;
+            self.send(executable, LoadedRows::Blocks { text_start, blocks });
+        }
+    }
+
+    /// Reads a file again, with derived rows. Returns the CPU time that the worker took.
+    pub fn load_derived(&mut self, file: UnreadFile) -> Duration {
+        let (ranges, begin) = (ReadRanges::default(), self.cpu_time());
+        let (rows, cpu) = self.derive(&file.file, &DerivedExtent::Gaps, &ranges);
+        if self.files.is_empty() {
+            self.deriver.iter_mut().for_each(Deriver::stop);
+        }
+        let rows = rows.unwrap_or_default();
+        let frames = guard_panic(&file.file, &ranges, |at| {
             read_with_derived(at, &rows, &mut || self.serve_requests())
         });
-        (derived.or(frames), cpu)
+        self.end_file(file, frames, ranges, begin);
+        cpu
     }
 
     /// Loads the requested parts of a large file. Returns the CPU time that deriving them took in
     /// the worker.
-    pub fn load_parts(&mut self, file: &UnreadFile) -> Duration {
+    pub fn load_parts(&mut self, file: &UnreadFile, numbers: &[u32]) -> Duration {
         let (mut parts, mut deriving) = (Vec::new(), Duration::ZERO);
         let large = self.large.take(file.executable).or_else(|| {
             let frames = self.read_with_gaps(&file.file, &ReadRanges::default());
             Some(LargeFile::new(frames?.ok()?))
         });
         if let Some(mut large) = large {
-            for number in &file.parts {
+            for number in numbers {
                 let (block, rows, cpu) = self.part(file, &mut large, *number);
                 parts.push((*number, block, rows));
                 deriving += cpu;
@@ -119,13 +136,11 @@ impl LoaderThread {
         number: u32,
         range: &Range<u64>,
     ) -> (DerivedRows, Duration) {
-        let Some(mut deriver) = self.deriver.take_if(|_| large.has_budget()) else {
+        if !large.has_budget() {
             return Default::default();
-        };
+        }
         let (ranges, extent) = (ReadRanges::default(), DerivedExtent::Part(range.clone()));
-        let (rows, cpu) =
-            deriver.derive(&file.file, &extent, &ranges, &mut || self.serve_requests());
-        self.deriver = Some(deriver);
+        let (rows, cpu) = self.derive(&file.file, &extent, &ranges);
         let table = rows.as_ref().map(|rows| CallFrames::default().part(range.clone(), rows));
         large.charge(cpu, table.as_ref().map_or(0, |table| table.bytes()));
         if let (Some(table), Some(cache), Some(content)) = (table, &mut self.cache, &file.content)

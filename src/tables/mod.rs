@@ -17,10 +17,12 @@
 //! round, and a slot is reused only after every tick that may read it has ended.
 
 mod backoff;
+mod block_readers;
 mod burst_priority;
 mod cache;
 mod counts;
 mod deriver;
+mod guard;
 mod large_files;
 mod load_request;
 mod loader;
@@ -29,16 +31,18 @@ mod loader_cpu;
 mod loader_derived;
 mod published;
 mod publisher;
+mod row_limits;
 mod row_store;
 mod slabs;
 mod slots;
 mod snapshot_unwinder;
 mod table_entry;
 
-pub use cache::{Cache, CacheCounts, CacheError};
+pub use cache::{Cache, CacheCounts};
 pub use counts::TableCounts;
 pub use deriver::{RowSource, serve as serve_deriver};
 pub use load_request::LoadingCanceller;
 pub use publisher::MappingPublisher;
+pub use row_limits::RowLimits;
 pub use row_store::RowStore;
 pub use snapshot_unwinder::{SnapshotUnwinder, WalkOutcome};

@@ -7,6 +7,10 @@ use super::slots::{Slot, SlotAllocator};
 use crate::kernel::{WalkMaps, abi};
 
 const SLAB_UNITS: u32 = (abi::SLAB_BYTES / abi::SLAB_UNIT_BYTES) as u32;
+/// Slabs without content that are retained for what is loaded next.
+const SPARE_SLABS: usize = 4;
+/// Slabs that are removed at once: the kernel waits for running ticks each time.
+const REMOVED_AT_ONCE: usize = 4;
 
 /// The slabs of one sampler.
 pub(super) struct Slabs {
@@ -78,12 +82,21 @@ impl Slabs {
         }
     }
 
+    /// Removes slabs without content, a few at a time: no tick reads a slot that was freed.
+    pub fn remove_empty(&mut self) {
+        for _ in 0..REMOVED_AT_ONCE {
+            let Some(number) = self.slots.remove_free_slab(SPARE_SLABS) else { return };
+            self.maps.remove_slab(number);
+        }
+    }
+
     /// Adds a slab, or frees retired slots once the limit is reached. Returns whether either
     /// was possible.
     fn add_capacity(&mut self) -> bool {
-        let slabs = self.maps.slabs();
-        if slabs < self.slabs_max && self.maps.add_slab().is_ok() {
-            let first = slabs * SLAB_UNITS;
+        if self.maps.slabs() < self.slabs_max
+            && let Ok(number) = self.maps.add_slab()
+        {
+            let first = number * SLAB_UNITS;
             // `blocks` uses the numbers up to BLOCK_REFUSED for block states, so they are no slots.
             self.slots.release(first.max(abi::BLOCK_REFUSED + 1)..first + SLAB_UNITS);
             return true;
@@ -93,5 +106,33 @@ impl Slabs {
         }
         self.free_retired();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_without_content_are_returned_but_for_a_few() {
+        let mut slabs = Slabs::new(WalkMaps::in_user_space(), 64 << 20);
+        let bytes = vec![1; abi::SLAB_BYTES];
+        let mut slots: Vec<Slot> = (0..20).map(|_| slabs.store(&bytes).expect("space")).collect();
+        let all = slabs.bytes();
+        let kept = slots.remove(7);
+        slabs.retire_all(slots);
+        slabs.remove_empty();
+        assert_eq!(slabs.bytes(), all, "ticks may read them");
+        slabs.free_retired();
+        slabs.remove_empty();
+        assert_eq!(slabs.bytes(), all - (REMOVED_AT_ONCE * abi::SLAB_BYTES) as u64);
+        (0..20).for_each(|_| slabs.remove_empty());
+        // Besides the first one, which has no space for a whole slab.
+        assert_eq!(slabs.bytes(), ((SPARE_SLABS + 2) * abi::SLAB_BYTES) as u64);
+        assert_eq!(slabs.maps.read(kept.start), bytes);
+        for _ in 0..10 {
+            let slot = slabs.store(&bytes).expect("space");
+            assert!(slot.start != kept.start && slabs.maps.read(slot.start) == bytes);
+        }
     }
 }

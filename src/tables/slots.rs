@@ -31,6 +31,19 @@ impl SlotAllocator {
         Some(start..start + units)
     }
 
+    /// Takes away the last slab that is free as a whole, if there are more than `spare`. Returns
+    /// its number.
+    pub fn remove_free_slab(&mut self, spare: usize) -> Option<u32> {
+        let is_whole = |(start, end): &(&u32, &u32)| **end - **start == self.slab_units;
+        let mut whole = self.free.iter().rev().filter(is_whole).map(|(start, _)| *start);
+        let last = whole.next()?;
+        if whole.count() < spare {
+            return None;
+        }
+        self.free.remove(&last);
+        Some(last / self.slab_units)
+    }
+
     /// Frees units, also for the first time. Joins them with free neighbours in the same slab.
     pub fn release(&mut self, slot: Slot) {
         let Range { mut start, mut end } = slot;

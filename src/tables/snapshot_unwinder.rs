@@ -68,7 +68,7 @@ impl SnapshotUnwinder<'_> {
                 RuleLookup::Refused => break StackEnd::NoTable,
                 RuleLookup::NoMapping => break StackEnd::NoMapping,
             };
-            correct_last_frame(&mut frames, &rule);
+            correct_last_frame(&mut frames, &registers, &rule);
             match self.step(&registers, &rule) {
                 Ok((caller, is_guessed)) => {
                     let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_behind);
@@ -150,11 +150,12 @@ impl SnapshotUnwinder<'_> {
 
 /// Corrects the last frame, if its address was put on the stack by hand. The kernel makes signal
 /// handlers return to the first instruction of the code that ends them, and nothing ever was in a
-/// frame outside of the root.
-fn correct_last_frame(frames: &mut Vec<UserFrame>, rule: &Rule) {
-    match rule.cfa {
-        Cfa::Outside => drop(frames.pop()),
-        Cfa::Signal => frames.iter_mut().last().into_iter().for_each(|last| last.is_exact = true),
+/// frame outside of the root. A frame that was interrupted has its own address: that code may be in
+/// its system call.
+fn correct_last_frame(frames: &mut Vec<UserFrame>, registers: &Registers, rule: &Rule) {
+    match (rule.cfa, frames.last_mut()) {
+        (Cfa::Outside, _) => drop(frames.pop()),
+        (Cfa::Signal, Some(last)) if registers.all.is_none() => last.is_exact = true,
         _ => {}
     }
 }

@@ -151,7 +151,7 @@ impl Findings {
             Ok(comparison) => comparison,
             Err(reason) => return self.not_compared(reason),
         };
-        let Frame { executable, address } = tick.at;
+        let Frame { executable, address, .. } = tick.at;
         self.total.add(comparison, both_complete, &tick);
         self.by_executable.entry(executable).or_default().add(comparison, both_complete, &tick);
         let Some(dwarf) = tick.dwarf else { return };

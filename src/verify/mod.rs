@@ -116,7 +116,7 @@ fn our_stack(sample: &RawSample, memory: &AddressSpace) -> UnwoundStack {
 }
 
 fn resolve(memory: &AddressSpace, context: &SampleContext<'_>, address: VirtAddr) -> Frame {
-    let unknown = Frame { executable: ExecutableId::UNKNOWN, address: FileAddr(address.0) };
+    let unknown = Frame::new(ExecutableId::UNKNOWN, FileAddr(address.0));
     context.executables.resolve(memory, address).unwrap_or(unknown)
 }
 

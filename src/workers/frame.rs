@@ -6,7 +6,7 @@
 //! its peak memory        u64, KiB; 0 from the agent
 //! message                protobuf
 //! ```
-//! An open file travels along as SCM_RIGHTS of the first byte (unix(7)).
+//! Open files travel along as SCM_RIGHTS of the first byte (unix(7)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,6 +25,8 @@ use rustix::time::Timespec;
 use super::Usage;
 
 const HEADER_BYTES: usize = 24;
+/// Most files that travel along with a message.
+const FILES_MAX: usize = 4;
 /// Longest message that is accepted, in bytes.
 const MESSAGE_MAX: u64 = 64 << 20;
 /// Memory for a message grows by this much at a time, so that a wrong length costs nothing.
@@ -97,8 +99,8 @@ pub(super) struct Frame {
     message: Vec<u8>,
     /// What the sender has used so far.
     pub usage: Usage,
-    /// The open file that came along.
-    pub file: Option<OwnedFd>,
+    /// The open files that came along.
+    pub files: Vec<OwnedFd>,
 }
 
 impl Frame {
@@ -108,20 +110,20 @@ impl Frame {
     }
 }
 
-/// Sends a message, and a file with it.
+/// Sends a message, and at most four files with it.
 pub(super) fn send(
     socket: BorrowedFd<'_>,
     usage: Usage,
     message: &impl Message,
-    file: Option<BorrowedFd<'_>>,
+    files: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let numbers = [message.encoded_len() as u64, usage.cpu.as_nanos() as u64, usage.peak_rss_kib];
     let mut frame: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     message.encode(&mut frame).map_err(io::Error::other)?;
     let mut unsent = &frame[..];
-    let mut files = file.as_slice();
+    let mut files = &files[..files.len().min(FILES_MAX)];
     while !unsent.is_empty() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !files.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(files));
@@ -150,7 +152,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, wait: Option<Wait<'_>>) -> io::Res
 }
 
 fn receive_now(socket: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<Received> {
-    let mut receiver = Receiver { socket, until, file: None };
+    let mut receiver = Receiver { socket, until, files: Vec::new() };
     let mut header = [0; HEADER_BYTES];
     match receiver.fill(&mut header)? {
         0 => return Ok(Received::Closed),
@@ -173,7 +175,7 @@ fn receive_now(socket: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<Rec
         }
     }
     let usage = Usage { cpu: Duration::from_nanos(cpu_ns), peak_rss_kib };
-    Ok(Received::Frame(Frame { message, usage, file: receiver.file }))
+    Ok(Received::Frame(Frame { message, usage, files: receiver.files }))
 }
 
 /// How waiting for data has ended.
@@ -204,7 +206,7 @@ struct Receiver<'a> {
     socket: BorrowedFd<'a>,
     /// The latest time to wait until.
     until: Option<Instant>,
-    file: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
 }
 
 impl Receiver<'_> {
@@ -231,15 +233,15 @@ impl Receiver<'_> {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = retry_on_intr(|| {
             let mut iov = [IoSliceMut::new(buffer)];
             recvmsg(self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
         })?;
         for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(mut files) = message {
-                self.file = files.next().or(self.file.take());
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                self.files.extend(files);
             }
         }
         Ok(received.bytes)
@@ -277,13 +279,16 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"content").expect("written");
         let usage = Usage { cpu: Duration::from_nanos(12), peak_rss_kib: 34 };
-        send(worker.as_fd(), usage, &"text".to_owned(), Some(file.as_fd())).expect("sent");
-        let frame = frame(&agent);
+        send(worker.as_fd(), usage, &"text".to_owned(), &[file.as_fd(), file.as_fd()])
+            .expect("sent");
+        let mut frame = frame(&agent);
+        assert_eq!(frame.files.len(), 2);
         assert_eq!(
             (frame.decode::<String>().expect("a text"), frame.usage),
             ("text".into(), usage)
         );
-        let (mut content, mut file) = (String::new(), File::from(frame.file.expect("a file")));
+        let (mut content, mut file) =
+            (String::new(), File::from(frame.files.pop().expect("a file")));
         file.rewind().and_then(|()| file.read_to_string(&mut content)).expect("readable");
         assert_eq!(content, "content");
     }
@@ -293,9 +298,9 @@ mod tests {
         let (agent, worker) = sockets();
         let long = "x".repeat(3 * PIECE_BYTES + 5);
         thread::scope(|scope| {
-            scope.spawn(|| send(worker.as_fd(), Usage::default(), &long, None).expect("sent"));
+            scope.spawn(|| send(worker.as_fd(), Usage::default(), &long, &[]).expect("sent"));
             let frame = frame(&agent);
-            assert!(frame.decode::<String>().expect("a text") == long && frame.file.is_none());
+            assert!(frame.decode::<String>().expect("a text") == long && frame.files.is_empty());
         });
     }
 
@@ -333,7 +338,7 @@ mod tests {
             let stopped = wait(late, Some(stop));
             assert!(matches!(stopped, Ok(Received::Stopped(by)) if by == stop), "{stopped:?}");
         }
-        send(worker.as_fd(), Usage::default(), &"late".to_owned(), None).expect("sent");
+        send(worker.as_fd(), Usage::default(), &"late".to_owned(), &[]).expect("sent");
         assert_eq!(frame(&agent).decode::<String>().expect("a text"), "late");
     }
 }

@@ -9,25 +9,41 @@ use rustix::thread::set_no_new_privs;
 
 use super::Usage;
 use super::frame::{Received, receive, send};
+use crate::kernel::confine;
 
-/// Announces that the worker is ready, then answers each request with a message and optionally an
-/// open file, until the agent closes the socket.
+/// What a worker may do besides answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confinement {
+    /// Read the files that come with its requests, see [`confine`].
+    Descriptors,
+    /// All that the agent may, but execute programs with more privileges.
+    None,
+}
+
+/// Announces that the worker is ready, then answers each request, and the files that came with it,
+/// with a message and open files, until the agent closes the socket.
 ///
-/// First it gives up that a program which it executes could have more privileges than itself. That
-/// is done here and not before the worker starts, because then this program would lose the
-/// capabilities of its own file, which some machines give it in place of root.
+/// First the worker gives up its privileges. The agent cannot do so before the worker starts: this
+/// program would lose the capabilities of its own file, which some machines use in place of root.
 ///
 /// # Errors
-/// When the privileges cannot be fixed, the socket breaks or a request is malformed.
+/// When the privileges cannot be given up, the socket breaks or a request is malformed.
 pub fn serve<Request: Message + Default, Response: Message>(
     socket: BorrowedFd<'_>,
-    mut answer: impl FnMut(Request) -> (Response, Option<File>),
+    confinement: Confinement,
+    mut answer: impl FnMut(Request, Vec<File>) -> (Response, Vec<File>),
 ) -> io::Result<()> {
-    set_no_new_privs(true)?;
-    send(socket, Usage::own(), &(), None)?;
+    let _ = Usage::own(); // opens what it is read from
+    match confinement {
+        Confinement::Descriptors => confine()?,
+        Confinement::None => set_no_new_privs(true)?,
+    }
+    send(socket, Usage::own(), &(), &[])?;
     while let Received::Frame(frame) = receive(socket, None)? {
-        let (response, file) = answer(frame.decode()?);
-        send(socket, Usage::own(), &response, file.as_ref().map(AsFd::as_fd))?;
+        let request = frame.decode()?;
+        let (response, files) = answer(request, frame.files.into_iter().map(File::from).collect());
+        let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        send(socket, Usage::own(), &response, &files)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The agent's side: starts a worker, calls it, kills it when it fails.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub struct CallLimits {
 pub struct Reply<Response> {
     /// The message.
     pub response: Response,
-    /// The open file that came along.
-    pub file: Option<OwnedFd>,
+    /// The open files that came along.
+    pub files: Vec<File>,
     /// CPU time that the request took.
     pub cpu: Duration,
 }
@@ -80,7 +81,7 @@ impl Supervisor {
         request: &impl Message,
         timeout: Timeout<'_>,
     ) -> Result<Reply<Response>, CallError> {
-        self.send(request, timeout.is_cancelled)?;
+        self.send(request, &[], timeout.is_cancelled)?;
         match self.receive(timeout, None)? {
             Some(reply) => Ok(reply),
             None => Err(self
@@ -90,13 +91,14 @@ impl Supervisor {
         }
     }
 
-    /// Sends a request, for which [`Self::receive`] waits.
+    /// Sends a request and at most four files, for which [`Self::receive`] waits.
     ///
     /// # Errors
     /// [`CallError`]; the next call starts another worker.
     pub fn send(
         &mut self,
         request: &impl Message,
+        files: &[BorrowedFd<'_>],
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<(), CallError> {
         let mut worker = match self.worker.take() {
@@ -104,7 +106,7 @@ impl Supervisor {
             None => self.start(is_cancelled)?,
         };
         worker.before = ProcessUse::of(worker.process.pid());
-        if send(worker.socket.as_fd(), Usage::default(), request, None).is_err() {
+        if send(worker.socket.as_fd(), Usage::default(), request, files).is_err() {
             return Err(CallError::Died(worker.process.end()));
         }
         self.worker = Some(worker);
@@ -266,7 +268,9 @@ impl Worker {
             Received::Frame(frame) => {
                 self.process.reported(frame.usage);
                 let cpu = frame.usage.cpu.saturating_sub(self.before.cpu);
-                Ok(Answer::Reply(Reply { response: frame.decode()?, file: frame.file, cpu }))
+                let response = frame.decode()?;
+                let files = frame.files.into_iter().map(File::from).collect();
+                Ok(Answer::Reply(Reply { response, files, cpu }))
             }
             Received::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Received::NotYet => Ok(Answer::NotYet),
@@ -335,7 +339,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_late_can_be_waited_for_again() {
         let mut slow = ready("head -c 24 >/dev/null; sleep 0.3; head -c 24 /dev/zero >&0; cat");
-        slow.send(&String::new(), &|| false).expect("sent");
+        slow.send(&String::new(), &[], &|| false).expect("sent");
         let mut receive = |after| slow.receive::<String>(Timeout::after(after), None);
         assert!(receive(Duration::ZERO).expect("alive").is_none());
         assert!(receive(Duration::from_secs(20)).expect("alive").is_some());
@@ -351,7 +355,7 @@ mod tests {
             [(spin, limits, Limit::Cpu), (fill, memory, Limit::Memory)]
         {
             let mut worker = ready(script);
-            worker.send(&String::new(), &|| false).expect("sent");
+            worker.send(&String::new(), &[], &|| false).expect("sent");
             let ended = worker.receive::<String>(Timeout::after(LATE), Some(limits));
             assert!(
                 matches!(ended, Err(CallError::Exceeded(limit)) if limit == expected),

@@ -9,13 +9,23 @@ use crate::text::{BoundedText, TEXT_MAX, bounded};
 /// Depth of types in types that is parsed and written. The stack of the main thread holds far more.
 const DEPTH_MAX: u32 = 128;
 
+/// Ending of the name of a stub that leads to a function.
+const STUB: &str = "@plt";
+
 /// Demangles the name of a Rust or C++ function, without hash, parameters and return type; other
 /// names stay as they are. Also returns whether the name was cut, see [`crate::text`].
 pub(crate) fn demangle(name: &str) -> (String, bool) {
     if name.len() > TEXT_MAX {
         return bounded(name); // the rest of it is needed to demangle it
     }
-    rust(name).or_else(|| cpp(name)).unwrap_or_else(|| (name.to_owned(), false))
+    if let Some((function, is_cut)) = name.strip_suffix(STUB).and_then(demangle_mangled) {
+        return (function + STUB, is_cut);
+    }
+    demangle_mangled(name).unwrap_or_else(|| (name.to_owned(), false))
+}
+
+fn demangle_mangled(name: &str) -> Option<(String, bool)> {
+    rust(name).or_else(|| cpp(name))
 }
 
 fn rust(name: &str) -> Option<(String, bool)> {
@@ -51,6 +61,8 @@ mod tests {
         check("_RNvC6_123foo3bar", "123foo::bar");
         check("_ZN5space3fooIiEEvT_", "space::foo<int>");
         check("_Znot mangled", "_Znot mangled");
+        check("_ZN5space3fooIiEEvT_@plt", "space::foo<int>@plt");
+        check("random@plt", "random@plt");
     }
 
     #[test]

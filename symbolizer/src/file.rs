@@ -1,253 +1,175 @@
-//! The symbols of one file: by its debug info, else by its symbol tables.
+//! The symbols of one file: by its debug info, and by its symbol tables.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Reason, Symbolized, Symbolizer};
-use profile::{BuildId, error_chain};
+use crate::debug_info::{
+    DebugInfo, DebugInfoFiles, MappedFile, is_debug_file_of, is_debug_info, supplementary,
+};
+use crate::elf::{ElfFile, Section};
+use crate::functions::FunctionBuilder;
+use crate::go::GoTable;
+use crate::proto::{FileRole, Request, Symbol};
+use crate::symbols::{NamedFunction, SymbolTables};
 
-use crate::functions::{Full, FunctionBuilder};
-use crate::proto::{Request, Symbol};
-use crate::raw_names::raw_names;
-use crate::sections::Sections;
-
-/// Sections that name another file, which the parser would open. They are not followed: the author
-/// of the file wrote them, and a path of its mount namespace is another file in ours.
-const LINKS: [&str; 3] = [".gnu_debuglink", ".gnu_debugaltlink", ".debug_sup"];
-/// Addresses that are symbolized at once: when the response is full, the others are not looked up.
-const ADDRESSES_AT_ONCE: usize = 256;
 /// Mapped debug info that is read, as a multiple of the memory that a request may take: most of it
 /// is skipped.
 const MAPPED_PER_MEMORY: u64 = 16;
-/// The parser has an index of 8 bytes for each symbol of 16 or 24.
-const SYMBOL_BYTES_PER_INDEX: u64 = 2;
 
-/// Where the debug info of a file is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum DebugInfo {
-    /// In the file itself.
-    Own,
-    /// In this file, which a distribution has installed for its build ID.
-    Separate(PathBuf),
-    /// Nowhere, or not to be read.
-    None,
-}
+/// Maps a file. It may change or shrink meanwhile, which may end the process.
+pub type MapFile = fn(&File) -> io::Result<MappedFile>;
 
 /// Reads the symbols of one file, and keeps what it has read.
 pub(crate) struct FileSymbols {
     /// Number of the last request about it.
     pub used: u64,
-    sections: Sections,
-    debug_info: DebugInfo,
+    symbols: SymbolTables,
+    /// Read when an address is not in debug info.
+    go: OnceCell<Option<GoTable>>,
+    /// `None` if there is none, or it is not to be read.
+    debug_info: Option<DebugInfo>,
     /// Why debug info that exists is not read; empty when it is.
     pub debug_info_error: String,
-    parser: Symbolizer,
 }
 
 impl FileSymbols {
-    /// Opens the file of a request.
+    /// Reads the headers of the files of a request. `files`: their roles are in the request.
+    /// `map`: maps them.
     ///
     /// # Errors
-    /// When it cannot be read, or its sections take more memory than the request may.
-    pub fn open(request: &Request) -> Result<Self, String> {
-        let read = File::open(&request.path).and_then(|file| Sections::read(&file));
-        let sections = read.map_err(|error| error.to_string())?;
-        let memory_max = if request.memory_max == 0 { u64::MAX } else { request.memory_max };
-        check_symbols(&sections, memory_max)?;
-        let mut this = Self {
-            used: 0,
-            sections,
-            debug_info: DebugInfo::None,
-            debug_info_error: String::new(),
-            parser: new_parser(),
+    /// When the file itself cannot be read.
+    pub fn open(request: &Request, files: &[File], map: MapFile) -> Result<Self, String> {
+        let open = |role| {
+            let file = request.files().zip(files).find(|(of, _)| *of == role)?.1;
+            Some(file.try_clone().and_then(ElfFile::open))
         };
-        if !request.symbols_only {
-            this.find_debug_info(BuildId::new(&request.build_id).as_ref(), memory_max);
-        }
-        Ok(this)
+        let own = open(FileRole::Own).ok_or("the file is not open")?;
+        let own = own.map_err(|error| error.to_string())?;
+        let open = |role| open(role).and_then(Result::ok);
+        let debug = open(FileRole::Debug).filter(|file| is_debug_file_of(file, &own));
+        let memory_max = if request.memory_max == 0 { u64::MAX } else { request.memory_max };
+        let (debug_info, debug_info_error) = match request.symbols_only {
+            true => (None, String::new()),
+            false => match read_debug_info(&own, debug.as_ref(), open, memory_max, map) {
+                Ok(found) => (found, String::new()),
+                Err(error) => (None, error),
+            },
+        };
+        let symbols = SymbolTables::read(own, debug, memory_max);
+        Ok(Self { used: 0, symbols, go: OnceCell::new(), debug_info, debug_info_error })
     }
 
-    fn find_debug_info(&mut self, build_id: Option<&BuildId>, memory_max: u64) {
-        let separate = build_id.map(BuildId::debug_file).filter(|file| file.is_file());
-        let sections = match &separate {
-            Some(path) => File::open(path).and_then(|file| Sections::read(&file)),
-            None => Ok(self.sections.clone()),
-        };
-        let is_linked = |sections: &Sections| LINKS.iter().any(|name| sections.has(name));
-        let checked = sections
-            .map_err(|error: io::Error| error.to_string())
-            .and_then(|sections| check_debug_info(&sections, memory_max));
-        match (checked, separate) {
-            (Err(error), _) => self.debug_info_error = error,
-            (Ok(()), Some(path)) => self.debug_info = DebugInfo::Separate(path),
-            (Ok(()), None) if is_linked(&self.sections) => {}
-            (Ok(()), None) => self.debug_info = DebugInfo::Own,
-        }
+    /// Returns whether there is no debug info, neither in the file nor in its debug file.
+    pub fn has_no_debug_info(&self) -> bool {
+        self.debug_info.is_none() && self.debug_info_error.is_empty()
     }
 
     /// Returns the symbols of the addresses, until the response is full.
     ///
     /// # Errors
-    /// When the file has no symbol tables that can be read.
+    /// When the file has neither symbol tables nor debug info that can be read.
     pub fn symbolize(
         &mut self,
         request: &Request,
         builder: &mut FunctionBuilder,
     ) -> Result<Vec<Symbol>, String> {
-        let mut symbols = Vec::new();
-        for addresses in request.addresses.chunks(ADDRESSES_AT_ONCE) {
-            let chunk = self.symbolize_chunk(Path::new(&request.path), addresses, builder)?;
-            let is_full = chunk.len() < addresses.len();
-            symbols.extend(chunk);
-            if is_full {
-                break;
-            }
+        let find = |address: &u64| self.find(*address, builder);
+        let symbols: Vec<Symbol> = request.addresses.iter().map_while(find).collect();
+        let is_unnamed = |symbol: &Symbol| symbol.functions.is_empty();
+        let is_useless = self.symbols.is_empty() && symbols.iter().all(is_unnamed);
+        match &self.symbols.error {
+            error if is_useless && !error.is_empty() => Err(error.clone()),
+            _ => Ok(symbols),
         }
-        Ok(symbols)
     }
 
-    fn symbolize_chunk(
-        &mut self,
-        own: &Path,
-        addresses: &[u64],
-        builder: &mut FunctionBuilder,
-    ) -> Result<Vec<Symbol>, String> {
-        let (file, is_own) = match &self.debug_info {
-            DebugInfo::Own => (own.to_owned(), true),
-            DebugInfo::Separate(path) => (path.clone(), false),
-            DebugInfo::None => return self.by_symbol_tables(own, addresses, builder),
-        };
-        let found = self.parse(&file, true, addresses, builder);
-        if let Some(error) = found.useless() {
-            self.debug_info = DebugInfo::None;
-            self.debug_info_error = error;
-            return self.by_symbol_tables(own, addresses, builder);
+    /// Returns the symbol of an address; `None` once the response is full.
+    fn find(&mut self, address: u64, builder: &mut FunctionBuilder) -> Option<Symbol> {
+        let own = self.symbols.find(address);
+        let found = self.debug_info.as_ref().map(|info| info.functions(address)).transpose();
+        let found = found.unwrap_or_else(|error| {
+            self.debug_info_error = error.to_string();
+            None
+        });
+        let (found, left_out) = found.unwrap_or_default();
+        builder.cut += left_out;
+        // Debug info may have no more than a line in the function that the symbol tables have.
+        let is_known = found.last().is_some_and(|f| own.is_some() || !f.name.is_empty());
+        match is_known {
+            true => builder.by_debug_info(found, address, own.as_ref()),
+            false => self.without_debug_info(address, own.as_ref(), builder),
         }
-        Ok(self.complete(own, addresses, found.symbols, is_own, builder))
     }
 
-    /// Looks up in the symbol tables what has no name by debug info: a separate file may lack
-    /// functions that the file itself has, and a name may be no text.
-    fn complete(
+    fn without_debug_info(
         &self,
-        own: &Path,
-        addresses: &[u64],
-        found: Vec<Option<Symbol>>,
-        is_own: bool,
+        address: u64,
+        own: Option<&NamedFunction>,
         builder: &mut FunctionBuilder,
-    ) -> Vec<Symbol> {
-        let is_missing = |symbol: &Option<Symbol>| match symbol {
-            Some(symbol) => symbol.functions.is_empty() && !is_own,
-            None => true,
-        };
-        let missing: Vec<usize> = (0..found.len()).filter(|at| is_missing(&found[*at])).collect();
-        let mut symbols: Vec<Symbol> = found.into_iter().map(Option::unwrap_or_default).collect();
-        let rest: Vec<u64> = missing.iter().map(|at| addresses[*at]).collect();
-        let named = self.by_symbol_tables(own, &rest, builder).unwrap_or_default();
-        missing.into_iter().zip(named).for_each(|(at, symbol)| symbols[at] = symbol);
-        symbols
-    }
-
-    fn by_symbol_tables(
-        &self,
-        own: &Path,
-        addresses: &[u64],
-        builder: &mut FunctionBuilder,
-    ) -> Result<Vec<Symbol>, String> {
-        let found = self.parse(own, false, addresses, builder);
-        let error = found.useless();
-        let found = found.symbols;
-        let failed: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_none()).collect();
-        let mut symbols: Vec<Symbol> = found.into_iter().map(Option::unwrap_or_default).collect();
-        if failed.is_empty() {
-            return Ok(symbols);
+    ) -> Option<Symbol> {
+        let file = self.symbols.file();
+        let table = self.go.get_or_init(|| GoTable::find(file)).as_ref();
+        let functions = table.map(|table| table.functions(file, address)).unwrap_or_default();
+        // Of functions of other languages the table has neither lines nor ends.
+        let has_lines = functions.first().is_some_and(|function| function.line > 0);
+        let is_sized = own.is_some_and(|own| own.is_sized);
+        match functions.is_empty() || is_sized && !has_lines {
+            true => builder.by_symbol_table(own),
+            false => builder.by_go_table(functions, address),
         }
-        let rest: Vec<u64> = failed.iter().map(|at| addresses[*at]).collect();
-        let names = File::open(own).and_then(|file| raw_names(&file, &self.sections, &rest));
-        let names = names.unwrap_or_default();
-        if let Some(error) = error.filter(|_| names.iter().all(Option::is_none)) {
-            return Err(error);
+    }
+}
+
+/// Reads the debug info of a file: that of its debug file, or else its own. `open`: opens another
+/// file of the request. `None` if there is none.
+///
+/// # Errors
+/// Why it is not read.
+fn read_debug_info(
+    own: &ElfFile,
+    debug: Option<&ElfFile>,
+    open: impl Fn(FileRole) -> Option<ElfFile>,
+    memory_max: u64,
+    map: MapFile,
+) -> Result<Option<DebugInfo>, String> {
+    let mut files = debug.into_iter().chain([own]);
+    let has_debug_info = |file: &&ElfFile| file.headers.sections.iter().any(is_debug_info);
+    let Some(main) = files.find(has_debug_info) else { return Ok(None) };
+    let is_supplementary = |file: &ElfFile| {
+        supplementary(main).is_some_and(|link| file.build_id() == Some(link.build_id))
+    };
+    let supplementary = open(FileRole::Supplementary).filter(is_supplementary);
+    let package = open(FileRole::Package);
+    let (supplementary, package) = (supplementary.as_ref(), package.as_ref());
+    let files = DebugInfoFiles { main, supplementary, package };
+    check_size(files.iter().flat_map(|file| &file.headers.sections), memory_max)?;
+    let map = |file: &ElfFile| match file.bytes.file() {
+        Some(open) => map(open),
+        None => Err(io::ErrorKind::Unsupported.into()),
+    };
+    let mapped = files.try_map(|file| map(file).map(|mapped| (file, mapped)));
+    DebugInfo::read(mapped.map_err(|error: io::Error| error.to_string())?).map(Some)
+}
+
+/// Checks that the debug info in sections fits into memory once it is decompressed.
+fn check_size<'a>(
+    sections: impl Iterator<Item = &'a Section>,
+    memory_max: u64,
+) -> Result<(), String> {
+    let sections = sections.filter(|section| is_debug_info(section));
+    let (mut decompressed, mut mapped) = (0u64, 0u64);
+    for section in sections {
+        match section.decompressed {
+            Some(bytes) => decompressed = decompressed.saturating_add(bytes),
+            None => mapped = mapped.saturating_add(section.bytes),
         }
-        for (at, name) in failed.into_iter().zip(names) {
-            let name = name.and_then(|name| builder.named(&name, addresses[at], addresses[at]));
-            symbols[at] = name.unwrap_or_default();
-        }
-        Ok(symbols)
     }
-
-    /// Looks addresses up. `None`: the parser rejects what is there, or it has no name. Ends early
-    /// when the response is full.
-    fn parse(
-        &self,
-        file: &Path,
-        debug_syms: bool,
-        addresses: &[u64],
-        builder: &mut FunctionBuilder,
-    ) -> Found {
-        let source = Source::Elf(Elf { debug_syms, ..Elf::new(file.to_owned()) });
-        let single = |address| self.parser.symbolize_single(&source, Input::VirtOffset(address));
-        let all = self.parser.symbolize(&source, Input::VirtOffset(addresses));
-        let all = all
-            .unwrap_or_else(|_| vec![Symbolized::Unknown(Reason::IgnoredError); addresses.len()]);
-        let mut found = Found { symbols: Vec::new(), error: None };
-        for (address, one) in addresses.iter().zip(all) {
-            if matches!(one, Symbolized::Unknown(Reason::IgnoredError)) {
-                if found.error.is_none() {
-                    found.error = single(*address).err().map(|error| error_chain(&error));
-                }
-                found.symbols.push(None);
-                continue;
-            }
-            match builder.symbol(one) {
-                Ok(symbol) => found.symbols.push(symbol),
-                Err(Full) => break,
-            }
-        }
-        found
+    if decompressed > memory_max {
+        return Err(format!("its debug info takes {} MiB decompressed", decompressed >> 20));
     }
-}
-
-/// What the parser has found.
-struct Found {
-    /// The symbol of each address; `None` where the parser rejects it, or it has no name.
-    symbols: Vec<Option<Symbol>>,
-    /// Why the parser rejected one of these.
-    error: Option<String>,
-}
-
-impl Found {
-    /// Returns the error if all addresses were rejected.
-    fn useless(&self) -> Option<String> {
-        self.error.clone().filter(|_| self.symbols.iter().all(Option::is_none))
-    }
-}
-
-fn new_parser() -> Symbolizer {
-    Symbolizer::builder().enable_demangling(false).build()
-}
-
-/// Checks that the symbol tables and their index fit into memory.
-fn check_symbols(sections: &Sections, memory_max: u64) -> Result<(), String> {
-    let tables = sections.bytes(|name| [".symtab", ".dynsym"].contains(&name));
-    let names = sections.bytes(|name| [".strtab", ".dynstr", ".shstrtab"].contains(&name));
-    let index = tables.mapped.saturating_add(tables.decompressed) / SYMBOL_BYTES_PER_INDEX;
-    let bytes = index.saturating_add(tables.decompressed).saturating_add(names.decompressed);
-    if bytes > memory_max {
-        return Err(format!("its symbols take {} MiB", bytes >> 20));
-    }
-    Ok(())
-}
-
-/// Checks that the debug info fits into memory once it is decompressed.
-fn check_debug_info(sections: &Sections, memory_max: u64) -> Result<(), String> {
-    let bytes = sections.bytes(|name| name.starts_with(".debug_"));
-    if bytes.decompressed > memory_max {
-        return Err(format!("its debug info takes {} MiB decompressed", bytes.decompressed >> 20));
-    }
-    if bytes.mapped > memory_max.saturating_mul(MAPPED_PER_MEMORY) {
-        return Err(format!("its debug info takes {} MiB", bytes.mapped >> 20));
+    if mapped > memory_max.saturating_mul(MAPPED_PER_MEMORY) {
+        return Err(format!("its debug info takes {} MiB", mapped >> 20));
     }
     Ok(())
 }

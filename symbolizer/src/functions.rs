@@ -1,17 +1,11 @@
-//! From what the parser finds at an address to functions with bounded names.
+//! From what a file has at an address to functions with bounded names.
 
-use blazesym::symbolize::{CodeInfo, Sym, Symbolized};
-
+use crate::debug_info::DebugFunction;
 use crate::demangle::demangle;
+use crate::go::GoFunction;
 use crate::proto::{SourceFunction, Symbol};
+use crate::symbols::NamedFunction;
 use crate::text::bounded;
-
-/// Most functions at one address. Compilers inline about twenty in each other.
-const INLINED_MAX: usize = 64;
-
-/// The functions of a response take all bytes that it may have.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Full;
 
 /// Builds the functions of a response, within its bytes.
 #[derive(Debug)]
@@ -29,37 +23,46 @@ impl FunctionBuilder {
         Self { left, cut: 0 }
     }
 
-    /// Converts what was found at an address; `Ok(None)` for a function without a name.
-    ///
-    /// The parser lists the function first and what is inlined in it from there inwards; each has
-    /// the place of the call to the next, and the innermost the place of the instruction.
-    ///
-    /// # Errors
-    /// [`Full`] once the functions do not fit.
-    pub fn symbol(&mut self, found: Symbolized<'_>) -> Result<Option<Symbol>, Full> {
-        let Some(sym) = found.into_sym() else { return Ok(Some(Symbol::default())) };
-        if sym.name.is_empty() {
-            return Ok(None);
+    /// Converts the functions that debug info has at an address, innermost first; `None` once the
+    /// response is full. `own`: the function at the address by the symbol tables of the file.
+    pub fn by_debug_info(
+        &mut self,
+        found: Vec<DebugFunction>,
+        address: u64,
+        own: Option<&NamedFunction>,
+    ) -> Option<Symbol> {
+        let outermost = found.len().saturating_sub(1);
+        let functions = found.into_iter().enumerate().map(|(number, function)| {
+            let DebugFunction { name, file, line } = function;
+            // A symbol without a size may be that of the function before.
+            let own = own.filter(|own| number == outermost && (own.is_sized || name.is_empty()));
+            self.function(Names::of(&name, own), Place { file, line })
+        });
+        let functions = functions.filter(|function| !function.name.is_empty()).collect();
+        self.fit(Symbol { functions, start: address, end: address })
+    }
+
+    /// Converts the functions at an address by Go's function table, innermost first; `None` once
+    /// the response is full.
+    pub fn by_go_table(&mut self, found: Vec<GoFunction>, address: u64) -> Option<Symbol> {
+        let functions = found.into_iter().map(|GoFunction { name, file, line }| {
+            self.function(Names::of(&name, None), Place { file, line })
+        });
+        let functions = functions.collect();
+        self.fit(Symbol { functions, start: address, end: address })
+    }
+
+    /// Converts the function at an address by the symbol tables; `None` once the response is full.
+    pub fn by_symbol_table(&mut self, own: Option<&NamedFunction>) -> Option<Symbol> {
+        match own {
+            Some(own) => self.named(&own.name, own.addresses.start, own.addresses.end),
+            None => Some(Symbol::default()),
         }
-        let Sym { name, code_info, inlined, addr, size, .. } = sym;
-        // Without lines the whole function has this one name.
-        let is_whole = code_info.is_none() && inlined.is_empty();
-        let size = size.filter(|_| is_whole).unwrap_or(0);
-        let mut functions = vec![self.function(&name, code_info.as_deref())];
-        let left_out = inlined.len().saturating_sub(INLINED_MAX - 1);
-        self.cut += left_out as u64;
-        for inlined in inlined[left_out..].iter().filter(|inlined| !inlined.name.is_empty()) {
-            functions.push(self.function(&inlined.name, inlined.code_info.as_ref()));
-        }
-        functions.reverse();
-        let symbol =
-            self.fit(Symbol { functions, start: addr, end: addr.saturating_add(size as u64) });
-        symbol.map(Some).ok_or(Full)
     }
 
     /// Returns a symbol of one function; `None` once the response is full.
     pub fn named(&mut self, name: &str, start: u64, end: u64) -> Option<Symbol> {
-        let functions = vec![self.function(name, None)];
+        let functions = vec![self.function(Names::of(name, None), Place::default())];
         self.fit(Symbol { functions, start, end })
     }
 
@@ -69,19 +72,48 @@ impl FunctionBuilder {
         Some(symbol)
     }
 
-    fn function(&mut self, name: &str, place: Option<&CodeInfo<'_>>) -> SourceFunction {
+    fn function(&mut self, names: Names<'_>, place: Place) -> SourceFunction {
         let mut count = |(text, is_cut)| {
             self.cut += u64::from(is_cut);
             text
         };
-        let path = place.map(|place| place.to_path().to_string_lossy().into_owned());
-        let (system_name, _) = bounded(name); // it is cut where its demangled form is
+        let (system_name, _) = bounded(names.linker); // it is cut where its demangled form is
         SourceFunction {
-            name: count(demangle(name)),
+            name: count(demangle(names.people)),
             system_name,
-            file: count(path.map(|path| bounded(&path)).unwrap_or_default()),
-            line: place.and_then(|place| place.line).unwrap_or(0),
+            file: count(bounded(&place.file)),
+            line: place.line,
         }
+    }
+}
+
+/// A place in the source.
+#[derive(Debug, Default)]
+struct Place {
+    file: String,
+    line: u32,
+}
+
+/// The names of a function before they are demangled.
+struct Names<'a> {
+    /// What its name for people is made of.
+    people: &'a str,
+    linker: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// Returns the names of a function that has one in debug info and one in the symbol table.
+    ///
+    /// Debug info may have no more than `operator()` for a lambda, or `new` for a method, where the
+    /// symbol table has all of the scope. Of a part that the compiler has split off, as `f.cold`,
+    /// it has the name of the function.
+    fn of(debug_info: &'a str, own: Option<&'a NamedFunction>) -> Self {
+        let Some(NamedFunction { name, .. }) = own else {
+            return Self { people: debug_info, linker: debug_info };
+        };
+        let suffix = name.strip_prefix(debug_info).filter(|_| !debug_info.is_empty());
+        let is_part = suffix.is_some_and(|suffix| suffix.starts_with('.'));
+        Self { people: if is_part { debug_info } else { name }, linker: name }
     }
 }
 

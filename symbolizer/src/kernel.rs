@@ -1,16 +1,14 @@
 //! Names of the kernel's functions, from its own list of symbols, which has modules and BPF
 //! programs too.
 //!
-//! blazesym reads the same list, but takes 20 MB for it, and has no end of a function, so that each
-//! address must be looked up. Here are the functions alone, in 5 MB, and each ends where the next
-//! begins.
+//! The functions alone are kept, in 5 MB, and each ends where the next begins.
 
 use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
-use crate::kernel_access::{KernelAccess, PATH, function};
+use crate::kernel_access::function;
 
 /// Most bytes of names, ten times those of a large kernel; and most functions.
 const NAMES_MAX: usize = 64 << 20;
@@ -32,20 +30,21 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Reads the functions of the running kernel.
+    /// Reads the functions of the running kernel from its list of symbols. None have addresses if
+    /// the one who opened it may not see them.
     ///
     /// # Errors
-    /// Why there are none: the list cannot be read, or its addresses are hidden.
-    pub fn of_running_kernel() -> Result<Self, KernelAccess> {
-        let list = File::open(PATH).map_err(|_| KernelAccess::NoList)?;
-        let this = Self::read(BufReader::with_capacity(64 << 10, list));
-        match this.map_err(|_| KernelAccess::NoList)? {
-            this if this.starts.is_empty() => Err(KernelAccess::hidden()),
-            this => Ok(this),
-        }
+    /// As reading does.
+    pub fn read(list: &File) -> io::Result<Self> {
+        Self::parse(BufReader::with_capacity(64 << 10, list))
     }
 
-    fn read(mut list: impl BufRead) -> io::Result<Self> {
+    /// Returns whether there are no functions with addresses.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    fn parse(mut list: impl BufRead) -> io::Result<Self> {
         let (mut this, mut line) = (Self::default(), String::new());
         while list.by_ref().take(LINE_MAX).read_line(&mut line)? > 0 {
             if let Some((start, kind, name)) = function(&line)
@@ -125,6 +124,7 @@ fn rank(kind: char, name: &str) -> (u8, usize, Reverse<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel_access::{KERNEL_SYMBOLS, KernelAccess};
 
     const LIST: &str = "\
 ffffffff81000000 T _text
@@ -141,7 +141,7 @@ no line at all
 
     #[test]
     fn a_function_ends_where_the_next_begins_and_the_best_name_is_taken() {
-        let functions = Functions::read(LIST.as_bytes()).expect("a list");
+        let functions = Functions::parse(LIST.as_bytes()).expect("a list");
         let expected = [
             (0xffff_ffff_80ff_ffff, None),
             (
@@ -164,29 +164,28 @@ no line at all
     #[test]
     fn hidden_addresses_are_no_functions() {
         let hidden = "0000000000000000 T _text\n0000000000000000 t helper\n";
-        assert!(Functions::read(hidden.as_bytes()).expect("a list").starts.is_empty());
+        assert!(Functions::parse(hidden.as_bytes()).expect("a list").starts.is_empty());
     }
 
     #[test]
     fn lines_without_an_end_are_bounded() {
         let list = io::repeat(b'x').take(100 << 20);
-        let functions = Functions::read(BufReader::new(list)).expect("a list");
+        let functions = Functions::parse(BufReader::new(list)).expect("a list");
         assert!(functions.starts.is_empty());
     }
 
     #[test]
     fn probe_agrees_with_the_list() {
-        let list = Functions::of_running_kernel();
-        match KernelAccess::probe() {
-            KernelAccess::Available => assert!(list.is_ok()),
-            missing => assert_eq!(list.err(), Some(missing)),
-        }
+        let list = File::open(KERNEL_SYMBOLS).and_then(|list| Functions::read(&list));
+        let has_functions = list.is_ok_and(|functions| !functions.is_empty());
+        assert_eq!(has_functions, KernelAccess::probe() == KernelAccess::Available);
     }
 
     #[test]
     fn the_running_kernel_names_its_own_addresses() {
-        let functions = Functions::of_running_kernel().expect("a list, for root");
-        let list = std::fs::read_to_string(PATH).expect("a list");
+        let list = File::open(KERNEL_SYMBOLS).expect("a list");
+        let functions = Functions::read(&list).expect("a list, for root");
+        let list = std::fs::read_to_string(KERNEL_SYMBOLS).expect("a list");
         let mut count = 0;
         for line in list.lines().filter(|line| line.contains(" T vfs_")) {
             let (start, _, name) = function(line).expect("a function");

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 
 /// The kernel's list of its symbols.
-pub(crate) const PATH: &str = "/proc/kallsyms";
+pub const KERNEL_SYMBOLS: &str = "/proc/kallsyms";
 const RESTRICT_PATH: &str = "/proc/sys/kernel/kptr_restrict";
 /// Bytes of the list that are read to find an address that is not hidden. The first symbols of some
 /// kernels have the address 0.
@@ -31,7 +31,7 @@ pub enum KernelAccess {
 impl KernelAccess {
     /// Probes the running kernel for this process.
     pub fn probe() -> Self {
-        let Ok(list) = File::open(PATH) else { return Self::NoList };
+        let Ok(list) = File::open(KERNEL_SYMBOLS) else { return Self::NoList };
         let lines = BufReader::new(list.take(PROBE_BYTES)).lines();
         let mut has_lines = false;
         for line in lines.map_while(Result::ok) {
@@ -44,7 +44,7 @@ impl KernelAccess {
     }
 
     /// Returns why a list has no addresses.
-    pub(crate) fn hidden() -> Self {
+    fn hidden() -> Self {
         let restrict = fs::read_to_string(RESTRICT_PATH).unwrap_or_default();
         if restrict.trim() == "2" { Self::Restricted } else { Self::NoCapability }
     }

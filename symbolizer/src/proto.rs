@@ -3,11 +3,14 @@
 use prost::Message;
 
 /// Asks for the symbols of addresses in one file, or in the kernel.
+///
+/// Open files come along, in the order of `files`: those of an executable, or the kernel's list of
+/// symbols. Those of a file that is known from an earlier request are not used.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
-    /// The file; empty for the running kernel.
-    #[prost(string, tag = "1")]
-    pub path: String,
+    /// Whether the addresses are the running kernel's.
+    #[prost(bool, tag = "1")]
+    pub is_kernel: bool,
     /// ELF virtual addresses, or kernel addresses.
     #[prost(fixed64, repeated, tag = "2")]
     pub addresses: Vec<u64>,
@@ -33,6 +36,23 @@ pub struct Request {
     /// limit.
     #[prost(uint64, tag = "9")]
     pub names_max: u64,
+    /// What each of the open files is.
+    #[prost(enumeration = "FileRole", repeated, tag = "10")]
+    pub files: Vec<i32>,
+}
+
+/// What an open file is to the executable that a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum FileRole {
+    /// The executable itself, or the kernel's list of symbols.
+    Own = 0,
+    /// Its debug info and symbols, in a file of their own.
+    Debug = 1,
+    /// What dwz has moved out of the debug info of several files (`.gnu_debugaltlink`).
+    Supplementary = 2,
+    /// Debug info of split units, packed by dwp.
+    Package = 3,
 }
 
 /// Answers a request.
@@ -52,6 +72,9 @@ pub struct Response {
     /// Why debug info was not read, although the file has some; empty when it was.
     #[prost(string, tag = "4")]
     pub debug_info_error: String,
+    /// Neither the file nor its debug file has debug info.
+    #[prost(bool, tag = "5")]
+    pub no_debug_info: bool,
 }
 
 /// What is known about one address.

@@ -15,7 +15,7 @@ const CUT: &str = "...[cut]";
 
 /// Returns a text of at most [`TEXT_MAX`] bytes: one that is longer ends with the length that it
 /// had, `...[1048576 bytes]`. Also returns whether it was cut.
-pub(crate) fn bounded(text: &str) -> (String, bool) {
+pub fn bounded(text: &str) -> (String, bool) {
     if text.len() <= TEXT_MAX {
         return (text.to_owned(), false);
     }

@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::File;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::file::FileSymbols;
+use crate::file::{FileSymbols, MapFile};
 use crate::functions::FunctionBuilder;
 use crate::kernel::Functions;
+use crate::kernel_access::KernelAccess;
 use crate::limits::{OwnMemory, limit_process, limit_request};
 use crate::proto::{Request, Response, Symbol};
 use crate::text::printable;
 
 /// The worker may take its memory limit divided by this before it forgets what it has read.
 const CACHED_DIVISOR: u64 = 2;
+/// Files that are cached. Each is open, and so is its debug file; a process may open 1,024.
+const FILES_MAX: usize = 400;
 
 /// Answers requests about files and the kernel.
 ///
@@ -28,52 +32,56 @@ pub struct Worker {
 
 impl Worker {
     /// Limits the memory of this process. `memory_max`: bytes of its own that it may have; mapped
-    /// files do not count. `own_memory`: measures the memory of this process.
-    pub fn new(memory_max: u64, own_memory: fn() -> OwnMemory) -> Self {
+    /// files do not count. `own_memory`: measures the memory of this process. `map`: maps files.
+    pub fn new(memory_max: u64, own_memory: fn() -> OwnMemory, map: MapFile) -> Self {
         limit_process(memory_max);
         let code_kib = code_kib();
         let cached_kib = own_memory().resident_kib + code_kib + memory_max / CACHED_DIVISOR / 1024;
-        Self { parsers: Parsers::default(), cached_kib, own_memory }
+        let parsers = Parsers { files: HashMap::new(), kernel: None, requests: 0, map };
+        Self { parsers, cached_kib, own_memory }
     }
 
-    /// Answers a request.
-    pub fn answer(&mut self, request: &Request) -> Response {
+    /// Answers a request. `files`: those that it is about, see [`Request`].
+    pub fn answer(&mut self, request: &Request, files: Vec<File>) -> Response {
         request.forget.iter().for_each(|key| drop(self.parsers.files.remove(key)));
         limit_request((self.own_memory)().data_kib, request.memory_max, request.cpu_seconds_max);
-        let mut response = self.parsers.answer(request);
+        let mut response = self.parsers.answer(request, &files);
         response.error = printable(&response.error);
         response.debug_info_error = printable(&response.debug_info_error);
-        while (self.own_memory)().resident_kib > self.cached_kib && self.parsers.forget_oldest() {}
+        let is_full = |parsers: &Parsers| {
+            parsers.files.len() > FILES_MAX || (self.own_memory)().resident_kib > self.cached_kib
+        };
+        while is_full(&self.parsers) && self.parsers.forget_oldest() {}
         response
     }
 }
 
 /// A parser for each file, so that each is forgotten alone; and the kernel's functions.
-#[derive(Default)]
 struct Parsers {
     files: HashMap<u64, FileSymbols>,
     kernel: Option<Functions>,
     requests: u64,
+    map: MapFile,
 }
 
 impl Parsers {
-    fn answer(&mut self, request: &Request) -> Response {
+    fn answer(&mut self, request: &Request, files: &[File]) -> Response {
         self.requests += 1;
         if request.addresses.is_empty() {
             return Response::default();
         }
-        if request.path.is_empty() {
-            return self.symbolize_kernel(request);
+        if request.is_kernel {
+            return self.symbolize_kernel(request, files);
         }
         // The parser trusts some numbers of a file, such as the index of a source file.
-        let symbolize = AssertUnwindSafe(|| self.symbolize_file(request));
+        let symbolize = AssertUnwindSafe(|| self.symbolize_file(request, files));
         let response = catch_unwind(symbolize).unwrap_or_else(|_| {
             self.files.remove(&request.file);
             if request.symbols_only {
                 return failed("the parser panicked".into());
             }
             let symbols_only = Request { symbols_only: true, ..request.clone() };
-            let by_symbols = AssertUnwindSafe(|| self.symbolize_file(&symbols_only));
+            let by_symbols = AssertUnwindSafe(|| self.symbolize_file(&symbols_only, files));
             let panicked = "the parser panicked";
             let response = catch_unwind(by_symbols).unwrap_or_else(|_| failed(panicked.into()));
             Response { debug_info_error: panicked.into(), ..response }
@@ -84,13 +92,17 @@ impl Parsers {
         response
     }
 
-    fn symbolize_kernel(&mut self, request: &Request) -> Response {
-        let functions = match self.kernel.take() {
-            Some(functions) => functions,
-            None => match Functions::of_running_kernel() {
+    fn symbolize_kernel(&mut self, request: &Request, files: &[File]) -> Response {
+        let functions = match (self.kernel.take(), files.first()) {
+            (Some(functions), _) => functions,
+            (None, Some(list)) => match Functions::read(list) {
+                Ok(functions) if functions.is_empty() => {
+                    return failed(KernelAccess::NoCapability.to_string());
+                }
                 Ok(functions) => functions,
-                Err(access) => return failed(access.to_string()),
+                Err(error) => return failed(error.to_string()),
             },
+            (None, None) => return failed(KernelAccess::NoList.to_string()),
         };
         let functions = self.kernel.insert(functions);
         let mut builder = FunctionBuilder::new(request.names_max);
@@ -102,10 +114,10 @@ impl Parsers {
         Response { symbols, ..Response::default() }
     }
 
-    fn symbolize_file(&mut self, request: &Request) -> Response {
+    fn symbolize_file(&mut self, request: &Request, files: &[File]) -> Response {
         let file = match self.files.entry(request.file) {
             Entry::Occupied(file) => file.into_mut(),
-            Entry::Vacant(space) => match FileSymbols::open(request) {
+            Entry::Vacant(space) => match FileSymbols::open(request, files, self.map) {
                 Ok(file) => space.insert(file),
                 Err(error) => return failed(error),
             },
@@ -115,7 +127,9 @@ impl Parsers {
         match file.symbolize(request, &mut builder) {
             Ok(symbols) => {
                 let debug_info_error = file.debug_info_error.clone();
-                Response { symbols, error: String::new(), cut: builder.cut, debug_info_error }
+                let no_debug_info = !request.symbols_only && file.has_no_debug_info();
+                let (error, cut) = (String::new(), builder.cut);
+                Response { symbols, error, cut, debug_info_error, no_debug_info }
             }
             Err(error) => failed(error),
         }

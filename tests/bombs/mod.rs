@@ -160,6 +160,13 @@ pub fn sparse_symbols(directory: &Path, name: &str) -> PathBuf {
     path
 }
 
+/// The same without debug information.
+pub fn sparse_symbols_alone(directory: &Path, name: &str) -> PathBuf {
+    let path = compile_with("chain.c", directory, name, &["-g0"]);
+    replace(&path, ".symtab", &[0; 24], 4 << 30);
+    path
+}
+
 /// A hundred thousand sections, each with a name of a mebibyte.
 pub fn many_sections(directory: &Path, name: &str) -> PathBuf {
     const COUNT: usize = 100_000;

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod elf;
+pub mod jit;
 pub mod lines;
 pub mod recording;
 pub mod user;

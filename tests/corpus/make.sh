@@ -69,12 +69,14 @@ def varint(n):
     return out + bytes([n])
 names, dist, records, entries = b"\0", b"\0", b"", b""
 made = [("main.f%d" % i, 0) for i in range(20)] + [
-    ("runtime.asmcgocall", 2), ("runtime.goexit", 1), ("runtime.mcall", 2), ("runtime.asyncPreempt", 0),
+    ("runtime.asmcgocall", 2), ("runtime.goexit", 1), ("runtime.mcall", 2),
+    ("runtime.asyncPreempt", 0),
     ("runtime.sigreturn__sigaction", 0), ("written_in_c", 0)]
 for i, (name, flags) in enumerate(made):
     has_distances = name != "written_in_c"
     entries += struct.pack("<II", 64 * i, 8 * len(made) + 4 + len(records))
-    records += struct.pack("<10I4B", 64 * i, len(names), 0, 0, len(dist) * has_distances, 0, 0, 0, 0, 0, 0, flags, 0, 0)
+    words = [64 * i, len(names), 0, 0, len(dist) * has_distances, 0, 0, 0, 0, 0]
+    records += struct.pack("<10I4B", *words, 0, flags, 0, 0)
     names += name.encode() + b"\0"
     value = -1
     for length, distance in [(1, 0), (7, 8), (54, 32), (2, 0)]:

@@ -41,7 +41,7 @@ int main(int count, char **words)
 }
 ";
 
-/// Checks that a tenth of the stacks through `caller` go on, that these are complete, and that no
+/// Checks that some of the stacks through `caller` go on, that these are complete, and that no
 /// stack has another function between.
 fn check(stacks: &Folded, what: &str) {
     let sum = |is: &dyn Fn(&[String]) -> bool| -> u64 {
@@ -54,7 +54,7 @@ fn check(stacks: &Folded, what: &str) {
     let (all, right) = (sum(&|_| true), sum(&|stack| is_below(stack) && !is_cut(stack)));
     let beyond = sum(&|stack| is_below(stack) && stack.last().is_some_and(|f| f != "caller"));
     assert!(all > 100 && right * 100 >= all * 97, "{what}: {right} of {all}: {stacks:#?}");
-    assert!(beyond * 10 >= all, "{what}: {beyond} of {all} are in the table: {stacks:#?}");
+    assert!(beyond * 50 >= all, "{what}: {beyond} of {all} are in the table: {stacks:#?}");
 }
 
 fn check_linked(directory: &Path, compiler: &str, source: &str, arguments: &[&str]) {

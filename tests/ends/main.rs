@@ -8,6 +8,7 @@
 mod common;
 mod contexts;
 mod expressions;
+mod haskell;
 mod linkage;
 mod system;
 

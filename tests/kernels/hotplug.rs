@@ -73,7 +73,8 @@ fn check_verify(guest: &Guest) {
     let is_program = |executable: &&serde_json::Value| {
         executable["executable"].as_str().is_some_and(|name| name.ends_with("verify_chain"))
     };
-    let ticks = &of_program.iter().find(is_program).expect("ticks of the program")["ticks"];
+    let program = of_program.iter().find(is_program);
+    let ticks = &program.unwrap_or_else(|| panic!("no ticks of the program: {text}"))["ticks"];
     assert!(ticks["judged"].as_u64() >= Some(20), "{text}");
     assert_eq!(ticks["different"], 0, "{text}");
 }
@@ -90,10 +91,10 @@ fn check_agent(guest: &Guest) {
     let after = check_metrics(guest.text("metrics_after_fast_turns"), slow.1 + fast.1 / 4);
     assert!(after["everytick_ticks_due_total"] > before["everytick_ticks_due_total"]);
     guest.text("agent_export");
-    for process in ["slow_chain", "fast_chain"] {
+    for process in ["busybox_slow", "busybox_fast"] {
+        // It works in the kernel, whose ticks alone are samples here, on the CPU that came back.
         let count = samples(guest, "folded_agent", process);
-        // Its ticks in the kernel alone are samples: few, on the CPU that came back.
-        assert!(count >= 1, "no samples of {process}: {}", guest.text("folded_agent"));
+        assert!(count >= 10, "{count} samples of {process}: {}", guest.text("folded_agent"));
     }
 }
 

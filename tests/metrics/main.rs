@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everytick::budget::{Cause, CpuByCause, Lowered};
+use everytick::debuginfod::DownloadCounts;
 use everytick::host::LimitationReason;
 use everytick::kernel::abi::Counters;
 use everytick::limits::CpuShare;
@@ -49,9 +50,14 @@ fn snapshot() -> Snapshot {
         session: session(),
         symbols: NameCounts {
             symbolized: 301,
-            unsymbolized: [302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313, 314],
-            cut: 314,
-            without_debug_info: 315,
+            unsymbolized: std::array::from_fn(|index| 302 + index as u64),
+            cut: 331,
+            without_debug_info: 332,
+        },
+        downloads: DownloadCounts {
+            outcomes: std::array::from_fn(|index| 341 + index as u64),
+            bytes: 361,
+            pending: 362,
         },
         windows: WindowCounts {
             closed: 401,

@@ -3,6 +3,8 @@
  * Makes the inline functions of the kernel's step callable from src/lib.rs, with memory that the
  * test provides. The constants and layouts of abi.h and step.h stay here: Rust has no copy of them.
  */
+#include <string.h>
+#include "arch/code_rule.h"
 #include "frame_pointer.h"
 
 /* A frame as src/lib.rs passes it. This layout belongs to the test. */
@@ -38,8 +40,10 @@ static __thread const void *memory;
 static inline bool read_user(void *to, u32 size, u64 address)
 {
 	for (u32 at = 0; at < size; at += 8) {
-		if (!reader(memory, address + at, (u64 *)((char *)to + at)))
+		u64 word;
+		if (!reader(memory, address + at, &word))
 			return false;
+		memcpy((char *)to + at, &word, size - at < 8 ? size - at : 8);
 	}
 	return true;
 }
@@ -94,6 +98,15 @@ u32 host_step(struct host_frame *frame, u64 rule, read_function read, const void
 	while (number < sizeof(steps) / sizeof(steps[0]) && steps[number] != step)
 		number++;
 	return number;
+}
+
+u64 host_rule_by_code(u64 ip, bool is_behind, read_function read, const void *from)
+{
+	struct epilogue epilogue;
+
+	reader = read;
+	memory = from;
+	return rule_by_code(&epilogue, ip, is_behind);
 }
 
 bool host_frame_pointer_ready(const struct host_frame *frame)

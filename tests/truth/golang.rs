@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::common::{alone, directory};
 use crate::programs::{Program, run, source};
-use crate::truth::{Truth, name_frames};
+use crate::truth::Truth;
 use crate::{check, check_stacks, profile};
 
 /// What runs `golang.go`: each goroutine, a thread of C, and the runtime itself. Go's linker has a
@@ -46,8 +46,7 @@ fn go_linked_by_its_own_linker_with_c() {
         build(dir.path(), name, source("golang.go"), &[&flags], "1")
     };
     let programs = [build("whole", ""), build("stripped", "-s -w")];
-    let mut stacks = profile(&programs);
-    name_frames(&mut stacks, "stripped", &programs[0].path);
+    let stacks = profile(&programs);
     let truth = Truth { chains: &CHAINS, tops: TOPS, guessed: "" };
     check_stacks(programs.iter().map(|program| (program, truth)), &stacks);
 }

@@ -106,7 +106,7 @@ fn exceptions() {
     let programs = build_all(dir.path(), &EVERYWHERE, "throw.cpp", &[]);
     let chain = "_start @libc.so.6{2} main > run catcher a deep{500} b thrower";
     let tops =
-        "@libstdc++.so.6|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|_init|Guard::~Guard";
+        "@libstdc++.so.6|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|.plt|~@plt|Guard::~Guard";
     check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
@@ -130,7 +130,7 @@ fn longjmp() {
     let dir = directory();
     let programs = build_all(dir.path(), &EVERYWHERE, "longjmp.c", &[]);
     let chain = "_start @libc.so.6{2} main > tries a jumper";
-    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|_init", guessed: "" });
+    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|.plt|~@plt", guessed: "" });
 }
 
 #[test]
@@ -145,8 +145,7 @@ fn lazily_bound_calls_into_a_library() {
     let with_endbr = [&lazy[..], &["-fcf-protection", "-Wl,-z,ibtplt"]].concat();
     programs.push(build(dir.path(), "ibt", "gcc", "lazy.c", &with_endbr));
     let chain = "_start @libc.so.6{2} main > calls|forget";
-    // The stubs are behind _init and have no symbols.
-    let tops = "@libtruth.so|@ld-linux-x86-64.so.2|_init";
+    let tops = "@libtruth.so|@ld-linux-x86-64.so.2|.plt|~@plt";
     check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
@@ -156,7 +155,10 @@ fn vdso_clock() {
     let dir = directory();
     let programs = build_all(dir.path(), &EVERYWHERE, "clock.c", &[]);
     let chain = "_start @libc.so.6{2} main > reads_clock";
-    check(&programs, &Truth { chains: &[chain], tops: "@libc.so.6|@[vdso]|_init", guessed: "" });
+    check(
+        &programs,
+        &Truth { chains: &[chain], tops: "@libc.so.6|@[vdso]|.plt|~@plt", guessed: "" },
+    );
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn contexts_of_the_c_library() {
     let dir = directory();
     let programs = build_all(dir.path(), &EVERYWHERE, "context.c", &[]);
     let chains = ["_start @libc.so.6{2} main > drives", "@libc.so.6 body > work spin"];
-    check(&programs, &Truth { chains: &chains, tops: "@libc.so.6|_init", guessed: "" });
+    check(&programs, &Truth { chains: &chains, tops: "@libc.so.6|.plt|~@plt", guessed: "" });
 }
 
 #[test]

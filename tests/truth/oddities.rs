@@ -214,7 +214,7 @@ fn processes_from_their_first_instruction() {
         ["_start > @libc.so.6{2} main a b c bare|red_zone|saves_all", "@ld-linux-x86-64.so.2"];
     // The compiler's exit code has a frame pointer and no call frames.
     let guessed = "__do_global_dtors_aux";
-    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
+    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|.plt|~@plt|{guessed}");
     let truth = Truth { chains: &chains, tops, guessed };
     check_stacks([(&program, truth)].into_iter(), &stacks);
 }
@@ -233,7 +233,7 @@ fn stacks_with_missing_pages() {
     let program = build(dir.path(), "edge", "gcc", "edge.c", &["-O2"]);
     let chains = ["on_edge > hollow spin", "_start > @libc.so.6{2} main", "@ld-linux-x86-64.so.2"];
     let guessed = "__do_global_dtors_aux";
-    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|{guessed}");
+    let tops = &format!("@ld-linux-x86-64.so.2|@libc.so.6|_init|.plt|~@plt|{guessed}");
     let truth = Truth { chains: &chains, tops, guessed };
     check_stacks([(&program, truth)].into_iter(), &started(&program, ""));
 }

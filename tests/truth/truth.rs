@@ -1,9 +1,10 @@
 //! Describes the correct stacks of a program, and scores the stacks of its samples.
 //!
 //! A call chain reads from the outermost frame inwards: `_start @libc.so.6{2} main > a b{2} c|d`.
-//! Each word matches a frame: by function name; by prefix, as in `runtime.~`; or, with `@`, any
-//! function of a file, in whatever version. `|` separates alternatives; `{2}` matches two frames,
-//! and `*` any number. Every frame before `>` must be there; after it, the stack may end anywhere.
+//! Each word matches a frame: by function name; by prefix, as in `runtime.~`, or suffix, `~@plt`;
+//! or, with `@`, any function of a file, in whatever version. `|` separates alternatives; `{2}`
+//! matches two frames, and `*` any number. Every frame before `>` must be there; after it, the
+//! stack may end anywhere.
 //! Any number of frames that match the truth's `tops` may follow.
 
 use std::collections::BTreeMap;
@@ -222,10 +223,16 @@ impl Word {
     }
 
     fn matches(&self, frame: &Frame) -> bool {
-        self.names.iter().any(|name| match (name.strip_prefix('@'), name.strip_suffix('~')) {
-            (Some(file), _) => is_file(file, &frame.file),
-            (None, Some(beginning)) => frame.function.starts_with(beginning),
-            (None, None) => *name == frame.function,
+        self.names.iter().any(|name| {
+            if let Some(file) = name.strip_prefix('@') {
+                is_file(file, &frame.file)
+            } else if let Some(beginning) = name.strip_suffix('~') {
+                frame.function.starts_with(beginning)
+            } else if let Some(ending) = name.strip_prefix('~') {
+                frame.function.ends_with(ending)
+            } else {
+                *name == frame.function
+            }
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::elf::{Elf, Section};
 use crate::go::FunctionTable;
 use crate::layers::{Layer, RangeLayer, fill};
 use crate::sections::CfiSections;
-use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start};
+use crate::table::{BLOCK_SHIFT_MAX, Block, TableBuilder, table_start, with_pending_gaps};
 use crate::{Gaps, ReadAt, linker_code};
 
 /// Bytes of the `.eh_frame` of a file with single blocks: it is in memory beside that of the
@@ -26,8 +26,6 @@ const EH_FRAME_MAX: u64 = 16 << 20;
 const INDEX_MAX: u64 = 2 << 20;
 /// Entries skipped to find the function before or after a block.
 const SKIPPED_MAX: usize = 64;
-/// Bytes of text of a file that is read as a whole in milliseconds.
-const SMALL_TEXT: u64 = 1 << 20;
 /// Bytes of CFA instructions executed for one block; real blocks need a tenth.
 const WORK_MAX: usize = 1 << 20;
 
@@ -90,9 +88,9 @@ impl BlockReader {
 
     /// Reads the block with this number, which covers `1 << BLOCK_SHIFT_MAX` bytes of text.
     ///
-    /// Returns `None` if it cannot be read alone; in a small file also if more of its code has no
-    /// row than the start-up code of a program: what is derived comes with the whole table. Its
-    /// rules say where the base register is saved even if no rule of the file needs it.
+    /// Returns `None` if it cannot be read alone. Its rules say where the base register is saved
+    /// even if no rule of the file needs it. If more of its code has no row than the start-up code
+    /// of a program, its gaps are pending: what is derived comes with the whole table.
     pub fn block(&self, number: u32) -> Option<Block> {
         let start = self.start().checked_add(u64::from(number) << BLOCK_SHIFT_MAX)?;
         let end = self.text.end.min(start.checked_add(1 << BLOCK_SHIFT_MAX)?);
@@ -100,9 +98,10 @@ impl BlockReader {
             return None;
         }
         // The row in force where the block begins may come from a function before it. Its last gap
-        // ends at the first function after it.
+        // ends at the first function after it. A function that begins at its end may have a row for
+        // the byte before.
         let first = self.functions.partition_point(|(address, _)| *address <= start);
-        let after = self.functions.partition_point(|(address, _)| *address < end);
+        let after = self.functions.partition_point(|(address, _)| *address <= end);
         let function = |entry| self.function(entry);
         let before = self.functions[..first].iter().rev().take(SKIPPED_MAX).find_map(function);
         let next = self.functions[after..].iter().take(SKIPPED_MAX).find_map(function);
@@ -111,11 +110,6 @@ impl BlockReader {
             ..next.map_or(self.text.end, |function| function.start);
         let functions = before.into_iter().chain(within).collect();
         self.rows(functions, stretch, start..end)
-    }
-
-    /// Returns whether the whole file is read about as fast as a block.
-    fn is_small(&self) -> bool {
-        self.text.end - self.text.start <= SMALL_TEXT
     }
 
     /// Reads one function of the list; `None` if it is not in the text.
@@ -140,13 +134,13 @@ impl BlockReader {
         let layers: &mut [&mut dyn Layer] = &mut [&mut eh, &mut linker, &mut entry];
         let mut builder = TableBuilder::new(block.start, block.end, BLOCK_SHIFT_MAX);
         let mut gaps = Gaps::of(&self.executable);
-        let mut on_gap = |gap| gaps.add(&self.executable, gap);
+        // The code is not read: what is filler is known once the whole file was read.
+        let mut on_gap = |gap| gaps.add(&self.executable, gap, &|_| None);
         fill(layers, stretch, &mut builder, &mut |_, _| {}, &mut on_gap);
         let mut table = builder.finish();
-        let is_complete = table.rows_omitted == 0
-            && eh.stats().omissions.limit == 0
-            && !(self.is_small() && gaps.are_worth_deriving());
-        is_complete.then(|| table.blocks.pop()).flatten()
+        let is_complete = table.rows_omitted == 0 && eh.stats().omissions.limit == 0;
+        let block = is_complete.then(|| table.blocks.pop()).flatten()?;
+        if gaps.are_worth_deriving() { with_pending_gaps(&block) } else { Some(block) }
     }
 }
 

@@ -9,7 +9,7 @@ use object::elf::{
     PT_INTERP, PT_LOAD, ProgramHeader64, SHF_COMPRESSED, SHF_EXECINSTR, SHT_NOBITS,
     SectionHeader64, SectionType,
 };
-use object::pod::{Pod, from_bytes, slice_from_bytes};
+use object::pod::{Pod, from_bytes, slice_from_all_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
 use crate::table::TEXT_MAX;
@@ -49,6 +49,14 @@ pub(crate) struct Section {
     /// Address at which it is loaded.
     pub address: u64,
     pub bytes: Vec<u8>,
+}
+
+impl Section {
+    /// Returns the structures in the section, without an incomplete last one.
+    pub fn structs<T: Pod>(&self) -> &[T] {
+        let whole = self.bytes.len() - self.bytes.len() % size_of::<T>();
+        slice_from_all_bytes(&self.bytes[..whole]).unwrap_or_default()
+    }
 }
 
 /// The headers of an ELF file.

@@ -1,8 +1,8 @@
 //! Layers of rows: where one source has no function, the next one below it is asked.
 //!
 //! From the top: code with wrong call frames, `.eh_frame`, `.debug_frame`, Go's function table,
-//! code that linkers insert, code without call frames, rows derived from machine code. [`fill`]
-//! asks each layer for stretches of text in the order of their addresses.
+//! code that linkers insert, code without call frames, Haskell code, rows derived from machine
+//! code. [`fill`] asks each layer for stretches of text in the order of their addresses.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::table::TableBuilder;
 
 /// Padding up to this alignment of the next function is no gap between functions. A longer gap may
 /// be a function: compilers align to more only where they are asked to.
-const ALIGNMENT_MAX: u64 = 16;
+pub(crate) const ALIGNMENT_MAX: u64 = 16;
 
 /// What a layer has returned and omitted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! .eh_frame, .debug_frame ---+
 //! .gopclntab (Go) -----------+--> read() --> Table --rule_at(ip)--> Rule --step()--> caller
 //! PLT stubs, code patterns --+
+//! Haskell code --------------+
 //! machine code --------------+
 //! ```
 //!
@@ -98,6 +99,7 @@ pub mod encoding;
 pub mod frame_pointer;
 mod gaps;
 mod go;
+mod haskell;
 mod layers;
 mod linker_code;
 mod omissions;
@@ -107,6 +109,8 @@ mod step;
 mod stored;
 mod table;
 mod table_part;
+#[cfg(test)]
+mod test_file;
 
 use std::ops::Range;
 
@@ -121,7 +125,7 @@ pub use step::{Registers, Step, step};
 pub use stored::STORED_VERSION;
 pub use table::{
     BLOCK_SHIFT_MAX, BLOCK_SHIFT_MIN, BUCKET_TEXT, Block, TEXT_MAX, Table, TableBuilder, rule_in,
-    table_start,
+    table_start, with_pending_gaps,
 };
 
 use cfi::CallFrameLayer;
@@ -129,6 +133,7 @@ use code_patterns::CodePatternLayer;
 use derived::DerivedRows;
 use elf::Elf;
 use go::{FunctionTable, GoLayer};
+use haskell::HaskellLayer;
 use layers::{Layer, fill};
 use sections::CfiSections;
 
@@ -272,12 +277,13 @@ fn read_once(
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
     let mut linker = linker_code::layer(elf);
     let mut undescribed = CodePatternLayer::undescribed(&loaded, elf.entry, elf.has_runtime());
+    let mut haskell = HaskellLayer::new(&loaded, !sections.is_empty());
     let (mut derived, derived_needs_base) = derived.layer(with_base);
     let mut misdescribed = CodePatternLayer::misdescribed(&loaded, elf.has_contexts());
 
     let mut layers: Vec<&mut dyn Layer> = vec![&mut misdescribed, &mut eh, &mut debug];
     layers.extend(go.as_mut().map(|layer| layer as &mut dyn Layer));
-    layers.extend([&mut linker as &mut dyn Layer, &mut undescribed, &mut derived]);
+    layers.extend([&mut linker as &mut dyn Layer, &mut undescribed, &mut haskell, &mut derived]);
     let dwarf_layers = layers.len() - 3..layers.len() - 1; // by the number of layers below
 
     let mut frames = CallFrames::default();
@@ -290,7 +296,7 @@ fn read_once(
     };
     let executable = elf.executable();
     let mut gaps = Gaps::of(&executable);
-    let mut on_gap = |gap| gaps.add(&executable, gap);
+    let mut on_gap = |gap| gaps.add(&executable, gap, &loaded);
     fill(&mut layers, text.clone(), &mut builder, &mut take, &mut on_gap);
     frames.gaps = gaps;
     for stats in layers.iter().map(|layer| layer.stats()) {

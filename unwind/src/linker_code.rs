@@ -1,6 +1,6 @@
 //! The layer of code that linkers and start-up files insert without call-frame information:
-//! procedure linkage tables (PLT), as GNU ld, gold, lld and mold write them and BOLT moves them,
-//! and the functions of `.init` and `.fini`.
+//! procedure linkage tables (PLT), as GNU ld, gold, lld, mold and tcc write them and BOLT moves
+//! them, and the functions of `.init` and `.fini`.
 //!
 //! The sections are found by name; the instructions of their stubs are few, and are followed one by
 //! one ([`crate::arch::linkage_instruction`]). At one that is not known the rows end.
@@ -15,7 +15,7 @@ use crate::rule::{Cfa, RegisterRule, Rule};
 /// Bytes of an ordinary stub in a PLT.
 const STUB: u64 = 16;
 /// Sections of stubs.
-const TABLES: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
+pub(crate) const TABLES: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
 /// Bytes of a PLT that are read: 65,000 stubs.
 const TABLE_MAX: u64 = 1 << 20;
 /// Bytes of `.init` and `.fini` that are looked at.
@@ -157,8 +157,8 @@ mod tests {
     const ENDBR: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
     #[test]
-    fn lazy_stubs_of_gnu_ld_gold_and_lld() {
-        let fillers: [&[u8]; 2] = [&[0x0f, 0x1f, 0x40, 0], &[0x90; 4]];
+    fn lazy_stubs_of_gnu_ld_gold_lld_and_tcc() {
+        let fillers: [&[u8]; 3] = [&[0x0f, 0x1f, 0x40, 0], &[0x90; 4], &[0; 4]];
         for filler in fillers {
             let stub = [&JUMP_WORD[..], &PUSH, &JUMP].concat();
             let rows = read(&[&PUSH_WORD, &JUMP_WORD, filler, &stub, &stub, &stub]);

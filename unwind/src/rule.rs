@@ -85,6 +85,8 @@ pub enum Gap {
     NoRow = 0,
     /// The file has a row for the address that no rule expresses.
     NotExpressible = 1,
+    /// A row for the address may be derived later.
+    Pending = 2,
 }
 
 /// Where the caller's value of a register is, as DWARF's register rules say it.
@@ -156,6 +158,8 @@ impl RegisterRule {
 impl Rule {
     /// The file has no row.
     pub const NO_ROW: Self = Self::bare(Cfa::Gap(Gap::NoRow));
+    /// A row may be derived later.
+    pub const PENDING: Self = Self::bare(Cfa::Gap(Gap::Pending));
     /// The file has a row that no rule expresses.
     pub const NOT_EXPRESSIBLE: Self = Self::bare(Cfa::Gap(Gap::NotExpressible));
     /// The root of the stack.
@@ -231,6 +235,7 @@ impl Rule {
             OP_SIGNAL => Cfa::Signal,
             OP_FRAME_POINTER => Cfa::FramePointer,
             OP_GAP if offset == Gap::NoRow as i32 => Cfa::Gap(Gap::NoRow),
+            OP_GAP if offset == Gap::Pending as i32 => Cfa::Gap(Gap::Pending),
             _ => Cfa::Gap(Gap::NotExpressible),
         };
         Self {
@@ -247,6 +252,7 @@ impl fmt::Display for Rule {
         match self.cfa {
             Cfa::Gap(Gap::NoRow) => return f.write_str("no row"),
             Cfa::Gap(Gap::NotExpressible) => return f.write_str("not expressible"),
+            Cfa::Gap(Gap::Pending) => return f.write_str("no row yet"),
             Cfa::Root => return f.write_str("root"),
             Cfa::Outside => return f.write_str("outside of the root"),
             Cfa::Signal => return f.write_str("signal frame"),
@@ -290,7 +296,6 @@ mod tests {
             Just(RegisterRule::SameValue),
             Just(RegisterRule::AtFp),
             Just(RegisterRule::Interrupted),
-            Just(RegisterRule::Interrupted),
             Just(RegisterRule::Undefined),
             (1i8..64).prop_map(RegisterRule::AtCfa),
             (-63i8..0).prop_map(RegisterRule::AtCfa),
@@ -303,6 +308,7 @@ mod tests {
         prop_oneof![
             Just(Cfa::Gap(Gap::NoRow)),
             Just(Cfa::Gap(Gap::NotExpressible)),
+            Just(Cfa::Gap(Gap::Pending)),
             Just(Cfa::Root),
             Just(Cfa::Outside),
             Just(Cfa::Signal),

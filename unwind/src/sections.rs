@@ -123,15 +123,12 @@ fn eh_frame(elf: &Elf<'_>) -> Result<Option<Section>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_file::bytes_of;
 
     #[test]
     fn reads_call_frames_and_index_of_this_executable() {
         let whole = std::fs::read("/proc/self/exe").expect("the running executable is readable");
-        let at = |offset: u64, bytes: &mut [u8]| {
-            let from = whole.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
-            from.map(|from| bytes.copy_from_slice(from)).is_some()
-        };
-        let sections = UnwindSections::read(&at).expect("an ELF file");
+        let sections = UnwindSections::read(&bytes_of(&whole)).expect("an ELF file");
         let (address, bytes) = sections.eh_frame.expect("rustc writes .eh_frame");
         assert!(bytes.len() > 1000 && address > 0);
         let (_, index) = sections.eh_frame_hdr.expect("the linker writes .eh_frame_hdr");

@@ -112,7 +112,7 @@ impl Registers {
 /// ```
 pub fn step(at: &Registers, rule: &Rule, read: impl Fn(u64) -> Option<u64>) -> Step {
     let cfa = match rule.cfa {
-        Cfa::Gap(Gap::NoRow) => return Step::NoRow,
+        Cfa::Gap(Gap::NoRow | Gap::Pending) => return Step::NoRow,
         Cfa::Gap(Gap::NotExpressible) => return Step::NotExpressible,
         Cfa::Root => return Step::Root,
         Cfa::Outside => return Step::Outside,

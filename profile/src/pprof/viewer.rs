@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use super::proto;
 use super::string_table::StringTable;
 use crate::labels::COMM;
-use crate::printable;
+use crate::symbolized::unnamed;
+use crate::{MappingKind, printable};
 
 /// Starts a comment that `go tool pprof` shows on demand only, by `-comments`.
 ///
@@ -92,7 +93,7 @@ fn name_locations(message: &mut proto::Profile, strings: &mut StringTable) {
             Some(file) if !file.is_empty() => file,
             _ => "[unknown]",
         };
-        let name = format!("{file}+{:#x}", location.address);
+        let name = unnamed(file, MappingKind::of_name(path), location.address);
         let name = strings.intern(&name);
         let function_id = *functions.entry(name).or_insert_with(|| {
             let id = next_id;

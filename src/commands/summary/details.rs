@@ -7,6 +7,7 @@ use profile::{ClockScope, Profile, pluralize, printable, thousands};
 
 use super::super::load_diagnostics::setcap_command;
 use super::super::progress::percent_of_capacity;
+use crate::debuginfod::DownloadCounts;
 use crate::host::TaskAccess;
 use crate::processes::{Executables, WindowExecutables};
 use crate::session::{CpuCounts, SamplerTime, SessionCounts};
@@ -51,6 +52,10 @@ pub(in crate::commands) struct Quality<'a> {
     pub processes_refreshed: u64,
     /// What may be sampled, if not everything.
     pub access: Option<TaskAccess>,
+    /// Lookups of debug info at servers.
+    pub downloads: Option<DownloadCounts>,
+    /// How a server failed last.
+    pub download_failure: Option<String>,
 }
 
 impl Overhead {
@@ -90,6 +95,8 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes: Vec<String> = quality.access.map(access_note).into_iter().collect();
     notes.extend(symbol_notes(profile, quality.names));
+    notes.extend(quality.downloads.iter().flat_map(DownloadCounts::describe));
+    notes.extend(quality.download_failure.iter().map(|failure| format!("debuginfod: {failure}")));
     if session.side_band_lost > 0 {
         notes.push(format!(
             "{} process events lost; {} read from /proc again, stacks in between may lack frames",
@@ -144,6 +151,10 @@ fn symbol_notes(profile: &Profile, names: &WindowNames) -> Vec<String> {
         Some(kernel) => notes.push(format!("no symbols in the kernel: {}", kernel.reason)),
         None if is_kernel_unsymbolized(profile) => notes.push("no symbols in the kernel".into()),
         None => {}
+    }
+    for (reason, frames) in names.counts.refused_perf_maps() {
+        let frames = pluralize(frames, "frame", "frames");
+        notes.push(format!("no name for {frames} of a JIT compiler: {}", reason.text()));
     }
     if names.counts.cut > 0 {
         let cut = pluralize(names.counts.cut, "name was", "names were");

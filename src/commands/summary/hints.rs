@@ -1,12 +1,13 @@
 //! Hints of the summary: what limits the profile, and the next step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use profile::{
     CaptureContext, ClockScope, Mapping, MappingKind, NotSampled, Pid, Profile, SampleCount,
     StackEnd, printable,
 };
 
+use super::jit_names;
 use crate::symbolization::WindowNames;
 
 /// The share of samples from which on something is worth a hint.
@@ -51,10 +52,14 @@ impl Hints<'_> {
             !self.names.failed.iter().any(|failed| *failed.executable == file.name)
         };
         let (mut jit, mut stripped) = (ByProcess::new(), HashMap::<u32, u64>::new());
+        let mut named_jit = HashSet::new();
         for sample in &profile.samples {
             let Some(leaf) = profile.frames_of(sample).next() else { continue };
             let mapping = profile.mapping_of(leaf);
             match mapping.kind {
+                MappingKind::Memory if !leaf.lines.is_empty() => {
+                    named_jit.insert(profile.task_of(sample).pid);
+                }
                 _ if !leaf.lines.is_empty() => {}
                 MappingKind::Memory => {
                     *jit.entry(profile.task_of(sample).pid).or_default() += sample.count
@@ -65,11 +70,14 @@ impl Hints<'_> {
                 _ => {}
             }
         }
+        jit.retain(|pid, _| !named_jit.contains(pid));
         let jit = largest(jit, profile).into_iter().map(|(pid, share)| {
             format!(
-                "{:.0} % of samples are in code without names of a JIT compiler, in PID {pid} ({})",
+                "{:.0} % of samples are in code without names of a JIT compiler, in PID {pid} \
+                 ({}); {}",
                 100.0 * share,
-                process_name(profile, pid)
+                process_name(profile, pid),
+                jit_names::next_step(profile, pid)
             )
         });
         jit.chain(self.stripped_files(&largest(stripped, profile))).collect()
@@ -164,7 +172,7 @@ fn next_step(profile: &Profile, end: StackEnd, pid: Pid) -> &'static str {
     };
     let has_jit = || profile.samples.iter().any(|sample| is_in_jit(&sample));
     match end {
-        StackEnd::NoRow if has_jit() && is_java(profile, pid) => {
+        StackEnd::NoRow if has_jit() && jit_names::is_java(profile, pid) => {
             "start Java with -XX:+PreserveFramePointer"
         }
         StackEnd::NoRow if has_jit() => {
@@ -194,18 +202,6 @@ fn next_step(profile: &Profile, end: StackEnd, pid: Pid) -> &'static str {
             "the kernel returned none"
         }
     }
-}
-
-/// Returns whether a process runs the Java virtual machine.
-fn is_java(profile: &Profile, pid: Pid) -> bool {
-    let is_jvm = |sample: &&SampleCount| {
-        profile.task_of(sample).pid == pid
-            && profile
-                .frames_of(sample)
-                .any(|frame| profile.mapping_of(frame).name.ends_with("/libjvm.so"))
-    };
-    let has_jvm = profile.samples.iter().any(|sample| is_jvm(&sample));
-    has_jvm || process_name(profile, pid) == "java"
 }
 
 fn process_name(profile: &Profile, pid: Pid) -> String {
@@ -287,10 +283,13 @@ mod tests {
 
     #[test]
     fn code_without_names_is_attributed() {
-        let profile = profile(&[(&["main"], 58), (&["main", "?"], 142)]);
-        let expected =
-            "71 % of samples are in code without names of a JIT compiler, in PID 12 (beam)";
+        let mut profile = profile(&[(&["main"], 58), (&["main", "?"], 142)]);
+        let expected = "71 % of samples are in code without names of a JIT compiler, in PID 12 \
+                        (beam); start Erlang with +JPperf map";
         assert_eq!(hints(&profile), [expected]);
+        profile.frames[1].lines = profile.frames[0].lines.clone();
+        profile.samples.push(profile.samples[1]);
+        assert_eq!(hints(&profile), [""; 0], "the compiler writes names");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Summary;
 use super::top_functions::TopFunction;
+use crate::debuginfod::DownloadOutcome;
 
 impl Summary<'_> {
     /// Formats the summary as one JSON object in one line of ASCII. Shares are parts of 1, times
@@ -49,6 +50,9 @@ impl Summary<'_> {
             "ledger": ledger(&profile.ledger),
             "user_stacks": counts(StackEnd::ALL, StackEnd::text, &profile.ledger.user_ends),
             "kernel_stacks": counts(StackEnd::ALL, StackEnd::text, &profile.ledger.kernel_ends),
+            "debuginfod": self.downloads.map(|lookups| {
+                counts(DownloadOutcome::ALL, DownloadOutcome::text, &lookups.outcomes)
+            }),
             "files": self.files,
             "notes": self.notes,
             "hints": self.hints,

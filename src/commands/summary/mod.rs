@@ -6,6 +6,7 @@ mod details;
 #[cfg(test)]
 mod example;
 mod hints;
+mod jit_names;
 mod json;
 mod top_functions;
 
@@ -17,6 +18,7 @@ use profile::{CaptureContext, ClockScope, Mapping, Profile, pluralize, printable
 
 use super::progress::percent_of_capacity;
 use super::recording_loss::RecordingLoss;
+use crate::debuginfod::DownloadCounts;
 use debug_packages::debug_packages;
 pub(super) use details::{Overhead, Quality, RecordingUsage};
 use hints::Hints;
@@ -37,6 +39,8 @@ pub(super) struct Summary<'a> {
     /// What the profile lacks.
     notes: Vec<String>,
     hints: Vec<String>,
+    /// Lookups of debug info at servers.
+    downloads: Option<DownloadCounts>,
     /// Files that were written.
     files: Vec<String>,
 }
@@ -56,7 +60,8 @@ impl<'a> Summary<'a> {
         let functions = top_functions::top_functions(profile);
         let packages = |files: &[&Mapping]| debug_packages(files, quality.profiled);
         let hints = Hints { profile, context, names: quality.names, debug_packages: &packages };
-        Self { profile, context, overhead, functions, notes, hints: hints.all(), files }
+        let (hints, downloads) = (hints.all(), quality.downloads);
+        Self { profile, context, overhead, functions, notes, hints, downloads, files }
     }
 
     /// Formats the summary in lines. `is_verbose`: with every tick, and the overhead in parts.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::locate::read_up_to;
 use super::proto::{CopyRequest, LocateRequest};
 use crate::processes::elf::{self, Elf};
 use crate::procfs;
@@ -59,21 +60,6 @@ pub(super) fn headers(request: &LocateRequest) -> io::Result<Option<Elf>> {
 
 fn memory_of(tid: u32) -> io::Result<File> {
     File::open(format!("/proc/{tid}/mem"))
-}
-
-/// Fills a buffer from a file; what lies beyond its end stays as it is.
-fn read_up_to(file: &File, buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    let mut rest = buffer;
-    while !rest.is_empty() {
-        match file.read_at(rest, offset)? {
-            0 => break,
-            read => {
-                offset += read as u64;
-                rest = &mut rest[read..];
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

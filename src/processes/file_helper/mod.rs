@@ -9,25 +9,32 @@
 //! The file of a mapping takes two questions: the first asks the process which file it is, the
 //! second its device for the content. So a process that does not answer makes no device suspect.
 
+mod jit_dump;
+mod locate;
 mod memory;
+mod perf_map;
 mod proto;
 mod server;
 mod unanswered;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use profile::{BuildId, Pid, Tid};
 
 use super::content::Content;
+use super::debug_files::SeparateDebugFiles;
 use super::elf::Elf;
+use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, ProcessMap};
 use crate::events::MmapEvent;
 use crate::limits::Owner;
 use crate::procfs::{self, ExecutableMaps};
-use crate::workers::{CallError, Reply, Supervisor, Timeout, Usage};
-use proto::{CompareRequest, CopyRequest, LocateRequest, MapsRequest, Question, Request, Response};
+use crate::workers::{CallError, Reply, Supervisor, Timeout, Usage, path_of_open_file};
+use proto::{
+    CompareRequest, CopyRequest, DebugFilesRequest, JitDumpRequest, LocateRequest, MapsRequest,
+    PerfMapRequest, Question, Request, Response,
+};
 pub use server::serve;
 pub(super) use unanswered::Device;
 use unanswered::{Target, Unanswered};
@@ -89,17 +96,35 @@ impl FileHelper {
         let device = (located.response.major, located.response.minor);
         let reply = self.ask(Target::Device(device), owner, Question::Open(()))?;
         self.unanswered.answered(device);
-        let file = File::from(reply.file.ok_or(io::ErrorKind::NotFound)?);
+        let file = reply.files.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
         let Response { build_id, segments, hash, .. } = reply.response;
         let elf = Elf { build_id: BuildId::new(&build_id), segments };
         let content = Content::of(&file, &elf, &hash)?;
         Ok(OpenedFile { file, device, elf, content })
     }
 
+    /// Finds the debug files of an open file that a process maps, on behalf of an owner. None when
+    /// the process does not answer.
+    pub fn debug_files(
+        &mut self,
+        mapped: &MmapEvent,
+        file: &File,
+        owner: Owner,
+    ) -> SeparateDebugFiles {
+        let (tid, held, path) =
+            (mapped.tid.0, path_of_open_file(file), procfs::without_deleted(&mapped.path));
+        let question = Question::DebugFiles(DebugFilesRequest { tid, held, path: path.into() });
+        match self.ask(Target::Process(mapped.pid), owner, question) {
+            Ok(reply) => SeparateDebugFiles::new(reply.response.roles(), reply.files),
+            Err(_) => SeparateDebugFiles::default(),
+        }
+    }
+
     /// Returns whether two files have the same bytes, on behalf of an owner; false as well when
     /// that is not found out at once. `device`: of the first.
     pub fn is_same(&mut self, device: Device, [one, other]: [&File; 2], owner: Owner) -> bool {
-        let request = CompareRequest { path: own_path(one), other: own_path(other) };
+        let request =
+            CompareRequest { path: path_of_open_file(one), other: path_of_open_file(other) };
         let answer = self.ask(Target::Device(device), owner, Question::Compare(request));
         answer.is_ok_and(|reply| reply.response.is_same)
     }
@@ -113,7 +138,8 @@ impl FileHelper {
         ComparedText { start, bytes, offset }: ComparedText,
         owner: Owner,
     ) -> bool {
-        let request = CopyRequest { tid: tid.0, start, bytes, path: own_path(file), offset };
+        let request =
+            CopyRequest { tid: tid.0, start, bytes, path: path_of_open_file(file), offset };
         let answer = self.ask(Target::Process(pid), owner, Question::Copy(request));
         answer.is_ok_and(|reply| reply.response.is_same)
     }
@@ -159,6 +185,55 @@ impl FileHelper {
         Ok(self.ask(Target::Process(pid), owner, question)?.response.command_line)
     }
 
+    /// Reads the next part of the jitdump or perf map of a process, on behalf of its owner. `map`:
+    /// as far as it was read; `marker`: of the jitdump that the process has mapped; `is_last`: a
+    /// line or a record without an end counts as well.
+    ///
+    /// # Errors
+    /// Why there is no part.
+    pub fn perf_map(
+        &mut self,
+        pid: Pid,
+        map: &ProcessMap,
+        marker: Option<&JitDumpMarker>,
+        is_last: bool,
+        owner: Owner,
+    ) -> Result<PerfMapPart, JitNameGap> {
+        let request = PerfMapRequest {
+            pid: pid.0,
+            tid: map.tid.0,
+            held: map.file().map(path_of_open_file).unwrap_or_default(),
+            offset: map.offset,
+            tail: map.tail.clone(),
+            is_last,
+            held_jit_dump: map.jit_dump.map(|id| id.pid),
+            jit_dump: marker.filter(|marker| map.jit_dump != Some(marker.id)).map(|marker| {
+                JitDumpRequest { mapping: locate_request(&marker.mapped), pid: marker.id.pid }
+            }),
+        };
+        if !self.unanswered.may_ask(Target::Process(pid), owner) {
+            return Err(JitNameGap::NotAsked);
+        }
+        let reply = self.ask(Target::Process(pid), owner, Question::PerfMap(request));
+        let reply = reply.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => JitNameGap::Unanswered,
+            _ => JitNameGap::NoMap,
+        })?;
+        let part = reply.response.perf_map.unwrap_or_default();
+        Ok(PerfMapPart {
+            gap: JitNameGap::ALL.get((part.gap as usize).wrapping_sub(1)).copied(),
+            file: reply.files.into_iter().next(),
+            jit_dump: marker.filter(|_| part.is_jit_dump).map(|marker| marker.id),
+            is_new: part.is_new,
+            entries: part.entries,
+            offset: part.offset,
+            tail: part.tail,
+            parsed: part.parsed,
+            malformed: part.malformed,
+            has_more: part.has_more,
+        })
+    }
+
     /// Returns whether a device on which files stayed unopened has answered since the last call.
     pub fn take_recovered(&mut self) -> bool {
         self.unanswered.take_recovered()
@@ -193,7 +268,7 @@ impl FileHelper {
 
     /// Sends a request and waits for the answer; `None` when it does not come in time.
     fn call(&mut self, request: &Request) -> Result<Option<Reply<Response>>, CallError> {
-        self.supervisor.send(request, &|| false)?;
+        self.supervisor.send(request, &[], &|| false)?;
         for _ in 0..BUSY_MAX.as_millis() / ANSWER_MAX.as_millis() {
             let reply = self.supervisor.receive(Timeout::after(ANSWER_MAX), None)?;
             if reply.is_some() || !self.is_helper_busy() {
@@ -207,11 +282,6 @@ impl FileHelper {
         let stat = self.supervisor.worker_pid().and_then(procfs::stat);
         stat.is_some_and(|stat| stat.is_running)
     }
-}
-
-/// Returns the path at which the helper opens a file that this process holds open.
-fn own_path(file: &File) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 
 fn locate_request(MmapEvent { tid, start, end, file, path, .. }: &MmapEvent) -> LocateRequest {

@@ -1,14 +1,16 @@
-//! Messages between the agent and the file helper; an open file travels beside the response.
+//! Messages between the agent and the file helper; open files travel beside the response.
 
 use prost::{Message, Oneof};
+use symbolizer::proto::FileRole;
 
 use crate::processes::elf::Segment;
+use crate::processes::perf_maps::MapEntry;
 use crate::procfs::MapsEntry;
 
 /// Asks for one thing.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct Request {
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub question: Option<Question>,
 }
 
@@ -35,6 +37,96 @@ pub(super) enum Question {
     /// The headers of the file of a mapping, which the process that maps it has in memory.
     #[prost(message, tag = "7")]
     Headers(LocateRequest),
+    /// The next part of the jitdump or perf map of a process.
+    #[prost(message, tag = "8")]
+    PerfMap(PerfMapRequest),
+    /// The files with the debug info of a file.
+    #[prost(message, tag = "9")]
+    DebugFiles(DebugFilesRequest),
+}
+
+/// Asks for the files with the debug info of a file.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct DebugFilesRequest {
+    /// A running thread of the process that maps the file.
+    #[prost(uint32, tag = "1")]
+    pub tid: u32,
+    /// Path of the file, which the agent holds open.
+    #[prost(string, tag = "2")]
+    pub held: String,
+    /// Path at which the file was mapped.
+    #[prost(string, tag = "3")]
+    pub path: String,
+}
+
+/// Asks for the next part of the jitdump or perf map of a process.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct PerfMapRequest {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    /// A running thread of it.
+    #[prost(uint32, tag = "2")]
+    pub tid: u32,
+    /// Path of the map that the agent holds; empty if it holds none.
+    #[prost(string, tag = "3")]
+    pub held: String,
+    /// Bytes of it that were read.
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    /// The last of them.
+    #[prost(bytes = "vec", tag = "5")]
+    pub tail: Vec<u8>,
+    /// Nothing is read later: a line or a record without an end counts as well.
+    #[prost(bool, tag = "6")]
+    pub is_last: bool,
+    /// If a jitdump is held: the number in its name.
+    #[prost(uint32, optional, tag = "7")]
+    pub held_jit_dump: Option<u32>,
+    /// The jitdump that the process has mapped, unless it is the one held.
+    #[prost(message, optional, tag = "8")]
+    pub jit_dump: Option<JitDumpRequest>,
+}
+
+/// Names the jitdump of a process.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct JitDumpRequest {
+    /// Its mapping.
+    #[prost(message, required, tag = "1")]
+    pub mapping: LocateRequest,
+    /// The number in its name.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+}
+
+/// A part of a jitdump or perf map; the file itself travels beside it, if it is not the one that is
+/// held.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct PerfMapMessage {
+    /// Why there is none: one more than the number of a `JitNameGap`; 0 if there is one.
+    #[prost(uint32, tag = "1")]
+    pub gap: u32,
+    /// It begins at the start of the file.
+    #[prost(bool, tag = "2")]
+    pub is_new: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub entries: Vec<MapEntry>,
+    /// Offset of the next part.
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    /// The last bytes before that.
+    #[prost(bytes = "vec", tag = "5")]
+    pub tail: Vec<u8>,
+    /// Lines or records that are no entries.
+    #[prost(uint64, tag = "6")]
+    pub malformed: u64,
+    #[prost(bool, tag = "7")]
+    pub has_more: bool,
+    /// Bytes that were parsed.
+    #[prost(uint64, tag = "8")]
+    pub parsed: u64,
+    /// The part is of a jitdump.
+    #[prost(bool, tag = "9")]
+    pub is_jit_dump: bool,
 }
 
 /// Asks to compare memory with a file that the agent holds open.
@@ -137,6 +229,12 @@ pub(super) struct Response {
     /// Of two files, or of memory and a file: their bytes are equal.
     #[prost(bool, tag = "11")]
     pub is_same: bool,
+    /// Of a process: a part of its perf map.
+    #[prost(message, optional, tag = "12")]
+    pub perf_map: Option<PerfMapMessage>,
+    /// Of the debug files of a file: what each of the open files is.
+    #[prost(enumeration = "FileRole", repeated, tag = "13")]
+    pub roles: Vec<i32>,
 }
 
 /// One mapping of a process.

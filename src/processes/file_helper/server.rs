@@ -1,24 +1,22 @@
 //! The worker: reads mappings, opens files and reads their headers, and waits for processes and
 //! file systems in the agent's place.
-//!
-//! The file of a mapping is the mapping itself where the kernel allows opening it, else its path in
-//! the root of the process, else in ours. Each may be another file by now, so it counts only if it
-//! is the inode that the kernel reported.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::memory;
-use super::proto::{CompareRequest, LocateRequest, MapsRequest, Question, Request, Response};
+use super::locate::locate;
+use super::proto::{CompareRequest, DebugFilesRequest, MapsRequest, Question, Request, Response};
+use super::{memory, perf_map};
 use crate::events::FileIdentity;
 use crate::processes::content::{hash, identity, is_same};
+use crate::processes::debug_files::DebugFileSearch;
 use crate::processes::elf::{self, Elf};
-use crate::procfs::OpenedMaps;
-use crate::{procfs, workers};
+use crate::processes::untrusted_path::open_regular;
+use crate::procfs;
+use crate::workers::{self, Confinement};
 
 /// Runs the worker: answers until the agent closes the socket.
 ///
@@ -26,45 +24,57 @@ use crate::{procfs, workers};
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut located = None;
-    workers::serve(socket, |request: Request| {
+    workers::serve(socket, Confinement::None, |request: Request, _| {
         answer(&request, &mut located).unwrap_or_else(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::NOENT.raw_os_error());
-            (Response { errno, ..Response::default() }, None)
+            (Response { errno, ..Response::default() }, Vec::new())
         })
     })
 }
 
 /// Answers a request. `located`: the file that was located last, not open for reading.
-fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response, Option<File>)> {
+fn answer(request: &Request, located: &mut Option<File>) -> io::Result<(Response, Vec<File>)> {
     match &request.question {
         Some(Question::Locate(request)) => {
             *located = None;
             let found = locate(request)?;
             let FileIdentity { major, minor, .. } = identity(&found)?;
             *located = Some(found);
-            Ok((Response { major, minor, ..Response::default() }, None))
+            Ok((Response { major, minor, ..Response::default() }, Vec::new()))
         }
         Some(Question::Open(())) => {
             let found = located.take().ok_or(io::ErrorKind::NotFound)?;
             let (response, file) = open(&found)?;
-            Ok((response, Some(file)))
+            Ok((response, vec![file]))
         }
         Some(Question::Compare(CompareRequest { path, other })) => {
             let is_same = is_same(&File::open(path)?, &File::open(other)?)?;
-            Ok((Response { is_same, ..Response::default() }, None))
+            Ok((Response { is_same, ..Response::default() }, Vec::new()))
         }
         Some(Question::Copy(request)) => {
             let is_same = memory::is_copy(request)?;
-            Ok((Response { is_same, ..Response::default() }, None))
+            Ok((Response { is_same, ..Response::default() }, Vec::new()))
         }
         Some(Question::Headers(request)) => {
             let elf = memory::headers(request)?.ok_or(io::ErrorKind::InvalidData)?;
-            Ok((describe(elf), None))
+            Ok((describe(elf), Vec::new()))
         }
-        Some(Question::Maps(request)) => Ok((read_maps(request)?, None)),
+        Some(Question::Maps(request)) => Ok((read_maps(request)?, Vec::new())),
         Some(Question::CommandLine(tid)) => {
             let command_line = procfs::command_line(*tid)?;
-            Ok((Response { command_line, ..Response::default() }, None))
+            Ok((Response { command_line, ..Response::default() }, Vec::new()))
+        }
+        Some(Question::PerfMap(request)) => {
+            let (part, file) = perf_map::read(request)?;
+            let files = file.into_iter().collect();
+            Ok((Response { perf_map: Some(part), ..Response::default() }, files))
+        }
+        Some(Question::DebugFiles(request)) => {
+            let DebugFilesRequest { tid, held, path } = request;
+            let found = DebugFileSearch::of_mapping(*tid, File::open(held)?, path)?.found;
+            let (roles, files) =
+                found.into_iter().map(|(role, file)| (i32::from(role), file)).unzip();
+            Ok((Response { roles, ..Response::default() }, files))
         }
         None => Err(io::ErrorKind::Unsupported.into()),
     }
@@ -87,63 +97,4 @@ fn open(found: &File) -> io::Result<(Response, File)> {
 fn describe(Elf { build_id, segments }: Elf) -> Response {
     let build_id = build_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     Response { build_id, segments, ..Response::default() }
-}
-
-/// Finds the file of a mapping without opening it.
-fn locate(request: &LocateRequest) -> io::Result<File> {
-    let LocateRequest { tid, path, .. } = request;
-    locate_mapping(request)
-        .or_else(|_| locate_path(&format!("/proc/{tid}/root{path}"), request))
-        .or_else(|_| locate_path(path, request))
-}
-
-fn locate_mapping(request: &LocateRequest) -> io::Result<File> {
-    let LocateRequest { tid, start, end, .. } = *request;
-    let maps = OpenedMaps::open(tid)?;
-    let found = find(&format!("/proc/{tid}/map_files/{start:x}-{end:x}"))?;
-    // The process may have mapped another file there since. Where one file system lies over
-    // another, the file itself has another identity than its mapping: then the program of which it
-    // was found is the one that had it mapped before and has it still.
-    let expected = identity_in(request);
-    if identity(&found)? == expected || mapped_file(maps, start, end) == Some(expected) {
-        return Ok(found);
-    }
-    Err(io::ErrorKind::NotFound.into())
-}
-
-fn locate_path(path: &str, request: &LocateRequest) -> io::Result<File> {
-    let found = find(path)?;
-    if identity(&found)? == identity_in(request) {
-        Ok(found)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-fn identity_in(request: &LocateRequest) -> FileIdentity {
-    FileIdentity { major: request.major, minor: request.minor, inode: request.inode }
-}
-
-/// Returns which file a program has mapped at exactly these addresses to execute it.
-fn mapped_file(maps: OpenedMaps, start: u64, end: u64) -> Option<FileIdentity> {
-    let maps = maps.executable(&[start]).ok()?;
-    let mut entries = maps.entries.into_iter();
-    let entry = entries.find(|entry| (entry.start, entry.end) == (start, end))?;
-    Some(FileIdentity { major: entry.major, minor: entry.minor, inode: entry.inode })
-}
-
-/// Opens a path only to look at what is there.
-fn find(path: &str) -> io::Result<File> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.into())
-}
-
-/// Opens what was found if it is a regular file. Others chose the path, and opening a pipe or a
-/// device can block or have effects.
-fn open_regular(found: &File) -> io::Result<File> {
-    if !found.metadata()?.is_file() {
-        return Err(Errno::INVAL.into());
-    }
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

@@ -15,7 +15,6 @@
 //! The hash detects bit rot. Only the owner can create files in the directory. Their content is
 //! checked nevertheless as if anyone could: no file leads a walk out of its table.
 
-mod directory;
 mod evidence;
 
 use std::fs::File;
@@ -27,12 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use unwind::{CallFrames, STORED_VERSION};
 
-pub use directory::CacheError;
-use directory::{Directory, FILE_MAX};
+use crate::disk_cache::{CacheError, CacheKind, Directory};
 pub(super) use evidence::{Evidence, ReadRanges};
 
-/// Limit of all files, in bytes.
-const BYTES_MAX: u64 = 256 << 20;
+/// Most bytes of one table.
+const FILE_MAX: usize = 64 << 20;
+const KIND: CacheKind =
+    CacheKind { suffix: ".table", file_max: FILE_MAX as u64, bytes_max: 256 << 20 };
 /// Rows from which on a table is stored. Reading the file of a smaller one takes 0.2 ms, as long
 /// as storing it.
 const ROWS_MIN: u64 = 1000;
@@ -94,10 +94,7 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] where other users could create tables, or when there is no directory.
     pub fn open(path: &Path) -> Result<Self, CacheError> {
-        Ok(Self {
-            directory: Directory::open(path, BYTES_MAX)?,
-            counts: SharedCacheCounts::default(),
-        })
+        Ok(Self { directory: Directory::open(path, KIND)?, counts: SharedCacheCounts::default() })
     }
 
     /// Returns the table stored for this content, see `ContentId`, if it was made of the bytes that
@@ -203,7 +200,7 @@ mod tests {
 
     /// [`STORED_VERSION`], and the hash of the tables of all files in tests/corpus/elf.
     const CORPUS: (u32, &str) =
-        (4, "5191871f67358ab7973a7313d885d5c3ac6cb08bfbd55f6ed33997aaa0f2aa90");
+        (6, "8b75fede7979e717e4dfaed0739cb03de0a3b46cd3c4c30459cc9c6c56f13e9c");
 
     const ONE: [u8; 32] = [1; 32];
     const OTHER: [u8; 32] = [2; 32];

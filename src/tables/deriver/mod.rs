@@ -7,7 +7,7 @@ mod proto;
 mod server;
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,8 @@ pub enum RowSource {
     MachineCode,
 }
 
-/// What one file may take.
-const LIMITS: CallLimits = CallLimits { cpu: Duration::from_secs(5), memory: 256 << 20 };
+/// CPU time that one file may take.
+const CPU_MAX: Duration = Duration::from_secs(5);
 /// What one file may take if all of its code is followed.
 const LIMITS_OF_ALL: CallLimits = CallLimits { cpu: Duration::from_secs(60), memory: 2 << 30 };
 /// How long an answer is waited for on a busy machine, as a multiple of the CPU time.
@@ -57,15 +57,17 @@ pub(super) struct Deriver {
     /// `None` if there is no program that could run as a worker.
     supervisor: Option<Supervisor>,
     usage: SharedUsage,
+    memory_max: u64,
 }
 
 impl Deriver {
     /// `program` with the one argument `deriver` is to run [`serve`]. It is started on first use.
-    /// With an empty `program`, in tests, nothing is derived.
-    pub fn new(program: &str) -> Self {
+    /// With an empty `program`, in tests, nothing is derived. `memory_max`: bytes that it may take
+    /// for one file, unless all of its code is followed.
+    pub fn new(program: &str, memory_max: u64) -> Self {
         let supervisor = Supervisor::new(program, ["deriver".to_owned()]);
         let supervisor = (!program.is_empty()).then_some(supervisor);
-        Self { supervisor, usage: SharedUsage::default() }
+        Self { supervisor, usage: SharedUsage::default(), memory_max }
     }
 
     /// Returns what all derivers use.
@@ -94,10 +96,12 @@ impl Deriver {
     ) -> (Option<DerivedRows>, Duration) {
         let Some(supervisor) = &mut self.supervisor else { return (None, Duration::ZERO) };
         let before = supervisor.usage().cpu;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let reply = {
-            let limits = if *extent == DerivedExtent::All { LIMITS_OF_ALL } else { LIMITS };
-            call(supervisor, DeriveRequest::new(path, extent), limits, meanwhile)
+            let limits = match extent {
+                DerivedExtent::All => LIMITS_OF_ALL,
+                _ => CallLimits { cpu: CPU_MAX, memory: self.memory_max },
+            };
+            call(supervisor, file, &DeriveRequest::new(extent), limits, meanwhile)
         };
         let usage = supervisor.usage();
         self.usage.set(usage);
@@ -120,11 +124,12 @@ impl Deriver {
 
 fn call(
     supervisor: &mut Supervisor,
-    request: DeriveRequest,
+    file: &File,
+    request: &DeriveRequest,
     limits: CallLimits,
     meanwhile: &mut dyn FnMut(),
 ) -> Option<Reply<DeriveResponse>> {
-    supervisor.send(&request, &|| false).ok()?;
+    supervisor.send(request, &[file.as_fd()], &|| false).ok()?;
     let until = Instant::now() + WAIT_FACTOR * limits.cpu;
     while Instant::now() < until {
         if let Some(reply) = supervisor.receive(Timeout::after(POLL), Some(limits)).ok()? {

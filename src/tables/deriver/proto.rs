@@ -6,20 +6,17 @@ use prost::Message;
 use unwind::Rule;
 use unwind::derived::DerivedRows;
 
-/// Asks for the rows of a file, or of a part of its code.
+/// Asks for the rows of the file that comes along, or of a part of its code.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct DeriveRequest {
-    /// Where it is opened.
-    #[prost(string, tag = "1")]
-    pub path: String,
     /// First address of the part.
-    #[prost(uint64, tag = "2")]
+    #[prost(uint64, tag = "1")]
     start: u64,
     /// Address after the part; 0 for the whole file.
-    #[prost(uint64, tag = "3")]
+    #[prost(uint64, tag = "2")]
     end: u64,
     /// Whether call frames are ignored.
-    #[prost(bool, tag = "4")]
+    #[prost(bool, tag = "3")]
     is_hidden: bool,
 }
 
@@ -35,13 +32,13 @@ pub(in crate::tables) enum DerivedExtent {
 }
 
 impl DeriveRequest {
-    pub fn new(path: String, extent: &DerivedExtent) -> Self {
+    pub fn new(extent: &DerivedExtent) -> Self {
         let part = match extent {
             DerivedExtent::Part(part) => part.clone(),
             DerivedExtent::Gaps | DerivedExtent::All => 0..0,
         };
         let is_hidden = *extent == DerivedExtent::All;
-        Self { path, start: part.start, end: part.end, is_hidden }
+        Self { start: part.start, end: part.end, is_hidden }
     }
 
     pub fn extent(&self) -> DerivedExtent {

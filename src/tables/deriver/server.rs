@@ -11,7 +11,7 @@ use unwind::derived::{DerivedRows, PartDeriver, derive, derive_hidden};
 use unwind::{Error, ReadAt};
 
 use super::proto::{DeriveRequest, DeriveResponse, DerivedExtent};
-use crate::workers;
+use crate::workers::{self, Confinement};
 
 /// Ranges of a file that are closer together than this, in bytes, are reported as one.
 const GAP: u64 = 4096;
@@ -22,9 +22,9 @@ const GAP: u64 = 4096;
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut last = LastFile::default();
-    workers::serve(socket, |request: DeriveRequest| {
-        let file = File::open(&request.path).ok();
-        (file.map(|file| answer(&file, request.extent(), &mut last)).unwrap_or_default(), None)
+    workers::serve(socket, Confinement::Descriptors, |request: DeriveRequest, files| {
+        let rows = files.first().map(|file| answer(file, request.extent(), &mut last));
+        (rows.unwrap_or_default(), Vec::new())
     })
 }
 

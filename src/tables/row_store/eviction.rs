@@ -32,6 +32,7 @@ impl RowStore {
 
     /// Forgets executables that no process maps; frees their rows and block numbers.
     pub fn forget_executables(&mut self, gone: &[ExecutableId]) {
+        self.slabs.remove_empty(); // of what was forgotten before
         let entries = gone.iter().filter_map(|id| self.entries.remove(id));
         let mut numbers: Vec<Range<u32>> = Vec::new();
         for mut entry in entries.filter(TableEntry::is_numbered) {

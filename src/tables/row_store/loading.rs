@@ -51,13 +51,14 @@ impl RowStore {
         Some(id)
     }
 
-    /// Publishes blocks that were read ahead of the whole table.
+    /// Publishes blocks that were read ahead of the whole table: requested ones, and the others of
+    /// a file for which rows are derived.
     fn add_blocks(&mut self, id: ExecutableId, text_start: u64, blocks: &[(u32, Block)]) {
         for (number, block) in blocks {
             let is_requested = |entry: &&TableEntry| {
                 entry.text_start == text_start
-                    && matches!(&entry.state, TableState::Loading(requested)
-                        if requested.get(number) == Some(&None))
+                    && matches!(&entry.state, TableState::Loading(blocks)
+                        if matches!(blocks.get(number), None | Some(None)))
             };
             if self.entries.get(&id).filter(is_requested).is_none() {
                 continue; // the whole table came first, or the file has changed

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
 
+use indexmap::IndexSet;
 use profile::{ExecutableId, Pid, VirtAddr};
 use unwind::{BLOCK_SHIFT_MAX, Rule, TEXT_MAX, rule_in, table_start};
 
@@ -19,6 +20,7 @@ use super::counts::TableCounts;
 use super::deriver::RowSource;
 use super::load_request::{LoadExtent, LoadRequest, LoadingCanceller};
 use super::loader::Loader;
+use super::row_limits::RowLimits;
 use super::slabs::Slabs;
 use super::slots::{Slot, SlotAllocator};
 use super::table_entry::{
@@ -61,8 +63,7 @@ pub struct RowStore {
 }
 
 impl RowStore {
-    /// Starts without rows. `program`: runs as the deriver. `bytes_max`: limit of all slabs.
-    /// `open_bytes_max`: memory for files that are being read. `cache`: tables of earlier runs.
+    /// Starts without rows. `program`: runs as the deriver. `cache`: tables of earlier runs.
     /// `source`: of rows.
     ///
     /// # Errors
@@ -70,8 +71,7 @@ impl RowStore {
     pub fn new(
         program: &str,
         maps: WalkMaps,
-        bytes_max: u64,
-        open_bytes_max: usize,
+        limits: RowLimits,
         cache: Option<Cache>,
         source: RowSource,
     ) -> io::Result<Self> {
@@ -84,11 +84,11 @@ impl RowStore {
         let mut numbers = SlotAllocator::new(u32::MAX);
         numbers.release(REFUSED_BLOCKS.end..abi::BLOCKS_MAX);
         Ok(Self {
-            slabs: Slabs::new(maps, bytes_max),
+            slabs: Slabs::new(maps, limits.slabs),
             numbers,
             numbers_pool: SharedPool::new(u64::from(abi::BLOCKS_MAX - REFUSED_BLOCKS.end)),
             entries: HashMap::new(),
-            loader: Loader::spawn(program, cache, open_bytes_max, source)?,
+            loader: Loader::spawn(program, cache, limits, source)?,
             backoffs: Backoffs::default(),
             clock: 0,
             was_renumbered: false,
@@ -178,8 +178,10 @@ impl RowStore {
         };
         let into_block = (into_text & ((1 << entry.block_shift) - 1)) as u32;
         let slot = slot.filter(|slot| !slot.is_empty());
-        let rule = slot.map(|slot| rule_in(self.slabs.maps.read(slot.start), into_block));
-        RuleLookup::Rule(rule.unwrap_or(Rule::NO_ROW))
+        match slot.map(|slot| rule_in(self.slabs.maps.read(slot.start), into_block)) {
+            Some(Rule::PENDING) => RuleLookup::Missing(id, block),
+            rule => RuleLookup::Rule(rule.unwrap_or(Rule::NO_ROW)),
+        }
     }
 
     /// Returns whether the address space of a process may be another one since a time: the programs
@@ -252,25 +254,16 @@ impl RowStore {
         if is_new {
             entry.state = TableState::Loading(HashMap::new());
         }
-        let is_large = matches!(entry.state, TableState::Parts { .. });
-        let (extent, blocks_max) = match (is_large, is_new) {
-            (true, _) => (LoadExtent::Parts, PARTS_AT_ONCE),
-
-            (false, is_new) => {
-                let extent = if is_new { LoadExtent::Whole } else { LoadExtent::Blocks };
-                // Only blocks of the largest size are read ahead.
-                let is_ahead = entry.block_shift == BLOCK_SHIFT_MAX;
-                (extent, if is_ahead { usize::MAX } else { 0 })
-            }
+        // Of a whole file, only blocks of the largest size are read ahead.
+        let (extent, blocks_max) = match (&entry.state, entry.block_shift) {
+            (TableState::Parts { .. }, _) => (LoadExtent::Parts, PARTS_AT_ONCE),
+            (_, BLOCK_SHIFT_MAX) => (LoadExtent::of_whole_file(is_new), usize::MAX),
+            _ => (LoadExtent::of_whole_file(is_new), 0),
         };
         let Some(requested) = entry.state.requested() else { return false };
-        let mut new_blocks = Vec::new();
-        for block in blocks.iter().filter(|block| !requested.contains_key(block)) {
-            if new_blocks.len() < blocks_max && !new_blocks.contains(block) {
-                new_blocks.push(*block);
-            }
-        }
-        let blocks = new_blocks;
+        let is_new_block = |block: &u32| !requested.contains_key(block);
+        let blocks: IndexSet<u32> = blocks.iter().copied().filter(is_new_block).collect();
+        let blocks: Vec<u32> = blocks.into_iter().take(blocks_max).collect();
         if blocks.is_empty() && !is_new {
             return true;
         }

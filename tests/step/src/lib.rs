@@ -29,6 +29,7 @@ type Read<'a> = &'a dyn Fn(u64) -> Option<u64>;
 
 unsafe extern "C" {
     fn host_step(frame: *mut HostFrame, rule: u64, read: ReadWord, from: *const c_void) -> u32;
+    fn host_rule_by_code(ip: u64, is_behind: bool, read: ReadWord, from: *const c_void) -> u64;
     fn host_frame_pointer_ready(frame: *const HostFrame) -> bool;
     fn host_frame_pointer_step(frame: *mut HostFrame, saved_fp: u64, return_address: u64) -> bool;
 }
@@ -51,6 +52,15 @@ pub fn step(registers: &Registers, rule: &Rule, read: Read<'_>) -> Step {
         6 => Step::BadReturnAddress,
         _ => panic!("step.c names no step {step}"),
     }
+}
+
+/// Returns the rule that the machine code at an address proves, as the kernel finds it. `read`:
+/// words of the code, at any address.
+pub fn rule_by_code(ip: u64, is_behind: bool, read: Read<'_>) -> Option<Rule> {
+    let from: *const Read<'_> = &read;
+    // SAFETY: the function calls `read_word` with `from`, which lives until it returns.
+    let rule = unsafe { host_rule_by_code(ip, is_behind, read_word, from.cast()) };
+    (rule != 0).then(|| Rule::decode(rule.to_le_bytes()))
 }
 
 unsafe extern "C" fn read_word(from: *const c_void, address: u64, word: *mut u64) -> bool {
@@ -121,6 +131,9 @@ pub fn registers_with(sp: u64, fp: u64, base: u64, others: u64) -> [u64; REGISTE
     }
     all
 }
+
+#[cfg(test)]
+mod code_rules;
 
 #[cfg(test)]
 mod tests {

@@ -139,6 +139,7 @@ pub(crate) fn linkage_instruction(code: &[u8]) -> Option<(usize, LinkageEffect)>
         [0x4c, 0x89, 0x1c, 0x24, ..] => (4, ReplaceReturn), // mov %r11, (%rsp)
         [0xcc | 0x90, ..] => (1, Filler),
         [0x66, 0x90, ..] => (2, Filler),
+        [0, 0, ..] => (2, Filler), // tcc fills its first stub with zeros
         [0x0f, 0x1f, 0x00, ..] => (3, Filler),
         [0x0f, 0x1f, 0x40, ..] => (4, Filler),
         [0x0f, 0x1f, 0x44, ..] => (5, Filler),

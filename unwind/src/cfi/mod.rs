@@ -233,6 +233,7 @@ mod tests {
     use crate::arch::FP;
     use crate::elf::Elf;
     use crate::sections::CfiSections;
+    use crate::test_file::bytes_of;
 
     const RULE: Rule = Rule {
         cfa: Cfa::Register(SP, 8),
@@ -269,10 +270,7 @@ mod tests {
     #[test]
     fn functions_listed_in_pieces_are_those_listed_at_once() {
         let whole = std::fs::read("/proc/self/exe").expect("the running executable is readable");
-        let read = |offset: u64, bytes: &mut [u8]| {
-            let from = whole.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
-            from.map(|from| bytes.copy_from_slice(from)).is_some()
-        };
+        let read = bytes_of(&whole);
         let elf = Elf::read(&read).expect("an ELF file");
         let text = elf.table_text().expect("it has code");
         let sections = CfiSections::read(&elf, false).expect("it has call frames");

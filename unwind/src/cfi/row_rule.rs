@@ -160,7 +160,7 @@ impl Frame {
     }
 }
 
-/// Returns the address at which a register is saved, if an expression says it.
+/// Evaluates the DWARF expression for the address at which a register is saved, if there is one.
 fn value_of<'a, S: UnwindSection<Slice<'a>>>(
     rule: Option<DwarfRule>,
     section: &S,

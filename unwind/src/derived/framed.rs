@@ -32,7 +32,8 @@ pub(super) enum FrameProgress {
 }
 
 impl FrameProgress {
-    /// Returns the state that it stands for. What is not needed to find the caller is unknown.
+    /// Returns the machine state in such a frame: registers that do not lead to the caller are
+    /// unknown.
     pub fn state(self) -> State {
         let mut state = State::at_entry();
         if self != Self::None {

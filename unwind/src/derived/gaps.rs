@@ -14,6 +14,7 @@ use super::starts::Starts;
 use crate::dwarf::DwarfUnwinder;
 use crate::elf::Elf;
 use crate::go::FunctionTable;
+use crate::haskell;
 use crate::layers::RangeLayer;
 use crate::{Error, Gaps, ReadAt, RegisterRule, Rule};
 
@@ -65,12 +66,12 @@ impl DerivedRows {
 pub fn derive(file: ReadAt<'_>) -> Result<DerivedRows, Error> {
     let elf = Elf::read(file)?;
     let go = FunctionTable::read(&elf);
-    let covered = covered_with(file, go.as_ref())?;
+    let covered = covered_with(file, &elf, go.as_ref())?;
     let starts = Starts::new(covered.clone(), Vec::new());
     let executable = elf.executable();
     let mut gaps = Gaps::of(&executable);
     let stretches = executable.iter().flat_map(|range| starts.gaps(range.clone()));
-    stretches.for_each(|gap| gaps.add(&executable, gap));
+    stretches.for_each(|gap| gaps.add(&executable, gap, &|range| elf.loaded(range)));
     if gaps.are_derived_in_parts() {
         return Ok(DerivedRows::default());
     }
@@ -136,14 +137,22 @@ pub(super) fn covered(file: ReadAt<'_>) -> Result<Vec<Range<u64>>, Error> {
     Ok(merged(functions.functions().map(|(start, end)| start..end).collect()))
 }
 
-/// Returns the ranges that functions with call frames or in Go's function table cover.
+/// Returns the ranges that functions with call frames or in Go's function table cover, and those of
+/// Haskell code: nothing calls its functions, and its data lies between them.
 pub(super) fn covered_with(
     file: ReadAt<'_>,
+    elf: &Elf<'_>,
     go: Option<&FunctionTable>,
 ) -> Result<Vec<Range<u64>>, Error> {
     let mut functions = covered(file)?;
     functions.extend(go.into_iter().flat_map(FunctionTable::described));
-    Ok(merged(functions))
+    let mut covered = merged(functions);
+    if !covered.is_empty() {
+        let starts = Starts::new(covered.clone(), Vec::new());
+        let gaps = elf.executable().into_iter().flat_map(|range| starts.gaps(range));
+        covered.extend(haskell::stretches(&|range| elf.loaded(range), gaps));
+    }
+    Ok(merged(covered))
 }
 
 /// Returns ranges ascending and disjoint.

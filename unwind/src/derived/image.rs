@@ -10,16 +10,14 @@ use object::elf::{
     Rela64, SHN_UNDEF, SHT_DYNSYM, SHT_RELA, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType,
     Sym64,
 };
-use object::pod::{Pod, slice_from_all_bytes};
 use object::read::elf::Sym;
 
 use super::addresses::Addresses;
 use super::code::Code;
 use super::noreturn::is_noreturn;
 use crate::elf::Elf;
+use crate::linker_code;
 
-/// Sections of linkage tables: their code has a layer of its own.
-const LINKAGE: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
 /// Sections of addresses of functions that run before and after the program.
 const ARRAYS: [&str; 3] = [".preinit_array", ".init_array", ".fini_array"];
 /// Sections that begin with a function.
@@ -58,7 +56,7 @@ impl Image {
     /// Reads what a file says; sections that are missing or malformed say nothing.
     pub fn read(elf: &Elf<'_>) -> Self {
         let mut image = Self {
-            linkage: LINKAGE.iter().filter_map(|name| elf.range_of(name)).collect(),
+            linkage: linker_code::TABLES.iter().filter_map(|name| elf.range_of(name)).collect(),
             ..Self::default()
         };
         image.functions.push(elf.entry);
@@ -107,7 +105,7 @@ impl Image {
     fn read_symbols(&mut self, elf: &Elf<'_>, kind: SectionType) {
         for (section, link) in elf.sections_of(kind) {
             let names = elf.section_by_index(link).unwrap_or_default();
-            for symbol in structs::<Sym64<Endian>>(&section.bytes) {
+            for symbol in section.structs::<Sym64<Endian>>() {
                 let is_function = matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC);
                 let address = symbol.st_value(Endian);
                 if !is_function || address == 0 || symbol.st_shndx(Endian) == SHN_UNDEF {
@@ -130,9 +128,9 @@ impl Image {
         let symbols = elf.sections_of(SHT_DYNSYM);
         let Some((symbols, link)) = symbols.first() else { return };
         let names = elf.section_by_index(*link).unwrap_or_default();
-        let symbols = structs::<Sym64<Endian>>(&symbols.bytes);
+        let symbols = symbols.structs::<Sym64<Endian>>();
         for (section, _) in elf.sections_of(SHT_RELA) {
-            for relocation in structs::<Rela64<Endian>>(&section.bytes) {
+            for relocation in section.structs::<Rela64<Endian>>() {
                 let at = relocation.r_offset.get(Endian);
                 let addend = relocation.r_addend.get(Endian);
                 match relocation.r_type(Endian, false) {
@@ -194,10 +192,4 @@ fn is_cold(name: &[u8]) -> bool {
 fn text_at(names: &[u8], offset: u32) -> &[u8] {
     let from = names.get(offset as usize..).unwrap_or_default();
     from.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// Returns the structures in a section, without an incomplete last one.
-fn structs<T: Pod>(bytes: &[u8]) -> &[T] {
-    let whole = bytes.len() - bytes.len() % size_of::<T>();
-    slice_from_all_bytes(&bytes[..whole]).unwrap_or_default()
 }

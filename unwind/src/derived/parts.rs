@@ -56,7 +56,7 @@ impl PartDeriver {
     /// See [`crate::read()`].
     pub fn open(file: ReadAt<'_>) -> Result<Self, Error> {
         let elf = Elf::read(file)?;
-        let covered = covered_with(file, FunctionTable::read(&elf).as_ref())?;
+        let covered = covered_with(file, &elf, FunctionTable::read(&elf).as_ref())?;
         let size = |ranges: &[Range<u64>]| -> u64 { ranges.iter().map(|r| r.end - r.start).sum() };
         let is_compiled = size(&covered) < size(&elf.executable()) / COMPILED_DIVISOR;
         let (image, callees) = (Image::shared(&elf), RefCell::default());
@@ -71,8 +71,7 @@ impl PartDeriver {
         let elf = Elf::read(file)?;
         let region = part.start.saturating_sub(MARGIN)..part.end.saturating_add(MARGIN);
         let covered = self.covered_around(&region);
-        let (part, is_compiled) = (part.clone(), self.is_compiled);
-        let scope = Scope::Part { part: part.clone(), region, is_compiled };
+        let scope = Scope::Part { part: part.clone(), region, is_compiled: self.is_compiled };
         let mut derivation = Derivation::new(&elf, Rc::clone(&self.image), &[], covered, &scope);
         let instructions = &mut derivation.program.instructions_left;
         *instructions = INSTRUCTIONS_MAX.min(*instructions);

@@ -9,6 +9,7 @@ use super::rows::Rows;
 use super::rule::rule_of;
 use crate::Rule;
 use crate::elf::Elf;
+use crate::test_file::bytes_of;
 
 /// Address of the code of each test.
 const TEXT: u64 = 0x1000;
@@ -61,11 +62,7 @@ fn elf(code: &[u8]) -> Vec<u8> {
 /// Derives the rows of a file that consists of this code.
 fn derive(code: &[u8]) -> Rows<Result<Rule, Reason>> {
     let file = elf(code);
-    let read_at = |offset: u64, bytes: &mut [u8]| {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let source = from.checked_add(bytes.len()).and_then(|end| file.get(from..end));
-        source.map(|source| bytes.copy_from_slice(source)).is_some()
-    };
+    let read_at = bytes_of(&file);
     let elf = Elf::read(&read_at).expect("a well-formed file");
     Derivation::new(&elf, Image::shared(&elf), &[], Vec::new(), &Scope::File)
         .run(Err(Reason::Conflict), &mut rule_of)

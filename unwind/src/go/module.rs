@@ -11,9 +11,8 @@ use std::ops::Range;
 use memchr::memmem;
 use object::LittleEndian as Endian;
 use object::elf::{R_X86_64_RELATIVE, Rela64};
-use object::pod::slice_from_all_bytes;
 
-use crate::elf::Elf;
+use crate::elf::{Elf, Section};
 
 /// Sections that can hold module data. Since Go 1.26 it has one of its own.
 const SECTIONS: [&str; 4] = [".go.module", ".noptrdata", ".data", ".data.rel.ro"];
@@ -44,7 +43,7 @@ impl Module {
     pub fn find_text(&self, elf: &Elf<'_>) -> Option<u64> {
         let relocations: Vec<_> =
             RELOCATIONS.iter().filter_map(|name| elf.section(name).ok().flatten()).collect();
-        let relocated = || relocations.iter().flat_map(|section| relative_words(&section.bytes));
+        let relocated = || relocations.iter().flat_map(relative_words);
         let mut candidates: Vec<u64> = Vec::new();
         let pointers = relocated().filter(|(_, target)| *target == self.table).map(|(at, _)| at);
         candidates.extend(pointers.take(CANDIDATES_MAX));
@@ -84,10 +83,8 @@ impl Module {
 }
 
 /// Returns the words that the dynamic linker sets to an address of the file, with that address.
-fn relative_words(section: &[u8]) -> impl Iterator<Item = (u64, u64)> {
-    let whole = section.len() - section.len() % size_of::<Rela64<Endian>>();
-    let relocations: &[Rela64<Endian>] =
-        slice_from_all_bytes(&section[..whole]).unwrap_or_default();
-    let relative = relocations.iter().filter(|one| one.r_type(Endian, false) == R_X86_64_RELATIVE);
+fn relative_words(section: &Section) -> impl Iterator<Item = (u64, u64)> {
+    let relocations = section.structs::<Rela64<Endian>>().iter();
+    let relative = relocations.filter(|one| one.r_type(Endian, false) == R_X86_64_RELATIVE);
     relative.map(|one| (one.r_offset.get(Endian), one.r_addend.get(Endian) as u64))
 }

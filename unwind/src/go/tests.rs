@@ -178,11 +178,7 @@ fn corrupt_table_does_not_panic() {
 fn corpus_file(name: &str) -> crate::CallFrames {
     let path = format!("{}/../tests/corpus/elf/{name}", env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read(path).expect("a file of the corpus");
-    let read = |offset: u64, bytes: &mut [u8]| {
-        let from = file.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
-        from.map(|from| bytes.copy_from_slice(from)).is_some()
-    };
-    crate::read(&read).expect("a table")
+    crate::read(&crate::test_file::bytes_of(&file)).expect("a table")
 }
 
 /// Numbers of functions in files of the corpus.

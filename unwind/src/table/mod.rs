@@ -121,6 +121,20 @@ fn search(block: &[u8], into: u32) -> Option<Rule> {
     Some(Rule::decode(block.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// Returns a copy of a block in which each gap is pending, because rows for it may be derived.
+/// `None` for an empty block: published as it is, it would mean that no rows are expected.
+pub fn with_pending_gaps(block: &[u8]) -> Option<Block> {
+    let at = |header| Some(8 * usize::from(u16_at(block, header)?));
+    let (rules, rows) = (at(2)?, at(4)?);
+    let mut pending = Block::from(block);
+    for rule in pending.get_mut(rules..rows)?.chunks_exact_mut(8) {
+        if rule == Rule::NO_ROW.encode() {
+            rule.copy_from_slice(&Rule::PENDING.encode());
+        }
+    }
+    Some(pending)
+}
+
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
@@ -208,6 +222,16 @@ mod tests {
         };
         assert_eq!(rows.iter().find(wrong), None);
         assert_eq!(table.rows_omitted, 400 - 254);
+    }
+
+    #[test]
+    fn gaps_become_pending_and_rows_stay() {
+        let rows = [(0x1000, rule(8)), (0x1010, Rule::NO_ROW), (0x1020, rule(16))];
+        let table = build(0x1000, 0x2000, &rows);
+        let pending = with_pending_gaps(&table.blocks[0]).expect("it has rows");
+        let rules = [0, 0x10, 0x20].map(|into| rule_in(&pending, into));
+        assert_eq!(rules, [rule(8), Rule::PENDING, rule(16)]);
+        assert_eq!(with_pending_gaps(&[]), None);
     }
 
     #[test]

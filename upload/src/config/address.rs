@@ -6,7 +6,7 @@ use super::input::shorten;
 ///
 /// # Errors
 /// What to give instead.
-pub(super) fn check_url(text: &str) -> Result<(), String> {
+pub fn check_url(text: &str) -> Result<(), String> {
     let example = || "give an address such as \"https://profiles.example:7070\"".to_owned();
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let Some(rest) = rest else {

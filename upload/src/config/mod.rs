@@ -27,6 +27,7 @@ mod value;
 
 use std::fmt::{self, Debug, Display};
 
+pub use address::check_url;
 pub use entries::is_secret_header;
 pub use error::ConfigError;
 pub use input::{Input, InputEntry, InvalidEntry, InvalidValue, TEXT_BYTES_MAX, shorten};

@@ -73,8 +73,7 @@ fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
     let mapping = profile.mapping_of(frame);
     let is_kernel = mapping.kind == MappingKind::Kernel;
     if frame.lines.is_empty() {
-        let file = mapping.name.rsplit('/').next().unwrap_or_default();
-        let name = format!("{file}+{:#x}", frame.address);
+        let name = mapping.unnamed(frame.address.0);
         return push(line, &name, if is_kernel { "_[k]" } else { "" });
     }
     // The function itself is last, after the functions inlined into it.
@@ -117,10 +116,7 @@ pub(super) mod tests {
             cgroup_id: 0,
             labels: Default::default(),
         };
-        let frame = |executable, address| Frame {
-            executable: ExecutableId(executable),
-            address: FileAddr(address),
-        };
+        let frame = |executable, address| Frame::new(ExecutableId(executable), FileAddr(address));
         let (kernel, user, caller) = (frame(0, 1), frame(1, 2), frame(1, 3));
         let whole = (StackEnd::Complete, StackEnd::Complete);
         window.add(task.clone(), &[kernel, user, caller], whole, false).expect("room");

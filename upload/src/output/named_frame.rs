@@ -63,9 +63,7 @@ impl NamedFrame<'_> {
     pub fn text(&self) -> Cow<'_, str> {
         match self.name {
             Some(name) => shown(name),
-            None => shown(&format!("{}+{:#x}", module_name(self.mapping), self.address))
-                .into_owned()
-                .into(),
+            None => shown(&self.mapping.unnamed(self.address)).into_owned().into(),
         }
     }
 }

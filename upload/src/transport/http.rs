@@ -195,6 +195,14 @@ fn client(
     tls: Option<ClientConfig>,
     proxy: Option<Intercept>,
 ) -> Result<reqwest::Client, ConfigError> {
+    client_builder(tls, proxy)?.build().map_err(unusable)
+}
+
+/// Returns a builder of clients that follow no redirect.
+pub(super) fn client_builder(
+    tls: Option<ClientConfig>,
+    proxy: Option<Intercept>,
+) -> Result<reqwest::ClientBuilder, ConfigError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(Policy::none())
@@ -212,10 +220,10 @@ fn client(
             None => all,
         });
     }
-    builder.build().map_err(unusable)
+    Ok(builder)
 }
 
-fn unusable(error: reqwest::Error) -> ConfigError {
+pub(super) fn unusable(error: reqwest::Error) -> ConfigError {
     ConfigError::Invalid(format!("cannot set up HTTP: {}", error.without_url()))
 }
 

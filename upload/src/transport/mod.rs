@@ -3,13 +3,14 @@
 //!
 //! A sink owns an `Http` or a `Grpc` for its server. Both are set up from an `Endpoint`, and
 //! both read files with credentials and certificates again when these change, so rotation needs no
-//! restart.
+//! restart. A [`DownloadClient`] gets files from a server that needs no credentials.
 //!
 //! Secrets leave this module only in requests: configuration hides them in `Debug`, errors name
 //! files and headers without their content, and addresses are shown without user and query.
 
 mod connection;
 mod credentials;
+mod download;
 mod endpoint;
 mod error;
 mod grpc;
@@ -26,6 +27,7 @@ mod text;
 mod tls;
 
 pub use connection::{BasicAuth, Compression, Connection, Tls};
+pub use download::{DownloadClient, DownloadError, DownloadFailure, DownloadLimits};
 pub use responses::ResponseCounts;
 
 pub(crate) use error::TransportError;

@@ -56,10 +56,8 @@ pub fn profile() -> Profile {
 pub fn profile_of(names: &[String]) -> Profile {
     let count = names.len() as u32;
     let mut window = Window::new(64 << 20);
-    let frame = |executable: u32, address: u64| Frame {
-        executable: ExecutableId(executable),
-        address: FileAddr(address),
-    };
+    let frame =
+        |executable: u32, address: u64| Frame::new(ExecutableId(executable), FileAddr(address));
     for (index, name) in (0..count).zip(names) {
         let task = Task {
             pid: Pid(4_194_000 + index / 2),

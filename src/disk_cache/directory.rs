@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
@@ -17,85 +18,35 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Most bytes of one file.
-pub(super) const FILE_MAX: usize = 64 << 20;
-/// Name of a table: a hash, then this.
-const SUFFIX: &str = ".table";
-/// Name of a table until it is complete: this, then a unique number.
-const PARTIAL: &str = ".begun-";
-/// After this time a partial table is abandoned: its writer is gone.
+use super::error::CacheError;
+use super::partial::{FILE_FLAGS, PARTIAL, PartialFile};
+
+/// After this time without a write a partial file is abandoned: its writer is gone.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// The limit divided by this may be written before the directory is listed again, for what other
 /// processes have written; as much is freed at once when the limit is reached.
 const SLACK_DIVISOR: u64 = 16;
-const FILE_FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
-/// Why a directory cannot hold the cache, with the next step.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// The directory does not exist and cannot be created.
-    #[error("cannot create the cache directory {path}: {source}; give another directory")]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The directory cannot be opened.
-    #[error("cannot open the cache directory {path}: {source}; give another directory")]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The path is a symbolic link.
-    #[error("cannot use the cache directory {path}: it is a symbolic link; give its target")]
-    Link {
-        /// The link.
-        path: PathBuf,
-    },
-    /// The path is something else than a directory.
-    #[error("cannot use the cache directory {path}: it is not a directory; give another path")]
-    NoDirectory {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The directory belongs to another user, who could create tables there.
-    #[error(
-        "cannot use the cache directory {path}: it belongs to user {owner}; give a directory of \
-         user {us}"
-    )]
-    Owner {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner.
-        owner: u32,
-        /// The effective user of this process.
-        us: u32,
-    },
-    /// Other users may write to the directory.
-    #[error(
-        "cannot use the cache directory {path}: other users may write there; `chmod go-w {path}` \
-         or give another directory"
-    )]
-    Writable {
-        /// The directory.
-        path: PathBuf,
-    },
+/// What a directory holds.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheKind {
+    /// End of the name of each file; what is before is a hash of 64 hexadecimal digits.
+    pub suffix: &'static str,
+    /// Most bytes of one file.
+    pub file_max: u64,
+    /// Most bytes of all files.
+    pub bytes_max: u64,
 }
 
 /// An open directory of ours.
 #[derive(Debug)]
-pub(super) struct Directory {
-    directory: OwnedFd,
-    bytes_max: u64,
-    /// Bytes of all tables when the directory was last listed.
+pub struct Directory {
+    directory: Arc<OwnedFd>,
+    kind: CacheKind,
+    /// Bytes of all files when the directory was last listed.
     listed_bytes: u64,
     /// Bytes written since then.
     written: u64,
-    /// Counts partial files, for unique names.
-    partials: u64,
 }
 
 impl Directory {
@@ -103,7 +54,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`CacheError`] where other users could write, or when there is no directory.
-    pub fn open(path: &Path, bytes_max: u64) -> Result<Self, CacheError> {
+    pub fn open(path: &Path, kind: CacheKind) -> Result<Self, CacheError> {
         // With a trailing slash, a link would be followed.
         let path: PathBuf = path.components().collect();
         let metadata = path.symlink_metadata();
@@ -127,72 +78,100 @@ impl Directory {
             Ok(Stat { st_mode, .. }) if st_mode & 0o022 != 0 => Err(CacheError::Writable { path }),
             // As if the limit were reached, so that the first write lists the directory.
             Ok(_) => {
-                Ok(Self { directory, bytes_max, listed_bytes: bytes_max, written: 0, partials: 0 })
+                let directory = Arc::new(directory);
+                Ok(Self { directory, kind, listed_bytes: kind.bytes_max, written: 0 })
             }
         }
     }
 
-    /// Reads a table and marks it as used last; `None` when there is none.
+    /// Opens a file for reading and marks it as used last; `None` when there is none.
     ///
     /// # Errors
-    /// When reading fails, or it is not a regular file of at most [`FILE_MAX`] bytes.
-    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    /// When opening fails, or it is not a regular file within the limit of one file.
+    pub fn open_file(&self, name: &str) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | FILE_FLAGS;
-        let mut file: File = match openat(&self.directory, file_name(name), flags, Mode::empty()) {
+        let opened = openat(&self.directory, self.file_name(name), flags, Mode::empty());
+        let file: File = match opened {
             Ok(file) => file.into(),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let metadata = file.metadata()?;
-        let size = usize::try_from(metadata.len()).ok().filter(|size| *size <= FILE_MAX);
-        let size = size.filter(|_| metadata.is_file()).ok_or(io::ErrorKind::InvalidData)?;
-        let mut bytes = vec![0; size];
-        file.read_exact(&mut bytes)?;
+        if !metadata.is_file() || metadata.len() > self.kind.file_max {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let _ = file.set_modified(SystemTime::now()); // on failure it is evicted a little early
+        Ok(Some(file))
+    }
+
+    /// Reads a file and marks it as used last; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`Self::open_file`], or when reading fails.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(name)? else { return Ok(None) };
+        let mut bytes = vec![0; file.metadata()?.len().min(self.kind.file_max) as usize];
+        file.read_exact(&mut bytes)?;
         Ok(Some(bytes))
     }
 
-    /// Removes a table, if it exists.
+    /// Removes a file, if it exists.
     pub fn remove(&self, name: &str) {
-        let _ = unlinkat(&self.directory, file_name(name), AtFlags::empty());
+        let _ = unlinkat(&self.directory, self.file_name(name), AtFlags::empty());
     }
 
-    /// Writes a table, replacing the previous one; evicts others for it if necessary.
+    /// Writes a file, replacing the previous one; evicts others for it if necessary.
     ///
     /// # Errors
-    /// When writing fails; then nothing of the table is left.
+    /// When writing fails; then nothing of the file is left.
     pub fn write(&mut self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         self.evict_for(size as u64)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let partial = format!("{PARTIAL}{}-{now:x}-{}", std::process::id(), self.partials);
-        self.partials += 1;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS;
-        let mut file: File =
-            openat(&self.directory, &partial, flags, Mode::RUSR | Mode::WUSR)?.into();
-        let written = parts.iter().try_for_each(|part| file.write_all(part));
-        let outcome = written.and_then(|()| {
-            Ok(renameat(&self.directory, &partial, &self.directory, file_name(name))?)
-        });
-        match outcome {
-            Ok(()) => self.written += size as u64,
-            Err(_) => drop(unlinkat(&self.directory, &partial, AtFlags::empty())),
-        }
-        outcome
+        let mut partial = self.create()?;
+        parts.iter().try_for_each(|part| partial.file.write_all(part))?;
+        self.rename(partial, name, size as u64)
     }
 
-    /// Evicts the tables used least recently until `size` more bytes fit.
+    /// Creates a file that is not complete yet. It is removed unless it is stored.
+    ///
+    /// # Errors
+    /// As creating does.
+    pub fn create(&self) -> io::Result<PartialFile> {
+        PartialFile::create(Arc::clone(&self.directory))
+    }
+
+    /// Stores a file that is complete, replacing the previous one; evicts others for it if
+    /// necessary.
+    ///
+    /// # Errors
+    /// As renaming does; then nothing of the file is left.
+    pub fn store(&mut self, partial: PartialFile, name: &str) -> io::Result<()> {
+        let size = partial.file.metadata()?.len();
+        self.evict_for(size)?;
+        self.rename(partial, name, size)
+    }
+
+    fn rename(&mut self, partial: PartialFile, name: &str, size: u64) -> io::Result<()> {
+        let to = self.file_name(name);
+        renameat(&self.directory, partial.name(), &self.directory, to)?;
+        partial.mark_stored();
+        self.written += size;
+        Ok(())
+    }
+
+    /// Evicts the files used least recently until `size` more bytes fit.
     fn evict_for(&mut self, size: u64) -> io::Result<()> {
-        let is_listing_recent = self.written < self.bytes_max / SLACK_DIVISOR;
-        if is_listing_recent && self.listed_bytes + self.written + size <= self.bytes_max {
+        let is_listing_recent = self.written < self.kind.bytes_max / SLACK_DIVISOR;
+        if is_listing_recent && self.listed_bytes + self.written + size <= self.kind.bytes_max {
             return Ok(());
         }
-        let mut tables = self.tables()?;
-        let mut bytes: u64 = tables.iter().map(|(_, _, size)| size).sum();
-        if bytes + size > self.bytes_max {
-            tables.sort_unstable();
-            let enough = (self.bytes_max - self.bytes_max / SLACK_DIVISOR).saturating_sub(size);
-            for (_, name, size) in tables {
+        let mut files = self.files()?;
+        let mut bytes: u64 = files.iter().map(|(_, _, size)| size).sum();
+        if bytes + size > self.kind.bytes_max {
+            files.sort_unstable();
+            let enough =
+                (self.kind.bytes_max - self.kind.bytes_max / SLACK_DIVISOR).saturating_sub(size);
+            for (_, name, size) in files {
                 if bytes <= enough {
                     break;
                 }
@@ -205,36 +184,36 @@ impl Directory {
         Ok(())
     }
 
-    /// Lists the tables: last use since 1970, name and size. Removes abandoned partial tables.
-    fn tables(&self) -> io::Result<Vec<(Duration, String, u64)>> {
-        let mut tables = Vec::new();
+    /// Lists the files: last use since 1970, name and size. Removes abandoned partial files.
+    fn files(&self) -> io::Result<Vec<(Duration, String, u64)>> {
+        let mut files = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            let (is_table, is_partial) = (is_table(name), name.starts_with(PARTIAL));
+            let (is_ours, is_partial) = (self.is_ours(name), name.starts_with(PARTIAL));
             let stat = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-            let Some(stat) = stat.ok().filter(|_| is_table || is_partial) else { continue };
+            let Some(stat) = stat.ok().filter(|_| is_ours || is_partial) else { continue };
             let last_use = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
             if is_partial && last_use + ABANDONED_AFTER < now {
                 let _ = unlinkat(&self.directory, name, AtFlags::empty());
             }
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if is_table && is_file {
-                tables.push((last_use, name.to_owned(), stat.st_size as u64));
+            if is_ours && is_file {
+                files.push((last_use, name.to_owned(), stat.st_size as u64));
             }
         }
-        Ok(tables)
+        Ok(files)
     }
-}
 
-fn file_name(name: &str) -> String {
-    format!("{name}{SUFFIX}")
-}
+    fn file_name(&self, name: &str) -> String {
+        format!("{name}{}", self.kind.suffix)
+    }
 
-fn is_table(name: &str) -> bool {
-    let hash = name.strip_suffix(SUFFIX).unwrap_or_default();
-    hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    fn is_ours(&self, name: &str) -> bool {
+        let hash = name.strip_suffix(self.kind.suffix).unwrap_or_default();
+        hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
 }
 
 #[cfg(test)]
@@ -247,8 +226,17 @@ mod tests {
         format!("{number:064x}")
     }
 
+    fn kind(bytes_max: u64) -> CacheKind {
+        CacheKind { suffix: ".table", file_max: 1 << 20, bytes_max }
+    }
+
     fn open(parent: &tempfile::TempDir, bytes_max: u64) -> Directory {
-        Directory::open(&parent.path().join("cache"), bytes_max).expect("a writable directory")
+        let path = parent.path().join("cache");
+        Directory::open(&path, kind(bytes_max)).expect("a writable directory")
+    }
+
+    fn file_name(name: &str) -> String {
+        format!("{name}.table")
     }
 
     fn names(parent: &tempfile::TempDir) -> Vec<String> {
@@ -276,14 +264,14 @@ mod tests {
     fn directory_that_others_can_change_is_rejected() {
         let parent = tempfile::tempdir().expect("a directory");
         let path = |name: &str| parent.path().join(name);
-        let error = |name: &str| Directory::open(&path(name), 1).expect_err("an error");
+        let error = |name: &str| Directory::open(&path(name), kind(1)).expect_err("an error");
         fs::create_dir(path("open")).expect("created");
         for mode in [0o777, 0o770, 0o702] {
             fs::set_permissions(path("open"), PermissionsExt::from_mode(mode)).expect("set");
             assert!(matches!(error("open"), CacheError::Writable { .. }));
         }
         fs::set_permissions(path("open"), PermissionsExt::from_mode(0o755)).expect("set");
-        Directory::open(&path("open"), 1).expect("a directory that only its owner can write");
+        Directory::open(&path("open"), kind(1)).expect("a directory that only its owner can write");
         symlink("open", path("link")).expect("created");
         assert!(matches!(error("link"), CacheError::Link { .. }));
         assert!(matches!(error("link/"), CacheError::Link { .. }));
@@ -318,19 +306,18 @@ mod tests {
                 assert!(bytes.is_none_or(|bytes| bytes.len() == 1000));
             }
         };
-        let one = open(&parent, 32_000);
-        let other = open(&parent, 32_000);
+        let [one, other, third] = [(); 3].map(|()| open(&parent, 32_000));
         std::thread::scope(|scope| {
-            scope.spawn(|| write(one, 0..80));
+            scope.spawn(|| write(third, 0..80));
             scope.spawn(|| write(other, 40..120));
         });
         // Each may have written a sixteenth of the limit since the other listed the directory.
         assert!(names(&parent).len() <= 34, "{:?}", names(&parent));
-        assert!(names(&parent).iter().all(|name| is_table(name)), "{:?}", names(&parent));
+        assert!(names(&parent).iter().all(|name| one.is_ours(name)), "{:?}", names(&parent));
     }
 
     #[test]
-    fn abandoned_partial_table_is_removed() {
+    fn abandoned_partial_file_is_removed() {
         let parent = tempfile::tempdir().expect("a directory");
         let mut directory = open(&parent, 1000);
         for (name, age) in [(".begun-1", 2 * ABANDONED_AFTER), (".begun-2", ABANDONED_AFTER / 2)] {
@@ -350,5 +337,21 @@ mod tests {
         assert_eq!(directory.read(&name(1)).expect("no table"), None);
         let error = directory.write(&name(1), &[b"one"]).expect_err("no directory");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn streamed_file_appears_when_it_is_stored() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let mut directory = open(&parent, 1000);
+        let mut partial = directory.create().expect("created");
+        partial.file.write_all(b"one").expect("written");
+        assert!(directory.open_file(&name(1)).expect("no file yet").is_none());
+        drop(directory.create().expect("another, which is given up"));
+        directory.store(partial, &name(1)).expect("stored");
+        assert_eq!(names(&parent), [file_name(&name(1))]);
+        let mut text = String::new();
+        let file = directory.open_file(&name(1)).expect("readable");
+        file.expect("a file").read_to_string(&mut text).expect("text");
+        assert_eq!(text, "one");
     }
 }
