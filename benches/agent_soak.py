@@ -3,12 +3,13 @@
 
     ./dev bench-agent-soak [--minutes M]
 
-The churn of bench-soak, at the lowest priority, and beside it, at random moments: a worker is
-killed; the receiver of OTLP goes away and comes back; the disk of the store and the spool is full
-and has space again; a guest takes CPUs away from its own agent and gives them back. Prints memory
-and open files as medians of the minute before minute 5 and of the last minute, then the processes
-of the storm, the delivery ledger and each log line that came more than once within a minute. Needs
-root.
+The churn of bench-soak, behind all else that wants a CPU, and beside it, at random moments: a
+worker is killed; the receiver of OTLP goes away and comes back; the disk of the store and the spool
+is full and has space again; a guest takes CPUs away from its own agent and gives them back. After
+minute 5 and at the end all of this stops, and once everything accepted is delivered, memory and
+open files are measured at rest: what a busy machine needs does not count as growth. Prints these,
+the processes of the storm, the delivery ledger and each log line that came more than once within a
+minute. Needs root.
 """
 
 import argparse
@@ -28,11 +29,21 @@ import soak
 import storm
 
 DISK_MIB = 64
-# From the end of the churn until everything accepted must be delivered.
-DRAIN_SECONDS = 90
+# From the end of the churn until everything accepted must be delivered, symbols that were not used
+# for 24 windows are dropped, and figures are at rest.
+DRAIN_SECONDS = 270
+REST_SECONDS = 60
 HZ = 19
 # Levels of the log at which a line may not repeat; others tell of single events.
 LOG_LINE = re.compile(r"^(\S+)\s+(WARN|ERROR|INFO)\s+(.*)$")
+# Runs a command behind all else. Where the kernel groups processes by session, the priority of a
+# process counts inside its session alone, and that of the session must be set.
+BEHIND_ALL_ELSE = [
+    *["setsid", "nice", "-n", "19", "sh", "-c"],
+    'if [ -e /proc/$$/autogroup ]; then echo 10 > /proc/$$/autogroup; fi; exec "$@"',
+    "sh",
+]
+GUEST_TESTS = ["cargo", "test", "--quiet", "--workspace", "--test", "kernels"]
 
 
 class Receiver:
@@ -86,7 +97,7 @@ def at_random(stop, shortest, longest, event):
 
 def plug_in_guest(stop):
     """Runs the tests of guests, whose CPUs come and go, every ten minutes."""
-    command = ["cargo", "test", "--quiet", "--workspace", "--test", "kernels"]
+    command = [*BEHIND_ALL_ELSE, *GUEST_TESTS]
     while not stop.is_set():
         done = subprocess.run(command, cwd=storm.REPOSITORY, capture_output=True, text=True)
         print(f"guest: {'passed' if done.returncode == 0 else done.stdout[-2000:]}", flush=True)
@@ -108,16 +119,13 @@ def repeats(log):
     return {text: len(times) for text, times in seen.items() if close(times)}
 
 
-def prepare_churn(work, seconds, stop):
-    """Compiles the churn of bench-soak. Returns its functions, and the command of its storm."""
+def prepare_churn(work):
+    """Compiles the churn of bench-soak. Returns programs of its storm, and other commands."""
     programs = [f"{work}/storm{number}" for number in range(storm.PROGRAMS)]
     for number, path in enumerate(programs):
         storm.worker(number, path)
     storm.compile_c(storm.LAUNCHER, f"{work}/launcher")
-    launcher = [f"{work}/launcher", "40", str(seconds), "20", *programs]
-    targets = [(soak.repeat, (command, stop)) for command in soak.compile_churn(work)]
-    targets.append((storm.recompile, (programs, stop)))
-    return targets, launcher
+    return programs, [[*BEHIND_ALL_ELSE, *command] for command in soak.compile_churn(work)]
 
 
 def main():
@@ -141,54 +149,88 @@ def main():
 
 
 def run(work, disk, seconds, early):
-    receiver, stop = Receiver(), threading.Event()
+    receiver = Receiver()
     lines = (
         f'frequency = {HZ}\n[sinks.otlp]\ntype = "otlp"\nprotocol = "http"\n'
         f'url = "http://127.0.0.1:{receiver.port}"'
     )
     # Before the agent starts: what fails here leaves none behind.
-    targets, launcher = prepare_churn(work, seconds, stop)
+    subprocess.run([*GUEST_TESTS, "--no-run"], cwd=storm.REPOSITORY, check=True)
+    churn = prepare_churn(work)
     profiler = agent.agent(work, "soak", lines, disk=disk)
     pid = profiler.process.pid
-    os.nice(19)  # everything that is started from here on
-    targets += [
-        (at_random, (stop, 20, 60, lambda: kill_worker(pid))),
-        (at_random, (stop, 60, 180, lambda: interrupt(receiver, stop))),
-        (at_random, (stop, 120, 300, lambda: fill_disk(disk, stop))),
-        (plug_in_guest, (stop,)),
-    ]
+
+    def disturb(seconds):
+        """Has everything happen for so long. Returns the processes of the storm."""
+        stop = threading.Event()
+        events = [
+            (20, 60, lambda: kill_worker(pid)),
+            (60, 180, lambda: interrupt(receiver, stop)),
+            (120, 300, lambda: fill_disk(disk, stop)),
+        ]
+        return everything(work, churn, events, seconds, stop, profiler.process)
+
+    try:
+        processes = disturb(early * 60)
+        before = at_rest(pid)
+        processes += disturb(seconds - early * 60)
+        after = at_rest(pid)
+        values = agent.metrics(work, "soak", by_label=True)
+    finally:
+        profiler.stop()
+    names = [f"after minute {early:g}", f"after minute {seconds / 60:g}"]
+    soak.table(before + after, before[-1][0], after[-1][0], names)
+    print(f"\n{processes:,} processes in the storm")
+    for name, value in sorted(values.items()):
+        is_shown = name.startswith(("everytick_batches", "everytick_windows_lost", "everytick_log"))
+        if value and is_shown or "_bytes" in name and "_total" not in name:
+            print(f"{name} {value:,.0f}")
+    repeated = repeats(f"{work}/soak/log")
+    print("\nlines that came more than once within a minute:", repeated or "none")
+
+
+def everything(work, churn, events, seconds, stop, process):
+    """Runs the churn and the events. Returns the number of processes of the storm."""
+    programs, commands = churn
+    targets = [(soak.repeat, (command, stop)) for command in commands]
+    targets += [(at_random, (stop, *event)) for event in events]
+    targets += [(storm.recompile, (programs, stop)), (plug_in_guest, (stop,))]
     threads = [threading.Thread(target=target, args=args) for target, args in targets]
-    storm_process = subprocess.Popen(launcher, stdout=subprocess.PIPE, text=True)
+    launcher = [*BEHIND_ALL_ELSE, f"{work}/launcher", "40", str(int(seconds)), "20", *programs]
+    launched = subprocess.Popen(launcher, stdout=subprocess.PIPE, text=True)
     try:
         for thread in threads:
             thread.start()
-        seen = watch(profiler.process, seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(5)
+            assert process.poll() is None, "the agent has ended"
         stop.set()
-        processes = storm_process.communicate()[0].split()[0]
+        processes = launched.communicate()[0].split()[0]
         for thread in threads:
             thread.join()
-        time.sleep(DRAIN_SECONDS)
-        values = agent.metrics(work, "soak", by_label=True)
     finally:
         stop.set()
-        storm_process.kill()
-        profiler.stop()
-    soak.table(seen, early * 60, seconds)
-    print(f"\n{int(processes):,} processes in the storm")
-    for name, value in sorted(values.items()):
-        if name.startswith(("everytick_batches", "everytick_windows_lost", "everytick_log")):
-            print(f"{name} {value:,.0f}")
-    print("\nlines that came more than once within a minute:", repeats(f"{work}/soak/log") or "none")
+        launched.kill()
+    return int(processes)
 
 
-def watch(process, seconds):
-    """Returns the times and figures of an agent while everything happens to it."""
+def at_rest(pid):
+    """Returns times and figures of an agent to which nothing happens any more."""
+    time.sleep(DRAIN_SECONDS)
     begin, seen = time.monotonic(), []
-    while time.monotonic() < begin + seconds:
+    while time.monotonic() < begin + REST_SECONDS:
         time.sleep(5)
-        assert process.poll() is None, "the agent has ended"
-        seen.append((time.monotonic() - begin, soak.look(process.pid)))
+        seen.append((time.monotonic(), soak.look(pid) | parts_of_memory(pid)))
     return seen
+
+
+def parts_of_memory(pid):
+    """Returns the resident memory of a process that is its own, and that of files and BPF maps."""
+    with open(f"/proc/{pid}/status") as file:
+        sizes = dict(re.findall(r"^(Rss\w+):\s+(\d+) kB", file.read(), re.MULTILINE))
+    mapped = int(sizes["RssFile"]) + int(sizes["RssShmem"])
+    return {"of it heap KiB": int(sizes["RssAnon"]), "of it mapped KiB": mapped}
 
 
 if __name__ == "__main__":

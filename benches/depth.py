@@ -32,6 +32,7 @@ def tick(program, hz, seconds):
         command = [
             EVERYTICK,
             "record",
+            "-v",
             "-F",
             str(hz),
             "-d",

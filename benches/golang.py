@@ -54,12 +54,13 @@ func main() {
 }
 """
 
-# Frames that each stack has in this order; runtime stands for any functions of the runtime.
+# Functions that a chain may call at its end, by the starts of their names.
 OTHERS = "runtime.|internal/|_cgo_|gosave_|libc.|ld-linux|[vdso]|clock_|__|memeqbody|indexbytebody"
 END = f"(;({'|'.join(map(re.escape, OTHERS.split('|')))})[^;]*)*"
 LEAF = "(;main.middle(;main.leaf)?)?"
 RUNTIME = r"(;runtime\.[^;]*)*"
 C_CODE = r"[^;]*"  # Go's linker has a symbol `main(.text)` where C code begins
+# Frames of right stacks, outermost first.
 CHAINS = [
     f"main.inGo{LEAF}",
     f"main.inC(;main._Cfunc_outer{RUNTIME}(;_cgo_[^;]*)?(;outer(;{C_CODE})?)?)?",

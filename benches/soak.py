@@ -170,25 +170,23 @@ def main():
         report(seen, early * 60, seconds, work)
 
 
-def table(seen, early, seconds):
-    """Prints the figures of the minute before `early` beside those of the last one."""
+def table(seen, early, late, names):
+    """Prints the figures of the minute before the time `early` beside those before `late`."""
 
     def of_minute(what, until):
         values = [figures[what] for at, figures in seen if until - 60 <= at <= until]
         return min(values) if what.endswith("exited processes") else statistics.median(values)
 
-    print(
-        f"| | minute {early / 60:g} | minute {seconds / 60:g} | difference % |\n|---|---:|---:|---:|"
-    )
+    print(f"| | {names[0]} | {names[1]} | difference % |\n|---|---:|---:|---:|")
     for what in seen[0][1]:
-        before, after = of_minute(what, early), of_minute(what, seconds)
+        before, after = of_minute(what, early), of_minute(what, late)
         print(
             f"| {what} | {before:,.0f} | {after:,.0f} | {100 * (after - before) / max(before, 1):+.1f} |"
         )
 
 
 def report(seen, early, seconds, work):
-    table(seen, early, seconds)
+    table(seen, early, seconds, [f"minute {early / 60:g}", f"minute {seconds / 60:g}"])
     with open(f"{work}/windows") as file:
         lines = file.readlines()
     counts = [[int(number) for number in re.findall(r"\d+", line)] for line in lines]

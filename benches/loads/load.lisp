@@ -1,0 +1,10 @@
+;;; Hash tables, sorting, bignums and closures, compiled by sbcl as they are loaded.
+(defun leaf (count)
+  (let ((sum 0)) (dotimes (step count sum) (setf sum (mod (+ (* sum 31) step) 65521)))))
+(defun middle (depth) (if (zerop depth) (leaf 2000) (+ (middle (1- depth)) (leaf 50))))
+(defun words-of (count)
+  (let ((table (make-hash-table :test 'equal)) (all '()))
+    (dotimes (step count) (setf (gethash (format nil "~d:~a" step (mod step 9)) table) step))
+    (maphash (lambda (key value) (push (cons key (expt 3 (mod value 200))) all)) table)
+    (sort all #'string> :key #'car)))
+(loop (middle (mod (length (words-of 300)) 20)) (reduce #'+ (mapcar #'cdr (words-of 100))))
