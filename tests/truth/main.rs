@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod exceptions;
 mod golang;
 mod oddities;
 mod programs;
@@ -97,17 +98,6 @@ fn realigned_frames_and_frames_of_dynamic_size() {
     let chain = "_start @libc.so.6{2} main > aligned32 allocates both many aligned64 spin";
     let truth = Truth { chains: &[chain], tops: "use", guessed: "" };
     check(&programs, &truth);
-}
-
-#[test]
-fn exceptions() {
-    let _alone = alone();
-    let dir = directory();
-    let programs = build_all(dir.path(), &EVERYWHERE, "throw.cpp", &[]);
-    let chain = "_start @libc.so.6{2} main > run catcher a deep{500} b thrower";
-    let tops =
-        "@libstdc++.so.6|@libgcc_s.so.1|@libc.so.6|@ld-linux-x86-64.so.2|.plt|~@plt|Guard::~Guard";
-    check(&programs, &Truth { chains: &[chain], tops, guessed: "" });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // Runs main -> run -> catcher -> a -> 500 frames of deep -> b -> thrower, which throws to catcher
-// through a frame with a destructor. There are so many frames because at the end, for some ten
-// nanoseconds, the exception unwinder overwrites the stack that it runs on, where no stack is true.
+// through a frame with a destructor. There are so many frames because at the end the exception
+// unwinder overwrites the stack that it runs on: for a shorter part of the time with more frames.
 #include "known.h"
 
 struct Guard {
