@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use crossbeam_channel::Sender;
 
 use super::batch::EventBatch;
 use super::clock::{cpu_time, now};
@@ -59,7 +60,7 @@ pub fn spawn_reader(
     rings: Rings,
     tick: Duration,
     limit: ProcessEventLimit,
-    batches: SyncSender<EventBatch>,
+    batches: Sender<EventBatch>,
 ) -> io::Result<(Reader, RingChanges)> {
     let period = (tick * PERIOD_TICKS).clamp(PERIOD_MIN, PERIOD_MAX);
     let Rings { samples, cpus } = rings;
@@ -75,7 +76,7 @@ fn run(
     samples: Option<SampleReader>,
     mut rings: ReaderRings,
     pace: (Duration, ProcessEventLimit),
-    batches: &SyncSender<EventBatch>,
+    batches: &Sender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
     // Where this is refused the default priority remains; the rings hold two seconds of events.
@@ -119,7 +120,7 @@ fn send_batches(
     wakeup: &Wakeup,
     (period, mut limit): (Duration, ProcessEventLimit),
     mut drain: impl FnMut(&Wakeup, bool) -> io::Result<EventBatch>,
-    batches: &SyncSender<EventBatch>,
+    batches: &Sender<EventBatch>,
 ) -> io::Result<()> {
     let (mut timeout, mut used) = (period, Duration::ZERO);
     let mut is_overflowing = false;

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Select;
+
 use super::count::Counter;
 use super::cpu::{ProcessorCpu, Work, WorkTimer};
 use super::finish::Finisher;
@@ -223,6 +225,11 @@ impl Pipeline {
         }
         self.timer.begin(Work::Batches);
         loaded.is_some()
+    }
+
+    /// Adds the rows that are loaded to the channels that the processor waits for.
+    pub fn select_loaded<'a>(&'a self, channels: &mut Select<'a>) {
+        self.rows.select_loaded(channels);
     }
 
     /// Whether rows are being loaded.

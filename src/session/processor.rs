@@ -8,17 +8,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+
+use crossbeam_channel::{Receiver as BatchReceiver, Select};
 
 use super::pipeline::Pipeline;
 use super::results::ClosedWindow;
 use super::window_boundary::WindowBoundary;
 use crate::events::EventBatch;
-
-/// How often loaded rows are published while no batch arrives.
-const LOADING_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A command of the session to the processor.
 enum Command {
@@ -49,7 +47,7 @@ impl Processor {
     /// # Errors
     /// When the thread cannot be created.
     pub fn spawn(
-        batches: Receiver<EventBatch>,
+        batches: BatchReceiver<EventBatch>,
         pipeline: Pipeline,
         samples: Arc<AtomicU64>,
     ) -> io::Result<Self> {
@@ -103,7 +101,7 @@ fn ended() -> io::Error {
 
 fn run(
     mut pipeline: Pipeline,
-    batches: &Receiver<EventBatch>,
+    batches: &BatchReceiver<EventBatch>,
     commands: &Receiver<Command>,
     replies: &Sender<Reply>,
     samples: &AtomicU64,
@@ -120,14 +118,17 @@ fn run(
     pipeline
 }
 
-/// Waits for the next batch, and publishes loaded rows meanwhile; `None` once the reader has ended.
-fn next_batch(pipeline: &mut Pipeline, batches: &Receiver<EventBatch>) -> Option<EventBatch> {
+/// Waits for the next batch, and publishes rows as they are loaded meanwhile; `None` once the reader
+/// has ended.
+fn next_batch(pipeline: &mut Pipeline, batches: &BatchReceiver<EventBatch>) -> Option<EventBatch> {
     while pipeline.is_loading() {
-        match batches.recv_timeout(LOADING_INTERVAL) {
-            Ok(batch) => return Some(batch),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => pipeline.finish_loaded(),
+        let mut channels = Select::new();
+        let batch = channels.recv(batches);
+        pipeline.select_loaded(&mut channels);
+        if channels.ready() == batch {
+            break;
         }
+        pipeline.finish_loaded();
     }
     batches.recv().ok()
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
 
 use super::count::Counter;
 use super::cpu::ProcessorCpu;
@@ -92,7 +93,7 @@ impl Setup {
         let rates = [rows.cpu_rate(), SharedRate::unlimited(), SharedRate::unlimited()];
 
         let loading_canceller = rows.loading_canceller();
-        let (sender, batches) = mpsc::sync_channel(BATCHES_MAX);
+        let (sender, batches) = crossbeam_channel::bounded(BATCHES_MAX);
         let processor_cpu = ProcessorCpu::default();
         let used = processor_cpu.clone();
         let limit = ProcessEventLimit::new(rates[1].clone(), move || used.get().processes);

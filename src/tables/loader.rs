@@ -41,7 +41,7 @@ const CREDIT_INTERVAL: Duration = Duration::from_millis(100);
 /// The running loader.
 pub(super) struct Loader {
     requests: Sender<LoadRequest>,
-    results: Receiver<LoadResult>,
+    pub results: crossbeam_channel::Receiver<LoadResult>,
     /// Requests for whole files and for parts of large ones that have not been answered.
     pub pending: usize,
     cache_counts: Option<SharedCacheCounts>,
@@ -61,7 +61,7 @@ impl Loader {
     ) -> io::Result<Self> {
         let cache_counts = cache.as_ref().map(|cache| cache.counts.clone());
         let (requests, received) = mpsc::channel();
-        let (sent, results) = mpsc::channel();
+        let (sent, results) = crossbeam_channel::unbounded();
         let cpu_rate = SharedRate::unlimited();
         let deriver = Deriver::new(program, limits.deriving);
         let deriver_usage = deriver.usage();
@@ -116,7 +116,11 @@ impl Loader {
         if self.pending == 0 {
             return None;
         }
-        let result = self.results.recv_timeout(timeout).ok()?;
+        let result = self.results.recv_timeout(timeout);
+        if result.as_ref().is_err_and(|error| error.is_disconnected()) {
+            self.pending = 0; // the thread has ended: nothing more will come
+        }
+        let result = result.ok()?;
         self.pending -= usize::from(!matches!(result.rows, LoadedRows::Blocks { .. }));
         Some(result)
     }
@@ -125,7 +129,7 @@ impl Loader {
 /// The state of the loader thread.
 pub(super) struct LoaderThread {
     requests: Receiver<LoadRequest>,
-    results: Sender<LoadResult>,
+    results: crossbeam_channel::Sender<LoadResult>,
     /// Files to read as a whole, or parts of.
     pub files: VecDeque<UnreadFile>,
     blocks: BlockReaders,
@@ -349,7 +353,7 @@ mod tests {
         let rate = SharedRate::unlimited();
         let mut loader = LoaderThread {
             requests,
-            results: mpsc::channel().0,
+            results: crossbeam_channel::unbounded().0,
             files: VecDeque::from([file(1, HOG), file(2, Owner::SYSTEM), file(3, HOG)]),
             blocks: BlockReaders::new(0),
             large: LargeFiles::default(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Select;
 use profile::ExecutableId;
 use unwind::{Block, CallFrames, Error};
 
@@ -27,6 +28,11 @@ impl RowStore {
     /// Whether rows are being loaded.
     pub fn is_loading(&self) -> bool {
         self.loader.pending > 0
+    }
+
+    /// Adds the rows that the loader has read to the channels that a thread waits for.
+    pub fn select_loaded<'a>(&'a self, channels: &mut Select<'a>) {
+        channels.recv(&self.loader.results);
     }
 
     /// Publishes the next rows that the loader has read; waits up to `timeout` if it has none yet
