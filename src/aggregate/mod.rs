@@ -98,7 +98,8 @@ impl Aggregator {
         processes: &mut Processes,
     ) -> Result<(), WindowFull> {
         self.stack.clear();
-        self.stack.extend(kernel_frames(&sample.kernel));
+        let kernel = kernel_frames(&sample.kernel);
+        self.stack.extend(kernel.map(|frame| processes.name_kernel_code(frame)));
         let (end, guessed) = self.push_user_frames(time, sample, memory, processes);
         let is_unread = end == StackEnd::NoMapping && memory.is_incomplete();
         let user_end = if is_unread { StackEnd::MappingsUnread } else { end };

@@ -113,6 +113,7 @@ impl EventBatch {
                 self.process_events_skipped += 1;
                 self.skip_event_of(pid);
             }
+            SkippedRecord::OfKernel(event) => self.events.push(event),
             SkippedRecord::Lost(count) => self.side_band_lost += count,
             SkippedRecord::Ignored => {}
         }

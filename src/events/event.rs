@@ -30,6 +30,8 @@ pub enum Event {
     Move(MoveEvent),
     /// A thread ended.
     Exit(ExitEvent),
+    /// Code came into the kernel, or left it.
+    KernelCode(KernelCodeEvent),
     /// A sample.
     Sample(Box<RawSample>),
     /// perf's own record of the same tick.
@@ -110,4 +112,17 @@ pub struct ExitEvent {
     pub pid: Pid,
     /// The thread; equal to `pid` when it is the main thread.
     pub tid: Tid,
+}
+
+/// Code that is in the kernel for a time: a BPF program or a trampoline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelCodeEvent {
+    /// First address.
+    pub start: VirtAddr,
+    /// Address after the last.
+    pub end: VirtAddr,
+    /// Its name in the kernel's list of symbols.
+    pub name: Box<str>,
+    /// It left.
+    pub is_removed: bool,
 }

@@ -18,8 +18,8 @@ mod wakeup;
 pub use batch::EventBatch;
 pub use clock::{cpu_time, now, since_boot_ns, unix_ns};
 pub use event::{
-    CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, LATE_RECORD_NS, MmapEvent, MoveEvent,
-    TimedEvent,
+    CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, KernelCodeEvent, LATE_RECORD_NS,
+    MmapEvent, MoveEvent, TimedEvent,
 };
 pub use process_event_limit::ProcessEventLimit;
 pub use raw_sample::{PerfSample, PerfStackSnapshot, RawSample, StackSnapshot, UserFrame};

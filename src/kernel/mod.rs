@@ -4,7 +4,7 @@
 //! its ring, [`SideBand`] rings of process events, [`PerfSamples`] rings of perf's own records of
 //! ticks, a [`TaskSampler`] for users without capabilities, [`CpuNotices`] of CPUs that come and
 //! go, the [`WalkMaps`] by which the programs unwind, the reaping and the confinement of worker
-//! processes, mapped files, and the C library's heap. What leaves this module is plain bytes and
+//! processes, mapped files, where the code of BPF programs is, and the C library's heap. What leaves this module is plain bytes and
 //! numbers in the shapes of [`abi`]; `events` interprets them.
 //!
 //! All but the task sampler needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the
@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 pub mod abi;
+mod bpf_code;
 mod children;
 mod config;
 mod confinement;
@@ -33,6 +34,7 @@ mod unwinder;
 mod verifier;
 mod walk_maps;
 
+pub use bpf_code::bpf_code;
 pub use children::{ReapedChild, try_reap};
 pub use config::{CpuSelection, Filters, SamplerConfig, SamplingRate};
 pub use confinement::confine;

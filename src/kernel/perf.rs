@@ -53,12 +53,15 @@ impl PerfEvent {
     }
 
     /// Opens an event that never ticks and records every exec, fork, exit, name and executable
-    /// mapping on a CPU, in time of CLOCK_MONOTONIC.
+    /// mapping on a CPU, and code that comes into the kernel or leaves it, in time of
+    /// CLOCK_MONOTONIC.
     ///
     /// It does not request build IDs: the kernel would then set the build ID flag in the records of
     /// other profilers' events too, which would read inodes as build IDs.
     pub fn side_band(cpu: Cpu) -> Result<Self, PerfError> {
-        Self::open(&mut side_band_event(), None, cpu)
+        let mut event = side_band_event();
+        event.set_ksymbol(1);
+        Self::open(&mut event, None, cpu)
     }
 
     /// Opens an event that never ticks. Its running time shows whether its CPU stays online.

@@ -1,8 +1,10 @@
-//! Names code of JIT compilers: asks the jitdump or perf map of its process, and has it read.
+//! Names code of JIT compilers: asks the jitdump or perf map of its process, and has it read. Names
+//! code that comes into the kernel as the kernel reports it.
 //!
 //! A sample is named by the entries that were read before it; an address without one waits for the
 //! next read. So an entry counts from the time on at which it was read.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,6 +113,17 @@ impl Processes {
             self.perf_maps.pending_name(origin.unwrap_or(pid), address.0)
         });
         Frame { jit_name, ..frame }
+    }
+
+    /// Names a frame of the kernel, if it lies in code that comes and goes.
+    pub fn name_kernel_code(&mut self, frame: Frame) -> Frame {
+        let names = &mut self.perf_maps.names;
+        Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, names), ..frame }
+    }
+
+    /// Adds code that was in the kernel before the recording and may leave it.
+    pub fn add_kernel_code(&mut self, functions: impl IntoIterator<Item = Range<u64>>) {
+        functions.into_iter().for_each(|function| self.kernel_symbols.add_unnamed(function));
     }
 
     /// Returns the name of an address by the map of the process; of memory that it has from before

@@ -36,6 +36,7 @@ impl Processes {
                 self.changed.insert(moved.pid);
             }
             Event::Exit(exit) if is_new(exit.pid) => self.apply_exit(time, exit),
+            Event::KernelCode(code) => self.kernel_symbols.apply(code, &mut self.perf_maps.names),
             _ => {}
         }
     }

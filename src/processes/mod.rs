@@ -21,6 +21,7 @@ mod identity;
 mod interner;
 mod jit_code;
 mod kernel_code;
+mod kernel_symbols;
 mod labelling;
 mod lifecycle;
 mod mappings;

@@ -7,6 +7,7 @@ use profile::{ExecutableId, Labels, Pid};
 
 use super::copy_sources::CopySources;
 use super::executables::Executables;
+use super::kernel_symbols::KernelSymbols;
 use super::labelling::{Labeller, ProcessLabels};
 use super::mappings::AddressSpace;
 use super::owners::is_kept_by_exec;
@@ -44,6 +45,8 @@ pub struct Processes {
     pub(super) thread_names: Option<ThreadNames>,
     /// Names of code that JIT compilers write.
     pub(super) perf_maps: PerfMaps,
+    /// Names of code that comes into the kernel and leaves it.
+    pub(super) kernel_symbols: KernelSymbols,
     /// The files behind the mappings.
     pub executables: Executables,
 }
@@ -131,6 +134,7 @@ impl Processes {
             reads_command_lines: false,
             thread_names: None,
             perf_maps: PerfMaps::new(PERF_MAPS_BYTES),
+            kernel_symbols: KernelSymbols::default(),
             executables,
         }
     }
@@ -183,6 +187,7 @@ impl Processes {
     /// stale until it is read from procfs again or calls exec.
     pub fn invalidate_before(&mut self, time: u64) {
         self.missed_until = self.missed_until.max(time);
+        self.kernel_symbols.clear();
         if let Some(names) = &mut self.thread_names {
             *names = ThreadNames::default(); // read again when threads are sampled
         }

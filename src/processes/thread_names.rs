@@ -31,7 +31,7 @@ impl ThreadNames {
             Event::Exit(ExitEvent { tid, .. }) => {
                 self.0.remove(tid);
             }
-            Event::Mmap(_) | Event::Move(_) | Event::Sample(_) | Event::PerfSample(_) => {}
+            _ => {} // not about names
         }
     }
 

@@ -18,7 +18,7 @@ use super::window_boundary::WindowBoundary;
 use super::windows::Windows;
 use crate::aggregate::WindowLimits;
 use crate::events::{EventBatch, ProcessEventLimit, Reader, RingChanges, Rings, spawn_reader};
-use crate::kernel::{LoadError, WalkMaps};
+use crate::kernel::{LoadError, WalkMaps, bpf_code};
 use crate::labels::Root;
 use crate::limits::SharedRate;
 use crate::processes::{Executables, Processes, open_files};
@@ -112,6 +112,9 @@ impl Setup {
         }
         if map_bytes.is_none() {
             processes.enable_thread_names();
+        }
+        if map_bytes.is_some() {
+            processes.add_kernel_code(bpf_code());
         }
         let mut resolver = Resolver::new(processes);
         resolver.scan(scope, &mut rows, &mut publisher);

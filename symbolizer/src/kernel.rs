@@ -19,6 +19,8 @@ const LINE_MAX: u64 = 4096;
 const STEP: usize = 256 << 10;
 /// No function is larger. What follows the last one of a module may be another module later.
 const FUNCTION_MAX: u64 = 64 << 10;
+/// Symbols that are no function: they say where code ends.
+const ENDS: [&str; 3] = ["_etext", "_einittext", "__end_rodata"];
 
 /// The kernel's functions by address.
 #[derive(Debug, Default)]
@@ -91,15 +93,15 @@ impl Functions {
         });
     }
 
-    /// Returns the name of the function at an address, and the range of addresses that certainly
-    /// have this name; an empty range when that is this address alone.
+    /// Returns the name of the function at an address, and its addresses. `None` beyond the end of
+    /// code, and too far behind the last function of a module.
     pub fn find(&self, address: u64) -> Option<(&str, Range<u64>)> {
         let next = self.starts.partition_point(|(start, _)| *start <= address);
         let (start, at) = *self.starts.get(next.checked_sub(1)?)?;
         let end = self.starts.get(next).map_or(u64::MAX, |(start, _)| *start);
         let end = end.min(start.saturating_add(FUNCTION_MAX));
         let (_, name) = text(&self.names, at)?;
-        Some((name, if address < end { start..end } else { address..address }))
+        (address < end && !ENDS.contains(&name)).then_some((name, start..end))
     }
 }
 
@@ -110,9 +112,10 @@ fn text(names: &str, at: u32) -> Option<(char, &str)> {
 }
 
 /// Ranks the names of one address; the least is the best: global before local before weak, then the
-/// one with fewest leading underscores, then the longest.
+/// one with fewest leading underscores, then the longest. An end is no name.
 fn rank(kind: char, name: &str) -> (u8, usize, Reverse<usize>) {
     let scope = match kind {
+        _ if ENDS.contains(&name) => 3,
         'T' => 0,
         't' => 1,
         _ => 2, // weak
@@ -132,6 +135,7 @@ ffffffff81000000 T startup_64
 ffffffff81000100 t helper
 ffffffff81000200 W weak
 ffffffff81000200 t strong
+ffffffff81000400 T _etext
 ffffffff82000000 D data
 ffffffffc0000000 t of_module\t[module]
 ffffffffa0000000 t bpf_prog_6deef7357e7b4530_tick\t[bpf]
@@ -149,12 +153,14 @@ no line at all
                 Some(("startup_64", 0xffff_ffff_8100_0000..0xffff_ffff_8100_0100)),
             ),
             (0xffff_ffff_8100_01ff, Some(("helper", 0xffff_ffff_8100_0100..0xffff_ffff_8100_0200))),
-            (0xffff_ffff_8101_01ff, Some(("strong", 0xffff_ffff_8100_0200..0xffff_ffff_8101_0200))),
-            (0xffff_ffff_9000_0000, Some(("strong", 0xffff_ffff_9000_0000..0xffff_ffff_9000_0000))),
+            (0xffff_ffff_8100_03ff, Some(("strong", 0xffff_ffff_8100_0200..0xffff_ffff_8100_0400))),
+            (0xffff_ffff_8100_0400, None),
+            (0xffff_ffff_9000_0000, None),
             (
                 0xffff_ffff_c000_0001,
                 Some(("of_module", 0xffff_ffff_c000_0000..0xffff_ffff_c001_0000)),
             ),
+            (0xffff_ffff_c001_0000, None),
         ];
         for (address, expected) in expected {
             assert_eq!(functions.find(address), expected, "{address:#x}");

@@ -24,6 +24,8 @@ pub(in crate::events) enum ParsedRecord {
 pub(in crate::events) enum SkippedRecord {
     /// The process that the event is of.
     Of(Pid),
+    /// An event of the kernel, which is not skipped: there are few.
+    OfKernel(TimedEvent),
     /// The kernel dropped this many records because the ring was full.
     Lost(u64),
     /// A record of no interest, or a malformed one.

@@ -8,7 +8,7 @@ use profile::{Pid, Tid, VirtAddr};
 use super::perf_record::{ParsedRecord, PerfRecord, SkippedRecord};
 use super::sampler::comm;
 use crate::events::event::{
-    CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, MmapEvent, TimedEvent,
+    CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, KernelCodeEvent, MmapEvent, TimedEvent,
 };
 
 /// The trailer that the event requests for each record: u32 pid and tid, u64 time, u32 CPU and
@@ -18,6 +18,8 @@ const PATH_MAX: usize = 4096;
 /// PERF_RECORD_MISC_MMAP_BUILD_ID of linux/perf_event.h. The kernel may set it for another
 /// profiler that asked for build IDs, and leave it set in our records.
 const MISC_BUILD_ID: u16 = 1 << 14;
+/// PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER of linux/perf_event.h.
+const KSYMBOL_UNREGISTER: u16 = 1;
 
 /// Parses a record with its header.
 pub(in crate::events) fn parse(record: &[u8]) -> ParsedRecord {
@@ -42,9 +44,14 @@ pub(in crate::events) fn parse_pid(record: &[u8]) -> SkippedRecord {
 }
 
 fn try_parse_pid(record: &[u8]) -> Option<SkippedRecord> {
-    let record = PerfRecord::split(record)?;
+    let bytes = record;
+    let record = PerfRecord::split(bytes)?;
     match record.kind {
         RecordType::LOST => record.lost_count().map(SkippedRecord::Lost),
+        RecordType::KSYMBOL => match parse(bytes) {
+            ParsedRecord::Event(event) => Some(SkippedRecord::OfKernel(event)),
+            _ => None,
+        },
         RecordType::FORK | RecordType::EXIT | RecordType::COMM | RecordType::MMAP2 => {
             let pid = i32::from_ne_bytes(record.body.get(..4)?.try_into().ok()?);
             Some(SkippedRecord::Of(Pid(visible(pid)?)))
@@ -62,8 +69,25 @@ fn event(record: &PerfRecord<'_>) -> Option<Event> {
         RecordType::MMAP2 => {
             mmap(Mmap2Record::parse::<LittleEndian>(body, misc & !MISC_BUILD_ID).ok()?)
         }
+        RecordType::KSYMBOL => kernel_code(record.body),
         _ => None,
     }
+}
+
+/// Parses the body of a PERF_RECORD_KSYMBOL: u64 address, u32 bytes, u16 type, u16 flags, and the
+/// name, which ends with zeros.
+fn kernel_code(body: &[u8]) -> Option<Event> {
+    let (numbers, name) = body.split_at_checked(16)?;
+    let start = u64::from_ne_bytes(numbers[..8].try_into().ok()?);
+    let bytes = u32::from_ne_bytes(numbers[8..12].try_into().ok()?);
+    let flags = u16::from_ne_bytes(numbers[14..].try_into().ok()?);
+    let name = name.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+    Some(Event::KernelCode(KernelCodeEvent {
+        start: VirtAddr(start),
+        end: VirtAddr(start.checked_add(bytes.into())?),
+        name: String::from_utf8_lossy(name).into(),
+        is_removed: flags & KSYMBOL_UNREGISTER != 0,
+    }))
 }
 
 /// Returns the number of a task if it is visible in the agent's PID namespace: others are 0 or -1.
@@ -174,6 +198,25 @@ mod tests {
         });
         assert_eq!(parse_event(&record(RecordType::MMAP2, 0, &body)), expected);
         assert_eq!(parse_event(&record(RecordType::MMAP2, MISC_BUILD_ID, &body)), expected);
+    }
+
+    #[test]
+    fn code_of_the_kernel_is_reported_also_while_process_events_are_skipped() {
+        for (flags, is_removed) in [(0u16, false), (1, true)] {
+            let numbers = [longs(&[0x1000]), ints(&[0x80])].concat();
+            let kind = [1, flags].map(u16::to_ne_bytes).concat();
+            let body = [numbers, kind, b"bpf_prog_0123_run\0\0\0\0\0\0\0".to_vec()].concat();
+            let record = record(RecordType::KSYMBOL, 0, &body);
+            let (start, end) = (VirtAddr(0x1000), VirtAddr(0x1080));
+            let name = "bpf_prog_0123_run".into();
+            let expected = Event::KernelCode(KernelCodeEvent { start, end, name, is_removed });
+            assert_eq!(parse_event(&record), expected);
+            let expected = SkippedRecord::OfKernel(TimedEvent { time: 99, event: expected });
+            assert_eq!(parse_pid(&record), expected);
+            for len in 0..record.len() {
+                parse(&record[..len]);
+            }
+        }
     }
 
     #[test]

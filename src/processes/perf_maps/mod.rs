@@ -24,6 +24,7 @@ mod text;
 
 pub use gap::JitNameGap;
 pub(super) use jit_dump::{HEADER_BYTES, JitDumpPart, first_record, parse as parse_jit_dump};
+pub(super) use jit_names::JitNames;
 pub(super) use marker::JitDumpMarker;
 pub(super) use process_map::{PerfMapPart, PerfMaps, ProcessMap};
 pub(super) use text::{MapEntry, parse};

@@ -1,0 +1,97 @@
+//! Code that comes into the kernel and leaves it has its own name in each sample: BPF programs that
+//! run after each other, also one from before the recording, and none of them at the end.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use common::{alone, directory, pause, record, succeed};
+use libbpf_rs::{Object, ObjectBuilder};
+
+/// BPF programs that run at each system call, for some microseconds.
+const PROGRAMS: &str = r#"
+#define AT(place) __attribute__((section(place), used))
+char LICENSE[] AT("license") = "GPL";
+volatile unsigned long sum;
+#define SLOW(place, name, factor) AT(place) int name(void *context) { \
+	unsigned long value = sum; \
+	_Pragma("clang loop unroll(disable)") \
+	for (int i = 0; i < 2000; i++) { value = value * factor + i; sum = value; } \
+	return 0; }
+SLOW("raw_tp/sys_enter", from_before, 3)
+SLOW("raw_tp/sys_enter", first, 5)
+SLOW("raw_tp/sys_exit", second, 13)
+"#;
+
+fn compile(directory: &Path) -> PathBuf {
+    let (source, object) = (directory.join("slow.bpf.c"), directory.join("slow.bpf.o"));
+    fs::write(&source, PROGRAMS).unwrap();
+    let mut clang = Command::new("clang");
+    succeed(clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(source).arg("-o").arg(&object));
+    object
+}
+
+/// A loaded program; it ends when this is dropped.
+struct Loaded {
+    _link: libbpf_rs::Link,
+    _object: Object,
+}
+
+fn load(object: &Path, name: &str) -> Loaded {
+    let mut open = ObjectBuilder::default().open_file(object).unwrap();
+    for mut program in open.progs_mut() {
+        let is_it = program.name() == name;
+        program.set_autoload(is_it);
+    }
+    let object = open.load().unwrap();
+    let program = object.progs_mut().find(|program| program.name() == name).unwrap();
+    let link = program.attach().unwrap();
+    Loaded { _link: link, _object: object }
+}
+
+#[test]
+fn bpf_programs_that_come_and_go_have_their_own_names() {
+    let _alone = alone();
+    let place = directory();
+    let object = compile(place.path());
+    let before = load(&object, "from_before");
+    let recording = thread::spawn(|| {
+        let load = "exec timeout 5 dd if=/dev/zero of=/dev/null bs=1 2>/dev/null";
+        record(&["-F", "499", "--", "sh", "-c", load])
+    });
+    pause(1500);
+    drop(before);
+    for name in ["first", "second"] {
+        let loaded = load(&object, name);
+        pause(1000);
+        drop(loaded);
+    }
+    let recorded = recording.join().unwrap();
+    let folded = recorded.folded();
+    let samples = |name: &str| -> u64 {
+        let is_in = |frame: &String| {
+            let frame = frame.trim_end_matches("_[k]");
+            frame.starts_with("bpf_prog_") && frame.ends_with(&format!("_{name}"))
+        };
+        folded.iter().filter(|(stack, _)| stack.iter().any(is_in)).map(|(_, count)| count).sum()
+    };
+    let each = ["from_before", "first", "second"].map(samples);
+    assert!(each.iter().all(|samples| *samples > 50), "{each:?}: {folded:#?}");
+    // Other code that is called where programs are has a name, and none is an end of code.
+    let called = folded.iter().filter_map(|(stack, count)| {
+        let at = stack.iter().position(|frame| frame.starts_with("bpf_trace_run"))?;
+        Some((stack.get(at + 1)?, *count))
+    });
+    let called: Vec<(&String, u64)> = called.collect();
+    let count = |is_in: &dyn Fn(&str) -> bool| -> u64 {
+        called.iter().filter(|(frame, _)| is_in(frame)).map(|(_, count)| count).sum()
+    };
+    let (all, programs) = (count(&|_| true), count(&|frame| frame.starts_with("bpf_prog_")));
+    assert!(programs * 10 >= all * 9, "{programs} of {all}: {called:?}");
+    assert_eq!(count(&|frame| frame.contains("+0x")), 0, "{called:?}");
+    assert_eq!(recorded.samples_through(&["_einittext"]), 0);
+}
