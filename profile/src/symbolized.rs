@@ -116,6 +116,8 @@ pub struct Function {
     pub system_name: String,
     /// Source file; empty if unknown.
     pub file: String,
+    /// Line of the source file on which it starts; 0 if unknown.
+    pub start_line: u32,
 }
 
 /// A frame after symbolization.

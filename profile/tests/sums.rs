@@ -45,6 +45,7 @@ fn functions() -> Vec<Function> {
         name: name.into(),
         system_name: format!("_{name}"),
         file: file.into(),
+        start_line: name.len() as u32,
     };
     vec![function("main", "m.c"), function("inner", "m.c"), function("f", ""), function("idle", "")]
 }

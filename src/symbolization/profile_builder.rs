@@ -109,8 +109,8 @@ impl ProfileBuilder {
         space: &mut ExecutableSpace<'_>,
     ) -> Result<Vec<Line>, UnsymbolizedReason> {
         let named = functions.iter().map(|function| {
-            let SourceFunction { name, system_name, file, line } = function.clone();
-            (Function { name, system_name, file }, line, function.bytes())
+            let SourceFunction { name, system_name, file, line, start_line } = function.clone();
+            (Function { name, system_name, file, start_line }, line, function.bytes())
         });
         let named: Vec<_> = named.collect();
         let new = named.iter().filter(|(function, ..)| !self.functions.contains(function));

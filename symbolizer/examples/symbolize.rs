@@ -68,7 +68,7 @@ fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
 
 fn print(symbol: &Symbol) {
     let text = |function: &SourceFunction| {
-        let SourceFunction { system_name, name, file, line } = function;
+        let SourceFunction { system_name, name, file, line, .. } = function;
         format!("{system_name}\x1f{name}\x1f{file}\x1f{line}")
     };
     println!("{}", symbol.functions.iter().map(text).collect::<Vec<_>>().join("\t"));

@@ -33,10 +33,10 @@ impl FunctionBuilder {
     ) -> Option<Symbol> {
         let outermost = found.len().saturating_sub(1);
         let functions = found.into_iter().enumerate().map(|(number, function)| {
-            let DebugFunction { name, file, line } = function;
+            let DebugFunction { name, file, line, start_line } = function;
             // A symbol without a size may be that of the function before.
             let own = own.filter(|own| number == outermost && (own.is_sized || name.is_empty()));
-            self.function(Names::of(&name, own), Place { file, line })
+            self.function(Names::of(&name, own), Place { file, line, start_line })
         });
         let functions = functions.filter(|function| !function.name.is_empty()).collect();
         self.fit(Symbol { functions, start: address, end: address })
@@ -45,8 +45,9 @@ impl FunctionBuilder {
     /// Converts the functions at an address by Go's function table, innermost first; `None` once
     /// the response is full.
     pub fn by_go_table(&mut self, found: Vec<GoFunction>, address: u64) -> Option<Symbol> {
-        let functions = found.into_iter().map(|GoFunction { name, file, line }| {
-            self.function(Names::of(&name, None), Place { file, line })
+        let functions = found.into_iter().map(|function| {
+            let GoFunction { name, file, line, start_line } = function;
+            self.function(Names::of(&name, None), Place { file, line, start_line })
         });
         let functions = functions.collect();
         self.fit(Symbol { functions, start: address, end: address })
@@ -83,15 +84,17 @@ impl FunctionBuilder {
             system_name,
             file: count(bounded(&place.file)),
             line: place.line,
+            start_line: place.start_line,
         }
     }
 }
 
-/// A place in the source.
+/// A place in the source, and where its function starts.
 #[derive(Debug, Default)]
 struct Place {
     file: String,
     line: u32,
+    start_line: u32,
 }
 
 /// The names of a function before they are demangled.

@@ -108,6 +108,9 @@ pub struct SourceFunction {
     /// Source line from 1; 0 when unknown.
     #[prost(uint32, tag = "4")]
     pub line: u32,
+    /// Line on which it starts, in the same file; 0 when unknown.
+    #[prost(uint32, tag = "5")]
+    pub start_line: u32,
 }
 
 /// Bytes that a function takes besides its texts.

@@ -113,6 +113,37 @@ fn lines_and_inlined_functions_stay() {
 }
 
 #[test]
+fn functions_have_the_line_on_which_they_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = "-fno-ipa-sra -fno-ipa-cp";
+    let dwarf_4 = format!("g++ -O2 -g -gdwarf-4 {whole}");
+    let dwarf_5 = format!("g++ -O2 -g -gdwarf-5 {whole}");
+    for compiler in [dwarf_4.as_str(), &dwarf_5, "clang++ -O2 -g", "g++ -O0 -g"] {
+        let path = compile(directory.path(), "scopes", SCOPES, compiler);
+        let outer = address(&path, "_ZN2ns3Box5outerEi");
+        let chains = (outer..outer + 32).map(|at| functions(&path, at));
+        let chain = chains.max_by_key(Vec::len).unwrap();
+        assert_eq!(chain.len(), 2, "{compiler}: {chain:?}");
+        for (function, declaration) in chain.iter().zip(["void inner(", "void outer("]) {
+            let line = SCOPES.lines().nth(function.start_line as usize - 1).unwrap();
+            assert!(line.contains(declaration), "{compiler}: {function:?}");
+        }
+    }
+    // A declaration in another file than the code, whose line would be one of the wrong file.
+    let source = "
+        volatile int s;
+        #line 100 \"declared.h\"
+        __attribute__((noinline)) void moved(int n)
+        #line 7 \"program.c\"
+        { s -= n; }
+        int main(int count, char **arguments) { moved(count); return 0; }";
+    let path = compile(directory.path(), "program", source, "gcc -O2 -g");
+    let function = &functions(&path, address(&path, "moved"))[0];
+    let expected = (function.file.ends_with("program.c"), function.start_line);
+    assert!([(true, 0), (false, 100)].contains(&expected), "{function:?}");
+}
+
+#[test]
 fn a_part_of_a_function_has_the_name_of_the_function() {
     let directory = tempfile::tempdir().unwrap();
     let source = "

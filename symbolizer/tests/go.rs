@@ -148,6 +148,8 @@ fn compare(kind: &str, whole: &Path, bare: &Path) {
             assert_eq!(plain(&function.name), plain(&expected.name), "{context}");
             // Debug info has no line of functions that the compiler has generated.
             assert!([0, function.line].contains(&expected.line), "{context}: {expected:?}");
+            let starts = [0, function.start_line];
+            assert!(starts.contains(&expected.start_line), "{context}: {expected:?}");
         }
         *depths.entry(chain.len()).or_insert(0) += 1;
     }
@@ -189,6 +191,11 @@ fn inlined_functions_have_their_names_and_calls() {
     let expected = ["main.tiny", "main.small", "main.(*box).inc", "main.(*box).outer", "main.leaf"];
     assert_eq!(names, expected);
     assert!(longest.iter().all(|function| function.file.ends_with("/main.go")), "{longest:?}");
+    for function in &longest {
+        let line = PROGRAM.lines().nth(function.start_line as usize - 1).unwrap();
+        let name = function.name.rsplit('.').next().unwrap();
+        assert!(line.starts_with("func ") && line.contains(name), "{line}: {function:?}");
+    }
 }
 
 #[test]

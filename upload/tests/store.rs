@@ -32,7 +32,7 @@ fn window(start_unix_ns: u64, count: i64, function: &str) -> Batch {
             address: 16,
             line: vec![pb::Line { function_id: 1, line: 3 }],
         }],
-        function: vec![pb::Function { id: 1, name: 7, system_name: 7, filename: 0 }],
+        function: vec![pb::Function { id: 1, name: 7, system_name: 7, ..Default::default() }],
         string_table: texts.map(String::from).into(),
         time_nanos: start_unix_ns as i64,
         duration_nanos: 10 * SECOND as i64,

@@ -51,7 +51,7 @@ prop_compose! {
         texts in prop::collection::vec((string_index(), string_index(), string_index()), 6),
     ) -> Vec<pb::Function> {
         let one = |(id, (name, system_name, filename))| {
-            pb::Function { id, name, system_name, filename }
+            pb::Function { id, name, system_name, filename, start_line: id as i64 }
         };
         ids.into_iter().zip(texts).map(one).collect()
     }

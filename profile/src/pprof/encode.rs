@@ -153,6 +153,7 @@ fn functions(profile: &Profile, strings: &mut StringTable) -> Vec<proto::Functio
             name: strings.intern(&function.name),
             system_name: strings.intern(&function.system_name),
             filename: strings.intern(&function.file),
+            start_line: function.start_line.into(),
         });
     }
     out

@@ -240,8 +240,8 @@ type SampleKey = (Box<[u64]>, Box<[Label]>);
 /// Start, limit, offset, file, build ID, and whether frames are symbolized: the two halves of a
 /// mapping stay apart.
 type MappingKey = (u64, u64, u64, i64, i64, bool);
-/// Name, system name, file.
-type FunctionKey = (i64, i64, i64);
+/// Name, system name, file, line on which it starts.
+type FunctionKey = (i64, i64, i64, i64);
 /// Mapping, address, and for each line function and number.
 type LocationKey = (u64, u64, Box<[(u64, i64)]>);
 
@@ -277,7 +277,8 @@ impl Tables {
         }
         let mut function_of = HashMap::new();
         for f in &message.function {
-            let key = (string_of(f.name), string_of(f.system_name), string_of(f.filename));
+            let texts = [f.name, f.system_name, f.filename].map(&string_of);
+            let key = (texts[0], texts[1], texts[2], f.start_line);
             function_of.insert(f.id, self.functions.insert_full(key).0 as u64 + 1);
         }
         let mut location_of = HashMap::new();
@@ -309,8 +310,9 @@ fn label_key(label: &proto::Label, string_of: &impl Fn(i64) -> i64) -> Label {
     (string_of(label.key), string_of(label.str), label.num, string_of(label.num_unit))
 }
 
-fn function(((name, system_name, filename), id): (FunctionKey, u64)) -> proto::Function {
-    proto::Function { id, name, system_name, filename }
+fn function((key, id): (FunctionKey, u64)) -> proto::Function {
+    let (name, system_name, filename, start_line) = key;
+    proto::Function { id, name, system_name, filename, start_line }
 }
 
 fn location(((mapping_id, address, lines), id): (LocationKey, u64)) -> proto::Location {

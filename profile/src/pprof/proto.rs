@@ -161,4 +161,7 @@ pub struct Function {
     /// Source file.
     #[prost(int64, tag = "4")]
     pub filename: i64,
+    /// Line of the source file on which it starts.
+    #[prost(int64, tag = "5")]
+    pub start_line: i64,
 }

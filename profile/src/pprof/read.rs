@@ -107,6 +107,7 @@ impl Reader<'_> {
             name: self.text(function.name).to_owned(),
             system_name: self.text(function.system_name).to_owned(),
             file: self.text(function.filename).to_owned(),
+            start_line: u32::try_from(function.start_line).unwrap_or(0),
         };
         self.message.function.iter().map(one).collect()
     }

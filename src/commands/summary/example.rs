@@ -47,6 +47,7 @@ fn add_frame(profile: &mut Profile, name: &str) -> u32 {
             system_name: name.clone(),
             name,
             file: "/src/code.c".into(),
+            ..Function::default()
         });
         profile.functions.len() - 1
     });

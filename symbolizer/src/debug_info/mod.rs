@@ -5,13 +5,14 @@
 
 mod links;
 mod sections;
+mod start_line;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use addr2line::{Context, Frame, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{
-    AbbreviationsCacheStrategy, Dwarf, DwarfPackage, EndianSlice, LittleEndian, SectionId,
+    AbbreviationsCacheStrategy, Dwarf, DwarfPackage, EndianSlice, LittleEndian, SectionId, UnitRef,
 };
 use self_cell::self_cell;
 
@@ -21,6 +22,7 @@ pub(crate) use links::{is_debug_file_of, supplementary};
 use sections::DwarfSections;
 pub use sections::MappedFile;
 pub(crate) use sections::is_debug_info;
+use start_line::start_line;
 
 /// Most functions at one address. Compilers inline about twenty in each other.
 const INLINED_MAX: usize = 64;
@@ -87,6 +89,8 @@ pub(crate) struct DebugFunction {
     pub file: String,
     /// Line of the address in it, or of the call to the function before; 0 when unknown.
     pub line: u32,
+    /// Line on which it starts; 0 when unknown.
+    pub start_line: u32,
 }
 
 impl DebugInfo {
@@ -109,13 +113,14 @@ impl DebugInfo {
     pub fn functions(&self, address: u64) -> Result<(Vec<DebugFunction>, u64), gimli::Error> {
         self.0.with_dependent(|_, units| {
             let mut frames = units.resume(units.context.find_frames(address))?;
+            let unit = units.resume(units.context.find_dwarf_and_unit(address));
             let (mut functions, mut left_out) = (VecDeque::new(), 0);
             while let Some(frame) = frames.next()? {
                 if functions.len() == INLINED_MAX {
                     functions.pop_front();
                     left_out += 1;
                 }
-                functions.push_back(DebugFunction::of(&frame)?);
+                functions.push_back(DebugFunction::of(&frame, unit)?);
             }
             Ok((functions.into(), left_out))
         })
@@ -163,13 +168,20 @@ impl<'a> Units<'a> {
 }
 
 impl DebugFunction {
-    fn of(frame: &Frame<'_, Reader<'_>>) -> Result<Self, gimli::Error> {
+    /// `unit`: that of the frame.
+    fn of(
+        frame: &Frame<'_, Reader<'_>>,
+        unit: Option<UnitRef<'_, Reader<'_>>>,
+    ) -> Result<Self, gimli::Error> {
         let name = match &frame.function {
             Some(function) => function.raw_name()?.into_owned(),
             None => String::new(),
         };
         let location = frame.location.as_ref();
         let file = location.and_then(|location| location.file).unwrap_or_default().to_owned();
-        Ok(Self { name, file, line: location.and_then(|location| location.line).unwrap_or(0) })
+        let line = location.and_then(|location| location.line).unwrap_or(0);
+        let entry = unit.zip(frame.dw_die_offset);
+        let start_line = entry.map_or(0, |(unit, entry)| start_line(unit, entry, &file));
+        Ok(Self { name, file, line, start_line })
     }
 }

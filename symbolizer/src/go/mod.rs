@@ -32,6 +32,8 @@ pub(crate) struct GoFunction {
     pub file: String,
     /// 0 if it is unknown.
     pub line: u32,
+    /// The line on which it starts; 0 if it is unknown: it is in the table since Go 1.20.
+    pub start_line: u32,
 }
 
 /// The function table of a file.
@@ -74,7 +76,8 @@ impl GoTable {
             let (file, line) = self.file_and_line(elf, record, at, &mut work);
             let inlined = tree.and_then(|tree| self.inlined_call(elf, record, tree, at, &mut work));
             let name = inlined.map_or(record.number(self.name_offset()), |call| call.name);
-            functions.push(GoFunction { name: self.name(elf, name), file, line });
+            let start_line = inlined.map_or(self.start_line(record), |call| call.start_line);
+            functions.push(GoFunction { name: self.name(elf, name), file, line, start_line });
             match inlined {
                 Some(call) => at = call.parent,
                 None => break,
@@ -86,6 +89,12 @@ impl GoTable {
     /// Returns where the offset of the name is in a record; other numbers follow.
     fn name_offset(&self) -> usize {
         if self.place.layout.version == Version::Go116 { 8 } else { 4 }
+    }
+
+    /// Returns the line on which a function starts.
+    fn start_line(&self, record: &Record) -> u32 {
+        let has_it = self.place.layout.version == Version::Go120;
+        if has_it { record.number(self.name_offset() + 32) } else { 0 }
     }
 
     /// Returns whether an address is in the code of a function: that of Go ends where its distances
@@ -212,8 +221,15 @@ impl GoTable {
         let call = elf.loaded(tree.checked_add(index as u64 * size)?, size as usize);
         let parent = number(&call, parent, 4);
         let parent = record.entry.checked_add(parent).filter(|parent| *parent < record.end)?;
-        (call.len() as u64 == size)
-            .then_some(InlinedCall { name: number(&call, name, 4) as u32, parent })
+        let start_line = match layout.version {
+            Version::Go120 => number(&call, 12, 4) as u32,
+            _ => 0,
+        };
+        (call.len() as u64 == size).then_some(InlinedCall {
+            name: number(&call, name, 4) as u32,
+            parent,
+            start_line,
+        })
     }
 }
 
@@ -224,6 +240,8 @@ struct InlinedCall {
     name: u32,
     /// Address of an instruction at the place of the call.
     parent: u64,
+    /// See [`GoFunction::start_line`].
+    start_line: u32,
 }
 
 impl Record {

@@ -144,7 +144,12 @@ pub(crate) mod tests {
         for (index, (labels, count)) in samples.iter().enumerate() {
             let id = index as u64 + 1;
             let name = index_of(&format!("function{index}"));
-            profile.function.push(pb::Function { id, name, system_name: name, filename: 0 });
+            profile.function.push(pb::Function {
+                id,
+                name,
+                system_name: name,
+                ..Default::default()
+            });
             let line = vec![pb::Line { function_id: id, line: 1 }];
             profile.location.push(pb::Location { id, mapping_id: 0, address: id * 16, line });
             let mut label = |(key, text): &(&str, &str)| pb::Label {

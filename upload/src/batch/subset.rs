@@ -144,6 +144,7 @@ impl<'a> StringTable<'a> {
             name: self.index(old.name),
             system_name: self.index(old.system_name),
             filename: self.index(old.filename),
+            start_line: old.start_line,
         }
     }
 

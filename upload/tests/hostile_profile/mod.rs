@@ -98,6 +98,7 @@ fn symbolized(window: &Window, names: &[String]) -> Profile {
         name: name.clone(),
         system_name: name.clone(),
         file: format!("/src/{name}.c"),
+        start_line: 3,
     };
     let symbolize = |frame: &Frame| SymbolizedFrame {
         mapping: frame.executable.0,

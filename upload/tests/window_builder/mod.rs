@@ -47,6 +47,7 @@ impl WindowBuilder {
             name: self.text(name),
             system_name: self.text(name),
             filename: self.text("app.c"),
+            start_line: 10,
         };
         self.profile.function.push(function);
         let line = pb::Line { function_id: function.id, line: 10 + function.id as i64 };

@@ -52,7 +52,7 @@ impl ProfileBuilder {
         let id = self.profile.function.len() as u64 + 1;
         let (system_name, filename) = (self.text(&format!("_Z{name}")), self.text("app.rs"));
         let name = self.text(name);
-        self.profile.function.push(pb::Function { id, name, system_name, filename });
+        self.profile.function.push(pb::Function { id, name, system_name, filename, start_line: 0 });
         id
     }
 

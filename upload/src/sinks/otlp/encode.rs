@@ -284,6 +284,7 @@ impl<'a> DictionaryBuilder<'a> {
             name_strindex: self.source_text(function.name),
             system_name_strindex: self.source_text(function.system_name),
             filename_strindex: self.source_text(function.filename),
+            start_line: function.start_line,
         };
         self.functions.index(row)
     }

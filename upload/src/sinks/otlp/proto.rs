@@ -148,6 +148,9 @@ pub struct Function {
     pub system_name_strindex: i32,
     #[prost(int32, tag = "3")]
     pub filename_strindex: i32,
+    /// Line of the source file on which it starts.
+    #[prost(int64, tag = "4")]
+    pub start_line: i64,
 }
 /// A span; only the empty one is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
