@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use everytick::config::{self, Config, ConfigError, Flags, LogFormat, LogLevel};
+use everytick::symbolization::SymbolizeMode;
 use expect_test::{Expect, expect, expect_file};
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -184,6 +185,7 @@ fn defaults_apply_without_settings() {
         listen = "127.0.0.1:7171"                        # default
         cache_dir = "/var/lib/everytick/cache"           # default
         debuginfod = "off"                               # default
+        symbolize = "full"                               # default
 
         [log]
         level = "info"                                   # default
@@ -314,6 +316,7 @@ fn every_flag_takes_effect() {
         listen: some("0.0.0.0:80"),
         store: some("/s"),
         debuginfod: some("http://127.0.0.1:8002"),
+        symbolize: some("names"),
         log_level: some("debug"),
     };
     let config = load(SINK, &[], &flags).unwrap();
@@ -324,6 +327,7 @@ fn every_flag_takes_effect() {
     assert!(config.store.enabled, "enabled beside a sink");
     assert_eq!(config.store.directory, Path::new("/s"));
     assert_eq!(config.agent.debuginfod.as_deref(), Some("http://127.0.0.1:8002"));
+    assert_eq!(config.agent.symbolize, SymbolizeMode::Names);
     assert_eq!(config.log.level, LogLevel::Debug);
     let off = load("", &[], &Flags { store: some("off"), ..Flags::default() }).unwrap();
     assert!(!off.store.enabled);

@@ -12,6 +12,7 @@ use upload::delivery::DeliveryConfig;
 use crate::budget::BudgetLimits;
 use crate::debuginfod::ServerList;
 use crate::kernel::SamplerConfig;
+use crate::symbolization::SymbolizeMode;
 
 /// The agent's configuration. Each field says whether a reload changes it or only the next start.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct AgentConfig {
     pub cache: Option<PathBuf>,
     /// Servers that are asked for debug info. Fixed at the start.
     pub debuginfod: Option<ServerList>,
+    /// How much is looked up for frames. Fixed at the start.
+    pub symbolize: SymbolizeMode,
     /// Address that serves health and metrics. Fixed at the start.
     pub listen: Option<SocketAddr>,
     /// Names of this machine in the `Host` header of requests. Fixed at the start.

@@ -135,6 +135,7 @@ impl Agent {
         let publisher = Publisher::spawn(
             program,
             SymbolizerLimits::of_agent(shares.symbols, cpus),
+            config.symbolize,
             downloads,
             Arc::clone(&delivery),
             debug_files,

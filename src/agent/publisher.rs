@@ -27,7 +27,7 @@ use crate::kernel::trim_heap;
 use crate::labels::{self, SeriesLimiter};
 use crate::metrics::LossReason;
 use crate::session::ClosedWindow;
-use crate::symbolization::{self, SymbolizerLimits, TimeLimit, WindowSymbolizer};
+use crate::symbolization::{self, SymbolizeMode, SymbolizerLimits, TimeLimit, WindowSymbolizer};
 use crate::workers::Usage;
 
 /// How often [`Publisher::finish`] checks whether the thread has ended.
@@ -46,6 +46,7 @@ impl Publisher {
     pub fn spawn(
         program: &str,
         limits: SymbolizerLimits,
+        mode: SymbolizeMode,
         downloads: Option<Arc<Downloads>>,
         delivery: Arc<Delivery>,
         debug_files: Arc<DebugFiles>,
@@ -58,7 +59,9 @@ impl Publisher {
             windows,
             is_full: Arc::clone(&is_full),
             new_symbolizer: Box::new(move || {
-                WindowSymbolizer::with_limits(&program, limits).with_downloads(downloads.clone())
+                WindowSymbolizer::with_limits(&program, limits)
+                    .with_mode(mode)
+                    .with_downloads(downloads.clone())
             }),
             delivery,
             debug_files,

@@ -147,6 +147,7 @@ fn agent_config(config: &Config) -> Result<AgentConfig> {
         },
         cache: sampling.cache_dir.clone(),
         debuginfod: debuginfod(sampling)?,
+        symbolize: sampling.symbolize,
         listen: sampling.listen,
         host_names: host_names(sampling),
     })

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
+use upload::config::Choice;
 use upload::output::{Format, StackRoot};
 
 use super::debuginfo::DebuginfoArguments;
@@ -18,6 +19,7 @@ use super::unwind::UnwindArguments;
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
 use crate::debuginfod::ServerList;
+use crate::symbolization::SymbolizeMode;
 
 /// A continuous, system-wide CPU profiler for Linux.
 #[derive(Debug, Parser)]
@@ -206,6 +208,12 @@ pub(super) struct RecordArguments {
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 
+    /// What frames have besides their addresses: `full` is functions, inlined functions, files and
+    /// lines; `names` functions alone, without reading debug info; `none` leaves files to a server
+    /// that symbolizes, and names the kernel and JIT code, which it cannot.
+    #[arg(long, value_name = "MODE", default_value = "full", value_parser = symbolize_mode())]
+    pub symbolize: SymbolizeMode,
+
     /// Ask these debuginfod servers for debug info that this machine lacks, separated by commas, or
     /// `env` for those of $DEBUGINFOD_URLS. They learn the build IDs of the programs. The end waits
     /// up to 10 seconds for answers, or until Ctrl-C. Files are cached below --cache-dir, or
@@ -328,6 +336,11 @@ fn exported_root(text: &str) -> Result<RootFrames, String> {
 fn format() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::names())
         .map(|name| Format::from_name(&name).expect("one of the names"))
+}
+
+fn symbolize_mode() -> impl TypedValueParser<Value = SymbolizeMode> {
+    PossibleValuesParser::new(SymbolizeMode::NAMES)
+        .map(|name| SymbolizeMode::from_name(&name).expect("one of the names"))
 }
 
 fn time_range(text: &str) -> Result<TimeRange, RangeError> {

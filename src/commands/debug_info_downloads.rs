@@ -11,6 +11,7 @@ use super::cli::RecordArguments;
 use super::stop::StopWatcher;
 use super::terminal;
 use crate::debuginfod::{Downloads, default_directory, directory_below};
+use crate::symbolization::SymbolizeMode;
 
 /// How long lookups are waited for.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -21,6 +22,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Starts the downloads if servers are given.
 pub(super) fn start(arguments: &RecordArguments) -> Result<Option<Arc<Downloads>>> {
     let Some(servers) = &arguments.debuginfod else { return Ok(None) };
+    anyhow::ensure!(
+        arguments.symbolize != SymbolizeMode::AddressesOnly,
+        "--debuginfod is of no use with --symbolize none, which reads no file; use --symbolize names"
+    );
     let cache = arguments.cache_dir.as_deref().map(directory_below);
     let directory = cache.or_else(default_directory).context(
         "cannot download debug info: neither $XDG_CACHE_HOME nor $HOME has a directory for files; \

@@ -294,6 +294,7 @@ fn write(
     let ClosedWindow { ledger, executables, counts, .. } = &recording.last;
     ledger.check().context("please report this")?;
     let mut symbolizer = WindowSymbolizer::new(SELF_EXE, SymbolizerMemory::default())
+        .with_mode(arguments.symbolize)
         .with_downloads(source.downloads.cloned());
     let (mut profile, names) = source.symbolize(&recording.last, &mut symbolizer, arguments.quiet);
     let context = symbolization::capture_context(

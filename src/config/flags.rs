@@ -59,6 +59,11 @@ pub struct Flags {
     #[arg(help = help("agent.debuginfod"), value_parser = of_key("agent.debuginfod"))]
     pub debuginfod: Option<String>,
 
+    /// Sets `agent.symbolize`.
+    #[arg(long, value_name = "MODE")]
+    #[arg(help = help("agent.symbolize"), value_parser = of_key("agent.symbolize"))]
+    pub symbolize: Option<String>,
+
     /// Sets `log.level`.
     #[arg(long, value_name = "LEVEL")]
     #[arg(help = help("log.level"), value_parser = of_key("log.level"))]
@@ -67,7 +72,7 @@ pub struct Flags {
 
 impl Flags {
     /// Returns each flag, the key that it sets, and the value.
-    pub(super) fn values(&self) -> [(&'static str, &'static str, Option<&str>); 10] {
+    pub(super) fn values(&self) -> [(&'static str, &'static str, Option<&str>); 11] {
         let directory = self.store.as_deref().filter(|directory| *directory != OFF);
         let enabled =
             self.store.as_deref().map(|_| if directory.is_some() { "true" } else { "false" });
@@ -81,6 +86,7 @@ impl Flags {
             ("--store", "store.directory", directory),
             ("--store", "store.enabled", enabled),
             ("--debuginfod", "agent.debuginfod", self.debuginfod.as_deref()),
+            ("--symbolize", "agent.symbolize", self.symbolize.as_deref()),
             ("--log-level", "log.level", self.log_level.as_deref()),
         ]
     }

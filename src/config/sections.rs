@@ -12,6 +12,7 @@ use upload::sinks::directory::Retention;
 use crate::budget::MemoryShares;
 use crate::debuginfod::ServerList;
 use crate::host::{AGENT_MEMORY_LEAST, agent_memory};
+use crate::symbolization::SymbolizeMode;
 
 upload::config! {
     /// What is sampled, and the overhead allowed for it.
@@ -57,6 +58,10 @@ upload::config! {
         /// commas, or `env` for those of `$DEBUGINFOD_URLS`. They learn the build IDs of programs
         /// that run here.
         debuginfod: Option<String> = text().or_off().default(None).needs_restart(),
+        /// What frames have besides their addresses: `full` is functions, inlined functions, files
+        /// and lines; `names` functions alone, without reading debug info; `none` leaves files to a
+        /// server that symbolizes, and names the kernel and JIT code, which it cannot.
+        symbolize: SymbolizeMode = one_of().default(SymbolizeMode::Full).needs_restart(),
     }
 }
 
@@ -83,7 +88,11 @@ impl AgentSection {
         let text = "is set, and `agent.cache_dir` is off; set a directory for the downloaded files";
         let no_directory = (self.debuginfod.is_some() && self.cache_dir.is_none())
             .then(|| Conflict::new("debuginfod", text));
-        no_stacks.into_iter().chain(malformed).chain(no_directory).collect()
+        let text = "is set, and `agent.symbolize` is none, which reads no file; set it to names";
+        let is_useless =
+            self.debuginfod.is_some() && self.symbolize == SymbolizeMode::AddressesOnly;
+        let not_used = is_useless.then(|| Conflict::new("debuginfod", text));
+        no_stacks.into_iter().chain(malformed).chain(no_directory).chain(not_used).collect()
     }
 }
 

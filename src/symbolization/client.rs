@@ -77,6 +77,9 @@ pub enum SymbolizeError {
     /// The parser does not understand the file, or its sections are too large.
     #[error("{0}")]
     Unreadable(String),
+    /// Files are not symbolized, see [`super::SymbolizeMode`].
+    #[error("files are not symbolized")]
+    NotWanted,
     /// The file is not open.
     #[error("the file could not be opened in time")]
     NotOpen,

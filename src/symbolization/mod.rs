@@ -17,6 +17,7 @@ mod debug_info_requests;
 mod file_key;
 mod groups;
 mod limits;
+mod mode;
 mod name_space;
 mod period;
 mod profile_builder;
@@ -34,6 +35,7 @@ pub use comments::{capture_context, comments, host_name, quality};
 pub use groups::AddressGroup;
 use groups::{group_by_executable, loading_order};
 pub use limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
+pub use mode::SymbolizeMode;
 use name_space::NameSpace;
 pub use period::Period;
 use profile_builder::{GroupNames, ProfileBuilder};
@@ -106,7 +108,9 @@ pub fn symbolize(
         }
         let found = GroupNames { executable, jit_names: &jit_names, result: &result };
         builder.add_frames(index as u32, group, &found, &mut names, symbolizer);
-        if let Err(reason) = result {
+        if let Err(reason) = result
+            && reason != SymbolizeError::NotWanted
+        {
             failed.push(UnsymbolizedExecutable { executable: executable.name.clone(), reason });
         }
     }

@@ -53,11 +53,13 @@ pub enum UnsymbolizedReason {
     KernelHidden,
     /// No symbolizer could be started.
     NotStarted,
+    /// Files are not symbolized, as the user has set.
+    NotWanted,
 }
 
 impl UnsymbolizedReason {
     /// Number of reasons.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 23;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: &[Self; Self::COUNT] = &[
@@ -83,6 +85,7 @@ impl UnsymbolizedReason {
         Self::NamesFull,
         Self::KernelHidden,
         Self::NotStarted,
+        Self::NotWanted,
     ];
 
     /// Why perf maps and jitdumps are not read.
@@ -122,6 +125,7 @@ impl UnsymbolizedReason {
             Self::NamesFull => "names full",
             Self::KernelHidden => "kernel symbols hidden",
             Self::NotStarted => "symbolizer not started",
+            Self::NotWanted => "files not symbolized",
         }
     }
 }
@@ -158,6 +162,7 @@ impl From<&SymbolizeError> for UnsymbolizedReason {
             SymbolizeError::ShareSpent => Self::ShareSpent,
             SymbolizeError::NoTime => Self::WindowTime,
             SymbolizeError::NotStarted(_) => Self::NotStarted,
+            SymbolizeError::NotWanted => Self::NotWanted,
         }
     }
 }
@@ -182,6 +187,11 @@ impl NameCounts {
         self.unsymbolized.iter().sum()
     }
 
+    /// Returns the number of frames that stayed addresses for a reason.
+    pub fn of(&self, reason: UnsymbolizedReason) -> u64 {
+        self.unsymbolized[reason as usize]
+    }
+
     /// Counts a frame without a symbol.
     pub(super) fn add_unsymbolized(&mut self, reason: UnsymbolizedReason) {
         self.unsymbolized[reason as usize] += 1;
@@ -190,7 +200,7 @@ impl NameCounts {
     /// Returns why perf maps and jitdumps were not read, and how many frames have no name for that.
     pub fn refused_perf_maps(&self) -> impl Iterator<Item = (UnsymbolizedReason, u64)> {
         let reasons = UnsymbolizedReason::OF_PERF_MAPS.iter();
-        let counts = reasons.map(|reason| (*reason, self.unsymbolized[*reason as usize]));
+        let counts = reasons.map(|reason| (*reason, self.of(*reason)));
         counts.filter(|(_, frames)| *frames > 0)
     }
 
@@ -215,7 +225,7 @@ impl NameCounts {
         let mut parts = Vec::new();
         let missing = self.unsymbolized();
         if missing > 0 {
-            let count = |reason: &UnsymbolizedReason| self.unsymbolized[*reason as usize];
+            let count = |reason: &UnsymbolizedReason| self.of(*reason);
             let mut reasons = UnsymbolizedReason::ALL.to_vec();
             reasons.retain(|reason| count(reason) > 0);
             reasons.sort_by_key(|reason| u64::MAX - count(reason));

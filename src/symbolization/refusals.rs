@@ -39,6 +39,7 @@ impl Refusals {
         let state = match error {
             SymbolizeError::NoTime
             | SymbolizeError::ShareSpent
+            | SymbolizeError::NotWanted
             | SymbolizeError::Changed
             | SymbolizeError::NotStarted(_) => return,
             SymbolizeError::TooSlow if is_first && is_file => FileState::Slow,

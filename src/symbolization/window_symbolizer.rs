@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use profile::{ExecutableId, FileAddr};
-use symbolizer::proto::SourceFunction;
+use symbolizer::proto::{FileRole, SourceFunction, Symbol};
 
 use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
@@ -18,6 +18,7 @@ use super::debug_info_requests::DebugInfoRequests;
 use super::file_key::{FileKey, identify, size_of};
 use super::groups::{AddressGroup, Traits};
 use super::limits::{FileLimits, SymbolizerLimits, SymbolizerMemory};
+use super::mode::SymbolizeMode;
 use super::reason::NameCounts;
 use super::refusals::{FileState, Refusals};
 use crate::debuginfod::Downloads;
@@ -33,6 +34,7 @@ const RESTART_WINDOWS: u64 = 60;
 pub struct WindowSymbolizer {
     client: SymbolizerClient,
     cache: SymbolCache,
+    mode: SymbolizeMode,
     file_limits: FileLimits,
     names_max: usize,
     /// Executables that the worker was asked about.
@@ -60,6 +62,7 @@ impl WindowSymbolizer {
         Self {
             client: SymbolizerClient::new(program, worker),
             cache: SymbolCache::new(memory.cache),
+            mode: SymbolizeMode::Full,
             file_limits: file,
             names_max: names,
             requested: HashMap::new(),
@@ -70,6 +73,12 @@ impl WindowSymbolizer {
             cut: 0,
             without_debug_info: HashSet::new(),
         }
+    }
+
+    /// Looks up as much as this mode says.
+    pub fn with_mode(mut self, mode: SymbolizeMode) -> Self {
+        self.mode = mode;
+        self
     }
 
     /// Uses debug info from servers, too.
@@ -128,6 +137,9 @@ impl WindowSymbolizer {
         if let Some(answer) = self.client.take_pending()? {
             let _ = self.apply(answer); // which its own group finds in the cache
         }
+        if self.leaves_out(group.executable) {
+            return Err(SymbolizeError::NotWanted);
+        }
         if group.executable.is_changed() {
             return Err(SymbolizeError::Changed);
         }
@@ -162,6 +174,13 @@ impl WindowSymbolizer {
         self.apply(answer)
     }
 
+    /// Whether an executable is not to be symbolized at all.
+    fn leaves_out(&self, executable: &Executable) -> bool {
+        let is_file =
+            matches!(executable.origin, ExecutableOrigin::File(_) | ExecutableOrigin::Unopened);
+        self.mode == SymbolizeMode::AddressesOnly && is_file
+    }
+
     /// Returns what reading a file may take now, and whether it is read by its symbol tables alone.
     fn limits(
         &mut self,
@@ -169,7 +188,8 @@ impl WindowSymbolizer {
         owner: Owner,
         state: Option<&FileState>,
     ) -> Result<(Option<FileLimits>, bool), SymbolizeError> {
-        let mut symbols_only = state == Some(&FileState::SymbolsOnly);
+        let mut symbols_only =
+            self.mode == SymbolizeMode::Names || state == Some(&FileState::SymbolsOnly);
         let mut allowed = self.accounts.allowed(file, owner, state.is_some(), Instant::now());
         if allowed.is_none() && state.is_some() {
             // The owner may not have slow files read now; symbol tables are rarely slow.
@@ -189,7 +209,7 @@ impl WindowSymbolizer {
             self.accounts.charge(request.file, request.owner, cpu, Instant::now());
         }
         self.cut += cut;
-        if lacks_debug_info {
+        if lacks_debug_info && self.mode == SymbolizeMode::Full {
             self.without_debug_info.insert(request.id);
         }
         // What was written while the worker read the file may be in the answer.
@@ -198,7 +218,8 @@ impl WindowSymbolizer {
             .and_then(|symbols| (!is_changed).then_some(symbols).ok_or(SymbolizeError::Changed))
         {
             Ok(symbols) => {
-                self.debug_info.symbolized(&request, no_debug_info);
+                let lacks_names = self.lacks_names(&request, &symbols);
+                self.debug_info.symbolized(&request, no_debug_info || lacks_names);
                 for (address, symbol) in request.addresses.into_iter().zip(symbols) {
                     self.cache.insert(request.id, address, symbol, self.window);
                 }
@@ -209,6 +230,14 @@ impl WindowSymbolizer {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a debug file would give names to an executable that is symbolized without debug info.
+    fn lacks_names(&self, request: &SymbolRequest, symbols: &[Symbol]) -> bool {
+        let mut debug_files = request.executable.debug_files.iter();
+        self.mode == SymbolizeMode::Names
+            && !debug_files.any(|(role, _)| role == FileRole::Debug)
+            && symbols.iter().any(|symbol| symbol.functions.is_empty())
     }
 
     fn missing(&self, group: &AddressGroup<'_>) -> Vec<FileAddr> {
@@ -263,8 +292,6 @@ fn is_readable(executable: &Executable) -> Result<bool, SymbolizeError> {
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
-
-    use symbolizer::proto::Symbol;
 
     use super::*;
 

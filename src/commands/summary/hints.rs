@@ -8,7 +8,7 @@ use profile::{
 };
 
 use super::jit_names;
-use crate::symbolization::WindowNames;
+use crate::symbolization::{UnsymbolizedReason, WindowNames};
 
 /// The share of samples from which on something is worth a hint.
 const SHARE_MIN: f64 = 0.02;
@@ -48,8 +48,9 @@ impl Hints<'_> {
     /// without symbols. Notes have the files that could not be read.
     fn unnamed_code(&self) -> Vec<String> {
         let profile = self.profile;
+        let is_wanted = self.names.counts.of(UnsymbolizedReason::NotWanted) == 0;
         let is_read = |file: &Mapping| {
-            !self.names.failed.iter().any(|failed| *failed.executable == file.name)
+            is_wanted && !self.names.failed.iter().any(|failed| *failed.executable == file.name)
         };
         let (mut jit, mut stripped) = (ByProcess::new(), HashMap::<u32, u64>::new());
         let mut named_jit = HashSet::new();
