@@ -7,7 +7,6 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
-use upload::config::Choice;
 use upload::output::{Format, StackRoot};
 
 use super::debuginfo::DebuginfoArguments;
@@ -211,7 +210,8 @@ pub(super) struct RecordArguments {
     /// What frames have besides their addresses: `full` is functions, inlined functions, files and
     /// lines; `names` functions alone, without reading debug info; `none` leaves files to a server
     /// that symbolizes, and names the kernel and JIT code, which it cannot.
-    #[arg(long, value_name = "MODE", default_value = "full", value_parser = symbolize_mode())]
+    #[arg(long, value_name = "MODE", default_value = "full")]
+    #[arg(value_parser = values::symbolize_mode())]
     pub symbolize: SymbolizeMode,
 
     /// Ask these debuginfod servers for debug info that this machine lacks, separated by commas, or
@@ -336,11 +336,6 @@ fn exported_root(text: &str) -> Result<RootFrames, String> {
 fn format() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::names())
         .map(|name| Format::from_name(&name).expect("one of the names"))
-}
-
-fn symbolize_mode() -> impl TypedValueParser<Value = SymbolizeMode> {
-    PossibleValuesParser::new(SymbolizeMode::NAMES)
-        .map(|name| SymbolizeMode::from_name(&name).expect("one of the names"))
 }
 
 fn time_range(text: &str) -> Result<TimeRange, RangeError> {

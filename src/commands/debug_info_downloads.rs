@@ -24,7 +24,8 @@ pub(super) fn start(arguments: &RecordArguments) -> Result<Option<Arc<Downloads>
     let Some(servers) = &arguments.debuginfod else { return Ok(None) };
     anyhow::ensure!(
         arguments.symbolize != SymbolizeMode::AddressesOnly,
-        "--debuginfod is of no use with --symbolize none, which reads no file; use --symbolize names"
+        "--debuginfod is of no use with --symbolize none, which reads no file; use --symbolize \
+         names"
     );
     let cache = arguments.cache_dir.as_deref().map(directory_below);
     let directory = cache.or_else(default_directory).context(

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use profile::Cpu;
+use upload::config::Choice;
 use upload::config::units::{parse_bytes, parse_duration};
 
 use crate::host::max_sample_rate;
 use crate::kernel::parse_cpu_list;
+use crate::symbolization::SymbolizeMode;
 
 /// The highest frequency that `-F max` selects, where the kernel allows more: a tick may take the
 /// time between two of them.
@@ -37,6 +40,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         true => Err("give a duration of 1ms to 11574d".into()),
         false => Ok(duration),
     }
+}
+
+/// Parses `--symbolize`.
+pub(super) fn symbolize_mode() -> impl TypedValueParser<Value = SymbolizeMode> {
+    PossibleValuesParser::new(SymbolizeMode::NAMES)
+        .map(|name| SymbolizeMode::from_name(&name).expect("one of the names"))
 }
 
 /// Parses a process of `-p`.

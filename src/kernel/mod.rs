@@ -4,8 +4,9 @@
 //! its ring, [`SideBand`] rings of process events, [`PerfSamples`] rings of perf's own records of
 //! ticks, a [`TaskSampler`] for users without capabilities, [`CpuNotices`] of CPUs that come and
 //! go, the [`WalkMaps`] by which the programs unwind, the reaping and the confinement of worker
-//! processes, mapped files, where the code of BPF programs is, and the C library's heap. What leaves this module is plain bytes and
-//! numbers in the shapes of [`abi`]; `events` interprets them.
+//! processes, mapped files, where the code of BPF programs is, and the C library's heap. What
+//! leaves this module is plain bytes and numbers in the shapes of [`abi`]; `events` interprets
+//! them.
 //!
 //! All but the task sampler needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF of the
 //! running kernel.

@@ -118,8 +118,8 @@ fn run(
     pipeline
 }
 
-/// Waits for the next batch, and publishes rows as they are loaded meanwhile; `None` once the reader
-/// has ended.
+/// Waits for the next batch, and publishes rows as they are loaded meanwhile; `None` once the
+/// reader has ended.
 fn next_batch(pipeline: &mut Pipeline, batches: &BatchReceiver<EventBatch>) -> Option<EventBatch> {
     while pipeline.is_loading() {
         let mut channels = Select::new();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use profile::{ExecutableId, FileAddr};
-use symbolizer::proto::{FileRole, SourceFunction, Symbol};
+use symbolizer::proto::SourceFunction;
 
 use super::accounts::CpuAccounts;
 use super::cache::SymbolCache;
@@ -137,13 +137,10 @@ impl WindowSymbolizer {
         if let Some(answer) = self.client.take_pending()? {
             let _ = self.apply(answer); // which its own group finds in the cache
         }
-        if self.leaves_out(group.executable) {
-            return Err(SymbolizeError::NotWanted);
-        }
         if group.executable.is_changed() {
             return Err(SymbolizeError::Changed);
         }
-        if !is_readable(group.executable)? {
+        if !self.mode.reads(group.executable)? {
             return Ok(());
         }
         let addresses = self.missing(group);
@@ -172,13 +169,6 @@ impl WindowSymbolizer {
             names_max: group.names_max,
         })?;
         self.apply(answer)
-    }
-
-    /// Whether an executable is not to be symbolized at all.
-    fn leaves_out(&self, executable: &Executable) -> bool {
-        let is_file =
-            matches!(executable.origin, ExecutableOrigin::File(_) | ExecutableOrigin::Unopened);
-        self.mode == SymbolizeMode::AddressesOnly && is_file
     }
 
     /// Returns what reading a file may take now, and whether it is read by its symbol tables alone.
@@ -218,7 +208,7 @@ impl WindowSymbolizer {
             .and_then(|symbols| (!is_changed).then_some(symbols).ok_or(SymbolizeError::Changed))
         {
             Ok(symbols) => {
-                let lacks_names = self.lacks_names(&request, &symbols);
+                let lacks_names = self.mode.lacks_names(&request.executable, &symbols);
                 self.debug_info.symbolized(&request, no_debug_info || lacks_names);
                 for (address, symbol) in request.addresses.into_iter().zip(symbols) {
                     self.cache.insert(request.id, address, symbol, self.window);
@@ -230,14 +220,6 @@ impl WindowSymbolizer {
                 Err(error)
             }
         }
-    }
-
-    /// Whether a debug file would give names to an executable that is symbolized without debug info.
-    fn lacks_names(&self, request: &SymbolRequest, symbols: &[Symbol]) -> bool {
-        let mut debug_files = request.executable.debug_files.iter();
-        self.mode == SymbolizeMode::Names
-            && !debug_files.any(|(role, _)| role == FileRole::Debug)
-            && symbols.iter().any(|symbol| symbol.functions.is_empty())
     }
 
     fn missing(&self, group: &AddressGroup<'_>) -> Vec<FileAddr> {
@@ -277,21 +259,12 @@ impl WindowSymbolizer {
     }
 }
 
-/// Returns whether an executable has a file, or is the kernel, and not memory.
-fn is_readable(executable: &Executable) -> Result<bool, SymbolizeError> {
-    match executable.origin {
-        ExecutableOrigin::Kernel | ExecutableOrigin::File(_) | ExecutableOrigin::Vdso(_) => {
-            Ok(true)
-        }
-        ExecutableOrigin::Memory => Ok(false),
-        ExecutableOrigin::Unopened => Err(SymbolizeError::NotOpen),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
+
+    use symbolizer::proto::Symbol;
 
     use super::*;
 

@@ -19,15 +19,13 @@ use self_cell::self_cell;
 use crate::elf::ElfFile;
 pub use links::{DebugLink, DebugLinks, SupplementaryLink};
 pub(crate) use links::{is_debug_file_of, supplementary};
-use sections::DwarfSections;
 pub use sections::MappedFile;
 pub(crate) use sections::is_debug_info;
+use sections::{DwarfSections, Reader};
 use start_line::start_line;
 
 /// Most functions at one address. Compilers inline about twenty in each other.
 const INLINED_MAX: usize = 64;
-
-type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// Files with debug info: `F` is what is known of each.
 #[derive(Debug)]

@@ -4,9 +4,13 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 
 use flate2::read::ZlibDecoder;
+use gimli::{EndianSlice, LittleEndian};
 use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 
 use crate::elf::{ElfFile, OLD_COMPRESSED, OLD_HEADER_BYTES, Section, number};
+
+/// Reads the bytes of a section.
+pub(super) type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The bytes of a file, mapped.
 pub type MappedFile = Box<dyn Deref<Target = [u8]>>;

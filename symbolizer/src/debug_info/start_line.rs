@@ -5,13 +5,13 @@ use gimli::{
     UnitOffset, UnitRef,
 };
 
-use super::Reader;
+use super::sections::Reader;
 
 /// Entries that are followed: from an inlined call to its function, and to the declaration of that.
 const ENTRIES_MAX: usize = 4;
 
-/// Returns the line on which a function starts, by its entry in a unit; 0 if it is unknown, as where
-/// its declaration is in another unit, or not in the source file that its code is from.
+/// Returns the line on which a function starts, by its entry in a unit; 0 if it is unknown, as
+/// where its declaration is in another unit, or not in the source file that its code is from.
 pub(super) fn start_line(
     unit: UnitRef<'_, Reader<'_>>,
     function: UnitOffset,
