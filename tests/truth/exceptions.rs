@@ -2,7 +2,7 @@
 //!
 //! At the end of a throw `_Unwind_RaiseException` has a function copy what the landing pad's frame
 //! saved over what its own frame saved, and leaves with another stack pointer. Until it has left, a
-//! walk finds the one frame's values with the other's address: no stack is true there.
+//! walk would find the one frame's values with the other's address. Stacks are cut there.
 
 use std::ops::Range;
 use std::process::Command;
@@ -30,6 +30,7 @@ fn exceptions() {
         profile(&programs).into_iter().partition(|stack| is_overwriting(stack, &ends));
     let count = |stacks: &[Stack]| stacks.iter().map(|stack| stack.count).sum::<u64>();
     println!("{} samples at the end of a throw", count(&overwriting));
+    assert!(overwriting.iter().all(|stack| stack.cut.is_some()), "{overwriting:?}");
     assert!(count(&overwriting) * OVERWRITING_ONE_OF <= count(&stacks), "{overwriting:?}");
     check_stacks(programs.iter().map(|program| (program, truth)), &stacks);
 }

@@ -138,7 +138,8 @@ impl BlockReader {
         let mut on_gap = |gap| gaps.add(&self.executable, gap, &|_| None);
         fill(layers, stretch, &mut builder, &mut |_, _| {}, &mut on_gap);
         let mut table = builder.finish();
-        let is_complete = table.rows_omitted == 0 && eh.stats().omissions.limit == 0;
+        let is_complete =
+            table.rows_omitted == 0 && eh.stats().omissions.limit == 0 && !eh.lacks_code;
         let block = is_complete.then(|| table.blocks.pop()).flatten()?;
         if gaps.are_worth_deriving() { with_pending_gaps(&block) } else { Some(block) }
     }

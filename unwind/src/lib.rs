@@ -272,8 +272,9 @@ fn read_once(
     let Sources { elf, sections, go, derived } = *sources;
     let (eh_frame, debug_frame) = (sections.eh_frame(), sections.debug_frame());
     let loaded = |range| elf.loaded(range);
-    let mut eh = CallFrameLayer::new(&eh_frame, &sections.bases, text.clone(), with_base);
-    let mut debug = CallFrameLayer::new(&debug_frame, &sections.bases, text.clone(), with_base);
+    let eh = CallFrameLayer::new(&eh_frame, &sections.bases, text.clone(), with_base);
+    let debug = CallFrameLayer::new(&debug_frame, &sections.bases, text.clone(), with_base);
+    let (mut eh, mut debug) = (eh.with_code(&loaded), debug.with_code(&loaded));
     let mut go = go.map(|table| GoLayer::new(table, &loaded));
     let mut linker = linker_code::layer(elf);
     let mut undescribed = CodePatternLayer::undescribed(&loaded, elf.entry, elf.has_runtime());

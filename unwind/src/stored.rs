@@ -26,7 +26,7 @@ use crate::{CallFrames, Gaps, Omissions};
 /// Version of the stored bytes. Raise it with every change of their layout, and of anything that
 /// makes another table of the same file: the layout of blocks, the encoding of rules, the reading
 /// of call frames, the code patterns.
-pub const STORED_VERSION: u32 = 6;
+pub const STORED_VERSION: u32 = 7;
 
 impl CallFrames {
     /// Returns the bytes to store.

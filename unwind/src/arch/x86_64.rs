@@ -25,6 +25,16 @@ pub const RED_ZONE: u64 = 128;
 pub const RA: u16 = 16;
 /// Words from the CFA to the return address that a call saves.
 pub const SAVED_RA_WORDS: i8 = -1;
+/// First byte of a call of a function at a distance of 4 bytes, and bytes of the call.
+pub const CALL: u8 = 0xe8;
+/// See [`CALL`].
+pub const CALL_BYTES: usize = 5;
+/// DWARF's numbers of the registers in which an exception reaches its landing pad.
+pub const EH_RETURN_COLUMNS: [u16; 2] = [0, 1];
+/// How code jumps with another stack pointer: `mov %rcx, %rsp; pop %rcx; jmp *%rcx`, and with a
+/// `ret` in the place of the last two.
+pub const STACK_SWITCHES: [&[u8]; 2] =
+    [&[0x48, 0x89, 0xcc, 0x59, 0xff, 0xe1], &[0x48, 0x89, 0xcc, 0xc3]];
 /// Lowest address of user code and stacks.
 pub const USER_ADDRESS_MIN: u64 = 4096;
 /// First address above user code and stacks.

@@ -10,10 +10,13 @@
 //! return address is zero. Another function may be first if it would return to the start of one
 //! that never returns. [`never_returns`] proves both to be roots.
 //!
+//! Code that overwrites its own frame has wrong call frames, and no rule ([`leaving`]).
+//!
 //! Source: DWARF 5 section 6.4, LSB 5.0 chapter 10.6.
 
 mod expression;
 mod functions;
+mod leaving;
 mod row_rule;
 
 use std::hash::Hash;
@@ -22,6 +25,7 @@ use std::ops::Range;
 use gimli::{BaseAddresses, UnwindContext, UnwindOffset, UnwindSection};
 
 use crate::arch::SP;
+use crate::code_reader::ReadCode;
 use crate::layers::{Layer, LayerStats, is_padding};
 use crate::omissions::Omissions;
 use crate::rule::{Cfa, RegisterRule, Rule};
@@ -60,6 +64,12 @@ where
     context: UnwindContext<usize>,
     /// Bytes of instructions that may still be executed.
     work: usize,
+    /// The code of the functions; `None` if it cannot be read.
+    code: Option<ReadCode<'s>>,
+    /// Functions whose code may still be read.
+    code_left: u32,
+    /// Whether the rules of a function depend on its code, which cannot be read.
+    pub lacks_code: bool,
     with_base: bool,
     /// Whether a rule has its CFA in [`BASE`](crate::arch::BASE).
     pub needs_base: bool,
@@ -101,6 +111,12 @@ where
         layer
     }
 
+    /// Reads the code of the functions, too. What this depends on is left out without it.
+    pub fn with_code(mut self, code: ReadCode<'s>) -> Self {
+        self.code = Some(code);
+        self
+    }
+
     /// Lists the functions in a part of the text, or the first of them.
     fn list(&mut self, text: Range<u64>, omissions: &mut Omissions) {
         let piece = functions::list(&mut self.cies, &text, self.functions_max, omissions);
@@ -140,6 +156,9 @@ where
             rows: Vec::new(),
             context: UnwindContext::new(),
             work,
+            code: None,
+            code_left: leaving::FUNCTIONS_MAX,
+            lacks_code: false,
             with_base,
             needs_base: false,
             stats: LayerStats::default(),
@@ -175,13 +194,14 @@ where
     fn rows(&mut self, push: &mut dyn FnMut(u64, Rule)) {
         let Self { section, cies, context, work, with_base, needs_base, stats, current, .. } = self;
         let Some(function) = self.functions.get(self.next.wrapping_sub(1)) else { return };
-        let rows = &mut self.rows;
+        let (rows, mut saves_results) = (&mut self.rows, false);
         rows.clear();
         let result = cies.rows(function, context, work, |start, row| {
             if start < current.end {
                 stats.rows += 1;
                 let rule = row_rule::rule_of(row, *section, *with_base, &mut stats.omissions);
                 *needs_base |= rule.has_cfa_in_base();
+                saves_results |= leaving::saves_results(row);
                 rows.push((start, rule));
             }
         });
@@ -193,6 +213,14 @@ where
             // The end of the last row is unknown.
             let last = rows.pop().map_or(function.start, |(start, _)| start);
             rows.push((last, Rule::NOT_EXPRESSIBLE));
+        }
+        match self.code {
+            Some(code) if saves_results && self.code_left > 0 => {
+                self.code_left -= 1;
+                stats.omissions.return_address += leaving::omit(rows, current.clone(), code);
+            }
+            Some(_) => {}
+            None => self.lacks_code |= saves_results,
         }
         if never_returns(rows) {
             if self.is_behind_padding {
