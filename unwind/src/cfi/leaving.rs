@@ -1,9 +1,9 @@
 //! Functions that leave for a frame further out: `_Unwind_RaiseException` and its kin.
 //!
 //! To leave, such a function has another copy what the frame of the landing pad has saved over what
-//! its own frame has saved, and then jumps with another stack pointer. Until it has jumped, its call
-//! frames are wrong: they find the values of one frame at the places of another. So the code from
-//! the call that copies to the jump has no rule. gcc makes such a function of each that uses
+//! its own frame has saved, and then jumps with another stack pointer. Until it has jumped, its
+//! call frames are wrong: they find the values of one frame at the places of another. So the code
+//! from the call that copies to the jump has no rule. gcc makes such a function of each that uses
 //! `__builtin_eh_return`, and describes that it also saves the registers of results, which no other
 //! function does.
 
