@@ -95,3 +95,20 @@ fn bpf_programs_that_come_and_go_have_their_own_names() {
     assert_eq!(count(&|frame| frame.contains("+0x")), 0, "{called:?}");
     assert_eq!(recorded.samples_through(&["_einittext"]), 0);
 }
+
+#[test]
+fn filters_without_a_symbol_are_not_called_after_the_program_before() {
+    let _alone = alone();
+    let place = directory();
+    let program = common::compile("socket_filter.c", place.path(), "socket_filter");
+    let running = common::Running::start(&program);
+    let recorded = record(&["-F", "199", "-d", "1", "-p", &running.pid()]).succeeded();
+    let leaf = |wanted: &dyn Fn(&str) -> bool| -> u64 {
+        let folded = recorded.folded();
+        let ends = folded.iter().filter(|(stack, _)| stack.last().is_some_and(|f| wanted(f)));
+        ends.map(|(_, count)| count).sum()
+    };
+    let filter = leaf(&|frame| frame == "[bpf]_[k]");
+    assert!(filter > 50, "{:#?}", recorded.folded());
+    assert_eq!(leaf(&|frame| frame.starts_with("bpf_prog_")), 0);
+}

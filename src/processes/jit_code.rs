@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use profile::{Frame, JitNameId, Pid, Tid, VirtAddr, Window};
 
 use super::executable::WindowExecutables;
+use super::kernel_symbols::KernelSymbols;
 use super::mappings::Mapping;
 use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, PerfMaps};
 use super::process_table::Processes;
@@ -121,8 +122,10 @@ impl Processes {
         Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, names), ..frame }
     }
 
-    /// Adds code that was in the kernel before the recording and may leave it.
-    pub fn add_kernel_code(&mut self, functions: impl IntoIterator<Item = Range<u64>>) {
+    /// Sets what code is in the kernel now and may leave it: at the start, and after events may have
+    /// been missed.
+    pub fn set_kernel_code(&mut self, functions: Vec<Range<u64>>) {
+        self.kernel_symbols = KernelSymbols::default();
         functions.into_iter().for_each(|function| self.kernel_symbols.add_unnamed(function));
     }
 

@@ -68,11 +68,6 @@ impl KernelSymbols {
         }
     }
 
-    /// Forgets everything: events may have been missed.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// Returns the key of the name at an address; `None` if no such code is there, or its name does
     /// not fit into memory.
     pub fn name_at(&mut self, address: u64, names: &mut JitNames) -> Option<JitNameId> {
@@ -140,7 +135,5 @@ mod tests {
         symbols.apply(event(500..500, "empty", false), &mut names);
         symbols.apply(event(7..9, "never seen", true), &mut names);
         assert_eq!(symbols.0.len(), 1);
-        symbols.clear();
-        assert_eq!(symbols.name_at(150, &mut names), None);
     }
 }

@@ -187,7 +187,6 @@ impl Processes {
     /// stale until it is read from procfs again or calls exec.
     pub fn invalidate_before(&mut self, time: u64) {
         self.missed_until = self.missed_until.max(time);
-        self.kernel_symbols.clear();
         if let Some(names) = &mut self.thread_names {
             *names = ThreadNames::default(); // read again when threads are sampled
         }

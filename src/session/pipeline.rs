@@ -16,6 +16,7 @@ use super::resolve::{ResolvedSample, Resolver};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
 use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
+use crate::kernel::bpf_code;
 use crate::tables::{MappingPublisher, RowStore, SnapshotUnwinder};
 
 /// Minimum interval at which unused executables are forgotten.
@@ -124,6 +125,9 @@ impl Pipeline {
     fn invalidate_before(&mut self, time: u64) {
         self.resolver.invalidate_before(time);
         self.publisher.invalidate_all();
+        if self.map_bytes.is_some() {
+            self.resolver.processes.set_kernel_code(bpf_code());
+        }
     }
 
     /// Does what cannot wait until an event is due: opens files and reads about processes while

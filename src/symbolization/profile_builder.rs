@@ -48,6 +48,16 @@ impl GroupNames<'_> {
     }
 }
 
+/// Code of BPF programs without a symbol: filters of sockets and of system calls.
+const UNNAMED_BPF: &str = "[bpf]";
+
+/// Returns whether the kernel's list of symbols has a name for a BPF program: its hash, and perhaps
+/// a name. Of code that is not in a known program, it is the name of the program before.
+fn is_bpf_program(name: &str) -> bool {
+    let hash = name.strip_prefix("bpf_prog_").and_then(|rest| rest.get(..16));
+    hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Returns a function as a perf map names it.
 fn jit_function(name: &str) -> SourceFunction {
     SourceFunction { name: name.into(), system_name: name.into(), ..SourceFunction::default() }
@@ -88,6 +98,9 @@ impl ProfileBuilder {
                 Some(Err(gap)) if is_memory => Err((*gap).into()),
                 _ => match symbolizer.functions(group.executable, *address) {
                     Some([]) => Err(UnsymbolizedReason::NoSymbol),
+                    Some([listed]) if jit_name.is_none() && is_bpf_program(&listed.name) => {
+                        self.add_lines(&[jit_function(UNNAMED_BPF)], space)
+                    }
                     Some(functions) => self.add_lines(functions, space),
                     None => Err(not_looked_up),
                 },
