@@ -122,8 +122,8 @@ impl Processes {
         Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, names), ..frame }
     }
 
-    /// Sets what code is in the kernel now and may leave it: at the start, and after events may have
-    /// been missed.
+    /// Sets what code is in the kernel now and may leave it: at the start, and after events may
+    /// have been missed.
     pub fn set_kernel_code(&mut self, functions: Vec<Range<u64>>) {
         self.kernel_symbols = KernelSymbols::default();
         functions.into_iter().for_each(|function| self.kernel_symbols.add_unnamed(function));
