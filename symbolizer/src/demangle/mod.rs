@@ -1,5 +1,8 @@
 //! From the linker's names to those of the source.
 
+mod haskell;
+mod ocaml;
+
 use std::fmt::Write;
 
 use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
@@ -12,8 +15,9 @@ const DEPTH_MAX: u32 = 128;
 /// Ending of the name of a stub that leads to a function.
 const STUB: &str = "@plt";
 
-/// Demangles the name of a Rust or C++ function, without hash, parameters and return type; other
-/// names stay as they are. Also returns whether the name was cut, see [`crate::text`].
+/// Demangles the name of a function of Rust or C++, without hash, parameters and return type, of
+/// Haskell or OCaml; other names stay as they are. Also returns whether the name was cut, see
+/// [`crate::text`].
 pub(crate) fn demangle(name: &str) -> (String, bool) {
     if name.len() > TEXT_MAX {
         return bounded(name); // the rest of it is needed to demangle it
@@ -25,7 +29,8 @@ pub(crate) fn demangle(name: &str) -> (String, bool) {
 }
 
 fn demangle_mangled(name: &str) -> Option<(String, bool)> {
-    rust(name).or_else(|| cpp(name))
+    let others = || haskell::demangle(name).or_else(|| ocaml::demangle(name));
+    rust(name).or_else(|| cpp(name)).or_else(|| others().map(|text| bounded(&text)))
 }
 
 fn rust(name: &str) -> Option<(String, bool)> {
