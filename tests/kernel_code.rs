@@ -1,5 +1,5 @@
 //! Code that comes into the kernel and leaves it has its own name in each sample: BPF programs that
-//! run after each other, also one from before the recording, and none of them at the end.
+//! run after each other, also one from before the recording. Code without a name has none.
 #![allow(clippy::unwrap_used)]
 
 mod common;
