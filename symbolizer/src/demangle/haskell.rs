@@ -5,23 +5,26 @@
 //!
 //! Source: the GHC source tree, `compiler/GHC/Utils/Encoding.hs`.
 
+const INFO: &str = "_info";
+const CONSTRUCTOR: &str = "_con_info";
 /// Kinds of code and data.
 const KINDS: [&str; 8] =
-    ["_static_info", "_con_info", "_con_entry", "_info", "_entry", "_slow", "_fast", "_closure"];
+    ["_static_info", CONSTRUCTOR, "_con_entry", INFO, "_entry", "_slow", "_fast", "_closure"];
 /// Elements of a tuple that is written out.
 const ELEMENTS_MAX: usize = 64;
 
 /// Decodes the name of a function; `None` if it is not of GHC.
 pub(super) fn demangle(name: &str) -> Option<String> {
-    let name = KINDS.iter().find_map(|kind| name.strip_suffix(kind))?;
+    let (name, kind) = KINDS.iter().find_map(|kind| Some((name.strip_suffix(kind)?, *kind)))?;
     let parts: Vec<&str> = name.split('_').take(4).collect();
     let (package, module, function) = match parts[..] {
         [package, module, function] => (package, module, function),
         [module, function] => ("", module, function),
         _ => return None,
     };
-    // C has names like that, too, but not these parts in them.
-    let is_haskell = module.contains("zi") || package.contains("zm") || parts[0] == "Main";
+    // C has names like that, too, but not these parts in them. The program's own module is `Main`.
+    let is_own = parts.len() == 2 && module == "Main" && [INFO, CONSTRUCTOR].contains(&kind);
+    let is_haskell = module.contains("zi") || package.contains("zm") || is_own;
     let (package, module) = (decode(package)?, decode(module)?);
     let is_package = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
     if !is_haskell || !package.chars().all(is_package) || !module.split('.').all(is_module) {
@@ -115,6 +118,8 @@ mod tests {
             "gtk_Widget_get_info",
             "foo_Resizing_get_info",
             "SSL_get_info",
+            "Main_loop_fast",
+            "Main_Menu_draw_info",
             "resize_zi_info",
             "stg_upd_frame_info",
             "_info",
