@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use common::{alone, directory, pause, record, succeed};
+use common::{alone, directory, pause, record, succeed, wait_until};
 use libbpf_rs::{Object, ObjectBuilder};
 
 /// BPF programs that run at each system call, for some microseconds.
@@ -35,22 +35,34 @@ fn compile(directory: &Path) -> PathBuf {
     object
 }
 
-/// A loaded program; it ends when this is dropped.
-struct Loaded {
+/// A program that runs; it ends when this is dropped.
+struct Attached {
     _link: libbpf_rs::Link,
     _object: Object,
 }
 
-fn load(object: &Path, name: &str) -> Loaded {
+fn attach(object: &Path, name: &str) -> Attached {
+    let object = load(object, name);
+    let program = object.progs_mut().find(|program| program.name() == name).unwrap();
+    Attached { _link: program.attach().unwrap(), _object: object }
+}
+
+fn load(object: &Path, name: &str) -> Object {
     let mut open = ObjectBuilder::default().open_file(object).unwrap();
     for mut program in open.progs_mut() {
         let is_it = program.name() == name;
         program.set_autoload(is_it);
     }
-    let object = open.load().unwrap();
-    let program = object.progs_mut().find(|program| program.name() == name).unwrap();
-    let link = program.attach().unwrap();
-    Loaded { _link: link, _object: object }
+    open.load().unwrap()
+}
+
+/// Waits until a process with this name runs.
+fn wait_for_process(name: &str) {
+    wait_until(name, || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut names = processes.map(|process| fs::read_to_string(process.path().join("comm")));
+        names.any(|comm| comm.is_ok_and(|comm| comm.trim_end() == name))
+    });
 }
 
 #[test]
@@ -58,17 +70,18 @@ fn bpf_programs_that_come_and_go_have_their_own_names() {
     let _alone = alone();
     let place = directory();
     let object = compile(place.path());
-    let before = load(&object, "from_before");
+    let before = attach(&object, "from_before");
     let recording = thread::spawn(|| {
-        let load = "exec timeout 5 dd if=/dev/zero of=/dev/null bs=1 2>/dev/null";
+        let load = "exec timeout 8 dd if=/dev/zero of=/dev/null bs=1 2>/dev/null";
         record(&["-F", "499", "--", "sh", "-c", load])
     });
-    pause(1500);
+    wait_for_process("dd"); // which begins when the recording has
+    pause(1000);
     drop(before);
     for name in ["first", "second"] {
-        let loaded = load(&object, name);
+        let attached = attach(&object, name);
         pause(1000);
-        drop(loaded);
+        drop(attached);
     }
     let recorded = recording.join().unwrap();
     let folded = recorded.folded();
@@ -100,6 +113,7 @@ fn bpf_programs_that_come_and_go_have_their_own_names() {
 fn filters_without_a_symbol_are_not_called_after_the_program_before() {
     let _alone = alone();
     let place = directory();
+    let _before = load(&compile(place.path()), "first"); // so that one is in memory before it
     let program = common::compile("socket_filter.c", place.path(), "socket_filter");
     let running = common::Running::start(&program);
     let recorded = record(&["-F", "199", "-d", "1", "-p", &running.pid()]).succeeded();

@@ -20,7 +20,8 @@ pub struct Frame {
     pub executable: ExecutableId,
     /// The address in the executable.
     pub address: FileAddr,
-    /// The name that code of a JIT compiler had there at the time of the sample.
+    /// The name that code of a JIT compiler, or code that comes into the kernel, had there at the
+    /// time of the sample.
     pub jit_name: Option<JitNameId>,
 }
 

@@ -99,7 +99,7 @@ impl Aggregator {
     ) -> Result<(), WindowFull> {
         self.stack.clear();
         let kernel = kernel_frames(&sample.kernel);
-        self.stack.extend(kernel.map(|frame| processes.name_kernel_code(frame)));
+        self.stack.extend(kernel.map(|frame| processes.name_kernel_code(frame, time)));
         let (end, guessed) = self.push_user_frames(time, sample, memory, processes);
         let is_unread = end == StackEnd::NoMapping && memory.is_incomplete();
         let user_end = if is_unread { StackEnd::MappingsUnread } else { end };

@@ -8,11 +8,13 @@ use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 const PROGRAMS_MAX: usize = 1 << 14;
 
 /// Returns the addresses of the code of all BPF programs that are loaded, of each function of them;
-/// none where this is not permitted.
-pub fn bpf_code() -> Vec<Range<u64>> {
+/// `None` without CAP_SYS_ADMIN: then the caller's own programs are not listed either.
+pub fn bpf_code() -> Option<Vec<Range<u64>>> {
     let options =
         ProgInfoQueryOptions::default().include_jited_ksyms(true).include_jited_func_lens(true);
-    ProgInfoIter::with_query_opts(options).take(PROGRAMS_MAX).flat_map(functions).collect()
+    let programs = ProgInfoIter::with_query_opts(options).take(PROGRAMS_MAX);
+    let functions: Vec<Range<u64>> = programs.flat_map(functions).collect();
+    (!functions.is_empty()).then_some(functions)
 }
 
 fn functions(program: ProgramInfo) -> Vec<Range<u64>> {

@@ -12,7 +12,7 @@ use super::perf_ring::PerfRing;
 pub const SIDE_BAND_BYTES: u32 = 256 << 10;
 
 /// The process events of one CPU, from the moment it is opened: exec, fork, exit, names and
-/// executable mappings.
+/// executable mappings; and code that comes into the kernel or leaves it.
 #[derive(Debug)]
 pub struct SideBand {
     event: PerfEvent,

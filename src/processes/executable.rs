@@ -176,6 +176,8 @@ pub(super) type JitNamesById = HashMap<JitNameId, Result<Arc<str>, JitNameGap>>;
 pub struct WindowExecutables {
     pub(super) by_id: HashMap<ExecutableId, Arc<Executable>>,
     pub(super) jit_names: JitNamesById,
+    /// Frames in code that comes into the kernel have a name of JIT code, or why they have none.
+    pub knows_kernel_code: bool,
 }
 
 impl WindowExecutables {

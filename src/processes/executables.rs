@@ -129,7 +129,8 @@ impl Executables {
     pub(super) fn of_window(&self, window: &Window, jit_names: JitNamesById) -> WindowExecutables {
         let ids = window.frames().map(|frame| frame.executable).chain([ExecutableId::UNKNOWN]);
         let executable = |id| Some((id, Arc::clone(&self.by_id.get(&id)?.executable)));
-        WindowExecutables { by_id: ids.filter_map(executable).collect(), jit_names }
+        let by_id = ids.filter_map(executable).collect();
+        WindowExecutables { by_id, jit_names, knows_kernel_code: false }
     }
 
     /// Returns whether an executable is memory, or a file that is no program: what its code is, is

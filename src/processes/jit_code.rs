@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use profile::{Frame, JitNameId, Pid, Tid, VirtAddr, Window};
 
 use super::executable::WindowExecutables;
-use super::kernel_symbols::KernelSymbols;
 use super::mappings::Mapping;
 use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, PerfMaps};
 use super::process_table::Processes;
@@ -116,17 +115,17 @@ impl Processes {
         Frame { jit_name, ..frame }
     }
 
-    /// Names a frame of the kernel, if it lies in code that comes and goes.
-    pub fn name_kernel_code(&mut self, frame: Frame) -> Frame {
+    /// Names a frame of the kernel at a time, if it lies in code that comes and goes.
+    pub fn name_kernel_code(&mut self, frame: Frame, time: u64) -> Frame {
         let names = &mut self.perf_maps.names;
-        Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, names), ..frame }
+        Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, time, names), ..frame }
     }
 
     /// Sets what code is in the kernel now and may leave it: at the start, and after events may
-    /// have been missed.
-    pub fn set_kernel_code(&mut self, functions: Vec<Range<u64>>) {
-        self.kernel_symbols = KernelSymbols::default();
-        functions.into_iter().for_each(|function| self.kernel_symbols.add_unnamed(function));
+    /// have been missed; `None` if that is not known. `time`: of now, in nanoseconds of
+    /// CLOCK_MONOTONIC; 0 at the start.
+    pub fn set_kernel_code(&mut self, functions: Option<Vec<Range<u64>>>, time: u64) {
+        self.kernel_symbols.set(functions, time);
     }
 
     /// Returns the name of an address by the map of the process; of memory that it has from before
@@ -244,7 +243,8 @@ impl Processes {
     pub fn of_window(&self, window: &Window) -> WindowExecutables {
         let ids = window.frames().filter_map(|frame| frame.jit_name);
         let jit_names = ids.map(|id| (id, self.jit_name(id))).collect();
-        self.executables.of_window(window, jit_names)
+        let knows_kernel_code = self.kernel_symbols.is_complete();
+        WindowExecutables { knows_kernel_code, ..self.executables.of_window(window, jit_names) }
     }
 
     fn jit_name(&self, id: JitNameId) -> Result<Arc<str>, JitNameGap> {

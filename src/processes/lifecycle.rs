@@ -36,7 +36,9 @@ impl Processes {
                 self.changed.insert(moved.pid);
             }
             Event::Exit(exit) if is_new(exit.pid) => self.apply_exit(time, exit),
-            Event::KernelCode(code) => self.kernel_symbols.apply(code, &mut self.perf_maps.names),
+            Event::KernelCode(code) => {
+                self.kernel_symbols.apply(time, code, &mut self.perf_maps.names);
+            }
             _ => {}
         }
     }

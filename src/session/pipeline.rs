@@ -15,7 +15,7 @@ use super::order::Orderer;
 use super::resolve::{ResolvedSample, Resolver};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
-use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time};
+use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time, now};
 use crate::kernel::bpf_code;
 use crate::tables::{MappingPublisher, RowStore, SnapshotUnwinder};
 
@@ -38,6 +38,8 @@ pub(super) struct Pipeline {
     /// Bytes of BPF maps without slabs; `None` if there is no BPF program.
     map_bytes: Option<u64>,
     side_band_lost: u64,
+    /// Events of code that came into the kernel may have been missed.
+    may_miss_kernel_code: bool,
     process_events_skipped: u64,
     next_cleanup: Instant,
     timer: WorkTimer,
@@ -62,6 +64,7 @@ impl Pipeline {
             publisher,
             map_bytes,
             side_band_lost: 0,
+            may_miss_kernel_code: false,
             process_events_skipped: 0,
             next_cleanup: Instant::now() + CLEANUP_INTERVAL,
             timer: WorkTimer::new(cpu),
@@ -101,6 +104,7 @@ impl Pipeline {
     fn count_losses(&mut self, batch: &EventBatch) {
         if batch.side_band_lost > 0 || batch.has_missed_events {
             self.side_band_lost += batch.side_band_lost;
+            self.may_miss_kernel_code = self.map_bytes.is_some();
             self.invalidate_before(batch.drained_at);
         } else {
             self.invalidate_skipped(batch);
@@ -125,9 +129,6 @@ impl Pipeline {
     fn invalidate_before(&mut self, time: u64) {
         self.resolver.invalidate_before(time);
         self.publisher.invalidate_all();
-        if self.map_bytes.is_some() {
-            self.resolver.processes.set_kernel_code(bpf_code());
-        }
     }
 
     /// Does what cannot wait until an event is due: opens files and reads about processes while
@@ -266,7 +267,8 @@ impl Pipeline {
         self.counter.windows.take_closed(&self.resolver.processes, counts)
     }
 
-    /// Forgets executables that are not mapped any more, with their rows and files.
+    /// Forgets executables that are not mapped any more, with their rows and files. Asks the kernel
+    /// for code that it may have without our knowing.
     fn clean_up(&mut self) {
         let begin = cpu_time();
         let mapped = self.publisher.executables().chain(self.finisher.executables());
@@ -274,6 +276,9 @@ impl Pipeline {
         let gone = self.resolver.forget_executables(mapped, oldest);
         self.rows.forget_executables(&gone);
         self.rows.expire_backoffs();
+        if std::mem::take(&mut self.may_miss_kernel_code) {
+            self.resolver.processes.set_kernel_code(bpf_code(), now());
+        }
         let used = cpu_time().saturating_sub(begin);
         self.next_cleanup = Instant::now() + CLEANUP_INTERVAL.max(used * CLEANUP_DIVISOR);
     }

@@ -114,7 +114,7 @@ impl Setup {
             processes.enable_thread_names();
         }
         if map_bytes.is_some() {
-            processes.set_kernel_code(bpf_code());
+            processes.set_kernel_code(bpf_code(), 0);
         }
         let mut resolver = Resolver::new(processes);
         resolver.scan(scope, &mut rows, &mut publisher);

@@ -16,7 +16,7 @@ pub(super) struct ExecutableFrames {
     pub frames: Vec<usize>,
     /// Their addresses, in the same order.
     pub addresses: Vec<FileAddr>,
-    /// Their names in code of a JIT compiler, in the same order.
+    /// Their names in code of a JIT compiler or in BPF programs, in the same order.
     pub jit_names: Vec<Option<JitNameId>>,
     /// Samples with their leaf in this executable.
     pub leaf_samples: u64,
@@ -25,8 +25,8 @@ pub(super) struct ExecutableFrames {
 }
 
 impl ExecutableFrames {
-    /// Returns the names of the frames in code of a JIT compiler, in their order, or why they have
-    /// none; `None` for frames in other code.
+    /// Returns the names of the frames in code of a JIT compiler or in BPF programs, in their
+    /// order, or why they have none; `None` for frames in other code.
     pub fn jit_names<'a>(
         &self,
         executables: &'a WindowExecutables,

@@ -106,7 +106,9 @@ pub fn symbolize(
             order.push_back(index); // after those that were not tried yet
             continue;
         }
-        let found = GroupNames { executable, jit_names: &jit_names, result: &result };
+        let knows_kernel_code = of_window.knows_kernel_code;
+        let found =
+            GroupNames { executable, jit_names: &jit_names, knows_kernel_code, result: &result };
         builder.add_frames(index as u32, group, &found, &mut names, symbolizer);
         if let Err(reason) = result
             && reason != SymbolizeError::NotWanted

@@ -29,8 +29,11 @@ pub(super) struct ProfileBuilder {
 /// What was found for the frames of one executable.
 pub(super) struct GroupNames<'a> {
     pub executable: &'a Executable,
-    /// Names in code of a JIT compiler, or why there are none, in the order of the frames.
+    /// Names in code of a JIT compiler or in BPF programs, or why there are none, in the order of
+    /// the frames.
     pub jit_names: &'a [Option<Result<&'a str, JitNameGap>>],
+    /// Frames of the kernel without such a name are not in a known BPF program.
+    pub knows_kernel_code: bool,
     /// Of loading its symbols.
     pub result: &'a Result<(), SymbolizeError>,
 }
@@ -98,7 +101,11 @@ impl ProfileBuilder {
                 Some(Err(gap)) if is_memory => Err((*gap).into()),
                 _ => match symbolizer.functions(group.executable, *address) {
                     Some([]) => Err(UnsymbolizedReason::NoSymbol),
-                    Some([listed]) if jit_name.is_none() && is_bpf_program(&listed.name) => {
+                    Some([listed])
+                        if found.knows_kernel_code
+                            && jit_name.is_none()
+                            && is_bpf_program(&listed.name) =>
+                    {
                         self.add_lines(&[jit_function(UNNAMED_BPF)], space)
                     }
                     Some(functions) => self.add_lines(functions, space),

@@ -19,6 +19,9 @@ const LINE_MAX: u64 = 4096;
 const STEP: usize = 256 << 10;
 /// No function is larger. What follows the last one of a module may be another module later.
 const FUNCTION_MAX: u64 = 64 << 10;
+/// No BPF program is larger. What follows the last one may be one without a symbol.
+const BPF_MAX: u64 = 2 << 20;
+const BPF: &str = "bpf_prog_";
 /// Symbols that are no function: they say where code ends.
 const ENDS: [&str; 3] = ["_etext", "_einittext", "__end_rodata"];
 
@@ -99,8 +102,9 @@ impl Functions {
         let next = self.starts.partition_point(|(start, _)| *start <= address);
         let (start, at) = *self.starts.get(next.checked_sub(1)?)?;
         let end = self.starts.get(next).map_or(u64::MAX, |(start, _)| *start);
-        let end = end.min(start.saturating_add(FUNCTION_MAX));
         let (_, name) = text(&self.names, at)?;
+        let max = if name.starts_with(BPF) { BPF_MAX } else { FUNCTION_MAX };
+        let end = end.min(start.saturating_add(max));
         (address < end && !ENDS.contains(&name)).then_some((name, start..end))
     }
 }

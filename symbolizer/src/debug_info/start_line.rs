@@ -11,7 +11,8 @@ use super::sections::Reader;
 const ENTRIES_MAX: usize = 4;
 
 /// Returns the line on which a function starts, by its entry in a unit; 0 if it is unknown, as
-/// where its declaration is in another unit, or not in the source file that its code is from.
+/// where its declaration is in another unit, or in a file of another name than the source file that
+/// its code is from.
 pub(super) fn start_line(
     unit: UnitRef<'_, Reader<'_>>,
     function: UnitOffset,

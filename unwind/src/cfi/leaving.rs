@@ -23,7 +23,8 @@ pub(super) const FUNCTIONS_MAX: u32 = 64;
 /// Jumps with another stack pointer in one function, and bytes before one in which the calls are.
 const JUMPS_MAX: usize = 4;
 const CALLS_WITHIN: usize = 512;
-/// Functions begin at multiples of this.
+/// Functions begin at multiples of this; where they do not, as with `-Os`, no call is found, and
+/// the rules stay.
 const FUNCTION_ALIGNMENT: u64 = 16;
 
 /// Returns whether a row is one of a function that leaves for a frame further out.
