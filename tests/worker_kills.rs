@@ -31,9 +31,11 @@ fn a_hundred_killed_workers_lose_no_window() {
     let _alone = alone();
     let mut agent = Agent::start("frequency = 49\nmax_cpu = 100");
     let _chain = Running::start(&compile("chain.c", agent.place.path(), "chain"));
-    // New programs keep the file helper busy, and other files the symbolizer.
+    // Each new file has to be opened, read and named.
     let script = agent.place.path().join("churn");
-    fs::write(&script, "cd ${0%/*} && while :; do cp /bin/true t; ./t; done").unwrap();
+    let churn = "cd ${0%/*} && i=0; while :; do i=$((i + 1)); cp chain new$i; \
+                 timeout 0.1 ./new$i; rm new$i; done";
+    fs::write(&script, churn).unwrap();
     let _churn = Running::start_with("/bin/sh".as_ref(), &[script]);
     agent.wait_for_windows(2);
 
