@@ -49,7 +49,8 @@ impl FunctionBuilder {
             let GoFunction { name, file, line, start_line } = function;
             self.function(Names::of(&name, None), Place { file, line, start_line })
         });
-        let functions = functions.collect();
+        // A table that is damaged may have no name for a function.
+        let functions = functions.filter(|function| !function.name.is_empty()).collect();
         self.fit(Symbol { functions, start: address, end: address })
     }
 
@@ -140,5 +141,15 @@ mod tests {
         }
         let mut unlimited = FunctionBuilder::new(0);
         assert!((0..100).all(|at| unlimited.named(&long, at, at).is_some()));
+    }
+
+    #[test]
+    fn no_function_has_an_empty_name() {
+        let mut builder = FunctionBuilder::new(0);
+        let named = GoFunction { name: "main.f".into(), ..GoFunction::default() };
+        let symbol = builder.by_go_table(vec![GoFunction::default(), named], 1);
+        let functions = symbol.expect("space").functions;
+        let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+        assert_eq!(names, ["main.f"]);
     }
 }

@@ -25,7 +25,8 @@ pub(crate) fn demangle(name: &str) -> (String, bool) {
     if let Some((function, is_cut)) = name.strip_suffix(STUB).and_then(demangle_mangled) {
         return (function + STUB, is_cut);
     }
-    demangle_mangled(name).unwrap_or_else(|| (name.to_owned(), false))
+    let demangled = demangle_mangled(name).filter(|(text, _)| !text.is_empty());
+    demangled.unwrap_or_else(|| (name.to_owned(), false))
 }
 
 fn demangle_mangled(name: &str) -> Option<(String, bool)> {
@@ -62,6 +63,7 @@ mod tests {
             assert_eq!(demangle(mangled), (expected.to_owned(), false), "{mangled}");
         };
         check("main", "main");
+        check("_ZN17h0123456789abcdefE", "_ZN17h0123456789abcdefE");
         check("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad");
         check("_RNvC6_123foo3bar", "123foo::bar");
         check("_ZN5space3fooIiEEvT_", "space::foo<int>");
