@@ -12,6 +12,7 @@ compared, too. `--show` prints so many of the differences that no rule explains.
 import argparse
 import bisect
 import collections
+import functools
 import json
 import os
 import random
@@ -34,7 +35,6 @@ ACCEPTED = {
     "beyond": "llvm-symbolizer has the symbol before, which ends before the address",
     "table": "llvm-symbolizer has the shorter name of debug info; we have the symbol",
     "symbol": "llvm-symbolizer has nothing; we have the symbol that contains the address",
-    "abi0": "Go's table has the name of assembly without the suffix of its symbol",
 }
 OTHER = "other"
 
@@ -136,13 +136,11 @@ def by_us(binary, addresses):
 def classify(symbols, address, ours, llvms):
     """Returns the kind of a pair of names of the function at an address."""
     our, its = plain(ours[-1][0]) if ours else "", plain(llvms[-1][0]) if llvms else ""
-    if our == its:
+    if our == its or its == f"{our}.abi0" or our and its and demangled(our) == demangled(its):
         return EQUAL
     containing = symbols.containing(address)
     if our.endswith("@plt") or our == ".plt":
         return "stub"
-    if its == f"{our}.abi0":
-        return "abi0"
     if our and its and our in symbols.aliases(its):
         return "alias"
     if our in containing and its in containing:
@@ -156,11 +154,16 @@ def classify(symbols, address, ours, llvms):
     return "symbol" if our in containing and not its else OTHER
 
 
+@functools.cache
+def demangled(name):
+    """Returns the name for people; the variants of a constructor (C1, C2) have the same."""
+    return subprocess.run(["c++filt", name], capture_output=True, text=True).stdout
+
+
 def is_poorer(its, our):
     """Returns whether a name of debug info is a part of the name in the symbol table."""
-    demangled = subprocess.run(["c++filt", our], capture_output=True, text=True).stdout
-    short = subprocess.run(["c++filt", its], capture_output=True, text=True).stdout.strip()
-    return short.split("<")[0] in demangled or our.startswith(its)
+    short = demangled(its).strip()
+    return short.split("<")[0] in demangled(our) or our.startswith(its)
 
 
 def compare(binary, count, show):
