@@ -4,10 +4,8 @@
 
 mod common;
 
-use common::agent::Agent;
-use common::jit::{UNNAMED, assert_named, assert_node_has_names, record_each};
+use common::jit::{UNNAMED, assert_agent_names, assert_named, assert_node_has_names, record_each};
 use common::{Recorded, Running, alone, compile, directory, pause, record};
-use profile::pprof::proto::Profile;
 
 const F1: &str = "dump_f1";
 const F2: &str = "dump_f2";
@@ -125,20 +123,5 @@ fn node_names_its_code() {
 #[test]
 fn agent_names_code_in_each_window() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("jitdump.c", place.path(), "program");
-    let agent = Agent::start("frequency = 99\nmax_cpu = 100");
-    agent.wait_for_windows(1);
-    let start = || Running::start_with(&program, &["plain".into(), "2".into()]);
-    let mut running = start();
-    for name in [F1, F2] {
-        agent.wait_for(name, || {
-            if running.0.try_wait().unwrap().is_some() {
-                running = start();
-            }
-            let has_name = |window: &Profile| window.string_table.iter().any(|text| text == name);
-            agent.profiles().iter().any(has_name).then_some(())
-        });
-    }
-    assert!(agent.metric("everytick_perf_map_bytes") > 0.0);
+    assert_agent_names("jitdump.c", &[F1, F2]);
 }

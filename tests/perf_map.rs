@@ -7,10 +7,9 @@ mod fuse;
 
 use std::path::Path;
 
-use common::agent::Agent;
-use common::jit::{UNNAMED, assert_named, assert_node_has_names, record_each};
+use common::jit::{UNNAMED, assert_agent_names, assert_named, assert_node_has_names, record_each};
 use common::{Recorded, Running, alone, compile, directory, record};
-use profile::pprof::proto::{Location, Profile};
+use profile::pprof::proto::Location;
 
 const F1: &str = "jit_f1 of file.js:1";
 const F2: &str = "jit_f2";
@@ -156,20 +155,5 @@ fn node_names_its_code() {
 #[test]
 fn agent_names_code_in_each_window() {
     let _alone = alone();
-    let place = directory();
-    let program = compile("jit.c", place.path(), "jit");
-    let agent = Agent::start("frequency = 99\nmax_cpu = 100");
-    agent.wait_for_windows(1);
-    let start = || Running::start_with(&program, &["plain".into(), "2".into()]);
-    let mut running = start();
-    for name in [F1, F2] {
-        agent.wait_for(name, || {
-            if running.0.try_wait().unwrap().is_some() {
-                running = start();
-            }
-            let has_name = |window: &Profile| window.string_table.iter().any(|text| text == name);
-            agent.profiles().iter().any(has_name).then_some(())
-        });
-    }
-    assert!(agent.metric("everytick_perf_map_bytes") > 0.0);
+    assert_agent_names("jit.c", &[F1, F2]);
 }

@@ -1,5 +1,5 @@
-//! Asks the symbolizer for addresses in arbitrary bytes as an ELF file: by debug info, symbol tables,
-//! MiniDebugInfo, Go's function table and linkage stubs.
+//! Asks the symbolizer for addresses in arbitrary bytes as an ELF file: by debug info, symbol
+//! tables, MiniDebugInfo, Go's function table and linkage stubs.
 #![no_main]
 
 use std::fs::File;

@@ -53,7 +53,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Returns what stands for the name of a function: the file and the address in it. Memory
+    /// Returns the text that is shown in place of a name: the file and the address in it. Memory
     /// without a file has only its name.
     pub fn unnamed(&self, address: u64) -> String {
         unnamed(&self.name, self.kind, address)

@@ -31,7 +31,8 @@ impl ThreadNames {
             Event::Exit(ExitEvent { tid, .. }) => {
                 self.0.remove(tid);
             }
-            _ => {} // not about names
+            Event::Mmap(_) | Event::Move(_) | Event::KernelCode(_) => {}
+            Event::Sample(_) | Event::PerfSample(_) => {}
         }
     }
 

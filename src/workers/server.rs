@@ -23,7 +23,7 @@ pub enum Confinement {
 /// Announces that the worker is ready, then answers each request, and the files that came with it,
 /// with a message and open files, until the agent closes the socket.
 ///
-/// First the worker gives up its privileges. The agent cannot do so before the worker starts: this
+/// The worker drops its privileges first. The agent cannot drop them before the worker starts: this
 /// program would lose the capabilities of its own file, which some machines use in place of root.
 ///
 /// # Errors

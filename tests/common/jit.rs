@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use super::{Recorded, compile, directory, record};
+use profile::pprof::proto::Profile;
+
+use super::agent::Agent;
+use super::{Recorded, Running, compile, directory, record};
 
 /// How code of a JIT compiler without a name is shown.
 pub const UNNAMED: &str = "[jit]";
@@ -54,4 +57,25 @@ pub fn assert_node_has_names(argument: &str) {
         fib += if leaf.contains("fib ") { *count } else { 0 };
     }
     assert!(fib > 20 && named > 9 * unnamed, "{fib}, {named}, {unnamed}: {}", recorded.stderr);
+}
+
+/// Runs a program of `tests/programs` again and again beside an agent, until windows have the names
+/// of its code.
+pub fn assert_agent_names(source: &str, names: &[&str]) {
+    let place = directory();
+    let program = compile(source, place.path(), "program");
+    let agent = Agent::start("frequency = 99\nmax_cpu = 100");
+    agent.wait_for_windows(1);
+    let start = || Running::start_with(&program, &["plain".into(), "2".into()]);
+    let mut running = start();
+    for name in names {
+        agent.wait_for(name, || {
+            if running.0.try_wait().unwrap().is_some() {
+                running = start();
+            }
+            let has_name = |window: &Profile| window.string_table.iter().any(|text| text == name);
+            agent.profiles().iter().any(has_name).then_some(())
+        });
+    }
+    assert!(agent.metric("everytick_perf_map_bytes") > 0.0);
 }
