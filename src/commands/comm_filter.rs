@@ -67,6 +67,11 @@ mod tests {
     #[test]
     fn name_of_a_running_program_is_found() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        // It is spawned a moment before it has its name.
+        let comm = format!("/proc/{}/comm", child.id());
+        while procfs::read_text(&comm).is_ok_and(|name| name != "sleep\n") {
+            std::thread::yield_now();
+        }
         let lines = unmatched(&["sleep".to_owned(), "no such name".to_owned()]);
         child.kill().and_then(|()| child.wait()).expect("it exits");
         assert_eq!(lines.len(), 1, "{lines:?}");
