@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use everytick::workers::{Supervisor, Timeout};
 use symbolizer::proto::{FileRole, Request, Response};
@@ -49,6 +50,25 @@ fn workers_that_parse_files_have_no_capabilities_and_few_system_calls() {
             assert!(status.contains(&format!("{set}:\t0000000000000000")), "{set}: {status}");
         }
         assert!(status.contains("Seccomp:\t2"), "{arguments:?}: {status}");
+    }
+}
+
+#[test]
+fn workers_end_with_the_thread_that_started_them() {
+    for arguments in [&["symbolizer-worker", "64"][..], &["file-helper"], &["deriver"]] {
+        let start = || {
+            let worker = start(arguments);
+            let pid = worker.worker_pid().unwrap();
+            std::mem::forget(worker); // its socket stays open, as that of a killed agent does not
+            pid
+        };
+        let pid = thread::scope(|scope| scope.spawn(start).join()).unwrap();
+        let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !stat().contains(") Z ") {
+            assert!(Instant::now() < until, "{arguments:?} goes on: {}", stat());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

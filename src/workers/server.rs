@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use prost::Message;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_no_new_privs;
 
 use super::Usage;
@@ -23,8 +24,10 @@ pub enum Confinement {
 /// Announces that the worker is ready, then answers each request, and the files that came with it,
 /// with a message and open files, until the agent closes the socket.
 ///
-/// The worker drops its privileges first. The agent cannot drop them before the worker starts: this
-/// program would lose the capabilities of its own file, which some machines use in place of root.
+/// The kernel ends the worker with the thread that has started it: one that computes would not see
+/// that the socket is closed. It drops its privileges first. The agent cannot drop them before the
+/// worker starts: this program would lose the capabilities of its own file, which some machines use
+/// in place of root.
 ///
 /// # Errors
 /// When the privileges cannot be given up, the socket breaks or a request is malformed.
@@ -34,6 +37,7 @@ pub fn serve<Request: Message + Default, Response: Message>(
     mut answer: impl FnMut(Request, Vec<File>) -> (Response, Vec<File>),
 ) -> io::Result<()> {
     let _ = Usage::own(); // opens what it is read from
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     match confinement {
         Confinement::Descriptors => confine()?,
         Confinement::None => set_no_new_privs(true)?,
