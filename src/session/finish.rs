@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use profile::{ExecutableId, StackEnd};
+use profile::{ExecutableId, StackEnd, VirtAddr};
 
 use super::resolve::ResolvedSample;
 use crate::events::RawSample;
@@ -27,14 +27,20 @@ pub(super) struct Finisher {
 /// Samples that wait for the rows of one executable.
 #[derive(Default)]
 struct PendingSamples {
-    samples: Vec<ResolvedSample>,
+    samples: Vec<PendingSample>,
     /// Bytes of their snapshots.
     bytes: usize,
 }
 
+/// A sample that waits for the row of an address.
+struct PendingSample {
+    resolved: ResolvedSample,
+    address: VirtAddr,
+}
+
 impl Finisher {
     /// `pending_bytes_max`: snapshots kept at once. A sample beyond it, or beyond its executable's
-    /// part, is counted with the frames that it has.
+    /// part, does not wait.
     pub fn new(pending_bytes_max: usize) -> Self {
         Self { pending: HashMap::new(), pending_bytes: 0, pending_bytes_max, finished: 0 }
     }
@@ -61,30 +67,50 @@ impl Finisher {
                 self.finished += 1;
                 Some(resolved)
             }
-            WalkOutcome::MissingRows(executable) => {
+            WalkOutcome::MissingRows(executable, address) => {
                 sample.snapshot = Some(snapshot);
-                self.keep(executable, resolved)
+                let refused = self.keep(executable, PendingSample { resolved, address }).err();
+                refused.map(|resolved| self.finish_now(resolved, rows, executables))
             }
         }
     }
 
-    /// Keeps a sample until rows are loaded, or returns it cut when that takes too much memory.
+    /// Finishes the stack of a sample that cannot wait any longer, with the rows that are there.
+    pub fn finish_now(
+        &mut self,
+        mut resolved: ResolvedSample,
+        rows: &mut RowStore,
+        executables: &Executables,
+    ) -> ResolvedSample {
+        let ResolvedSample { sample, memory, .. } = &mut resolved;
+        if let Some(snapshot) = sample.snapshot.take() {
+            let mut unwinder = SnapshotUnwinder { rows, memory, executables, snapshot: &snapshot };
+            (sample.user, sample.user_end) = unwinder.walk_by_loaded_rows(&sample.user);
+            self.finished += 1;
+        }
+        resolved
+    }
+
+    /// Keeps a sample until rows are loaded.
+    ///
+    /// # Errors
+    /// The sample, when that takes too much memory.
     fn keep(
         &mut self,
         executable: ExecutableId,
-        resolved: ResolvedSample,
-    ) -> Option<ResolvedSample> {
-        let bytes = snapshot_bytes(&resolved);
+        sample: PendingSample,
+    ) -> Result<(), ResolvedSample> {
+        let bytes = snapshot_bytes(&sample.resolved);
         let pending = self.pending.entry(executable).or_default();
         let fits = self.pending_bytes + bytes <= self.pending_bytes_max
             && pending.bytes + bytes <= self.pending_bytes_max / EXECUTABLE_PART;
         if !fits {
-            return Some(cut(resolved));
+            return Err(sample.resolved);
         }
         self.pending_bytes += bytes;
         pending.bytes += bytes;
-        pending.samples.push(resolved);
-        None
+        pending.samples.push(sample);
+        Ok(())
     }
 
     /// Returns whether samples wait for rows.
@@ -92,48 +118,56 @@ impl Finisher {
         !self.pending.is_empty()
     }
 
-    /// Takes the samples that waited for an executable's rows, unfinished.
-    pub fn take_pending(&mut self, executable: ExecutableId) -> Vec<ResolvedSample> {
-        let PendingSamples { samples, bytes } =
-            self.pending.remove(&executable).unwrap_or_default();
-        self.pending_bytes -= bytes;
-        samples
+    /// Takes the samples that wait for rows of an executable and whose row is there now.
+    pub fn take_pending(
+        &mut self,
+        executable: ExecutableId,
+        rows: &RowStore,
+        executables: &Executables,
+    ) -> Vec<ResolvedSample> {
+        let is_there = |sample: &PendingSample| {
+            !rows.is_missing(&sample.resolved.memory, executables, sample.address)
+        };
+        let found = self.pending.get_mut(&executable);
+        let taken = found.map(|pending| pending.take(is_there)).unwrap_or_default();
+        self.removed(taken)
     }
 
-    /// Takes the samples that have waited too long. Their stacks are cut.
+    /// Takes the samples that have waited too long, unfinished.
     pub fn take_overdue(&mut self, is_overdue: impl Fn(&RawSample) -> bool) -> Vec<ResolvedSample> {
-        let mut overdue = Vec::new();
-        for pending in self.pending.values_mut() {
-            let samples = pending.samples.extract_if(.., |resolved| is_overdue(&resolved.sample));
-            for resolved in samples {
-                let bytes = snapshot_bytes(&resolved);
-                pending.bytes -= bytes;
-                self.pending_bytes -= bytes;
-                overdue.push(cut(resolved));
-            }
-        }
+        let is_overdue = |sample: &PendingSample| is_overdue(&sample.resolved.sample);
+        let taken = self.pending.values_mut().flat_map(|pending| pending.take(is_overdue));
+        let taken = taken.collect();
+        self.removed(taken)
+    }
+
+    /// Accounts for samples that do not wait any more.
+    fn removed(&mut self, taken: Vec<ResolvedSample>) -> Vec<ResolvedSample> {
+        self.pending_bytes -= taken.iter().map(snapshot_bytes).sum::<usize>();
         self.pending.retain(|_, pending| !pending.samples.is_empty());
-        overdue
+        taken
     }
 
     /// Returns the executables that unfinished samples have mapped.
     pub fn executables(&self) -> impl Iterator<Item = ExecutableId> {
         let samples = self.pending.values().flat_map(|pending| &pending.samples);
-        let mappings = samples.flat_map(|resolved| resolved.memory.iter());
+        let mappings = samples.flat_map(|sample| sample.resolved.memory.iter());
         mappings.map(|mapping| mapping.executable)
+    }
+}
+
+impl PendingSamples {
+    /// Takes some of the samples.
+    fn take(&mut self, is_taken: impl Fn(&PendingSample) -> bool) -> Vec<ResolvedSample> {
+        let taken = self.samples.extract_if(.., |sample| is_taken(sample));
+        let taken: Vec<ResolvedSample> = taken.map(|sample| sample.resolved).collect();
+        self.bytes -= taken.iter().map(snapshot_bytes).sum::<usize>();
+        taken
     }
 }
 
 fn snapshot_bytes(resolved: &ResolvedSample) -> usize {
     resolved.sample.snapshot.as_ref().map_or(0, |snapshot| snapshot.stack.len())
-}
-
-/// Ends the stack of a sample where it is: the table that it needs is missing.
-fn cut(mut resolved: ResolvedSample) -> ResolvedSample {
-    if resolved.sample.snapshot.take().is_some() {
-        resolved.sample.user_end = StackEnd::NoTable;
-    }
-    resolved
 }
 
 #[cfg(test)]
@@ -147,7 +181,7 @@ mod tests {
     use crate::processes::{AddressSpace, Identity};
 
     /// A sample whose snapshot has 100 bytes of stack.
-    fn sample() -> ResolvedSample {
+    fn sample() -> PendingSample {
         let registers = Registers { sp: 8, ..Registers::interrupted(1, [0; REGISTERS]) };
         let stack = Box::new([0; 100]);
         let snapshot = StackSnapshot { registers, start: 8, stack, is_full: false };
@@ -165,19 +199,19 @@ mod tests {
             snapshot: Some(Box::new(snapshot)),
         };
         let (process, memory) = (Identity::default(), AddressSpace::default());
-        ResolvedSample { time: 0, sample, process, memory }
+        let resolved = ResolvedSample { time: 0, sample, process, memory };
+        PendingSample { resolved, address: VirtAddr(1) }
     }
 
     #[test]
     fn executable_whose_table_is_late_leaves_half_of_the_snapshots_to_others() {
         let (slow, other) = (ExecutableId(1), ExecutableId(2));
         let mut finisher = Finisher::new(1000);
-        let cut = (0..20).filter_map(|_| finisher.keep(slow, sample())).count();
-        assert_eq!(cut, 15, "five of 100 bytes are half of the bound");
-        assert!((0..5).all(|_| finisher.keep(other, sample()).is_none()));
-        assert_eq!(finisher.take_pending(slow).len(), 5);
-        assert_eq!(finisher.take_overdue(|_| true).len(), 5);
+        let refused = (0..20).filter(|_| finisher.keep(slow, sample()).is_err()).count();
+        assert_eq!(refused, 15, "five of 100 bytes are half of the bound");
+        assert!((0..5).all(|_| finisher.keep(other, sample()).is_ok()));
+        assert_eq!(finisher.take_overdue(|_| true).len(), 10);
         assert_eq!(finisher.pending_bytes, 0);
-        assert!(finisher.keep(slow, sample()).is_none());
+        assert!(finisher.keep(slow, sample()).is_ok());
     }
 }

@@ -213,6 +213,15 @@ impl Pipeline {
         self.counter.count(sample, &mut self.rows, &mut self.resolver.processes);
     }
 
+    /// Counts samples that have waited too long for rows.
+    fn count_overdue(&mut self, overdue: Vec<ResolvedSample>) {
+        for resolved in overdue {
+            let executables = &self.resolver.processes.executables;
+            let finished = self.finisher.finish_now(resolved, &mut self.rows, executables);
+            self.count(&finished);
+        }
+    }
+
     /// Publishes the rows that are loaded, and finishes the samples that waited for them.
     pub fn finish_loaded(&mut self) {
         while self.finish_next_loaded(Duration::ZERO) {}
@@ -224,8 +233,8 @@ impl Pipeline {
         self.timer.begin(Work::Tables);
         let executables = &self.resolver.processes.executables;
         let loaded = self.rows.take_loaded(timeout, executables);
-        let pending = loaded.map(|id| self.finisher.take_pending(id)).unwrap_or_default();
-        for resolved in pending {
+        let pending = loaded.map(|id| self.finisher.take_pending(id, &self.rows, executables));
+        for resolved in pending.unwrap_or_default() {
             self.finish_and_count(resolved);
         }
         self.timer.begin(Work::Batches);
@@ -257,7 +266,7 @@ impl Pipeline {
         if self.counter.windows.is_overdue(complete_until) {
             let windows = &self.counter.windows;
             let overdue = self.finisher.take_overdue(|sample| windows.is_closing(sample));
-            overdue.iter().for_each(|resolved| self.count(resolved));
+            self.count_overdue(overdue);
         }
         if !self.counter.windows.is_complete(complete_until) {
             return None;
@@ -295,9 +304,8 @@ impl Pipeline {
                 break;
             }
         }
-        for resolved in self.finisher.take_overdue(|_| true) {
-            self.count(&resolved);
-        }
+        let overdue = self.finisher.take_overdue(|_| true);
+        self.count_overdue(overdue);
         self.resolver.processes.finish_perf_maps();
         let counts = self.counts();
         let processes = self.resolver.processes;

@@ -13,9 +13,9 @@ const PARTS_MAX: u64 = 1 << 14;
 /// Files whose call frames are in memory.
 const FILES_MAX: usize = 4;
 /// CPU time that deriving parts of one file may take at once.
-const CPU_AT_ONCE: Duration = Duration::from_secs(2);
+const CPU_AT_ONCE: Duration = Duration::from_millis(2500);
 /// A file regains CPU time as time passes: elapsed time divided by this. In a minute that is 3 s.
-const REFILL_DIVISOR: u32 = 60;
+const REFILL_DIVISOR: u32 = 120;
 /// Bytes of derived rows of one file.
 const BYTES_MAX: u64 = 24 << 20;
 

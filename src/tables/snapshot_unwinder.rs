@@ -21,8 +21,17 @@ const WORDS_MAX: usize = 1024;
 pub enum WalkOutcome {
     /// All frames that can be found, and why they end.
     Finished(Box<[UserFrame]>, StackEnd),
-    /// The rows of this executable are needed first; they are being loaded.
-    MissingRows(ExecutableId),
+    /// The row of an address in this executable is needed first; it is being loaded.
+    MissingRows(ExecutableId, VirtAddr),
+}
+
+/// What a walk does about rows that are not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MissingRows {
+    /// Requests them, and ends.
+    Requested,
+    /// Goes on as if there were none.
+    Absent,
 }
 
 /// Walks one stack snapshot.
@@ -50,23 +59,51 @@ impl SnapshotUnwinder<'_> {
 
     /// Continues the walk after `frames`, the last of which is where the snapshot was taken.
     pub fn walk(&mut self, frames: &[UserFrame]) -> WalkOutcome {
+        match self.walk_until_missing(frames, MissingRows::Requested) {
+            (_, Err((id, address))) => WalkOutcome::MissingRows(id, address),
+            (frames, Ok(end)) => WalkOutcome::Finished(frames, end),
+        }
+    }
+
+    /// Continues the walk like [`Self::walk`] with the rows that are there. It ends where a table
+    /// is missing; where rows may be derived later, callers are guessed.
+    pub fn walk_by_loaded_rows(&mut self, frames: &[UserFrame]) -> (Box<[UserFrame]>, StackEnd) {
+        let (frames, end) = self.walk_until_missing(frames, MissingRows::Absent);
+        (frames, end.unwrap_or(StackEnd::NoTable))
+    }
+
+    /// Returns the frames, and why they end; or the executable and address whose row is missing.
+    fn walk_until_missing(
+        &mut self,
+        frames: &[UserFrame],
+        missing: MissingRows,
+    ) -> (Box<[UserFrame]>, Result<StackEnd, (ExecutableId, VirtAddr)>) {
         let mut registers = self.snapshot.registers;
         let mut frames = frames.to_vec();
         let end = loop {
             if frames.len() >= USER_FRAMES_MAX as usize {
-                break StackEnd::Depth;
+                break Ok(StackEnd::Depth);
             }
             let address = VirtAddr(registers.lookup_address());
             let rule = match self.lookup_rule(address) {
                 RuleLookup::Rule(rule) => rule,
-                RuleLookup::Missing(id, block) => {
-                    if self.request(id, block) {
-                        return WalkOutcome::MissingRows(id);
+                RuleLookup::Pending(..) if missing == MissingRows::Absent => Rule::NO_ROW,
+                RuleLookup::Missing(id, _) if missing == MissingRows::Absent => {
+                    break Err((id, address));
+                }
+                lookup @ (RuleLookup::Missing(id, block) | RuleLookup::Pending(id, block)) => {
+                    let ahead = match lookup {
+                        RuleLookup::Pending(..) => self.blocks_of_frame_pointers(id, &registers),
+                        _ => self.blocks_of_words(id),
+                    };
+                    let blocks: Vec<u32> = [block].into_iter().chain(ahead).collect();
+                    if self.rows.request(id, &blocks, self.executables) {
+                        break Err((id, address));
                     }
                     continue; // the request has found that there are none
                 }
-                RuleLookup::Refused => break StackEnd::NoTable,
-                RuleLookup::NoMapping => break StackEnd::NoMapping,
+                RuleLookup::Refused => break Ok(StackEnd::NoTable),
+                RuleLookup::NoMapping => break Ok(StackEnd::NoMapping),
             };
             correct_last_frame(&mut frames, &registers, &rule);
             match self.step(&registers, &rule) {
@@ -75,10 +112,10 @@ impl SnapshotUnwinder<'_> {
                     frames.push(UserFrame { address, is_exact, is_guessed });
                     registers = caller;
                 }
-                Err(end) => break end,
+                Err(end) => break Ok(end),
             }
         };
-        WalkOutcome::Finished(frames.into(), end)
+        (frames.into(), end)
     }
 
     fn lookup_rule(&self, address: VirtAddr) -> RuleLookup {
@@ -118,28 +155,38 @@ impl SnapshotUnwinder<'_> {
         Some(u64::from_ne_bytes(word.try_into().ok()?))
     }
 
-    /// Requests a block, and with it the blocks that the walk will probably need next.
-    fn request(&mut self, id: ExecutableId, block: u32) -> bool {
-        let blocks: Vec<u32> = [block].into_iter().chain(self.blocks_ahead(id)).collect();
-        self.rows.request(id, &blocks, self.executables)
-    }
-
     /// Guesses which blocks of an executable a walk will need that cannot see them before it has
     /// the first: all that words of the stack point into. Some are of calls that have returned,
     /// but an additional block is cheap.
-    fn blocks_ahead(&self, id: ExecutableId) -> BTreeSet<u32> {
+    fn blocks_of_words(&self, id: ExecutableId) -> BTreeSet<u32> {
         let words = self.snapshot.stack.chunks_exact(8).filter_map(|word| word.try_into().ok());
-        let blocks: BTreeSet<u32> = words
-            .map(|word| VirtAddr(u64::from_ne_bytes(word)))
-            .filter_map(|address| {
-                match self.rows.lookup_rule(self.memory, self.executables, address) {
-                    RuleLookup::Missing(executable, block) if executable == id => Some(block),
-                    _ => None,
-                }
-            })
-            .take(WORDS_MAX)
-            .collect();
+        let missing = words
+            .filter_map(|word| self.missing_block(id, VirtAddr(u64::from_ne_bytes(word))))
+            .take(WORDS_MAX);
+        let blocks: BTreeSet<u32> = missing.collect();
         blocks.into_iter().take(BLOCKS_AHEAD).collect()
+    }
+
+    /// The same where rows are derived, which costs more than a look at call frames: the blocks
+    /// that frame pointers lead to.
+    fn blocks_of_frame_pointers(&self, id: ExecutableId, from: &Registers) -> BTreeSet<u32> {
+        let next = |at: &Registers| frame_pointer::step(at, |word| self.read_word(word)).ok();
+        std::iter::successors(next(from), next)
+            .take(BLOCKS_AHEAD)
+            .filter_map(|caller| self.missing_block(id, VirtAddr(caller.lookup_address())))
+            .collect()
+    }
+
+    /// Returns the block of an executable that an address is in, if its rows are missing.
+    fn missing_block(&self, id: ExecutableId, address: VirtAddr) -> Option<u32> {
+        match self.rows.lookup_rule(self.memory, self.executables, address) {
+            RuleLookup::Missing(executable, block) | RuleLookup::Pending(executable, block)
+                if executable == id =>
+            {
+                Some(block)
+            }
+            _ => None,
+        }
     }
 
     /// Returns why a read failed: most likely the stack goes on past a full snapshot.

@@ -32,14 +32,16 @@ use crate::processes::{AddressSpace, Executables};
 use crate::workers::Usage;
 
 /// Parts of a large file that are requested at once: deriving the rows of each takes some
-/// milliseconds, and not every word of a stack is a return address.
-const PARTS_AT_ONCE: usize = 4;
+/// milliseconds.
+const PARTS_AT_ONCE: usize = 32;
 
 /// What the store knows about the rule for an address.
 pub(super) enum RuleLookup {
     Rule(Rule),
     /// The rows of this block of an executable's text are not loaded.
     Missing(ExecutableId, u32),
+    /// This block has no row for the address; one may be derived later.
+    Pending(ExecutableId, u32),
     /// The rows do not fit, or are in backoff.
     Refused,
     NoMapping,
@@ -148,8 +150,19 @@ impl RowStore {
     ) -> Option<Rule> {
         match self.lookup_rule(memory, executables, address) {
             RuleLookup::Rule(rule) => Some(rule),
-            RuleLookup::Missing(..) | RuleLookup::Refused | RuleLookup::NoMapping => None,
+            _ => None,
         }
+    }
+
+    /// Returns whether the row of an address of a process is not loaded, and may be later.
+    pub fn is_missing(
+        &self,
+        memory: &AddressSpace,
+        executables: &Executables,
+        address: VirtAddr,
+    ) -> bool {
+        let lookup = self.lookup_rule(memory, executables, address);
+        matches!(lookup, RuleLookup::Missing(..) | RuleLookup::Pending(..))
     }
 
     /// Looks up the rule for an address of a process, as the kernel would.
@@ -169,17 +182,20 @@ impl RowStore {
             TableState::Unread => return RuleLookup::Missing(id, block),
             TableState::Empty => return RuleLookup::Rule(Rule::NO_ROW),
             TableState::Refused => return RuleLookup::Refused,
-            TableState::Loading(slots) | TableState::Parts { slots, .. } => match slots.get(&block)
-            {
+            TableState::Loading(slots) => match slots.get(&block) {
                 Some(Some(slot)) => Some(slot),
                 _ => return RuleLookup::Missing(id, block),
+            },
+            TableState::Parts { slots, .. } => match slots.get(&block) {
+                Some(Some(slot)) => Some(slot),
+                _ => return RuleLookup::Pending(id, block),
             },
             TableState::Ready { slots, .. } => slots.get(block as usize),
         };
         let into_block = (into_text & ((1 << entry.block_shift) - 1)) as u32;
         let slot = slot.filter(|slot| !slot.is_empty());
         match slot.map(|slot| rule_in(self.slabs.maps.read(slot.start), into_block)) {
-            Some(Rule::PENDING) => RuleLookup::Missing(id, block),
+            Some(Rule::PENDING) => RuleLookup::Pending(id, block),
             rule => RuleLookup::Rule(rule.unwrap_or(Rule::NO_ROW)),
         }
     }

@@ -5,17 +5,18 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
+use self_cell::self_cell;
 
 use crate::elf::Elf;
 
-/// Bytes of a piece of code.
-const PIECE: u64 = 64 << 10;
+/// Bytes of a piece of code: what is read is hashed wherever rows are cached.
+const PIECE: u64 = 4 << 10;
 /// Bytes after a piece that belong to its last instruction; an instruction has at most 15.
 const OVERLAP: u64 = 15;
 /// Bytes of code of one file; a browser has 240 MB.
 const CODE_MAX: u64 = 512 << 20;
 /// Pieces in memory: 16 MiB.
-const PIECES_MAX: usize = 256;
+const PIECES_MAX: usize = 4096;
 
 /// Reads the executable ranges of a file.
 pub(super) struct Code<'a> {
@@ -24,9 +25,20 @@ pub(super) struct Code<'a> {
     pieces: HashMap<u64, Rc<[u8]>>,
 }
 
+self_cell!(
+    /// A decoder of the bytes of a piece.
+    struct PieceDecoder {
+        owner: Rc<[u8]>,
+
+        #[not_covariant]
+        dependent: Decoder,
+    }
+);
+
 /// Decodes instructions one after the other.
 pub(super) struct Instructions {
-    piece: Rc<[u8]>,
+    /// Made once for a piece: that takes as long as decoding an instruction.
+    decoder: PieceDecoder,
     /// Address of the piece.
     start: u64,
     /// Address of the next instruction.
@@ -78,7 +90,10 @@ impl<'a> Code<'a> {
                 piece
             }
         };
-        Some(Instructions { piece, start, at: address })
+        let decoder = PieceDecoder::new(piece, |piece| {
+            Decoder::with_ip(64, piece, start, DecoderOptions::NONE)
+        });
+        Some(Instructions { decoder, start, at: address })
     }
 
     /// Decodes the next instruction; `None` where the code ends or cannot be decoded.
@@ -86,10 +101,15 @@ impl<'a> Code<'a> {
         if from.at.checked_sub(from.start)? >= PIECE {
             *from = self.instructions(from.at)?;
         }
-        let bytes = from.piece.get((from.at - from.start) as usize..)?;
-        let bytes = &bytes[..bytes.len().min(OVERLAP as usize)];
-        let mut decoder = Decoder::with_ip(64, bytes, from.at, DecoderOptions::NONE);
-        decoder.decode_out(instruction);
+        let (at, offset) = (from.at, (from.at - from.start) as usize);
+        from.decoder.with_dependent_mut(|_, decoder| {
+            if decoder.ip() != at {
+                decoder.set_position(offset).ok()?;
+                decoder.set_ip(at);
+            }
+            decoder.decode_out(instruction);
+            Some(())
+        })?;
         from.at = instruction.next_ip();
         (!instruction.is_invalid()).then_some(())
     }

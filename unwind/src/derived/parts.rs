@@ -20,7 +20,7 @@ use crate::{Error, ReadAt};
 
 /// Bytes before and after a part that are looked at, too: functions cross its ends, and code calls
 /// what is near.
-const MARGIN: u64 = 16 << 10;
+const MARGIN: u64 = 8 << 10;
 /// Instructions of one part that are interpreted; 16 KiB of code without frame pointers take a
 /// tenth.
 const INSTRUCTIONS_MAX: u64 = 1 << 17;
