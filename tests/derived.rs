@@ -136,6 +136,15 @@ fn assembly_without_call_frames_has_rows() {
     let report = check_gaps(&read_at(&file)).unwrap();
     assert_eq!((report.with_row, report.functions), (report.code, 3), "{report:?}");
     assert!(report.code > 40 && report.padding >= 3, "{report:?}");
+
+    let mut command = everytick();
+    let output = command.args(["unwind", "--rows", "--derived"]).arg(&library).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows = text.lines().filter(|line| line.contains("cfa = "));
+    let (derived, described): (Vec<_>, Vec<_>) = rows.partition(|line| line.ends_with("(derived)"));
+    // What is described is one function that never moves its stack pointer.
+    assert_eq!(described.len(), 1, "{text}");
+    assert!(derived.len() == 7 && derived[1].contains("rsp+16"), "{text}");
 }
 
 #[test]

@@ -27,11 +27,12 @@ pub struct UnwindArguments {
     #[arg(long, default_value_t = 1, requires = "check")]
     pub seed: u64,
 
-    /// Derive rows from machine code where there is no call frame information. With --check, derive
-    /// them everywhere, and compare them with call frame information at every instruction: knowing
-    /// where functions begin, and not knowing it. A third line per file has the bytes without call
-    /// frame information, and how many of them have a derived row. The exit status is 1 if more
-    /// than 0.02 % of the instructions of a file are wrong, or 0.1 % where nothing is known.
+    /// Derive rows from machine code where there is no call frame information; --rows marks them.
+    /// With --check, derive them everywhere, and compare them with call frame information at every
+    /// instruction: knowing where functions begin, and not knowing it. A third line per file has
+    /// the bytes without call frame information, and how many of them have a derived row. The exit
+    /// status is 1 if more than 0.02 % of the instructions of a file are wrong, or 0.1 % where
+    /// nothing is known.
     #[arg(long)]
     pub derived: bool,
 }

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ::unwind::derived::{DerivedRows, derive};
-use ::unwind::{CallFrames, CheckReport, Omissions, check, read_with_derived};
+use ::unwind::{
+    CallFrames, CheckReport, Omissions, Table, check, read_with_derived, read_with_gaps,
+};
 use anyhow::Result;
 use profile::{error_chain, printable, thousands};
 
@@ -80,8 +82,8 @@ fn show(
     total: &mut Figures,
     out: &mut impl Write,
 ) -> io::Result<Result<()>> {
-    let (frames, report, time) = match read_file(path, arguments) {
-        Ok(file) => file,
+    let FileRows { frames, underived, report, time } = match read_file(path, arguments) {
+        Ok(rows) => rows,
         Err(error) => return Ok(Err(error)),
     };
     let figures = Figures {
@@ -103,30 +105,45 @@ fn show(
     }
     if arguments.rows {
         for (address, rule) in frames.table.iter() {
-            writeln!(out, "  {address:>16x}  {rule}")?;
+            let has_source = |table: &Table| !table.rule_at(address).is_gap();
+            let is_derived = !rule.is_gap() && !underived.as_ref().is_none_or(has_source);
+            let mark = if is_derived { "  (derived)" } else { "" };
+            writeln!(out, "  {address:>16x}  {rule}{mark}")?;
         }
     }
     total.add(&figures);
     Ok(Ok(()))
 }
 
-/// Reads the call frames of a file, and checks them if asked to. The time is that of reading alone.
-fn read_file(
-    path: &Path,
-    arguments: &UnwindArguments,
-) -> Result<(CallFrames, CheckReport, Duration)> {
+/// The rows of a file.
+struct FileRows {
+    frames: CallFrames,
+    /// The table without rows derived from machine code, if the two are to be told apart.
+    underived: Option<Table>,
+    report: CheckReport,
+    /// What reading took, without the check.
+    time: Duration,
+}
+
+/// Reads the call frames of a file, and checks them if asked to.
+fn read_file(path: &Path, arguments: &UnwindArguments) -> Result<FileRows> {
     let file = files::open(path)?;
     let at = |offset: u64, bytes: &mut [u8]| file.read_exact_at(bytes, offset).is_ok();
     let start = Instant::now();
     let derived = if arguments.derived { derive(&at) } else { Ok(DerivedRows::default()) };
-    let frames = derived.and_then(|derived| read_with_derived(&at, &derived, &mut || {}));
-    let frames = frames.map_err(with_next_step)?;
+    let derived = derived.map_err(with_next_step)?;
+    let frames = read_with_derived(&at, &derived, &mut || {}).map_err(with_next_step)?;
     let time = start.elapsed();
     let report = match arguments.check {
         Some(count) => check(&at, &frames, count, arguments.seed)?,
         None => CheckReport::default(),
     };
-    Ok((frames, report, time))
+    let underived = if arguments.derived && arguments.rows {
+        Some(read_with_gaps(&at, &mut || {}).map_err(with_next_step)?.table)
+    } else {
+        None
+    };
+    Ok(FileRows { frames, underived, report, time })
 }
 
 fn reasons(omissions: &Omissions) -> String {
