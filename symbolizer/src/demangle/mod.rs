@@ -1,5 +1,6 @@
 //! From the linker's names to those of the source.
 
+mod dlang;
 mod haskell;
 mod ocaml;
 
@@ -15,7 +16,7 @@ const DEPTH_MAX: u32 = 128;
 /// Ending of the name of a stub that leads to a function.
 const STUB: &str = "@plt";
 
-/// Demangles the name of a function of Rust or C++, without hash, parameters and return type, of
+/// Demangles the name of a function of Rust, C++ or D, without hash, parameters and return type, of
 /// Haskell or OCaml; other names stay as they are. Also returns whether the name was cut, see
 /// [`crate::text`].
 pub(crate) fn demangle(name: &str) -> (String, bool) {
@@ -30,7 +31,10 @@ pub(crate) fn demangle(name: &str) -> (String, bool) {
 }
 
 fn demangle_mangled(name: &str) -> Option<(String, bool)> {
-    let others = || haskell::demangle(name).or_else(|| ocaml::demangle(name));
+    let others = || {
+        let functional = haskell::demangle(name).or_else(|| ocaml::demangle(name));
+        functional.or_else(|| dlang::demangle(name))
+    };
     rust(name).or_else(|| cpp(name)).or_else(|| others().map(|text| bounded(&text)))
 }
 
