@@ -44,6 +44,8 @@ class Program:
     prepare: str = ":"
     # Whether most of its code is made while it runs.
     is_jit: bool = False
+    # Whether deriving rows for all of its code takes longer than a run.
+    is_large: bool = False
 
 
 def twice(command):
@@ -73,8 +75,10 @@ def interpreters(work):
         Program("perl", loop(f"perl -e {shlex.quote(perl)}")),
         Program("PHP fibers", twice(f"php {LOADS}/fibers.php")),
         Program("Ruby fibers", twice(f"ruby {LOADS}/fibers.rb")),
-        Program("node", loop(f"node -e '{map_loop}'"), is_jit=True),
-        Program("node 24, collecting", f"{node24} {LOADS}/collect.js", is_jit=True),
+        Program("node", loop(f"node -e '{map_loop}'"), is_jit=True, is_large=True),
+        Program(
+            "node 24, collecting", f"{node24} {LOADS}/collect.js", is_jit=True, is_large=True
+        ),
         Program("PHP with JIT", twice(f"php {jit} {LOADS}/jit.php"), is_jit=True),
         Program("LuaJIT", twice(f"luajit {LOADS}/jit.lua"), is_jit=True),
         Program(
@@ -100,18 +104,22 @@ def tools(work):
     rustc = "rustc --edition 2024 --crate-type lib -O -A warnings"
     server = f"cp {LOADS}/server.go {work}/go/main.go; echo module hello > {work}/go/go.mod"
     return [
-        Program("gcc", loop(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.$$.o")),
-        Program("clang", loop(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.$$.o")),
-        Program("rustc", loop(f"{rustc} {work}/all.rs --out-dir {work}")),
+        Program("gcc", loop(f"g++ -O2 -c {work}/all.cc -o {work}/gcc.$$.o"), is_large=True),
+        Program(
+            "clang", loop(f"clang++ -O2 -c {work}/all.cc -o {work}/clang.$$.o"), is_large=True
+        ),
+        Program("rustc", loop(f"{rustc} {work}/all.rs --out-dir {work}"), is_large=True),
         Program(
             "go build",
             f"cd {work}/go; while :; do go build -a -o hello .; done",
             f"mkdir {work}/go; {server}",
+            is_large=True,
         ),
         Program(
             "gdb",
             loop(f"gdb -batch {gdb} {work}/debug"),
             f"g++ -g {work}/all.cc -o {work}/debug",
+            is_large=True,
         ),
         Program(
             "git gc",
@@ -155,7 +163,11 @@ def servers(work):
             f"mkdir {work}/server; cd {work}/server; cp {LOADS}/server.go main.go; "
             f"echo module server > go.mod; {go} .",
         ),
-        Program("chromium", f"chromium {window} --remote-debugging-port=0 {LOADS}/page.html"),
+        Program(
+            "chromium",
+            f"chromium {window} --remote-debugging-port=0 {LOADS}/page.html",
+            is_large=True,
+        ),
     ]
 
 

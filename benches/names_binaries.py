@@ -6,10 +6,11 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 
+from accuracy_programs import TEMPLATES
+
 CACHE = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
 TOOLS = os.environ.get("EVERYTICK_TOOLS", f"{CACHE}/everytick-tools")
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CHAIN_CPP = f"{REPOSITORY}/tests/programs/chain.cpp"
 
 
 @dataclass
@@ -91,6 +92,7 @@ def made(work):
         "a.d": 'import std.stdio, std.algorithm;\nvoid main() { writeln([3, 1, 2].sort); }\n',
         "a.hs": "import qualified Data.Map as M\n"
         'main = print (M.toList (M.fromList (zip [1 :: Int ..] "abc")))\n',
+        "a.cpp": TEMPLATES,
         "a.go": 'package main\nimport ("fmt"; "net/http")\n'
         'func main() { fmt.Println(http.Get("x")) }\n',
     }
@@ -99,7 +101,7 @@ def made(work):
             file.write(text)
     run("gdc -O2 -g -static-libphobos a.d -o d && ghc -v0 -O a.hs -o haskell")
     run("go build -o go a.go && go build -ldflags='-s -w' -o go-stripped a.go")
-    run(f"g++ -O2 -g {CHAIN_CPP} -o cpp")
+    run("g++ -O2 -g a.cpp -o cpp")
     # As Fedora does: the symbols that are not exported, compressed.
     run("nm -D cpp --format=posix --defined-only | awk '{print $1}' | sort >exported")
     run("nm cpp --format=posix --defined-only | awk '$2 ~ /[Tt]/ {print $1}' | sort >all")
