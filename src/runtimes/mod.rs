@@ -8,6 +8,8 @@
 //!    ([`recognize`]), and answers with a [`proto::RecognitionMessage`].
 //! 2. A process that has mapped the file has a [`RuntimeProcess`], which is published to the kernel
 //!    with its mappings.
+//! 3. What the kernel reads of a code object becomes its name and its lines
+//!    ([`cpython::CodeObject`]).
 
 mod accessor;
 pub mod cpython;

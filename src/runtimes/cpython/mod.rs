@@ -3,16 +3,23 @@
 //! Every build exports `_PyRuntime`, because extension modules need it: stripped files do, too, and
 //! programs that contain the interpreter.
 
+mod code_object;
 mod debug_offsets;
 mod layout;
+mod line_table;
+#[cfg(test)]
+mod tests;
+mod text;
 mod thread_state;
 mod version;
 
 use super::dynamic_file::DynamicFile;
 use super::recognition_error::RecognitionError;
 use super::thread_value::{ThreadValue, is_user_pointer};
+pub use code_object::{CodeObject, CodeParts};
 use debug_offsets::DebugOffsets;
 pub use layout::{CpythonLayout, EntryKind, PositionKind};
+pub use text::TextPart;
 pub use version::CpythonVersion;
 
 /// CPython in a file.
