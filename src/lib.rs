@@ -13,6 +13,7 @@
 //! workers        worker processes: spawn, call, deadline, kill
 //! events         records from the kernel -> typed events
 //! labels         text of /proc -> labels of a process
+//! runtimes       interpreters: recognized in files, structures, names of code objects
 //! processes      process events and /proc -> processes, mappings, executables
 //! tables         executables and mappings -> unwind tables in the kernel
 //! aggregate      samples -> a window of counted stacks
@@ -47,6 +48,7 @@ pub mod metrics;
 pub mod output;
 pub mod processes;
 pub mod procfs;
+pub mod runtimes;
 pub mod session;
 pub mod symbolization;
 pub mod tables;

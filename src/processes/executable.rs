@@ -13,6 +13,7 @@ use super::debug_files::SeparateDebugFiles;
 use super::elf::{self, Elf, Segment};
 use super::kernel_code::{VDSO, copy_vdso, kernel_build_id};
 use super::perf_maps::JitNameGap;
+use crate::runtimes::Recognition;
 
 /// What a mapping executes.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Executable {
     pub(super) segments: Vec<Segment>,
     /// Its debug info and symbols that lie in other files.
     pub debug_files: SeparateDebugFiles,
+    /// The runtime or the C library that its file contains.
+    pub recognition: Option<Box<Recognition>>,
     /// The process that has mapped it first, if it is memory of processes.
     pub(super) process: Option<Pid>,
 }
@@ -77,8 +80,9 @@ impl Executable {
     /// Returns an executable of which no headers were read.
     pub(super) fn without_file(name: &str, origin: ExecutableOrigin) -> Self {
         let (build_id, content, segments, process) = (None, None, Vec::new(), None);
-        let debug_files = SeparateDebugFiles::default();
-        Self { name: name.into(), build_id, origin, content, segments, debug_files, process }
+        let (debug_files, recognition) = (SeparateDebugFiles::default(), None);
+        let name = name.into();
+        Self { name, build_id, origin, content, segments, debug_files, recognition, process }
     }
 
     /// Returns memory of a process.
@@ -165,6 +169,17 @@ impl Executable {
             }
         }
     }
+}
+
+/// Returns whether a mapping is memory without a file. The kernel names such memory in brackets,
+/// `//anon`, or not at all.
+pub(super) fn is_memory(path: &str) -> bool {
+    !path.starts_with('/') || path.starts_with("//anon")
+}
+
+/// Names memory without a file: code there was made by a JIT compiler.
+pub(super) fn memory_name(path: &str) -> &str {
+    if path.starts_with('[') && !path.starts_with("[anon") { path } else { "[jit]" }
 }
 
 /// Names of JIT code, or why there are none.

@@ -11,7 +11,9 @@ use unwind::arch::VSYSCALL;
 use super::content::{self, Content};
 use super::debug_files::SeparateDebugFiles;
 use super::elf::Elf;
-use super::executable::{Executable, ExecutableOrigin, JitNamesById, WindowExecutables};
+use super::executable::{
+    Executable, ExecutableOrigin, JitNamesById, WindowExecutables, is_memory, memory_name,
+};
 use super::file_helper::{ComparedText, Device, FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
 use super::mappings::AddressSpace;
@@ -19,6 +21,7 @@ use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::{FileIdentity, MmapEvent};
 use crate::limits::{Charge, Owner, SharedPool};
 use crate::procfs::without_deleted;
+use crate::runtimes::Recognition;
 use crate::workers::Usage;
 
 /// Executables known at once; further ones count as unknown memory.
@@ -29,6 +32,8 @@ const KEY_BYTES: u64 = 160;
 const EXECUTABLE_BYTES: u64 = 512;
 /// Bytes that a segment takes, here and in the content that identifies the file.
 const SEGMENT_BYTES: u64 = 64;
+/// Bytes that a recognized runtime or C library takes.
+const RECOGNITION_BYTES: u64 = size_of::<Recognition>() as u64;
 
 /// How a mapping names its file: mappings with equal keys have the same executable. Memory without
 /// a file belongs to its process, except for the vDSO, which all share; programs may name it as
@@ -307,7 +312,8 @@ impl Executables {
         file: Option<Charge>,
     ) -> Option<ExecutableId> {
         let segments = executable.segments.len() as u64 * SEGMENT_BYTES;
-        let bytes = EXECUTABLE_BYTES + executable.name.len() as u64 + segments;
+        let recognition = executable.recognition.as_ref().map_or(0, |_| RECOGNITION_BYTES);
+        let bytes = EXECUTABLE_BYTES + executable.name.len() as u64 + segments + recognition;
         let Some(memory) = self.memory.charge(owner, bytes) else {
             self.refusals.count(TrackingLimit::Executables);
             return None;
@@ -328,7 +334,7 @@ impl Executables {
             self.refusals.count(TrackingLimit::OpenFiles);
             Err(io::Error::other("too many executables are open"))
         };
-        let OpenedFile { file, device, elf, content } = match opened {
+        let OpenedFile { file, device, elf, content, recognition } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.unopened += 1;
@@ -359,6 +365,7 @@ impl Executables {
             content: content_id,
             segments,
             debug_files,
+            recognition,
             process: None,
         };
         let id = self.insert(executable, owner, file_charge);
@@ -386,15 +393,4 @@ impl Executables {
             || self.file_helper.is_same(device, [file, other], owner);
         is_same.then_some(id)
     }
-}
-
-/// Returns whether a mapping is memory without a file. The kernel names such memory in brackets,
-/// `//anon`, or not at all.
-fn is_memory(path: &str) -> bool {
-    !path.starts_with('/') || path.starts_with("//anon")
-}
-
-/// Names memory without a file: code there was made by a JIT compiler.
-fn memory_name(path: &str) -> &str {
-    if path.starts_with('[') && !path.starts_with("[anon") { path } else { "[jit]" }
 }

@@ -29,6 +29,7 @@ pub mod open_files;
 mod owners;
 mod perf_maps;
 mod process_reader;
+mod process_runtime;
 mod process_table;
 mod scan;
 mod thread_names;

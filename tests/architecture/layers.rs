@@ -6,7 +6,7 @@ use super::modules::{Crate, Use};
 use super::{assert_none, files, read, root};
 
 /// The modules of `src/` from the lowest layer up: each uses only those before it.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 23] = [
     "limits",
     "log",
     "disk_cache",
@@ -17,6 +17,7 @@ const MODULES: [&str; 22] = [
     "workers",
     "events",
     "labels",
+    "runtimes",
     "processes",
     "tables",
     "aggregate",

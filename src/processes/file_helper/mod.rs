@@ -30,6 +30,7 @@ use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, ProcessMap};
 use crate::events::MmapEvent;
 use crate::limits::Owner;
 use crate::procfs::{self, ExecutableMaps};
+use crate::runtimes::Recognition;
 use crate::workers::{CallError, Reply, Supervisor, Timeout, Usage, path_of_open_file};
 use proto::{
     CompareRequest, CopyRequest, DebugFilesRequest, JitDumpRequest, LocateRequest, MapsRequest,
@@ -52,6 +53,8 @@ pub(super) struct OpenedFile {
     pub device: Device,
     pub elf: Elf,
     pub content: Content,
+    /// The runtime or the C library that it contains.
+    pub recognition: Option<Box<Recognition>>,
 }
 
 /// Memory of a process, and the text of a file that it may be a copy of.
@@ -97,10 +100,11 @@ impl FileHelper {
         let reply = self.ask(Target::Device(device), owner, Question::Open(()))?;
         self.unanswered.answered(device);
         let file = reply.files.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-        let Response { build_id, segments, hash, .. } = reply.response;
+        let Response { build_id, segments, hash, recognition, .. } = reply.response;
         let elf = Elf { build_id: BuildId::new(&build_id), segments };
         let content = Content::of(&file, &elf, &hash)?;
-        Ok(OpenedFile { file, device, elf, content })
+        let recognition = recognition.map(|message| Box::new(message.recognition()));
+        Ok(OpenedFile { file, device, elf, content, recognition })
     }
 
     /// Finds the debug files of an open file that a process maps, on behalf of an owner. None when

@@ -6,6 +6,7 @@ use symbolizer::proto::FileRole;
 use crate::processes::elf::Segment;
 use crate::processes::perf_maps::MapEntry;
 use crate::procfs::MapsEntry;
+use crate::runtimes::proto::RecognitionMessage;
 
 /// Asks for one thing.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -235,6 +236,9 @@ pub(super) struct Response {
     /// Of the debug files of a file: what each of the open files is.
     #[prost(enumeration = "FileRole", repeated, tag = "13")]
     pub roles: Vec<i32>,
+    /// Of an open file: the runtime or the C library that it contains.
+    #[prost(message, optional, tag = "14")]
+    pub recognition: Option<RecognitionMessage>,
 }
 
 /// One mapping of a process.

@@ -16,6 +16,7 @@ use crate::processes::debug_files::DebugFileSearch;
 use crate::processes::elf::{self, Elf};
 use crate::processes::untrusted_path::open_regular;
 use crate::procfs;
+use crate::runtimes::{self, proto::RecognitionMessage};
 use crate::workers::{self, Confinement};
 
 /// Runs the worker: answers until the agent closes the socket.
@@ -91,7 +92,8 @@ fn open(found: &File) -> io::Result<(Response, File)> {
     let file = open_regular(found)?;
     let Elf { build_id, segments } = elf::read(&file).unwrap_or_default();
     let hash = if build_id.is_none() { hash(&file)? } else { Vec::new() };
-    Ok((Response { hash, ..describe(Elf { build_id, segments }) }, file))
+    let recognition = RecognitionMessage::of(&runtimes::recognize(&file));
+    Ok((Response { hash, recognition, ..describe(Elf { build_id, segments }) }, file))
 }
 
 fn describe(Elf { build_id, segments }: Elf) -> Response {
