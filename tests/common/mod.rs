@@ -8,7 +8,9 @@ pub mod agent;
 pub mod cgroup;
 pub mod elf;
 pub mod jit;
+pub mod known_stacks;
 pub mod lines;
+pub mod python;
 pub mod recording;
 pub mod user;
 

@@ -1,0 +1,243 @@
+//! Programs of Python that write their own stacks, `tests/programs/python`, and their recordings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::known_stacks::{KnownStacks, Stack, compare, describe, known_stacks, stacks};
+use super::{Recorded, Recording, Running, TempDir, directory, wait_until};
+
+/// The interpreter that every machine has.
+pub const PYTHON: &str = "/usr/bin/python3";
+/// Frequency of the recordings.
+const HZ: u64 = 997;
+/// Seconds of a window.
+const WINDOW_SECONDS: f64 = 0.1;
+/// One of this many samples may be wrong.
+const ONE_OF: u64 = 1000;
+
+/// Returns the path of a program.
+pub fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/python").join(name)
+}
+
+/// A program of Python to be recorded.
+#[derive(Clone, Debug)]
+pub struct Program {
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Whether it has child processes. The whole machine is recorded then.
+    has_children: bool,
+    /// Whether interpreters start while it is recorded, whose own code has no windows.
+    starts_interpreters: bool,
+    /// Beginnings of functions. If there are any, only samples with one of them count, and each of
+    /// these must be right.
+    functions: Vec<&'static str>,
+}
+
+impl Program {
+    /// Returns a program that runs a file of `tests/programs/python`.
+    pub fn new(file: &str, arguments: &[&str]) -> Self {
+        let mut command = vec![PYTHON.to_owned(), source(file).to_str().unwrap().to_owned()];
+        command.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Self::of(command)
+    }
+
+    /// Returns a program that is run by a command.
+    pub fn of(command: Vec<String>) -> Self {
+        Self {
+            command,
+            environment: Vec::new(),
+            has_children: false,
+            starts_interpreters: false,
+            functions: Vec::new(),
+        }
+    }
+
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn with_children(self) -> Self {
+        Self { has_children: true, ..self }
+    }
+
+    pub fn with_started_interpreters(self) -> Self {
+        Self { starts_interpreters: true, ..self }
+    }
+
+    pub fn with_functions(self, functions: &[&'static str]) -> Self {
+        Self { functions: functions.to_vec(), ..self }
+    }
+
+    /// Starts the program. It writes its stacks to a file, and waits for
+    /// [`Started::run_windows`].
+    pub fn start(&self) -> Started {
+        let place = directory();
+        let path = place.path().join("stacks");
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).envs(self.environment.clone());
+        command.env("STACKS", &path).env("WINDOW_SECONDS", WINDOW_SECONDS.to_string());
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.current_dir(place.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        let running = Running(command.spawn().unwrap());
+        let is_ready = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\tready\t"));
+        wait_until("a program that is ready", is_ready);
+        Started { running, place }
+    }
+
+    /// Records the program while it runs its windows.
+    pub fn record(&self) -> KnownRun {
+        self.record_with(&[])
+    }
+
+    /// Records as [`Program::record`] does, with more arguments.
+    pub fn record_with(&self, more: &[&str]) -> KnownRun {
+        let mut started = self.start();
+        let (hz, pid) = (HZ.to_string(), started.running.pid());
+        // Load on the machine must not cut stacks: the test is about where a walk leads.
+        let mut arguments = vec!["-F", &hz, "--no-kernel", "--tick-limit", "50000"];
+        arguments.extend(more);
+        if !self.has_children {
+            arguments.extend(["-p", &pid]);
+        }
+        let recording = Recording::start(&arguments);
+        started.run_windows();
+        let recorded = recording.stop().succeeded();
+        started.finish();
+        KnownRun::read(self.clone(), recorded, &started.path())
+    }
+
+    /// Records the program, and asserts that its samples are those that it has written.
+    pub fn check(&self) -> KnownRun {
+        let run = self.record();
+        run.assert_exact();
+        run
+    }
+}
+
+/// A program that waits, or runs its windows.
+pub struct Started {
+    running: Running,
+    place: TempDir,
+}
+
+impl Started {
+    /// Returns the path of the stacks that it writes.
+    pub fn path(&self) -> PathBuf {
+        self.place.path().join("stacks")
+    }
+
+    /// Lets the program run its windows, and waits for their end. The program then waits.
+    pub fn run_windows(&mut self) {
+        let path = self.path();
+        let child = &mut self.running.0;
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        let has_ended = || {
+            let is_done = fs::read_to_string(&path).unwrap().contains("\tdone\t");
+            is_done || child.try_wait().unwrap().is_some()
+        };
+        wait_until("the end of all windows", has_ended);
+    }
+
+    /// Lets the program end.
+    pub fn finish(&mut self) {
+        let child = &mut self.running.0;
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// A recorded program with the stacks that it has written.
+pub struct KnownRun {
+    program: Program,
+    pub recorded: Recorded,
+    pub known: KnownStacks,
+}
+
+/// The samples of a program.
+#[derive(Debug, Default)]
+pub struct Score {
+    pub all: u64,
+    pub exact: u64,
+    /// Wrong stacks with their samples.
+    pub wrong: Vec<(u64, String)>,
+    /// Samples of each window.
+    pub windows: BTreeMap<String, u64>,
+    /// Samples of each window whose leaf is in the expected file, and all of them.
+    pub leaves: BTreeMap<String, (u64, u64)>,
+}
+
+impl KnownRun {
+    /// Reads what a program has written that was recorded elsewhere.
+    pub fn read(program: Program, recorded: Recorded, stacks: &Path) -> Self {
+        Self { program, recorded, known: known_stacks(stacks) }
+    }
+
+    /// Returns the stacks of the program, without those between windows.
+    pub fn stacks(&self) -> Vec<Stack> {
+        let is_counted = |stack: &Stack| {
+            let Program { starts_interpreters, functions, .. } = &self.program;
+            self.known.contains_key(&(stack.pid, stack.tid))
+                && !stack.is_harness()
+                && (!starts_interpreters || stack.is_in_program())
+                && (functions.is_empty() || functions.iter().any(|f| stack.has_function(f)))
+        };
+        let mut stacks = stacks(&self.recorded.pprof());
+        stacks.retain(is_counted);
+        stacks
+    }
+
+    /// Compares each sample with the stacks that its thread has written.
+    pub fn score(&self) -> Score {
+        let mut score = Score::default();
+        for known in self.known.values().flatten() {
+            score.windows.entry(known.window.clone()).or_default();
+        }
+        for stack in self.stacks() {
+            let (known, fault) = compare(&stack, &self.known[&(stack.pid, stack.tid)]);
+            score.all += stack.count;
+            match fault {
+                None => score.exact += stack.count,
+                Some(fault) => score.wrong.push((stack.count, describe(&stack, &fault))),
+            }
+            if let Some(known) = known {
+                *score.windows.entry(known.window.clone()).or_default() += stack.count;
+                if let Some(file) = known.leaf() {
+                    let leaf = score.leaves.entry(known.window.clone()).or_default();
+                    let is_in_file = stack.native_runs()[0].iter().any(|f| f.matches(file));
+                    leaf.0 += if is_in_file { stack.count } else { 0 };
+                    leaf.1 += stack.count;
+                }
+            }
+        }
+        score.wrong.sort_by(|a, b| b.cmp(a));
+        score
+    }
+
+    /// Asserts that 99.9 % of the samples are exact, or all of them if only some functions count,
+    /// and that each window has a tenth of the samples that it would have on a CPU of its own.
+    pub fn assert_exact(&self) {
+        let Self { program, recorded, .. } = self;
+        let Score { all, exact, wrong, windows, leaves } = &self.score();
+        let command = program.command.join(" ");
+        let wrong = wrong.iter().take(20).map(|(count, text)| format!("\n  {count} {text}"));
+        let wrong: String = wrong.collect();
+        // In fewer samples one may be wrong: a tick can fall between two windows.
+        let (limit, least) = match program.functions.is_empty() {
+            true => (*all.max(&ONE_OF) / ONE_OF, (WINDOW_SECONDS * HZ as f64) as u64 / 10),
+            false => (0, 0),
+        };
+        let is_exact = *all > 100 && all - exact <= limit;
+        assert!(is_exact, "{command}: {exact} of {all} exact:{wrong}\n{}", recorded.stderr);
+        let few: Vec<_> = windows.iter().filter(|(_, count)| **count < least).collect();
+        assert!(few.is_empty(), "{command}: windows with few samples: {few:?}");
+        for (window, (inside, count)) in leaves {
+            assert!(inside * 2 >= *count, "{command}: {window}: {inside} of {count} in C code");
+        }
+    }
+}
