@@ -102,9 +102,9 @@ def made(work):
     run("gdc -O2 -g -static-libphobos a.d -o d && ghc -v0 -O a.hs -o haskell")
     run("go build -o go a.go && go build -ldflags='-s -w' -o go-stripped a.go")
     run("g++ -O2 -g a.cpp -o cpp")
-    # As Fedora does: the symbols that are not exported, compressed.
+    # As Fedora does: the symbols that are not exported, compressed; here with weak functions.
     run("nm -D cpp --format=posix --defined-only | awk '{print $1}' | sort >exported")
-    run("nm cpp --format=posix --defined-only | awk '$2 ~ /[Tt]/ {print $1}' | sort >all")
+    run("nm cpp --format=posix --defined-only | awk '$2 ~ /[TtWw]/ {print $1}' | sort >all")
     run("comm -13 exported all >kept; objcopy --only-keep-debug cpp mini.debug")
     run("objcopy -S --remove-section .comment --keep-symbols=kept mini.debug mini")
     run("xz -kf mini && objcopy -S --add-section .gnu_debugdata=mini.xz cpp cpp-mini")

@@ -163,7 +163,7 @@ def count(machine, profile, maps):
         for number in sample.locations:
             location = profile.locations[number]
             path = profile.mappings.get(location.mapping, "?")
-            if location.functions:
+            if location.is_named:
                 named[path] += sample.count
             else:
                 unnamed[path, location.address, sample.labels.get("pid")] += sample.count

@@ -17,6 +17,12 @@ class Location:
     mapping: str
     functions: list = field(default_factory=list)
 
+    @property
+    def is_named(self):
+        """Returns whether there is more than the file and the address, or the kind of memory."""
+        first = self.functions[0] if self.functions else "+0x0"
+        return not re.match(r"\S*\+0x[0-9a-f]+ |\[\S+\] |\S*\+0x0$", first)
+
 
 @dataclass
 class Sample:
@@ -48,8 +54,8 @@ class RawProfile:
                 if last:
                     yield last
                 last = Sample(int(found[1]), found[2].split())
-            elif last and (found := re.match(r" +(\S+?):\[(.*)\]", line)):
-                last.labels[found[1]] = found[2]
+            elif last:
+                last.labels |= dict(re.findall(r"(\S+?):\[(.*?)\](?= |$)", line))
         if last:
             yield last
 
@@ -68,4 +74,4 @@ class RawProfile:
     def read_mappings(text):
         for line in text.splitlines():
             if found := MAPPING.match(line):
-                yield found[1], found[2]
+                yield found[1], found[2].strip()
