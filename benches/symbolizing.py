@@ -5,9 +5,9 @@
 
 busy    compilers, interpreters and tools run at once for some seconds, and end. `everytick record`
         of the whole machine takes what it saw then, and looks up names: all of them (full), without
-        debug info (names), or none. `perf record -g` of the same is read by `perf script`, with and
-        without inlined functions, and llvm-symbolizer 19 is asked for the addresses that everytick
-        found. Seconds are those from the end of the load to the end of the profiler.
+        debug info (names), or none. `perf record -g` of the same is read by `perf script` without
+        inlined functions, and llvm-symbolizer 19 is asked for the addresses that everytick found.
+        Seconds are those from the end of the load to the end of the profiler.
 large   a program with a gigabyte of plain DWARF, asked for 2,000 addresses.
 
 Prints medians over the rounds. Needs root, and the programs: ./dev setup names installs them.
@@ -127,9 +127,9 @@ def busy(work, arguments):
         for mode in ("full", "names", "none"):
             rows.setdefault(f"everytick, {mode}", []).append(machine.everytick(mode))
         machine.perf_record()
-        rows.setdefault("perf script", []).append(machine.perf_script())
-        quick = machine.perf_script("--no-inline")
-        rows.setdefault("perf script --no-inline", []).append(quick)
+        # With inlined functions it starts addr2line for each file, and takes many minutes.
+        used = machine.perf_script("--no-inline")
+        rows.setdefault("perf script --no-inline", []).append(used)
         count, *used = machine.llvm_symbolizer()
         rows.setdefault(f"llvm-symbolizer, {count:,} addresses", []).append(used)
     print_rows(f"{len(BUSY)} programs at once", rows)
