@@ -27,6 +27,16 @@ impl ExecutableId {
     pub const UNKNOWN: Self = Self(1);
     /// The vsyscall page, which is at the same address in every process.
     pub const VSYSCALL: Self = Self(2);
+    /// Functions that a CPython interpreter runs.
+    pub const PYTHON: Self = Self(3);
+
+    /// The first that is not reserved: those below are in every table, whatever is mapped.
+    pub const FIRST_UNRESERVED: Self = Self(16);
+
+    /// Returns whether it is one of the reserved ones.
+    pub fn is_reserved(self) -> bool {
+        self < Self::FIRST_UNRESERVED
+    }
 }
 
 /// A name that code of a JIT compiler had, or will turn out to have had: its key in the agent's
