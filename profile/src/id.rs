@@ -39,10 +39,11 @@ impl ExecutableId {
     }
 }
 
-/// A name that code of a JIT compiler had, or will turn out to have had: its key in the agent's
-/// table of such names.
+/// A name that does not follow from executable and address: of code of a JIT compiler, of code that
+/// comes into the kernel, or of a function that an interpreter runs. Its key in the agent's table
+/// of such names, which may get the name later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JitNameId(pub NonZeroU32);
+pub struct CodeNameId(pub NonZeroU32);
 
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

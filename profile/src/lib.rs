@@ -66,7 +66,7 @@ pub use busy_share::BusyShare;
 pub use capture_context::CaptureContext;
 pub use date::Date;
 pub use error_chain::error_chain;
-pub use id::{BuildId, Cpu, ExecutableId, JitNameId, Pid, Tid};
+pub use id::{BuildId, CodeNameId, Cpu, ExecutableId, Pid, Tid};
 pub use interpreted_language::InterpretedLanguage;
 pub use labels::{Labels, NON_SERIES};
 pub use ledger::{CaptureLedger, ClockScope, CpuTicks, LedgerImbalance};
