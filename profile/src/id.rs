@@ -27,12 +27,23 @@ impl ExecutableId {
     pub const UNKNOWN: Self = Self(1);
     /// The vsyscall page, which is at the same address in every process.
     pub const VSYSCALL: Self = Self(2);
+    /// Functions that a CPython interpreter runs.
+    pub const PYTHON: Self = Self(3);
+
+    /// The first that is not reserved: those below are in every table, whatever is mapped.
+    pub const FIRST_UNRESERVED: Self = Self(16);
+
+    /// Returns whether it is one of the reserved ones.
+    pub fn is_reserved(self) -> bool {
+        self < Self::FIRST_UNRESERVED
+    }
 }
 
-/// A name that code of a JIT compiler had, or will turn out to have had: its key in the agent's
-/// table of such names.
+/// A name that does not follow from executable and address: of code of a JIT compiler, of code that
+/// comes into the kernel, or of a function that an interpreter runs. Its key in the agent's table
+/// of such names, which may get the name later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JitNameId(pub NonZeroU32);
+pub struct CodeNameId(pub NonZeroU32);
 
 impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

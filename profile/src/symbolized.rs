@@ -1,6 +1,6 @@
 //! A profile: a window whose frames are symbolized, with all that its output formats need.
 
-use crate::{BuildId, CaptureLedger, FileAddr, SampleKey, SampleTimes, Task};
+use crate::{BuildId, CaptureLedger, FileAddr, InterpretedLanguage, SampleKey, SampleTimes, Task};
 
 /// A symbolized profile. All identifiers are indices into its vectors.
 #[derive(Clone, Debug, Default)]
@@ -53,18 +53,43 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Returns a mapping. A file whose own name ends like that of machinery gets another end, so
+    /// that it is not taken for machinery where only names are known.
+    pub fn new(name: &str, build_id: Option<BuildId>, kind: MappingKind) -> Self {
+        let is_lookalike =
+            kind == MappingKind::File && MappingKind::of_name(name) == MappingKind::Interpreter;
+        let name = [name, if is_lookalike { "_" } else { "" }].concat();
+        Self { name, build_id, kind }
+    }
+
+    /// Returns the mapping of those frames in this file that are an interpreter's machinery.
+    pub fn machinery(&self) -> Self {
+        let name = [&self.name, MappingKind::MACHINERY_SUFFIX].concat();
+        Self { name, build_id: self.build_id.clone(), kind: MappingKind::Interpreter }
+    }
+
+    /// Returns the path of the file; of memory and the kernel, the name in brackets.
+    pub fn path(&self) -> &str {
+        path_of(&self.name)
+    }
+
     /// Returns the text that is shown in place of a name: the file and the address in it. Memory
-    /// without a file has only its name.
+    /// without a file, and functions that an interpreter runs, have only the name of the mapping.
     pub fn unnamed(&self, address: u64) -> String {
         unnamed(&self.name, self.kind, address)
     }
 }
 
+/// See [`Mapping::path`].
+pub(crate) fn path_of(name: &str) -> &str {
+    name.strip_suffix(MappingKind::MACHINERY_SUFFIX).unwrap_or(name)
+}
+
 /// See [`Mapping::unnamed`].
-pub(crate) fn unnamed(path: &str, kind: MappingKind, address: u64) -> String {
-    let file = path.rsplit('/').next().unwrap_or_default();
+pub(crate) fn unnamed(name: &str, kind: MappingKind, address: u64) -> String {
+    let file = path_of(name).rsplit('/').next().unwrap_or_default();
     match kind {
-        MappingKind::Memory => file.to_owned(),
+        MappingKind::Memory | MappingKind::Interpreted(_) => file.to_owned(),
         _ => format!("{file}+{address:#x}"),
     }
 }
@@ -80,6 +105,10 @@ pub enum MappingKind {
     Vdso,
     /// Memory without a file: the code of a JIT compiler.
     Memory,
+    /// No code of the CPU, but functions that an interpreter runs.
+    Interpreted(InterpretedLanguage),
+    /// A file, as far as it is the machinery with which an interpreter runs such functions.
+    Interpreter,
     /// Unknown: no mapping was known where the code ran.
     Unknown,
 }
@@ -93,15 +122,21 @@ impl MappingKind {
     pub const VSYSCALL: &str = "[vsyscall]";
     /// Name of the mapping of code without a known one.
     pub const UNKNOWN: &str = "[unknown]";
+    /// What the name of a mapping of machinery has behind the path of the file.
+    pub const MACHINERY_SUFFIX: &str = " [interpreter]";
 
     /// Returns what the mapping of this name is. Names in brackets are ours and the kernel's; a
     /// file has an absolute path.
     pub fn of_name(name: &str) -> Self {
+        if let Some(language) = InterpretedLanguage::of_mapping(name) {
+            return Self::Interpreted(language);
+        }
         match name {
             Self::KERNEL => Self::Kernel,
             Self::VDSO | Self::VSYSCALL | "[uprobes]" => Self::Vdso,
             "" | Self::UNKNOWN => Self::Unknown,
             name if name.starts_with('[') || name.starts_with("//anon") => Self::Memory,
+            name if name.ends_with(Self::MACHINERY_SUFFIX) => Self::Interpreter,
             _ => Self::File,
         }
     }
@@ -168,5 +203,39 @@ impl Profile {
     /// Returns the task of a sample.
     pub fn task_of(&self, sample: &SampleCount) -> &Task {
         &self.tasks[sample.key.task.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_mappings_say_what_they_are() {
+        for (name, kind) in [
+            ("[kernel.kallsyms]", MappingKind::Kernel),
+            ("[vdso]", MappingKind::Vdso),
+            ("[jit]", MappingKind::Memory),
+            ("[python]", MappingKind::Interpreted(InterpretedLanguage::Python)),
+            ("[unknown]", MappingKind::Unknown),
+            ("/usr/bin/python3.11", MappingKind::File),
+            ("/usr/bin/python3.11 [interpreter]", MappingKind::Interpreter),
+            ("/opt/[interpreter]", MappingKind::File),
+        ] {
+            assert_eq!(MappingKind::of_name(name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn machinery_is_named_by_its_file_and_no_file_passes_for_it() {
+        let build_id = BuildId::from_hex("abcd");
+        let file = Mapping::new("/usr/bin/python3", build_id, MappingKind::File);
+        let machinery = file.machinery();
+        assert_eq!(machinery.name, "/usr/bin/python3 [interpreter]");
+        assert_eq!((machinery.path(), &machinery.build_id), (file.path(), &file.build_id));
+        assert_eq!(machinery.unnamed(0x10), "python3+0x10");
+        let lookalike = Mapping::new(&machinery.name, None, MappingKind::File);
+        assert_eq!(MappingKind::of_name(&lookalike.name), MappingKind::File);
+        assert_eq!(lookalike.name, "/usr/bin/python3 [interpreter]_");
     }
 }

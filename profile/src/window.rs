@@ -6,8 +6,8 @@ use indexmap::IndexSet;
 use indexmap::map::IndexMap;
 
 use crate::{
-    Cpu, ExecutableId, FileAddr, JitNameId, Labels, Pid, SampleId, SampleTimes, StackEnd, Tid,
-    TimedSample,
+    CodeNameId, Cpu, ExecutableId, FileAddr, InterpretedLanguage, Labels, Pid, SampleId,
+    SampleTimes, StackEnd, Tid, TimedSample,
 };
 
 /// A frame before symbolization: an instruction in an executable.
@@ -20,15 +20,23 @@ pub struct Frame {
     pub executable: ExecutableId,
     /// The address in the executable.
     pub address: FileAddr,
-    /// The name that code of a JIT compiler, or code that comes into the kernel, had there at the
-    /// time of the sample.
-    pub jit_name: Option<JitNameId>,
+    /// The name at the time of the sample, of code of a JIT compiler, code that comes into the
+    /// kernel, or a function that an interpreter runs.
+    pub code_name: Option<CodeNameId>,
+    /// Whether it is a native frame of the machinery with which an interpreter runs functions that
+    /// have frames of their own.
+    pub is_machinery: bool,
 }
 
 impl Frame {
     /// Returns a frame whose name follows from its executable and address.
     pub fn new(executable: ExecutableId, address: FileAddr) -> Self {
-        Self { executable, address, jit_name: None }
+        Self { executable, address, code_name: None, is_machinery: false }
+    }
+
+    /// Returns the frame of a function that an interpreter runs; `None` if its name is not known.
+    pub fn interpreted(language: InterpretedLanguage, code_name: Option<CodeNameId>) -> Self {
+        Self { code_name, ..Self::new(language.executable(), FileAddr(0)) }
     }
 }
 

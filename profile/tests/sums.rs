@@ -10,32 +10,40 @@ use profile::pprof::{
     MergeError, SampleGrouping, SampleUnit, compress, decode, from_message, merge, to_message,
 };
 use profile::{
-    BuildId, CaptureLedger, FileAddr, Function, Labels, Line, Mapping, MappingKind, Pid, Profile,
-    SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
+    BuildId, CaptureLedger, FileAddr, Function, InterpretedLanguage, Labels, Line, Mapping,
+    MappingKind, Pid, Profile, SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task,
+    TaskId, Tid,
 };
 use proptest::prelude::*;
 
 const PERIOD_NS: u64 = 10_101_010;
 const COMMS: [&str; 4] = ["nginx", "a;b", "\u{20ac}", ""];
 /// Mapping, address, and functions of each frame, innermost first.
-const FRAMES: [(u32, u64, &[u32]); 8] = [
+const FRAMES: [(u32, u64, &[u32]); 11] = [
     (0, 0x10, &[0]),
     (0, 0x20, &[1, 0]),
     (0, 0x20, &[]),
     (1, 0x20, &[]),
     (1, 0x30, &[2]),
     (2, 0x30, &[2]),
-    (3, 0xffff_ffff_8100_0000, &[3]),
-    (3, 0xffff_ffff_8100_0001, &[]),
+    (3, 0, &[0]),
+    (3, 0, &[1]),
+    (4, 0x20, &[1, 0]),
+    (5, 0xffff_ffff_8100_0000, &[3]),
+    (5, 0xffff_ffff_8100_0001, &[]),
 ];
 
 fn mappings() -> Vec<Mapping> {
     let build_id = |byte| BuildId::new(&[byte; 20]);
     let mapping = |name: &str, build_id, kind| Mapping { name: name.into(), build_id, kind };
+    let app = mapping("/bin/app", build_id(1), MappingKind::File);
+    let python = MappingKind::Interpreted(InterpretedLanguage::Python);
     vec![
-        mapping("/bin/app", build_id(1), MappingKind::File),
+        app.clone(),
         mapping("/bin/app", build_id(2), MappingKind::File),
         mapping("[jit]", None, MappingKind::Memory),
+        mapping("[python]", None, python),
+        app.machinery(),
         mapping("[kernel.kallsyms]", build_id(3), MappingKind::Kernel),
     ]
 }

@@ -103,9 +103,12 @@ fn reload(
 
 /// Exports the range into each output file.
 fn export(arguments: &AgentArguments, range: &TimeRange, store: &StoreSection) -> Result<ExitCode> {
-    let direction = Direction::of(arguments.bottom_up);
-    let root = arguments.by.into();
-    let options = OutputOptions { format: arguments.format, root, direction };
+    let options = OutputOptions {
+        format: arguments.format,
+        root: arguments.by.into(),
+        direction: Direction::of(arguments.bottom_up),
+        runtime_frames: arguments.runtime_frames.into(),
+    };
     for output in OutputFile::all(arguments.outputs.clone(), options)? {
         let summary = export::export(&ExportRequest {
             store: store.directory.clone(),

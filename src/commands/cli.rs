@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::tz::TimeZone;
-use upload::output::{Format, StackRoot};
+use upload::output::Format;
 
 use super::debuginfo::DebuginfoArguments;
 use super::examples::{
     AGENT_EXAMPLES, COMPLETIONS_EXAMPLES, EXAMPLES, MAN_EXAMPLES, RECORD_EXAMPLES, VERIFY_EXAMPLES,
 };
+use super::output_values::{RootFrames, RuntimeFramesMode, exported_root, format};
 use super::perf_arguments::PerfArguments;
 use super::unwind::UnwindArguments;
 use super::values::{self, CpuList};
@@ -153,6 +153,11 @@ pub(super) struct RecordArguments {
     #[arg(long)]
     pub bottom_up: bool,
 
+    /// Native frames of an interpreter between the functions that it runs, in all files but pprof,
+    /// which always has them.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = RuntimeFramesMode::Hide)]
+    pub runtime_frames: RuntimeFramesMode,
+
     /// Leave out kernel frames.
     #[arg(long, conflicts_with = "no_user")]
     pub no_kernel: bool,
@@ -270,6 +275,14 @@ pub(super) struct AgentArguments {
     /// Draw flame graphs from the root at the bottom up, instead of from the top down.
     #[arg(long, requires = "export")]
     pub bottom_up: bool,
+
+    /// Native frames of an interpreter between the functions that it runs, in all files but pprof,
+    /// which always has them.
+    #[arg(
+        long, value_name = "MODE", value_enum, default_value_t = RuntimeFramesMode::Hide,
+        requires = "export"
+    )]
+    pub runtime_frames: RuntimeFramesMode,
 }
 
 /// Arguments of `verify`.
@@ -295,47 +308,6 @@ pub(super) struct VerifyArguments {
     /// Run this command, verify it and its descendants, and stop when it exits.
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
-}
-
-/// Root frames of stacks.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum RootFrames {
-    /// The name of the process.
-    Process,
-    /// The name of the process, then that of the thread.
-    Thread,
-    /// The name of the process with its number, as in nginx-12.
-    Pid,
-    /// The command line of the process, or its name if it exited too soon.
-    Cmdline,
-}
-
-impl From<RootFrames> for StackRoot {
-    fn from(root_frames: RootFrames) -> Self {
-        match root_frames {
-            RootFrames::Process => Self::Process,
-            RootFrames::Thread => Self::Thread,
-            RootFrames::Pid => Self::Pid,
-            RootFrames::Cmdline => Self::CommandLine,
-        }
-    }
-}
-
-/// Parses `--by` of an export.
-fn exported_root(text: &str) -> Result<RootFrames, String> {
-    match text {
-        "process" => Ok(RootFrames::Process),
-        _ => Err("the agent adds up the samples of all threads and processes of one name, so \
-                  exported stacks start with that name; leave out --by, or use `everytick record \
-                  --by`"
-            .into()),
-    }
-}
-
-/// Parses the name of a format, and lists all names in the help and in errors.
-fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::names())
-        .map(|name| Format::from_name(&name).expect("one of the names"))
 }
 
 fn time_range(text: &str) -> Result<TimeRange, RangeError> {

@@ -16,6 +16,7 @@ pub mod export;
 mod filters;
 mod frequency;
 mod load_diagnostics;
+mod output_values;
 mod perf_arguments;
 mod progress;
 mod record;

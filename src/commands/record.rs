@@ -10,8 +10,9 @@ use profile::{Pid, Profile, Tid, printable, thousands};
 use upload::output::{Direction, OutputError, OutputOptions};
 
 use super::capture_kind::CaptureKind;
-use super::cli::{RecordArguments, RootFrames};
+use super::cli::RecordArguments;
 use super::frequency::check_frequency;
+use super::output_values::RootFrames;
 use super::progress::ProgressLine;
 use super::recording_loss::{self, RecordingLoss};
 use super::scope::{describe_end, describe_scope};
@@ -206,8 +207,12 @@ fn paths(arguments: &RecordArguments) -> Vec<PathBuf> {
 }
 
 fn options(arguments: &RecordArguments) -> OutputOptions {
-    let direction = Direction::of(arguments.bottom_up);
-    OutputOptions { format: arguments.format, root: arguments.by.into(), direction }
+    OutputOptions {
+        format: arguments.format,
+        root: arguments.by.into(),
+        direction: Direction::of(arguments.bottom_up),
+        runtime_frames: arguments.runtime_frames.into(),
+    }
 }
 
 /// Returns which processes to read from /proc: those that can be sampled. The kernel reports those

@@ -210,7 +210,7 @@ pub const TABLE: &[Metric] = &[
     ),
     gauge(
         "everytick_perf_map_bytes",
-        "Memory of the names of JIT-compiled code: perf maps, jitdumps, and names in use.",
+        "Memory of the names of code that no file has: perf maps, jitdumps, and names in use.",
         &[],
         |s, out| out.value(s.session.perf_map_bytes),
     ),

@@ -6,13 +6,17 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use profile::{BuildId, ExecutableId, FileAddr, FileOffset, JitNameId, MappingKind, Pid, VirtAddr};
+use profile::{
+    BuildId, CodeNameId, ExecutableId, FileAddr, FileOffset, InterpretedLanguage, MappingKind, Pid,
+    VirtAddr,
+};
 
+use super::code_name_gap::CodeNameGap;
+use super::code_names::CodeName;
 use super::content::{self, ContentId};
 use super::debug_files::SeparateDebugFiles;
 use super::elf::{self, Elf, Segment};
 use super::kernel_code::{VDSO, copy_vdso, kernel_build_id};
-use super::perf_maps::JitNameGap;
 use crate::runtimes::Recognition;
 
 /// What a mapping executes.
@@ -52,19 +56,33 @@ pub enum ExecutableOrigin {
 }
 
 impl Executable {
+    /// Returns those with reserved ids: they are there whatever is mapped.
+    pub(super) fn reserved() -> impl Iterator<Item = (ExecutableId, Self)> {
+        let interpreted = |language: InterpretedLanguage| {
+            let name = language.mapping_name();
+            (language.executable(), Self::without_file(name, ExecutableOrigin::Memory))
+        };
+        let others = [
+            (ExecutableId::KERNEL, Self::kernel()),
+            (ExecutableId::UNKNOWN, Self::unknown()),
+            (ExecutableId::VSYSCALL, Self::vsyscall()),
+        ];
+        others.into_iter().chain(InterpretedLanguage::all().map(interpreted))
+    }
+
     /// Returns memory that nothing is known about.
     pub fn unknown() -> Self {
         Self::without_file(MappingKind::UNKNOWN, ExecutableOrigin::Memory)
     }
 
     /// Returns the running kernel.
-    pub(super) fn kernel() -> Self {
+    fn kernel() -> Self {
         let build_id = kernel_build_id();
         Self { build_id, ..Self::without_file(MappingKind::KERNEL, ExecutableOrigin::Kernel) }
     }
 
     /// Returns the vsyscall page.
-    pub(super) fn vsyscall() -> Self {
+    fn vsyscall() -> Self {
         Self::without_file(MappingKind::VSYSCALL, ExecutableOrigin::Memory)
     }
 
@@ -182,16 +200,16 @@ pub(super) fn memory_name(path: &str) -> &str {
     if path.starts_with('[') && !path.starts_with("[anon") { path } else { "[jit]" }
 }
 
-/// Names of JIT code, or why there are none.
-pub(super) type JitNamesById = HashMap<JitNameId, Result<Arc<str>, JitNameGap>>;
+/// Names of code, or why there are none.
+pub(super) type CodeNamesById = HashMap<CodeNameId, Result<CodeName, CodeNameGap>>;
 
 /// The executables that a window has frames in, held open and unchanged while this exists, and the
-/// names of its JIT code.
+/// names that its frames refer to.
 #[derive(Debug)]
 pub struct WindowExecutables {
     pub(super) by_id: HashMap<ExecutableId, Arc<Executable>>,
-    pub(super) jit_names: JitNamesById,
-    /// Frames in code that comes into the kernel have a name of JIT code, or why they have none.
+    pub(super) code_names: CodeNamesById,
+    /// Frames in code that comes into the kernel have a name of code, or why they have none.
     pub knows_kernel_code: bool,
 }
 
@@ -201,14 +219,14 @@ impl WindowExecutables {
         self.by_id.get(&id).unwrap_or_else(|| &self.by_id[&ExecutableId::UNKNOWN])
     }
 
-    /// Returns the name of JIT code.
+    /// Returns the name that a frame refers to.
     ///
     /// # Errors
     /// Why it has none.
-    pub fn jit_name(&self, id: JitNameId) -> Result<&str, JitNameGap> {
-        match self.jit_names.get(&id) {
-            Some(name) => name.as_deref().map_err(|gap| *gap),
-            None => Err(JitNameGap::NoSpace),
+    pub fn code_name(&self, id: CodeNameId) -> Result<&CodeName, CodeNameGap> {
+        match self.code_names.get(&id) {
+            Some(name) => name.as_ref().map_err(|gap| *gap),
+            None => Err(CodeNameGap::NoSpace),
         }
     }
 

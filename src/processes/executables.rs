@@ -12,7 +12,7 @@ use super::content::{self, Content};
 use super::debug_files::SeparateDebugFiles;
 use super::elf::Elf;
 use super::executable::{
-    Executable, ExecutableOrigin, JitNamesById, WindowExecutables, is_memory, memory_name,
+    CodeNamesById, Executable, ExecutableOrigin, WindowExecutables, is_memory, memory_name,
 };
 use super::file_helper::{ComparedText, Device, FileHelper, OpenedFile};
 use super::kernel_code::VDSO;
@@ -101,20 +101,16 @@ pub struct Executables {
 }
 
 impl Executables {
-    /// Returns the kernel and unknown memory. `open_max`: files to hold open at the same time.
+    /// Returns those that are reserved. `open_max`: files to hold open at the same time.
     /// `memory`: bytes for executables, processes and mappings. `program`: everytick itself, which
     /// is also the file helper.
     pub fn new(open_max: usize, memory: u64, program: &str) -> Self {
-        let reserved = [
-            (ExecutableId::KERNEL, Retained::new(Executable::kernel(), None)),
-            (ExecutableId::UNKNOWN, Retained::new(Executable::unknown(), None)),
-            (ExecutableId::VSYSCALL, Retained::new(Executable::vsyscall(), None)),
-        ];
+        let reserved = Executable::reserved().map(|(id, one)| (id, Retained::new(one, None)));
         Self {
-            by_id: reserved.into(),
+            by_id: reserved.collect(),
             by_key: HashMap::new(),
             by_content: HashMap::new(),
-            next_id: ExecutableId::VSYSCALL.0 + 1, // the last reserved one
+            next_id: ExecutableId::FIRST_UNRESERVED.0,
             round: 0,
             file_helper: FileHelper::new(program),
             memory: SharedPool::new(memory),
@@ -130,12 +126,16 @@ impl Executables {
         &self.by_id.get(&id).unwrap_or_else(|| &self.by_id[&ExecutableId::UNKNOWN]).executable
     }
 
-    /// Returns the executables that a window has frames in, with the names of its JIT code.
-    pub(super) fn of_window(&self, window: &Window, jit_names: JitNamesById) -> WindowExecutables {
+    /// Returns the executables that a window has frames in, with the names of its code.
+    pub(super) fn of_window(
+        &self,
+        window: &Window,
+        code_names: CodeNamesById,
+    ) -> WindowExecutables {
         let ids = window.frames().map(|frame| frame.executable).chain([ExecutableId::UNKNOWN]);
         let executable = |id| Some((id, Arc::clone(&self.by_id.get(&id)?.executable)));
         let by_id = ids.filter_map(executable).collect();
-        WindowExecutables { by_id, jit_names, knows_kernel_code: false }
+        WindowExecutables { by_id, code_names, knows_kernel_code: false }
     }
 
     /// Returns whether an executable is memory, or a file that is no program: what its code is, is
@@ -214,9 +214,8 @@ impl Executables {
         let round = self.round;
         self.round += 1;
         let is_unused = |id: &ExecutableId, retained: &Retained| {
-            let is_reserved = *id <= ExecutableId::VSYSCALL;
             let is_sampled = retained.last_sampled.is_some_and(|window| window >= oldest_window);
-            !is_reserved && retained.last_mapped < round && !is_sampled && !mapped.contains(id)
+            !id.is_reserved() && retained.last_mapped < round && !is_sampled && !mapped.contains(id)
         };
         let unused = self.by_id.iter().filter(|(id, retained)| is_unused(id, retained));
         let unused: HashSet<ExecutableId> = unused.map(|(id, _)| *id).collect();

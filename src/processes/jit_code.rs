@@ -5,14 +5,13 @@
 //! next read. So an entry counts from the time on at which it was read.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profile::{Frame, JitNameId, Pid, Tid, VirtAddr, Window};
+use profile::{CodeNameId, Frame, Pid, Tid, VirtAddr};
 
-use super::executable::WindowExecutables;
+use super::code_name_gap::CodeNameGap;
 use super::mappings::Mapping;
-use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, PerfMaps};
+use super::perf_maps::{JitDumpMarker, PerfMapPart, PerfMaps};
 use super::process_table::Processes;
 use crate::events::{MmapEvent, cpu_time, now};
 use crate::limits::Owner;
@@ -99,26 +98,26 @@ impl Processes {
             return frame;
         }
         let is_due = self.perf_maps.is_due((pid, tid), self.owner_of(pid));
-        let mut jit_name = self.known_jit_name(&frame, pid, address, time);
-        if is_due || jit_name.is_none() && self.perf_maps.is_due_for_miss(pid) {
+        let mut code_name = self.known_code_name(&frame, pid, address, time);
+        if is_due || code_name.is_none() && self.perf_maps.is_due_for_miss(pid) {
             self.read_perf_map(pid, false);
-            jit_name = jit_name.or_else(|| self.known_jit_name(&frame, pid, address, time));
+            code_name = code_name.or_else(|| self.known_code_name(&frame, pid, address, time));
         }
-        if jit_name.is_none() && self.read_map_of_origin(&frame, pid) {
-            jit_name = self.known_jit_name(&frame, pid, address, time);
+        if code_name.is_none() && self.read_map_of_origin(&frame, pid) {
+            code_name = self.known_code_name(&frame, pid, address, time);
         }
-        let jit_name = jit_name.or_else(|| {
+        let code_name = code_name.or_else(|| {
             let origin = self.origin(&frame, pid).filter(|first| self.perf_maps.is_held(*first));
             let origin = origin.filter(|_| !self.perf_maps.is_held(pid));
             self.perf_maps.pending_name(origin.unwrap_or(pid), address.0)
         });
-        Frame { jit_name, ..frame }
+        Frame { code_name, ..frame }
     }
 
     /// Names a frame of the kernel at a time, if it lies in code that comes and goes.
     pub fn name_kernel_code(&mut self, frame: Frame, time: u64) -> Frame {
         let names = &mut self.perf_maps.names;
-        Frame { jit_name: self.kernel_symbols.name_at(frame.address.0, time, names), ..frame }
+        Frame { code_name: self.kernel_symbols.name_at(frame.address.0, time, names), ..frame }
     }
 
     /// Sets what code is in the kernel now and may leave it: at the start, and after events may
@@ -130,13 +129,13 @@ impl Processes {
 
     /// Returns the name of an address by the map of the process; of memory that it has from before
     /// a fork, by the map of the process that has mapped it, as of the fork.
-    fn known_jit_name(
+    fn known_code_name(
         &mut self,
         frame: &Frame,
         pid: Pid,
         VirtAddr(address): VirtAddr,
         time: u64,
-    ) -> Option<JitNameId> {
+    ) -> Option<CodeNameId> {
         let own = self.perf_maps.name_at(pid, address, time);
         own.or_else(|| {
             let since = self.by_pid.get(&pid).map_or(0, |process| process.since);
@@ -173,10 +172,10 @@ impl Processes {
     /// time.
     fn read_perf_map(&mut self, pid: Pid, is_last: bool) {
         if !self.perf_maps.has_bytes_left(pid) {
-            return self.perf_maps.postpone(pid, JitNameGap::TooLarge);
+            return self.perf_maps.postpone(pid, CodeNameGap::TooLarge);
         }
         if !self.has_read_time(pid) {
-            return self.perf_maps.postpone(pid, JitNameGap::ShareSpent);
+            return self.perf_maps.postpone(pid, CodeNameGap::ShareSpent);
         }
         let owner = self.owner(pid);
         let (begin, start, time) = (cpu_time(), Instant::now(), now());
@@ -223,32 +222,5 @@ impl Processes {
         if self.perf_maps.is_held(pid) {
             self.read_perf_map(pid, true);
         }
-    }
-
-    /// Retains a name until a window is complete, because it has frames of that name.
-    pub fn mark_jit_name_sampled(&mut self, id: JitNameId, window: u64) {
-        self.perf_maps.names.mark_sampled(id, window);
-    }
-
-    /// Removes names without frames in a window from `oldest` on, and what is left of processes
-    /// that are gone.
-    pub fn remove_unused_jit_names(&mut self, oldest: u64) {
-        let gone = self.perf_maps.pids().filter(|pid| !self.by_pid.contains_key(pid));
-        let gone: Vec<Pid> = gone.collect();
-        gone.into_iter().for_each(|pid| self.perf_maps.remove(pid));
-        self.perf_maps.remove_unused(oldest);
-    }
-
-    /// Returns the executables and the names that a window has frames in.
-    pub fn of_window(&self, window: &Window) -> WindowExecutables {
-        let ids = window.frames().filter_map(|frame| frame.jit_name);
-        let jit_names = ids.map(|id| (id, self.jit_name(id))).collect();
-        let knows_kernel_code = self.kernel_symbols.is_complete();
-        WindowExecutables { knows_kernel_code, ..self.executables.of_window(window, jit_names) }
-    }
-
-    fn jit_name(&self, id: JitNameId) -> Result<Arc<str>, JitNameGap> {
-        let (name, pid) = self.perf_maps.names.get(id).ok_or(JitNameGap::NoSpace)?;
-        name.map_err(|last| self.perf_maps.gap(pid, last))
     }
 }

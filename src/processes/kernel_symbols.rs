@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use profile::{JitNameId, Pid};
+use profile::CodeNameId;
 
-use super::perf_maps::{JitNameGap, JitNames};
+use super::code_name_gap::CodeNameGap;
+use super::code_names::{CodeName, CodeNames};
 use crate::events::KernelCodeEvent;
 use crate::limits::Owner;
 
@@ -21,8 +22,6 @@ use crate::limits::Owner;
 const SYMBOLS_MAX: usize = 1 << 16;
 /// Symbols of code that has left. Samples from before may wait for their tables.
 const REMOVED_MAX: usize = 256;
-/// In the place of the process that JIT code belongs to.
-const KERNEL: Pid = Pid(0);
 
 #[derive(Debug)]
 struct KernelSymbol {
@@ -32,7 +31,7 @@ struct KernelSymbol {
     /// `None` if its coming was not reported.
     name: Option<Arc<str>>,
     /// The key of the name, once a frame has it.
-    id: Option<JitNameId>,
+    id: Option<CodeNameId>,
 }
 
 #[derive(Debug)]
@@ -86,7 +85,7 @@ impl KernelSymbols {
     }
 
     /// Applies an event. `names`: of frames that have none yet.
-    pub fn apply(&mut self, time: u64, event: KernelCodeEvent, names: &mut JitNames) {
+    pub fn apply(&mut self, time: u64, event: KernelCodeEvent, names: &mut CodeNames) {
         let KernelCodeEvent { start, end, name, is_removed } = event;
         if !is_removed {
             return self.add(start.0..end.0, Some(name.into()), time);
@@ -94,7 +93,7 @@ impl KernelSymbols {
         if let Some(symbol) = self.present.get_mut(&start.0) {
             let name: Arc<str> = name.into();
             if let Some(id) = symbol.id {
-                names.set(id, Ok(Arc::clone(&name)));
+                names.set(id, Ok(CodeName::from(Arc::clone(&name))));
             }
             symbol.name.get_or_insert(name);
         }
@@ -129,7 +128,12 @@ impl KernelSymbols {
 
     /// Returns the key of the name that an address had at a time; `None` if no such code was there,
     /// or its name does not fit into memory.
-    pub fn name_at(&mut self, address: u64, time: u64, names: &mut JitNames) -> Option<JitNameId> {
+    pub fn name_at(
+        &mut self,
+        address: u64,
+        time: u64,
+        names: &mut CodeNames,
+    ) -> Option<CodeNameId> {
         if address < self.lowest {
             return None; // as nearly all of the kernel
         }
@@ -143,8 +147,8 @@ impl KernelSymbols {
             .filter(|symbol| is_in(symbol))
             .or_else(|| removed.iter_mut().rev().find(was_there).map(|gone| &mut gone.symbol))?;
         if !symbol.id.is_some_and(|id| names.contains(id)) {
-            let name = symbol.name.clone().ok_or(JitNameGap::NoEntry);
-            symbol.id = names.add(KERNEL, Owner::SYSTEM, name);
+            let name = symbol.name.clone().map(CodeName::from).ok_or(CodeNameGap::NoEntry);
+            symbol.id = names.add(None, Owner::SYSTEM, name);
             *is_complete &= symbol.id.is_some();
         }
         symbol.id
@@ -163,18 +167,18 @@ mod tests {
         KernelCodeEvent { start, end, name: name.into(), is_removed }
     }
 
-    fn new() -> (KernelSymbols, JitNames) {
-        (KernelSymbols::default(), JitNames::new(SharedPool::new(1 << 20)))
+    fn new() -> (KernelSymbols, CodeNames) {
+        (KernelSymbols::default(), CodeNames::new(SharedPool::new(1 << 20)))
     }
 
     /// Returns the name at an address, if code is there.
     fn name(
-        (symbols, names): &mut (KernelSymbols, JitNames),
+        (symbols, names): &mut (KernelSymbols, CodeNames),
         address: u64,
         time: u64,
-    ) -> Option<Result<Arc<str>, JitNameGap>> {
+    ) -> Option<Result<Arc<str>, CodeNameGap>> {
         let id = symbols.name_at(address, time, names)?;
-        names.get(id).map(|(name, _)| name)
+        names.get(id).map(|(name, _)| name.map(|name| name.name))
     }
 
     #[test]
@@ -204,10 +208,10 @@ mod tests {
         let mut both = new();
         both.0.set(Some(vec![100..200, 200..300]), 0);
         assert!(both.0.is_complete());
-        assert_eq!(name(&mut both, 100, 5), Some(Err(JitNameGap::NoEntry)));
+        assert_eq!(name(&mut both, 100, 5), Some(Err(CodeNameGap::NoEntry)));
         both.0.apply(7, event(100..200, "old", true), &mut both.1);
         assert_eq!(name(&mut both, 100, 5), Some(Ok("old".into())));
-        assert_eq!(name(&mut both, 250, 5), Some(Err(JitNameGap::NoEntry)));
+        assert_eq!(name(&mut both, 250, 5), Some(Err(CodeNameGap::NoEntry)));
         both.0.set(None, 8);
         assert!(!both.0.is_complete() && name(&mut both, 250, 9).is_some());
     }

@@ -8,6 +8,8 @@
 //! does. Memory, open files and the CPU time of reads are shared by owners: what exceeds the part
 //! of one is left out, and counted by [`TrackingLimit`].
 
+mod code_name_gap;
+mod code_names;
 mod command_line;
 mod content;
 mod copied_text;
@@ -17,6 +19,7 @@ mod elf;
 mod executable;
 mod executables;
 mod file_helper;
+mod frame_names;
 mod identity;
 mod interner;
 mod jit_code;
@@ -36,6 +39,8 @@ mod thread_names;
 mod tracking_limit;
 mod untrusted_path;
 
+pub use code_name_gap::CodeNameGap;
+pub use code_names::CodeName;
 pub use content::{ContentId, is_at};
 pub use debug_files::{DebugFileSearch, SearchOutcome, SearchedPath, SeparateDebugFiles};
 pub use executable::{Executable, ExecutableOrigin, WindowExecutables};
@@ -44,7 +49,6 @@ pub use file_helper::serve as serve_file_helper;
 pub use identity::Identity;
 pub use labelling::LabelCounts;
 pub use mappings::{AddressSpace, Mapping};
-pub use perf_maps::JitNameGap;
 pub use process_table::Processes;
 pub use tracking_limit::{RefusalCounts, TrackingLimit};
 pub use untrusted_path::open_regular_at;

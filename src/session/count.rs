@@ -38,8 +38,8 @@ impl Counter {
         rows.mark_used(used.clone().map(|frame| frame.executable));
         for frame in used {
             processes.executables.mark_sampled(frame.executable, number);
-            if let Some(name) = frame.jit_name {
-                processes.mark_jit_name_sampled(name, number);
+            if let Some(name) = frame.code_name {
+                processes.mark_code_name_sampled(name, number);
             }
         }
         self.windows.aggregated += u64::from(counted.is_ok());

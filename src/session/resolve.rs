@@ -165,7 +165,7 @@ impl Resolver {
     ) -> Vec<ExecutableId> {
         let mut all: HashSet<ExecutableId> = self.processes.mapped_executables();
         all.extend(mapped);
-        self.processes.remove_unused_jit_names(oldest);
+        self.processes.remove_unused_code_names(oldest);
         self.processes.executables.remove_unused(&all, oldest)
     }
 }

@@ -3,21 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use profile::{ExecutableId, FileAddr, Frame, JitNameId, Window};
+use profile::{ExecutableId, FileAddr, Frame, Window};
 
 use crate::limits::Owner;
-use crate::processes::{Executable, JitNameGap, WindowExecutables};
+use crate::processes::{CodeName, CodeNameGap, Executable, WindowExecutables};
 
 /// The frames of a window that lie in one executable.
 #[derive(Debug)]
 pub(super) struct ExecutableFrames {
     pub executable: ExecutableId,
-    /// Their indices in the window.
-    pub frames: Vec<usize>,
-    /// Their addresses, in the same order.
-    pub addresses: Vec<FileAddr>,
-    /// Their names in code of a JIT compiler or in BPF programs, in the same order.
-    pub jit_names: Vec<Option<JitNameId>>,
+    /// The frames, each with its index in the window.
+    pub frames: Vec<(usize, Frame)>,
     /// Samples with their leaf in this executable.
     pub leaf_samples: u64,
     /// The cgroup with most of these; 0 without any.
@@ -25,23 +21,30 @@ pub(super) struct ExecutableFrames {
 }
 
 impl ExecutableFrames {
-    /// Returns the names of the frames in code of a JIT compiler or in BPF programs, in their
-    /// order, or why they have none; `None` for frames in other code.
-    pub fn jit_names<'a>(
+    /// Returns the names that the frames refer to, in their order, or why there are none; `None`
+    /// for frames whose names follow from their addresses.
+    pub fn code_names<'a>(
         &self,
         executables: &'a WindowExecutables,
-    ) -> Vec<Option<Result<&'a str, JitNameGap>>> {
-        let name = |id: &Option<JitNameId>| id.map(|id| executables.jit_name(id));
-        self.jit_names.iter().map(name).collect()
+    ) -> Vec<Option<Result<&'a CodeName, CodeNameGap>>> {
+        let name =
+            |(_, frame): &(usize, Frame)| frame.code_name.map(|id| executables.code_name(id));
+        self.frames.iter().map(name).collect()
     }
 
     /// Returns the addresses of frames that have no name yet.
     pub fn addresses_without(
         &self,
-        jit_names: &[Option<Result<&str, JitNameGap>>],
+        code_names: &[Option<Result<&CodeName, CodeNameGap>>],
     ) -> Vec<FileAddr> {
-        let frames = self.addresses.iter().zip(jit_names);
-        frames.filter(|(_, name)| !matches!(name, Some(Ok(_)))).map(|(at, _)| *at).collect()
+        let frames = self.frames.iter().zip(code_names);
+        let unnamed = frames.filter(|(_, name)| !matches!(name, Some(Ok(_))));
+        unnamed.map(|((_, frame), _)| frame.address).collect()
+    }
+
+    /// Returns whether some frames are an interpreter's machinery, or whether some are not.
+    pub fn has(&self, is_machinery: bool) -> bool {
+        self.frames.iter().any(|(_, frame)| frame.is_machinery == is_machinery)
     }
 }
 
@@ -55,14 +58,10 @@ pub(super) fn group_by_executable(window: &Window) -> Vec<ExecutableFrames> {
         let group = groups.entry(executable).or_insert_with(|| ExecutableFrames {
             executable,
             frames: Vec::new(),
-            addresses: Vec::new(),
-            jit_names: Vec::new(),
             leaf_samples: 0,
             cgroup: 0,
         });
-        group.frames.push(index);
-        group.addresses.push(frame.address);
-        group.jit_names.push(frame.jit_name);
+        group.frames.push((index, **frame));
     }
     for ((executable, cgroup), samples) in leaf_samples(window, &frames) {
         if let Some(group) = groups.get_mut(&executable) {

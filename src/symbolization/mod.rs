@@ -82,14 +82,15 @@ pub fn symbolize(
         .map(|(group, executable)| symbolizer.traits(group.executable, executable, group.cgroup))
         .collect();
     let mut space = NameSpace::new(symbolizer.names_max());
-    let mut builder = ProfileBuilder::new(window, executables.iter().map(|one| &***one));
+    let mut builder =
+        ProfileBuilder::new(window, groups.iter().zip(executables.iter().map(|one| &***one)));
     let mut failed = Vec::new();
     let mut attempts = vec![0; groups.len()];
     let mut order = VecDeque::from(loading_order(&groups, &traits));
     while let Some(index) = order.pop_front() {
         let (group, executable) = (&groups[index], executables[index]);
-        let jit_names = group.jit_names(of_window);
-        let addresses = group.addresses_without(&jit_names);
+        let code_names = group.code_names(of_window);
+        let addresses = group.addresses_without(&code_names);
         let mut names = space.of_executable(traits[index].owner);
         let result = symbolizer.load(&AddressGroup {
             id: group.executable,
@@ -108,8 +109,8 @@ pub fn symbolize(
         }
         let knows_kernel_code = of_window.knows_kernel_code;
         let found =
-            GroupNames { executable, jit_names: &jit_names, knows_kernel_code, result: &result };
-        builder.add_frames(index as u32, group, &found, &mut names, symbolizer);
+            GroupNames { executable, code_names: &code_names, knows_kernel_code, result: &result };
+        builder.add_frames(index, group, &found, &mut names, symbolizer);
         if let Err(reason) = result
             && reason != SymbolizeError::NotWanted
         {

@@ -1,11 +1,15 @@
 //! Builds the profile of a window while its executables are symbolized in any order.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use indexmap::IndexSet;
 use profile::{
-    CaptureLedger, FileAddr, FrameId, Function, Line, Mapping, MappingKind, Profile, SampleCount,
-    SampleKey, StackId, SymbolizedFrame, Timeline, Window,
+    CaptureLedger, FileAddr, Frame, FrameId, Function, Line, Mapping, MappingKind, Profile,
+    SampleCount, SampleKey, StackId, SymbolizedFrame, Timeline, Window,
 };
 use symbolizer::proto::SourceFunction;
 
@@ -15,11 +19,13 @@ use super::name_space::ExecutableSpace;
 use super::period::Period;
 use super::reason::{NameCounts, UnsymbolizedReason};
 use super::window_symbolizer::WindowSymbolizer;
-use crate::processes::{Executable, ExecutableOrigin, JitNameGap};
+use crate::processes::{CodeName, CodeNameGap, Executable, ExecutableOrigin};
 
 /// The tables of a profile that symbols add to.
 pub(super) struct ProfileBuilder {
     mappings: Vec<Mapping>,
+    /// Indices of the mappings of each group: of its machinery, and of its other frames.
+    mappings_of: Vec<GroupMappings>,
     functions: IndexSet<Function>,
     /// By their indices in the window.
     frames: Vec<Option<SymbolizedFrame>>,
@@ -29,9 +35,8 @@ pub(super) struct ProfileBuilder {
 /// What was found for the frames of one executable.
 pub(super) struct GroupNames<'a> {
     pub executable: &'a Executable,
-    /// Names in code of a JIT compiler or in BPF programs, or why there are none, in the order of
-    /// the frames.
-    pub jit_names: &'a [Option<Result<&'a str, JitNameGap>>],
+    /// The names that frames refer to, or why there are none, in the order of the frames.
+    pub code_names: &'a [Option<Result<&'a CodeName, CodeNameGap>>],
     /// Frames of the kernel without such a name are not in a known BPF program.
     pub knows_kernel_code: bool,
     /// Of loading its symbols.
@@ -39,6 +44,20 @@ pub(super) struct GroupNames<'a> {
 }
 
 impl GroupNames<'_> {
+    /// Returns why a frame without a name has none, if it does not depend on its address.
+    fn unnamed(&self, gap: Option<CodeNameGap>) -> Option<UnsymbolizedReason> {
+        match (self.executable.kind(), gap) {
+            (MappingKind::Memory, gap) => gap.map(Into::into),
+            (MappingKind::Interpreted(_), Some(CodeNameGap::NoSpace)) => {
+                Some(UnsymbolizedReason::NamesFull)
+            }
+            (MappingKind::Interpreted(_), gap) => {
+                Some(gap.unwrap_or(CodeNameGap::NotReceived).into())
+            }
+            _ => None,
+        }
+    }
+
     /// Returns why an address was not looked up.
     fn not_looked_up(&self) -> UnsymbolizedReason {
         match self.result {
@@ -51,8 +70,10 @@ impl GroupNames<'_> {
     }
 }
 
-/// Code of BPF programs without a symbol: filters of sockets and of system calls.
-const UNNAMED_BPF: &str = "[bpf]";
+/// Returns the name of BPF programs without a symbol: filters of sockets and of system calls.
+fn unnamed_bpf() -> CodeName {
+    CodeName::from(Arc::from("[bpf]"))
+}
 
 /// Returns whether the kernel's list of symbols has a name for a BPF program: its hash, and perhaps
 /// a name. Of code that is not in a known program, it is the name of the program before.
@@ -61,65 +82,106 @@ fn is_bpf_program(name: &str) -> bool {
     hash.is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Returns a function as a perf map names it.
-fn jit_function(name: &str) -> SourceFunction {
-    SourceFunction { name: name.into(), system_name: name.into(), ..SourceFunction::default() }
+/// Returns the function of a name.
+fn function_of(name: &CodeName) -> SourceFunction {
+    let CodeName { name, file, line, start_line } = name;
+    SourceFunction {
+        name: name.to_string(),
+        system_name: name.to_string(),
+        file: file.to_string(),
+        line: *line,
+        start_line: *start_line,
+    }
+}
+
+/// The indices of a group's mappings in the profile, if it has such frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct GroupMappings {
+    own: u32,
+    machinery: u32,
 }
 
 impl ProfileBuilder {
-    /// Returns a profile with these executables and no frames yet.
-    pub fn new<'a>(window: &Window, executables: impl Iterator<Item = &'a Executable>) -> Self {
-        let mapping = |executable: &Executable| Mapping {
-            name: executable.name.to_string(),
-            build_id: executable.build_id.clone(),
-            kind: executable.kind(),
-        };
+    /// Returns a profile with these groups of frames, each of an executable, and no frames yet.
+    pub fn new<'a>(
+        window: &Window,
+        groups: impl Iterator<Item = (&'a ExecutableFrames, &'a Executable)>,
+    ) -> Self {
+        let (mut mappings, mut mappings_of) = (Vec::new(), Vec::new());
+        for (group, executable) in groups {
+            let Executable { name, build_id, .. } = executable;
+            let own = Mapping::new(name, build_id.clone(), executable.kind());
+            let mut of_group = GroupMappings::default();
+            let machinery = group.has(true).then(|| own.machinery());
+            if group.has(false) {
+                of_group.own = mappings.len() as u32;
+                mappings.push(own);
+            }
+            if let Some(machinery) = machinery {
+                of_group.machinery = mappings.len() as u32;
+                mappings.push(machinery);
+            }
+            mappings_of.push(of_group);
+        }
         Self {
-            mappings: executables.map(mapping).collect(),
+            mappings,
+            mappings_of,
             functions: IndexSet::new(),
             frames: vec![None; window.frames().len()],
             counts: NameCounts::default(),
         }
     }
 
-    /// Adds the frames of an executable with what was found. `mapping`: its index; `space`: bytes
-    /// for its functions.
+    /// Adds the frames of a group with what was found. `index`: of the group; `space`: bytes for
+    /// its functions.
     pub fn add_frames(
         &mut self,
-        mapping: u32,
+        index: usize,
         group: &ExecutableFrames,
         found: &GroupNames<'_>,
         space: &mut ExecutableSpace<'_>,
         symbolizer: &mut WindowSymbolizer,
     ) {
         let is_memory = found.executable.kind() == MappingKind::Memory;
-        let not_looked_up = found.not_looked_up();
-        let frames = group.frames.iter().zip(&group.addresses).zip(found.jit_names);
-        for ((frame, address), jit_name) in frames {
-            let lines = match jit_name {
-                Some(Ok(name)) => self.add_lines(&[jit_function(name)], space),
-                Some(Err(gap)) if is_memory => Err((*gap).into()),
-                _ => match symbolizer.functions(group.executable, *address) {
-                    Some([]) => Err(UnsymbolizedReason::NoSymbol),
-                    Some([listed])
-                        if found.knows_kernel_code
-                            && jit_name.is_none()
-                            && is_bpf_program(&listed.name) =>
-                    {
-                        self.add_lines(&[jit_function(UNNAMED_BPF)], space)
-                    }
-                    Some(functions) => self.add_lines(functions, space),
-                    None => Err(not_looked_up),
-                },
-            };
+        let mappings = self.mappings_of[index];
+        for ((frame_index, frame), name) in group.frames.iter().zip(found.code_names) {
+            let lines = self.lines_of(frame, *name, found, space, symbolizer);
             let lines = lines.unwrap_or_else(|reason| {
                 self.counts.add_unsymbolized(reason);
                 Vec::new()
             });
             self.counts.symbolized += u64::from(!lines.is_empty());
             // An address without a name in memory that is gone says nothing.
-            let address = if is_memory && lines.is_empty() { FileAddr(0) } else { *address };
-            self.frames[*frame] = Some(SymbolizedFrame { mapping, address, lines });
+            let address = if is_memory && lines.is_empty() { FileAddr(0) } else { frame.address };
+            let mapping = if frame.is_machinery { mappings.machinery } else { mappings.own };
+            self.frames[*frame_index] = Some(SymbolizedFrame { mapping, address, lines });
+        }
+    }
+
+    /// Returns the functions of a frame, or why it has none. `name`: the one that it refers to.
+    fn lines_of(
+        &mut self,
+        frame: &Frame,
+        name: Option<Result<&CodeName, CodeNameGap>>,
+        found: &GroupNames<'_>,
+        space: &mut ExecutableSpace<'_>,
+        symbolizer: &mut WindowSymbolizer,
+    ) -> Result<Vec<Line>, UnsymbolizedReason> {
+        if let Some(Ok(name)) = name {
+            return self.add_lines(&[function_of(name)], space);
+        }
+        if let Some(reason) = found.unnamed(name.and_then(Result::err)) {
+            return Err(reason);
+        }
+        match symbolizer.functions(frame.executable, frame.address) {
+            Some([]) => Err(UnsymbolizedReason::NoSymbol),
+            Some([listed])
+                if found.knows_kernel_code && name.is_none() && is_bpf_program(&listed.name) =>
+            {
+                self.add_lines(&[function_of(&unnamed_bpf())], space)
+            }
+            Some(functions) => self.add_lines(functions, space),
+            None => Err(found.not_looked_up()),
         }
     }
 
@@ -202,24 +264,5 @@ impl FrameTable {
         }
         self.frames.push(frame);
         next
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_without_name_and_address_are_one_for_each_mapping() {
-        let frame = |mapping, address| SymbolizedFrame {
-            mapping,
-            address: FileAddr(address),
-            lines: Vec::new(),
-        };
-        let named = SymbolizedFrame { lines: vec![Line { function: 0, line: 0 }], ..frame(0, 0) };
-        let mut table = FrameTable::default();
-        let frames = [frame(0, 0), frame(1, 0), frame(0, 0), frame(0, 7), named, frame(1, 0)];
-        let indices = frames.map(|frame| table.add(frame));
-        assert_eq!((indices, table.frames.len()), ([0, 1, 0, 2, 3, 1], 4));
     }
 }

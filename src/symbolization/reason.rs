@@ -3,7 +3,7 @@
 use profile::{pluralize, thousands};
 
 use super::client::SymbolizeError;
-use crate::processes::JitNameGap;
+use crate::processes::CodeNameGap;
 
 /// Why a frame stayed an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum UnsymbolizedReason {
     MapMemory,
     /// The file system of the map did not answer.
     MapUnanswered,
+    /// An interpreter runs the function, and the name of its code object did not arrive.
+    NameNotReceived,
     /// The file is not open: it could not be opened in time, or too many are.
     NotOpen,
     /// The file was overwritten after it was mapped.
@@ -47,7 +49,8 @@ pub enum UnsymbolizedReason {
     ShareSpent,
     /// The time to symbolize the window was over.
     WindowTime,
-    /// The names of the window take all the memory that they may: in all, or of this file.
+    /// The names of the window take all the memory that they may: in all, of this file, or of the
+    /// owner of the process.
     NamesFull,
     /// The kernel hides its symbols.
     KernelHidden,
@@ -59,7 +62,7 @@ pub enum UnsymbolizedReason {
 
 impl UnsymbolizedReason {
     /// Number of reasons.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 24;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: &[Self; Self::COUNT] = &[
@@ -74,6 +77,7 @@ impl UnsymbolizedReason {
         Self::MapTooLarge,
         Self::MapMemory,
         Self::MapUnanswered,
+        Self::NameNotReceived,
         Self::NotOpen,
         Self::Changed,
         Self::Unreadable,
@@ -114,6 +118,7 @@ impl UnsymbolizedReason {
             Self::MapTooLarge => "perf map or jitdump too large",
             Self::MapMemory => "perf map or jitdump takes too much memory",
             Self::MapUnanswered => "perf map or jitdump not read in time",
+            Self::NameNotReceived => "name of code object not received",
             Self::NotOpen => "file not open",
             Self::Changed => "file overwritten",
             Self::Unreadable => "file unreadable",
@@ -130,21 +135,22 @@ impl UnsymbolizedReason {
     }
 }
 
-impl From<JitNameGap> for UnsymbolizedReason {
-    fn from(gap: JitNameGap) -> Self {
+impl From<CodeNameGap> for UnsymbolizedReason {
+    fn from(gap: CodeNameGap) -> Self {
         match gap {
-            JitNameGap::NoMap => Self::NoFile,
-            JitNameGap::NoEntry => Self::NoMapEntry,
-            JitNameGap::NotRegular => Self::MapNotRegular,
-            JitNameGap::OtherOwner => Self::MapOfOtherUser,
-            JitNameGap::Stale => Self::MapStale,
-            JitNameGap::Malformed => Self::MapMalformed,
-            JitNameGap::Unsupported => Self::MapUnsupported,
-            JitNameGap::TooLarge => Self::MapTooLarge,
-            JitNameGap::NoSpace => Self::MapMemory,
-            JitNameGap::OpenFiles => Self::NotOpen,
-            JitNameGap::Unanswered | JitNameGap::NotAsked => Self::MapUnanswered,
-            JitNameGap::ShareSpent => Self::ShareSpent,
+            CodeNameGap::NoMap => Self::NoFile,
+            CodeNameGap::NoEntry => Self::NoMapEntry,
+            CodeNameGap::NotRegular => Self::MapNotRegular,
+            CodeNameGap::OtherOwner => Self::MapOfOtherUser,
+            CodeNameGap::Stale => Self::MapStale,
+            CodeNameGap::Malformed => Self::MapMalformed,
+            CodeNameGap::Unsupported => Self::MapUnsupported,
+            CodeNameGap::TooLarge => Self::MapTooLarge,
+            CodeNameGap::NoSpace => Self::MapMemory,
+            CodeNameGap::OpenFiles => Self::NotOpen,
+            CodeNameGap::Unanswered | CodeNameGap::NotAsked => Self::MapUnanswered,
+            CodeNameGap::ShareSpent => Self::ShareSpent,
+            CodeNameGap::NotReceived => Self::NameNotReceived,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hostile_profile::{
-    PERIOD_NS, START_NS, depth, functions_and_cuts, profile, profile_with_times,
+    PERIOD_NS, START_NS, depth, functions_and_cuts, profile, profile_of, profile_with_times,
 };
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
@@ -177,6 +177,23 @@ fn go_tool_pprof_reads_every_sample_and_names_no_library() {
     let (samples, _) = expected(&profile, depth);
     assert!(text.contains(&format!("of {samples} total")), "{text}");
     assert!(text.starts_with("File: [several processes]\nhost h\nType: samples\n"), "{text}");
+}
+
+#[test]
+fn go_tool_pprof_hides_machinery_by_its_mapping() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut profile = profile_of(&["python3", "native"].map(String::from));
+    profile.mappings[0] = profile.mappings[0].machinery();
+    let file = written(&profile, directory.path(), "x.pb.gz");
+    let has_frames = |arguments: &[&str]| {
+        let mut command = Command::new("go");
+        command.args(["tool", "pprof", "-top", "-sample_index=samples"]).args(arguments).arg(&file);
+        let output = command.output().expect("go is installed by ./dev setup");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ["python3 (deleted)+0x3", "native (deleted)+0x3"].map(|name| text.contains(name))
+    };
+    assert_eq!(has_frames(&[]), [true, true]);
+    assert_eq!(has_frames(&["-hide", r"\[interpreter\]$"]), [false, true]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::proto;
 use super::string_table::StringTable;
 use crate::labels::COMM;
-use crate::symbolized::unnamed;
+use crate::symbolized::{path_of, unnamed};
 use crate::{MappingKind, printable};
 
 /// Starts a comment that `go tool pprof` shows on demand only, by `-comments`.
@@ -118,13 +118,18 @@ fn only_process(message: &proto::Profile, strings: &StringTable) -> Option<Strin
     (processes.len() == 1).then(|| format!("[{name}]"))
 }
 
-/// Returns the index of the first mapping that is a program.
+/// Returns the index of the first mapping that is a program; that of an interpreter's machinery
+/// only if there is no other.
 fn program(message: &proto::Profile, strings: &StringTable) -> Option<usize> {
-    message.mapping.iter().position(|mapping| is_program(strings.get(mapping.filename)))
+    let mut names = message.mapping.iter().map(|mapping| strings.get(mapping.filename));
+    let is_machinery = |name: &str| MappingKind::of_name(name) == MappingKind::Interpreter;
+    let others = names.clone().position(|name| is_program(name) && !is_machinery(name));
+    others.or_else(|| names.position(is_program))
 }
 
-/// Whether a file is a program rather than a library or memory, by its name.
-fn is_program(path: &str) -> bool {
+/// Whether a mapping is of a program rather than of a library or memory, by its name.
+fn is_program(name: &str) -> bool {
+    let path = path_of(name);
     let file = path.rsplit('/').next().unwrap_or_default();
     path.starts_with('/')
         && !path.starts_with("//")
@@ -238,6 +243,10 @@ mod tests {
         assert_eq!(first(&["/lib/libc.so.6", "/usr/bin/app"], &[1, 2]), SEVERAL);
         assert_eq!(first(&["/lib/libc.so.6"], &[1]), "[p]", "the program is unknown");
         assert_eq!(first(&["/lib/libpython3.so", "//anon"], &[1]), "[p]");
+        let machinery = "/bin/python3 [interpreter]";
+        assert_eq!(first(&["[python]", machinery, "/bin/python3"], &[1]), "/bin/python3");
+        assert_eq!(first(&["[python]", machinery], &[1]), machinery);
+        assert_eq!(first(&["[python]", "/lib/libpython3.so [interpreter]"], &[1]), "[p]");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use profile::{
-    CaptureContext, ClockScope, Mapping, MappingKind, NotSampled, Pid, Profile, SampleCount,
-    StackEnd, printable,
+    CaptureContext, ClockScope, InterpretedLanguage, Mapping, MappingKind, NotSampled, Pid,
+    Profile, SampleCount, StackEnd, printable,
 };
 
 use super::jit_names;
@@ -40,6 +40,7 @@ impl Hints<'_> {
         }
         hints.extend(unsampled);
         hints.extend(self.unnamed_code());
+        hints.extend(unnamed_interpreted(self.profile));
         hints.extend(cut_stacks(self.profile));
         hints
     }
@@ -143,6 +144,29 @@ fn time_without_samples(profile: &Profile) -> Option<String> {
 /// Samples of one kind in one process.
 type ByProcess = HashMap<Pid, u64>;
 
+/// Returns hints about functions that an interpreter runs and that have no names, by process.
+fn unnamed_interpreted(profile: &Profile) -> Vec<String> {
+    let mut counts: HashMap<(InterpretedLanguage, Pid), u64> = HashMap::new();
+    for sample in &profile.samples {
+        let leaf = profile.frames_of(sample).next().filter(|leaf| leaf.lines.is_empty());
+        if let Some(MappingKind::Interpreted(language)) =
+            leaf.map(|leaf| profile.mapping_of(leaf).kind)
+        {
+            *counts.entry((language, profile.task_of(sample).pid)).or_default() += sample.count;
+        }
+    }
+    let of_process = |((language, pid), share): ((InterpretedLanguage, Pid), f64)| {
+        format!(
+            "{:.0} % of samples are in {} functions whose names are not known yet, in PID {pid} \
+             ({}); record for longer",
+            100.0 * share,
+            language.name(),
+            process_name(profile, pid)
+        )
+    };
+    largest(counts, profile).into_iter().map(of_process).collect()
+}
+
 /// Returns hints about stacks that are cut, by reason and process.
 fn cut_stacks(profile: &Profile) -> Vec<String> {
     let mut counts: HashMap<(StackEnd, Pid), u64> = HashMap::new();
@@ -222,11 +246,13 @@ fn largest<K: Copy + Ord>(counts: HashMap<K, u64>, profile: &Profile) -> Vec<(K,
 
 #[cfg(test)]
 mod tests {
-    use profile::{Cpu, CpuTicks, TickOutcome};
+    use profile::{Cpu, CpuTicks, Line, TickOutcome};
 
     use super::super::example::profile;
     use super::*;
     use crate::symbolization::{SymbolizeError, UnsymbolizedExecutable};
+
+    const LINE: Line = Line { function: 0, line: 1 };
 
     /// Returns hints where one program is of a known package. `failed`: a file that was not read.
     fn hints_with(profile: &Profile, selects_cpus: bool, failed: &str) -> Vec<String> {
@@ -291,6 +317,21 @@ mod tests {
         profile.frames[1].lines = profile.frames[0].lines.clone();
         profile.samples.push(profile.samples[1]);
         assert_eq!(hints(&profile), [""; 0], "the compiler writes names");
+    }
+
+    #[test]
+    fn python_functions_without_names_are_no_code_of_a_jit_compiler() {
+        let mut profile = profile(&[(&["main"], 150), (&["main", "?"], 50)]);
+        let python = MappingKind::Interpreted(InterpretedLanguage::Python);
+        profile.mappings[1] = Mapping::new("[python]", None, python);
+        let expected = "25 % of samples are in Python functions whose names are not known yet, in \
+                        PID 12 (beam); record for longer";
+        assert_eq!(hints(&profile), [expected]);
+        profile.samples[1].key.user_end = StackEnd::NoRow;
+        assert!(!hints(&profile).concat().contains("JIT"), "{:?}", hints(&profile));
+        profile.samples[1].key.user_end = StackEnd::Complete;
+        profile.frames.iter_mut().for_each(|frame| frame.lines = vec![LINE]);
+        assert_eq!(hints(&profile), [""; 0]);
     }
 
     #[test]

@@ -87,17 +87,14 @@ fn describe(profile: &Profile, (function, mapping): Key, counts: &Counts) -> Top
     let module = mapping.name.clone();
     let Some(function) = function.map(|index| &profile.functions[index as usize]) else {
         let name = match mapping.kind {
-            MappingKind::Memory => "code of a JIT compiler",
-            MappingKind::Unknown => "unknown code",
-            _ => "functions without a name",
+            MappingKind::Memory => "[code of a JIT compiler]".into(),
+            MappingKind::Interpreted(language) => {
+                format!("[{} functions without a name]", language.name())
+            }
+            MappingKind::Unknown => "[unknown code]".into(),
+            _ => "[functions without a name]".into(),
         };
-        return TopFunction {
-            name: format!("[{name}]"),
-            module,
-            place: None,
-            own: *own,
-            total: *total,
-        };
+        return TopFunction { name, module, place: None, own: *own, total: *total };
     };
     let line =
         lines.iter().filter(|(line, _)| **line > 0).max_by_key(|(line, own)| (**own, **line));
@@ -167,6 +164,25 @@ mod tests {
         let expected = [("work", 6, 6), ("[code of a JIT compiler]", 3, 3), ("main", 1, 10)];
         let expected = expected.map(|(name, own, total)| (name.to_owned(), own, total));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn python_functions_have_their_file_and_the_line_with_most_samples() {
+        let mut profile = profile(&[(&["run", "work"], 1), (&["run", "work"], 3), (&["?"], 1)]);
+        for (name, mapping) in [("[python]", 0), ("[python]", 1)] {
+            let kind = MappingKind::of_name(name);
+            profile.mappings[mapping] = profile::Mapping::new(name, None, kind);
+        }
+        profile.functions[0].file = "/srv/app.py".into();
+        let work = profile.stacks[1][0] as usize;
+        profile.frames[work].lines[0].line = 12;
+        let text = table(&top_functions(&profile), 5);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        let expected = [
+            "    80.0 %   80.0 %  work ([python])  app.py:12",
+            "    20.0 %   20.0 %  [Python functions without a name] ([python])",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

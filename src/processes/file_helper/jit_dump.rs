@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io;
 
 use super::locate::read_up_to;
-use crate::processes::perf_maps::{
-    HEADER_BYTES, JitDumpPart, JitNameGap, first_record, parse_jit_dump,
-};
+use crate::processes::code_name_gap::CodeNameGap;
+use crate::processes::perf_maps::{HEADER_BYTES, JitDumpPart, first_record, parse_jit_dump};
 use crate::processes::untrusted_path::open_regular;
 
 use super::proto::PerfMapMessage;
@@ -15,10 +14,10 @@ use super::proto::PerfMapMessage;
 ///
 /// # Errors
 /// Why it cannot be parsed.
-pub(super) fn check_header(found: &File) -> Result<(), JitNameGap> {
+pub(super) fn check_header(found: &File) -> Result<(), CodeNameGap> {
     let mut header = [0; HEADER_BYTES];
     let length = open_regular(found).and_then(|file| read_up_to(&file, &mut header, 0));
-    first_record(&header[..length.map_err(|_| JitNameGap::NoMap)?]).map(|_| ())
+    first_record(&header[..length.map_err(|_| CodeNameGap::NoMap)?]).map(|_| ())
 }
 
 /// Parses the part of a jitdump that is at an offset. `pid`: the number in its name; `part_bytes`:
@@ -106,6 +105,6 @@ mod tests {
         assert!(offset == file.metadata().expect("it is open").len() && parsed < 10_000);
         assert_eq!(check_header(&file), Ok(()));
         (&other).write_all(&[1; 100]).expect("written");
-        assert_eq!(check_header(&other), Err(JitNameGap::Malformed));
+        assert_eq!(check_header(&other), Err(CodeNameGap::Malformed));
     }
 }

@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use profile::{BuildId, Pid, Tid};
 
+use super::code_name_gap::CodeNameGap;
 use super::content::Content;
 use super::debug_files::SeparateDebugFiles;
 use super::elf::Elf;
-use super::perf_maps::{JitDumpMarker, JitNameGap, PerfMapPart, ProcessMap};
+use super::perf_maps::{JitDumpMarker, PerfMapPart, ProcessMap};
 use crate::events::MmapEvent;
 use crate::limits::Owner;
 use crate::procfs::{self, ExecutableMaps};
@@ -202,7 +203,7 @@ impl FileHelper {
         marker: Option<&JitDumpMarker>,
         is_last: bool,
         owner: Owner,
-    ) -> Result<PerfMapPart, JitNameGap> {
+    ) -> Result<PerfMapPart, CodeNameGap> {
         let request = PerfMapRequest {
             pid: pid.0,
             tid: map.tid.0,
@@ -216,16 +217,16 @@ impl FileHelper {
             }),
         };
         if !self.unanswered.may_ask(Target::Process(pid), owner) {
-            return Err(JitNameGap::NotAsked);
+            return Err(CodeNameGap::NotAsked);
         }
         let reply = self.ask(Target::Process(pid), owner, Question::PerfMap(request));
         let reply = reply.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => JitNameGap::Unanswered,
-            _ => JitNameGap::NoMap,
+            io::ErrorKind::TimedOut => CodeNameGap::Unanswered,
+            _ => CodeNameGap::NoMap,
         })?;
         let part = reply.response.perf_map.unwrap_or_default();
         Ok(PerfMapPart {
-            gap: JitNameGap::ALL.get((part.gap as usize).wrapping_sub(1)).copied(),
+            gap: CodeNameGap::ALL.get((part.gap as usize).wrapping_sub(1)).copied(),
             file: reply.files.into_iter().next(),
             jit_dump: marker.filter(|_| part.is_jit_dump).map(|marker| marker.id),
             is_new: part.is_new,

@@ -20,7 +20,8 @@ use super::jit_dump;
 use super::locate::{locate, read_up_to};
 use super::proto::{JitDumpRequest, PerfMapMessage, PerfMapRequest};
 
-use crate::processes::perf_maps::{JitNameGap, parse};
+use crate::processes::code_name_gap::CodeNameGap;
+use crate::processes::perf_maps::parse;
 use crate::processes::untrusted_path::{RootDirectory, open_regular};
 use crate::procfs::{self, ProcessStatus};
 
@@ -106,24 +107,24 @@ fn read_lines(file: &File, offset: u64, is_last: bool, tail: &[u8]) -> io::Resul
 }
 
 /// Finds the map of a process without opening it.
-fn find(request: &PerfMapRequest) -> Result<FoundMap, JitNameGap> {
+fn find(request: &PerfMapRequest) -> Result<FoundMap, CodeNameGap> {
     let PerfMapRequest { pid, tid, .. } = *request;
     let status = procfs::status(pid);
     if procfs::thread_group(tid) != Some(pid) {
-        return Err(JitNameGap::NoMap); // it has exited
+        return Err(CodeNameGap::NoMap); // it has exited
     }
     let jit_dump = request.jit_dump.as_ref();
     let refusal = match jit_dump.map(|jit_dump| find_jit_dump(jit_dump, pid, &status)) {
         Some(Ok(file)) => {
             return Ok(FoundMap { file, jit_dump: jit_dump.map(|jit_dump| jit_dump.pid) });
         }
-        _ if request.held_jit_dump.is_some() => return Err(JitNameGap::NoMap),
+        _ if request.held_jit_dump.is_some() => return Err(CodeNameGap::NoMap),
         Some(Err(refusal)) => refusal,
-        None => JitNameGap::NoMap,
+        None => CodeNameGap::NoMap,
     };
     match find_perf_map(tid, pid, &status) {
         Ok(file) => Ok(FoundMap { file, jit_dump: None }),
-        Err(JitNameGap::NoMap) => Err(refusal),
+        Err(CodeNameGap::NoMap) => Err(refusal),
         Err(gap) => Err(gap),
     }
 }
@@ -132,14 +133,14 @@ fn find_jit_dump(
     request: &JitDumpRequest,
     pid: u32,
     status: &ProcessStatus,
-) -> Result<File, JitNameGap> {
+) -> Result<File, CodeNameGap> {
     let found = locate(&request.mapping).map_err(gap_of)?;
     check(&found, pid, status)?;
     jit_dump::check_header(&found)?;
     Ok(found)
 }
 
-fn find_perf_map(tid: u32, pid: u32, status: &ProcessStatus) -> Result<File, JitNameGap> {
+fn find_perf_map(tid: u32, pid: u32, status: &ProcessStatus) -> Result<File, CodeNameGap> {
     let number = status.namespace_pid.unwrap_or(pid);
     let root = RootDirectory::of_thread(tid).map_err(gap_of)?;
     let found = root.find_temporary(&format!("perf-{number}.map"));
@@ -149,25 +150,25 @@ fn find_perf_map(tid: u32, pid: u32, status: &ProcessStatus) -> Result<File, Jit
 }
 
 /// Checks that a map is a regular file of the process's own user, and of its time.
-fn check(found: &File, pid: u32, status: &ProcessStatus) -> Result<(), JitNameGap> {
+fn check(found: &File, pid: u32, status: &ProcessStatus) -> Result<(), CodeNameGap> {
     let attributes = found.metadata().map_err(gap_of)?;
     if !attributes.is_file() {
-        return Err(JitNameGap::NotRegular);
+        return Err(CodeNameGap::NotRegular);
     }
     if Some(attributes.uid()) != status.effective_uid {
-        return Err(JitNameGap::OtherOwner);
+        return Err(CodeNameGap::OtherOwner);
     }
     let written = Duration::new(attributes.mtime().max(0) as u64, attributes.mtime_nsec() as u32);
     match started_at(pid) {
-        Some(started) if written + CLOCK_TOLERANCE < started => Err(JitNameGap::Stale),
+        Some(started) if written + CLOCK_TOLERANCE < started => Err(CodeNameGap::Stale),
         _ => Ok(()),
     }
 }
 
-fn gap_of(error: io::Error) -> JitNameGap {
+fn gap_of(error: io::Error) -> CodeNameGap {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP | Errno::INVAL) => JitNameGap::NotRegular,
-        _ => JitNameGap::NoMap,
+        Some(Errno::LOOP | Errno::INVAL) => CodeNameGap::NotRegular,
+        _ => CodeNameGap::NoMap,
     }
 }
 
@@ -234,7 +235,7 @@ mod tests {
     fn a_map_is_followed_as_it_grows_and_read_anew_when_it_was_replaced() {
         let map = OwnMap::new();
         let none = PerfMapMessage::default();
-        assert_eq!(next(&none, "").gap, JitNameGap::NoMap as u32 + 1);
+        assert_eq!(next(&none, "").gap, CodeNameGap::NoMap as u32 + 1);
         map.write("1 1 a\n2 1 b\n3 1");
         let first = next(&none, "");
         assert_eq!((names(&first), first.gap, first.is_new), (vec!["a", "b"], 0, true));
@@ -258,13 +259,13 @@ mod tests {
             .open(&path)
             .and_then(|file| file.set_modified(UNIX_EPOCH + Duration::from_secs(9)))
             .expect("changed");
-        assert_eq!(gap(), JitNameGap::Stale as u32 + 1);
+        assert_eq!(gap(), CodeNameGap::Stale as u32 + 1);
         fs::remove_file(&path).expect("removed");
         symlink("/proc/self/maps", &path).expect("created");
-        assert_eq!(gap(), JitNameGap::NotRegular as u32 + 1);
+        assert_eq!(gap(), CodeNameGap::NotRegular as u32 + 1);
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("created");
-        assert_eq!(gap(), JitNameGap::NotRegular as u32 + 1);
+        assert_eq!(gap(), CodeNameGap::NotRegular as u32 + 1);
         fs::remove_dir(&path).expect("removed");
     }
 

@@ -103,7 +103,7 @@ pub(super) struct JitDumpRequest {
 /// held.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct PerfMapMessage {
-    /// Why there is none: one more than the number of a `JitNameGap`; 0 if there is one.
+    /// Why there is none: one more than the number of a `CodeNameGap`; 0 if there is one.
     #[prost(uint32, tag = "1")]
     pub gap: u32,
     /// It begins at the start of the file.

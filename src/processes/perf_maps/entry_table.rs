@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use profile::JitNameId;
+use profile::CodeNameId;
 
 use super::text::MapEntry;
 use crate::limits::Charge;
@@ -25,7 +25,7 @@ pub(super) struct NamedRange {
     /// CLOCK_MONOTONIC.
     since: u64,
     /// The key of its name, once a sample has it.
-    pub id: Option<JitNameId>,
+    pub id: Option<CodeNameId>,
 }
 
 impl NamedRange {
@@ -130,7 +130,7 @@ impl EntryTable {
     }
 
     /// Replaces a range by nothing. Returns the name of the entry that begins there.
-    fn take(&mut self, range: Range<u64>, time: u64) -> Option<(Arc<str>, Option<JitNameId>)> {
+    fn take(&mut self, range: Range<u64>, time: u64) -> Option<(Arc<str>, Option<CodeNameId>)> {
         let first = self.by_start.get(&range.start);
         let named = first.map(|first| (Arc::clone(&first.name), first.id));
         self.replace_range(range, time, time);

@@ -7,8 +7,8 @@
 use object::elf::EM_X86_64;
 use symbolizer::bounded;
 
-use super::gap::JitNameGap;
 use super::text::MapEntry;
+use crate::processes::code_name_gap::CodeNameGap;
 
 /// The machine of code that can run here.
 const MACHINE: u32 = EM_X86_64.0 as u32;
@@ -75,16 +75,16 @@ enum Record {
 ///
 /// # Errors
 /// Why the records cannot be parsed.
-pub(in crate::processes) fn first_record(bytes: &[u8]) -> Result<Option<u64>, JitNameGap> {
+pub(in crate::processes) fn first_record(bytes: &[u8]) -> Result<Option<u64>, CodeNameGap> {
     let Some(header) = bytes.get(..HEADER_BYTES) else { return Ok(None) };
     let [magic, version, size, machine] = [0, 4, 8, 12].map(|at| u32_at(header, at));
     let is_known = version == VERSION && machine == MACHINE;
     match magic {
-        MAGIC if !is_known => Err(JitNameGap::Unsupported),
-        MAGIC if (size as usize) < HEADER_BYTES => Err(JitNameGap::Malformed),
+        MAGIC if !is_known => Err(CodeNameGap::Unsupported),
+        MAGIC if (size as usize) < HEADER_BYTES => Err(CodeNameGap::Malformed),
         MAGIC => Ok(Some(size.into())),
-        _ if magic.swap_bytes() == MAGIC => Err(JitNameGap::Unsupported),
-        _ => Err(JitNameGap::Malformed),
+        _ if magic.swap_bytes() == MAGIC => Err(CodeNameGap::Unsupported),
+        _ => Err(CodeNameGap::Malformed),
     }
 }
 

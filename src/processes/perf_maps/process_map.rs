@@ -5,14 +5,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profile::{JitNameId, Pid, Tid};
+use profile::{CodeNameId, Pid, Tid};
 
 use super::entry_table::EntryTable;
-use super::gap::JitNameGap;
-use super::jit_names::JitNames;
 use super::marker::JitDumpId;
 use super::text::MapEntry;
 use crate::limits::{Charge, Owner, SharedPool};
+use crate::processes::code_name_gap::CodeNameGap;
+use crate::processes::code_names::{CodeName, CodeNames};
 
 /// Bytes parsed of one map. Code in a jitdump is not parsed.
 const FILE_MAX: u64 = 64 << 20;
@@ -37,7 +37,7 @@ const PENDING_BYTES: u64 = 48;
 #[derive(Debug, Default)]
 pub(in crate::processes) struct PerfMapPart {
     /// Why nothing was read.
-    pub gap: Option<JitNameGap>,
+    pub gap: Option<CodeNameGap>,
     /// The map, if it is another file than before; not open for reading.
     pub file: Option<File>,
     /// The jitdump that was read; `None` if it was a perf map.
@@ -72,9 +72,9 @@ pub(in crate::processes) struct ProcessMap {
     bytes_parsed: u64,
     table: EntryTable,
     /// Sampled addresses whose names are not known.
-    pending: BTreeMap<u64, JitNameId>,
+    pending: BTreeMap<u64, CodeNameId>,
     pending_charge: Charge,
-    gap: Option<JitNameGap>,
+    gap: Option<CodeNameGap>,
     has_malformed: bool,
     /// The map has more than was read so far: what was read may be replaced by the rest.
     is_behind: bool,
@@ -93,18 +93,18 @@ impl ProcessMap {
         self.file.as_ref().map(|(file, _)| file)
     }
 
-    fn gap(&self) -> JitNameGap {
+    fn gap(&self) -> CodeNameGap {
         let without_entry = match &self.file {
-            None => JitNameGap::NoMap,
-            Some(_) if self.has_malformed && self.table.count() == 0 => JitNameGap::Malformed,
-            Some(_) => JitNameGap::NoEntry,
+            None => CodeNameGap::NoMap,
+            Some(_) if self.has_malformed && self.table.count() == 0 => CodeNameGap::Malformed,
+            Some(_) => CodeNameGap::NoEntry,
         };
         self.gap.unwrap_or(without_entry)
     }
 
     /// Sets why there is no map. One that was refused stays refused when it is gone.
-    fn set_gap(&mut self, gap: JitNameGap) {
-        let is_refused = self.gap.is_some_and(JitNameGap::is_refusal);
+    fn set_gap(&mut self, gap: CodeNameGap) {
+        let is_refused = self.gap.is_some_and(CodeNameGap::is_refusal);
         if self.file.is_none() && (gap.is_refusal() || !is_refused) {
             self.gap = Some(gap);
         }
@@ -113,7 +113,7 @@ impl ProcessMap {
     /// Plans the next read, after one that has taken `used`.
     fn schedule(&mut self, used: Duration) {
         self.interval = match (&self.file, self.gap) {
-            (_, Some(JitNameGap::Unanswered)) => UNANSWERED_INTERVAL,
+            (_, Some(CodeNameGap::Unanswered)) => UNANSWERED_INTERVAL,
             (None, _) => (2 * self.interval).min(MISSING_INTERVAL_MAX),
             (Some(_), _) if self.has_new_entries => READ_INTERVAL,
             (Some(_), _) => (2 * self.interval).min(READ_INTERVAL_MAX),
@@ -128,7 +128,7 @@ impl ProcessMap {
 #[derive(Debug)]
 pub(in crate::processes) struct PerfMaps {
     by_pid: HashMap<Pid, ProcessMap>,
-    pub names: JitNames,
+    pub names: CodeNames,
     pool: SharedPool,
 }
 
@@ -136,7 +136,7 @@ impl PerfMaps {
     /// `bytes`: memory for the entries of all maps, and for names.
     pub fn new(bytes: u64) -> Self {
         let pool = SharedPool::new(bytes);
-        Self { by_pid: HashMap::new(), names: JitNames::new(pool.clone()), pool }
+        Self { by_pid: HashMap::new(), names: CodeNames::new(pool.clone()), pool }
     }
 
     /// Returns the memory that entries and names take, in bytes.
@@ -199,22 +199,23 @@ impl PerfMaps {
 
     /// Returns the name of an address, as of a time in nanoseconds of CLOCK_MONOTONIC, by the
     /// entries that were read so far.
-    pub fn name_at(&mut self, pid: Pid, address: u64, time: u64) -> Option<JitNameId> {
+    pub fn name_at(&mut self, pid: Pid, address: u64, time: u64) -> Option<CodeNameId> {
         let map = self.by_pid.get_mut(&pid).filter(|map| !map.is_behind)?;
         let entry = map.table.find(address, time)?;
         if entry.id.is_none_or(|id| !self.names.contains(id)) {
-            entry.id = self.names.add(pid, map.owner, Ok(entry.name.clone()));
+            let name = CodeName::from(Arc::clone(&entry.name));
+            entry.id = self.names.add(Some(pid), map.owner, Ok(name));
         }
         entry.id
     }
 
     /// Returns a name for an address without an entry: a later read may find it.
-    pub fn pending_name(&mut self, pid: Pid, address: u64) -> Option<JitNameId> {
+    pub fn pending_name(&mut self, pid: Pid, address: u64) -> Option<CodeNameId> {
         let map = self.by_pid.get_mut(&pid)?;
         if let Some(id) = map.pending.get(&address).filter(|id| self.names.contains(**id)) {
             return Some(*id);
         }
-        let id = self.names.add(pid, map.owner, Err(JitNameGap::NoSpace))?;
+        let id = self.names.add(Some(pid), map.owner, Err(CodeNameGap::NoSpace))?;
         if map.pending_charge.grow(PENDING_BYTES) {
             map.pending.insert(address, id);
         }
@@ -236,7 +237,7 @@ impl PerfMaps {
     }
 
     /// Plans the next read of a map that was not read now. `gap`: why it was not.
-    pub fn postpone(&mut self, pid: Pid, gap: JitNameGap) {
+    pub fn postpone(&mut self, pid: Pid, gap: CodeNameGap) {
         if let Some(map) = self.by_pid.get_mut(&pid) {
             map.set_gap(gap);
             map.schedule(Duration::ZERO);
@@ -252,12 +253,12 @@ impl PerfMaps {
         if !is_whole || !std::mem::take(&mut map.has_new_entries) {
             return;
         }
-        let named = |address: &u64, _: &mut JitNameId| map.table.current(*address).is_some();
+        let named = |address: &u64, _: &mut CodeNameId| map.table.current(*address).is_some();
         let named: Vec<_> = map.pending.extract_if(.., named).collect();
         for (address, id) in named {
             map.pending_charge.shrink(PENDING_BYTES);
             if let Some(entry) = map.table.current(address) {
-                self.names.set(id, Ok(Arc::clone(&entry.name)));
+                self.names.set(id, Ok(CodeName::from(Arc::clone(&entry.name))));
             }
         }
     }
@@ -284,7 +285,7 @@ impl PerfMaps {
             map.jit_dump = part.jit_dump;
             map.file = charge.map(|charge| (file, charge));
             if map.file.is_none() {
-                map.gap = Some(JitNameGap::OpenFiles);
+                map.gap = Some(CodeNameGap::OpenFiles);
                 return false;
             }
         }
@@ -298,12 +299,12 @@ impl PerfMaps {
         map.has_new_entries |= !part.entries.is_empty();
         for entry in part.entries {
             if !map.table.insert(entry, time) {
-                map.gap = Some(JitNameGap::NoSpace);
+                map.gap = Some(CodeNameGap::NoSpace);
             }
         }
         let is_too_large = part.has_more && map.bytes_parsed >= FILE_MAX;
         if is_too_large {
-            map.gap = Some(JitNameGap::TooLarge);
+            map.gap = Some(CodeNameGap::TooLarge);
         }
         part.has_more && !is_too_large
     }
@@ -333,7 +334,7 @@ impl PerfMaps {
     }
 
     /// Returns why an unknown name of a process is not known. `last`: when the map was removed.
-    pub fn gap(&self, pid: Pid, last: JitNameGap) -> JitNameGap {
+    pub fn gap(&self, pid: Pid, last: CodeNameGap) -> CodeNameGap {
         self.by_pid.get(&pid).map_or(last, ProcessMap::gap)
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use profile::{JitNameId, Pid, Tid};
+use profile::{CodeNameId, Pid, Tid};
 
-use super::gap::JitNameGap;
 use super::marker::JitDumpId;
 use super::process_map::{PerfMapPart, PerfMaps};
 use super::text::MapEntry;
 use crate::events::FileIdentity;
 use crate::limits::{Owner, SharedPool};
+use crate::processes::code_name_gap::CodeNameGap;
 
 const PID: Pid = Pid(7);
 
@@ -45,14 +45,15 @@ impl Story {
         self.maps.end_read(PID, true, Duration::ZERO);
     }
 
-    fn sample(&mut self, address: u64) -> JitNameId {
+    fn sample(&mut self, address: u64) -> CodeNameId {
         let id = self.maps.name_at(PID, address, u64::MAX);
         id.or_else(|| self.maps.pending_name(PID, address)).expect("space")
     }
 
-    fn name(&self, id: JitNameId) -> Result<String, JitNameGap> {
-        let (name, pid) = self.maps.names.get(id).expect("it is retained");
-        name.map(|name| name.to_string()).map_err(|last| self.maps.gap(pid, last))
+    fn name(&self, id: CodeNameId) -> Result<String, CodeNameGap> {
+        let (name, process) = self.maps.names.get(id).expect("it is retained");
+        let gap = |last| process.map_or(last, |pid| self.maps.gap(pid, last));
+        name.map(|name| name.name.to_string()).map_err(gap)
     }
 }
 
@@ -60,7 +61,7 @@ impl Story {
 fn a_sample_has_the_name_of_its_time_or_the_first_one_after_it() {
     let mut story = Story::new(1 << 20);
     let early = story.sample(0x15);
-    assert_eq!(story.name(early), Err(JitNameGap::NoMap));
+    assert_eq!(story.name(early), Err(CodeNameGap::NoMap));
     story.read(&[(0x10, 0x20, "a")]);
     let (first, same) = (story.sample(0x15), story.sample(0x1f));
     assert_eq!(first, same, "one entry is one name");
@@ -68,9 +69,9 @@ fn a_sample_has_the_name_of_its_time_or_the_first_one_after_it() {
     let (second, none) = (story.sample(0x15), story.sample(0x25));
     assert_eq!([early, first].map(|id| story.name(id)), [Ok("a".into()), Ok("a".into())]);
     assert_eq!(story.name(second), Ok("b".into()));
-    assert_eq!(story.name(none), Err(JitNameGap::NoEntry));
+    assert_eq!(story.name(none), Err(CodeNameGap::NoEntry));
     story.maps.remove(PID);
-    assert_eq!(story.name(none), Err(JitNameGap::NoEntry), "its process has exited");
+    assert_eq!(story.name(none), Err(CodeNameGap::NoEntry), "its process has exited");
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn a_process_that_maps_a_jitdump_is_asked_at_once() {
     let mut story = Story::new(1 << 20);
     let is_due = |story: &mut Story| story.maps.is_due((PID, Tid(7)), Owner::User(1));
     for _ in 0..8 {
-        story.maps.postpone(PID, JitNameGap::NoMap);
+        story.maps.postpone(PID, CodeNameGap::NoMap);
     }
     assert!(!is_due(&mut story));
     let id = JitDumpId { file: FileIdentity::default(), pid: 7 };
@@ -111,7 +112,7 @@ fn a_map_takes_bounded_memory_and_its_names_are_returned() {
         assert!(story.maps.memory() <= 100_000);
     }
     let refused = story.maps.pending_name(PID, 9_999 * 16 + 1);
-    assert!(refused.is_none_or(|id| story.name(id) == Err(JitNameGap::NoSpace)));
+    assert!(refused.is_none_or(|id| story.name(id) == Err(CodeNameGap::NoSpace)));
     story.maps.remove(PID);
     story.maps.remove_unused(1);
     assert_eq!((story.maps.memory(), story.open_files.used()), (0, 0));
@@ -130,5 +131,5 @@ fn a_map_that_grows_for_ever_is_read_up_to_a_bound() {
         parts += 1;
     }
     assert!(parts <= 64 && !story.maps.has_bytes_left(PID), "{parts}");
-    assert_eq!(story.name(unknown), Err(JitNameGap::TooLarge));
+    assert_eq!(story.name(unknown), Err(CodeNameGap::TooLarge));
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use profile::labels::COMMAND_LINE;
 use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
 
-use super::named_frame::{markers, shown};
+use super::named_frame::{markers, shown, with_place};
 
 /// The outermost frames of a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,9 @@ fn push_frame(line: &mut String, profile: &Profile, frame: &SymbolizedFrame) {
             (false, 0) => "",
             (false, _) => "_[i]",
         };
-        push(line, &profile.functions[line_info.function as usize].name, suffix);
+        let function = &profile.functions[line_info.function as usize];
+        let name = with_place(&function.name, &function.file, line_info.line, mapping.kind);
+        push(line, &name, suffix);
     }
 }
 
@@ -98,6 +100,8 @@ fn push(line: &mut String, name: &str, suffix: &str) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::RuntimeFrames;
+    use super::super::runtime_frames::tests::python_example;
     use super::*;
     use expect_test::expect;
     use profile::{
@@ -171,6 +175,20 @@ pub(super) mod tests {
             p:q;[guessed: frame pointers];app+0x1234;outer;inner_[i];vfs_read_[k] 1
         "#]]
         .assert_eq(&folded(&profile, StackRoot::Process));
+    }
+
+    #[test]
+    fn python_functions_have_their_file_and_line() {
+        expect![[r#"
+            p:q;[cut: no unwind row];run_eval;[python] 1
+            p:q;python3+0x30;run_eval;<module> (app.py:9);run_eval;App.work (app.py:5);encode 1
+        "#]]
+        .assert_eq(&folded(&python_example(), StackRoot::Process));
+        expect![[r#"
+            p:q;<module> (app.py:9);App.work (app.py:5);encode 1
+            p:q;[cut: no unwind row];[python] 1
+        "#]]
+        .assert_eq(&folded(&RuntimeFrames::Hide.of(&python_example()), StackRoot::Process));
     }
 
     #[test]

@@ -10,9 +10,11 @@ mod folded;
 mod format;
 mod named_frame;
 mod perf_script;
+mod runtime_frames;
 mod speedscope;
 mod target;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,7 @@ pub use error::OutputError;
 pub use flamegraph::Direction;
 pub use folded::{StackRoot, folded};
 pub use format::Format;
+pub use runtime_frames::RuntimeFrames;
 use target::Target;
 pub use target::{check_writable, replace};
 
@@ -35,6 +38,8 @@ pub struct OutputOptions {
     pub root: StackRoot,
     /// Which way the calls of a flame graph go.
     pub direction: Direction,
+    /// What is shown of an interpreter's machinery.
+    pub runtime_frames: RuntimeFrames,
 }
 
 /// A file to be written, or standard output.
@@ -46,6 +51,7 @@ pub struct OutputFile {
     format: Format,
     root: StackRoot,
     direction: Direction,
+    runtime_frames: RuntimeFrames,
 }
 
 impl OutputFile {
@@ -62,8 +68,8 @@ impl OutputFile {
             None => return Err(OutputError::Extension { path }),
         };
         target.check(format.is_binary())?;
-        let OutputOptions { root, direction, .. } = options;
-        Ok(Self { path, target, format, root, direction })
+        let OutputOptions { root, direction, runtime_frames, .. } = options;
+        Ok(Self { path, target, format, root, direction, runtime_frames })
     }
 
     /// Checks several files; see [`OutputFile::new`].
@@ -155,6 +161,11 @@ impl OutputFile {
         out: &mut dyn Write,
     ) -> Result<(), OutputError> {
         let draw = |source| OutputError::Draw { path: self.path.clone(), source };
+        let shown = match self.format {
+            Format::Pprof => Cow::Borrowed(profile),
+            _ => self.runtime_frames.of(profile),
+        };
+        let profile = &*shown;
         let written = match self.format {
             Format::Pprof => out.write_all(&pprof::encode(profile)),
             Format::Folded => out.write_all(folded(profile, self.root).as_bytes()),
@@ -188,6 +199,11 @@ fn title(profile: &Profile) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+    use profile::{Cpu, SampleId, SampleTimes, TimedSample, Timeline};
+
     use super::*;
 
     fn error_for(path: &str) -> String {
@@ -258,19 +274,52 @@ mod tests {
     }
 
     #[test]
+    fn machinery_is_hidden_in_all_formats_but_pprof() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut times = SampleTimes::new(1 << 10);
+        times.add(TimedSample { time_ns: 1, cpu: Cpu(0), sample: SampleId(0) });
+        let timeline = Some(Timeline { start_ns: 0, times });
+        let profile = Profile { timeline, ..runtime_frames::tests::python_example() };
+        for format in Format::names().map(|name| Format::from_name(name).expect("a format")) {
+            let text = |runtime_frames| {
+                let options =
+                    OutputOptions { format: Some(format), runtime_frames, ..Default::default() };
+                let output = OutputFile::new(dir.path().join("x"), options).expect("writable");
+                output.write(&profile).expect("written");
+                let bytes = std::fs::read(output.path()).expect("readable");
+                let mut text = Vec::new();
+                let unpacked = GzDecoder::new(&bytes[..]).read_to_end(&mut text);
+                let text = if unpacked.is_ok() { text } else { bytes };
+                String::from_utf8_lossy(&text).into_owned()
+            };
+            let [hidden, shown] = [RuntimeFrames::Hide, RuntimeFrames::Show].map(text);
+            assert!(shown.contains("run_eval"), "{format:?}: {shown}");
+            let is_pprof = format == Format::Pprof;
+            assert_eq!(hidden.contains("run_eval"), is_pprof, "{format:?}");
+            // XML escapes nothing of it, and pprof has the parts.
+            let name = if is_pprof { "App.work" } else { "App.work (app.py:5)" };
+            assert!(hidden.contains(name) && hidden.contains("encode"), "{format:?}: {hidden}");
+        }
+    }
+
+    #[test]
     fn a_message_is_written_like_its_profile() {
         let dir = tempfile::tempdir().expect("a directory");
-        let profile = folded::tests::example();
-        let message = pprof::to_message(&profile, pprof::SampleGrouping::ByThread);
-        let options = OutputOptions { root: StackRoot::Thread, ..OutputOptions::default() };
-        for name in ["x.folded", "x.svg", "x.pb.gz"] {
-            let bytes_of = |write: &dyn Fn(&OutputFile) -> Result<(), OutputError>| {
-                let output = OutputFile::new(dir.path().join(name), options).expect("writable");
-                write(&output).expect("written");
-                std::fs::read(output.path()).expect("readable")
-            };
-            let from_profile = bytes_of(&|output| output.write(&profile));
-            assert!(from_profile == bytes_of(&|output| output.write_message(&message)), "{name}");
+        for profile in [folded::tests::example(), runtime_frames::tests::python_example()] {
+            let message = pprof::to_message(&profile, pprof::SampleGrouping::ByThread);
+            let options = OutputOptions { root: StackRoot::Thread, ..OutputOptions::default() };
+            for name in ["x.folded", "x.svg", "x.pb.gz"] {
+                let bytes_of = |write: &dyn Fn(&OutputFile) -> Result<(), OutputError>| {
+                    let output = OutputFile::new(dir.path().join(name), options).expect("writable");
+                    write(&output).expect("written");
+                    std::fs::read(output.path()).expect("readable")
+                };
+                let from_profile = bytes_of(&|output| output.write(&profile));
+                assert!(
+                    from_profile == bytes_of(&|output| output.write_message(&message)),
+                    "{name}"
+                );
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use profile::{Mapping, Profile, SampleCount, StackEnd, SymbolizedFrame, printable};
+use profile::{Mapping, MappingKind, Profile, SampleCount, StackEnd, SymbolizedFrame, printable};
 
 /// Longest name in an output, in bytes: as the symbolizer cuts names, and pprof texts.
 const NAME_MAX: usize = 4096;
@@ -28,6 +28,23 @@ pub(super) struct NamedFrame<'a> {
     pub mapping: &'a Mapping,
     /// Index of its executable.
     pub mapping_index: u32,
+}
+
+/// Returns the name of a function as it is shown. One that an interpreter runs has its place, as
+/// programs have many functions of one name.
+pub(super) fn with_place<'a>(
+    name: &'a str,
+    file: &str,
+    line: u32,
+    mapping: MappingKind,
+) -> Cow<'a, str> {
+    let base_name = file.rsplit('/').next().unwrap_or_default();
+    match (mapping, base_name, line) {
+        (MappingKind::Interpreted(_), "", _) => name.into(),
+        (MappingKind::Interpreted(_), file, 0) => format!("{name} ({file})").into(),
+        (MappingKind::Interpreted(_), file, line) => format!("{name} ({file}:{line})").into(),
+        _ => name.into(),
+    }
 }
 
 /// Returns the functions of a frame, the innermost first.
@@ -59,10 +76,16 @@ pub(super) fn functions_of<'a>(
 }
 
 impl NamedFrame<'_> {
+    /// Returns the name as it is shown; `None` if the address has no symbol.
+    pub fn name_with_place(&self) -> Option<Cow<'_, str>> {
+        self.name.map(|name| with_place(name, self.file, self.line, self.mapping.kind))
+    }
+
     /// Returns the name, or module and address, fit to be shown.
     pub fn text(&self) -> Cow<'_, str> {
-        match self.name {
-            Some(name) => shown(name),
+        match self.name_with_place() {
+            Some(Cow::Borrowed(name)) => shown(name),
+            Some(Cow::Owned(name)) => shown(&name).into_owned().into(),
             None => shown(&self.mapping.unnamed(self.address)).into_owned().into(),
         }
     }

@@ -173,8 +173,8 @@ const UNKNOWN: &str = "[unknown]";
 
 /// Returns the name of a function as each reader takes it in full.
 fn function_name(function: &NamedFrame<'_>) -> String {
-    let Some(name) = function.name else { return UNKNOWN.into() };
-    let name = shown(name).trim().replace("->", "- >").replace(';', ":");
+    let Some(name) = function.name_with_place() else { return UNKNOWN.into() };
+    let name = shown(&name).trim().replace("->", "- >").replace(';', ":");
     let mut name = match name.chars().next() {
         None => UNKNOWN.into(),
         Some('(') => format!("::{name}"), // C++ for the namespace that all others are in
@@ -218,6 +218,7 @@ mod tests {
     use profile::{SampleId, SampleTimes};
 
     use super::super::folded::tests::example;
+    use super::super::runtime_frames::tests::python_example;
     use super::*;
 
     fn text(profile: &Profile) -> String {
@@ -246,6 +247,21 @@ mod tests {
             "",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn python_functions_have_their_place_and_machinery_its_file() {
+        let text = text(&python_example());
+        let stack: Vec<&str> = text.lines().skip(5).take(6).collect();
+        let expected = [
+            "\t              40 encode (/lib/speedups.so)",
+            "\t               0 App.work (app.py:5) ([python])",
+            "\t              10 run_eval (/usr/bin/python3_[interpreter])",
+            "\t               0 <module> (app.py:9) ([python])",
+            "\t              20 run_eval (/usr/bin/python3_[interpreter])",
+            "\t              30 [unknown] (/usr/bin/python3_[interpreter])",
+        ];
+        assert_eq!(stack, expected);
     }
 
     #[test]

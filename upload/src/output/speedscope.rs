@@ -118,8 +118,22 @@ impl Frames {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::RuntimeFrames;
     use super::super::folded::tests::example;
+    use super::super::runtime_frames::tests::python_example;
     use super::*;
+
+    #[test]
+    fn python_functions_have_their_place() {
+        let mut json = Vec::new();
+        let profile = RuntimeFrames::Hide.of(&python_example()).into_owned();
+        write(&profile, StackRoot::Process, "a title", &mut json).expect("written");
+        let json: Value = serde_json::from_slice(&json).expect("JSON");
+        let work = json!({ "name": "App.work (app.py:5)", "file": "/srv/app.py" });
+        assert_eq!(json["shared"]["frames"][2], work);
+        assert_eq!(json["profiles"][0]["samples"], json!([[0, 1, 2, 3], [0, 4, 5]]));
+        assert_eq!(json["shared"]["frames"][5], json!({ "name": "[python]", "file": "[python]" }));
+    }
 
     #[test]
     fn stacks_are_rooted_in_processes_and_weigh_cpu_time() {

@@ -3,15 +3,18 @@
 #![allow(dead_code)]
 
 use profile::{
-    Cpu, ExecutableId, FileAddr, Frame, Function, Line, Mapping, MappingKind, Pid, Profile,
-    SampleCount, SampleId, SampleTimes, StackEnd, SymbolizedFrame, Task, Tid, TimedSample,
-    Timeline, Window,
+    Cpu, ExecutableId, FileAddr, Frame, Function, InterpretedLanguage, Line, Mapping, MappingKind,
+    Pid, Profile, SampleCount, SampleId, SampleTimes, StackEnd, SymbolizedFrame, Task, Tid,
+    TimedSample, Timeline, Window,
 };
 
 /// Nanoseconds that a sample stands for.
 pub const PERIOD_NS: u64 = 10_000_000;
 /// Start of the profile, nanoseconds of CLOCK_MONOTONIC.
 pub const START_NS: u64 = 5_000_000_000;
+
+/// Number of the first function of Python, which tells apart the frames of such functions.
+const PYTHON_START: u64 = 100;
 
 /// Names of threads, functions and files.
 fn names() -> Vec<String> {
@@ -68,6 +71,7 @@ pub fn profile_of(names: &[String]) -> Profile {
             labels: Default::default(),
         };
         let (kernel, named, unnamed) = (frame(count, 1), frame(index, 2), frame(index, 3));
+        let python = frame(count + 1, PYTHON_START + u64::from(index));
         let complete = (StackEnd::Complete, StackEnd::Complete);
         let cut = (StackEnd::Absent, StackEnd::NoRow);
         let both = (StackEnd::Depth, StackEnd::BadReturnAddress);
@@ -75,6 +79,7 @@ pub fn profile_of(names: &[String]) -> Profile {
             (vec![kernel, named, unnamed], complete, 2 + index % 3),
             (vec![unnamed], cut, 1),
             (vec![kernel], both, 1),
+            (vec![python], complete, 1),
             (vec![], (StackEnd::Absent, StackEnd::Absent), index % 2),
         ] {
             for _ in 0..samples {
@@ -85,7 +90,8 @@ pub fn profile_of(names: &[String]) -> Profile {
     symbolized(&window, names)
 }
 
-/// Names the frames of a window: those at address 2 have two functions, one inlined.
+/// Names the frames of a window: those at address 2 have two functions, one inlined, and those of
+/// Python have the function of their number.
 fn symbolized(window: &Window, names: &[String]) -> Profile {
     let mut mappings: Vec<Mapping> = names
         .iter()
@@ -94,6 +100,8 @@ fn symbolized(window: &Window, names: &[String]) -> Profile {
         .collect();
     let kernel = "[kernel.kallsyms]".to_owned();
     mappings.push(Mapping { name: kernel, build_id: None, kind: MappingKind::Kernel });
+    let python = MappingKind::Interpreted(InterpretedLanguage::Python);
+    mappings.push(Mapping::new("[python]", None, python));
     let function = |name: &String| Function {
         name: name.clone(),
         system_name: name.clone(),
@@ -108,6 +116,9 @@ fn symbolized(window: &Window, names: &[String]) -> Profile {
             2 => [(frame.executable.0, 7), (0, 0)]
                 .map(|(function, line)| Line { function, line })
                 .into(),
+            address if address >= PYTHON_START => {
+                vec![Line { function: (address - PYTHON_START) as u32, line: 7 }]
+            }
             _ => Vec::new(),
         },
     };

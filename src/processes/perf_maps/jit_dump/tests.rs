@@ -166,11 +166,11 @@ fn what_is_no_jitdump_of_this_machine_is_refused() {
     };
     assert_eq!(header(0, MAGIC), Ok(Some(HEADER_BYTES as u64)));
     assert_eq!(header(8, 48), Ok(Some(48)));
-    assert_eq!(header(8, 39), Err(JitNameGap::Malformed));
-    assert_eq!(header(0, MAGIC + 1), Err(JitNameGap::Malformed));
-    assert_eq!(header(0, MAGIC.swap_bytes()), Err(JitNameGap::Unsupported));
-    assert_eq!(header(4, 2), Err(JitNameGap::Unsupported));
-    assert_eq!(header(12, 183), Err(JitNameGap::Unsupported)); // EM_AARCH64
+    assert_eq!(header(8, 39), Err(CodeNameGap::Malformed));
+    assert_eq!(header(0, MAGIC + 1), Err(CodeNameGap::Malformed));
+    assert_eq!(header(0, MAGIC.swap_bytes()), Err(CodeNameGap::Unsupported));
+    assert_eq!(header(4, 2), Err(CodeNameGap::Unsupported));
+    assert_eq!(header(12, 183), Err(CodeNameGap::Unsupported)); // EM_AARCH64
     assert_eq!(first_record(&[0; HEADER_BYTES - 1]), Ok(None));
 }
 

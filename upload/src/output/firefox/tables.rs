@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use indexmap::IndexSet;
-use profile::{MappingKind, Profile, SampleCount};
+use profile::{InterpretedLanguage, MappingKind, Profile, SampleCount};
 use serde_json::{Value, json};
 
 use super::super::named_frame::{NamedFrame, functions_of, markers, module_name, shown};
@@ -15,7 +15,7 @@ pub(super) struct Category {
 }
 
 /// The categories. The viewer takes the first grey one for frames without any.
-pub(super) const CATEGORIES: [Category; 7] = [
+pub(super) const CATEGORIES: [Category; 9] = [
     Category { name: "Other", color: "grey" },
     Category { name: "Kernel", color: "orange" },
     Category { name: "Native", color: "lightblue" },
@@ -23,6 +23,8 @@ pub(super) const CATEGORIES: [Category; 7] = [
     Category { name: "JIT", color: "green" },
     Category { name: "Unnamed", color: "darkgrey" },
     Category { name: "Cut", color: "red" },
+    Category { name: "Python", color: "purple" },
+    Category { name: "Interpreter", color: "blue" },
 ];
 
 const OTHER: u32 = 0;
@@ -32,6 +34,8 @@ fn category_of(function: &NamedFrame<'_>) -> u32 {
     match function.mapping.kind {
         MappingKind::Kernel => 1,
         MappingKind::Memory => 4,
+        MappingKind::Interpreted(InterpretedLanguage::Python) => 7,
+        MappingKind::Interpreter => 8,
         _ if function.name.is_none() => 5,
         _ if function.is_inlined => 3,
         MappingKind::File | MappingKind::Vdso | MappingKind::Unknown => 2,

@@ -249,7 +249,10 @@ fn heading(xml: &mut Xml, drawing: &Drawing<'_>, height: u32) -> io::Result<()> 
 /// Writes the legend: the colour of each kind, and the part of the CPU time that it has itself.
 fn legend(xml: &mut Xml, drawing: &Drawing<'_>, y: u32) -> io::Result<()> {
     let mut x = MARGIN;
-    for kind in FrameKind::LEGEND {
+    let is_drawn = |kind| drawing.tree.nodes.iter().any(|node| node.key.kind == kind);
+    let is_explained =
+        |kind: &FrameKind| !FrameKind::EXPLAINED_IF_DRAWN.contains(kind) || is_drawn(*kind);
+    for kind in FrameKind::LEGEND.into_iter().filter(is_explained) {
         let text = format!("{} {}", kind.label(), part_of(drawing, kind));
         xml.create_element("g").with_attribute(("class", "legend")).write_inner_content(|xml| {
             text_element(xml, "title", &[], kind.meaning())?;

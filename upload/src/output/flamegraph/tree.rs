@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use indexmap::IndexSet;
-use profile::{MappingKind, Profile, SampleCount, SymbolizedFrame};
+use profile::{Mapping, MappingKind, Profile, SampleCount, SymbolizedFrame};
 
 use super::kind::FrameKind;
 use super::repeats::without_repeats;
 use crate::output::folded::{StackRoot, root_names};
-use crate::output::named_frame::{GUESSED, cuts};
+use crate::output::named_frame::{GUESSED, cuts, with_place};
 
 /// What makes two frames with the same callers one: kind, name and module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -197,8 +197,9 @@ impl<'a> CallTree<'a> {
                 continue;
             }
             let kind = FrameKind::of_function(mapping.kind, depth > 0);
-            let key = FrameKey { kind, name: self.intern(function.name.as_str().into()), module };
             let file = function.file.as_str();
+            let name = with_place(&function.name, file, line.line, mapping.kind);
+            let key = FrameKey { kind, name: self.intern(name), module };
             let line = (!file.is_empty()).then(|| (self.intern(file.into()), line.line));
             path.push(PathFrame { key, line });
         }
@@ -206,7 +207,7 @@ impl<'a> CallTree<'a> {
             |line: &profile::Line| !profile.functions[line.function as usize].name.is_empty();
         if !frame.lines.iter().any(is_named) {
             let kind = FrameKind::of_unnamed(mapping.kind);
-            let name = self.intern(unnamed(mapping.kind, &mapping.name).into());
+            let name = self.intern(unnamed(mapping).into());
             path.push(PathFrame { key: FrameKey { kind, name, module }, line: None });
         }
     }
@@ -231,12 +232,15 @@ fn node(key: FrameKey) -> CallNode {
 
 /// Returns the name of code without a symbol. All such code of a module is one frame: where one
 /// function ends and the next begins is not known.
-fn unnamed(kind: MappingKind, mapping: &str) -> String {
-    let file = mapping.rsplit('/').next().unwrap_or_default();
-    match kind {
+fn unnamed(mapping: &Mapping) -> String {
+    let file = mapping.path().rsplit('/').next().unwrap_or_default();
+    match mapping.kind {
         MappingKind::Kernel => "[kernel code without a symbol]".into(),
         MappingKind::Memory => "[JIT code without a name]".into(),
         MappingKind::Unknown => "[code of no known mapping]".into(),
-        MappingKind::File | MappingKind::Vdso => format!("[{file}, no symbol]"),
+        MappingKind::Interpreted(language) => format!("[{} code without a name]", language.name()),
+        MappingKind::File | MappingKind::Interpreter | MappingKind::Vdso => {
+            format!("[{file}, no symbol]")
+        }
     }
 }

@@ -21,9 +21,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use indexmap::IndexSet;
-use profile::Labels;
 use profile::labels::{CGROUP, COMM, CONTAINER_ID, CUT, EXECUTABLE, GUESSED, NODE, POD_UID};
 use profile::pprof::proto as pb;
+use profile::{InterpretedLanguage, Labels};
 use sha2::{Digest, Sha256};
 
 use super::proto::any_value::Value;
@@ -292,7 +292,11 @@ impl<'a> DictionaryBuilder<'a> {
 
 /// Returns the type of a frame; `None` for JIT-compiled code, whose type is unknown.
 fn frame_type(profile: &pb::Profile, mapping: &pb::Mapping) -> Option<&'static str> {
-    match text_at(profile, mapping.filename) {
+    let name = text_at(profile, mapping.filename);
+    if let Some(language) = InterpretedLanguage::of_mapping(name) {
+        return Some(language.frame_type());
+    }
+    match name {
         name if name.starts_with("[kernel") => Some("kernel"),
         "[vdso]" => Some("native"),
         name if name.starts_with('[') || name.is_empty() => None,
@@ -343,6 +347,19 @@ mod tests {
             ("team", "blue"),
         ]);
         assert_eq!(resource_of(&series), expected);
+    }
+
+    #[test]
+    fn frames_have_the_type_of_their_mapping() {
+        let type_of = |name: &str| {
+            let string_table = vec![String::new(), name.to_owned()];
+            let profile = pb::Profile { string_table, ..pb::Profile::default() };
+            frame_type(&profile, &pb::Mapping { filename: 1, ..pb::Mapping::default() })
+        };
+        assert_eq!(type_of("[python]"), Some("cpython"));
+        assert_eq!(type_of("/usr/bin/python3 [interpreter]"), Some("native"));
+        assert_eq!(type_of("[kernel.kallsyms]"), Some("kernel"));
+        assert_eq!(type_of("[jit]"), None);
     }
 
     #[test]

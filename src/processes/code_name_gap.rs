@@ -1,9 +1,10 @@
-//! Why code of a JIT compiler has no name.
+//! Why code has no name.
 
-/// Why an address has no name from a perf map or a jitdump, called the map here.
+/// Why code of a JIT compiler has no name from a perf map or a jitdump, called the map here, or a
+/// function that an interpreter runs has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum JitNameGap {
+pub enum CodeNameGap {
     /// The process has neither.
     NoMap,
     /// The map has no entry for the address.
@@ -20,7 +21,7 @@ pub enum JitNameGap {
     Unsupported,
     /// The map has more bytes than are read of one.
     TooLarge,
-    /// Memory: the entries do not fit into the part of their owner.
+    /// Memory: the entries, or the names, do not fit into the part of their owner.
     NoSpace,
     /// Open files: the owner has no share left to hold the map open.
     OpenFiles,
@@ -30,9 +31,11 @@ pub enum JitNameGap {
     NotAsked,
     /// CPU time: the owner has none left for reading the map.
     ShareSpent,
+    /// The interpreter's code object was sampled, and its name did not arrive.
+    NotReceived,
 }
 
-impl JitNameGap {
+impl CodeNameGap {
     /// All of them, each at the index of its value.
     pub const ALL: &'static [Self] = &[
         Self::NoMap,
@@ -48,10 +51,14 @@ impl JitNameGap {
         Self::Unanswered,
         Self::NotAsked,
         Self::ShareSpent,
+        Self::NotReceived,
     ];
 
     /// Returns whether a map was found, or looked for, and refused for what it is.
     pub(super) fn is_refusal(self) -> bool {
-        !matches!(self, Self::NoMap | Self::NoEntry | Self::NotAsked | Self::ShareSpent)
+        !matches!(
+            self,
+            Self::NoMap | Self::NoEntry | Self::NotAsked | Self::ShareSpent | Self::NotReceived
+        )
     }
 }
