@@ -5,7 +5,9 @@
 //! the values of enums, and the twins in the crate `unwind`.
 
 mod compare;
+mod runtimes;
 mod sampler;
 mod twins;
 
+pub use runtimes::*;
 pub use sampler::*;

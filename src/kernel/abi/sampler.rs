@@ -145,7 +145,8 @@ pub struct UnfinishedSample {
     pub stack: [u8; 0],
 }
 
-/// Head of a process's mappings in a slab; [`MappingEntry`]s follow, sorted by address.
+/// Head of a process's mappings in a slab; [`MappingEntry`]s follow, sorted by address, and then
+/// its runtime.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessHeader {
@@ -156,7 +157,10 @@ pub struct ProcessHeader {
     /// When its address space was created, as the programs saw it; 0 if that was before them.
     pub generation: u64,
     /// 1 if the process has more mappings than are published.
-    pub is_partial: u64,
+    pub is_partial: u32,
+    /// A [`RuntimeKind`](super::RuntimeKind). If it is not `None`, a
+    /// [`RuntimeProcess`](super::RuntimeProcess) follows the mappings.
+    pub runtime: u32,
 }
 
 /// A process has moved code: a record in the ring, shorter than any sample.
@@ -260,7 +264,7 @@ mirror!(
 );
 mirror!(Registers = registers { ip, sp, fp, base, known, is_behind, all });
 mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
-mirror!(ProcessHeader = process_header { pid, count, generation, is_partial });
+mirror!(ProcessHeader = process_header { pid, count, generation, is_partial, runtime });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
 mirror!(MovedCode = moved_code { time, missed, pid, reserved });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
