@@ -14,6 +14,7 @@
 #define EVERYTICK_ABI_H
 
 #include "types.h"
+#include "runtimes/abi.h"
 
 enum stack_limit {
 	/* Frames of a kernel stack at most: default of sysctl kernel.perf_event_max_stack. */
@@ -225,14 +226,21 @@ struct moved_code {
 	u32 reserved;
 };
 
-_Static_assert(sizeof(struct moved_code) < sizeof(struct sample), "the size tells which it is");
+_Static_assert(sizeof(struct moved_code) < sizeof(struct sample) &&
+                       sizeof(struct moved_code) < sizeof(struct interpreter_record) &&
+                       sizeof(struct moved_code) < sizeof(struct code_record),
+               "the size tells which it is");
 
-/* The head of a process's executable mappings in a slab; the mappings follow, by address. */
+/*
+ * The head of a process's executable mappings in a slab; the mappings follow, by address, and then
+ * a struct runtime_process if the process has a runtime.
+ */
 struct process_header {
 	u32 pid; /* in the agent's pid namespace */
 	u32 count;
 	u64 generation; /* when its address space was created: see `generations` */
-	u64 is_partial; /* 1 if the process has more mappings than are published */
+	u32 is_partial; /* 1 if the process has more mappings than are published */
+	u32 runtime;    /* enum runtime_kind */
 };
 
 /* One executable mapping, in a slab. */
@@ -244,9 +252,10 @@ struct mapping_entry {
 	u32 block_shift; /* log2 of the bytes of text that a block covers */
 };
 
-_Static_assert(sizeof(struct process_header) + MAPPINGS_MAX * sizeof(struct mapping_entry) <=
+_Static_assert(sizeof(struct process_header) + MAPPINGS_MAX * sizeof(struct mapping_entry) +
+                               sizeof(struct runtime_process) <=
                        SLAB_BYTES,
-               "the mappings of a process fit a slab");
+               "the mappings of a process fit a slab, and its runtime");
 
 /* How to get from a frame to its caller; unwind/src/rule.rs writes it. */
 struct rule {
@@ -277,6 +286,8 @@ struct sampler_config {
 	u8 filter_comms;     /* only `comms` */
 	u8 perf_samples;     /* have perf write its own record of each tick with a user stack */
 	u8 filter_threads;   /* only `tids`, beside what `filter_processes` selects */
+	u8 runtimes;         /* walk interpreter frames of processes whose runtime is published */
+	u8 reserved[3];
 	u32 kernel_frames_limit; /* at most KERNEL_FRAMES_MAX */
 	u32 user_frames_limit;   /* at most USER_FRAMES_MAX */
 	u32 pid_namespace; /* inode of the agent's pid namespace, 0 if that is the initial one */

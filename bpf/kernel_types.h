@@ -76,6 +76,10 @@ struct signal_struct {
 	atomic_t live; /* threads that have not started to exit */
 };
 
+struct thread_struct {
+	unsigned long fsbase; /* of user mode */
+};
+
 struct task_struct {
 	void *stack;
 	struct mm_struct *mm;
@@ -87,6 +91,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	struct css_set *cgroups;
+	struct thread_struct thread;
 };
 
 #pragma clang attribute pop

@@ -15,6 +15,7 @@
 #include "namespace.h"
 #include "filters.h"
 #include "walk.h"
+#include "runtimes/runtime.h"
 #include "tail_call_unwinder.h"
 #include "deliver.h"
 #include "arch/x86_64.h"
@@ -37,6 +38,15 @@ const volatile struct {
 	enum outcome outcome;
 	enum stack_end stack_end;
 	enum sample_flag sample_flag;
+	enum runtime_kind runtime_kind;
+	enum interpreter_limit interpreter_limit;
+	enum record_marker record_marker;
+	enum interpreter_flag_bit interpreter_flag_bit;
+	enum interpreter_end interpreter_end;
+	enum thread_value_kind thread_value_kind;
+	enum libc_kind libc_kind;
+	enum position_kind position_kind;
+	enum entry_kind entry_kind;
 	enum known_register known_register;
 	enum arch_register arch_register;
 	enum arch_frame arch_frame;
@@ -47,6 +57,10 @@ const volatile struct {
 	struct mapping_entry mapping_entry;
 	struct moved_code moved_code;
 	struct rule rule;
+	struct interpreter_frame interpreter_frame;
+	struct interpreter_record interpreter_record;
+	struct code_record code_record;
+	struct runtime_process runtime_process;
 	struct unfinished_sample unfinished_sample[0]; /* its type, without its 9 KiB */
 } abi_types = {};
 
@@ -137,7 +151,8 @@ static inline bool start_user_stack(struct scratch *scratch)
 	start_with_all_registers(&walk->registers, arch_ip(regs), arch_in_system_call(regs));
 	walk->stack.start = walk->stack.bytes = 0;
 	walk->mapping.start = walk->mapping.end = 0;
-	walk->process = published_mappings(scratch->sample.pid, &walk->has_all_mappings);
+	find_published_mappings(scratch->sample.pid);
+	walk->anchor = NO_ANCHOR;
 	walk->frames_limit = walk->frames + config.user_frames_limit;
 	walk->end = STACK_END_DEPTH;
 	if (!push_current(scratch, 0))
@@ -177,6 +192,7 @@ static inline enum outcome start_sample(struct bpf_perf_event_data *ctx, struct 
 	scratch->walk.frames = scratch->sample.kernel_frames;
 	scratch->walk.end = STACK_END_ABSENT;
 	scratch->walk.needs_agent = scratch->walk.asks_agent = false;
+	scratch->walk.has_interpreter_list = false;
 	return OUTCOME_DELIVERED;
 }
 
@@ -186,6 +202,8 @@ static inline enum outcome finish_sample(struct scratch *scratch)
 	scratch->sample.user_end = scratch->walk.end;
 	if (!scratch->walk.frames && !(config.kernel_stacks && config.user_stacks))
 		return OUTCOME_SKIPPED_MODE;
+	if (config.runtimes && scratch->walk.has_interpreter_list)
+		deliver_interpreter(scratch);
 	bool is_unfinished = scratch->walk.needs_agent ||
 	                     (scratch->walk.asks_agent && may_request(&scratch->walk));
 	if (is_unfinished && deliver_unfinished(scratch))
@@ -270,13 +288,44 @@ static __always_inline int end_tick(struct tick tick)
 	       (tick.scratch->sample.user_frames || tick.scratch->sample.flags & SAMPLE_UNFINISHED);
 }
 
+/* Returns whether the process of a sample has a runtime whose frames are to be walked. */
+static __always_inline bool has_runtime(const struct scratch *scratch)
+{
+	return config.runtimes && scratch->walk.runtime != RUNTIME_NONE;
+}
+
+static long step_in_loop(u32 depth, struct interpreter **in)
+{
+	return step_interpreter(depth, *in);
+}
+
+/*
+ * Walks the interpreter frames of this CPU's tick. Global, so that the verifier checks it once and
+ * not in each path to the native walk.
+ */
+__noinline int walk_interpreter(void)
+{
+	struct interpreter *in = current_interpreter();
+	struct walk *walk = current_walk();
+	if (!in || !walk)
+		return 0;
+
+	if (start_interpreter(walk->process, walk->tick_start))
+		bpf_loop(INTERPRETER_FRAMES_MAX, step_in_loop, &in, 0);
+	finish_interpreter(in, walk);
+	return 0;
+}
+
 SEC("perf_event")
 int sample(struct bpf_perf_event_data *ctx)
 {
 	struct tick tick = start_tick(ctx);
 
-	if (tick.has_user_stack)
+	if (tick.has_user_stack) {
+		if (has_runtime(tick.scratch))
+			walk_interpreter();
 		bpf_loop(USER_FRAMES_MAX, walk_one, &tick.scratch, 0);
+	}
 	return end_tick(tick);
 }
 
@@ -289,8 +338,11 @@ int sample_tailcall(struct bpf_perf_event_data *ctx)
 {
 	struct tick tick = start_tick(ctx);
 
-	if (tick.has_user_stack)
+	if (tick.has_user_stack) {
+		if (has_runtime(tick.scratch))
+			walk_interpreter_frames();
 		bpf_tail_call(ctx, &tail_calls, 0);
+	}
 	return end_tick(tick);
 }
 

@@ -10,12 +10,7 @@
 
 #include "abi.h"
 #include "arch/registers.h"
-
-/* User code lies above the first page, in the lower canonical half (of 5-level page tables). */
-enum user_address {
-	USER_ADDRESS_MIN = 4096,
-	USER_ADDRESS_BITS = 56,
-};
+#include "user_memory.h"
 
 enum step {
 	STEP_CALLER,
@@ -26,9 +21,6 @@ enum step {
 	STEP_UNREADABLE,
 	STEP_BAD_RETURN_ADDRESS,
 };
-
-/* Reads user memory; returns false if it cannot. */
-static inline bool read_user(void *to, u32 size, u64 address);
 
 /* Reads a word of the user stack, part of which `stack` may cache; returns false if it cannot. */
 struct stack;
@@ -41,11 +33,6 @@ static inline bool read_word(struct stack *stack, u64 *value, u64 address);
 #define RULE_FP(rule) ((s8)(u8)((rule) >> 40))
 #define RULE_BASE(rule) ((s8)(u8)((rule) >> 48))
 #define RULE_RA(rule) ((s8)(u8)((rule) >> 56))
-
-static inline bool is_user_address(u64 address)
-{
-	return address >= USER_ADDRESS_MIN && address < 1ULL << USER_ADDRESS_BITS;
-}
 
 /*
  * Returns the address by which the row and the name of a frame are looked up: that of the

@@ -44,11 +44,12 @@ static inline u64 u64_at(const u8 *slab, u32 offset)
 
 /*
  * Returns the slot of a process's published mappings, 0 if there are none or they are of an earlier
- * generation. Sets whether these are all mappings of the process.
+ * generation. Sets whether these are all mappings of the process, and the kind of its runtime.
  */
-static inline u32 published_mappings(u32 pid, bool *are_all)
+static inline u32 published_mappings(u32 pid, bool *are_all, u32 *runtime)
 {
 	*are_all = false;
+	*runtime = RUNTIME_NONE;
 	u32 *slot = bpf_map_lookup_elem(&processes, &pid);
 	const u8 *slab = slot && *slot ? slab_of(*slot) : NULL;
 	if (!slab)
@@ -58,8 +59,13 @@ static inline u32 published_mappings(u32 pid, bool *are_all)
 	bool is_current = (u32)u64_at(slab, header) == pid &&
 	                  u64_at(slab, header + offsetof(struct process_header, generation)) ==
 	                          (generation ? *generation : 0);
-	*are_all = !u64_at(slab, header + offsetof(struct process_header, is_partial));
-	return is_current ? *slot : 0;
+	u64 partial_and_runtime =
+		u64_at(slab, header + offsetof(struct process_header, is_partial));
+	*are_all = !(u32)partial_and_runtime;
+	if (!is_current)
+		return 0;
+	*runtime = partial_and_runtime >> 32;
+	return *slot;
 }
 
 /*

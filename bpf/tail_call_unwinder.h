@@ -8,7 +8,7 @@
 #define EVERYTICK_TAIL_CALL_UNWINDER_H
 
 #include <bpf/bpf_helpers.h>
-#include "walk.h"
+#include "runtimes/runtime.h"
 
 /* Tail calls that the kernel allows in a row. */
 #define TAIL_CALLS_MAX 33
@@ -35,6 +35,32 @@ __noinline int walk_frame(u32 depth)
 	struct scratch *own = bpf_map_lookup_elem(&scratch, &zero);
 
 	return own ? (int)walk_one(depth, &own) : STOP;
+}
+
+/* The same for an interpreter frame. */
+__noinline int step_interpreter_frame(u32 depth)
+{
+	struct interpreter *in = current_interpreter();
+
+	return in ? (int)step_interpreter(depth, in) : STOP;
+}
+
+/*
+ * Walks the interpreter frames of this CPU's tick. A loop of calls to a global function is cheap to
+ * verify, so this takes none of the tail calls that the native walk needs.
+ */
+__noinline int walk_interpreter_frames(void)
+{
+	const struct interpreter *in = current_interpreter();
+	struct walk *walk = current_walk();
+	if (!in || !walk)
+		return 0;
+
+	bool is_done = !start_interpreter(walk->process, walk->tick_start);
+	for (u32 depth = 0; depth < TAIL_CALL_INTERPRETER_FRAMES_MAX && !is_done; depth++)
+		is_done = step_interpreter_frame(depth);
+	finish_interpreter(in, walk);
+	return 0;
 }
 
 #endif

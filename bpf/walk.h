@@ -13,6 +13,7 @@
 #include "arch/code_rule.h"
 #include "frame_pointer.h"
 #include "rate.h"
+#include "runtimes/anchors.h"
 #include "tables.h"
 
 /*
@@ -46,13 +47,16 @@ struct walk {
 	struct epilogue epilogue;
 	u64 tick_start;
 	u64 last_request; /* rate limit of requests to the agent */
+	u64 anchor;       /* of an interpreter: the first above sp, or NO_ANCHOR */
 	u32 process;      /* slot of its struct process_header, 0 if not published */
+	u32 runtime;      /* of the process, enum runtime_kind */
 	u32 frames;       /* taken so far, kernel frames included */
 	u32 frames_limit;
 	u8 end;           /* enum stack_end */
 	bool needs_agent; /* the agent has to publish mappings or rows before the walk continues */
 	bool asks_agent;  /* the same, at a limited rate: see may_request() */
-	bool has_all_mappings; /* of the process, in `process` */
+	bool has_all_mappings;     /* of the process, in `process` */
+	bool has_interpreter_list; /* to deliver with the sample */
 };
 
 /* A sample while it is written: the ring takes it in one piece. */
@@ -69,6 +73,28 @@ struct {
 	__type(key, u32);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
+
+/* Returns the walk of this CPU's tick. */
+static inline struct walk *current_walk(void)
+{
+	u32 zero = 0;
+	struct scratch *own = bpf_map_lookup_elem(&scratch, &zero);
+
+	return own ? &own->walk : NULL;
+}
+
+/*
+ * Finds what is published of the process of this CPU's tick. Global, so that the native walk, which
+ * the verifier checks after this, is not checked once for each thing that this leaves on the stack.
+ */
+__noinline int find_published_mappings(u32 pid)
+{
+	struct walk *walk = current_walk();
+
+	if (walk)
+		walk->process = published_mappings(pid, &walk->has_all_mappings, &walk->runtime);
+	return 0;
+}
 
 static inline bool read_user(void *to, u32 size, u64 address)
 {
@@ -289,6 +315,8 @@ static long walk_one(u32 depth, struct scratch **context)
 		walk->end = stack_end_of(step);
 		return STOP;
 	}
+	if (config.runtimes && r->sp > walk->anchor)
+		walk->anchor = pass_anchor(r->sp, walk->frames - 1 - scratch->sample.kernel_frames);
 	return push_current(scratch, flag) ? CONTINUE : STOP;
 }
 

@@ -21,6 +21,7 @@ fn full_config() -> SamplerConfig {
         follows_command: true,
         whole_machine: false,
         perf_samples: true,
+        runtimes: true,
         filters: Filters {
             processes: vec![(1, 0)],
             threads: vec![(1, 0)],
@@ -63,7 +64,7 @@ fn verifier_cost_of_each_program_is_as_committed() {
         assert!(!costs.is_empty(), "the kernel returned no statistics");
         for cost in costs {
             assert!(
-                cost.instructions < 34_000 && cost.states < 1_500,
+                cost.instructions < 36_000 && cost.states < 1_700,
                 "{cost}: far more than before; find out why before you raise this limit"
             );
             table.push_str(&format!("{cost}\n"));

@@ -4,6 +4,8 @@
 #define EVERYTICK_ARCH_X86_64_H
 
 #include <asm/ptrace.h>
+#include <bpf/bpf_core_read.h>
+#include "../kernel_types.h"
 #include "registers.h"
 
 /* Selector of 64-bit user code (__USER_CS): user space sees it, so it never changes. */
@@ -37,6 +39,15 @@ static inline bool arch_runs_64_bit(u64 code_segment)
 static inline u64 arch_ip(const struct pt_regs *regs)
 {
 	return regs->rip;
+}
+
+/*
+ * Returns the thread pointer of the current task. The kernel keeps it up to date for threads that
+ * set it by system calls, as C libraries do.
+ */
+static inline u64 arch_thread_pointer(const struct task_struct *current)
+{
+	return BPF_CORE_READ(current, thread.fsbase);
 }
 
 /* System calls that replace the program: on success the thread is at its first instruction. */

@@ -49,9 +49,7 @@ impl EventBatch {
 
     /// Returns the part of its events that are process events, 0 without any.
     pub fn process_events_part(&self) -> f64 {
-        let is_sample =
-            |timed: &&TimedEvent| matches!(timed.event, Event::Sample(_) | Event::PerfSample(_));
-        let samples = self.events.iter().filter(is_sample).count();
+        let samples = self.events.iter().filter(|timed| timed.event.is_of_tick()).count();
         let others = self.events.len() - samples;
         others as f64 / self.events.len().max(1) as f64
     }
@@ -83,6 +81,7 @@ impl EventBatch {
                 self.process_events_skipped += moved.missed;
                 self.skip_event_of(moved.pid);
             }
+            Event::CodeObject(_) | Event::Interpreter(_) => {}
             _ => self.is_urgent = true,
         }
         self.events.push(timed);

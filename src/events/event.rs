@@ -2,6 +2,7 @@
 
 use profile::{Pid, Tid, VirtAddr};
 
+use super::interpreter::{CodeRecord, InterpreterStack};
 use super::raw_sample::{PerfSample, RawSample};
 
 /// Nanoseconds by which a record may become visible after the time that it carries: the kernel
@@ -32,10 +33,24 @@ pub enum Event {
     Exit(ExitEvent),
     /// Code came into the kernel, or left it.
     KernelCode(KernelCodeEvent),
+    /// A code object of an interpreter.
+    CodeObject(Box<CodeRecord>),
+    /// The interpreter frames of the sample that comes from the same CPU at the same time.
+    Interpreter(Box<InterpreterStack>),
     /// A sample.
     Sample(Box<RawSample>),
     /// perf's own record of the same tick.
     PerfSample(Box<PerfSample>),
+}
+
+impl Event {
+    /// Returns whether the event is of a tick; otherwise it is a process event.
+    pub(super) fn is_of_tick(&self) -> bool {
+        matches!(
+            self,
+            Self::CodeObject(_) | Self::Interpreter(_) | Self::Sample(_) | Self::PerfSample(_)
+        )
+    }
 }
 
 /// A fork. A child process starts with its parent's memory.

@@ -7,6 +7,7 @@
 mod batch;
 mod clock;
 mod event;
+mod interpreter;
 mod parse;
 mod process_event_limit;
 mod raw_sample;
@@ -21,6 +22,7 @@ pub use event::{
     CommEvent, Event, ExitEvent, FileIdentity, ForkEvent, KernelCodeEvent, LATE_RECORD_NS,
     MmapEvent, MoveEvent, TimedEvent,
 };
+pub use interpreter::{CodeRecord, CodeText, InterpreterFrame, InterpreterStack};
 pub use process_event_limit::ProcessEventLimit;
 pub use raw_sample::{PerfSample, PerfStackSnapshot, RawSample, StackSnapshot, UserFrame};
 pub use reader::{Reader, spawn_reader};

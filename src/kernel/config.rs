@@ -30,6 +30,8 @@ pub struct SamplerConfig {
     pub whole_machine: bool,
     /// Have perf write its own record of each tick with a user stack: see [`super::PerfSamples`].
     pub perf_samples: bool,
+    /// Walk the interpreter frames of processes whose runtime is published.
+    pub runtimes: bool,
     /// Which ticks to sample.
     pub filters: Filters,
     /// Which CPUs have a clock.
@@ -58,6 +60,11 @@ impl SamplerConfig {
         is_selective && !self.whole_machine
     }
 
+    /// Returns whether the frames of interpreters are walked.
+    pub(super) fn walks_interpreters(&self) -> bool {
+        self.runtimes && self.user_stacks
+    }
+
     /// Returns the configuration for kernel and user stacks of the whole machine, with the best
     /// unwinder of this kernel.
     pub fn machine(frequency: u32) -> Self {
@@ -70,6 +77,7 @@ impl SamplerConfig {
             follows_command: false,
             whole_machine: false,
             perf_samples: false,
+            runtimes: true,
             filters: Filters::default(),
             cpus: CpuSelection::default(),
             pid_namespace: None,

@@ -141,6 +141,8 @@ pub(super) fn open(
     if !config.follows_command {
         shrink(&mut skeleton.maps.descendants, 0)?;
     }
+    skeleton.maps.interpreters.set_autocreate(config.walks_interpreters())?;
+    skeleton.maps.code_tags.set_autocreate(config.walks_interpreters())?;
 
     let rodata = skeleton.maps.rodata_data.as_deref_mut();
     let no_rodata = || io::Error::other("the programs have no configuration");
@@ -162,6 +164,8 @@ fn in_kernel(config: &SamplerConfig) -> types::sampler_config {
         filter_comms: (!filters.comms.is_empty()).into(),
         perf_samples: config.perf_samples.into(),
         filter_threads: (!filters.threads.is_empty()).into(),
+        runtimes: config.walks_interpreters().into(),
+        reserved: [0; 3],
         kernel_frames_limit: config.kernel_frames_limit.min(KERNEL_FRAMES_MAX),
         user_frames_limit: config.user_frames_limit.clamp(1, config.unwinder.frames_max()),
         pid_namespace: config.pid_namespace.unwrap_or_default(),

@@ -33,6 +33,7 @@ impl ThreadNames {
             }
             Event::Mmap(_) | Event::Move(_) | Event::KernelCode(_) => {}
             Event::Sample(_) | Event::PerfSample(_) => {}
+            Event::CodeObject(_) | Event::Interpreter(_) => {}
         }
     }
 

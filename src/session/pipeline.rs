@@ -191,6 +191,7 @@ impl Pipeline {
                 let executables = &self.resolver.processes.executables;
                 self.counter.observe_perf_sample(time, *sample, &self.rows, executables);
             }
+            Event::CodeObject(_) | Event::Interpreter(_) => {} // not used yet
             event => {
                 self.timer.begin(Work::Processes);
                 self.resolver.apply(TimedEvent { time, event });

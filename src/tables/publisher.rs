@@ -220,8 +220,8 @@ fn serialize(
         count += 1;
     }
     let is_partial = memory.is_incomplete() || memory.count() > abi::MAPPINGS_MAX;
-    let is_partial = u64::from(is_partial);
-    let head = abi::ProcessHeader { pid: pid.0, count, generation, is_partial };
+    let (is_partial, runtime) = (u32::from(is_partial), abi::RuntimeKind::None as u32);
+    let head = abi::ProcessHeader { pid: pid.0, count, generation, is_partial, runtime };
     [head.as_bytes(), &bytes].concat()
 }
 

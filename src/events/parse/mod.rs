@@ -1,5 +1,6 @@
 //! Parsers of ring records, one file per kind of ring. Each takes the bytes of one record.
 
+mod interpreter;
 mod perf_record;
 mod perf_sample;
 mod sampler;

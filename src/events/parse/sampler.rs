@@ -1,10 +1,12 @@
-//! Parses a record of the sampler's ring: a [`RawSample`], or code that was moved.
+//! Parses a record of the sampler's ring: a [`RawSample`], a record of an interpreter, or code that
+//! was moved.
 
 use profile::{Cpu, Pid, StackEnd, Tid, VirtAddr};
 use unwind::Registers;
 use unwind::arch::{RED_ZONE, VSYSCALL};
 use zerocopy::FromBytes;
 
+use super::interpreter::{parse_code, parse_stack};
 use crate::events::event::{Event, MoveEvent, TimedEvent};
 use crate::events::raw_sample::{RawSample, StackSnapshot, UserFrame};
 use crate::kernel::abi;
@@ -13,6 +15,12 @@ use crate::kernel::abi;
 pub(in crate::events) fn parse(record: &[u8]) -> Option<TimedEvent> {
     if let Ok(moved) = abi::MovedCode::read_from_bytes(record) {
         return Some(parse_moved(moved));
+    }
+    // The second word of a sample counts samples from 0.
+    match u64::from_ne_bytes(*record.get(8..)?.first_chunk()?) {
+        abi::RECORD_INTERPRETER => return parse_stack(record),
+        abi::RECORD_CODE => return parse_code(record),
+        _ => {}
     }
     let (head, frames) = abi::Sample::ref_from_prefix(record).ok()?;
     let (kernel, user) = (usize::from(head.kernel_frames), usize::from(head.user_frames));
@@ -177,6 +185,17 @@ mod tests {
         let event = Event::Move(MoveEvent { pid: Pid(3), missed: 5 });
         assert_eq!(parse(moved.as_bytes()), Some(TimedEvent { time: 7, event }));
         assert_eq!(parse(&moved.as_bytes()[1..]), None);
+    }
+
+    #[test]
+    fn marker_tells_interpreter_records_from_samples() {
+        let mut bytes = record(0, 0, &[]);
+        for marker in [abi::RECORD_INTERPRETER, abi::RECORD_CODE] {
+            bytes[8..16].copy_from_slice(&marker.to_ne_bytes());
+            assert_eq!(parse(&bytes), None);
+        }
+        bytes[8..16].copy_from_slice(&(abi::RECORD_CODE - 1).to_ne_bytes());
+        assert!(parse(&bytes).is_some());
     }
 
     #[test]

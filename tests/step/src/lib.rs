@@ -134,6 +134,8 @@ pub fn registers_with(sp: u64, fp: u64, base: u64, others: u64) -> [u64; REGISTE
 
 #[cfg(test)]
 mod code_rules;
+#[cfg(test)]
+mod interpreters;
 
 #[cfg(test)]
 mod tests {

@@ -1,23 +1,10 @@
-//! The binary interface of the BPF programs: `bpf/abi.h` in Rust.
-//!
-//! Constants are taken from the BTF of the compiled programs. Structures are mirrored by hand, and
-//! compared with it while this compiles: sizes, offsets and types, with no field left out. So are
-//! the values of [`TickOutcome`] and [`StackEnd`], and the twins in the crate `unwind`.
+//! Limits, records and map values of the sampler: `bpf/abi.h`.
 
-use std::mem::offset_of;
-
-use profile::{StackEnd, TickOutcome};
-use unwind::{Gap, arch, encoding, frame_pointer};
+use profile::TickOutcome;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::skeleton::types;
-
-/// Takes constants from an enum of `bpf/abi.h`.
-macro_rules! constants {
-    ($theirs:ident { $($(#[$doc:meta])* $name:ident: $type:ty,)* }) => {
-        $($(#[$doc])* pub const $name: $type = types::$theirs::$name.0 as $type;)*
-    };
-}
+use super::compare::{Mirrors, constants, mirror, same_type};
+use crate::kernel::skeleton::types;
 
 constants!(stack_limit {
     /// Frames of a kernel stack at most.
@@ -158,7 +145,8 @@ pub struct UnfinishedSample {
     pub stack: [u8; 0],
 }
 
-/// Head of a process's mappings in a slab; [`MappingEntry`]s follow, sorted by address.
+/// Head of a process's mappings in a slab; [`MappingEntry`]s follow, sorted by address, and then
+/// its runtime.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessHeader {
@@ -169,7 +157,10 @@ pub struct ProcessHeader {
     /// When its address space was created, as the programs saw it; 0 if that was before them.
     pub generation: u64,
     /// 1 if the process has more mappings than are published.
-    pub is_partial: u64,
+    pub is_partial: u32,
+    /// A [`RuntimeKind`](super::RuntimeKind). If it is not `None`, a
+    /// [`RuntimeProcess`](super::RuntimeProcess) follows the mappings.
+    pub runtime: u32,
 }
 
 /// A process has moved code: a record in the ring, shorter than any sample.
@@ -254,26 +245,6 @@ pub struct CommKey {
     pub name: [u8; COMM_LEN],
 }
 
-/// A type with the layout of `T`: `T` itself, or its compared mirror.
-trait Mirrors<T> {}
-impl<T> Mirrors<T> for T {}
-
-const fn same_type<Ours: Mirrors<Theirs>, Theirs>(_: &Ours, _: &Theirs) {}
-
-macro_rules! mirror {
-    ($ours:ident = $theirs:ident { $($field:ident),* $(,)? }) => {
-        const _: () = {
-            assert!(size_of::<$ours>() == size_of::<types::$theirs>());
-            $(assert!(offset_of!($ours, $field) == offset_of!(types::$theirs, $field));)*
-        };
-        const _: fn(&$ours, &types::$theirs) = |ours, theirs| {
-            let types::$theirs { $($field: _),* } = theirs;
-            $(same_type(&ours.$field, &theirs.$field);)*
-        };
-        impl Mirrors<types::$theirs> for $ours {}
-    };
-}
-
 mirror!(
     Sample = sample {
         time,
@@ -293,7 +264,7 @@ mirror!(
 );
 mirror!(Registers = registers { ip, sp, fp, base, known, is_behind, all });
 mirror!(UnfinishedSample = unfinished_sample { sample, frames, registers, stack_bytes, stack });
-mirror!(ProcessHeader = process_header { pid, count, generation, is_partial });
+mirror!(ProcessHeader = process_header { pid, count, generation, is_partial, runtime });
 mirror!(MappingEntry = mapping_entry { start, end, text_offset, first_block, block_shift });
 mirror!(MovedCode = moved_code { time, missed, pid, reserved });
 mirror!(Rule = rule { offset, op_register, fp, base, ra });
@@ -302,99 +273,3 @@ mirror!(
 );
 mirror!(CgroupKey = cgroup_key { id, hierarchy });
 mirror!(CommKey = comm_key { name });
-
-/// Compares constants of a Rust module, by path, with those of an enum of `bpf/`. With a count, the
-/// list must name every enumerator.
-macro_rules! same_constants {
-    ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? }) => {
-        const _: () = { $(assert!($ours as u64 == types::$theirs::$constant.0 as u64);)* };
-    };
-    ($theirs:ident { $($ours:expr => $constant:ident),* $(,)? } $count:ident) => {
-        same_constants!($theirs { $($ours => $constant),* });
-        const _: () = assert!(
-            [$(stringify!($constant)),*].len() == types::$theirs::$count.0 as usize
-        );
-    };
-}
-
-same_constants!(rule_op {
-    encoding::OP_GAP => RULE_OP_GAP,
-    encoding::OP_ROOT => RULE_OP_ROOT,
-    encoding::OP_REGISTER => RULE_OP_REGISTER,
-    encoding::OP_AT_REGISTER => RULE_OP_AT_REGISTER,
-    encoding::OP_PLT => RULE_OP_PLT,
-    encoding::OP_SIGNAL => RULE_OP_SIGNAL,
-    encoding::OP_FRAME_POINTER => RULE_OP_FRAME_POINTER,
-    encoding::OP_AT_INDEX => RULE_OP_AT_INDEX,
-    encoding::OP_OUTSIDE => RULE_OP_OUTSIDE,
-} RULE_OPS);
-same_constants!(rule_gap {
-    Gap::NoRow => RULE_GAP_NO_ROW,
-    Gap::NotExpressible => RULE_GAP_NOT_EXPRESSIBLE,
-    Gap::Pending => RULE_GAP_PENDING,
-} RULE_GAPS);
-same_constants!(rule_saved {
-    encoding::SAVED_SAME_VALUE => RULE_SAVED_SAME_VALUE,
-    encoding::SAVED_IN_REGISTER => RULE_SAVED_IN_REGISTER,
-    encoding::SAVED_INTERRUPTED => RULE_SAVED_INTERRUPTED,
-    encoding::SAVED_RETURN_OR_ROOT => RULE_SAVED_RETURN_OR_ROOT,
-    encoding::SAVED_UNDEFINED => RULE_SAVED_UNDEFINED,
-    encoding::SAVED_AT_FP => RULE_SAVED_AT_FP,
-});
-same_constants!(stack_limit { arch::REGISTERS => REGISTERS });
-same_constants!(arch_register {
-    arch::SP.number() => ARCH_SP,
-    arch::FP.number() => ARCH_FP,
-    arch::BASE.number() => ARCH_BASE,
-});
-same_constants!(arch_frame {
-    arch::RED_ZONE => ARCH_RED_ZONE,
-    (arch::SIGNAL_IP - arch::SIGNAL_REGISTERS[8]) / 8 => ARCH_SIGNAL_IP,
-    arch::SIGNAL_REGISTERS[8] => ARCH_SIGNAL_OFFSET,
-});
-same_constants!(user_address {
-    arch::USER_ADDRESS_MIN => USER_ADDRESS_MIN,
-    arch::USER_ADDRESS_MAX.ilog2() => USER_ADDRESS_BITS,
-});
-same_constants!(frame_pointer_limit { frame_pointer::FRAME_BYTES_MAX => FRAME_BYTES_MAX });
-
-macro_rules! same_values {
-    ($ours:ident = $theirs:ident { $($variant:ident = $constant:ident),* $(,)? } $count:ident) => {
-        const _: () = {
-            $(assert!($ours::$variant as u32 == types::$theirs::$constant.0);)*
-            let compared = [$($ours::$variant),*];
-            assert!(compared.len() == $ours::COUNT);
-            assert!(compared.len() == types::$theirs::$count.0 as usize);
-        };
-    };
-}
-
-same_values!(TickOutcome = outcome {
-    Delivered = OUTCOME_DELIVERED,
-    LostRingFull = OUTCOME_LOST_RING_FULL,
-    SkippedIdle = OUTCOME_SKIPPED_IDLE,
-    SkippedProcess = OUTCOME_SKIPPED_PROCESS,
-    SkippedCgroup = OUTCOME_SKIPPED_CGROUP,
-    SkippedComm = OUTCOME_SKIPPED_COMM,
-    SkippedMode = OUTCOME_SKIPPED_MODE,
-    SkippedNamespace = OUTCOME_SKIPPED_NAMESPACE,
-} OUTCOMES);
-
-same_values!(StackEnd = stack_end {
-    Absent = STACK_END_ABSENT,
-    Complete = STACK_END_COMPLETE,
-    Depth = STACK_END_DEPTH,
-    NoRow = STACK_END_NO_ROW,
-    BadReturnAddress = STACK_END_BAD_RETURN_ADDRESS,
-    Unreadable = STACK_END_UNREADABLE,
-    ThirtyTwoBit = STACK_END_32_BIT,
-    KernelUnavailable = STACK_END_KERNEL_UNAVAILABLE,
-    NoMapping = STACK_END_NO_MAPPING,
-    NotExpressible = STACK_END_NOT_EXPRESSIBLE,
-    TimeLimit = STACK_END_TIME_LIMIT,
-    NoTable = STACK_END_NO_TABLE,
-    SnapshotEnd = STACK_END_SNAPSHOT_END,
-    MappingsUnread = STACK_END_MAPPINGS_UNREAD,
-    MappingReplaced = STACK_END_MAPPING_REPLACED,
-    Guessed = STACK_END_GUESSED,
-} STACK_ENDS);
