@@ -4,6 +4,7 @@
 //! the time of the sample, and stores identical stacks once. It never looks up a symbol.
 
 mod sequences;
+mod weaver;
 
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use profile::{
 };
 
 use crate::events::RawSample;
-use crate::processes::{AddressSpace, Identity, Processes};
+use crate::processes::{AddressSpace, Identity, InterpretedStack, Processes};
 use sequences::Sequences;
+use weaver::Weaver;
 
 /// Limits of a window, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +87,7 @@ impl Aggregator {
     }
 
     /// Adds a sample. `time`: nanoseconds of CLOCK_MONOTONIC; `process` and `memory`: its process
-    /// and mappings at this time; `processes`: names its frames in code of JIT compilers.
+    /// and mappings at this time; `interpreted`: what an interpreter runs in it; `processes`: names its frames in code of JIT compilers.
     ///
     /// # Errors
     /// When the sample does not fit into the window; it is counted as lost then.
@@ -95,12 +97,16 @@ impl Aggregator {
         sample: &RawSample,
         process: &Identity,
         memory: &AddressSpace,
+        interpreted: Option<&InterpretedStack>,
         processes: &mut Processes,
     ) -> Result<(), WindowFull> {
         self.stack.clear();
         let kernel = kernel_frames(&sample.kernel);
         self.stack.extend(kernel.map(|frame| processes.name_kernel_code(frame, time)));
-        let (end, guessed) = self.push_user_frames(time, sample, memory, processes);
+        let mut weaver = Weaver::new(interpreted, sample, processes);
+        let (end, guessed) = self.push_user_frames(time, sample, memory, processes, &mut weaver);
+        weaver.push_rest(&mut self.stack);
+        let end = weaver.end(end);
         let is_unread = end == StackEnd::NoMapping && memory.is_incomplete();
         let user_end = if is_unread { StackEnd::MappingsUnread } else { end };
 
@@ -135,14 +141,17 @@ impl Aggregator {
         sample: &RawSample,
         memory: &AddressSpace,
         processes: &mut Processes,
+        weaver: &mut Weaver,
     ) -> (StackEnd, bool) {
         let mut guessed = false;
         for (depth, frame) in sample.user.iter().enumerate() {
             let address = frame.lookup_address();
+            weaver.push_inside(depth, &mut self.stack);
             match processes.executables.resolve(memory, address) {
                 Some(frame) => {
                     let task = (sample.pid, sample.tid);
-                    self.stack.push(processes.name_jit_code(frame, task, address, time));
+                    let frame = processes.name_jit_code(frame, task, address, time);
+                    self.stack.push(weaver.marked(frame));
                 }
                 // The thread was executing there, so it is code.
                 None if depth == 0 => {
@@ -237,7 +246,7 @@ mod tests {
         aggregator.register(sample);
         let memory = processes.address_space(Pid(7));
         aggregator
-            .add(1, sample, &Identity::default(), &memory, &mut processes)
+            .add(1, sample, &Identity::default(), &memory, None, &mut processes)
             .expect("a window with space");
         let (window, _) = aggregator.finish(&[1]);
         let frames: Vec<u64> = window.frames().map(|frame| frame.address.0).collect();
@@ -274,7 +283,7 @@ mod tests {
             let memory = processes.address_space(Pid(7));
             let mut aggregator = Aggregator::new(1usize << 20, Vec::new());
             let process = Identity::default();
-            aggregator.add(1, &sample, &process, &memory, &mut processes).expect("space");
+            aggregator.add(1, &sample, &process, &memory, None, &mut processes).expect("space");
             let (_, ledger) = aggregator.finish(&[]);
             StackEnd::ALL.iter().copied().find(|end| ledger.user_ends[*end as usize] == 1)
         };
@@ -291,7 +300,7 @@ mod tests {
         let sample = sample(&[], &[0x1100]);
         aggregator.register(&sample);
         aggregator
-            .add(1, &sample, &Identity::default(), &unread, &mut processes)
+            .add(1, &sample, &Identity::default(), &unread, None, &mut processes)
             .expect("a window with space");
         let (_, ledger) = aggregator.finish(&[1]);
         assert_eq!(ledger.user_ends[StackEnd::MappingsUnread as usize], 1);

@@ -101,6 +101,7 @@ impl Processes {
         if comm.is_exec {
             self.finish_perf_map(comm.pid);
             self.perf_maps.remove(comm.pid);
+            self.forget_code_objects(comm.pid);
         }
         let memory = self.executables.memory.clone();
         let Some(process) = self.entry(comm.pid) else { return };
@@ -140,6 +141,7 @@ impl Processes {
         if process.threads == 0 {
             self.exited.push_back((time, exit.pid));
             self.finish_perf_map(exit.pid);
+            self.forget_code_objects(exit.pid);
         }
     }
 }

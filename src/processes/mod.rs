@@ -10,6 +10,7 @@
 
 mod code_name_gap;
 mod code_names;
+mod code_objects;
 mod command_line;
 mod content;
 mod copied_text;
@@ -22,6 +23,7 @@ mod file_helper;
 mod frame_names;
 mod identity;
 mod interner;
+mod interpreted_frames;
 mod jit_code;
 mod kernel_code;
 mod kernel_symbols;
@@ -47,6 +49,7 @@ pub use executable::{Executable, ExecutableOrigin, WindowExecutables};
 pub use executables::Executables;
 pub use file_helper::serve as serve_file_helper;
 pub use identity::Identity;
+pub use interpreted_frames::{InterpretedElement, InterpretedStack};
 pub use labelling::LabelCounts;
 pub use mappings::{AddressSpace, Mapping};
 pub use process_table::Processes;

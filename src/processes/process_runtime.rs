@@ -1,6 +1,6 @@
 //! The runtime of a process, by the files that it has mapped.
 
-use profile::{FileOffset, VirtAddr};
+use profile::{ExecutableId, FileOffset, VirtAddr};
 
 use super::executables::Executables;
 use super::mappings::{AddressSpace, Mapping};
@@ -35,6 +35,16 @@ impl Executables {
             }
         }
         first_error
+    }
+
+    /// Returns the file that contains the runtime of a process: its native frames between those of
+    /// functions are machinery.
+    pub(super) fn interpreter_of(&self, address_space: &AddressSpace) -> Option<ExecutableId> {
+        let is_runtime = |mapping: &&Mapping| {
+            let recognition = self.get(mapping.executable).recognition.as_ref();
+            recognition.is_some_and(|recognition| matches!(recognition.runtime, Some(Ok(_))))
+        };
+        address_space.iter().find(is_runtime).map(|mapping| mapping.executable)
     }
 
     /// Returns what is added to the addresses in the file of a mapping of code.

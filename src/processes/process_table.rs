@@ -1,10 +1,11 @@
 //! What processes exist and what they have mapped, at one moment.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use profile::{ExecutableId, Labels, Pid};
 
+use super::code_objects::ProcessCode;
 use super::copy_sources::CopySources;
 use super::executables::Executables;
 use super::kernel_symbols::KernelSymbols;
@@ -45,6 +46,8 @@ pub struct Processes {
     pub(super) thread_names: Option<ThreadNames>,
     /// Names of code that JIT compilers write.
     pub(super) perf_maps: PerfMaps,
+    /// Code objects of interpreters.
+    pub(super) code_objects: HashMap<Pid, ProcessCode>,
     /// Names of code that comes into the kernel and leaves it.
     pub(super) kernel_symbols: KernelSymbols,
     /// The files behind the mappings.
@@ -134,6 +137,7 @@ impl Processes {
             reads_command_lines: false,
             thread_names: None,
             perf_maps: PerfMaps::new(PERF_MAPS_BYTES),
+            code_objects: HashMap::new(),
             kernel_symbols: KernelSymbols::default(),
             executables,
         }

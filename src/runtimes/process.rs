@@ -1,5 +1,7 @@
 //! A runtime in a process: what the kernel side needs to walk its frames.
 
+use std::ops::Range;
+
 use super::cpython::{CpythonLayout, CpythonVersion};
 use super::libc::{Libc, LibcKind};
 use super::recognition::RuntimeFile;
@@ -8,7 +10,7 @@ use super::thread_value::{ThreadValue, USER_ADDRESSES_END};
 
 /// A runtime in the memory of a process. The kernel side has the same structure, without the
 /// version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeProcess {
     /// By which the names and the lines of its code objects are decoded.
     pub version: CpythonVersion,
@@ -23,6 +25,8 @@ pub struct RuntimeProcess {
     pub libc: LibcKind,
     /// Where the fields of the runtime's structures are.
     pub cpython: CpythonLayout,
+    /// Addresses of its evaluation loop; empty if they are not known.
+    pub eval_loop: Range<u64>,
 }
 
 impl RuntimeProcess {
@@ -63,6 +67,8 @@ impl RuntimeProcess {
             specific: libc.filter(|_| has_key).map_or(0, |libc| libc.specific),
             libc: libc.map_or(LibcKind::Glibc, |libc| libc.kind),
             cpython: file.layout,
+            eval_loop: file.eval_loop.start.wrapping_add(bias)
+                ..file.eval_loop.end.wrapping_add(bias),
         })
     }
 }

@@ -3,6 +3,8 @@
 //! The file helper parses files of others and is not trusted: each number is checked again. Of a
 //! layout only the version is sent; the layout itself is known.
 
+use std::ops::Range;
+
 use prost::{Enumeration, Message, Oneof};
 
 use super::cpython::{CpythonFile, CpythonVersion};
@@ -43,6 +45,11 @@ struct CpythonMessage {
     state: u64,
     #[prost(message, repeated, tag = "4")]
     values: Vec<ThreadValueMessage>,
+    /// Start and end of the evaluation loop.
+    #[prost(fixed64, tag = "5")]
+    eval_start: u64,
+    #[prost(fixed64, tag = "6")]
+    eval_end: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -111,11 +118,14 @@ fn error_of(number: u32) -> RecognitionError {
 impl From<&CpythonFile> for CpythonMessage {
     fn from(file: &CpythonFile) -> Self {
         let CpythonFile { version, is_free_threaded, state, values, .. } = *file;
+        let Range { start: eval_start, end: eval_end } = file.eval_loop;
         Self {
             version: version.hex(),
             is_free_threaded,
             state,
             values: values.into_iter().map(ThreadValueMessage::from).collect(),
+            eval_start,
+            eval_end,
         }
     }
 }
@@ -127,7 +137,8 @@ impl CpythonMessage {
         let values: Option<Vec<ThreadValue>> = values.collect();
         let values = values.and_then(|values| values.try_into().ok());
         let values = values.ok_or(RecognitionError::Malformed)?;
-        CpythonFile::new(version, self.is_free_threaded, self.state, values)
+        let eval_loop = self.eval_start..self.eval_end;
+        CpythonFile::new(version, self.is_free_threaded, self.state, values, eval_loop)
             .map_err(|_| RecognitionError::Malformed)
     }
 }

@@ -31,9 +31,9 @@ impl Counter {
         rows: &mut RowStore,
         processes: &mut Processes,
     ) {
-        let ResolvedSample { time, sample, process, memory } = resolved;
+        let ResolvedSample { time, sample, process, memory, interpreted } = resolved;
         let (window, number) = self.windows.window_of(sample);
-        let counted = window.add(*time, sample, process, memory, processes);
+        let counted = window.add(*time, sample, process, memory, interpreted.as_ref(), processes);
         let used = window.last_stack().iter();
         rows.mark_used(used.clone().map(|frame| frame.executable));
         for frame in used {

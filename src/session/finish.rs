@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use profile::{ExecutableId, StackEnd, VirtAddr};
 
 use super::resolve::ResolvedSample;
-use crate::events::RawSample;
+use crate::events::{RawSample, StackSnapshot};
 use crate::processes::Executables;
-use crate::tables::{RowStore, SnapshotUnwinder, WalkOutcome};
+use crate::tables::{RowStore, SnapshotUnwinder, WalkOutcome, WalkedStack};
 
 /// Part of the snapshots kept at once that may wait for one executable: one whose table takes long
 /// does not cut the stacks of others.
@@ -57,14 +57,15 @@ impl Finisher {
         let Some(snapshot) = sample.snapshot.take() else { return Some(resolved) };
         let mut unwinder = SnapshotUnwinder { rows, memory, executables, snapshot: &snapshot };
         match unwinder.walk(&sample.user) {
-            WalkOutcome::Finished(frames, end) => {
+            WalkOutcome::Finished(stack) => {
+                let end = stack.end;
                 // A snapshot that is too short does not lead to the rows that the kernel misses,
                 // and without them it would take such snapshots forever.
                 if matches!(end, StackEnd::SnapshotEnd | StackEnd::Unreadable) {
                     rows.request_mapped(memory, executables);
                 }
-                (sample.user, sample.user_end) = (frames, end);
                 self.finished += 1;
+                resolved.take_walked(&snapshot, stack);
                 Some(resolved)
             }
             WalkOutcome::MissingRows(executable, address) => {
@@ -85,8 +86,9 @@ impl Finisher {
         let ResolvedSample { sample, memory, .. } = &mut resolved;
         if let Some(snapshot) = sample.snapshot.take() {
             let mut unwinder = SnapshotUnwinder { rows, memory, executables, snapshot: &snapshot };
-            (sample.user, sample.user_end) = unwinder.walk_by_loaded_rows(&sample.user);
+            let stack = unwinder.walk_by_loaded_rows(&sample.user);
             self.finished += 1;
+            resolved.take_walked(&snapshot, stack);
         }
         resolved
     }
@@ -156,6 +158,17 @@ impl Finisher {
     }
 }
 
+impl ResolvedSample {
+    /// Takes the stack that the walk of a snapshot has led to.
+    fn take_walked(&mut self, snapshot: &StackSnapshot, stack: WalkedStack) {
+        if let Some(interpreted) = &mut self.interpreted {
+            let first = self.sample.user.len().saturating_sub(1);
+            interpreted.match_anchors(first, snapshot.registers.sp, &stack.cfas);
+        }
+        (self.sample.user, self.sample.user_end) = (stack.frames, stack.end);
+    }
+}
+
 impl PendingSamples {
     /// Takes some of the samples.
     fn take(&mut self, is_taken: impl Fn(&PendingSample) -> bool) -> Vec<ResolvedSample> {
@@ -199,7 +212,7 @@ mod tests {
             snapshot: Some(Box::new(snapshot)),
         };
         let (process, memory) = (Identity::default(), AddressSpace::default());
-        let resolved = ResolvedSample { time: 0, sample, process, memory };
+        let resolved = ResolvedSample { time: 0, sample, process, memory, interpreted: None };
         PendingSample { resolved, address: VirtAddr(1) }
     }
 

@@ -4,9 +4,11 @@
 //! EventBatch -> order -> resolve -> finish -> count -> ClosedWindow
 //! ```
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Select;
+use profile::Cpu;
 
 use super::count::Counter;
 use super::cpu::{ProcessorCpu, Work, WorkTimer};
@@ -15,7 +17,7 @@ use super::order::Orderer;
 use super::resolve::{ResolvedSample, Resolver};
 use super::results::{ClosedWindow, Recording, SessionCounts};
 use super::window_boundary::WindowBoundary;
-use crate::events::{Event, EventBatch, RawSample, TimedEvent, cpu_time, now};
+use crate::events::{Event, EventBatch, InterpreterStack, RawSample, TimedEvent, cpu_time, now};
 use crate::kernel::bpf_code;
 use crate::tables::{MappingPublisher, RowStore, SnapshotUnwinder};
 
@@ -35,6 +37,8 @@ pub(super) struct Pipeline {
     counter: Counter,
     rows: RowStore,
     publisher: MappingPublisher,
+    /// The interpreter frames of the next sample of each CPU.
+    interpreters: HashMap<Cpu, Box<InterpreterStack>>,
     /// Bytes of BPF maps without slabs; `None` if there is no BPF program.
     map_bytes: Option<u64>,
     side_band_lost: u64,
@@ -63,6 +67,7 @@ impl Pipeline {
             rows,
             publisher,
             map_bytes,
+            interpreters: HashMap::new(),
             side_band_lost: 0,
             may_miss_kernel_code: false,
             process_events_skipped: 0,
@@ -179,8 +184,16 @@ impl Pipeline {
             Event::Sample(sample) => {
                 self.timer.begin(Work::Samples);
                 self.counter.register(&sample);
-                let resolved =
-                    self.resolver.resolve(time, *sample, &self.rows, &mut self.publisher);
+                let stack = self.interpreters.remove(&sample.cpu);
+                let stack = stack
+                    .filter(|stack| (stack.sequence, stack.pid) == (sample.sequence, sample.pid));
+                let resolved = self.resolver.resolve(
+                    time,
+                    *sample,
+                    stack.as_deref(),
+                    &self.rows,
+                    &mut self.publisher,
+                );
                 if resolved.sample.snapshot.is_some() {
                     self.publisher.track(resolved.sample.pid);
                 }
@@ -191,7 +204,11 @@ impl Pipeline {
                 let executables = &self.resolver.processes.executables;
                 self.counter.observe_perf_sample(time, *sample, &self.rows, executables);
             }
-            Event::CodeObject(_) | Event::Interpreter(_) => {} // not used yet
+            Event::CodeObject(record) => {
+                self.timer.begin(Work::Samples);
+                self.resolver.processes.add_code_object(&record);
+            }
+            Event::Interpreter(stack) => drop(self.interpreters.insert(stack.cpu, stack)),
             event => {
                 self.timer.begin(Work::Processes);
                 self.resolver.apply(TimedEvent { time, event });

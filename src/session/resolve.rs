@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use profile::{ExecutableId, Pid};
 
 use super::options::ScanScope;
-use crate::events::{MmapEvent, RawSample, TimedEvent, now};
-use crate::processes::{AddressSpace, Identity, Processes};
+use crate::events::{InterpreterStack, MmapEvent, RawSample, TimedEvent, now};
+use crate::processes::{AddressSpace, Identity, InterpretedStack, Processes};
 use crate::tables::{MappingPublisher, RowStore};
 
 /// The pass over /proc ends after this time; the remaining processes are looked up when they are
@@ -31,6 +31,8 @@ pub(super) struct ResolvedSample {
     pub sample: RawSample,
     pub process: Identity,
     pub memory: AddressSpace,
+    /// What an interpreter runs in it.
+    pub interpreted: Option<InterpretedStack>,
 }
 
 /// Keeps processes and executables up to date.
@@ -126,10 +128,12 @@ impl Resolver {
     }
 
     /// Resolves a sample. Cuts its stack where the kernel walked it by stale mappings.
+    /// `interpreter`: its frames of an interpreter.
     pub fn resolve(
         &mut self,
         time: u64,
         mut sample: RawSample,
+        interpreter: Option<&InterpreterStack>,
         rows: &RowStore,
         publisher: &mut MappingPublisher,
     ) -> ResolvedSample {
@@ -137,7 +141,9 @@ impl Resolver {
         let memory = self.memory_at(time, sample.pid, rows);
         publisher.cut_at_stale_mapping(time, &mut sample, &memory);
         let process = self.processes.identity(sample.pid, sample.tid, sample.cgroup_id, time);
-        ResolvedSample { time, sample, process, memory }
+        let interpreted =
+            interpreter.and_then(|stack| self.processes.interpreted_stack(stack, &memory));
+        ResolvedSample { time, sample, process, memory, interpreted }
     }
 
     /// Returns the mappings of a process at the time of a sample. They are not known if they were

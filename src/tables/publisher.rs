@@ -10,6 +10,7 @@ use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
 use zerocopy::IntoBytes;
 
 use super::published::PublishedMappings;
+use super::published_runtime::runtime_bytes;
 use super::row_store::RowStore;
 use super::table_entry::{TableEntry, TableState};
 use crate::events::{RawSample, now};
@@ -138,10 +139,13 @@ impl MappingPublisher {
         }
         let memory = processes.address_space(pid);
         let count = memory.count().min(abi::MAPPINGS_MAX);
-        let bytes = (HEADER_BYTES + count * MAPPING_BYTES) as u64;
+        let runtime = processes.executables.runtime_of(&memory).and_then(Result::ok);
+        let runtime = runtime_bytes(runtime.as_ref());
+        let bytes = (HEADER_BYTES + count * MAPPING_BYTES + runtime.1.len()) as u64;
         let charge = self.charge(pid, processes.owner_of(pid), bytes);
         let stored = charge.and_then(|charge| {
-            let bytes = serialize(rows, pid, generation, &memory, &processes.executables);
+            let executables = &processes.executables;
+            let bytes = serialize(rows, pid, generation, &memory, executables, &runtime);
             Some((rows.store(&bytes)?, charge))
         });
         let Some((slot, charge)) = stored else {
@@ -201,12 +205,14 @@ impl MappingPublisher {
 }
 
 /// Serializes mappings for the kernel, see [`abi::ProcessHeader`] and [`abi::MappingEntry`].
+/// `runtime`: its kind, and what follows the mappings.
 fn serialize(
     rows: &mut RowStore,
     pid: Pid,
     generation: u64,
     memory: &AddressSpace,
     executables: &Executables,
+    (runtime, runtime_bytes): &(abi::RuntimeKind, Vec<u8>),
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut count = 0;
@@ -220,9 +226,9 @@ fn serialize(
         count += 1;
     }
     let is_partial = memory.is_incomplete() || memory.count() > abi::MAPPINGS_MAX;
-    let (is_partial, runtime) = (u32::from(is_partial), abi::RuntimeKind::None as u32);
+    let (is_partial, runtime) = (u32::from(is_partial), *runtime as u32);
     let head = abi::ProcessHeader { pid: pid.0, count, generation, is_partial, runtime };
-    [head.as_bytes(), &bytes].concat()
+    [head.as_bytes(), &bytes, runtime_bytes].concat()
 }
 
 /// Returns the offset of a mapping in the text of its executable; 0 where all blocks are alike.

@@ -20,9 +20,21 @@ const WORDS_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WalkOutcome {
     /// All frames that can be found, and why they end.
-    Finished(Box<[UserFrame]>, StackEnd),
+    Finished(WalkedStack),
     /// The row of an address in this executable is needed first; it is being loaded.
     MissingRows(ExecutableId, VirtAddr),
+}
+
+/// A stack that is walked as far as it can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkedStack {
+    /// All of its frames, innermost first.
+    pub frames: Box<[UserFrame]>,
+    /// Why they end.
+    pub end: StackEnd,
+    /// The canonical frame addresses of the frame where the snapshot was taken, and of its callers
+    /// but the last.
+    pub cfas: Vec<u64>,
 }
 
 /// What a walk does about rows that are not loaded.
@@ -54,31 +66,33 @@ impl SnapshotUnwinder<'_> {
     /// [`Self::walk`] repeats it when the sample is due. Returns whether the walk ended at an
     /// address in no mapping.
     pub fn request_missing_rows(&mut self, frames: &[UserFrame]) -> bool {
-        matches!(self.walk(frames), WalkOutcome::Finished(_, StackEnd::NoMapping))
+        let outcome = self.walk(frames);
+        matches!(outcome, WalkOutcome::Finished(stack) if stack.end == StackEnd::NoMapping)
     }
 
     /// Continues the walk after `frames`, the last of which is where the snapshot was taken.
     pub fn walk(&mut self, frames: &[UserFrame]) -> WalkOutcome {
         match self.walk_until_missing(frames, MissingRows::Requested) {
             (_, Err((id, address))) => WalkOutcome::MissingRows(id, address),
-            (frames, Ok(end)) => WalkOutcome::Finished(frames, end),
+            ((frames, cfas), Ok(end)) => WalkOutcome::Finished(WalkedStack { frames, end, cfas }),
         }
     }
 
     /// Continues the walk like [`Self::walk`] with the rows that are there. It ends where a table
     /// is missing; where rows may be derived later, callers are guessed.
-    pub fn walk_by_loaded_rows(&mut self, frames: &[UserFrame]) -> (Box<[UserFrame]>, StackEnd) {
-        let (frames, end) = self.walk_until_missing(frames, MissingRows::Absent);
-        (frames, end.unwrap_or(StackEnd::NoTable))
+    pub fn walk_by_loaded_rows(&mut self, frames: &[UserFrame]) -> WalkedStack {
+        let ((frames, cfas), end) = self.walk_until_missing(frames, MissingRows::Absent);
+        WalkedStack { frames, end: end.unwrap_or(StackEnd::NoTable), cfas }
     }
 
-    /// Returns the frames, and why they end; or the executable and address whose row is missing.
+    /// Returns the frames with their CFAs, and why they end; or the executable and address whose
+    /// row is missing.
     fn walk_until_missing(
         &mut self,
         frames: &[UserFrame],
         missing: MissingRows,
-    ) -> (Box<[UserFrame]>, Result<StackEnd, (ExecutableId, VirtAddr)>) {
-        let mut registers = self.snapshot.registers;
+    ) -> ((Box<[UserFrame]>, Vec<u64>), Result<StackEnd, (ExecutableId, VirtAddr)>) {
+        let (mut registers, mut cfas) = (self.snapshot.registers, Vec::new());
         let mut frames = frames.to_vec();
         let end = loop {
             if frames.len() >= USER_FRAMES_MAX as usize {
@@ -110,12 +124,13 @@ impl SnapshotUnwinder<'_> {
                 Ok((caller, is_guessed)) => {
                     let (address, is_exact) = (VirtAddr(caller.ip), !caller.is_behind);
                     frames.push(UserFrame { address, is_exact, is_guessed });
+                    cfas.push(caller.sp);
                     registers = caller;
                 }
                 Err(end) => break Ok(end),
             }
         };
-        (frames.into(), end)
+        ((frames.into(), cfas), end)
     }
 
     fn lookup_rule(&self, address: VirtAddr) -> RuleLookup {

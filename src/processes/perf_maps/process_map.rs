@@ -144,6 +144,11 @@ impl PerfMaps {
         self.pool.used()
     }
 
+    /// Returns the memory that entries and names share.
+    pub fn pool(&self) -> &SharedPool {
+        &self.pool
+    }
+
     /// Returns the map of a process.
     pub fn get(&self, pid: Pid) -> Option<&ProcessMap> {
         self.by_pid.get(&pid)

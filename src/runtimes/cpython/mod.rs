@@ -13,6 +13,8 @@ mod text;
 mod thread_state;
 mod version;
 
+use std::ops::Range;
+
 use super::dynamic_file::DynamicFile;
 use super::recognition_error::RecognitionError;
 use super::thread_value::{ThreadValue, is_user_pointer};
@@ -35,6 +37,8 @@ pub struct CpythonFile {
     pub values: [ThreadValue; 2],
     /// Where the fields of its structures are.
     pub layout: CpythonLayout,
+    /// Addresses in the file of the evaluation loop; empty if it is not exported.
+    pub eval_loop: Range<u64>,
 }
 
 impl CpythonFile {
@@ -47,6 +51,7 @@ impl CpythonFile {
         is_free_threaded: bool,
         state: u64,
         values: [ThreadValue; 2],
+        eval_loop: Range<u64>,
     ) -> Result<Self, RecognitionError> {
         let layout = layout::of_version(version, is_free_threaded)
             .ok_or(RecognitionError::UnsupportedVersion)?;
@@ -56,7 +61,7 @@ impl CpythonFile {
         if !thread_state::are_plausible(version, is_free_threaded, state, values) {
             return Err(RecognitionError::NoThreadState);
         }
-        Ok(Self { version, is_free_threaded, state, values, layout })
+        Ok(Self { version, is_free_threaded, state, values, layout, eval_loop })
     }
 }
 
@@ -88,5 +93,8 @@ fn read(file: &DynamicFile<'_>, state: u64) -> Result<CpythonFile, RecognitionEr
         }
     }
     let values = thread_state::find(file, version, is_free_threaded, state);
-    CpythonFile::new(version, is_free_threaded, state, values)
+    let eval_loop = file
+        .symbol("_PyEval_EvalFrameDefault")
+        .map_or(0..0, |symbol| symbol.address..symbol.address.saturating_add(symbol.size));
+    CpythonFile::new(version, is_free_threaded, state, values, eval_loop)
 }

@@ -1,0 +1,117 @@
+//! Names the interpreted frames of samples.
+//!
+//! The kernel side sends each code object once, with the first tick that sees it. A frame is named
+//! when its sample is resolved, so a process that exits later takes nothing away.
+
+use std::ops::Range;
+
+use profile::{ExecutableId, InterpretedLanguage, Pid};
+
+use super::code_names::CodeName;
+use super::code_objects::ProcessCode;
+use super::mappings::AddressSpace;
+use super::process_table::Processes;
+use crate::events::{CodeRecord, InterpreterFrame, InterpreterStack};
+use crate::kernel::abi::InterpreterEnd;
+
+/// The interpreted frames of a sample, named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InterpretedStack {
+    /// The language of its functions.
+    pub language: InterpretedLanguage,
+    /// The file of the interpreter.
+    pub interpreter: ExecutableId,
+    /// Functions and entries, innermost first.
+    pub elements: Vec<InterpretedElement>,
+    /// Why they end.
+    pub end: InterpreterEnd,
+    /// Addresses of the evaluation loop, by which frames without entries find their native frames.
+    pub eval_loop: Range<u64>,
+}
+
+/// One element of an [`InterpretedStack`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterpretedElement {
+    /// A function; `None` if its name did not arrive.
+    Function(Option<CodeName>),
+    /// The evaluation loop of the functions before it, up to the entry before.
+    Entry {
+        /// An address on its stack.
+        anchor: u64,
+        /// The number of its native frame, 0 for the innermost, once that is known.
+        native_frame: Option<usize>,
+    },
+}
+
+impl InterpretedStack {
+    /// Gives entries their native frames. `first`: number of the frame that the first CFA is of;
+    /// `sp`: its stack pointer.
+    pub fn match_anchors(&mut self, first: usize, sp: u64, cfas: &[u64]) {
+        for element in &mut self.elements {
+            let InterpretedElement::Entry { anchor, native_frame: native @ None } = element else {
+                continue;
+            };
+            if *anchor >= sp {
+                *native = cfas.iter().position(|cfa| cfa > anchor).map(|index| first + index);
+            }
+        }
+    }
+}
+
+impl Processes {
+    /// Adds a code object of a process with a known interpreter.
+    pub fn add_code_object(&mut self, record: &CodeRecord) {
+        let pid = record.pid;
+        if !self.code_objects.contains_key(&pid) {
+            let runtime = self.executables.runtime_of(&self.address_space(pid));
+            let Some(Ok(runtime)) = runtime else { return };
+            self.code_objects.insert(pid, ProcessCode::new(runtime.version));
+        }
+        let owner = self.owner_of(pid);
+        if let Some(code) = self.code_objects.get_mut(&pid) {
+            code.add(record, owner, self.perf_maps.pool());
+        }
+    }
+
+    /// Names the interpreted frames of a sample; `None` if the interpreter is not known any more.
+    /// `memory`: the mappings at its time.
+    pub fn interpreted_stack(
+        &self,
+        stack: &InterpreterStack,
+        memory: &AddressSpace,
+    ) -> Option<InterpretedStack> {
+        let runtime = self.executables.runtime_of(memory)?.ok()?;
+        let interpreter = self.executables.interpreter_of(memory)?;
+        let code = self.code_objects.get(&stack.pid);
+        let elements = stack.frames.iter().filter_map(|frame| named(frame, code)).collect();
+        let (language, end) = (InterpretedLanguage::Python, stack.end);
+        Some(InterpretedStack {
+            language,
+            interpreter,
+            elements,
+            end,
+            eval_loop: runtime.eval_loop,
+        })
+    }
+
+    /// Forgets the code objects of a process: it exits, or executes another program.
+    pub(super) fn forget_code_objects(&mut self, pid: Pid) {
+        self.code_objects.remove(&pid);
+    }
+}
+
+/// Returns an element with its name; `None` if it is no function.
+fn named(frame: &InterpreterFrame, code: Option<&ProcessCode>) -> Option<InterpretedElement> {
+    match *frame {
+        InterpreterFrame::Code { code: address, fingerprint, position } => {
+            let named = code.and_then(|code| code.get(address.0, fingerprint));
+            let is_shim = named.is_some_and(|named| named.is_shim());
+            let name = named.and_then(|named| named.name_at(position));
+            (!is_shim).then_some(InterpretedElement::Function(name))
+        }
+        InterpreterFrame::Entry { anchor, native_frame } => Some(InterpretedElement::Entry {
+            anchor: anchor.0,
+            native_frame: native_frame.map(|number| number as usize),
+        }),
+    }
+}
