@@ -362,3 +362,18 @@ fn report(results: Vec<(String, Result<(), OutputError>)>) -> (Vec<String>, bool
     }
     (written, is_written)
 }
+
+#[cfg(test)]
+mod tests {
+    use upload::output::RuntimeFrames;
+
+    use super::super::cli::parse_record;
+    use super::*;
+
+    #[test]
+    fn machinery_is_shown_only_when_it_is_wanted() {
+        let runtime_frames = |text| options(&parse_record(text)).runtime_frames;
+        assert_eq!(runtime_frames(""), RuntimeFrames::Hide);
+        assert_eq!(runtime_frames("--runtime-frames show"), RuntimeFrames::Show);
+    }
+}

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use profile::pprof::{SampleGrouping, compress, decode, to_message};
+use profile::pprof::{SampleGrouping, SampleUnit, compress, decode, from_message, to_message};
 use profile::{
     BootTime, FileAddr, Function, Labels, Line, Mapping, MappingKind, Origin, Pid, Profile,
     SampleCount, SampleKey, StackEnd, StackId, SymbolizedFrame, Task, TaskId, Tid,
 };
 
-use upload::output::OutputOptions;
+use upload::output::{OutputOptions, RuntimeFrames};
 
 use super::*;
 
@@ -90,6 +90,27 @@ fn range_is_the_sum_of_its_windows_in_each_format() {
     let message = decode(&of("x.pb.gz"), 1 << 20).expect("pprof");
     assert_eq!((message.time_nanos, message.duration_nanos), (2_000_000_000, 3_000_000_000));
     assert_eq!(message.sample.iter().map(|sample| sample.value[1]).sum::<i64>(), 120_000_000);
+}
+
+#[test]
+fn machinery_of_stored_windows_is_hidden_unless_it_is_wanted() {
+    let store = store(0);
+    let stored = window(1, 10_000_000, 4);
+    let mut profile = from_message(&stored, SampleUnit::Samples).expect("a valid message");
+    profile.mappings.push(profile.mappings[0].machinery());
+    let address = FileAddr(0x20);
+    profile.frames.push(SymbolizedFrame { mapping: 1, address, lines: Vec::new() });
+    profile.stacks = vec![Box::new([0, 1])];
+    put(&store, 1, &compress(&to_message(&profile, SampleGrouping::BySeries)));
+    let folded = |runtime_frames| {
+        let options = OutputOptions { runtime_frames, ..OutputOptions::default() };
+        let output = OutputFile::new(store.path().join("x.folded"), options).expect("a format");
+        let request = ExportRequest { output, ..request(store.path(), 0, 9, "x.folded") };
+        export(&request).expect("a window");
+        fs::read_to_string(request.output.path()).expect("it was written")
+    };
+    assert_eq!(folded(RuntimeFrames::Hide), "app;main 4\n");
+    assert_eq!(folded(RuntimeFrames::Show), "app;app+0x20;main 4\n");
 }
 
 #[test]
