@@ -87,7 +87,8 @@ impl Aggregator {
     }
 
     /// Adds a sample. `time`: nanoseconds of CLOCK_MONOTONIC; `process` and `memory`: its process
-    /// and mappings at this time; `interpreted`: what an interpreter runs in it; `processes`: names its frames in code of JIT compilers.
+    /// and mappings at this time; `interpreted`: what an interpreter runs in it; `processes`: names
+    /// its frames in code of JIT compilers.
     ///
     /// # Errors
     /// When the sample does not fit into the window; it is counted as lost then.

@@ -14,6 +14,7 @@ use super::examples::{
 };
 use super::output_values::{RootFrames, RuntimeFramesMode, exported_root, format};
 use super::perf_arguments::PerfArguments;
+use super::runtimes::RuntimesArguments;
 use super::unwind::UnwindArguments;
 use super::values::{self, CpuList};
 use crate::config::{Flags, RangeError, TimeRange};
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Doctor,
     /// Show where the names of files come from, and which paths were searched for debug info.
     Debuginfo(DebuginfoArguments),
+    /// Show which interpreters processes run, and whether their functions have frames.
+    Runtimes(RuntimesArguments),
     /// Build unwind tables of ELF files, show and check them.
     Unwind(UnwindArguments),
     /// Verify unwinding on this host: a second unwinder walks the same ticks.

@@ -58,6 +58,14 @@ Examples:
   everytick debuginfo 1234                 all files that a process executes
   everytick debuginfo everytick.pb.gz      all files of a profile";
 
+pub(super) const RUNTIMES_EXAMPLES: &str = "\
+An interpreter is recognized by what its file exports, whatever its name. The functions that it runs
+have frames of their own if its version, its build and the C library of the process are known.
+
+Examples:
+  everytick runtimes                       all processes
+  everytick runtimes 1234                  one";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   everytick completions bash | sudo tee /etc/bash_completion.d/everytick

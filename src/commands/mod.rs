@@ -1,11 +1,12 @@
-//! The command line: `record`, `agent`, `doctor`, `debuginfo`, `unwind`, `verify`, its completions
-//! and man pages, and the worker processes.
+//! The command line: `record`, `agent`, `doctor`, `debuginfo`, `runtimes`, `unwind`, `verify`, its
+//! completions and man pages, and the worker processes.
 
 mod agent;
 mod capture_kind;
 mod cgroups;
 mod child;
 mod cli;
+mod code_file;
 mod comm_filter;
 mod completions;
 mod debug_info_downloads;
@@ -21,6 +22,7 @@ mod perf_arguments;
 mod progress;
 mod record;
 mod recording_loss;
+mod runtimes;
 mod scope;
 mod signals;
 mod stop;
@@ -61,6 +63,7 @@ pub fn run(commit: &str) -> ExitCode {
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Doctor => doctor::run(),
         Command::Debuginfo(arguments) => debuginfo::run(&arguments),
+        Command::Runtimes(arguments) => runtimes::run(&arguments),
         Command::Unwind(arguments) => unwind::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Completions { shell } => completions::print_completions(shell),

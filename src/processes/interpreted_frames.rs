@@ -44,7 +44,7 @@ pub enum InterpretedElement {
 }
 
 impl InterpretedStack {
-    /// Gives entries their native frames. `first`: number of the frame that the first CFA is of;
+    /// Sets the native frames of entries that the kernel's walk did not reach. `first`: number of the frame that the first CFA is of;
     /// `sp`: its stack pointer.
     pub fn match_anchors(&mut self, first: usize, sp: u64, cfas: &[u64]) {
         for element in &mut self.elements {

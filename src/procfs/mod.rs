@@ -197,6 +197,14 @@ pub fn start_of_file(id: u32, file: (u32, u32, u64)) -> io::Result<Option<Range<
     find_start_of_file(BufReader::with_capacity(FILE_BYTES_USUAL, maps), file)
 }
 
+/// Returns the name of a process.
+///
+/// # Errors
+/// When it does not exist.
+pub fn comm(pid: u32) -> io::Result<String> {
+    Ok(read_text(&format!("/proc/{pid}/comm"))?.trim_end().to_owned())
+}
+
 /// Returns the real user ID of a process; `None` when it does not exist.
 pub fn uid(pid: u32) -> Option<u32> {
     // In procfs, processes that cannot be traced belong to root, whichever user runs them.

@@ -12,6 +12,7 @@
 //!    ([`cpython::CodeObject`]).
 
 mod accessor;
+mod counts;
 pub mod cpython;
 mod dynamic_file;
 mod libc;
@@ -25,6 +26,7 @@ mod thread_value;
 
 use std::fs::File;
 
+pub use counts::RuntimeCounts;
 use dynamic_file::DynamicFile;
 pub use libc::{Libc, LibcKind};
 pub use process::RuntimeProcess;

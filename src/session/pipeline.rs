@@ -345,6 +345,7 @@ impl Pipeline {
             labels: processes.label_counts(),
             process_bytes: processes.memory(),
             perf_map_bytes: processes.perf_map_memory(),
+            runtimes: self.publisher.runtimes(),
             processes_read: processes.refresh_count(),
             refusals: processes.refusals().with_published(self.publisher.refused()),
             ..SessionCounts::default()

@@ -6,6 +6,7 @@ use profile::{CaptureLedger, Window};
 use super::cpu_times::NoClockReason;
 use super::sampler_time::SamplerTime;
 use crate::processes::{LabelCounts, Processes, RefusalCounts, WindowExecutables};
+use crate::runtimes::RuntimeCounts;
 use crate::symbolization::Period;
 use crate::tables::TableCounts;
 
@@ -95,6 +96,8 @@ pub struct SessionCounts {
     pub process_bytes: u64,
     /// Bytes that perf maps and jitdumps take now, with the names that samples have.
     pub perf_map_bytes: u64,
+    /// Processes by the interpreter that they run.
+    pub runtimes: RuntimeCounts,
     /// Processes read from /proc because they were sampled or forked.
     pub processes_read: u64,
     /// What is not known about processes, by the limit that was reached.

@@ -17,6 +17,7 @@ use crate::events::{RawSample, now};
 use crate::kernel::abi;
 use crate::limits::{Charge, Owner, SharedPool};
 use crate::processes::{AddressSpace, Executables, Mapping, Processes};
+use crate::runtimes::RuntimeCounts;
 
 const HEADER_BYTES: usize = size_of::<abi::ProcessHeader>();
 const MAPPING_BYTES: usize = size_of::<abi::MappingEntry>();
@@ -32,6 +33,10 @@ pub struct MappingPublisher {
     tracked: HashSet<Pid>,
     /// Tracked processes whose published mappings are stale.
     stale: HashSet<Pid>,
+    /// Published processes with a runtime, which are counted.
+    counted: HashSet<Pid>,
+    /// Processes that were published, by their runtime.
+    runtimes: RuntimeCounts,
 }
 
 impl MappingPublisher {
@@ -44,7 +49,14 @@ impl MappingPublisher {
             bytes: SharedPool::new(bytes_max),
             tracked: HashSet::new(),
             stale: HashSet::new(),
+            counted: HashSet::new(),
+            runtimes: RuntimeCounts::default(),
         }
+    }
+
+    /// Returns how many processes have which runtime, of those that were published.
+    pub fn runtimes(&self) -> RuntimeCounts {
+        self.runtimes
     }
 
     /// Returns a publisher that publishes nothing: all walks are in user space.
@@ -90,6 +102,7 @@ impl MappingPublisher {
                 self.withdraw(rows, pid);
                 if !processes.contains(pid) {
                     self.by_pid.remove(&pid);
+                    self.counted.remove(&pid);
                 }
             } else if !self.publish_process(rows, processes, pid, complete_until) {
                 self.stale.insert(pid);
@@ -139,8 +152,11 @@ impl MappingPublisher {
         }
         let memory = processes.address_space(pid);
         let count = memory.count().min(abi::MAPPINGS_MAX);
-        let runtime = processes.executables.runtime_of(&memory).and_then(Result::ok);
-        let runtime = runtime_bytes(runtime.as_ref());
+        let runtime = processes.executables.runtime_of(&memory);
+        if let Some(runtime) = runtime.as_ref().filter(|_| self.counted.insert(pid)) {
+            self.runtimes.add(runtime.as_ref().map(|runtime| runtime.version).map_err(|e| *e));
+        }
+        let runtime = runtime_bytes(runtime.and_then(Result::ok).as_ref());
         let bytes = (HEADER_BYTES + count * MAPPING_BYTES + runtime.1.len()) as u64;
         let charge = self.charge(pid, processes.owner_of(pid), bytes);
         let stored = charge.and_then(|charge| {

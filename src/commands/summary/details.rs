@@ -82,6 +82,7 @@ pub(super) fn details(profile: &Profile, overhead: &Overhead) -> String {
         let _ = writeln!(text, "  ticks         {line}");
     }
     text.push_str(&unwinding(&overhead.counts));
+    text.push_str(&runtimes(&overhead.counts));
     let elapsed = Duration::from_nanos(profile.duration_ns);
     text.push_str(&overhead_lines(overhead, profile.ledger.clocks, elapsed));
     text
@@ -105,6 +106,7 @@ pub(super) fn notes(
         ));
     }
     notes.extend(cpu_note(&session.cpus));
+    notes.extend(runtime_notes(session));
     notes.extend(table_notes(&session.tables));
     let executables = quality.executables;
     notes.extend(counts_above_zero([
@@ -186,6 +188,30 @@ fn unwinding(session: &SessionCounts) -> String {
         pluralize(tables.rows, "row", "rows"),
         pluralize(*finished, "stack", "stacks"),
     )
+}
+
+/// Returns which interpreters processes run; nothing if there are none.
+fn runtimes(session: &SessionCounts) -> String {
+    let walked: Vec<String> = session
+        .runtimes
+        .walked()
+        .map(|(runtime, count)| {
+            format!("{runtime} in {}", pluralize(count, "process", "processes"))
+        })
+        .collect();
+    if walked.is_empty() {
+        String::new()
+    } else {
+        format!("  runtimes      {}\n", walked.join(", "))
+    }
+}
+
+/// Returns notes about interpreters whose functions have no frames.
+fn runtime_notes(session: &SessionCounts) -> impl Iterator<Item = String> {
+    session.runtimes.refused().map(|(error, count)| {
+        let processes = pluralize(count, "process", "processes");
+        format!("no functions of the interpreter of {processes}: {}", error.text())
+    })
 }
 
 /// Returns notes about unwind tables that are missing.

@@ -1,4 +1,4 @@
-//! The files that an argument of `everytick debuginfo` names.
+//! The files with code that an argument names: an ELF file, those of a process, or of a profile.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -35,7 +35,7 @@ impl CodeFile {
     /// Returns the files of an argument: an ELF file, a process, or a profile.
     pub fn read(text: &str) -> Result<Vec<Self>> {
         if let (Ok(pid), false) = (text.parse(), Path::new(text).exists()) {
-            return of_process(pid);
+            return Self::of_process(pid);
         }
         let mut file = open_regular_at(text).context("cannot open it")?;
         let mut start = [0; 4];
@@ -55,24 +55,25 @@ impl CodeFile {
         Ok(files)
     }
 
+    /// Returns the files that a process executes.
+    pub fn of_process(pid: u32) -> Result<Vec<Self>> {
+        let maps =
+            procfs::executable_maps(pid, &[]).context("cannot read the mappings of a process")?;
+        let mut seen = HashSet::new();
+        let is_file = |entry: &&MapsEntry| entry.is_executable && entry.path.starts_with('/');
+        let files = maps.entries.iter().filter(is_file);
+        let files = files.filter(|entry| seen.insert((entry.major, entry.minor, entry.inode)));
+        let files: Vec<CodeFile> = files.map(|entry| of_mapping(pid, entry)).collect();
+        if files.is_empty() {
+            bail!("the process executes no file; a kernel thread has none");
+        }
+        Ok(files)
+    }
+
     /// Returns whether it lies where a package of the host may have put it.
     pub fn is_of_host(&self) -> bool {
         matches!(&self.place, Place::Here { file, .. } if is_at(file, Path::new(&self.name)))
     }
-}
-
-fn of_process(pid: u32) -> Result<Vec<CodeFile>> {
-    let maps =
-        procfs::executable_maps(pid, &[]).context("cannot read the mappings of a process")?;
-    let mut seen = HashSet::new();
-    let is_file = |entry: &&MapsEntry| entry.is_executable && entry.path.starts_with('/');
-    let files = maps.entries.iter().filter(is_file);
-    let files = files.filter(|entry| seen.insert((entry.major, entry.minor, entry.inode)));
-    let files: Vec<CodeFile> = files.map(|entry| of_mapping(pid, entry)).collect();
-    if files.is_empty() {
-        bail!("the process executes no file; a kernel thread has none");
-    }
-    Ok(files)
 }
 
 fn of_mapping(pid: u32, entry: &MapsEntry) -> CodeFile {

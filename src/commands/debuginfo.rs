@@ -1,8 +1,6 @@
 //! `everytick debuginfo`: where the names and lines of files come from, which paths were searched
 //! for debug info, and what to install.
 
-mod targets;
-
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,11 +11,11 @@ use profile::{BuildId, error_chain, printable};
 use symbolizer::NameSource;
 use symbolizer::proto::FileRole;
 
+use super::code_file::{CodeFile, Place};
 use super::examples::DEBUGINFO_EXAMPLES;
 use super::terminal::line;
 use crate::host::{debug_package, packages_of};
 use crate::processes::{DebugFileSearch, SearchOutcome, SearchedPath};
-use targets::{CodeFile, Place};
 
 /// Arguments of `debuginfo`.
 #[derive(Debug, Args)]
