@@ -70,8 +70,17 @@ fn man_pages_have_every_option() {
     let entries = directory.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
     names.sort();
-    let commands =
-        ["agent", "completions", "debuginfo", "doctor", "man", "record", "unwind", "verify"];
+    let commands = [
+        "agent",
+        "completions",
+        "debuginfo",
+        "doctor",
+        "man",
+        "record",
+        "runtimes",
+        "unwind",
+        "verify",
+    ];
     let mut expected: Vec<String> =
         commands.iter().map(|command| format!("everytick-{command}.1")).collect();
     expected.push("everytick.1".into());

@@ -140,3 +140,46 @@ fn placed(
     }
     placed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use profile::FileAddr;
+
+    fn function(number: u64) -> Frame {
+        Frame::new(ExecutableId::PYTHON, FileAddr(number))
+    }
+
+    /// Returns the numbers of the functions of each group, with its native frame.
+    fn place(groups: &[&[u64]], native: &[Option<usize>]) -> Vec<(Option<usize>, Vec<u64>)> {
+        let functions = |group: &&[u64]| group.iter().map(|number| function(*number)).collect();
+        let groups = groups.iter().map(functions).collect();
+        let numbers = |group: Group| {
+            let numbers = group.functions.iter().map(|frame| frame.address.0).collect();
+            (group.native_frame, numbers)
+        };
+        placed(groups, native.to_vec(), 10).into_iter().map(numbers).collect()
+    }
+
+    #[test]
+    fn each_group_lies_inside_of_its_evaluation_loop() {
+        let placed = place(&[&[1, 2], &[3], &[]], &[Some(0), Some(4)]);
+        assert_eq!(placed, [(Some(0), vec![1, 2]), (Some(4), vec![3])]);
+    }
+
+    #[test]
+    fn group_without_a_native_frame_goes_with_the_next_that_has_one() {
+        let placed = place(&[&[1], &[2], &[3]], &[None, Some(4), Some(6)]);
+        assert_eq!(placed, [(Some(4), vec![1, 2]), (Some(6), vec![3])]);
+        let outermost = place(&[&[1], &[2], &[3]], &[Some(1), None]);
+        assert_eq!(outermost, [(Some(1), vec![1]), (None, vec![2, 3])]);
+    }
+
+    #[test]
+    fn native_frames_that_lead_back_are_not_used() {
+        let back = place(&[&[1], &[2], &[3]], &[Some(5), Some(3), Some(7)]);
+        assert_eq!(back, [(Some(5), vec![1]), (Some(7), vec![2, 3])]);
+        let beyond = place(&[&[1], &[2]], &[Some(5), Some(10)]);
+        assert_eq!(beyond, [(Some(5), vec![1]), (None, vec![2])]);
+    }
+}

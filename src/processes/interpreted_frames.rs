@@ -44,8 +44,8 @@ pub enum InterpretedElement {
 }
 
 impl InterpretedStack {
-    /// Sets the native frames of entries that the kernel's walk did not reach. `first`: number of the frame that the first CFA is of;
-    /// `sp`: its stack pointer.
+    /// Sets the native frames of entries that the kernel's walk did not reach. `first`: number of
+    /// the frame that the first CFA is of; `sp`: its stack pointer.
     pub fn match_anchors(&mut self, first: usize, sp: u64, cfas: &[u64]) {
         for element in &mut self.elements {
             let InterpretedElement::Entry { anchor, native_frame: native @ None } = element else {

@@ -3,7 +3,7 @@
 use super::cpython::CpythonVersion;
 use super::recognition_error::RecognitionError;
 
-/// Minor versions of CPython that are told apart.
+/// Minor versions of CPython that are counted apart.
 const MINORS: usize = 32;
 /// Reasons for which frames are not walked.
 const ERRORS: usize = RecognitionError::ALL.len();
