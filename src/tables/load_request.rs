@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use profile::ExecutableId;
-use unwind::{Block, CallFrames, Error};
+use unwind::{Block, CallFrames, Error, Table};
 
 use super::large_files::PartLayout;
 use crate::limits::Owner;
@@ -54,12 +54,21 @@ pub(super) struct LoadResult {
 pub(super) enum LoadedRows {
     /// Requested blocks by number, of a table whose text begins at this address.
     Blocks { text_start: u64, blocks: Vec<(u32, Block)> },
+    /// All blocks of a file for which rows will be derived: where it has no row, one may come.
+    WithPendingGaps(Table),
     /// The file is large: its rows come in parts, when they are requested.
     Large(PartLayout),
     /// All requested parts of a large file: number, block and rows of each.
     Parts(Vec<(u32, Block, u64)>),
     /// All call frames, `None` when the parser panicked; and the CPU time that reading took.
     Table { frames: Option<Result<CallFrames, Error>>, cost: Duration },
+}
+
+impl LoadedRows {
+    /// Returns whether the answer to a request for the whole file is still to come.
+    pub fn is_ahead(&self) -> bool {
+        matches!(self, Self::Blocks { .. } | Self::WithPendingGaps(_))
+    }
 }
 
 /// Ends reading tables, from any thread.

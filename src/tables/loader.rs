@@ -121,7 +121,7 @@ impl Loader {
             self.pending = 0; // the thread has ended: nothing more will come
         }
         let result = result.ok()?;
-        self.pending -= usize::from(!matches!(result.rows, LoadedRows::Blocks { .. }));
+        self.pending -= usize::from(!result.rows.is_ahead());
         Some(result)
     }
 }
@@ -205,7 +205,7 @@ impl LoaderThread {
                 self.large.put(file.executable, large);
             }
             Some(Ok(frames)) if self.can_derive() && frames.gaps.are_worth_deriving() => {
-                self.send_with_pending_gaps(file.executable, &frames);
+                self.send_with_pending_gaps(file.executable, frames);
                 self.files.push_back(UnreadFile { task: LoadTask::Derived, ..file });
             }
             frames => self.end_file(file, frames, ranges, begin),

@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use profile::ExecutableId;
 use unwind::derived::DerivedRows;
-use unwind::{
-    BLOCK_SHIFT_MAX, Block, CallFrames, Error, read_derived_only, read_with_derived,
-    with_pending_gaps,
-};
+use unwind::{Block, CallFrames, Error, read_derived_only, read_with_derived, with_pending_gaps};
 
 use super::cache::{ReadRanges, SerializedTable};
 use super::deriver::{DerivedExtent, Deriver};
@@ -50,18 +47,14 @@ impl LoaderThread {
         derived
     }
 
-    /// Publishes the call frames of a file for which rows will be derived. A file with smaller
-    /// blocks is published only as a whole.
-    pub fn send_with_pending_gaps(&self, executable: ExecutableId, frames: &CallFrames) {
-        let table = &frames.table;
-        if table.block_shift == BLOCK_SHIFT_MAX {
-            let blocks = (0..).zip(&table.blocks);
-            let blocks = blocks
-                .filter_map(|(number, block)| Some((number, with_pending_gaps(block)?)))
-                .collect();
-            let text_start = table.start;
-            self.send(executable, LoadedRows::Blocks { text_start, blocks });
+    /// Publishes the call frames of a file for which rows will be derived.
+    pub fn send_with_pending_gaps(&self, executable: ExecutableId, frames: CallFrames) {
+        let mut table = frames.table;
+        for block in &mut table.blocks {
+            // A block without rows is all of a gap, and waits.
+            *block = with_pending_gaps(block).unwrap_or_default();
         }
+        self.send(executable, LoadedRows::WithPendingGaps(table));
     }
 
     /// Reads a file again, with derived rows. Returns the CPU time that the worker took.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Select;
 use profile::ExecutableId;
-use unwind::{Block, CallFrames, Error};
+use unwind::{Block, CallFrames, Error, Table};
 
 use super::RowStore;
 use crate::kernel::abi;
@@ -50,6 +50,7 @@ impl RowStore {
         }
         match loaded.rows {
             LoadedRows::Blocks { text_start, blocks } => self.add_blocks(id, text_start, &blocks),
+            LoadedRows::WithPendingGaps(table) => self.add_all_blocks(id, &table),
             LoadedRows::Large(layout) => self.divide_into_parts(id, layout),
             LoadedRows::Parts(parts) => self.add_parts(id, parts),
             LoadedRows::Table { frames, cost } => self.replace_with_table(id, frames, cost),
@@ -76,6 +77,31 @@ impl RowStore {
                 requested.insert(*number, Some(slot));
             }
         }
+    }
+
+    /// Publishes the blocks of a table that will be replaced. It may have smaller blocks than those
+    /// that were read ahead.
+    fn add_all_blocks(&mut self, id: ExecutableId, table: &Table) {
+        let is_loading = |entry: &TableEntry| matches!(entry.state, TableState::Loading(_));
+        if !self.entries.get(&id).is_some_and(is_loading) {
+            return; // it was evicted meanwhile
+        }
+        if self.entries.get(&id).is_some_and(|entry| entry.block_shift != table.block_shift) {
+            let Some(ahead) = self.take_blocks_ahead(id) else { return };
+            let blocks = table.blocks.len() as u32;
+            let fits = self.fit_numbers(id, table.start, table.block_shift, blocks);
+            self.retire_ahead(id, ahead);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.state = TableState::Loading(HashMap::new());
+            }
+            if !fits {
+                return;
+            }
+        }
+        let blocks = (0..).zip(&table.blocks).filter(|(_, block)| !block.is_empty());
+        let blocks: Vec<(u32, Block)> =
+            blocks.map(|(number, block)| (number, block.clone())).collect();
+        self.add_blocks(id, table.start, &blocks);
     }
 
     /// Prepares an executable for parts that are loaded when they are requested.

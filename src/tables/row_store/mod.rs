@@ -184,6 +184,8 @@ impl RowStore {
             TableState::Refused => return RuleLookup::Refused,
             TableState::Loading(slots) => match slots.get(&block) {
                 Some(Some(slot)) => Some(slot),
+                // All blocks with rows are there once they are smaller than those read ahead.
+                _ if entry.block_shift < BLOCK_SHIFT_MAX => return RuleLookup::Pending(id, block),
                 _ => return RuleLookup::Missing(id, block),
             },
             TableState::Parts { slots, .. } => match slots.get(&block) {
