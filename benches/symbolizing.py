@@ -162,7 +162,8 @@ def make_large(work):
     path = f"{work}/large"
     with open(f"{path}.cc", "w") as file:
         file.write(LARGE)
-    options = ["-g3", "-O1", "-fno-weak", "-c"]
+    equality = ["-D__GXX_MERGED_TYPEINFO_NAMES=0", "-D__GXX_TYPEINFO_EQUALITY_INLINE=1"]
+    options = ["-g3", "-O1", "-fno-weak", *equality, "-c"]
     subprocess.run(["g++", *options, f"{path}.cc", "-o", f"{path}.o"], check=True)
     copies = [f"{path}{number}.o" for number in range(COPIES)]
     for copy in copies:
