@@ -70,7 +70,7 @@ impl Finisher {
             }
             WalkOutcome::MissingRows(executable, address) => {
                 sample.snapshot = Some(snapshot);
-                let refused = self.keep(executable, PendingSample { resolved, address }).err();
+                let refused = self.keep(executable, PendingSample { resolved, address });
                 refused.map(|resolved| self.finish_now(resolved, rows, executables))
             }
         }
@@ -93,26 +93,19 @@ impl Finisher {
         resolved
     }
 
-    /// Keeps a sample until rows are loaded.
-    ///
-    /// # Errors
-    /// The sample, when that takes too much memory.
-    fn keep(
-        &mut self,
-        executable: ExecutableId,
-        sample: PendingSample,
-    ) -> Result<(), ResolvedSample> {
+    /// Keeps a sample until rows are loaded, or returns it when that takes too much memory.
+    fn keep(&mut self, executable: ExecutableId, sample: PendingSample) -> Option<ResolvedSample> {
         let bytes = snapshot_bytes(&sample.resolved);
         let pending = self.pending.entry(executable).or_default();
         let fits = self.pending_bytes + bytes <= self.pending_bytes_max
             && pending.bytes + bytes <= self.pending_bytes_max / EXECUTABLE_PART;
         if !fits {
-            return Err(sample.resolved);
+            return Some(sample.resolved);
         }
         self.pending_bytes += bytes;
         pending.bytes += bytes;
         pending.samples.push(sample);
-        Ok(())
+        None
     }
 
     /// Returns whether samples wait for rows.
@@ -220,11 +213,11 @@ mod tests {
     fn executable_whose_table_is_late_leaves_half_of_the_snapshots_to_others() {
         let (slow, other) = (ExecutableId(1), ExecutableId(2));
         let mut finisher = Finisher::new(1000);
-        let refused = (0..20).filter(|_| finisher.keep(slow, sample()).is_err()).count();
+        let refused = (0..20).filter(|_| finisher.keep(slow, sample()).is_some()).count();
         assert_eq!(refused, 15, "five of 100 bytes are half of the bound");
-        assert!((0..5).all(|_| finisher.keep(other, sample()).is_ok()));
+        assert!((0..5).all(|_| finisher.keep(other, sample()).is_none()));
         assert_eq!(finisher.take_overdue(|_| true).len(), 10);
         assert_eq!(finisher.pending_bytes, 0);
-        assert!(finisher.keep(slow, sample()).is_ok());
+        assert!(finisher.keep(slow, sample()).is_none());
     }
 }

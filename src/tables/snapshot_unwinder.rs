@@ -73,25 +73,23 @@ impl SnapshotUnwinder<'_> {
     /// Continues the walk after `frames`, the last of which is where the snapshot was taken.
     pub fn walk(&mut self, frames: &[UserFrame]) -> WalkOutcome {
         match self.walk_until_missing(frames, MissingRows::Requested) {
-            (_, Err((id, address))) => WalkOutcome::MissingRows(id, address),
-            ((frames, cfas), Ok(end)) => WalkOutcome::Finished(WalkedStack { frames, end, cfas }),
+            (_, Some((id, address))) => WalkOutcome::MissingRows(id, address),
+            (stack, None) => WalkOutcome::Finished(stack),
         }
     }
 
     /// Continues the walk like [`Self::walk`] with the rows that are there. It ends where a table
     /// is missing; where rows may be derived later, callers are guessed.
     pub fn walk_by_loaded_rows(&mut self, frames: &[UserFrame]) -> WalkedStack {
-        let ((frames, cfas), end) = self.walk_until_missing(frames, MissingRows::Absent);
-        WalkedStack { frames, end: end.unwrap_or(StackEnd::NoTable), cfas }
+        self.walk_until_missing(frames, MissingRows::Absent).0
     }
 
-    /// Returns the frames with their CFAs, and why they end; or the executable and address whose
-    /// row is missing.
+    /// Returns the stack, and the executable and address whose row is missing if it ends there.
     fn walk_until_missing(
         &mut self,
         frames: &[UserFrame],
         missing: MissingRows,
-    ) -> ((Box<[UserFrame]>, Vec<u64>), Result<StackEnd, (ExecutableId, VirtAddr)>) {
+    ) -> (WalkedStack, Option<(ExecutableId, VirtAddr)>) {
         let (mut registers, mut cfas) = (self.snapshot.registers, Vec::new());
         let mut frames = frames.to_vec();
         let end = loop {
@@ -130,7 +128,11 @@ impl SnapshotUnwinder<'_> {
                 Err(end) => break Ok(end),
             }
         };
-        ((frames.into(), cfas), end)
+        let (end, missing) = match end {
+            Ok(end) => (end, None),
+            Err(missing) => (StackEnd::NoTable, Some(missing)),
+        };
+        (WalkedStack { frames: frames.into(), end, cfas }, missing)
     }
 
     fn lookup_rule(&self, address: VirtAddr) -> RuleLookup {
