@@ -1,6 +1,6 @@
 //! Interpreters: which one a file contains, where its state is, and what its frames are called.
 //!
-//! A runtime is a folder here, a line in [`RUNTIMES`], and the walk of its frames in the kernel. It
+//! A runtime is a folder here, a line in `RUNTIMES`, and the walk of its frames in the kernel. It
 //! must never guess: of a version, a build or a C library that is not known, no frame is walked,
 //! and the reason is counted.
 //!

@@ -96,9 +96,9 @@ pub struct Sample {
     pub kernel_frames: u16,
     /// User addresses after them.
     pub user_frames: u16,
-    /// A [`StackEnd`].
+    /// A [`profile::StackEnd`].
     pub kernel_end: u8,
-    /// A [`StackEnd`].
+    /// A [`profile::StackEnd`].
     pub user_end: u8,
     /// `SAMPLE_*`.
     pub flags: u8,
