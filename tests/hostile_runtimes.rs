@@ -12,7 +12,7 @@ use common::{Running, alone, compile, compile_with, directory, in_parallel, paus
 /// Versions that the program pretends to be.
 const MINORS: [&str; 3] = ["11", "12", "13"];
 /// What is wrong with the memory of the program: see `fake_python.c`.
-const WAYS: [&str; 11] = [
+const WAYS: [&str; 10] = [
     "loop",
     "self",
     "long",
@@ -23,7 +23,6 @@ const WAYS: [&str; 11] = [
     "owners",
     "names",
     "churn",
-    "offsets",
 ];
 const CHAIN: [&str; 6] = ["good", "main", "a", "b", "c", "spin"];
 
@@ -59,7 +58,7 @@ fn well_formed_imitation_has_its_frames() {
     let place = directory();
     let running = start_all(&compile_all(place.path()), &["plain"]);
     let pids: Vec<String> = running.iter().map(Running::pid).collect();
-    let mut arguments = vec!["-F", "499", "-d", "2", "--no-kernel"];
+    let mut arguments = vec!["-F", "997", "-d", "4", "--no-kernel"];
     pids.iter().for_each(|pid| arguments.extend(["-p", pid]));
     let recorded = record(&arguments).succeeded();
     let stacks = stacks(&recorded.pprof());
@@ -74,7 +73,7 @@ fn well_formed_imitation_has_its_frames() {
         let right = of(&stacks, running).filter(|stack| stack.python() == expected);
         let right: u64 = right.map(|stack| stack.count).sum();
         let all: u64 = of(&stacks, running).map(|stack| stack.count).sum();
-        assert!(all > 50 && right * 100 >= all * 99, "3.{minor}: {right} of {all}");
+        assert!(all > 20 && right * 100 >= all * 99, "3.{minor}: {right} of {all}");
     }
 }
 
@@ -82,7 +81,10 @@ fn well_formed_imitation_has_its_frames() {
 fn hostile_imitations_cost_their_own_frames_only() {
     let _alone = alone();
     let place = directory();
-    let hostile = start_all(&compile_all(place.path()), &WAYS);
+    let mut hostile = start_all(&compile_all(place.path()), &WAYS);
+    let options = ["-rdynamic", "-DMINOR=13", "-DIS_ABSURD"];
+    let absurd = compile_with("fake_python.c", place.path(), "absurd", &options);
+    hostile.extend(start_all(&[absurd], &["plain"]));
     let _good = Running::start(&compile("chain.c", place.path(), "good"));
     // The whole machine is recorded, the imitations too.
     let run = Program::new("generators.py", &[]).with_children().check();

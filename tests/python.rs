@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::known_stacks::{Frame, Stack, compare, known_stacks, stacks};
-use common::python::{KnownRun, PYTHON, Program, source};
+use common::python::{KnownRun, PYTHON, Program, installed, source};
 use common::{Folded, alone, compile_with, directory, record, succeed};
 
 #[test]
@@ -86,6 +86,12 @@ fn exec_of_another_interpreter_invalidates_names() {
 fn interpreters_within_an_interpreter() {
     let _alone = alone();
     Program::new("subinterpreters.py", &[]).with_started_interpreters().check();
+    // From 3.12 on a thread says which interpreter it runs.
+    let newer = ["3.12", "3.13", "3.14", "3.15"].into_iter().flat_map(installed);
+    for interpreter in newer {
+        let program = Program::by(&interpreter, "subinterpreters.py").with_started_interpreters();
+        program.with_windows_of(&["spin"]).check();
+    }
 }
 
 #[test]
@@ -132,6 +138,7 @@ fn interpreter_in_a_program_of_c() {
         let command = command.map(str::to_owned).to_vec();
         Program::of(command)
             .with_variable("PYTHONPATH", directory.to_str().unwrap())
+            .with_variable("WINDOW_SECONDS", "0.4")
             .with_started_interpreters()
             .check();
     }
@@ -149,6 +156,7 @@ fn interpreter_in_gdb() {
     Program::of(command.map(str::to_owned).to_vec())
         .with_variable("PYTHONPATH", directory.to_str().unwrap())
         .with_variable("NATIVES", "")
+        .with_variable("WINDOW_SECONDS", "0.4")
         .with_started_interpreters()
         .check();
 }
@@ -177,7 +185,8 @@ fn processes_of_20_milliseconds_have_names_and_lines() {
     let with_frames = count(&|stack| has_names(stack).is_some());
     let named = count(&|stack| has_names(stack) == Some(true));
     assert!(with_frames * 3 > all, "{with_frames} of {all}: {}", recorded.stderr);
-    assert!(named * 100 >= with_frames * 99, "{named} of {with_frames}: {}", recorded.stderr);
+    // A tick sends eight names: the first of a process that imports modules sees more functions.
+    assert!(named * 100 >= with_frames * 95, "{named} of {with_frames}: {}", recorded.stderr);
 
     let expected = ["works_inner", "works", "main", "<module>"];
     let is_whole = |stack: &Stack| {
@@ -248,14 +257,15 @@ fn samples_are_compared_frame_by_frame() {
     let text = format!(
         "1\t2\tready\t\n\
          1\t2\tsort\t1:libc 2:main\tkey\tf.py\t3\t4\tsorts\tf.py\t7\t9\n\
-         1\t2\tlong\t\t{long}\tf.py\t3\t4\n"
+         1\t2\tlong\t\t{long}\tf.py\t3\t4\n\
+         1\t2\tfar\t\tbeyond_table\tf.py\t3\t4\n"
     );
     fs::write(&path, text).unwrap();
     let known = known_stacks(&path);
     let stack = |words: &str| {
         let frame = |word: &str| match word.split(':').collect::<Vec<_>>()[..] {
             [name, first_line, line] => Frame::Python {
-                name: name.into(),
+                name: name.replace('~', " "),
                 file: "f.py".into(),
                 first_line: first_line.parse().unwrap(),
                 line: line.parse().unwrap(),
@@ -287,9 +297,12 @@ fn samples_are_compared_frame_by_frame() {
     is("sorts:7:9 qsort@libc.so.6 key:3:4 main@program", false);
     is("key:3:4 main@program", false);
     is("key:3:4 qsort@libc.so.6 sorts:7:9 sorts:7:9 main@program", false);
-    is(&format!("{long}:3:4 main@program"), true);
-    is(&format!("{}…:3:4 main@program", &long[..200]), true);
-    is(&format!("{}…:3:4 main@program", &long[..20]), false);
+    is(&format!("{}...[300~bytes]:3:4 main@program", &long[..256]), true);
+    is(&format!("{}...[301~bytes]:3:4 main@program", &long[..256]), false);
+    is(&format!("{}...[300~bytes]:3:4 main@program", &long[..255]), false);
+    is(&format!("{long}:3:4 main@program"), false);
+    is("beyond_table:3:0 main@program", true);
+    is("key:3:0 qsort@libc.so.6 sorts:7:9 main@program", false);
     let mut cut = stack("key:3:4 qsort@libc.so.6 sorts:7:9 main@program");
     cut.cut = Some("user: depth limit".into());
     assert!(fault(&cut).is_some());

@@ -13,10 +13,8 @@ const PYTHON_MAPPING: &str = "[python]";
 /// Functions of `known.py` that run between windows.
 const HARNESS: [&str; 7] =
     ["<module>", "window", "write_stack", "between", "warm_up", "wait", "rest"];
-/// Bytes of a name after which only a part of it has to be right.
-const WHOLE_NAME_MAX: usize = 256;
-/// Bytes of a longer name that have to be right.
-const PART_OF_NAME: usize = 64;
+/// Bytes that are read of a text, in the width of its widest character.
+const TEXT_BYTES_MAX: usize = 256;
 
 /// A frame of a sample or of a known stack.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,9 +46,10 @@ impl Frame {
                 Self::Python { name, file, first_line, line },
                 Self::Python { name: n, file: f, first_line: first, line: l },
             ) => {
-                (first_line, line) == (first, l)
-                    && is_same(name, n, |a, b| a.starts_with(b))
-                    && is_same(file, f, |a, b| a.ends_with(b))
+                first_line == first
+                    && (line == l || (*line == 0 && is_beyond_table(n)))
+                    && *name == beginning(n)
+                    && *file == end(f)
             }
             _ => false,
         }
@@ -68,11 +67,44 @@ impl Frame {
     }
 }
 
-/// Returns whether a name is the known one, or if that is long, a part of it with an ellipsis.
-fn is_same(name: &str, known: &str, is_part: impl Fn(&str, &str) -> bool) -> bool {
-    let part = name.trim_matches('…').trim_matches('.');
-    let is_long = known.len() > WHOLE_NAME_MAX && part.len() >= PART_OF_NAME;
-    name == known || (is_long && is_part(known, part))
+/// Returns whether a function may be in a position that no line is known of: only the first bytes
+/// of a line table are read. `names.py` has such functions.
+fn is_beyond_table(name: &str) -> bool {
+    name.ends_with("beyond_table")
+}
+
+/// Returns a name as it is shown: of a long one its beginning.
+fn beginning(text: &str) -> String {
+    match shown_characters(text) {
+        Ok(()) => text.to_owned(),
+        Err((shown, bytes)) => {
+            let part: String = text.chars().take(shown).collect();
+            format!("{part}...[{bytes} bytes]")
+        }
+    }
+}
+
+/// Returns a file name as it is shown: of a long one its end.
+fn end(text: &str) -> String {
+    match shown_characters(text) {
+        Ok(()) => text.to_owned(),
+        Err((shown, bytes)) => {
+            let part: String = text.chars().skip(text.chars().count() - shown).collect();
+            format!("[{bytes} bytes]...{part}")
+        }
+    }
+}
+
+/// Returns how many characters of a text are shown, and the bytes that the interpreter has it in,
+/// if these are too many.
+fn shown_characters(text: &str) -> Result<(), (usize, usize)> {
+    let width = match text.chars().max() {
+        None | Some(..='\u{ff}') => 1,
+        Some(..='\u{ffff}') => 2,
+        Some(_) => 4,
+    };
+    let bytes = text.chars().count() * width;
+    if bytes > TEXT_BYTES_MAX { Err((TEXT_BYTES_MAX / width, bytes)) } else { Ok(()) }
 }
 
 /// A stack that a program has written.
@@ -264,10 +296,11 @@ fn frame(profile: &Profile, location: &Location) -> Frame {
         return Frame::Native { function: name, file: file.rsplit('/').next().unwrap().into() };
     }
     assert!(location.line.len() <= 1, "a Python frame has one line: {location:?}");
+    // A function whose name is not known has one that says so, and no name in the interpreter.
     let system_name = function.map_or("", |function| text(function.system_name));
-    assert_eq!(system_name, name);
+    assert!(system_name == name || system_name.is_empty(), "{name}: {system_name}");
     Frame::Python {
-        name,
+        name: system_name.to_owned(),
         file: function.map_or("", |function| text(function.filename)).to_owned(),
         first_line: function.map_or(0, |function| function.start_line),
         line: line.map_or(0, |line| line.line),

@@ -44,12 +44,50 @@ enum {
 typedef unsigned char object; /* objects are written byte by byte: some are not aligned */
 
 const unsigned long Py_Version = 0x030000f0 | MINOR << 16;
-object _PyRuntime[1 << 14] __attribute__((section(".PyRuntime"), aligned(16)));
 object PyCode_Type[512];
 volatile uint64_t sink;
 
+/*
+ * _PyRuntime begins with `_Py_DebugOffsets`, which 3.13 and later have in the file: words by their
+ * byte offset, here those of 3.13 and 3.14. With -DIS_ABSURD they lead nowhere.
+ */
+enum {
+	OFFSETS_OF_THREAD = (MINOR >= 14 ? 176 : 152) / 8,
+	OFFSETS_OF_FRAME = (MINOR >= 14 ? 248 : 224) / 8,
+	OFFSETS_OF_CODE = (MINOR >= 14 ? 312 : 272) / 8,
+	OFFSETS_OF_BYTES = (MINOR >= 14 ? 592 : 512) / 8,
+	OFFSETS_OF_TEXT = (MINOR >= 14 ? 616 : 536) / 8,
+};
+
+#ifdef IS_ABSURD
+#define OFFSET(offset) (~0ull << (offset) % 64)
+#else
+#define OFFSET(offset) (offset)
+#endif
+
+uint64_t _PyRuntime[1 << 11] __attribute__((section(".PyRuntime"), aligned(16))) = {
+#if MINOR >= 13
+	[0] = 0x7970677562656478, /* "xdebugpy" */
+	[1] = 0x030000f0 | MINOR << 16,
+	[OFFSETS_OF_THREAD + 4] = OFFSET(THREAD_FRAME),
+	[OFFSETS_OF_FRAME + 1] = OFFSET(FRAME_PREVIOUS),
+	[OFFSETS_OF_FRAME + 2] = OFFSET(FRAME_CODE),
+	[OFFSETS_OF_FRAME + 3] = OFFSET(FRAME_POSITION),
+	[OFFSETS_OF_FRAME + 5] = OFFSET(FRAME_OWNER),
+	[OFFSETS_OF_CODE + 1] = OFFSET(CODE_FILE),
+	[OFFSETS_OF_CODE + 3] = OFFSET(CODE_QUALIFIED_NAME),
+	[OFFSETS_OF_CODE + 4] = OFFSET(CODE_LINES),
+	[OFFSETS_OF_CODE + 5] = OFFSET(CODE_FIRST_LINE),
+	[OFFSETS_OF_CODE + 9] = OFFSET(CODE_BYTECODE),
+	[OFFSETS_OF_BYTES + 1] = OFFSET(16),
+	[OFFSETS_OF_BYTES + 2] = OFFSET(32),
+	[OFFSETS_OF_TEXT + 1] = OFFSET(32),
+	[OFFSETS_OF_TEXT + 2] = OFFSET(16),
+	[OFFSETS_OF_TEXT + 3] = OFFSET(TEXT_ASCII),
+#endif
+};
+
 static __thread void *_Py_tss_tstate;
-static pthread_key_t key;
 static uint32_t code_version;
 
 static void put(object *at, unsigned int offset, uint64_t value, unsigned int size)
@@ -84,7 +122,9 @@ __attribute__((noinline)) void *PyThreadState_GetUnchecked(void)
 
 __attribute__((noinline)) void *PyGILState_GetThisThreadState(void)
 {
-	return pthread_getspecific(key);
+	/* A Py_tss_t: an int that is 1 once the key was created, and the key. */
+	return pthread_getspecific(
+		*(const volatile pthread_key_t *)((object *)_PyRuntime + KEY + 4));
 }
 
 __attribute__((noinline)) void *_PyEval_EvalFrameDefault(void *frame)
@@ -339,41 +379,6 @@ static object *make_churn(object *on_stack)
 	return list;
 }
 
-/* `_Py_DebugOffsets` as 3.13 and 3.14 have them; `absurd`: with values that lead nowhere. */
-static void describe_offsets(int is_absurd)
-{
-	static const uint64_t thread[] = { 280, 0, 8, 16, THREAD_FRAME, 152, 160 };
-	static const uint64_t frame_fields[] = {
-		88, FRAME_PREVIOUS, FRAME_CODE, 56, 80, FRAME_OWNER
-	};
-	static const uint64_t code_fields[] = { MINOR >= 14 ? 216 : 208,
-		                                CODE_FILE,
-		                                CODE_NAME,
-		                                CODE_QUALIFIED_NAME,
-		                                CODE_LINES,
-		                                CODE_FIRST_LINE,
-		                                52,
-		                                96,
-		                                104,
-		                                CODE_BYTECODE };
-	static const uint64_t bytes[] = { 40, 16, 32 }, texts[] = { 64, 32, 16, 40 };
-
-	if (MINOR < 13)
-		return;
-	memcpy(_PyRuntime, "xdebugpy", 8);
-	put(_PyRuntime, 8, Py_Version, 8);
-	if (is_absurd) {
-		for (int offset = 24; offset < 900; offset += 8)
-			put(_PyRuntime, offset, offset % 3 ? ~0ull << (offset % 64) : 65528, 8);
-		return;
-	}
-	memcpy(_PyRuntime + (MINOR >= 14 ? 176 : 152), thread, sizeof(thread));
-	memcpy(_PyRuntime + (MINOR >= 14 ? 248 : 224), frame_fields, sizeof(frame_fields));
-	memcpy(_PyRuntime + (MINOR >= 14 ? 312 : 272), code_fields, sizeof(code_fields));
-	memcpy(_PyRuntime + (MINOR >= 14 ? 592 : 512), bytes, sizeof(bytes));
-	memcpy(_PyRuntime + (MINOR >= 14 ? 616 : 536), texts, sizeof(texts));
-}
-
 static const struct {
 	const char *how;
 	object *(*make)(object *on_stack);
@@ -384,7 +389,7 @@ static const struct {
 	{ "lengths", make_lengths, 0 }, { "unmapped", make_unmapped, 0 },
 	{ "astray", make_astray, 1 },   { "misaligned", make_misaligned, 0 },
 	{ "owners", make_owners, 0 },   { "names", make_names, 0 },
-	{ "churn", make_churn, 1 },     { "offsets", make_plain, 0 },
+	{ "churn", make_churn, 1 },
 };
 
 __attribute__((noinline)) int spin(unsigned int way, object *thread, object *on_stack)
@@ -399,15 +404,14 @@ __attribute__((noinline)) int spin(unsigned int way, object *thread, object *on_
 int main(int count, char **arguments)
 {
 	object on_stack[256] __attribute__((aligned(16))) = { 0 }, *thread = allocate(8192);
+	object *runtime = (object *)_PyRuntime;
 
 	for (unsigned int way = 0; count > 1 && way < sizeof(WAYS) / sizeof(*WAYS); way++) {
 		if (strcmp(arguments[1], WAYS[way].how))
 			continue;
-		describe_offsets(!strcmp(arguments[1], "offsets"));
-		pthread_key_create(&key, NULL);
-		put(_PyRuntime, KEY, 1, 4);
-		put(_PyRuntime, KEY + 4, key, 4);
-		pthread_setspecific(key, thread);
+		put(runtime, KEY, 1, 4);
+		pthread_key_create((pthread_key_t *)(runtime + KEY + 4), NULL);
+		pthread_setspecific(*(pthread_key_t *)(runtime + KEY + 4), thread);
 		_Py_tss_tstate = thread;
 		set_frame(thread, WAYS[way].make(on_stack), on_stack);
 		return spin(way, thread, on_stack);

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 
-from known import INTERPRETER, SECONDS, between, rest, run, spin
+from known import INTERPRETER, SECONDS, between, rest, run, spin, start_child
 
 LONG = 2 * SECONDS
 
@@ -26,6 +26,7 @@ def serve():
 def fork(function):
     """Runs a function in a child process, which then waits as the parent does."""
     if between(os.fork) == 0:
+        start_child()
         function()
         os.closerange(3, 64)
         rest()
@@ -55,6 +56,7 @@ def serves_file():
 
 
 def works(name):
+    start_child()
     spin(name, "", LONG)
     return name
 

@@ -31,6 +31,8 @@ except ImportError:  # 3.7
 
 
 SECONDS = float(os.environ.get("WINDOW_SECONDS", "0.3"))
+WARM_UP_SECONDS = float(os.environ.get("WARM_UP_SECONDS", "0.1"))
+CHILD_START_SECONDS = float(os.environ.get("CHILD_START_SECONDS", "0.1"))
 # How the interpreter is run again, where that takes more than its own path.
 INTERPRETER = os.environ.get("INTERPRETER", sys.executable)
 DIRECTORY = os.path.dirname(os.path.abspath(__file__))
@@ -67,11 +69,16 @@ def between(function, *arguments):
     return function(*arguments)
 
 
-def warm_up():
-    """Works for the first 100 ms, which do not count."""
-    end = time.monotonic() + 0.1
+def warm_up(seconds):
+    """Works for some seconds, which do not count."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
+
+
+def start_child():
+    """Works at the start of a child process, which does not count."""
+    warm_up(CHILD_START_SECONDS)
 
 
 def wait():
@@ -80,7 +87,7 @@ def wait():
         write_stack("ready", None, "")
         sys.stdin.readline()
         os.environ["EVERYTICK_STARTED"] = "1"
-        warm_up()
+        warm_up(WARM_UP_SECONDS)
 
 
 def rest():

@@ -1,9 +1,13 @@
-"""Interpreters in an interpreter: their stacks begin anew, and they come and go."""
+"""Interpreters in an interpreter: their stacks begin anew, and they come and go.
+
+Before 3.12 a thread does not say which interpreter it runs: the stack that is known of it is that of
+its first one, which is in a call of `run_string` meanwhile.
+"""
 
 import sys
 import threading
 
-from known import DIRECTORY, SECONDS, between, run, spin
+from known import DIRECTORY, SECONDS, between, run, spin, write_stack
 
 try:
     import _interpreters as interpreters  # 3.13
@@ -13,7 +17,15 @@ except ImportError:
     except ImportError:
         interpreters = None
 
-PREAMBLE = "import sys\nsys.path.insert(0, {!r})\nfrom known import spin\n".format(DIRECTORY)
+HAS_STACK = sys.version_info >= (3, 12)
+PREAMBLE = """
+import os, sys
+sys.path.insert(0, {!r})
+import known
+if not {}:
+    known.STACKS = os.open(os.devnull, os.O_WRONLY)
+from known import spin
+""".format(DIRECTORY, HAS_STACK)
 OUTER = """
 def outer_{0}(name):
     inner_{0}(name)
@@ -25,14 +37,30 @@ outer_{0}({2!r})
 """
 
 
+def make():
+    """Returns an interpreter that has imported all that it needs."""
+    interpreter = interpreters.create()
+    interpreters.run_string(interpreter, PREAMBLE)
+    return interpreter
+
+
 def execute(number, name, seconds=SECONDS):
     """Runs functions of this number in an interpreter of their own."""
-    interpreter = between(interpreters.create)
-    text = PREAMBLE + OUTER.format(number, seconds, name)
-    failure = interpreters.run_string(interpreter, text)
+    interpreter = between(make)
+    text = OUTER.format(number, seconds, name)
+    if HAS_STACK:
+        failure = interpreters.run_string(interpreter, text)
+    else:
+        failure = outside(interpreter, name, text)
     if failure is not None:
         raise RuntimeError(failure)
     between(interpreters.destroy, interpreter)
+
+
+# fmt: off
+def outside(interpreter, name, text):
+    return (write_stack(name, sys._getframe(), ""), interpreters.run_string(interpreter, text))[1]
+# fmt: on
 
 
 def one():
