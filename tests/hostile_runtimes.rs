@@ -87,7 +87,7 @@ fn hostile_imitations_cost_their_own_frames_only() {
     hostile.extend(start_all(&[absurd], &["plain"]));
     let _good = Running::start(&compile("chain.c", place.path(), "good"));
     // The whole machine is recorded, the imitations too.
-    let run = Program::new("generators.py", &[]).with_children().check();
+    let run = Program::new("generators.py", &[]).with_all_others().check();
     let named = run.recorded.samples_through(&CHAIN);
     let all = run.recorded.samples_through(&["good"]);
     assert!(all > 200 && named * 1000 >= all * 999, "{named} of {all}: {}", run.recorded.stderr);

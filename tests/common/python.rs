@@ -32,7 +32,7 @@ const WINDOW_SECONDS: f64 = 0.1;
 /// Seconds of work before the first window, in which the interpreter is read. Of a whole machine it
 /// is not the only file.
 const WARM_UP_SECONDS: f64 = 0.3;
-const WARM_UP_OF_MACHINE_SECONDS: f64 = 1.5;
+const WARM_UP_OF_MACHINE_SECONDS: f64 = 3.0;
 /// One of this many samples may be wrong.
 const ONE_OF: u64 = 1000;
 /// Samples of the shortest program, on a busy machine, are more.
@@ -41,7 +41,7 @@ const LEAST_SAMPLES: u64 = 20;
 const WRONG_MAX: u64 = 5;
 /// Seconds at the start of a child process in which it has no window, and in which its memory may
 /// not be known to the kernel side yet: its stacks have no functions of Python then.
-const CHILD_START_SECONDS: f64 = 0.15;
+const CHILD_START_SECONDS: f64 = 0.3;
 
 /// Returns the path of a program.
 pub fn source(name: &str) -> PathBuf {
@@ -53,8 +53,10 @@ pub fn source(name: &str) -> PathBuf {
 pub struct Program {
     command: Vec<String>,
     environment: Vec<(String, String)>,
-    /// Whether it has child processes. The whole machine is recorded then.
+    /// Whether it has child processes.
     has_children: bool,
+    /// Whether the whole machine is recorded.
+    has_others: bool,
     /// Whether interpreters start while it is recorded, whose own code has no windows.
     starts_interpreters: bool,
     /// Beginnings of functions. If there are any, only samples with one of them count, and each of
@@ -84,6 +86,7 @@ impl Program {
             command,
             environment: Vec::new(),
             has_children: false,
+            has_others: false,
             starts_interpreters: false,
             functions: Vec::new(),
             wrong_max: WRONG_MAX,
@@ -97,6 +100,10 @@ impl Program {
 
     pub fn with_children(self) -> Self {
         Self { has_children: true, ..self }
+    }
+
+    pub fn with_all_others(self) -> Self {
+        Self { has_others: true, ..self }
     }
 
     pub fn with_started_interpreters(self) -> Self {
@@ -120,7 +127,7 @@ impl Program {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).env("STACKS", &path);
         command.env("WINDOW_SECONDS", WINDOW_SECONDS.to_string()).envs(self.environment.clone());
-        let warm_up = if self.has_children { WARM_UP_OF_MACHINE_SECONDS } else { WARM_UP_SECONDS };
+        let warm_up = if self.has_others { WARM_UP_OF_MACHINE_SECONDS } else { WARM_UP_SECONDS };
         command.env("WARM_UP_SECONDS", warm_up.to_string());
         command.env("CHILD_START_SECONDS", CHILD_START_SECONDS.to_string());
         command.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -143,8 +150,10 @@ impl Program {
         // Load on the machine must not cut stacks: the test is about where a walk leads.
         let mut arguments = vec!["-F", &hz, "--no-kernel", "--tick-limit", "50000"];
         arguments.extend(more);
-        if !self.has_children {
-            arguments.extend(["-p", &pid]);
+        match (self.has_others, self.has_children) {
+            (true, _) => {}
+            (_, true) => arguments.extend(["--comm", "python3"]),
+            _ => arguments.extend(["-p", &pid]),
         }
         let recording = Recording::start(&arguments);
         started.run_windows();
@@ -231,7 +240,8 @@ impl KnownRun {
         };
         let mut stacks = stacks(&self.recorded.pprof());
         stacks.retain(is_counted);
-        if self.program.has_children {
+        let Program { has_children, has_others, .. } = self.program;
+        if has_children || has_others {
             remove_starts(&mut stacks);
         }
         stacks
@@ -288,7 +298,7 @@ impl KnownRun {
 }
 
 /// Removes samples without functions of Python of the start of each process: as many as there are
-/// ticks in that time.
+/// ticks in that time at most.
 fn remove_starts(stacks: &mut Vec<Stack>) {
     let mut left = BTreeMap::new();
     for stack in stacks.iter_mut().filter(|stack| stack.python().is_empty()) {

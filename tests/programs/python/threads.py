@@ -55,10 +55,14 @@ class Worker(threading.Thread):
         spin("method of a thread class", "", LONG)
 
 
+def threads_of(functions, barrier):
+    return [threading.Thread(target=f, args=[barrier]) for f in functions]
+
+
 def together(*functions):
     """Runs functions in threads, and waits for them."""
     barrier = threading.Barrier(len(functions))
-    threads = [threading.Thread(target=f, args=[barrier]) for f in functions]
+    threads = between(threads_of, functions, barrier)
     for thread in threads:
         between(thread.start)
     for thread in threads:
@@ -80,7 +84,7 @@ def without_lock_only():
 
 def by_class():
     barrier = threading.Barrier(2)
-    workers = [Worker(barrier), Worker(barrier)]
+    workers = [between(Worker, barrier), between(Worker, barrier)]
     for worker in workers:
         between(worker.start)
     for worker in workers:
