@@ -38,7 +38,7 @@ const ONE_OF: u64 = 1000;
 /// Samples of the shortest program, on a busy machine, are more.
 const LEAST_SAMPLES: u64 = 20;
 /// Samples that may be wrong in any run: ticks between windows, and at the start and end of threads.
-const WRONG_MAX: u64 = 5;
+const WRONG_MAX: u64 = 10;
 /// Seconds at the start of a child process in which it has no window, and in which its memory may
 /// not be known to the kernel side yet: its stacks have no functions of Python then.
 const CHILD_START_SECONDS: f64 = 0.3;
