@@ -270,9 +270,10 @@ fn samples_are_compared_frame_by_frame() {
                 first_line: first_line.parse().unwrap(),
                 line: line.parse().unwrap(),
             },
-            _ => match word.split_once('@').unwrap() {
-                (function, file) => Frame::Native { function: function.into(), file: file.into() },
-            },
+            _ => {
+                let (function, file) = word.split_once('@').unwrap();
+                Frame::Native { function: function.into(), file: file.into() }
+            }
         };
         let (pid, tid, comm, cut, count) = (1, 2, String::new(), None, 1);
         Stack { pid, tid, comm, cut, count, frames: words.split(' ').map(frame).collect() }

@@ -27,8 +27,8 @@ enum interpreter_limit {
 	CODE_FILE_MAX = 256,
 	/* Bytes of its line table, from the start. */
 	CODE_LINES_MAX = 1024,
-	/* Code objects that a tick sends at most. */
-	CODE_RECORDS_PER_TICK = 8,
+	/* Code objects that a tick sends at most: a chain of imports has up to 15. */
+	CODE_RECORDS_PER_TICK = 16,
 	/* Code objects that are remembered as sent. */
 	CODE_TAGS = 65536,
 };

@@ -17,7 +17,7 @@ use crate::events::{RawSample, now};
 use crate::kernel::abi;
 use crate::limits::{Charge, Owner, SharedPool};
 use crate::processes::{AddressSpace, Executables, Mapping, Processes};
-use crate::runtimes::RuntimeCounts;
+use crate::runtimes::{RecognitionError, RuntimeCounts, RuntimeProcess};
 
 const HEADER_BYTES: usize = size_of::<abi::ProcessHeader>();
 const MAPPING_BYTES: usize = size_of::<abi::MappingEntry>();
@@ -153,9 +153,7 @@ impl MappingPublisher {
         let memory = processes.address_space(pid);
         let count = memory.count().min(abi::MAPPINGS_MAX);
         let runtime = processes.executables.runtime_of(&memory);
-        if let Some(runtime) = runtime.as_ref().filter(|_| self.counted.insert(pid)) {
-            self.runtimes.add(runtime.as_ref().map(|runtime| runtime.version).map_err(|e| *e));
-        }
+        self.count_runtime(pid, runtime.as_ref());
         let runtime = runtime_bytes(runtime.and_then(Result::ok).as_ref());
         let bytes = (HEADER_BYTES + count * MAPPING_BYTES + runtime.1.len()) as u64;
         let charge = self.charge(pid, processes.owner_of(pid), bytes);
@@ -176,6 +174,21 @@ impl MappingPublisher {
         published.charge = Some(charge);
         rows.retire(published.replace(slot, memory, now(), complete_until));
         true
+    }
+
+    /// Counts a process by its runtime, once. One that has just started has not mapped its C
+    /// library yet.
+    fn count_runtime(
+        &mut self,
+        pid: Pid,
+        runtime: Option<&Result<RuntimeProcess, RecognitionError>>,
+    ) {
+        let Some(runtime) = runtime else { return };
+        let may_change =
+            matches!(runtime, Err(RecognitionError::NoLibrary)) && !self.by_pid.contains_key(&pid);
+        if !may_change && self.counted.insert(pid) {
+            self.runtimes.add(runtime.as_ref().map(|runtime| runtime.version).map_err(|e| *e));
+        }
     }
 
     /// Charges the owner of a process for slab bytes, in place of those that were published before.

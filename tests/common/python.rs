@@ -37,7 +37,8 @@ const WARM_UP_OF_MACHINE_SECONDS: f64 = 3.0;
 const ONE_OF: u64 = 1000;
 /// Samples of the shortest program, on a busy machine, are more.
 const LEAST_SAMPLES: u64 = 20;
-/// Samples that may be wrong in any run: ticks between windows, and at the start and end of threads.
+/// Samples that may be wrong in any run: between windows, at the start and the end of threads, and
+/// of code objects whose names were beyond the limit of a tick.
 const WRONG_MAX: u64 = 10;
 /// Seconds at the start of a child process in which it has no window, and in which its memory may
 /// not be known to the kernel side yet: its stacks have no functions of Python then.
