@@ -194,7 +194,8 @@ struct runtime_process {
 	u64 state;                     /* address of _PyRuntime */
 	struct thread_value values[2]; /* of the thread state: the first that is not 0 counts */
 	u32 specific; /* from the thread pointer: glibc's pthread_specific, musl's tsd */
-	u32 libc;     /* enum libc_kind */
+	u16 libc;     /* enum libc_kind */
+	u16 epoch;    /* changes when the agent wants all code objects again */
 	struct cpython_layout cpython;
 };
 

@@ -24,10 +24,13 @@ struct {
 	__type(value, u64);
 } code_tags SEC(".maps");
 
-/* Returns the tag of a code object: it stands for its address in one generation of a process. */
+/*
+ * Returns the tag of a code object: it stands for its address in one generation and epoch of a
+ * process.
+ */
 static inline u64 tag_of(const struct interpreter *in, u64 code, u32 fingerprint)
 {
-	u64 process = hash_word(in->generation, in->record.pid);
+	u64 process = hash_word(hash_word(in->generation, in->record.pid), in->process.epoch);
 
 	return hash_word(hash_word(process, code), fingerprint);
 }
@@ -83,9 +86,14 @@ static inline void start_code(struct interpreter *in, u64 code, u32 fingerprint)
 	};
 }
 
-/* Sends the record of a code object, and remembers that if the ring takes it. */
+/*
+ * Sends the record of a code object, and remembers that if the ring takes it. One whose name is not
+ * in memory is tried again.
+ */
 static inline void deliver_code(struct interpreter *in, u64 tag)
 {
+	if (!in->code.name_bytes)
+		return;
 	u64 bytes = (u64)in->code.name_bytes + in->code.file_bytes + in->code.lines_bytes;
 
 	if (bytes > sizeof(in->code_bytes))

@@ -17,6 +17,8 @@
 #define CPYTHON_OWNER_MAX 4
 /* A frame less than this above the start of a thread state lies in it: the base frame of 3.15. */
 #define CPYTHON_THREAD_BYTES 4096
+/* Of a str, up to 3.11: the hash of its content, which names of code have from the start. */
+#define CPYTHON_TEXT_HASH 24
 /* Bytecode is shorter. */
 #define CPYTHON_BYTECODE_MAX (1U << 31)
 
@@ -94,8 +96,9 @@ static inline bool cpython_read_code(struct cpython_walk *walk, u64 code)
 
 /*
  * Reads the fingerprint of a code object: its version, a number that no other one has. Before 3.12:
- * the upper half of a hash over first line, name, file name and line table, the last three as
- * addresses. Returns false if it cannot.
+ * the upper half of a hash over first line, the addresses of name, file name and line table, and
+ * the hash of the name. An object that takes the place of a freed one may have all but the last.
+ * Returns false if it cannot.
  */
 static inline bool cpython_read_fingerprint(struct cpython_walk *walk,
                                             const struct cpython_layout *layout, u64 code)
@@ -108,8 +111,10 @@ static inline bool cpython_read_fingerprint(struct cpython_walk *walk,
 		return read_user(&walk->fingerprint, sizeof(u32), code + layout->code_version);
 	if (!cpython_read_code(walk, code))
 		return false;
+	u64 name = word_in(words, layout->code_name - start), content = 0;
+	read_user(&content, sizeof(content), name + CPYTHON_TEXT_HASH); /* 0 if it cannot */
 	u64 hash = hash_word(0, int_in(words, layout->code_first_line - start));
-	hash = hash_word(hash, word_in(words, layout->code_name - start));
+	hash = hash_word(hash_word(hash, name), content);
 	hash = hash_word(hash, word_in(words, layout->code_file - start));
 	walk->fingerprint = hash_word(hash, word_in(words, layout->code_line_table - start)) >> 32;
 	return true;

@@ -42,12 +42,16 @@ impl Weaver {
             return Self { groups: VecDeque::new(), machinery: None, interpreter, end };
         };
         let mut groups = vec![Vec::new()];
-        let mut native_frames = Vec::new();
+        let (mut native_frames, mut last) = (Vec::new(), None);
         for element in &stack.elements {
             match element {
                 InterpretedElement::Function(name) => {
-                    let frame =
-                        processes.interpreted_frame(stack.language, sample.pid, name.clone());
+                    // A function that calls itself has one frame many times.
+                    let frame = match &last {
+                        Some((known, frame)) if *known == name => *frame,
+                        _ => processes.interpreted_frame(stack.language, sample.pid, name.clone()),
+                    };
+                    last = Some((name, frame));
                     groups.last_mut().into_iter().for_each(|group: &mut Vec<Frame>| {
                         group.push(frame);
                     });

@@ -33,8 +33,14 @@ impl ProcessCode {
         Self { version, objects: HashMap::new() }
     }
 
-    /// Adds a code object, for which an owner pays. One that does not fit has no name.
-    pub fn add(&mut self, record: &CodeRecord, owner: Owner, pool: &SharedPool) {
+    /// Returns whether code objects are decoded as those of a version.
+    pub fn is_of(&self, version: CpythonVersion) -> bool {
+        self.version == version
+    }
+
+    /// Adds a code object, for which an owner pays. Returns whether it fits; if not, all are
+    /// removed, and those that are still in use have to be sent again.
+    pub fn add(&mut self, record: &CodeRecord, owner: Owner, pool: &SharedPool) -> bool {
         let parts = CodeParts {
             name: text_part(&record.name),
             file: text_part(&record.file),
@@ -44,11 +50,15 @@ impl ProcessCode {
         };
         let mut object = CodeObject::new(self.version, &parts);
         let bytes = CODE_BYTES + object.bytes() as u64;
-        let Some(charge) = pool.charge(owner, bytes) else { return };
+        let Some(charge) = pool.charge(owner, bytes) else {
+            self.objects.clear();
+            return false;
+        };
         let text = |text: Option<Box<str>>| text.map_or_else(|| Arc::from(""), Arc::from);
         let (name, file) = (text(object.name.take()), text(object.file.take()));
         let named = NamedCode { name, file, object, _charge: charge };
         self.objects.insert((record.code.0, record.fingerprint), named);
+        true
     }
 
     /// Returns the code object at an address with a fingerprint, if it was added.

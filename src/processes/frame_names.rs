@@ -51,6 +51,8 @@ impl Processes {
         let gone: Vec<Pid> = gone.collect();
         gone.into_iter().for_each(|pid| self.perf_maps.remove(pid));
         self.code_objects.retain(|pid, _| self.by_pid.contains_key(pid));
+        self.interpreters.retain(|pid, _| self.by_pid.contains_key(pid));
+        self.lossy_code.retain(|pid| self.by_pid.contains_key(pid));
         self.perf_maps.remove_unused(oldest);
     }
 

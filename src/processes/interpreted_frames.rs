@@ -3,16 +3,22 @@
 //! The kernel side sends each code object once, with the first tick that sees it. A frame is named
 //! when its sample is resolved, so a process that exits later takes nothing away.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, InterpretedLanguage, Pid};
 
 use super::code_names::CodeName;
 use super::code_objects::ProcessCode;
 use super::mappings::AddressSpace;
+use super::process_runtime::KnownInterpreter;
 use super::process_table::Processes;
 use crate::events::{CodeRecord, InterpreterFrame, InterpreterStack};
 use crate::kernel::abi::InterpreterEnd;
+
+/// How often code objects that were lost are sent again.
+const RESEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The interpreted frames of a sample, named.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,41 +68,76 @@ impl Processes {
     /// Adds a code object of a process with a known interpreter.
     pub fn add_code_object(&mut self, record: &CodeRecord) {
         let pid = record.pid;
-        if !self.code_objects.contains_key(&pid) {
-            let runtime = self.executables.runtime_of(&self.address_space(pid));
-            let Some(Ok(runtime)) = runtime else { return };
-            self.code_objects.insert(pid, ProcessCode::new(runtime.version));
-        }
+        self.refresh(pid);
+        let memory = self.address_space(pid);
+        let version = self.known_interpreter(pid, &memory).map(|known| known.runtime.version);
+        let Some(version) = version else {
+            self.lossy_code.insert(pid);
+            return;
+        };
         let owner = self.owner_of(pid);
-        if let Some(code) = self.code_objects.get_mut(&pid) {
-            code.add(record, owner, self.perf_maps.pool());
+        let code = self.code_objects.entry(pid).or_insert_with(|| ProcessCode::new(version));
+        if !code.is_of(version) {
+            *code = ProcessCode::new(version); // of a process that had the number before
         }
+        if !code.add(record, owner, self.perf_maps.pool()) {
+            self.lossy_code.insert(pid);
+        }
+    }
+
+    /// Takes the processes of which code objects were lost, now and then: they have to be sent
+    /// again.
+    pub fn take_lossy_code(&mut self) -> HashSet<Pid> {
+        if self.lossy_code.is_empty() || self.next_resend > Instant::now() {
+            return HashSet::new();
+        }
+        self.next_resend = Instant::now() + RESEND_INTERVAL;
+        std::mem::take(&mut self.lossy_code)
     }
 
     /// Names the interpreted frames of a sample; `None` if the interpreter is not known any more.
     /// `memory`: the mappings at its time.
     pub fn interpreted_stack(
-        &self,
+        &mut self,
         stack: &InterpreterStack,
         memory: &AddressSpace,
     ) -> Option<InterpretedStack> {
-        let runtime = self.executables.runtime_of(memory)?.ok()?;
-        let interpreter = self.executables.interpreter_of(memory)?;
+        let known = self.known_interpreter(stack.pid, memory)?;
+        let (interpreter, eval_loop) = (known.file, known.runtime.eval_loop.clone());
         let code = self.code_objects.get(&stack.pid);
-        let elements = stack.frames.iter().filter_map(|frame| named(frame, code)).collect();
+        // A function that calls itself has the same name in each frame.
+        let mut last: Option<(InterpreterFrame, Option<InterpretedElement>)> = None;
+        let elements = stack.frames.iter().filter_map(|frame| {
+            if let Some((known, element)) = &last
+                && known == frame
+            {
+                return element.clone();
+            }
+            let element = named(frame, code);
+            last = Some((*frame, element.clone()));
+            element
+        });
+        let elements = elements.collect();
         let (language, end) = (InterpretedLanguage::Python, stack.end);
-        Some(InterpretedStack {
-            language,
-            interpreter,
-            elements,
-            end,
-            eval_loop: runtime.eval_loop,
-        })
+        Some(InterpretedStack { language, interpreter, elements, end, eval_loop })
+    }
+
+    /// Returns the interpreter of a process with these mappings.
+    fn known_interpreter(&mut self, pid: Pid, memory: &AddressSpace) -> Option<&KnownInterpreter> {
+        let is_known = |known: &KnownInterpreter| known.memory.is_unchanged(memory);
+        if !self.interpreters.get(&pid).is_some_and(is_known) {
+            let (runtime, file) = self.executables.interpreter_of(memory)?.ok()?;
+            let memory = memory.clone();
+            self.interpreters.insert(pid, KnownInterpreter { memory, runtime, file });
+        }
+        self.interpreters.get(&pid)
     }
 
     /// Forgets the code objects of a process: it exits, or executes another program.
     pub(super) fn forget_code_objects(&mut self, pid: Pid) {
         self.code_objects.remove(&pid);
+        self.interpreters.remove(&pid);
+        self.lossy_code.remove(&pid);
     }
 }
 

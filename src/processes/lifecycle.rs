@@ -84,7 +84,9 @@ impl Processes {
             }
             return;
         }
-        self.perf_maps.remove(fork.pid); // of a process that had the number before
+        // Of a process that had the number before.
+        self.perf_maps.remove(fork.pid);
+        self.forget_code_objects(fork.pid);
         self.refresh(fork.parent);
         let since = if self.is_current(fork.parent) { time } else { 0 };
         let child = match self.by_pid.get(&fork.parent).filter(|_| !self.is_stale(fork.parent)) {

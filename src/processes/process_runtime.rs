@@ -6,6 +6,15 @@ use super::executables::Executables;
 use super::mappings::{AddressSpace, Mapping};
 use crate::runtimes::{RecognitionError, RuntimeProcess};
 
+/// The interpreter of a process, as long as its mappings do not change.
+#[derive(Debug)]
+pub(super) struct KnownInterpreter {
+    pub memory: AddressSpace,
+    pub runtime: RuntimeProcess,
+    /// The file that contains it.
+    pub file: ExecutableId,
+}
+
 impl Executables {
     /// Returns the runtime of a process, or why its frames are not walked; `None` if it has mapped
     /// none. Of several, the one that is known at the lowest address counts.
@@ -13,6 +22,15 @@ impl Executables {
         &self,
         address_space: &AddressSpace,
     ) -> Option<Result<RuntimeProcess, RecognitionError>> {
+        let found = self.interpreter_of(address_space);
+        found.map(|found| found.map(|(runtime, _)| runtime))
+    }
+
+    /// Returns the runtime of a process with the file that contains it, as [`Self::runtime_of`].
+    pub(super) fn interpreter_of(
+        &self,
+        address_space: &AddressSpace,
+    ) -> Option<Result<(RuntimeProcess, ExecutableId), RecognitionError>> {
         let recognitions = || {
             let mappings = address_space.iter();
             mappings.filter_map(|mapping| {
@@ -30,21 +48,11 @@ impl Executables {
                 Err(error) => Err(*error),
             };
             match process {
-                Ok(process) => return Some(Ok(process)),
+                Ok(process) => return Some(Ok((process, mapping.executable))),
                 Err(error) => first_error = first_error.or(Some(Err(error))),
             }
         }
         first_error
-    }
-
-    /// Returns the file that contains the runtime of a process: its native frames between those of
-    /// functions are machinery.
-    pub(super) fn interpreter_of(&self, address_space: &AddressSpace) -> Option<ExecutableId> {
-        let is_runtime = |mapping: &&Mapping| {
-            let recognition = self.get(mapping.executable).recognition.as_ref();
-            recognition.is_some_and(|recognition| matches!(recognition.runtime, Some(Ok(_))))
-        };
-        address_space.iter().find(is_runtime).map(|mapping| mapping.executable)
     }
 
     /// Returns what is added to the addresses in the file of a mapping of code.

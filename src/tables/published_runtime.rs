@@ -8,7 +8,10 @@ use crate::runtimes::{LibcKind, RuntimeProcess, ThreadValue};
 
 /// Returns the kind of a process's runtime, and what follows its mappings: see
 /// [`abi::RuntimeProcess`].
-pub(super) fn runtime_bytes(runtime: Option<&RuntimeProcess>) -> (abi::RuntimeKind, Vec<u8>) {
+pub(super) fn runtime_bytes(
+    runtime: Option<&RuntimeProcess>,
+    epoch: u16,
+) -> (abi::RuntimeKind, Vec<u8>) {
     let Some(runtime) = runtime else { return (abi::RuntimeKind::None, Vec::new()) };
     let process = abi::RuntimeProcess {
         state: runtime.state,
@@ -18,6 +21,7 @@ pub(super) fn runtime_bytes(runtime: Option<&RuntimeProcess>) -> (abi::RuntimeKi
             LibcKind::Glibc => abi::LIBC_GLIBC,
             LibcKind::Musl => abi::LIBC_MUSL,
         },
+        epoch,
         cpython: layout(&runtime.cpython),
     };
     (abi::RuntimeKind::Cpython, process.as_bytes().to_vec())
@@ -84,6 +88,6 @@ mod tests {
 
     #[test]
     fn a_process_without_a_runtime_has_no_bytes() {
-        assert_eq!(runtime_bytes(None), (abi::RuntimeKind::None, Vec::new()));
+        assert_eq!(runtime_bytes(None, 0), (abi::RuntimeKind::None, Vec::new()));
     }
 }

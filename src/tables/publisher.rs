@@ -33,6 +33,8 @@ pub struct MappingPublisher {
     tracked: HashSet<Pid>,
     /// Tracked processes whose published mappings are stale.
     stale: HashSet<Pid>,
+    /// Epochs of processes whose code objects are to be sent again.
+    epochs: HashMap<Pid, u16>,
     /// Published processes with a runtime, which are counted.
     counted: HashSet<Pid>,
     /// Processes that were published, by their runtime.
@@ -49,6 +51,7 @@ impl MappingPublisher {
             bytes: SharedPool::new(bytes_max),
             tracked: HashSet::new(),
             stale: HashSet::new(),
+            epochs: HashMap::new(),
             counted: HashSet::new(),
             runtimes: RuntimeCounts::default(),
         }
@@ -103,6 +106,7 @@ impl MappingPublisher {
                 if !processes.contains(pid) {
                     self.by_pid.remove(&pid);
                     self.counted.remove(&pid);
+                    self.epochs.remove(&pid);
                 }
             } else if !self.publish_process(rows, processes, pid, complete_until) {
                 self.stale.insert(pid);
@@ -116,12 +120,20 @@ impl MappingPublisher {
         if !self.has_readers {
             return;
         }
+        for pid in processes.take_lossy_code() {
+            if self.tracked.contains(&pid) {
+                let epoch = self.epochs.entry(pid).or_default();
+                *epoch = epoch.wrapping_add(1);
+                self.stale.insert(pid);
+            }
+        }
         for pid in changed {
             // A new process of a program that was sampled before will probably be sampled, too.
             if !self.tracked.contains(&pid) && rows.has_rows_of(&processes.address_space(pid)) {
                 self.tracked.insert(pid);
             }
-            if self.tracked.contains(&pid) {
+            let is_gone = self.by_pid.contains_key(&pid) && !processes.contains(pid);
+            if self.tracked.contains(&pid) || is_gone {
                 self.stale.insert(pid);
             }
             if let Some(published) = self.by_pid.get_mut(&pid) {
@@ -154,7 +166,8 @@ impl MappingPublisher {
         let count = memory.count().min(abi::MAPPINGS_MAX);
         let runtime = processes.executables.runtime_of(&memory);
         self.count_runtime(pid, runtime.as_ref());
-        let runtime = runtime_bytes(runtime.and_then(Result::ok).as_ref());
+        let epoch = self.epochs.get(&pid).copied().unwrap_or(0);
+        let runtime = runtime_bytes(runtime.and_then(Result::ok).as_ref(), epoch);
         let bytes = (HEADER_BYTES + count * MAPPING_BYTES + runtime.1.len()) as u64;
         let charge = self.charge(pid, processes.owner_of(pid), bytes);
         let stored = charge.and_then(|charge| {

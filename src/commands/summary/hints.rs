@@ -157,8 +157,7 @@ fn unnamed_interpreted(profile: &Profile) -> Vec<String> {
     }
     let of_process = |((language, pid), share): ((InterpretedLanguage, Pid), f64)| {
         format!(
-            "{:.0} % of samples are in {} functions whose names are not known yet, in PID {pid} \
-             ({}); record for longer",
+            "{:.0} % of samples are in {} functions without a name, in PID {pid} ({})",
             100.0 * share,
             language.name(),
             process_name(profile, pid)
@@ -324,8 +323,7 @@ mod tests {
         let mut profile = profile(&[(&["main"], 150), (&["main", "?"], 50)]);
         let python = MappingKind::Interpreted(InterpretedLanguage::Python);
         profile.mappings[1] = Mapping::new("[python]", None, python);
-        let expected = "25 % of samples are in Python functions whose names are not known yet, in \
-                        PID 12 (beam); record for longer";
+        let expected = "25 % of samples are in Python functions without a name, in PID 12 (beam)";
         assert_eq!(hints(&profile), [expected]);
         profile.samples[1].key.user_end = StackEnd::NoRow;
         assert!(!hints(&profile).concat().contains("JIT"), "{:?}", hints(&profile));

@@ -31,9 +31,9 @@ constants!(thread_value_kind {
 });
 constants!(libc_kind {
     /// In [`RuntimeProcess::libc`]: the C library is glibc.
-    LIBC_GLIBC: u32,
+    LIBC_GLIBC: u16,
     /// The C library is musl.
-    LIBC_MUSL: u32,
+    LIBC_MUSL: u16,
 });
 constants!(position_kind {
     /// In [`CpythonLayout::position_kind`]: an int, bytes from the start of the bytecode.
@@ -262,7 +262,9 @@ pub struct RuntimeProcess {
     /// Offset from the thread pointer of glibc's `pthread_specific`, or of musl's `tsd`.
     pub specific: u32,
     /// `LIBC_*`.
-    pub libc: u32,
+    pub libc: u16,
+    /// Changes when all code objects are to be sent again.
+    pub epoch: u16,
     /// CPython's structures.
     pub cpython: CpythonLayout,
 }
@@ -323,5 +325,5 @@ mirror!(
         reserved,
     }
 );
-mirror!(RuntimeProcess = runtime_process { state, values, specific, libc, cpython });
+mirror!(RuntimeProcess = runtime_process { state, values, specific, libc, epoch, cpython });
 impl Mirrors<[types::thread_value; 2]> for [ThreadValue; 2] {}

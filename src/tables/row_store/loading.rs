@@ -83,8 +83,11 @@ impl RowStore {
     /// that were read ahead.
     fn add_all_blocks(&mut self, id: ExecutableId, table: &Table) {
         let is_loading = |entry: &TableEntry| matches!(entry.state, TableState::Loading(_));
-        if !self.entries.get(&id).is_some_and(is_loading) {
-            return; // it was evicted meanwhile
+        let entry = self.entries.get(&id).filter(|entry| is_loading(entry));
+        // Block numbers are never exchanged for those of larger blocks: the final table may have
+        // smaller ones again.
+        if entry.is_none_or(|entry| table.block_shift > entry.block_shift) {
+            return;
         }
         if self.entries.get(&id).is_some_and(|entry| entry.block_shift != table.block_shift) {
             let Some(ahead) = self.take_blocks_ahead(id) else { return };
