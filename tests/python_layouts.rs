@@ -13,11 +13,10 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 
 use common::wait_until;
+use everytick::kernel::abi::{self, CpythonLayout};
 use everytick::processes::{Executables, Processes};
 use everytick::procfs;
-use everytick::runtimes::cpython::{
-    CodeObject, CodeParts, CpythonLayout, EntryKind, PositionKind, TextPart,
-};
+use everytick::runtimes::cpython::{CodeObject, CodeParts, TextPart};
 use everytick::runtimes::{LibcKind, RuntimeProcess, ThreadValue};
 use profile::Pid;
 
@@ -169,7 +168,7 @@ impl Memory {
         while frame != 0 && frames.len() < FRAMES_MAX {
             let owner = self.number(frame + u64::from(layout.frame_owner), 1);
             let is_entry =
-                layout.entry_kind == EntryKind::Frame && owner >= u64::from(layout.entry_owner);
+                layout.entry_kind == abi::ENTRY_FRAME && owner >= u64::from(layout.entry_owner);
             if !is_entry {
                 let tag = u64::from(layout.code_tag_mask);
                 let code = self.pointer(frame, layout.frame_code) & !tag;
@@ -183,12 +182,13 @@ impl Memory {
     fn position(&self, layout: &CpythonLayout, frame: u64, code: u64) -> u32 {
         let at = frame + u64::from(layout.frame_position);
         match layout.position_kind {
-            PositionKind::Bytes => self.number(at, 4) as u32,
-            PositionKind::Units => (self.number(at, 4) as u32).wrapping_mul(2),
-            PositionKind::Pointer => {
+            abi::POSITION_BYTES => self.number(at, 4) as u32,
+            abi::POSITION_UNITS => (self.number(at, 4) as u32).wrapping_mul(2),
+            abi::POSITION_POINTER => {
                 let bytecode = code + u64::from(layout.code_bytecode);
                 self.number(at, 8).wrapping_sub(bytecode) as u32
             }
+            other => panic!("position kind {other}"),
         }
     }
 

@@ -37,9 +37,10 @@ static inline struct interpreter *current_interpreter(void)
 }
 
 /*
- * Gives the current anchor to the native user frame with a number, unless that is NO_FRAME. Returns
- * the next anchor at or above sp, NO_ANCHOR if there is none. Anchors below it are on another
- * stack. Global, so that the verifier checks this loop once and not in every frame of every path.
+ * Assigns the current anchor to the native user frame with this number, unless that is NO_FRAME.
+ * Returns the next anchor at or above sp, NO_ANCHOR if there is none. Anchors below it are on
+ * another stack. Global, so that the verifier checks this loop once and not in every frame of every
+ * path.
  */
 __noinline u64 pass_anchor(u64 sp, u32 frame)
 {

@@ -25,8 +25,8 @@ struct {
 } code_tags SEC(".maps");
 
 /*
- * Returns the tag of a code object: it stands for its address in one generation and epoch of a
- * process.
+ * Returns the tag of a code object, a hash of its address and fingerprint with the generation and
+ * the epoch of its process.
  */
 static inline u64 tag_of(const struct interpreter *in, u64 code, u32 fingerprint)
 {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use profile::{ExecutableId, Frame, StackEnd};
 
-use crate::events::RawSample;
+use crate::events::{RawSample, UserFrame};
 use crate::kernel::abi::InterpreterEnd;
 use crate::processes::{InterpretedElement, InterpretedStack, Processes};
 
@@ -41,7 +41,7 @@ impl Weaver {
             let (interpreter, end) = (ExecutableId::UNKNOWN, InterpreterEnd::Complete);
             return Self { groups: VecDeque::new(), machinery: None, interpreter, end };
         };
-        let mut groups = vec![Vec::new()];
+        let mut groups: Vec<Vec<Frame>> = vec![Vec::new()];
         let (mut native_frames, mut last) = (Vec::new(), None);
         for element in &stack.elements {
             match element {
@@ -52,9 +52,9 @@ impl Weaver {
                         _ => processes.interpreted_frame(stack.language, sample.pid, name.clone()),
                     };
                     last = Some((name, frame));
-                    groups.last_mut().into_iter().for_each(|group: &mut Vec<Frame>| {
+                    if let Some(group) = groups.last_mut() {
                         group.push(frame);
-                    });
+                    }
                 }
                 InterpretedElement::Entry { native_frame, .. } => {
                     native_frames.push(*native_frame);
@@ -110,8 +110,7 @@ fn by_eval_loop(
     stack: &InterpretedStack,
     sample: &RawSample,
 ) -> (Vec<Vec<Frame>>, Vec<Option<usize>>) {
-    let is_loop =
-        |frame: &crate::events::UserFrame| stack.eval_loop.contains(&frame.lookup_address().0);
+    let is_loop = |frame: &UserFrame| stack.eval_loop.contains(&frame.lookup_address().0);
     let frames = sample.user.iter().enumerate().filter(|(_, frame)| is_loop(frame));
     let frames: Vec<Option<usize>> = frames.map(|(number, _)| Some(number)).collect();
     if frames.len() == functions.len() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -74,6 +74,11 @@ impl CodeFile {
     pub fn is_of_host(&self) -> bool {
         matches!(&self.place, Place::Here { file, .. } if is_at(file, Path::new(&self.name)))
     }
+}
+
+/// Writes a field of the paragraph about a file.
+pub(super) fn write_field(out: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
+    writeln!(out, "  {name:<11} {text}")
 }
 
 fn of_mapping(pid: u32, entry: &MapsEntry) -> CodeFile {

@@ -11,7 +11,7 @@ use profile::{BuildId, error_chain, printable};
 use symbolizer::NameSource;
 use symbolizer::proto::FileRole;
 
-use super::code_file::{CodeFile, Place};
+use super::code_file::{CodeFile, Place, write_field};
 use super::examples::DEBUGINFO_EXAMPLES;
 use super::terminal::line;
 use crate::host::{debug_package, packages_of};
@@ -58,11 +58,13 @@ fn describe(target: &CodeFile, out: &mut impl Write) -> io::Result<()> {
             });
             match opened.and_then(|search| Ok((search, NameSource::of(file.try_clone()?)?))) {
                 Ok(found) => found,
-                Err(error) => return field(out, "problem", &format!("cannot read it: {error}")),
+                Err(error) => {
+                    return write_field(out, "problem", &format!("cannot read it: {error}"));
+                }
             }
         }
         Place::Elsewhere { build_id, reason } => {
-            field(out, "problem", reason)?;
+            write_field(out, "problem", reason)?;
             match build_id {
                 Some(build_id) => (DebugFileSearch::of_build_id(build_id), Vec::new()),
                 None => return Ok(()),
@@ -71,24 +73,24 @@ fn describe(target: &CodeFile, out: &mut impl Write) -> io::Result<()> {
     };
     let build_id = search.links.build_id.as_deref().and_then(BuildId::new);
     let text = build_id.as_ref().map_or("none".into(), BuildId::to_string);
-    field(out, "build ID", &text)?;
+    write_field(out, "build ID", &text)?;
     let of_debug_file = sources_of(&search, FileRole::Debug);
     let sources: Vec<NameSource> = own_sources.iter().chain(&of_debug_file).copied().collect();
-    field(out, "itself has", &list(&own_sources))?;
+    write_field(out, "itself has", &list(&own_sources))?;
     for path in &search.paths {
         let root = if path.is_in_process { " (root of the process)" } else { "" };
         let path_text = printable(&path.path);
-        field(out, "looked at", &format!("{path_text}{root}: {}", outcome_text(path, &search)))?;
+        write_field(
+            out,
+            "looked at",
+            &format!("{path_text}{root}: {}", outcome_text(path, &search)),
+        )?;
     }
-    field(out, "result", result_text(&sources))?;
+    write_field(out, "result", result_text(&sources))?;
     match next_step(target, &sources, build_id.as_ref()) {
-        Some(step) => field(out, "next step", &step),
+        Some(step) => write_field(out, "next step", &step),
         None => Ok(()),
     }
-}
-
-fn field(out: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
-    writeln!(out, "  {name:<11} {text}")
 }
 
 fn list(sources: &[NameSource]) -> String {

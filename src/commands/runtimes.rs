@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use profile::{error_chain, printable};
 
-use super::code_file::{CodeFile, Place};
+use super::code_file::{CodeFile, Place, write_field};
 use super::examples::RUNTIMES_EXAMPLES;
 use super::terminal::line;
 use super::values;
@@ -76,13 +76,17 @@ fn describe(
     let comm = procfs::comm(pid).unwrap_or_default();
     let head = format!("{pid} {}", printable(&comm));
     if process.runtimes.is_empty() && !is_listed {
-        writeln!(out, "{head}\n  runtime     none that is known: CPython 3.7 to 3.15")?;
+        writeln!(out, "{head}")?;
+        write_field(out, "runtime", "none that is known: CPython 3.7 to 3.15")?;
     }
     for (path, runtime) in &process.runtimes {
-        writeln!(out, "{head}\n  file        {}", printable(path))?;
+        writeln!(out, "{head}")?;
+        write_field(out, "file", &printable(path))?;
         match runtime {
             Ok(file) => describe_runtime(file, process.libc, out)?,
-            Err(error) => writeln!(out, "  problem     {}: {}", error.text(), next_step(*error))?,
+            Err(error) => {
+                write_field(out, "problem", &format!("{}: {}", error.text(), next_step(*error)))?;
+            }
         }
     }
     Ok(process.runtimes.len())
@@ -94,12 +98,12 @@ fn describe_runtime(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let RuntimeFile::Cpython(cpython) = file;
-    writeln!(out, "  runtime     {}", file.text())?;
+    write_field(out, "runtime", &file.text())?;
     let layout = match cpython.version.minor() {
         13.. => "as the file describes it, equal to that of other builds of the version",
         _ => "that of all builds of the version",
     };
-    writeln!(out, "  structures  {layout}")?;
+    write_field(out, "structures", layout)?;
     let values = cpython.values.iter().filter_map(|value| match value {
         ThreadValue::None => None,
         ThreadValue::Static(_) | ThreadValue::Dynamic { .. } => Some("a thread-local variable"),
@@ -112,7 +116,7 @@ fn describe_runtime(
         Some(Err(error)) => error.text(),
         None => "no C library that is known",
     };
-    writeln!(out, "  threads     by {}; {library}", values.join(", else by "))
+    write_field(out, "threads", &format!("by {}; {library}", values.join(", else by ")))
 }
 
 /// Returns what can be done about an interpreter whose frames are not walked.

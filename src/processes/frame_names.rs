@@ -50,9 +50,7 @@ impl Processes {
         let gone = self.perf_maps.pids().filter(|pid| !self.by_pid.contains_key(pid));
         let gone: Vec<Pid> = gone.collect();
         gone.into_iter().for_each(|pid| self.perf_maps.remove(pid));
-        self.code_objects.retain(|pid, _| self.by_pid.contains_key(pid));
-        self.interpreters.retain(|pid, _| self.by_pid.contains_key(pid));
-        self.lossy_code.retain(|pid| self.by_pid.contains_key(pid));
+        self.interpreters.retain(|pid| self.by_pid.contains_key(pid));
         self.perf_maps.remove_unused(oldest);
     }
 

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use profile::{ExecutableId, InterpretedLanguage, Pid};
 
@@ -16,9 +15,6 @@ use super::process_runtime::KnownInterpreter;
 use super::process_table::Processes;
 use crate::events::{CodeRecord, InterpreterFrame, InterpreterStack};
 use crate::kernel::abi::InterpreterEnd;
-
-/// How often code objects that were lost are sent again.
-const RESEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The interpreted frames of a sample, named.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,27 +68,23 @@ impl Processes {
         let memory = self.address_space(pid);
         let version = self.known_interpreter(pid, &memory).map(|known| known.runtime.version);
         let Some(version) = version else {
-            self.lossy_code.insert(pid);
+            self.interpreters.lossy.insert(pid);
             return;
         };
         let owner = self.owner_of(pid);
-        let code = self.code_objects.entry(pid).or_insert_with(|| ProcessCode::new(version));
+        let code = self.interpreters.code.entry(pid).or_insert_with(|| ProcessCode::new(version));
         if !code.is_of(version) {
             *code = ProcessCode::new(version); // of a process that had the number before
         }
         if !code.add(record, owner, self.perf_maps.pool()) {
-            self.lossy_code.insert(pid);
+            self.interpreters.lossy.insert(pid);
         }
     }
 
     /// Takes the processes of which code objects were lost, now and then: they have to be sent
     /// again.
     pub fn take_lossy_code(&mut self) -> HashSet<Pid> {
-        if self.lossy_code.is_empty() || self.next_resend > Instant::now() {
-            return HashSet::new();
-        }
-        self.next_resend = Instant::now() + RESEND_INTERVAL;
-        std::mem::take(&mut self.lossy_code)
+        self.interpreters.take_lossy()
     }
 
     /// Names the interpreted frames of a sample; `None` if the interpreter is not known any more.
@@ -104,7 +96,7 @@ impl Processes {
     ) -> Option<InterpretedStack> {
         let known = self.known_interpreter(stack.pid, memory)?;
         let (interpreter, eval_loop) = (known.file, known.runtime.eval_loop.clone());
-        let code = self.code_objects.get(&stack.pid);
+        let code = self.interpreters.code.get(&stack.pid);
         // A function that calls itself has the same name in each frame.
         let mut last: Option<(InterpreterFrame, Option<InterpretedElement>)> = None;
         let elements = stack.frames.iter().filter_map(|frame| {
@@ -125,19 +117,12 @@ impl Processes {
     /// Returns the interpreter of a process with these mappings.
     fn known_interpreter(&mut self, pid: Pid, memory: &AddressSpace) -> Option<&KnownInterpreter> {
         let is_known = |known: &KnownInterpreter| known.memory.is_unchanged(memory);
-        if !self.interpreters.get(&pid).is_some_and(is_known) {
+        if !self.interpreters.by_pid.get(&pid).is_some_and(is_known) {
             let (runtime, file) = self.executables.interpreter_of(memory)?.ok()?;
             let memory = memory.clone();
-            self.interpreters.insert(pid, KnownInterpreter { memory, runtime, file });
+            self.interpreters.by_pid.insert(pid, KnownInterpreter { memory, runtime, file });
         }
-        self.interpreters.get(&pid)
-    }
-
-    /// Forgets the code objects of a process: it exits, or executes another program.
-    pub(super) fn forget_code_objects(&mut self, pid: Pid) {
-        self.code_objects.remove(&pid);
-        self.interpreters.remove(&pid);
-        self.lossy_code.remove(&pid);
+        self.interpreters.by_pid.get(&pid)
     }
 }
 

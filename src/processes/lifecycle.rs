@@ -86,7 +86,7 @@ impl Processes {
         }
         // Of a process that had the number before.
         self.perf_maps.remove(fork.pid);
-        self.forget_code_objects(fork.pid);
+        self.interpreters.remove(fork.pid);
         self.refresh(fork.parent);
         let since = if self.is_current(fork.parent) { time } else { 0 };
         let child = match self.by_pid.get(&fork.parent).filter(|_| !self.is_stale(fork.parent)) {
@@ -103,7 +103,7 @@ impl Processes {
         if comm.is_exec {
             self.finish_perf_map(comm.pid);
             self.perf_maps.remove(comm.pid);
-            self.forget_code_objects(comm.pid);
+            self.interpreters.remove(comm.pid);
         }
         let memory = self.executables.memory.clone();
         let Some(process) = self.entry(comm.pid) else { return };
@@ -143,7 +143,7 @@ impl Processes {
         if process.threads == 0 {
             self.exited.push_back((time, exit.pid));
             self.finish_perf_map(exit.pid);
-            self.forget_code_objects(exit.pid);
+            self.interpreters.remove(exit.pid);
         }
     }
 }

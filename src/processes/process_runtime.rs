@@ -1,10 +1,65 @@
-//! The runtime of a process, by the files that it has mapped.
+//! The runtimes of processes, by the files that they have mapped.
 
-use profile::{ExecutableId, FileOffset, VirtAddr};
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
+use profile::{ExecutableId, FileOffset, Pid, VirtAddr};
+
+use super::code_objects::ProcessCode;
 use super::executables::Executables;
 use super::mappings::{AddressSpace, Mapping};
 use crate::runtimes::{RecognitionError, RuntimeProcess};
+
+/// How often code objects that were lost are sent again.
+const RESEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is known of the interpreters of sampled processes.
+#[derive(Debug)]
+pub(super) struct Interpreters {
+    pub by_pid: HashMap<Pid, KnownInterpreter>,
+    /// Code objects that the kernel side has sent.
+    pub code: HashMap<Pid, ProcessCode>,
+    /// Processes of which code objects were lost.
+    pub lossy: HashSet<Pid>,
+    /// When lost code objects may be sent again.
+    next_resend: Instant,
+}
+
+impl Default for Interpreters {
+    fn default() -> Self {
+        Self {
+            by_pid: HashMap::new(),
+            code: HashMap::new(),
+            lossy: HashSet::new(),
+            next_resend: Instant::now(),
+        }
+    }
+}
+
+impl Interpreters {
+    /// Takes the processes of which code objects were lost, if the last ones are long enough ago.
+    pub fn take_lossy(&mut self) -> HashSet<Pid> {
+        if self.lossy.is_empty() || self.next_resend > Instant::now() {
+            return HashSet::new();
+        }
+        self.next_resend = Instant::now() + RESEND_INTERVAL;
+        std::mem::take(&mut self.lossy)
+    }
+
+    /// Forgets a process: it exits, or executes another program.
+    pub fn remove(&mut self, pid: Pid) {
+        self.by_pid.remove(&pid);
+        self.code.remove(&pid);
+        self.lossy.remove(&pid);
+    }
+
+    /// Forgets all processes but some.
+    pub fn retain(&mut self, is_retained: impl Fn(&Pid) -> bool) {
+        self.by_pid.retain(|pid, _| is_retained(pid));
+        self.code.retain(|pid, _| is_retained(pid));
+        self.lossy.retain(&is_retained);
+    }
+}
 
 /// The interpreter of a process, as long as its mappings do not change.
 #[derive(Debug)]

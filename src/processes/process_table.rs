@@ -1,12 +1,10 @@
 //! What processes exist and what they have mapped, at one moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use profile::{ExecutableId, Labels, Pid};
 
-use super::code_objects::ProcessCode;
 use super::copy_sources::CopySources;
 use super::executables::Executables;
 use super::kernel_symbols::KernelSymbols;
@@ -15,7 +13,7 @@ use super::mappings::AddressSpace;
 use super::owners::is_kept_by_exec;
 use super::perf_maps::{JitDumpMarker, PerfMaps};
 use super::process_reader::ProcessReader;
-use super::process_runtime::KnownInterpreter;
+use super::process_runtime::Interpreters;
 use super::thread_names::ThreadNames;
 use super::tracking_limit::{RefusalCounts, TrackingLimit};
 use crate::events::MmapEvent;
@@ -48,14 +46,8 @@ pub struct Processes {
     pub(super) thread_names: Option<ThreadNames>,
     /// Names of code that JIT compilers write.
     pub(super) perf_maps: PerfMaps,
-    /// Code objects of interpreters.
-    pub(super) code_objects: HashMap<Pid, ProcessCode>,
-    /// Interpreters of sampled processes.
-    pub(super) interpreters: HashMap<Pid, KnownInterpreter>,
-    /// Processes of which code objects were lost.
-    pub(super) lossy_code: HashSet<Pid>,
-    /// When lost code objects may be sent again.
-    pub(super) next_resend: Instant,
+    /// Interpreters and their code objects.
+    pub(super) interpreters: Interpreters,
     /// Names of code that comes into the kernel and leaves it.
     pub(super) kernel_symbols: KernelSymbols,
     /// The files behind the mappings.
@@ -145,10 +137,7 @@ impl Processes {
             reads_command_lines: false,
             thread_names: None,
             perf_maps: PerfMaps::new(PERF_MAPS_BYTES),
-            code_objects: HashMap::new(),
-            interpreters: HashMap::new(),
-            lossy_code: HashSet::new(),
-            next_resend: Instant::now(),
+            interpreters: Interpreters::default(),
             kernel_symbols: KernelSymbols::default(),
             executables,
         }
@@ -295,9 +284,7 @@ impl Processes {
     pub(super) fn remove(&mut self, pid: Pid) {
         self.by_pid.remove(&pid);
         self.perf_maps.remove(pid);
-        self.code_objects.remove(&pid);
-        self.interpreters.remove(&pid);
-        self.lossy_code.remove(&pid);
+        self.interpreters.remove(pid);
         self.changed.insert(pid);
     }
 

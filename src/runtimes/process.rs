@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::cpython::{CpythonLayout, CpythonVersion};
+use super::cpython::CpythonVersion;
 use super::libc::{Libc, LibcKind};
 use super::recognition::RuntimeFile;
 use super::recognition_error::RecognitionError;
 use super::thread_value::{ThreadValue, USER_ADDRESSES_END};
+use crate::kernel::abi::CpythonLayout;
 
 /// A runtime in the memory of a process. The kernel side has the same structure, without the
 /// version.

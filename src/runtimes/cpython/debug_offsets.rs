@@ -5,8 +5,8 @@
 //! since), which does not change until the next. What it describes must be as in our own table: in
 //! a build with other structures, those that it does not describe may be others, too.
 
-use super::layout::CpythonLayout;
 use super::version::CpythonVersion;
+use crate::kernel::abi::CpythonLayout;
 use crate::runtimes::dynamic_file::DynamicFile;
 
 const COOKIE: [u8; 8] = *b"xdebugpy";

@@ -4,89 +4,7 @@
 //! within a minor version; builds without a global lock have other ones.
 
 use super::version::CpythonVersion;
-
-/// How a frame notes the instruction that it is at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PositionKind {
-    /// An `int`: bytes from the start of the bytecode.
-    #[default]
-    Bytes,
-    /// An `int`: units of two bytes from the start of the bytecode.
-    Units,
-    /// A pointer into the bytecode.
-    Pointer,
-}
-
-/// Where the interpreter records on the stack of C that it was entered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Nowhere: up to 3.9.
-    #[default]
-    None,
-    /// In a record for each frame: 3.10.
-    CframeEach,
-    /// In a record for a group of frames, whose last one is marked: 3.11.
-    CframeLast,
-    /// In a frame of its own, by its owner: from 3.12 on.
-    Frame,
-}
-
-/// Offsets in CPython's structures, in bytes; 0 where a version has no such field, unless it says
-/// otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpythonLayout {
-    /// Of `PyThreadState`: the current frame; 0 if the cframe has it.
-    pub thread_frame: u16,
-    /// Of `PyThreadState`: the current cframe.
-    pub thread_cframe: u16,
-    /// Of a cframe: its current frame; may be 0.
-    pub cframe_frame: u16,
-    /// Of a cframe: the one before.
-    pub cframe_previous: u16,
-    /// Of a frame: its code object; may be 0.
-    pub frame_code: u16,
-    /// Of a frame: its caller.
-    pub frame_previous: u16,
-    /// Of a frame: where it is in the bytecode, as [`PositionKind`] says.
-    pub frame_position: u16,
-    /// Of a frame: its owner, a byte; in 3.11 whether it is the last of its group.
-    pub frame_owner: u16,
-    /// Of a code object: its first line, an `int`.
-    pub code_first_line: u16,
-    /// Of a code object: its name, qualified from 3.11 on.
-    pub code_name: u16,
-    /// Of a code object: the name of its file.
-    pub code_file: u16,
-    /// Of a code object: its line table.
-    pub code_line_table: u16,
-    /// Of a code object: a number that no other code object of the process has.
-    pub code_version: u16,
-    /// Of a code object: the first byte of its bytecode.
-    pub code_bytecode: u16,
-    /// Of a string: its length in characters.
-    pub text_length: u16,
-    /// Of a string: its state, of which bits say the width of its characters.
-    pub text_state: u16,
-    /// Of a string of ASCII: the first character.
-    pub text_ascii: u16,
-    /// Of another string: the first character.
-    pub text_compact: u16,
-    /// Of a bytes object: its length.
-    pub bytes_length: u16,
-    /// Of a bytes object: the first byte.
-    pub bytes_data: u16,
-    /// The first of three bits of a string's state with its kind; the next two are `compact` and
-    /// `ascii`.
-    pub text_kind_shift: u8,
-    /// How a frame notes where it is.
-    pub position_kind: PositionKind,
-    /// Where entries are recorded.
-    pub entry_kind: EntryKind,
-    /// Owners from this one on are those of entries.
-    pub entry_owner: u8,
-    /// Bits of a frame's code object that are no part of its address.
-    pub code_tag_mask: u8,
-}
+use crate::kernel::abi::{self, CpythonLayout};
 
 /// Returns the layout of a version; `None` if there are no such builds.
 pub(super) fn of_version(version: CpythonVersion, is_free_threaded: bool) -> Option<CpythonLayout> {
@@ -137,10 +55,11 @@ const COMMON: CpythonLayout = CpythonLayout {
     bytes_length: 16,
     bytes_data: 32,
     text_kind_shift: 2,
-    position_kind: PositionKind::Bytes,
-    entry_kind: EntryKind::None,
+    position_kind: abi::POSITION_BYTES,
+    entry_kind: abi::ENTRY_NONE,
     entry_owner: 0,
     code_tag_mask: 0,
+    reserved: [0; 3],
 };
 
 const UP_TO_3_7: CpythonLayout = CpythonLayout {
@@ -167,8 +86,8 @@ const CPYTHON_3_10: CpythonLayout = CpythonLayout {
     thread_cframe: 48,
     cframe_previous: 8,
     frame_position: 96,
-    position_kind: PositionKind::Units,
-    entry_kind: EntryKind::CframeEach,
+    position_kind: abi::POSITION_UNITS,
+    entry_kind: abi::ENTRY_CFRAME_EACH,
     ..UP_TO_3_9
 };
 
@@ -185,8 +104,8 @@ const CPYTHON_3_11: CpythonLayout = CpythonLayout {
     code_name: 128,
     code_line_table: 136,
     code_bytecode: 184,
-    position_kind: PositionKind::Pointer,
-    entry_kind: EntryKind::CframeLast,
+    position_kind: abi::POSITION_POINTER,
+    entry_kind: abi::ENTRY_CFRAME_LAST,
     ..COMMON
 };
 
@@ -201,7 +120,7 @@ const CPYTHON_3_12: CpythonLayout = CpythonLayout {
     code_bytecode: 192,
     text_ascii: 40,
     text_compact: 56,
-    entry_kind: EntryKind::Frame,
+    entry_kind: abi::ENTRY_FRAME,
     entry_owner: 3,
     ..CPYTHON_3_11
 };
@@ -253,7 +172,7 @@ mod tests {
         for minor in 7..=15 {
             let layout = layout(minor, false).expect("known");
             assert!(layout.frame_previous > 0 && layout.code_name > 0 && layout.text_ascii > 0);
-            let has_anchor = layout.entry_kind != EntryKind::None;
+            let has_anchor = layout.entry_kind != abi::ENTRY_NONE;
             assert_eq!(has_anchor, minor >= 10, "3.{minor}");
             let has_thread_frame = layout.thread_frame > 0 || layout.thread_cframe > 0;
             assert!(has_thread_frame, "3.{minor}");

@@ -18,9 +18,9 @@ use std::ops::Range;
 use super::dynamic_file::DynamicFile;
 use super::recognition_error::RecognitionError;
 use super::thread_value::{ThreadValue, is_user_pointer};
+use crate::kernel::abi::CpythonLayout;
 pub use code_object::{CodeObject, CodeParts};
 use debug_offsets::DebugOffsets;
-pub use layout::{CpythonLayout, EntryKind, PositionKind};
 pub use text::TextPart;
 pub use version::CpythonVersion;
 

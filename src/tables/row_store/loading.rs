@@ -50,7 +50,7 @@ impl RowStore {
         }
         match loaded.rows {
             LoadedRows::Blocks { text_start, blocks } => self.add_blocks(id, text_start, &blocks),
-            LoadedRows::WithPendingGaps(table) => self.add_all_blocks(id, &table),
+            LoadedRows::WithPendingGaps(table) => self.add_all_blocks(id, table),
             LoadedRows::Large(layout) => self.divide_into_parts(id, layout),
             LoadedRows::Parts(parts) => self.add_parts(id, parts),
             LoadedRows::Table { frames, cost } => self.replace_with_table(id, frames, cost),
@@ -81,7 +81,7 @@ impl RowStore {
 
     /// Publishes the blocks of a table that will be replaced. It may have smaller blocks than those
     /// that were read ahead.
-    fn add_all_blocks(&mut self, id: ExecutableId, table: &Table) {
+    fn add_all_blocks(&mut self, id: ExecutableId, table: Table) {
         let is_loading = |entry: &TableEntry| matches!(entry.state, TableState::Loading(_));
         let entry = self.entries.get(&id).filter(|entry| is_loading(entry));
         // Block numbers are never exchanged for those of larger blocks: the final table may have
@@ -101,9 +101,8 @@ impl RowStore {
                 return;
             }
         }
-        let blocks = (0..).zip(&table.blocks).filter(|(_, block)| !block.is_empty());
-        let blocks: Vec<(u32, Block)> =
-            blocks.map(|(number, block)| (number, block.clone())).collect();
+        let blocks = (0..).zip(table.blocks).filter(|(_, block)| !block.is_empty());
+        let blocks: Vec<(u32, Block)> = blocks.collect();
         self.add_blocks(id, table.start, &blocks);
     }
 
