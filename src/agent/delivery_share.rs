@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use upload::CpuAllowance;
 
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// The share of the threads of all sinks and of debug info.
 #[derive(Debug)]
-pub(super) struct DeliveryShare(Mutex<CpuShare>);
+pub(super) struct DeliveryShare(Mutex<TimeShare>);
 
 impl DeliveryShare {
     /// `rate`: CPU seconds per second.
     pub fn new(rate: f64) -> Self {
-        Self(Mutex::new(CpuShare::new(rate, Instant::now())))
+        Self(Mutex::new(TimeShare::new(rate, Instant::now())))
     }
 
     /// Changes the CPU seconds per second.
@@ -22,7 +22,7 @@ impl DeliveryShare {
         self.share().set_rate(rate, Instant::now());
     }
 
-    fn share(&self) -> MutexGuard<'_, CpuShare> {
+    fn share(&self) -> MutexGuard<'_, TimeShare> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::status::{self, AgentStatus};
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 use crate::metrics;
 use crate::metrics::server::{Server, ServerConfig, ServerError};
 
@@ -17,7 +17,7 @@ const RATE_LEAST: f64 = 0.0005;
 pub(super) struct HttpPort {
     /// Serves until it is dropped.
     _server: Server,
-    cpu: Arc<Mutex<CpuShare>>,
+    cpu: Arc<Mutex<TimeShare>>,
 }
 
 impl HttpPort {
@@ -32,7 +32,7 @@ impl HttpPort {
         rate: f64,
         status: &Arc<AgentStatus>,
     ) -> Result<Self, ServerError> {
-        let cpu = CpuShare::new(rate.max(RATE_LEAST), Instant::now());
+        let cpu = TimeShare::new(rate.max(RATE_LEAST), Instant::now());
         let cpu = Arc::new(Mutex::new(cpu));
         let server = Server::start(
             address,

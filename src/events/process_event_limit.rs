@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{CpuShare, SharedRate};
+use crate::limits::{SharedRate, TimeShare};
 
 /// The share of CPU time for process events: to read them, and to apply them.
 ///
 /// While it is used up, events are skipped: they are counted, and the processes that they are of
 /// are stale until they are read from /proc, when they are sampled.
 pub struct ProcessEventLimit {
-    share: CpuShare,
+    share: TimeShare,
     rate: SharedRate,
     /// Returns the CPU time for which events have been read and applied so far.
     used: Box<dyn Fn() -> Duration + Send>,
@@ -19,7 +19,7 @@ pub struct ProcessEventLimit {
 impl ProcessEventLimit {
     /// Creates a full share. `used`: returns the CPU time that process events have taken so far.
     pub fn new(rate: SharedRate, used: impl Fn() -> Duration + Send + 'static) -> Self {
-        let (share, charged) = (CpuShare::new(rate.get(), Instant::now()), Duration::ZERO);
+        let (share, charged) = (TimeShare::new(rate.get(), Instant::now()), Duration::ZERO);
         Self { share, rate, used: Box::new(used), charged }
     }
 

@@ -9,8 +9,9 @@ use profile::{ExecutableId, FileAddr, FileOffset, Pid, Tid, VirtAddr};
 use super::executables::Executables;
 use super::file_helper::ComparedText;
 use super::mappings::{AddressSpace, Mapping};
+use super::process_reader::ReadStart;
 use super::process_table::Processes;
-use crate::events::{FileIdentity, MmapEvent, cpu_time};
+use crate::events::{FileIdentity, MmapEvent};
 
 /// Text of a file, and where it would be in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +72,12 @@ impl Processes {
         ranges.into_iter().for_each(|(from, to)| self.recognize_copied_text(pid, tid, from, to));
     }
 
-    /// Compares memory with the text of a file through the file helper, and charges the CPU time.
+    /// Compares memory with the text of a file through the file helper, and charges the time.
     fn is_copy(&mut self, pid: Pid, tid: Tid, start: u64, place: TextPlace) -> bool {
-        let (owner, begin) = (self.owner(pid), cpu_time());
-        let before = self.executables.file_helper.usage().cpu;
+        let (owner, begin) = (self.owner(pid), ReadStart::now(&self.executables.file_helper));
         let text = ComparedText { start, bytes: place.end - start, offset: place.offset };
         let is_copy = self.executables.is_copy(place.executable, (pid, tid), text, owner);
-        let helper = self.executables.file_helper.usage().cpu.saturating_sub(before);
-        self.reader.charge(owner, cpu_time().saturating_sub(begin) + helper);
+        self.reader.charge_since(begin, owner, &self.executables.file_helper);
         is_copy
     }
 }

@@ -12,8 +12,10 @@ use profile::{CodeNameId, Frame, Pid, Tid, VirtAddr};
 use super::code_name_gap::CodeNameGap;
 use super::mappings::Mapping;
 use super::perf_maps::{JitDumpMarker, PerfMapPart, PerfMaps};
+use super::process_reader::ReadStart;
 use super::process_table::Processes;
-use crate::events::{MmapEvent, cpu_time, now};
+use super::tracking_limit::TrackingLimit;
+use crate::events::{MmapEvent, now};
 use crate::limits::Owner;
 use crate::procfs;
 
@@ -55,13 +57,13 @@ impl Processes {
         owner: Owner,
     ) -> Option<JitDumpMarker> {
         let number = JitDumpMarker::number(&mapped.path)?;
-        if !self.reader.has_time(owner) {
+        if self.reader.refusal(owner).is_some() {
             return None;
         }
         // A child has the mapping of its parent's jitdump, and the number is that of the parent.
-        let begin = cpu_time();
+        let start = ReadStart::now(&self.executables.file_helper);
         let own_number = procfs::status(mapped.pid.0).namespace_pid;
-        self.reader.charge(owner, cpu_time().saturating_sub(begin));
+        self.reader.charge_since(start, owner, &self.executables.file_helper);
         if own_number != Some(number) {
             return None;
         }
@@ -174,12 +176,16 @@ impl Processes {
         if !self.perf_maps.has_bytes_left(pid) {
             return self.perf_maps.postpone(pid, CodeNameGap::TooLarge);
         }
-        if !self.has_read_time(pid) {
-            return self.perf_maps.postpone(pid, CodeNameGap::ShareSpent);
+        match self.read_refusal(pid) {
+            Some(TrackingLimit::WallTime) => {
+                return self.perf_maps.postpone(pid, CodeNameGap::Unanswered);
+            }
+            Some(_) => return self.perf_maps.postpone(pid, CodeNameGap::ShareSpent),
+            None => {}
         }
         let owner = self.owner(pid);
-        let (begin, start, time) = (cpu_time(), Instant::now(), now());
-        let helper_before = self.executables.file_helper.usage().cpu;
+        let start = ReadStart::now(&self.executables.file_helper);
+        let (begin, time) = (Instant::now(), now());
         let max = if is_last { LAST_READ_MAX } else { READ_MAX };
         let mut is_whole = is_last;
         while let Some(map) = self.perf_maps.get(pid) {
@@ -189,13 +195,12 @@ impl Processes {
                 part.unwrap_or_else(|gap| PerfMapPart { gap: Some(gap), ..PerfMapPart::default() });
             let has_more = self.perf_maps.apply(pid, part, time, &self.executables.open_files);
             is_whole |= !has_more;
-            if !has_more || start.elapsed() > max {
+            if !has_more || begin.elapsed() > max {
                 break;
             }
         }
-        let helper = self.executables.file_helper.usage().cpu.saturating_sub(helper_before);
-        self.reader.charge(owner, cpu_time().saturating_sub(begin) + helper);
-        self.perf_maps.end_read(pid, is_whole, start.elapsed());
+        self.reader.charge_since(start, owner, &self.executables.file_helper);
+        self.perf_maps.end_read(pid, is_whole, begin.elapsed());
     }
 
     /// Reads the maps that may have names of samples that lack one: their window closes.

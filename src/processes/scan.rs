@@ -1,8 +1,8 @@
 //! Reads the state of processes from procfs: of those that ran before the side band was opened, of
 //! those whose events were missed, and of those with more mappings than are stored.
 //!
-//! Mappings are read by the file helper. Each owner has a share of the CPU time that reading may
-//! take; a process that is not read has incomplete mappings.
+//! Mappings are read by the file helper. Each owner has a share of the time that reading may take;
+//! a process that is not read has incomplete mappings.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,17 @@ use profile::{ExecutableId, Pid, Tid, VirtAddr};
 
 use super::copy_sources::CopySources;
 use super::mappings::{AddressSpace, Mapping};
+use super::perf_maps::JitDumpMarker;
+use super::process_reader::ReadStart;
 use super::process_table::{PROCESS_BYTES, Process, Processes};
 use super::tracking_limit::TrackingLimit;
-use crate::events::{FileIdentity, MmapEvent, cpu_time, now};
+use crate::events::{FileIdentity, MmapEvent, now};
 use crate::limits::Owner;
 use crate::procfs::{self, ExecutableMaps, MapsEntry, ProcessStat};
+
+/// How long the files of one process are opened. It may have thousands; of those that are left,
+/// the ones that its stacks need are opened when it is sampled.
+const OPENING_MAX: Duration = Duration::from_millis(500);
 
 /// Why a process was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +29,13 @@ pub(super) enum ReadError {
     Exited,
     /// It does not answer, or the share of CPU time is used up: it may be read later.
     Refused,
+}
+
+/// The mappings that were read of a process.
+struct Mapped {
+    address_space: AddressSpace,
+    copy_sources: CopySources,
+    jit_dump: Option<JitDumpMarker>,
 }
 
 impl Processes {
@@ -100,68 +113,55 @@ impl Processes {
         self.recognize_copied_texts(pid, tid);
     }
 
-    /// Opens the file of a new mapping, and charges the CPU time of that.
+    /// Opens the file of a new mapping, and charges the time of that.
     pub(super) fn open_executable(&mut self, mapped: &MmapEvent, owner: Owner) -> ExecutableId {
-        let (begin, before) = (cpu_time(), self.executables.file_helper.usage().cpu);
+        let start = ReadStart::now(&self.executables.file_helper);
         let executable = self.executables.open(mapped, owner);
-        let helper = self.executables.file_helper.usage().cpu.saturating_sub(before);
-        self.reader.charge(owner, cpu_time().saturating_sub(begin) + helper);
+        self.reader.charge_since(start, owner, &self.executables.file_helper);
         executable
     }
 
-    /// Returns whether the owner of a process has CPU time left for reading it; counts it if not.
+    /// Begins events that were read from their rings at a time, nanoseconds of CLOCK_MONOTONIC.
+    /// When that was long ago, less time is left for reading processes.
+    pub fn begin_events_of(&mut self, drained_at: u64) {
+        self.reader.begin_events_of(drained_at);
+    }
+
+    /// Returns whether there is time left for reading a process; counts it if not.
     pub(super) fn has_read_time(&mut self, pid: Pid) -> bool {
+        self.read_refusal(pid).is_none()
+    }
+
+    /// Returns why there is no time left for reading a process, and counts it.
+    pub(super) fn read_refusal(&mut self, pid: Pid) -> Option<TrackingLimit> {
         let owner = self.owner(pid);
-        let has_credit = self.reader.has_time(owner);
-        if !has_credit {
-            self.executables.refusals.count(TrackingLimit::Time);
-        }
-        has_credit
+        let refusal = self.reader.refusal(owner);
+        refusal.iter().for_each(|limit| self.executables.refusals.count(*limit));
+        refusal
     }
 
     /// Reads a process. Returns also the running thread through which it was read.
     fn read_process(&mut self, pid: Pid) -> Result<(Process, Tid), ReadError> {
-        let (time, begin) = (now(), cpu_time());
+        let (time, start) = (now(), ReadStart::now(&self.executables.file_helper));
         let stat = procfs::stat(pid.0).ok_or(ReadError::Exited)?;
         let ProcessStat { comm, threads, is_zombie, is_kernel_thread, .. } = stat;
         let live = if is_zombie { procfs::running_thread(pid.0) } else { Some(pid.0) };
         let tid = Tid(live.ok_or(ReadError::Exited)?);
         let owner = self.reader.owners.read(pid).ok_or(ReadError::Exited)?;
-        self.reader.charge(owner, cpu_time().saturating_sub(begin));
+        self.reader.charge_since(start, owner, &self.executables.file_helper);
         let maps = match is_kernel_thread {
             true => ExecutableMaps::default(),
             false => self.read_maps((pid, tid), &[], owner)?,
         };
 
-        let begin = cpu_time();
-        let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));
-        let (mut copy_sources, mut jit_dump) = (CopySources::default(), None);
-        for entry in maps.entries {
-            let is_executable = entry.is_executable;
-            let mapped = mmap_event(pid, tid, entry);
-            jit_dump = self.jit_dump_marker(&mapped, owner).or(jit_dump);
-            let executable = match self.executables.find_unchanged(&mapped, owner) {
-                Some(executable) => executable,
-                None => self.open_executable(&mapped, owner),
-            };
-            if !is_executable {
-                copy_sources.add(Mapping::of(&mapped, executable));
-            } else if !address_space.insert(&mapped, executable) {
-                self.executables.refusals.count(TrackingLimit::Mappings);
-                break;
-            }
-        }
-        if maps.is_incomplete {
-            address_space.set_incomplete();
-        }
-        self.reader.charge(owner, cpu_time().saturating_sub(begin));
+        let mapped = self.open_mapped((pid, tid), maps, owner);
         let record = self.executables.memory.charge(owner, PROCESS_BYTES);
         let unread = Process::unread(&self.executables);
         let process = Process {
             comm,
-            address_space,
-            copy_sources,
-            jit_dump,
+            address_space: mapped.address_space,
+            copy_sources: mapped.copy_sources,
+            jit_dump: mapped.jit_dump,
             threads,
             since: time,
             owner,
@@ -172,7 +172,44 @@ impl Processes {
         Ok((process, tid))
     }
 
-    /// Reads the mappings of a process through the file helper, and charges the CPU time of both.
+    /// Opens the files of the mappings that were read of a process, and charges the time of that.
+    fn open_mapped(
+        &mut self,
+        (pid, tid): (Pid, Tid),
+        maps: ExecutableMaps,
+        owner: Owner,
+    ) -> Mapped {
+        let start = ReadStart::now(&self.executables.file_helper);
+        let mut address_space = AddressSpace::new(self.executables.memory.empty_charge(owner));
+        if maps.is_incomplete {
+            address_space.set_incomplete();
+        }
+        let (mut copy_sources, mut jit_dump) = (CopySources::default(), None);
+        for entry in maps.entries {
+            let is_executable = entry.is_executable;
+            let mapped = mmap_event(pid, tid, entry);
+            jit_dump = self.jit_dump_marker(&mapped, owner).or(jit_dump);
+            let executable = match self.executables.find_unchanged(&mapped, owner) {
+                Some(executable) => executable,
+                None if start.elapsed() > OPENING_MAX => {
+                    self.executables.refusals.count(TrackingLimit::WallTime);
+                    address_space.set_incomplete();
+                    break;
+                }
+                None => self.executables.open(&mapped, owner),
+            };
+            if !is_executable {
+                copy_sources.add(Mapping::of(&mapped, executable));
+            } else if !address_space.insert(&mapped, executable) {
+                self.executables.refusals.count(TrackingLimit::Mappings);
+                break;
+            }
+        }
+        self.reader.charge_since(start, owner, &self.executables.file_helper);
+        Mapped { address_space, copy_sources, jit_dump }
+    }
+
+    /// Reads the mappings of a process through the file helper, and charges the time of that.
     fn read_maps(
         &mut self,
         process: (Pid, Tid),
@@ -180,11 +217,9 @@ impl Processes {
         owner: Owner,
     ) -> Result<ExecutableMaps, ReadError> {
         let file_helper = &mut self.executables.file_helper;
-        let (begin, before) = (cpu_time(), file_helper.usage().cpu);
+        let start = ReadStart::now(file_helper);
         let maps = file_helper.maps(process, addresses, owner);
-        let used =
-            cpu_time().saturating_sub(begin) + file_helper.usage().cpu.saturating_sub(before);
-        self.reader.charge(owner, used);
+        self.reader.charge_since(start, owner, file_helper);
         maps.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => {
                 self.executables.refusals.count(TrackingLimit::Unanswered);

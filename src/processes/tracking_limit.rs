@@ -15,7 +15,10 @@ pub enum TrackingLimit {
     /// Memory of the kernel: mappings are not published, and stacks are finished in user space.
     Published,
     /// CPU time: the process was sampled and not read.
-    Time,
+    CpuTime,
+    /// Wall time: the process was sampled and not read, or not all of its files were opened,
+    /// because that would delay other samples.
+    WallTime,
     /// The process or its file system did not answer before, and was not asked.
     Unanswered,
 }
@@ -28,7 +31,8 @@ impl TrackingLimit {
         Self::Executables,
         Self::OpenFiles,
         Self::Published,
-        Self::Time,
+        Self::CpuTime,
+        Self::WallTime,
         Self::Unanswered,
     ];
 
@@ -40,7 +44,8 @@ impl TrackingLimit {
             Self::Executables => "executables",
             Self::OpenFiles => "open files",
             Self::Published => "published mappings",
-            Self::Time => "CPU time",
+            Self::CpuTime => "CPU time",
+            Self::WallTime => "wall time",
             Self::Unanswered => "no answer",
         }
     }

@@ -81,6 +81,7 @@ impl Pipeline {
         let complete_until = batch.complete_until();
         let process_events = batch.process_events_part();
         self.timer.add_processes(batch.reader_cpu.mul_f64(process_events));
+        self.resolver.processes.begin_events_of(batch.drained_at);
         // What serves all events alike is for those of which there are most.
         let common = if process_events > 0.5 { Work::Processes } else { Work::Batches };
         self.count_losses(&batch);
@@ -313,6 +314,7 @@ impl Pipeline {
     /// Counts everything that is left, when there are no more batches, and closes the last window.
     /// Samples wait up to `table_timeout` for each table, and [`SLOW_TABLES`] times that in all.
     pub fn finish(mut self, end: &WindowBoundary, table_timeout: Duration) -> Recording {
+        self.resolver.processes.begin_events_of(u64::MAX); // nothing is delayed any more
         for event in self.order.take_until(u64::MAX) {
             self.process_event(event);
         }

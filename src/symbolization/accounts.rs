@@ -3,7 +3,7 @@
 //! A file is symbolized before its cost is known, and takes up to 2 s. So the cost is owed
 //! afterwards, in full: by the file and by its owner. Time pays debts off, at the rate that names
 //! may take in all: owners with debts pay in equal parts, and a file at most a quarter. An owner
-//! that owes too much waits, and no other owner does. [`crate::limits::CpuShare`] forgets debts
+//! that owes too much waits, and no other owner does. [`crate::limits::TimeShare`] forgets debts
 //! after 40 s, which is right for work in small pieces: here a user with many files that take 2 s
 //! each would have 2 s of each 40.
 

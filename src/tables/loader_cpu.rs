@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{Owner, OwnerCpuShares, SharedRate};
+use crate::limits::{Owner, OwnerTimeShares, SharedRate};
 
 /// Time whose CPU time may be used at once after the start, when all tables are new.
 const CREDIT_AT_START: Duration = Duration::from_secs(60);
@@ -10,7 +10,7 @@ const CREDIT_AT_START: Duration = Duration::from_secs(60);
 /// What the loader may use, and has used.
 pub(super) struct LoaderCpu {
     rate: SharedRate,
-    shares: OwnerCpuShares,
+    shares: OwnerTimeShares,
     /// CPU time that is left of the start's; `None` while there is no limit.
     left_at_start: Option<Duration>,
 }
@@ -18,7 +18,7 @@ pub(super) struct LoaderCpu {
 impl LoaderCpu {
     /// `rate`: CPU seconds per second, which another thread may change at any time.
     pub fn new(rate: SharedRate) -> Self {
-        Self { rate, shares: OwnerCpuShares::unlimited(), left_at_start: None }
+        Self { rate, shares: OwnerTimeShares::unlimited(), left_at_start: None }
     }
 
     /// Whether files of an owner may be read now.

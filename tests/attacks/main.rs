@@ -75,16 +75,17 @@ fn withstand(cgroup_bytes: u64, lines: &str, hz: u32, time: Duration) {
     let [_, accepted, lost] = agent.stop();
     assert_eq!(lost, 0, "{}", agent.log());
 
-    eprintln!("{refused}");
+    eprintln!("{refused}\n{}", agent.log());
     let windows = agent.profiles();
     assert_eq!(windows.len() as u64, accepted);
     let mean_hz = verdict::assert_ledgers_close(&windows, hz);
     let share = verdict::assert_bystander(&windows, &attack, &truth);
     eprintln!(
-        "{} MiB, {hz} Hz: {} windows, {mean_hz:.1} Hz sampled on the mean, bystander {share}, full \
-         frequency {:.0} s after the end, memory at most {} MiB",
+        "{} MiB, {hz} Hz: {} windows of {:.0} s at most, {mean_hz:.1} Hz sampled on the mean, \
+         bystander {share}, full frequency {:.0} s after the end, memory at most {} MiB",
         cgroup_bytes >> 20,
         windows.len(),
+        windows.iter().map(|window| window.duration_nanos).max().unwrap_or_default() as f64 / 1e9,
         recovered.as_secs_f64(),
         cgroup.peak() >> 20
     );

@@ -16,7 +16,7 @@ use everytick::budget::{Cause, CpuByCause, Lowered};
 use everytick::debuginfod::DownloadCounts;
 use everytick::host::LimitationReason;
 use everytick::kernel::abi::Counters;
-use everytick::limits::CpuShare;
+use everytick::limits::TimeShare;
 use everytick::log::LogCounts;
 use everytick::metrics::server::{HttpCounts, Server, ServerConfig};
 use everytick::metrics::{
@@ -251,7 +251,7 @@ fn metrics_are_served_over_http() {
         handler: Arc::new(|path: &str| page(path, snapshot, HealthState::default)),
         host_names: Vec::new(),
         counters: Arc::default(),
-        cpu: Arc::new(Mutex::new(CpuShare::unlimited())),
+        cpu: Arc::new(Mutex::new(TimeShare::unlimited())),
     };
     let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), config).unwrap();
     let mut stream = TcpStream::connect(server.address()).unwrap();

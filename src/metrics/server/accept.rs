@@ -19,7 +19,7 @@ use super::context::ServerContext;
 use super::counts::Refusal;
 use super::page_cache::{charge, thread_cpu};
 use super::respond::respond;
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// Bytes of a request head: the smallest limit that hyper accepts. Prometheus sends some 300.
 const HEAD_BYTES_MAX: usize = 8192;
@@ -75,7 +75,7 @@ async fn pause_without_credit(context: &ServerContext) {
     }
 }
 
-fn until_credit(cpu: &Mutex<CpuShare>) -> Duration {
+fn until_credit(cpu: &Mutex<TimeShare>) -> Duration {
     let mut cpu = cpu.lock().unwrap_or_else(PoisonError::into_inner);
     cpu.until_credit(Instant::now()).min(SHARE_PAUSE_MAX)
 }

@@ -7,7 +7,7 @@ use super::client_rate::Rate;
 use super::connections::ConnectionLimits;
 use super::counts::HttpCounters;
 use super::page::{Handler, PagePath};
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// What a server answers, and within which bounds.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct ServerConfig {
     /// Where requests are counted.
     pub counters: Arc<HttpCounters>,
     /// The server's CPU time.
-    pub cpu: Arc<Mutex<CpuShare>>,
+    pub cpu: Arc<Mutex<TimeShare>>,
 }
 
 /// Limits for clients.

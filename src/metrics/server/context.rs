@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use super::config::{ClientLimits, ServerConfig};
 use super::counts::HttpCounters;
 use super::page_cache::PageCache;
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// What all connections share.
 pub(super) struct ServerContext {
     pub pages: PageCache,
     pub host_names: Vec<String>,
     pub counters: Arc<HttpCounters>,
-    pub cpu: Arc<Mutex<CpuShare>>,
+    pub cpu: Arc<Mutex<TimeShare>>,
     pub limits: ClientLimits,
 }
 

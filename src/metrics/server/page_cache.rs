@@ -12,7 +12,7 @@ use tokio::task::{self, JoinHandle};
 use tokio::time;
 
 use super::page::{Handler, Page, PagePath};
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// Time for which a page is answered again.
 const LIFETIME: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(super) const BUILD_TIME: Duration = Duration::from_secs(5);
 /// The pages, and their builder.
 pub(super) struct PageCache {
     handler: Arc<Handler>,
-    cpu: Arc<Mutex<CpuShare>>,
+    cpu: Arc<Mutex<TimeShare>>,
     pages: Vec<(PagePath, sync::Mutex<CachedPage>)>,
 }
 
@@ -34,7 +34,7 @@ struct CachedPage {
 }
 
 impl PageCache {
-    pub fn new(paths: &[PagePath], handler: Arc<Handler>, cpu: Arc<Mutex<CpuShare>>) -> Self {
+    pub fn new(paths: &[PagePath], handler: Arc<Handler>, cpu: Arc<Mutex<TimeShare>>) -> Self {
         let pages = paths.iter().map(|path| (*path, sync::Mutex::default())).collect();
         Self { handler, cpu, pages }
     }
@@ -85,6 +85,6 @@ pub(super) fn thread_cpu() -> Duration {
 }
 
 /// Takes CPU time from the server's share.
-pub(super) fn charge(cpu: &Mutex<CpuShare>, used: Duration) {
+pub(super) fn charge(cpu: &Mutex<TimeShare>, used: Duration) {
     cpu.lock().unwrap_or_else(PoisonError::into_inner).charge(used, Instant::now());
 }

@@ -10,7 +10,7 @@ use super::client_rate::Rate;
 use super::config::ClientLimits;
 use super::connections::ConnectionLimits;
 use super::{Handler, HttpCounts, Page, PagePath, Refusal, Server, ServerConfig, ServerError};
-use crate::limits::CpuShare;
+use crate::limits::TimeShare;
 
 /// More than the socket buffers of a connection hold.
 const LARGE: usize = 64 << 20;
@@ -48,7 +48,7 @@ fn config(handler: Arc<Handler>) -> ServerConfig {
         handler,
         host_names: Vec::new(),
         counters: Arc::default(),
-        cpu: Arc::new(Mutex::new(CpuShare::unlimited())),
+        cpu: Arc::new(Mutex::new(TimeShare::unlimited())),
     }
 }
 
@@ -365,7 +365,7 @@ fn a_spent_cpu_share_slows_the_port_down_and_stops_nothing() {
     let config = config(Arc::new(page));
     let cpu = Arc::clone(&config.cpu);
     // One microsecond a second: the first connection spends the share.
-    *cpu.lock().expect("no panic") = CpuShare::new(1e-6, Instant::now());
+    *cpu.lock().expect("no panic") = TimeShare::new(1e-6, Instant::now());
     let counters = Arc::clone(&config.counters);
     let server = start_with(config, PATIENT);
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! The CPU time that one cause of overhead may use: a token bucket.
+//! The CPU time or wall time that one cause of overhead may use: a token bucket.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,22 @@ const CREDIT_MAX: Duration = Duration::from_secs(10);
 /// piece of work that takes longer is not paid off in full.
 const DEBT_MAX: Duration = Duration::from_secs(40);
 
-/// The CPU time that one cause of overhead may use.
+/// The time that one cause of overhead may use: CPU time, or wall time of a thread.
 ///
-/// The owner asks [`CpuShare::has_credit`] before it begins a piece of work, and charges what the
+/// The owner asks [`TimeShare::has_credit`] before it begins a piece of work, and charges what the
 /// work took afterwards. So a share is exceeded by one piece at most, which is paid off later.
 #[derive(Clone, Debug)]
-pub struct CpuShare {
-    /// CPU seconds per second. Infinite without a limit.
+pub struct TimeShare {
+    /// Seconds per second. Infinite without a limit.
     rate: f64,
-    /// Seconds of CPU time that may be used now; negative: owed.
+    /// Seconds that may be used now; negative: owed.
     credit: f64,
     /// When `credit` was computed.
     at: Instant,
 }
 
-impl CpuShare {
-    /// Creates a full share. `rate`: CPU seconds per second, more than 0.
+impl TimeShare {
+    /// Creates a full share. `rate`: seconds per second, more than 0.
     pub fn new(rate: f64, now: Instant) -> Self {
         Self { rate, credit: rate * CREDIT_MAX.as_secs_f64(), at: now }
     }
@@ -40,20 +40,20 @@ impl CpuShare {
         self.bound();
     }
 
-    /// Takes CPU time that was used.
+    /// Takes time that was used.
     pub fn charge(&mut self, used: Duration, now: Instant) {
         self.refill(now);
         self.credit -= used.as_secs_f64();
         self.bound();
     }
 
-    /// Whether CPU time may be used now.
+    /// Whether time may be used now.
     pub fn has_credit(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.credit > 0.0
     }
 
-    /// Returns the time until CPU time may be used again, if nothing is charged until then.
+    /// Returns the time until some may be used again, if nothing is charged until then.
     pub fn until_credit(&mut self, now: Instant) -> Duration {
         if self.has_credit(now) {
             return Duration::ZERO;
@@ -81,9 +81,9 @@ mod tests {
     use super::*;
 
     /// One hundredth of a CPU: 0.1 s of credit.
-    fn share() -> (CpuShare, Instant) {
+    fn share() -> (TimeShare, Instant) {
         let now = Instant::now();
-        (CpuShare::new(0.01, now), now)
+        (TimeShare::new(0.01, now), now)
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn share_without_a_limit_always_has_credit_and_can_get_one() {
-        let mut share = CpuShare::unlimited();
+        let mut share = TimeShare::unlimited();
         let now = Instant::now();
         share.charge(Duration::from_secs(3600), now);
         assert!(share.has_credit(now) && share.until_credit(now).is_zero());

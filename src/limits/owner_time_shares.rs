@@ -1,10 +1,10 @@
-//! The CPU time of one cause of overhead, divided among owners.
+//! The CPU time or wall time of one cause of overhead, divided among owners.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::cpu_share::CpuShare;
 use super::owner::Owner;
+use super::time_share::TimeShare;
 
 /// The part of the cause's rate that one owner may use at most.
 const MOST: f64 = 1.0 / 2.0;
@@ -13,26 +13,26 @@ const LEAST: f64 = 1.0 / 4.0;
 /// Owners remembered. Of more, those that have used nothing for longest are forgotten.
 const OWNERS_MAX: usize = 256;
 
-/// The CPU time that one cause of overhead may use, divided among owners: one owner uses half of it
-/// at most, and whatever others use, a quarter is left for it.
+/// The time that one cause of overhead may use, divided among owners: one owner uses half of it at
+/// most, and whatever others use, a quarter is left for it.
 #[derive(Clone, Debug)]
-pub struct OwnerCpuShares {
+pub struct OwnerTimeShares {
     rate: f64,
-    total: CpuShare,
+    total: TimeShare,
     by_owner: HashMap<Owner, OwnerShare>,
 }
 
 #[derive(Clone, Debug)]
 struct OwnerShare {
-    most: CpuShare,
-    least: CpuShare,
+    most: TimeShare,
+    least: TimeShare,
     charged: Instant,
 }
 
-impl OwnerCpuShares {
-    /// Creates full shares. `rate`: CPU seconds per second of all owners together.
+impl OwnerTimeShares {
+    /// Creates full shares. `rate`: seconds per second of all owners together.
     pub fn new(rate: f64, now: Instant) -> Self {
-        Self { rate, total: CpuShare::new(rate, now), by_owner: HashMap::new() }
+        Self { rate, total: TimeShare::new(rate, now), by_owner: HashMap::new() }
     }
 
     /// Creates shares without a limit.
@@ -40,7 +40,7 @@ impl OwnerCpuShares {
         Self::new(f64::INFINITY, Instant::now())
     }
 
-    /// Changes the rate, as [`CpuShare::set_rate`] does.
+    /// Changes the rate, as [`TimeShare::set_rate`] does.
     pub fn set_rate(&mut self, rate: f64, now: Instant) {
         self.rate = rate;
         self.total.set_rate(rate, now);
@@ -50,7 +50,7 @@ impl OwnerCpuShares {
         }
     }
 
-    /// Whether an owner may use CPU time now.
+    /// Whether an owner may use time now.
     pub fn has_credit(&mut self, owner: Owner, now: Instant) -> bool {
         let has_total = self.total.has_credit(now);
         match self.by_owner.get_mut(&owner) {
@@ -59,7 +59,7 @@ impl OwnerCpuShares {
         }
     }
 
-    /// Takes CPU time that was used for an owner.
+    /// Takes time that was used for an owner.
     pub fn charge(&mut self, owner: Owner, used: Duration, now: Instant) {
         self.total.charge(used, now);
         if !self.by_owner.contains_key(&owner) && self.by_owner.len() >= OWNERS_MAX {
@@ -70,8 +70,8 @@ impl OwnerCpuShares {
         }
         let rate = self.rate;
         let share = self.by_owner.entry(owner).or_insert_with(|| OwnerShare {
-            most: CpuShare::new(rate * MOST, now),
-            least: CpuShare::new(rate * LEAST, now),
+            most: TimeShare::new(rate * MOST, now),
+            least: TimeShare::new(rate * LEAST, now),
             charged: now,
         });
         share.most.charge(used, now);
@@ -88,8 +88,8 @@ mod tests {
     const OTHER: Owner = Owner::User(2);
     const PIECE: Duration = Duration::from_millis(1);
 
-    /// Uses CPU time in pieces of a millisecond for as long as an owner may; returns the pieces.
-    fn use_up(shares: &mut OwnerCpuShares, owner: Owner, now: Instant) -> u32 {
+    /// Uses time in pieces of a millisecond for as long as an owner may; returns the pieces.
+    fn use_up(shares: &mut OwnerTimeShares, owner: Owner, now: Instant) -> u32 {
         let mut pieces = 0;
         while shares.has_credit(owner, now) && pieces < 10_000 {
             shares.charge(owner, PIECE, now);
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn one_owner_uses_half_and_the_next_one_the_rest() {
         let now = Instant::now();
-        let mut shares = OwnerCpuShares::new(0.01, now); // 100 ms of credit
+        let mut shares = OwnerTimeShares::new(0.01, now); // 100 ms of credit
         let (hog, other) = (use_up(&mut shares, HOG, now), use_up(&mut shares, OTHER, now));
         assert!((49..=51).contains(&hog) && (49..=51).contains(&other), "{hog}, {other}");
     }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_quarter_is_left_for_each_owner() {
         let now = Instant::now();
-        let mut shares = OwnerCpuShares::new(0.01, now);
+        let mut shares = OwnerTimeShares::new(0.01, now);
         for uid in 1..10 {
             use_up(&mut shares, Owner::User(uid), now);
         }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_number_of_owners_is_bounded() {
         let now = Instant::now();
-        let mut shares = OwnerCpuShares::unlimited();
+        let mut shares = OwnerTimeShares::unlimited();
         for uid in 0..3 * OWNERS_MAX as u32 {
             shares.charge(Owner::User(uid), PIECE, now + PIECE * uid);
         }
