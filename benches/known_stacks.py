@@ -14,8 +14,8 @@ PROGRAMS = os.path.join(
 )
 # Functions of known.py that run between windows.
 HARNESS = {"<module>", "window", "write_stack", "between", "warm_up", "wait", "rest"}
-# Characters of a name after which only a part of it has to be right, and of that part.
-WHOLE_NAME_MAX, PART_OF_NAME = 256, 64
+# Bytes that are read of a text, in the width of its widest character.
+TEXT_BYTES_MAX = 256
 
 
 @dataclass
@@ -67,20 +67,37 @@ def read_stacks(path):
     return stacks
 
 
-def is_same(name, known, is_part):
-    """Returns whether a name is the known one, or a part of it with an ellipsis."""
-    part = name.strip("….")
-    is_long = len(known.encode()) > WHOLE_NAME_MAX and len(part.encode()) >= PART_OF_NAME
-    return name == known or (is_long and is_part(known, part))
+def is_beyond_table(name):
+    """Returns whether a function may be in a position that no line is known of."""
+    return name.endswith("beyond_table")
+
+
+def beginning(text):
+    """Returns a name as it is shown: of a long one its beginning."""
+    shown, size = shown_characters(text)
+    return text if shown is None else f"{text[:shown]}...[{size} bytes]"
+
+
+def end(text):
+    """Returns a file name as it is shown: of a long one its end."""
+    shown, size = shown_characters(text)
+    return text if shown is None else f"[{size} bytes]...{text[-shown:]}"
+
+
+def shown_characters(text):
+    """Returns how many characters of a text are shown, or None for all, and the bytes that the
+    interpreter has it in."""
+    highest = max(map(ord, text), default=0)
+    width = 1 if highest < 0x100 else 2 if highest < 0x10000 else 4
+    size = len(text) * width
+    return (TEXT_BYTES_MAX // width if size > TEXT_BYTES_MAX else None), size
 
 
 def is_frame(frame, known):
     """Returns whether a frame is the one that a program has written."""
-    return (
-        (frame.first_line, frame.line) == (known.first_line, known.line)
-        and is_same(frame.name, known.name, str.startswith)
-        and is_same(frame.file, known.file, str.endswith)
-    )
+    is_line = frame.line == known.line or (frame.line == 0 and is_beyond_table(known.name))
+    texts = (beginning(known.name), end(known.file))
+    return is_line and frame.first_line == known.first_line and (frame.name, frame.file) == texts
 
 
 def runs(frames):

@@ -34,8 +34,10 @@ from storm import LAUNCHER, compile_c
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EVERYTICK = os.environ.get("EVERYTICK", f"{REPOSITORY}/target/release/everytick")
 HZ = 997
+# Seconds for which a process works before its first window, so that it is known by then.
+WARM_UP = 0.3
 # Seconds after which a program that hangs is killed.
-PROGRAM_MAX = 120
+PROGRAM_MAX = 240
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Running:
         self.stacks = f"{work}/stacks{number}"
         environment = {**os.environ, "STACKS": self.stacks, "WINDOW_SECONDS": str(window)}
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment["WARM_UP_SECONDS"] = environment["CHILD_START_SECONDS"] = str(WARM_UP)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -319,7 +322,7 @@ def main():
     )
     parser.add_argument("--only", action="append", help="the beginning of a version")
     parser.add_argument("--program", action="append", help="a program; may be repeated")
-    parser.add_argument("--window", type=float, default=0.15, help="seconds of each stack")
+    parser.add_argument("--window", type=float, default=0.3, help="seconds of each stack")
     parser.add_argument("--storm", action="store_true", help="processes of 20 ms")
     parser.add_argument("--rate", type=float, default=200, help="of --storm: processes a second")
     parser.add_argument("--pyspy", action="store_true", help="shares of functions beside py-spy")

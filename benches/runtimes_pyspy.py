@@ -6,8 +6,10 @@ each thread that it does not find idle, also when the thread waits for a CPU; sa
 innermost function waits do not count.
 """
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -145,8 +147,53 @@ def row(title, name, command, serves, work, recording):
     )
 
 
+def dumped(pid):
+    """Returns the functions of a stopped process as `py-spy dump` has them: name, file, line."""
+    command = [PYSPY, "dump", "-p", str(pid), "--json", "--nonblocking"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    threads = json.loads(done.stdout) if done.returncode == 0 else []
+    frames = threads[0]["frames"] if threads else []
+    return [(each["name"], os.path.basename(each["filename"]), each["line"]) for each in frames]
+
+
+def dump_row(title, python, work, recording):
+    """Returns a row: how many samples have the functions of `py-spy dump`. The innermost one goes
+    through two lines, so its line does not count."""
+    program = subprocess.Popen([python, "-I", f"{LOADS}/deep.py", "200"], cwd=work)
+    try:
+        time.sleep(1)
+        running = recording(f"{work}/dump.pb.gz", "-p", str(program.pid))
+        time.sleep(1)
+        samples = running.stop()
+        program.send_signal(signal.SIGSTOP)
+        theirs = dumped(program.pid)
+    finally:
+        program.kill()
+        program.wait()
+    all, equal = 0, 0
+    for sample in samples:
+        frames = [frame for frame in sample.frames if frame.is_python]
+        ours = [
+            (frame.name.rsplit(".", 1)[-1], os.path.basename(frame.file), frame.line)
+            for frame in frames
+        ]
+        is_equal = [each[:2] for each in ours] == [each[:2] for each in theirs]
+        all, equal = all + sample.count, equal + sample.count * (
+            is_equal and ours[1:] == theirs[1:]
+        )
+    share = f"{100 * equal / max(all, 1):.2f}" if theirs else "py-spy failed"
+    return f"| {title} | {all:,} | {len(theirs)} | {share} |"
+
+
+DUMPS = (
+    "| CPython | samples of a stopped process | functions of `py-spy dump` | equal % |\n"
+    "|---|---:|---:|---:|\n"
+)
+
+
 def tables(interpreters, work, recording):
-    """Returns the table: each interpreter, then the programs that need packages."""
+    """Returns the tables: shares of functions for each interpreter, then for the programs that need
+    packages, and the stacks of stopped processes."""
     if not os.path.exists(PYSPY):
         sys.exit("runtimes.py: py-spy is missing: run ./dev setup runtimes")
     jobs = [(each.title, each.path, load) for each in interpreters for load in loads()]
@@ -155,4 +202,5 @@ def tables(interpreters, work, recording):
     for title, path, (name, arguments, serves) in jobs:
         rows.append(row(title, name, [path, *arguments], serves, work, recording))
         print(rows[-1], file=sys.stderr)
-    return HEADER + "\n".join(rows) + "\n"
+    dumps = [dump_row(each.title, each.path, work, recording) for each in interpreters]
+    return HEADER + "\n".join(rows) + "\n\n" + DUMPS + "\n".join(dumps) + "\n"

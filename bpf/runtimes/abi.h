@@ -53,6 +53,12 @@ enum interpreter_flag_bit {
 
 #define INTERPRETER_ENTRY (1ULL << INTERPRETER_ENTRY_BIT)
 
+/* Positions that are no offset of an instruction. */
+enum special_position {
+	POSITION_UNKNOWN = -1,
+	POSITION_BEFORE = -2, /* the first instruction comes next */
+};
+
 /*
  * A frame of interpreted code, or an entry. The interpreter keeps a record on the C stack for each
  * entry into its evaluation loop: the anchor. An entry ends the group of frames that this loop
@@ -61,9 +67,9 @@ enum interpreter_flag_bit {
 struct interpreter_frame {
 	u64 code; /* address of the code object; of an entry: INTERPRETER_ENTRY and its anchor */
 	/*
-	 * In the low half the byte offset of the instruction in the bytecode, ~0 if it is not
-	 * known. In the high half the fingerprint of the code object, 0 if it could not be read;
-	 * code of the interpreter itself may have 0, too.
+	 * In the low half the byte offset of the instruction in the bytecode, or a
+	 * special_position. In the high half the fingerprint of the code object, 0 if it could not
+	 * be read; code of the interpreter itself may have 0, too.
 	 * Of an entry: the number of the native user frame that the anchor lies in, 0 for the
 	 * innermost, ~0 if the native walk did not reach it.
 	 */

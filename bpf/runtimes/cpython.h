@@ -120,18 +120,23 @@ static inline bool cpython_read_fingerprint(struct cpython_walk *walk,
 	return true;
 }
 
-/* Returns the offset in the bytecode of the instruction that a frame is at, ~0 if not known. */
+/*
+ * Returns the offset in the bytecode of the instruction that a frame is at: POSITION_BEFORE if the
+ * first one comes next, POSITION_UNKNOWN if it can be none.
+ */
 static inline u32 cpython_position(const struct cpython_walk *walk,
                                    const struct cpython_layout *layout, u64 code)
 {
-	u64 offset = frame_int(&walk->window, layout->frame_position);
+	s64 offset = (s32)frame_int(&walk->window, layout->frame_position);
 
 	if (layout->position_kind == POSITION_POINTER)
 		offset = frame_word(&walk->window, layout->frame_position) - code -
 		         layout->code_bytecode;
-	else if (layout->position_kind == POSITION_UNITS && offset < CPYTHON_BYTECODE_MAX / 2)
+	else if (layout->position_kind == POSITION_UNITS)
 		offset *= 2;
-	return offset < CPYTHON_BYTECODE_MAX ? offset : ~0U;
+	if (offset == -1 || offset == -2)
+		return POSITION_BEFORE;
+	return (u64)offset < CPYTHON_BYTECODE_MAX ? offset : POSITION_UNKNOWN;
 }
 
 /* Makes a code object the last one; a function that calls itself has the same in each frame. */

@@ -37,9 +37,11 @@ const WARM_UP_OF_MACHINE_SECONDS: f64 = 3.0;
 const ONE_OF: u64 = 1000;
 /// Samples of the shortest program, on a busy machine, are more.
 const LEAST_SAMPLES: u64 = 20;
-/// Samples that may be wrong in any run: between windows, at the start and the end of threads, and
-/// of code objects whose names were beyond the limit of a tick.
+/// Samples that may be wrong in any run: between windows, and of code objects whose names were
+/// beyond the limit of a tick.
 const WRONG_MAX: u64 = 10;
+/// Samples of a thread that may be wrong: before and after its first function of Python.
+const WRONG_OF_THREAD_MAX: u64 = 2;
 /// Seconds at the start of a child process in which it has no window, and in which its memory may
 /// not be known to the kernel side yet: its stacks have no functions of Python then.
 const CHILD_START_SECONDS: f64 = 0.3;
@@ -286,7 +288,10 @@ impl KnownRun {
         let wrong: String = wrong.collect();
         let (limit, least) = match program.wrong_max {
             0 => (0, 0),
-            max => ((all / ONE_OF).max(max), (all / windows.len().max(1) as u64 / 10).max(1)),
+            max => {
+                let max = max + WRONG_OF_THREAD_MAX * self.known.len() as u64;
+                ((all / ONE_OF).max(max), (all / windows.len().max(1) as u64 / 10).max(1))
+            }
         };
         let is_exact = *all > LEAST_SAMPLES && all - exact <= limit.min(all / 10);
         assert!(is_exact, "{command}: {exact} of {all} exact:{wrong}\n{}", recorded.stderr);

@@ -15,6 +15,7 @@ windows is called by `between`, whose samples do not count.
 Each program runs on every CPython from 3.7 on.
 """
 
+import _thread
 import itertools
 import os
 import sys
@@ -70,10 +71,18 @@ def between(function, *arguments):
 
 
 def warm_up(seconds):
-    """Works for some seconds, which do not count."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
+    """Works for some seconds in another thread. They do not count: it has written no stack."""
+    working = _thread.allocate_lock()
+    working.acquire()
+
+    def work():
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+        working.release()
+
+    _thread.start_new_thread(work, ())
+    working.acquire()
 
 
 def start_child():

@@ -13,6 +13,9 @@ use proptest::prelude::*;
 const FRAMES_MAX: usize = 1024;
 const ENTRY: u64 = 1 << 63;
 
+/// The position of a frame whose first instruction comes next.
+const BEFORE: u32 = 2_u32.wrapping_neg();
+
 const COMPLETE: u32 = 0;
 const DEPTH: u32 = 1;
 const UNREADABLE: u32 = 2;
@@ -235,6 +238,19 @@ fn is_entry_ends_groups_in_3_11() {
 }
 
 #[test]
+fn frame_that_has_not_begun_is_before_its_first_instruction() {
+    for layout in [PYTHON_3_9, PYTHON_3_10] {
+        let mut python = Python::new(layout);
+        python.memory.set_word(THREAD, 24, FRAME);
+        python.memory.set_word(THREAD, 48, CFRAME);
+        python.three_frames([0; 3], 0);
+        python.memory.set(FRAME, layout.frame_position, &(-1_i32).to_ne_bytes());
+        let (frames, _, _) = python.walk();
+        assert_eq!(without_fingerprints(&frames)[0], frame(CODE, 0, BEFORE));
+    }
+}
+
+#[test]
 fn every_frame_has_an_entry_in_3_10_and_none_in_3_9() {
     let mut python = Python::new(PYTHON_3_10);
     python.memory.set_word(THREAD, 24, FRAME);
@@ -267,8 +283,7 @@ fn base_frame_of_3_15_ends_the_list() {
     python.frame(FRAME, CODE | 1, FRAME + 0x100, -2, 0);
     python.frame(THREAD + 0x200, CODE | 1, 0, 0, 3);
     let (frames, end, _) = python.walk();
-    let unknown = frame(CODE, 7, u32::MAX);
-    let expected = [unknown, entry(FRAME + 0x100), frame(CODE + 0x2000, 9, 16)];
+    let expected = [frame(CODE, 7, BEFORE), entry(FRAME + 0x100), frame(CODE + 0x2000, 9, 16)];
     assert_eq!((&frames[..], end), (&expected[..], COMPLETE));
 }
 
