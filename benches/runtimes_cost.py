@@ -11,8 +11,8 @@ over the rounds:
                  seconds, in which tables and names are published
   ns a frame     the difference between 200 and 10 functions, by function
 
-Everytick and, where $OTEL_PROFILER is its path, the profiler of OpenTelemetry run in turn, at the
-same frequency. py-spy reads from outside: its cost is the CPU time that it takes between two
+Everytick and, where $OTEL_PROFILER is its path and a server of gRPC listens on port 4317, the
+profiler of OpenTelemetry run in turn, at the same frequency. py-spy reads from outside: its cost is the CPU time that it takes between two
 moments, by sample. Figures compare within one run only. Needs root.
 """
 
@@ -31,6 +31,7 @@ import runtimes_pyspy
 LOADS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "loads")
 DEPTHS = [10, 50, 200]
 WARM_UP = 4
+RECEIVER = "127.0.0.1:4317"
 
 
 def profilers(hz, work):
@@ -39,7 +40,7 @@ def profilers(hz, work):
     found = {"everytick": [cost.REPOSITORY + "/target/release/everytick", "record", *options]}
     other = os.environ.get("OTEL_PROFILER")
     if other:
-        quiet = ["-collection-agent", "127.0.0.1:1", "-disable-tls", "-no-kernel-version-check"]
+        quiet = ["-collection-agent", RECEIVER, "-disable-tls", "-no-kernel-version-check"]
         found["OpenTelemetry"] = [other, "-samples-per-second", str(hz), *quiet]
     return found
 

@@ -15,6 +15,7 @@ use super::process_event_limit::ProcessEventLimit;
 use super::rings::{ReaderRings, RingChanges, Rings};
 use super::wakeup::Wakeup;
 use crate::kernel::SampleReader;
+use crate::limits::raise_priority;
 
 /// Samples stay in the ring for five ticks of their clock, within these bounds, unless the ring
 /// fills up or a process event wakes the reader.
@@ -27,8 +28,6 @@ const PERIOD_URGENT: Duration = Duration::from_nanos(LATE_RECORD_NS + 1_000_000)
 /// Turns that are one batch while process events are skipped and still do not fit into their ring.
 /// After each such batch every process is stale, and is read when it is sampled again.
 const TURNS_OVERFLOWING: u32 = 5;
-/// Niceness of the reader: what it reads too late is lost.
-const NICE: i32 = -10;
 
 /// The running reader.
 #[derive(Debug)]
@@ -79,8 +78,7 @@ fn run(
     batches: &Sender<EventBatch>,
     stopped: &OwnedFd,
 ) -> io::Result<()> {
-    // Where this is refused the default priority remains; the rings hold two seconds of events.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+    raise_priority(); // what it reads too late is lost: the rings hold two seconds of events
     let batch = RefCell::new(EventBatch::default());
     let mut outcome = Ok(());
     let run = |readable: Option<BorrowedFd<'_>>, drain_samples: &dyn Fn()| {

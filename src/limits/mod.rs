@@ -3,12 +3,14 @@
 
 mod owner;
 mod owner_time_shares;
+mod priority;
 mod shared_pool;
 mod shared_rate;
 mod time_share;
 
 pub use owner::Owner;
 pub use owner_time_shares::OwnerTimeShares;
+pub use priority::raise_priority;
 pub use shared_pool::{Charge, SharedPool};
 pub use shared_rate::SharedRate;
 pub use time_share::TimeShare;

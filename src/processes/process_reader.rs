@@ -11,7 +11,8 @@ use crate::limits::{Owner, OwnerTimeShares, SharedRate};
 /// How late events may be when they are processed. Each reading waits for the file helper; on an
 /// overloaded machine those of hundreds of new processes would delay all samples.
 const LATE_MAX: Duration = Duration::from_secs(1);
-/// The part of the processor's wall time in which it reads processes while events are late.
+/// The part of the processor's wall time in which it reads processes while events are late, if its
+/// CPU time is limited.
 const LATE_RATE: f64 = 0.2;
 
 /// Reads processes within shares of CPU time and, while events are late, of wall time.
@@ -75,7 +76,7 @@ impl ProcessReader {
         if !self.cpu.has_credit(owner, at) {
             return Some(TrackingLimit::CpuTime);
         }
-        let is_late = now() > self.late_at;
+        let is_late = rate.is_finite() && now() > self.late_at;
         (is_late && !self.wall.has_credit(owner, at)).then_some(TrackingLimit::WallTime)
     }
 
@@ -112,6 +113,7 @@ mod tests {
     #[test]
     fn owner_of_a_storm_is_refused_while_events_are_late() {
         let mut reader = ProcessReader::default();
+        reader.rate.set(1.0);
         let second = Duration::from_secs(1);
         (0..60).for_each(|_| reader.wall.charge(STORM, second, Instant::now()));
         let late_by = |by: Duration| now() - (LATE_MAX + by).as_nanos() as u64;

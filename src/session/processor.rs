@@ -17,6 +17,7 @@ use super::pipeline::Pipeline;
 use super::results::ClosedWindow;
 use super::window_boundary::WindowBoundary;
 use crate::events::EventBatch;
+use crate::limits::raise_priority;
 
 /// A command of the session to the processor.
 enum Command {
@@ -106,6 +107,7 @@ fn run(
     replies: &Sender<Reply>,
     samples: &AtomicU64,
 ) -> Pipeline {
+    raise_priority(); // the next tick of a new process needs what is published
     while let Some(batch) = next_batch(&mut pipeline, batches) {
         if let Ok(Command::Hold) = commands.try_recv() {
             hold(&mut pipeline, commands, replies);

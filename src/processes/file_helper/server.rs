@@ -11,6 +11,7 @@ use super::locate::locate;
 use super::proto::{CompareRequest, DebugFilesRequest, MapsRequest, Question, Request, Response};
 use super::{memory, perf_map};
 use crate::events::FileIdentity;
+use crate::limits::raise_priority;
 use crate::processes::content::{hash, identity, is_same};
 use crate::processes::debug_files::DebugFileSearch;
 use crate::processes::elf::{self, Elf};
@@ -24,6 +25,7 @@ use crate::workers::{self, Confinement};
 /// # Errors
 /// When the socket breaks or a request is malformed.
 pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
+    raise_priority(); // the processor waits for each answer
     let mut located = None;
     workers::serve(socket, Confinement::None, |request: Request, _| {
         answer(&request, &mut located).unwrap_or_else(|error| {
