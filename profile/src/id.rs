@@ -27,8 +27,8 @@ impl ExecutableId {
     pub const UNKNOWN: Self = Self(1);
     /// The vsyscall page, which is at the same address in every process.
     pub const VSYSCALL: Self = Self(2);
-    /// Functions that a CPython interpreter runs.
-    pub const PYTHON: Self = Self(3);
+    /// Functions that interpreters run: one for each language, from this one on.
+    pub const FIRST_INTERPRETED: Self = Self(3);
 
     /// The first that is not reserved: those below are in every table, whatever is mapped.
     pub const FIRST_UNRESERVED: Self = Self(16);

@@ -12,8 +12,6 @@ pub enum InterpretedLanguage {
 /// A row of the table.
 struct LanguageDefinition {
     language: InterpretedLanguage,
-    /// The executable that its frames are in.
-    executable: ExecutableId,
     /// Its name for people.
     name: &'static str,
     /// Name of the mapping that its frames are in.
@@ -25,7 +23,6 @@ struct LanguageDefinition {
 /// The table, in the order of [`InterpretedLanguage`].
 const LANGUAGES: [LanguageDefinition; 1] = [LanguageDefinition {
     language: InterpretedLanguage::Python,
-    executable: ExecutableId::PYTHON,
     name: "Python",
     mapping: "[python]",
     frame_type: "cpython",
@@ -45,7 +42,7 @@ impl InterpretedLanguage {
 
     /// Returns the executable that its frames are in.
     pub fn executable(self) -> ExecutableId {
-        self.definition().executable
+        ExecutableId(ExecutableId::FIRST_INTERPRETED.0 + self as u32)
     }
 
     /// Returns the name of the mapping that its frames are in.

@@ -147,10 +147,10 @@ fn placed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use profile::FileAddr;
+    use profile::{FileAddr, InterpretedLanguage};
 
     fn function(number: u64) -> Frame {
-        Frame::new(ExecutableId::PYTHON, FileAddr(number))
+        Frame::new(InterpretedLanguage::Python.executable(), FileAddr(number))
     }
 
     /// Returns the numbers of the functions of each group, with its native frame.

@@ -70,7 +70,7 @@ impl Processes {
 
 #[cfg(test)]
 mod tests {
-    use profile::{ExecutableId, FileAddr, MappingKind, StackEnd, Task, Tid};
+    use profile::{FileAddr, MappingKind, StackEnd, Task, Tid};
 
     use super::*;
     use crate::processes::Executables;
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(found.code_name(id(named)), Ok(&name));
         assert_eq!(found.code_name(id(late)).map(|name| name.line), Ok(13));
         assert_eq!(found.code_name(id(lost)), Err(CodeNameGap::NotReceived));
-        let executable = found.get(ExecutableId::PYTHON);
+        let executable = found.get(PYTHON.executable());
         assert_eq!(executable.kind(), MappingKind::Interpreted(PYTHON));
         assert!(!executable.may_be_jit_code());
     }

@@ -40,7 +40,7 @@ fn build(stack: &[Frame], names: &[Result<CodeName, CodeNameGap>]) -> (Profile, 
         executable
     };
     let executables = groups.iter().map(|group| match group.executable {
-        ExecutableId::PYTHON => executable("[python]", ExecutableOrigin::Memory),
+        ExecutableId::FIRST_INTERPRETED => executable("[python]", ExecutableOrigin::Memory),
         _ => executable("/usr/bin/python3", ExecutableOrigin::Unopened),
     });
     let executables: Vec<Executable> = executables.collect();

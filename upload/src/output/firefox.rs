@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::named_frame::shown;
-use tables::{CATEGORIES, Category, Tables};
+use tables::{Category, Tables, categories};
 
 /// Version of the format: the first with tables that all threads share.
 const VERSION: u32 = 60;
@@ -86,7 +86,7 @@ fn meta(profile: &Profile, timeline: &Timeline, title: &str) -> Value {
         "sourceCodeIsNotOnSearchfox": true,
         "platform": "Linux",
         "importedFrom": concat!("everytick ", env!("CARGO_PKG_VERSION")),
-        "categories": CATEGORIES.iter().map(category).collect::<Vec<_>>(),
+        "categories": categories().map(|one| category(&one)).collect::<Vec<_>>(),
         "markerSchema": [],
         "sampleUnits": { "time": "ms", "eventDelay": "ms", "threadCPUDelta": "ns" },
         "extra": [{ "label": "Recording", "entries": comments }],

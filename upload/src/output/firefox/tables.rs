@@ -14,8 +14,9 @@ pub(super) struct Category {
     pub color: &'static str,
 }
 
-/// The categories. The viewer takes the first grey one for frames without any.
-pub(super) const CATEGORIES: [Category; 9] = [
+/// The categories, up to those of languages. The viewer takes the first grey one for frames without
+/// any.
+const CATEGORIES: [Category; 7] = [
     Category { name: "Other", color: "grey" },
     Category { name: "Kernel", color: "orange" },
     Category { name: "Native", color: "lightblue" },
@@ -23,19 +24,26 @@ pub(super) const CATEGORIES: [Category; 9] = [
     Category { name: "JIT", color: "green" },
     Category { name: "Unnamed", color: "darkgrey" },
     Category { name: "Cut", color: "red" },
-    Category { name: "Python", color: "purple" },
-    Category { name: "Interpreter", color: "blue" },
 ];
 
 const OTHER: u32 = 0;
 const CUT: u32 = 6;
+const FIRST_LANGUAGE: u32 = 7;
+
+/// Returns all categories: one for each interpreted language, and that of interpreters after them.
+pub(super) fn categories() -> impl Iterator<Item = Category> {
+    let languages = InterpretedLanguage::all();
+    let languages = languages.map(|one| Category { name: one.name(), color: "purple" });
+    let interpreter = Category { name: "Interpreter", color: "blue" };
+    CATEGORIES.into_iter().chain(languages).chain([interpreter])
+}
 
 fn category_of(function: &NamedFrame<'_>) -> u32 {
     match function.mapping.kind {
         MappingKind::Kernel => 1,
         MappingKind::Memory => 4,
-        MappingKind::Interpreted(InterpretedLanguage::Python) => 7,
-        MappingKind::Interpreter => 8,
+        MappingKind::Interpreted(language) => FIRST_LANGUAGE + language as u32,
+        MappingKind::Interpreter => FIRST_LANGUAGE + InterpretedLanguage::all().count() as u32,
         _ if function.name.is_none() => 5,
         _ if function.is_inlined => 3,
         MappingKind::File | MappingKind::Vdso | MappingKind::Unknown => 2,
