@@ -31,6 +31,8 @@ enum interpreter_limit {
 	CODE_RECORDS_PER_TICK = 16,
 	/* Code objects that are remembered as sent. */
 	CODE_TAGS = 65536,
+	/* Words for the layout of a runtime's structures. */
+	RUNTIME_LAYOUT_WORDS = 8,
 };
 
 /*
@@ -150,59 +152,14 @@ enum libc_kind {
 	LIBC_MUSL,
 };
 
-/* How CPython writes down which instruction a frame is at. */
-enum position_kind {
-	POSITION_BYTES,   /* an int: bytes from the start of the bytecode */
-	POSITION_UNITS,   /* an int: units of 2 bytes */
-	POSITION_POINTER, /* a pointer to the instruction */
-};
-
-/* How CPython's entries into the evaluation loop are found. */
-enum entry_kind {
-	ENTRY_NONE,        /* not at all (3.7 to 3.9) */
-	ENTRY_CFRAME_EACH, /* every frame has one, a cframe (3.10) */
-	ENTRY_CFRAME_LAST, /* a frame with `is_entry` is the last of its cframe (3.11) */
-	ENTRY_FRAME,       /* frames with an owner from `entry_owner` on are entries (3.12) */
-};
-
-/* Byte offsets in CPython's structures. 0 stands for a field that the version does not have. */
-struct cpython_layout {
-	u16 thread_frame;  /* PyThreadState: the current frame, unless that is in the cframe */
-	u16 thread_cframe; /* PyThreadState: the current cframe */
-	u16 cframe_frame; /* cframe: the current frame, at 0 too; used if there is no thread_frame */
-	u16 cframe_previous;
-	u16 frame_code; /* at 0 too */
-	u16 frame_previous;
-	u16 frame_position;
-	u16 frame_owner; /* ENTRY_CFRAME_LAST: `is_entry` */
-	u16 code_first_line;
-	u16 code_name; /* the qualified name, if there is one */
-	u16 code_file;
-	u16 code_line_table;
-	u16 code_version;  /* 0: see cpython_read_fingerprint */
-	u16 code_bytecode; /* start of the bytecode, for POSITION_POINTER */
-	u16 text_length;   /* str: its length in characters */
-	u16 text_state;    /* str: the bit field that holds the kind */
-	u16 text_ascii;    /* str: data if it is ASCII */
-	u16 text_compact;  /* str: data if it is compact and not ASCII */
-	u16 bytes_length;
-	u16 bytes_data;
-	u8 text_kind_shift; /* of the 3 bits of the kind; then come `compact` and `ascii` */
-	u8 position_kind;   /* enum position_kind */
-	u8 entry_kind;      /* enum entry_kind */
-	u8 entry_owner;     /* ENTRY_FRAME: the least owner of an entry */
-	u8 code_tag_mask;   /* bits of frame_code that are no part of the address */
-	u8 reserved[3];
-};
-
 /* The runtime of a process, in the slab behind its mappings: see process_header.runtime. */
 struct runtime_process {
-	u64 state;                     /* address of _PyRuntime */
+	u64 state;                     /* address of the runtime's state */
 	struct thread_value values[2]; /* of the thread state: the first that is not 0 counts */
 	u32 specific; /* from the thread pointer: glibc's pthread_specific, musl's tsd */
 	u16 libc;     /* enum libc_kind */
 	u16 epoch;    /* changes when the agent wants all code objects again */
-	struct cpython_layout cpython;
+	u64 layout[RUNTIME_LAYOUT_WORDS]; /* struct NAME_layout, see runtime.h */
 };
 
 _Static_assert(sizeof(struct interpreter_record) % 8 == 0 && sizeof(struct code_record) % 8 == 0 &&

@@ -13,6 +13,51 @@
 #include "frame_window.h"
 #include "thread_value.h"
 
+/* How CPython writes down which instruction a frame is at. */
+enum position_kind {
+	POSITION_BYTES,   /* an int: bytes from the start of the bytecode */
+	POSITION_UNITS,   /* an int: units of 2 bytes */
+	POSITION_POINTER, /* a pointer to the instruction */
+};
+
+/* How CPython's entries into the evaluation loop are found. */
+enum entry_kind {
+	ENTRY_NONE,        /* not at all (3.7 to 3.9) */
+	ENTRY_CFRAME_EACH, /* every frame has one, a cframe (3.10) */
+	ENTRY_CFRAME_LAST, /* a frame with `is_entry` is the last of its cframe (3.11) */
+	ENTRY_FRAME,       /* frames with an owner from `entry_owner` on are entries (3.12) */
+};
+
+/* Byte offsets in CPython's structures. 0 stands for a field that the version does not have. */
+struct cpython_layout {
+	u16 thread_frame;  /* PyThreadState: the current frame, unless that is in the cframe */
+	u16 thread_cframe; /* PyThreadState: the current cframe */
+	u16 cframe_frame; /* cframe: the current frame, at 0 too; used if there is no thread_frame */
+	u16 cframe_previous;
+	u16 frame_code; /* at 0 too */
+	u16 frame_previous;
+	u16 frame_position;
+	u16 frame_owner; /* ENTRY_CFRAME_LAST: `is_entry` */
+	u16 code_first_line;
+	u16 code_name; /* the qualified name, if there is one */
+	u16 code_file;
+	u16 code_line_table;
+	u16 code_version;  /* 0: see cpython_read_fingerprint */
+	u16 code_bytecode; /* start of the bytecode, for POSITION_POINTER */
+	u16 text_length;   /* str: its length in characters */
+	u16 text_state;    /* str: the bit field that holds the kind */
+	u16 text_ascii;    /* str: data if it is ASCII */
+	u16 text_compact;  /* str: data if it is compact and not ASCII */
+	u16 bytes_length;
+	u16 bytes_data;
+	u8 text_kind_shift; /* of the 3 bits of the kind; then come `compact` and `ascii` */
+	u8 position_kind;   /* enum position_kind */
+	u8 entry_kind;      /* enum entry_kind */
+	u8 entry_owner;     /* ENTRY_FRAME: the least owner of an entry */
+	u8 code_tag_mask;   /* bits of frame_code that are no part of the address */
+	u8 reserved[3];
+};
+
 /* Owners of frames that exist (enum _frameowner, 3.14). */
 #define CPYTHON_OWNER_MAX 4
 /* A frame less than this above the start of a thread state lies in it: the base frame of 3.15. */
@@ -38,10 +83,17 @@ struct cpython_walk {
 
 _Static_assert(sizeof(struct cpython_walk) <= RUNTIME_STATE_WORDS * sizeof(u64),
                "the state of the walk fits");
+_Static_assert(sizeof(struct cpython_layout) <= RUNTIME_LAYOUT_WORDS * sizeof(u64),
+               "the layout fits");
 
 static inline struct cpython_walk *cpython_walk_of(struct interpreter *in)
 {
 	return (struct cpython_walk *)in->state;
+}
+
+static inline const struct cpython_layout *cpython_layout_of(const struct interpreter *in)
+{
+	return (const struct cpython_layout *)in->process.layout;
 }
 
 static inline u32 larger_of(u32 a, u32 b)
@@ -66,7 +118,7 @@ static inline void cpython_measure(struct cpython_walk *walk, const struct cpyth
 static inline bool cpython_start(struct interpreter *in)
 {
 	struct cpython_walk *walk = cpython_walk_of(in);
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	bool is_read = true;
 
 	walk->frame = walk->cframe = walk->code = 0;
@@ -146,14 +198,14 @@ static inline void cpython_enter_code(struct interpreter *in, struct cpython_wal
 		return;
 	walk->code = code;
 	walk->fingerprint = 0;
-	if (cpython_read_fingerprint(walk, &in->process.cpython, code))
+	if (cpython_read_fingerprint(walk, cpython_layout_of(in), code))
 		meet_code(in, code, walk->fingerprint);
 }
 
 /* Appends the last frame read; returns false, with the end set, if it cannot. */
 static inline bool cpython_push_frame(struct interpreter *in, struct cpython_walk *walk)
 {
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	u64 code = frame_word(&walk->window, layout->frame_code) & ~(u64)layout->code_tag_mask;
 
 	if (!is_object_address(code)) {
@@ -174,7 +226,7 @@ static inline bool cpython_push_cframe(struct interpreter *in, struct cpython_wa
 		in->record.end = INTERPRETER_END_MALFORMED;
 		return false;
 	}
-	if (!read_pointer(&walk->cframe, cframe + in->process.cpython.cframe_previous)) {
+	if (!read_pointer(&walk->cframe, cframe + cpython_layout_of(in)->cframe_previous)) {
 		in->record.end = INTERPRETER_END_UNREADABLE;
 		return false;
 	}
@@ -185,7 +237,7 @@ static inline bool cpython_push_cframe(struct interpreter *in, struct cpython_wa
 static inline long cpython_step(struct interpreter *in)
 {
 	struct cpython_walk *walk = cpython_walk_of(in);
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	u64 frame = walk->frame;
 	u32 owner = 0;
 	bool is_pushed;

@@ -22,7 +22,7 @@ struct cpython_text {
 /* Reads the head of a str; returns false if it cannot, or if the str is not a compact one. */
 static inline bool cpython_read_text(struct interpreter *in, u64 address, struct cpython_text *text)
 {
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	u64 *words = cpython_walk_of(in)->text_words;
 	u64 bytes = (u64)layout->text_state + 4 - layout->text_length;
 
@@ -81,7 +81,7 @@ static inline u64 cpython_copy_file(struct interpreter *in, u64 address, u64 at)
 /* Copies the start of the line table into the record at an offset; returns the number of bytes. */
 static inline u64 cpython_copy_lines(struct interpreter *in, u64 address, u64 at)
 {
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	u64 bytes;
 
 	if (at > CODE_NAME_MAX + CODE_FILE_MAX ||
@@ -97,7 +97,7 @@ static inline u64 cpython_copy_lines(struct interpreter *in, u64 address, u64 at
 static inline void cpython_describe(struct interpreter *in)
 {
 	struct cpython_walk *walk = cpython_walk_of(in);
-	const struct cpython_layout *layout = &in->process.cpython;
+	const struct cpython_layout *layout = cpython_layout_of(in);
 	u32 start = walk->code_start;
 
 	if (!cpython_read_code(walk, walk->code))

@@ -3,9 +3,11 @@
  * Walks the interpreter frames of the current thread, before and apart from the native walk: what
  * cuts one walk does not cut the other.
  *
- * A runtime is a header here, a line in FOR_EACH_RUNTIME, a kind in abi.h and its layout in struct
- * runtime_process. The header defines for `name`:
+ * A runtime is a header here, a line in FOR_EACH_RUNTIME and a kind in abi.h. The header defines
+ * for `name`:
  *
+ *   struct name_layout      what the agent publishes of the runtime's structures, in
+ *                           runtime_process.layout
  *   bool name_start(in)     finds the first frame; false, with the end set, if there is none
  *   long name_step(in)      appends the next frame to the list, or ends it
  *   void name_describe(in)  fills the record of the code object that the step has come upon
@@ -20,7 +22,14 @@
 #include "code_tags.h"
 #include "cpython_code.h"
 
+/* All runtimes: the kind and the name of each. */
 #define FOR_EACH_RUNTIME(RUNTIME) RUNTIME(RUNTIME_CPYTHON, cpython)
+
+/* The layouts, so that they are in BTF and the agent can compare its mirrors with them. */
+const volatile struct {
+#define LAYOUT(kind, name) struct name##_layout name;
+	FOR_EACH_RUNTIME(LAYOUT)
+} runtime_layouts = {};
 
 /*
  * Sends the code object that the step has come upon. Global, so that the verifier checks it once

@@ -12,7 +12,9 @@ use super::examples::RUNTIMES_EXAMPLES;
 use super::terminal::line;
 use super::values;
 use crate::procfs;
-use crate::runtimes::{Libc, LibcKind, RecognitionError, RuntimeFile, ThreadValue, recognize};
+use crate::runtimes::{
+    Libc, LibcKind, RecognitionError, RuntimeFile, ThreadValue, recognize, supported_versions,
+};
 
 /// Arguments of `runtimes`.
 #[derive(Debug, Args)]
@@ -49,7 +51,7 @@ pub(super) fn run(arguments: &RuntimesArguments) -> Result<ExitCode> {
         }
     }
     if is_listed && found == 0 {
-        writeln!(out, "no process runs an interpreter that is known: CPython 3.7 to 3.15")?;
+        writeln!(out, "no process runs an interpreter that is known: {}", supported_versions())?;
     }
     out.flush()?;
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -77,7 +79,7 @@ fn describe(
     let head = format!("{pid} {}", printable(&comm));
     if process.runtimes.is_empty() && !is_listed {
         writeln!(out, "{head}")?;
-        write_field(out, "runtime", "none that is known: CPython 3.7 to 3.15")?;
+        write_field(out, "runtime", &format!("none that is known: {}", supported_versions()))?;
     }
     for (path, runtime) in &process.runtimes {
         writeln!(out, "{head}")?;
@@ -97,14 +99,13 @@ fn describe_runtime(
     libc: Option<Result<Libc, RecognitionError>>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let RuntimeFile::Cpython(cpython) = file;
-    write_field(out, "runtime", &file.text())?;
-    let layout = match cpython.version.minor() {
-        13.. => "as the file describes it, equal to that of other builds of the version",
-        _ => "that of all builds of the version",
+    write_field(out, "runtime", &file.version.to_string())?;
+    let layout = match file.version.has_layout_in_file() {
+        true => "as the file describes it, equal to that of other builds of the version",
+        false => "that of all builds of the version",
     };
     write_field(out, "structures", layout)?;
-    let values = cpython.values.iter().filter_map(|value| match value {
+    let values = file.values.iter().filter_map(|value| match value {
         ThreadValue::None => None,
         ThreadValue::Static(_) | ThreadValue::Dynamic { .. } => Some("a thread-local variable"),
         ThreadValue::Key(_) => Some("a pthread key"),
@@ -120,9 +121,10 @@ fn describe_runtime(
 }
 
 /// Returns what can be done about an interpreter whose frames are not walked.
-fn next_step(error: RecognitionError) -> &'static str {
-    match error {
-        RecognitionError::UnsupportedVersion => "its native frames are shown; use 3.7 to 3.15",
-        _ => "its native frames are shown; please report this build",
-    }
+fn next_step(error: RecognitionError) -> String {
+    let step = match error {
+        RecognitionError::UnsupportedVersion => format!("use {}", supported_versions()),
+        _ => "please report this build".to_owned(),
+    };
+    format!("its native frames are shown; {step}")
 }

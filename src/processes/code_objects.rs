@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::code_names::CodeName;
 use crate::events::{CodeRecord, CodeText};
 use crate::limits::{Charge, Owner, SharedPool};
-use crate::runtimes::cpython::{CodeObject, CodeParts, CpythonVersion, TextPart};
+use crate::runtimes::{CodeObject, CodeParts, RuntimeVersion, TextPart};
 
 /// Bytes that a code object takes besides its texts and its line table.
 const CODE_BYTES: u64 = 192;
@@ -14,7 +14,7 @@ const CODE_BYTES: u64 = 192;
 /// The code objects of one process.
 #[derive(Debug)]
 pub(super) struct ProcessCode {
-    version: CpythonVersion,
+    version: RuntimeVersion,
     /// By address and fingerprint.
     objects: HashMap<(u64, u32), NamedCode>,
 }
@@ -29,12 +29,12 @@ pub(super) struct NamedCode {
 }
 
 impl ProcessCode {
-    pub fn new(version: CpythonVersion) -> Self {
+    pub fn new(version: RuntimeVersion) -> Self {
         Self { version, objects: HashMap::new() }
     }
 
     /// Returns whether code objects are decoded as those of a version.
-    pub fn is_of(&self, version: CpythonVersion) -> bool {
+    pub fn is_of(&self, version: RuntimeVersion) -> bool {
         self.version == version
     }
 
@@ -48,7 +48,7 @@ impl ProcessCode {
             lines: &record.lines,
             lines_length: record.lines_length,
         };
-        let mut object = CodeObject::new(self.version, &parts);
+        let mut object = self.version.decode(&parts);
         let bytes = CODE_BYTES + object.bytes() as u64;
         let Some(charge) = pool.charge(owner, bytes) else {
             self.objects.clear();
@@ -68,9 +68,9 @@ impl ProcessCode {
 }
 
 impl NamedCode {
-    /// Returns whether it is of no function: CPython 3.13 has such a frame around `__init__`.
-    pub fn is_shim(&self) -> bool {
-        self.object.first_line == 0 && &*self.name == "__init__" && self.name == self.file
+    /// Returns whether its frames are those of a function.
+    pub fn is_function(&self) -> bool {
+        self.object.is_function
     }
 
     /// Returns the name with the line of the instruction at a position; `None` if there is none.

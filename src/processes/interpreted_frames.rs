@@ -67,7 +67,7 @@ impl Processes {
         self.refresh(pid);
         let memory = self.address_space(pid);
         let version = self.known_interpreter(pid, &memory).map(|known| known.runtime.version);
-        let Some(version) = version else {
+        let Some(version) = version.filter(|version| version.kind() == record.runtime) else {
             self.interpreters.lossy.insert(pid);
             return;
         };
@@ -96,6 +96,10 @@ impl Processes {
     ) -> Option<InterpretedStack> {
         let known = self.known_interpreter(stack.pid, memory)?;
         let (interpreter, eval_loop) = (known.file, known.runtime.eval_loop.clone());
+        let version = known.runtime.version;
+        if version.kind() != stack.runtime {
+            return None;
+        }
         let code = self.interpreters.code.get(&stack.pid);
         // A function that calls itself has the same name in each frame.
         let mut last: Option<(InterpreterFrame, Option<InterpretedElement>)> = None;
@@ -110,7 +114,7 @@ impl Processes {
             element
         });
         let elements = elements.collect();
-        let (language, end) = (InterpretedLanguage::Python, stack.end);
+        let (language, end) = (version.language(), stack.end);
         Some(InterpretedStack { language, interpreter, elements, end, eval_loop })
     }
 
@@ -131,9 +135,9 @@ fn named(frame: &InterpreterFrame, code: Option<&ProcessCode>) -> Option<Interpr
     match *frame {
         InterpreterFrame::Code { code: address, fingerprint, position } => {
             let named = code.and_then(|code| code.get(address.0, fingerprint));
-            let is_shim = named.is_some_and(|named| named.is_shim());
+            let is_function = named.is_none_or(|named| named.is_function());
             let name = named.and_then(|named| named.name_at(position));
-            (!is_shim).then_some(InterpretedElement::Function(name))
+            is_function.then_some(InterpretedElement::Function(name))
         }
         InterpreterFrame::Entry { anchor, native_frame } => Some(InterpretedElement::Entry {
             anchor: anchor.0,

@@ -2,19 +2,19 @@
 
 use std::ops::Range;
 
-use super::cpython::CpythonVersion;
 use super::libc::{Libc, LibcKind};
 use super::recognition::RuntimeFile;
 use super::recognition_error::RecognitionError;
+use super::runtime::RuntimeVersion;
 use super::thread_value::{ThreadValue, USER_ADDRESSES_END};
-use crate::kernel::abi::CpythonLayout;
+use crate::kernel::abi::RuntimeLayout;
 
 /// A runtime in the memory of a process. The kernel side has the same structure, without the
 /// version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeProcess {
     /// By which the names and the lines of its code objects are decoded.
-    pub version: CpythonVersion,
+    pub version: RuntimeVersion,
     /// Address of the runtime's state.
     pub state: u64,
     /// Where the state of the current thread is, the first that is not 0 counts. Addresses are
@@ -25,7 +25,7 @@ pub struct RuntimeProcess {
     /// The C library of the process.
     pub libc: LibcKind,
     /// Where the fields of the runtime's structures are.
-    pub cpython: CpythonLayout,
+    pub layout: RuntimeLayout,
     /// Addresses of its evaluation loop; empty if they are not known.
     pub eval_loop: Range<u64>,
 }
@@ -42,7 +42,6 @@ impl RuntimeProcess {
         bias: u64,
         libc: Option<Libc>,
     ) -> Result<Self, RecognitionError> {
-        let RuntimeFile::Cpython(file) = file;
         let needs_libc =
             |value: &ThreadValue| !matches!(value, ThreadValue::None | ThreadValue::Static(_));
         let mut values = [ThreadValue::None; 2];
@@ -67,7 +66,7 @@ impl RuntimeProcess {
             values,
             specific: libc.filter(|_| has_key).map_or(0, |libc| libc.specific),
             libc: libc.map_or(LibcKind::Glibc, |libc| libc.kind),
-            cpython: file.layout,
+            layout: file.layout,
             eval_loop: file.eval_loop.start.wrapping_add(bias)
                 ..file.eval_loop.end.wrapping_add(bias),
         })

@@ -1,16 +1,17 @@
 //! What was recognized in a file, as the file helper answers it.
 //!
-//! The file helper parses files of others and is not trusted: each number is checked again. Of a
-//! layout only the version is sent; the layout itself is known.
+//! The file helper parses files of others and is not trusted: each number is checked again. The
+//! layout is not sent, it follows from the version.
 
 use std::ops::Range;
 
 use prost::{Enumeration, Message, Oneof};
 
-use super::cpython::{CpythonFile, CpythonVersion};
+use super::RUNTIMES;
 use super::libc::{Libc, LibcKind};
 use super::recognition::{Recognition, RuntimeFile};
 use super::recognition_error::RecognitionError;
+use super::runtime::RuntimeDescription;
 use super::thread_value::ThreadValue;
 
 /// What was recognized in a file.
@@ -31,16 +32,17 @@ enum RuntimeMessage {
     #[prost(uint32, tag = "1")]
     Error(u32),
     #[prost(message, tag = "2")]
-    Cpython(CpythonMessage),
+    File(RuntimeFileMessage),
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
-struct CpythonMessage {
-    /// As in `PY_VERSION_HEX`.
-    #[prost(fixed32, tag = "1")]
-    version: u32,
-    #[prost(bool, tag = "2")]
-    is_free_threaded: bool,
+struct RuntimeFileMessage {
+    /// The kind of the runtime on the kernel side.
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    /// In the encoding of the runtime.
+    #[prost(fixed64, tag = "2")]
+    version: u64,
     #[prost(fixed64, tag = "3")]
     state: u64,
     #[prost(message, repeated, tag = "4")]
@@ -84,7 +86,7 @@ impl RecognitionMessage {
     pub fn of(recognition: &Recognition) -> Option<Self> {
         let Recognition { runtime, libc } = recognition;
         let runtime = runtime.as_ref().map(|runtime| match runtime {
-            Ok(RuntimeFile::Cpython(file)) => RuntimeMessage::Cpython(file.into()),
+            Ok(file) => RuntimeMessage::File(file.into()),
             Err(error) => RuntimeMessage::Error(*error as u32),
         });
         let libc_error = libc.and_then(Result::err).map(|error| error as u32);
@@ -98,7 +100,7 @@ impl RecognitionMessage {
     /// Returns what was recognized; inconsistent answers count as an error.
     pub fn recognition(&self) -> Recognition {
         let runtime = self.runtime.as_ref().map(|runtime| match runtime {
-            RuntimeMessage::Cpython(file) => file.checked().map(RuntimeFile::Cpython),
+            RuntimeMessage::File(file) => file.checked().ok_or(RecognitionError::Malformed),
             RuntimeMessage::Error(error) => Err(error_of(*error)),
         });
         let libc = match (self.libc, self.libc_error) {
@@ -115,31 +117,32 @@ fn error_of(number: u32) -> RecognitionError {
     error.copied().unwrap_or(RecognitionError::Malformed)
 }
 
-impl From<&CpythonFile> for CpythonMessage {
-    fn from(file: &CpythonFile) -> Self {
-        let CpythonFile { version, is_free_threaded, state, values, .. } = *file;
+impl From<&RuntimeFile> for RuntimeFileMessage {
+    fn from(file: &RuntimeFile) -> Self {
         let Range { start: eval_start, end: eval_end } = file.eval_loop;
         Self {
-            version: version.hex(),
-            is_free_threaded,
-            state,
-            values: values.into_iter().map(ThreadValueMessage::from).collect(),
+            kind: file.version.kind() as u32,
+            version: file.version.number(),
+            state: file.state,
+            values: file.values.into_iter().map(ThreadValueMessage::from).collect(),
             eval_start,
             eval_end,
         }
     }
 }
 
-impl CpythonMessage {
-    fn checked(&self) -> Result<CpythonFile, RecognitionError> {
-        let version = CpythonVersion::from_hex(self.version).ok_or(RecognitionError::Malformed)?;
+impl RuntimeFileMessage {
+    fn checked(&self) -> Option<RuntimeFile> {
+        let runtime = RUNTIMES.into_iter().find(|runtime| runtime.kind() as u32 == self.kind)?;
         let values = self.values.iter().map(ThreadValueMessage::value);
-        let values: Option<Vec<ThreadValue>> = values.collect();
-        let values = values.and_then(|values| values.try_into().ok());
-        let values = values.ok_or(RecognitionError::Malformed)?;
-        let eval_loop = self.eval_start..self.eval_end;
-        CpythonFile::new(version, self.is_free_threaded, self.state, values, eval_loop)
-            .map_err(|_| RecognitionError::Malformed)
+        let values: Vec<ThreadValue> = values.collect::<Option<_>>()?;
+        let description = RuntimeDescription {
+            version: self.version,
+            state: self.state,
+            values: values.try_into().ok()?,
+            eval_loop: self.eval_start..self.eval_end,
+        };
+        RuntimeFile::new(runtime, description).ok()
     }
 }
 

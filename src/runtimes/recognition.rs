@@ -1,25 +1,47 @@
 //! What is recognized in a file.
 
-use super::cpython::CpythonFile;
+use std::ops::Range;
+
 use super::libc::Libc;
 use super::recognition_error::RecognitionError;
+use super::runtime::{Runtime, RuntimeDescription, RuntimeVersion};
+use super::thread_value::{ThreadValue, is_user_pointer};
+use crate::kernel::abi::RuntimeLayout;
 
-/// A runtime in a file.
+/// A runtime in a file. Addresses are those in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RuntimeFile {
-    /// CPython.
-    Cpython(CpythonFile),
+pub struct RuntimeFile {
+    /// Which runtime, and its version.
+    pub version: RuntimeVersion,
+    /// Address of the runtime's state.
+    pub state: u64,
+    /// Where the state of the current thread is; the first that is not 0 counts.
+    pub values: [ThreadValue; 2],
+    /// Where the fields of its structures are.
+    pub layout: RuntimeLayout,
+    /// Addresses of its evaluation loop; empty if they are not known.
+    pub eval_loop: Range<u64>,
 }
 
 impl RuntimeFile {
-    /// Returns the version in words, such as `CPython 3.13.0`.
-    pub fn text(&self) -> String {
-        match self {
-            Self::Cpython(file) => {
-                let threads = if file.is_free_threaded { " free-threaded" } else { "" };
-                format!("CPython {}{threads}", file.version)
-            }
+    /// Returns what is known of a runtime by what its file says.
+    ///
+    /// # Errors
+    /// If the version is not supported, or the description is not that of such a version.
+    pub(super) fn new(
+        runtime: &'static dyn Runtime,
+        description: RuntimeDescription,
+    ) -> Result<Self, RecognitionError> {
+        let layout = runtime.layout(&description)?;
+        let RuntimeDescription { version, state, values, eval_loop } = description;
+        if !is_user_pointer(state, 8) {
+            return Err(RecognitionError::Malformed);
         }
+        if values[0] == ThreadValue::None || !values.iter().all(|value| value.is_plausible()) {
+            return Err(RecognitionError::NoThreadState);
+        }
+        let version = RuntimeVersion::new(runtime, version);
+        Ok(Self { version, state, values, layout, eval_loop })
     }
 }
 

@@ -61,7 +61,7 @@ impl Fake {
         compile(directory, &self.source(), &[&["-shared", "-fPIC"], options].concat())
     }
 
-    fn recognized(&self) -> Result<cpython::CpythonFile, RecognitionError> {
+    fn recognized(&self) -> Result<RuntimeFile, RecognitionError> {
         let directory = tempfile::tempdir().unwrap();
         cpython_in(&self.library(&directory, &[]))
     }
@@ -82,11 +82,11 @@ fn recognized(path: impl AsRef<Path>) -> Recognition {
 
 /// Returns the interpreter of a file; panics if there is none. It must be the same behind the
 /// socket of the file helper.
-fn cpython_in(path: &Path) -> Result<cpython::CpythonFile, RecognitionError> {
+fn cpython_in(path: &Path) -> Result<RuntimeFile, RecognitionError> {
     let found = recognized(path);
     let bytes = RecognitionMessage::of(&found).expect("something").encode_to_vec();
     assert_eq!(RecognitionMessage::decode(&*bytes).unwrap().recognition(), found);
-    found.runtime.expect("a runtime").map(|RuntimeFile::Cpython(file)| file)
+    found.runtime.expect("a runtime")
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn python_of_the_machine_is_recognized() {
     let output = Command::new("/usr/bin/python3").arg("--version").output().unwrap();
     let version = String::from_utf8(output.stdout).unwrap();
     let file = cpython_in(&fs::canonicalize("/usr/bin/python3").unwrap()).unwrap();
-    assert_eq!(format!("Python {}", file.version), version.trim());
+    assert_eq!(file.version.to_string(), format!("C{}", version.trim()));
     assert_ne!(file.values[0], ThreadValue::None);
 }
 
@@ -133,7 +133,7 @@ fn thread_state_of_a_library_is_dynamic() {
         panic!("{:?}", file.values);
     };
     assert_eq!((key, slot % 8), (file.state + 2164, 0));
-    assert_eq!((file.version.to_string(), file.is_free_threaded), ("3.13.0".into(), false));
+    assert_eq!(file.version.to_string(), "CPython 3.13.0");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn versions_before_3_11_are_those_of_their_functions() {
     };
     for (count, key) in (1..).zip(keys) {
         let file = recognized(&functions[..count], key).unwrap();
-        assert_eq!(file.version.to_string(), format!("3.{}", 6 + count));
+        assert_eq!(file.version.to_string(), format!("CPython 3.{}", 6 + count));
         let expected = ThreadValue::Key(file.state + u64::from(key) + 4);
         assert_eq!(file.values, [expected, ThreadValue::None]);
         let elsewhere = recognized(&functions[..count], key + 8);
@@ -337,7 +337,7 @@ fn answers_of_the_file_helper_are_checked_again() {
             bytes[at] = value;
             let Ok(message) = RecognitionMessage::decode(&*bytes) else { continue };
             match message.recognition().runtime {
-                Some(Ok(RuntimeFile::Cpython(file))) => {
+                Some(Ok(file)) => {
                     assert!(file.values.iter().all(|value| value.is_plausible()), "{file:?}");
                     assert!(file.state < 1 << 47);
                 }
@@ -355,11 +355,10 @@ fn a_process_has_the_addresses_of_its_mapping() {
     let directory = tempfile::tempdir().unwrap();
     let found = recognized(Fake::default().library(&directory, &[]));
     let file = found.runtime.unwrap().unwrap();
-    let RuntimeFile::Cpython(cpython) = &file;
     let glibc = Libc { kind: LibcKind::Glibc, specific: 0x510 };
     let process = RuntimeProcess::new(&file, BIAS, Some(glibc)).unwrap();
-    assert_eq!((process.state, process.specific), (cpython.state + BIAS, 0x510));
-    assert_eq!(process.values, cpython.values.map(|value| value.relocated(BIAS)));
+    assert_eq!((process.state, process.specific), (file.state + BIAS, 0x510));
+    assert_eq!(process.values, file.values.map(|value| value.relocated(BIAS)));
     assert_eq!(RuntimeProcess::new(&file, BIAS, None), Err(RecognitionError::NoLibrary));
     let beyond = RuntimeProcess::new(&file, u64::MAX / 2, Some(glibc));
     assert_eq!(beyond, Err(RecognitionError::Malformed));

@@ -21,9 +21,9 @@ pub(super) fn runtime_bytes(
             LibcKind::Musl => abi::LIBC_MUSL,
         },
         epoch,
-        cpython: runtime.cpython,
+        layout: runtime.layout,
     };
-    (abi::RuntimeKind::Cpython, process.as_bytes().to_vec())
+    (runtime.version.kind(), process.as_bytes().to_vec())
 }
 
 fn thread_value(value: ThreadValue) -> abi::ThreadValue {

@@ -92,8 +92,9 @@ u32 host_walk_cpython(const struct host_layout *layout, const struct host_thread
 	static __thread struct interpreter in;
 
 	memset(&in, 0, sizeof(in));
-	memcpy(&in.process.cpython, layout->offsets, sizeof(layout->offsets));
-	memcpy(&in.process.cpython.text_kind_shift, layout->bytes, sizeof(layout->bytes));
+	memcpy(in.process.layout, layout->offsets, sizeof(layout->offsets));
+	memcpy((u8 *)in.process.layout + sizeof(layout->offsets), layout->bytes,
+	       sizeof(layout->bytes));
 	copy_thread(&in, thread);
 	reader = read;
 	memory = from;

@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(parse_stack(&stack(1, 1, 0, &frames)), None);
         assert_eq!(parse_stack(&stack(3, 1, 0, &frames)), None);
         assert_eq!(parse_stack(&stack(2, 0, 0, &frames)), None);
-        assert_eq!(parse_stack(&stack(2, 2, 0, &frames)), None);
+        assert_eq!(parse_stack(&stack(2, RuntimeKind::COUNT as u8, 0, &frames)), None);
         assert_eq!(parse_stack(&stack(2, 1, 5, &frames)), None);
         assert_eq!(parse_stack(&stack(0, 1, 0, &[])[1..]), None);
     }

@@ -5,9 +5,11 @@
 //! the values of enums, and the twins in the crate `unwind`.
 
 mod compare;
+mod layouts;
 mod runtimes;
 mod sampler;
 mod twins;
 
+pub use layouts::*;
 pub use runtimes::*;
 pub use sampler::*;

@@ -7,7 +7,7 @@ use super::version::CpythonVersion;
 use crate::kernel::abi::{self, CpythonLayout};
 
 /// Returns the layout of a version; `None` if there are no such builds.
-pub(super) fn of_version(version: CpythonVersion, is_free_threaded: bool) -> Option<CpythonLayout> {
+pub(super) fn of_version(version: CpythonVersion) -> Option<CpythonLayout> {
     let layout = match version.minor() {
         7 => UP_TO_3_7,
         8 | 9 => UP_TO_3_9,
@@ -18,7 +18,7 @@ pub(super) fn of_version(version: CpythonVersion, is_free_threaded: bool) -> Opt
         14 | 15 => FROM_3_14,
         _ => return None,
     };
-    match (is_free_threaded, version.minor()) {
+    match (version.is_free_threaded(), version.minor()) {
         (false, _) => Some(layout),
         (true, 13) => Some(free_threaded(layout)),
         // The state of a string begins with a byte, and frames and code have a field more each.
@@ -164,7 +164,7 @@ mod tests {
     fn layout(minor: u32, is_free_threaded: bool) -> Option<CpythonLayout> {
         let patch = if minor < 11 { 0 } else { 0xf0 };
         let version = CpythonVersion::from_hex(3 << 24 | minor << 16 | patch).expect("known");
-        of_version(version, is_free_threaded)
+        of_version(version.with_threads(is_free_threaded))
     }
 
     #[test]

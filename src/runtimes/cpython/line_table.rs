@@ -5,6 +5,7 @@
 //! are untrusted; a look-up takes time in proportion to their number.
 
 use super::version::CpythonVersion;
+use crate::runtimes::code_object::CodeLines;
 
 /// Bytes of a table that are kept; the kernel side sends no more.
 const BYTES_MAX: usize = 1024;
@@ -41,15 +42,10 @@ impl LineTable {
         let is_whole = bytes.len() >= length as usize;
         Self { format, first_line, bytes, is_whole }
     }
+}
 
-    /// Returns the bytes of the table.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Returns the line of the instruction at a position, in bytes from the start of the bytecode;
-    /// `None` if the instruction has none, or the part of the table that is known ends before.
-    pub fn line(&self, position: u32) -> Option<u32> {
+impl CodeLines for LineTable {
+    fn line(&self, position: u32) -> Option<u32> {
         if position == u32::MAX {
             return None; // unknown
         }
@@ -65,6 +61,12 @@ impl LineTable {
         u32::try_from(line?).ok().filter(|line| *line > 0)
     }
 
+    fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl LineTable {
     /// As `PyCode_Addr2Line` of 3.9 does.
     fn line_by_lnotab(&self, position: u64) -> Option<i64> {
         let (pairs, _) = self.bytes.as_chunks();

@@ -9,92 +9,95 @@ mod layout;
 mod line_table;
 #[cfg(test)]
 mod tests;
-mod text;
 mod thread_state;
 mod version;
 
-use std::ops::Range;
+use profile::InterpretedLanguage;
 
+use super::code_object::{CodeObject, CodeParts};
 use super::dynamic_file::DynamicFile;
 use super::recognition_error::RecognitionError;
-use super::thread_value::{ThreadValue, is_user_pointer};
-use crate::kernel::abi::CpythonLayout;
-pub use code_object::{CodeObject, CodeParts};
+use super::runtime::{Runtime, RuntimeDescription};
+use crate::kernel::abi::{RuntimeKind, RuntimeLayout};
 use debug_offsets::DebugOffsets;
-pub use text::TextPart;
-pub use version::CpythonVersion;
+use version::CpythonVersion;
 
-/// CPython in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpythonFile {
-    /// Its version.
-    pub version: CpythonVersion,
-    /// It has no global lock.
-    pub is_free_threaded: bool,
-    /// Address in the file of `_PyRuntime`.
-    pub state: u64,
-    /// Where the state of the current thread is; the first that is not 0 counts.
-    pub values: [ThreadValue; 2],
-    /// Where the fields of its structures are.
-    pub layout: CpythonLayout,
-    /// Addresses in the file of the evaluation loop; empty if it is not exported.
-    pub eval_loop: Range<u64>,
-}
+/// CPython, whose versions are the numbers of [`CpythonVersion`].
+#[derive(Debug)]
+pub(super) struct Cpython;
 
-impl CpythonFile {
-    /// Returns what is known by the version, and by the addresses in the file.
-    ///
-    /// # Errors
-    /// If the version is not supported, or nothing else is known of such a build.
-    pub(super) fn new(
-        version: CpythonVersion,
-        is_free_threaded: bool,
-        state: u64,
-        values: [ThreadValue; 2],
-        eval_loop: Range<u64>,
-    ) -> Result<Self, RecognitionError> {
-        let layout = layout::of_version(version, is_free_threaded)
-            .ok_or(RecognitionError::UnsupportedVersion)?;
-        if !is_user_pointer(state, 8) {
-            return Err(RecognitionError::Malformed);
+impl Runtime for Cpython {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Cpython
+    }
+
+    fn language(&self) -> InterpretedLanguage {
+        InterpretedLanguage::Python
+    }
+
+    fn supported_versions(&self) -> &'static str {
+        "CPython 3.7 to 3.15"
+    }
+
+    fn recognize(
+        &self,
+        file: &DynamicFile<'_>,
+    ) -> Option<Result<RuntimeDescription, RecognitionError>> {
+        match file.symbol("_PyRuntime") {
+            Some(runtime) => Some(describe(file, runtime.address)),
+            // Up to 3.6 the state is in variables of its own.
+            None => file
+                .symbol("_PyThreadState_Current")
+                .map(|_| Err(RecognitionError::UnsupportedVersion)),
         }
-        if !thread_state::are_plausible(version, is_free_threaded, state, values) {
+    }
+
+    fn layout(&self, description: &RuntimeDescription) -> Result<RuntimeLayout, RecognitionError> {
+        let RuntimeDescription { state, values, .. } = *description;
+        let version = CpythonVersion::from_number(description.version);
+        let is_known = version.is_known() && version.number() == description.version;
+        let layout = layout::of_version(version).filter(|_| is_known);
+        let layout = layout.ok_or(RecognitionError::UnsupportedVersion)?;
+        if !thread_state::are_plausible(version, state, values) {
             return Err(RecognitionError::NoThreadState);
         }
-        Ok(Self { version, is_free_threaded, state, values, layout, eval_loop })
+        Ok(RuntimeLayout::of(&layout))
+    }
+
+    fn has_layout_in_file(&self, version: u64) -> bool {
+        CpythonVersion::from_number(version).has_debug_offsets()
+    }
+
+    fn version_text(&self, version: u64) -> String {
+        format!("CPython {}", CpythonVersion::from_number(version))
+    }
+
+    fn counted_version(&self, version: u64) -> u64 {
+        CpythonVersion::from_number(version).without_micro().number()
+    }
+
+    fn decode(&self, version: u64, parts: &CodeParts<'_>) -> CodeObject {
+        code_object::decode(CpythonVersion::from_number(version), parts)
     }
 }
 
-/// Recognizes CPython; `None` if the file does not contain it.
-pub(super) fn recognize(file: &DynamicFile<'_>) -> Option<Result<CpythonFile, RecognitionError>> {
-    match file.symbol("_PyRuntime") {
-        Some(runtime) => Some(read(file, runtime.address)),
-        // Up to 3.6 the state is in variables of its own.
-        None => {
-            file.symbol("_PyThreadState_Current").map(|_| Err(RecognitionError::UnsupportedVersion))
-        }
-    }
-}
-
-/// Reads what a file with `_PyRuntime` says of itself.
-fn read(file: &DynamicFile<'_>, state: u64) -> Result<CpythonFile, RecognitionError> {
-    let version = version::of_file(file)?;
-    let mut is_free_threaded = false;
+/// Returns what a file with `_PyRuntime` says of itself.
+fn describe(file: &DynamicFile<'_>, state: u64) -> Result<RuntimeDescription, RecognitionError> {
+    let mut version = version::of_file(file)?;
     if version.has_debug_offsets() {
         let offsets = DebugOffsets::read(file, state).ok_or(RecognitionError::UnknownLayout)?;
         if offsets.version() != version {
             return Err(RecognitionError::UnknownVersion);
         }
-        is_free_threaded = offsets.is_free_threaded();
-        let layout = layout::of_version(version, is_free_threaded)
-            .ok_or(RecognitionError::UnsupportedVersion)?;
+        version = version.with_threads(offsets.is_free_threaded());
+        let layout = layout::of_version(version).ok_or(RecognitionError::UnsupportedVersion)?;
         if !offsets.agree_with(&layout) {
             return Err(RecognitionError::UnknownLayout);
         }
     }
-    let values = thread_state::find(file, version, is_free_threaded, state);
+    let values = thread_state::find(file, version, state);
     let eval_loop = file
         .symbol("_PyEval_EvalFrameDefault")
         .map_or(0..0, |symbol| symbol.address..symbol.address.saturating_add(symbol.size));
-    CpythonFile::new(version, is_free_threaded, state, values, eval_loop)
+    Ok(RuntimeDescription { version: version.number(), state, values, eval_loop })
 }

@@ -20,7 +20,6 @@ const KEPT: &str = "PyGILState_GetThisThreadState";
 pub(super) fn find(
     file: &DynamicFile<'_>,
     version: CpythonVersion,
-    is_free_threaded: bool,
     state: u64,
 ) -> [ThreadValue; 2] {
     let value_of = |function| {
@@ -37,7 +36,7 @@ pub(super) fn find(
     };
     let kept = match version.minor() {
         15.. => value_of(KEPT),
-        _ => key(file, version, is_free_threaded, state),
+        _ => key(file, version, state),
     };
     match current {
         ThreadValue::None => [kept, ThreadValue::None],
@@ -46,34 +45,19 @@ pub(super) fn find(
     }
 }
 
-/// Returns whether values can be those of a version, and there is one.
-pub(super) fn are_plausible(
-    version: CpythonVersion,
-    is_free_threaded: bool,
-    state: u64,
-    values: [ThreadValue; 2],
-) -> bool {
-    let is_plausible = |value: ThreadValue| match value {
-        ThreadValue::Key(address) => {
-            key_address(version, is_free_threaded, state) == Some(address) && value.is_plausible()
-        }
-        ThreadValue::None | ThreadValue::Static(_) | ThreadValue::Dynamic { .. } => {
-            value.is_plausible()
-        }
-    };
-    values[0] != ThreadValue::None && values.into_iter().all(is_plausible)
+/// Returns whether keys among the values can be those of a version.
+pub(super) fn are_plausible(version: CpythonVersion, state: u64, values: [ThreadValue; 2]) -> bool {
+    values.into_iter().all(|value| match value {
+        ThreadValue::Key(address) => key_address(version, state) == Some(address),
+        ThreadValue::None | ThreadValue::Static(_) | ThreadValue::Dynamic { .. } => true,
+    })
 }
 
 /// Returns the key of the state that a thread keeps. The function that returns the state must use
 /// the key's address.
-fn key(
-    file: &DynamicFile<'_>,
-    version: CpythonVersion,
-    is_free_threaded: bool,
-    state: u64,
-) -> ThreadValue {
+fn key(file: &DynamicFile<'_>, version: CpythonVersion, state: u64) -> ThreadValue {
     let find = || {
-        let address = key_address(version, is_free_threaded, state)?;
+        let address = key_address(version, state)?;
         let (key, created) = (address, address - KEY_IN_STRUCTURE);
         let offsets = [key, created].map(|address| address - state);
         let function = file.symbol(KEPT)?;
@@ -87,8 +71,8 @@ const KEY_IN_STRUCTURE: u64 = 4;
 
 /// Returns the address of the key of the state that a thread keeps; `None` if the version has none,
 /// or its address is not known.
-fn key_address(version: CpythonVersion, is_free_threaded: bool, state: u64) -> Option<u64> {
-    if is_free_threaded {
+fn key_address(version: CpythonVersion, state: u64) -> Option<u64> {
+    if version.is_free_threaded() {
         return None; // `_PyRuntime` has other fields before it
     }
     // `autoTSSkey` in `_PyRuntime.gilstate`, later in `_PyRuntime`.

@@ -15,45 +15,73 @@ const MINORS: std::ops::RangeInclusive<u32> = 7..=15;
 const ADDED_FUNCTIONS: [(u32, &str); 4] =
     [(7, "PyThread_tss_create"), (8, "Py_BytesMain"), (9, "PyFrame_GetBack"), (10, "PyIter_Send")];
 
-/// A version of CPython.
+/// A bit of a version's number: the build has no global lock.
+const FREE_THREADED: u64 = 1 << 32;
+
+/// A version of CPython, and whether the build has a global lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CpythonVersion(
+pub(super) struct CpythonVersion {
     /// As in `PY_VERSION_HEX`: a byte each of major, minor and micro version, and half a byte each
     /// of the level and number of a release. The lower half is 0 if only the minor version is
     /// known.
-    u32,
-);
+    hex: u32,
+    is_free_threaded: bool,
+}
 
 impl CpythonVersion {
-    /// Returns the version of a `PY_VERSION_HEX`; `None` if its structures are not known. Those of
-    /// versions before the first release candidate changed from one to the next.
+    /// Returns the version of a `PY_VERSION_HEX` with a global lock; `None` if its structures are
+    /// not known.
     pub fn from_hex(hex: u32) -> Option<Self> {
-        /// Level of a release candidate; that of a release is above it.
-        const CANDIDATE: u32 = 0xc;
-        let version = Self(hex);
-        let is_known = hex >> 24 == MAJOR && MINORS.contains(&version.minor());
-        let is_release = hex >> 4 & 0xf >= CANDIDATE;
-        let is_minor = hex & 0xffff == 0 && !version.contains_its_number();
-        (is_known && (is_release || is_minor)).then_some(version)
+        let version = Self { hex, is_free_threaded: false };
+        version.is_known().then_some(version)
     }
 
-    /// Returns it as in `PY_VERSION_HEX`.
-    pub fn hex(self) -> u32 {
-        self.0
+    /// Returns the version with a [`Self::number`], known or not.
+    pub fn from_number(number: u64) -> Self {
+        Self { hex: number as u32, is_free_threaded: number & FREE_THREADED != 0 }
+    }
+
+    /// Returns it as a number: `PY_VERSION_HEX`, and a bit for builds without a global lock.
+    pub fn number(self) -> u64 {
+        u64::from(self.hex) | if self.is_free_threaded { FREE_THREADED } else { 0 }
+    }
+
+    /// Returns whether its structures are known. Those of versions before the first release
+    /// candidate changed from one to the next.
+    pub fn is_known(self) -> bool {
+        /// Level of a release candidate; that of a release is above it.
+        const CANDIDATE: u32 = 0xc;
+        let Self { hex, .. } = self;
+        let is_release = hex >> 4 & 0xf >= CANDIDATE;
+        let is_minor = hex & 0xffff == 0 && !self.contains_its_number();
+        hex >> 24 == MAJOR && MINORS.contains(&self.minor()) && (is_release || is_minor)
+    }
+
+    /// Returns the version of a build that has a global lock or not.
+    #[must_use]
+    pub fn with_threads(self, is_free_threaded: bool) -> Self {
+        Self { is_free_threaded, ..self }
+    }
+
+    /// Returns the version without what its builds differ by: 3.13 for 3.13.0 without a global
+    /// lock.
+    #[must_use]
+    pub fn without_micro(self) -> Self {
+        Self { hex: self.hex & 0xffff_0000, is_free_threaded: false }
     }
 
     /// Returns the minor version: 12 of 3.12.1.
     pub fn minor(self) -> u32 {
-        self.0 >> 16 & 0xff
+        self.hex >> 16 & 0xff
     }
 
-    /// Returns whether names of code objects contain the class: `Class.method`.
-    pub fn has_qualified_names(self) -> bool {
-        self.minor() >= 11
+    /// Returns whether the build has no global lock.
+    pub fn is_free_threaded(self) -> bool {
+        self.is_free_threaded
     }
 
     /// Returns whether the file describes its structures.
-    pub(super) fn has_debug_offsets(self) -> bool {
+    pub fn has_debug_offsets(self) -> bool {
         self.minor() >= 13
     }
 
@@ -65,13 +93,14 @@ impl CpythonVersion {
 
 impl fmt::Display for CpythonVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(hex) = self;
+        let Self { hex, is_free_threaded } = self;
         write!(f, "{}.{}", hex >> 24, self.minor())?;
         match hex >> 4 & 0xf {
-            0 => Ok(()),
-            0xc => write!(f, ".{}rc{}", hex >> 8 & 0xff, hex & 0xf),
-            _ => write!(f, ".{}", hex >> 8 & 0xff),
+            0 => {}
+            0xc => write!(f, ".{}rc{}", hex >> 8 & 0xff, hex & 0xf)?,
+            _ => write!(f, ".{}", hex >> 8 & 0xff)?,
         }
+        f.write_str(if *is_free_threaded { " free-threaded" } else { "" })
     }
 }
 
@@ -115,9 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_qualified_from_3_11_on() {
-        let is_qualified =
-            |hex| CpythonVersion::from_hex(hex).expect("known").has_qualified_names();
-        assert!(!is_qualified(0x030a_0000) && is_qualified(0x030b_07f0));
+    fn numbers_contain_versions() {
+        let version = CpythonVersion::from_hex(0x030d_02f0).expect("known").with_threads(true);
+        assert_eq!(CpythonVersion::from_number(version.number()), version);
+        let texts = [version, version.without_micro()].map(|version| version.to_string());
+        assert_eq!(texts, ["3.13.2 free-threaded", "3.13"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Strings of CPython, whose characters have 1, 2 or 4 bytes each (PEP 393).
+//! Texts of code objects, whose characters have 1, 2 or 4 bytes each, as in CPython (PEP 393).
 //!
 //! The bytes were copied from a process and are untrusted: a character that is none becomes U+FFFD.
 
