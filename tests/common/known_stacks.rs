@@ -8,9 +8,11 @@ use profile::pprof::proto::{Location, Profile, Sample};
 
 use super::python::source;
 
-/// File name of the mapping of Python frames.
-const PYTHON_MAPPING: &str = "[python]";
-/// Functions of `known.py` that run between windows.
+/// File names of the mappings of interpreted frames.
+const INTERPRETED_MAPPINGS: [&str; 2] = ["[python]", "[toy]"];
+/// Files with functions that run between windows.
+const HARNESS_FILES: [&str; 2] = ["known.py", "known.toy"];
+/// Functions of these files that run between windows.
 const HARNESS: [&str; 7] =
     ["<module>", "window", "write_stack", "between", "warm_up", "wait", "rest"];
 /// Bytes that are read of a text, in the width of its widest character.
@@ -19,7 +21,7 @@ const TEXT_BYTES_MAX: usize = 256;
 /// A frame of a sample or of a known stack.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Frame {
-    /// A frame of the interpreter.
+    /// A frame of an interpreter, be it of Python or of `toy.c`.
     Python { name: String, file: String, first_line: i64, line: i64 },
     /// Another frame: its function, and the base name of its file.
     Native { function: String, file: String },
@@ -257,7 +259,8 @@ impl Stack {
     pub fn is_harness(&self) -> bool {
         self.frames.iter().any(|frame| match frame {
             Frame::Python { name, file, .. } => {
-                file.ends_with("known.py") && HARNESS.contains(&name.as_str())
+                let is_harness = HARNESS_FILES.iter().any(|harness| file.ends_with(harness));
+                is_harness && HARNESS.contains(&name.as_str())
             }
             Frame::Native { .. } => false,
         })
@@ -292,7 +295,7 @@ fn frame(profile: &Profile, location: &Location) -> Frame {
     let line = location.line.last();
     let function = line.map(|line| &profile.function[line.function_id as usize - 1]);
     let name = function.map_or("", |function| text(function.name)).to_owned();
-    if file != PYTHON_MAPPING {
+    if !INTERPRETED_MAPPINGS.contains(&file) {
         return Frame::Native { function: name, file: file.rsplit('/').next().unwrap().into() };
     }
     assert!(location.line.len() <= 1, "a Python frame has one line: {location:?}");
