@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Running, directory, everytick};
+use common::{Running, alone, directory, everytick};
 
 const PYTHON: &str = "/usr/bin/python3";
 const WAITS: &str = "import time; time.sleep(600)";
@@ -20,6 +20,8 @@ fn runtimes(pids: &[String]) -> (bool, String, String) {
 
 #[test]
 fn interpreter_is_shown_with_its_version() {
+    // A program that another test starts meanwhile would hold the copy open for writing.
+    let _alone = alone();
     let place = directory();
     let copy = place.path().join("worker");
     fs::copy(PYTHON, &copy).unwrap();
@@ -46,6 +48,7 @@ fn interpreter_is_shown_with_its_version() {
 
 #[test]
 fn process_that_does_not_exist_is_an_error() {
+    let _alone = alone();
     let (is_success, text, errors) = runtimes(&["4194300".into()]);
     assert!(!is_success && text.is_empty(), "{text}");
     assert!(errors.contains("process 4194300: cannot read the mappings"), "{errors}");
