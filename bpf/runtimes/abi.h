@@ -26,7 +26,7 @@ enum interpreter_limit {
 	/* Bytes of its file name, up to the end. */
 	CODE_FILE_MAX = 256,
 	/* Bytes of its line table, from the start. */
-	CODE_LINES_MAX = 1024,
+	CODE_LINES_MAX = 4096,
 	/* Code objects that a tick sends at most: a chain of imports has up to 15. */
 	CODE_RECORDS_PER_TICK = 16,
 	/* Code objects that are remembered as sent. */

@@ -14,7 +14,7 @@
 
 /* Code objects that a CPU sends: so many at once, and one each period. */
 #define CODES_BURST 1024
-#define CODE_PERIOD_NS 2000000ULL
+#define CODE_PERIOD_NS 500000ULL
 
 /* Tags of code objects that were sent. */
 struct {

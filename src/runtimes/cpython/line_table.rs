@@ -8,7 +8,7 @@ use super::version::CpythonVersion;
 use crate::runtimes::code_object::CodeLines;
 
 /// Bytes of a table that are kept; the kernel side sends no more.
-const BYTES_MAX: usize = 1024;
+pub(super) const BYTES_MAX: usize = 4096;
 
 /// How lines are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

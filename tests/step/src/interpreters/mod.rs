@@ -412,11 +412,11 @@ fn code_object_is_described_up_to_the_limits() {
     assert_eq!(code.name, (12, 0, b"Class.method".to_vec()));
     assert_eq!((code.file, code.lines), ((9, 0, b"/lib/a.py".to_vec()), (2, vec![9, 8])));
 
-    let long: Vec<u8> = (0..=u8::MAX).cycle().take(2000).collect();
+    let long: Vec<u8> = (0..=u8::MAX).cycle().take(5000).collect();
     let code = describe(PYTHON_3_15, 2, &long, &long, &long);
-    assert_eq!(code.name, (1000, 2, long[..256].to_vec()));
-    assert_eq!(code.file, (1000, 2, long[2000 - 256..].to_vec()));
-    assert_eq!(code.lines, (2000, long[..1024].to_vec()));
+    assert_eq!(code.name, (2500, 2, long[..256].to_vec()));
+    assert_eq!(code.file, (2500, 2, long[5000 - 256..].to_vec()));
+    assert_eq!(code.lines, (5000, long[..4096].to_vec()));
 
     // Of a free-threaded build: the state is further behind the length.
     let layout = Layout { text: [32, 48, 56, 72], text_kind_shift: 8, ..PYTHON_3_15 };
@@ -469,7 +469,7 @@ proptest! {
         prop_assert!(frames.len() <= FRAMES_MAX && end <= NO_THREAD);
         for code in codes {
             prop_assert!(code.name.2.len() <= 256 && code.file.2.len() <= 256);
-            prop_assert!(code.lines.1.len() <= 1024);
+            prop_assert!(code.lines.1.len() <= 4096);
         }
     }
 }
