@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How exact frames of Python are, by version of CPython.
+"""How exact frames of Python are, by version of CPython, for docs/runtimes.md.
 
     ./dev runtimes [--only 3.11]... [--program NAME]... [--window SECONDS] [--storm] [--pyspy]
                    [--list] [-o FILE]
