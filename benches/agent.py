@@ -230,7 +230,7 @@ def main():
         "| Hz | profiler | CPU, all % | CPU, later % | of it BPF % | us/tick | RSS MiB | peak MiB | maps MiB | MB per CPU and hour |"
     )
     print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
-    with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work:
+    with cost.bpf_stats(), tempfile.TemporaryDirectory() as work:
         busy = [
             [chain.compile(f"{work}/chain{depth}", depth, frame_pointers=False)]
             for depth in (30, 150)

@@ -69,7 +69,7 @@ def main():
     minutes = parser.parse_args().minutes
     group = cgroup()
     try:
-        with scale.statistics_of_bpf(), tempfile.TemporaryDirectory() as work, scale.load(
+        with cost.bpf_stats(), tempfile.TemporaryDirectory() as work, scale.load(
             work, 500, builds(work)
         ):
             watch(minutes, group, work)

@@ -22,6 +22,7 @@ Needs root.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -96,6 +97,21 @@ def stop_load(running):
 def bpftool(kind):
     shown = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True)
     return json.loads(shown.stdout or "[]")
+
+
+@contextlib.contextmanager
+def bpf_stats():
+    """Has the kernel measure the time of BPF programs meanwhile."""
+    path = "/proc/sys/kernel/bpf_stats_enabled"
+    with open(path, "r+") as file:
+        before = file.read()
+        file.seek(0)
+        file.write("1")
+    try:
+        yield
+    finally:
+        with open(path, "w") as file:
+            file.write(before)
 
 
 def process_tree(pid):
@@ -175,20 +191,13 @@ def main():
     arguments.add_argument("--hz", type=int, default=99)
     arguments.add_argument("--load", action="append", choices=["chain", "build", "idle"])
     chosen = arguments.parse_args()
-    with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
-        file.write("1")
     if shutil.which("lightswitch"):
         prepare_lightswitch()
-    work = tempfile.mkdtemp(prefix="everytick-bench-")
-    try:
+    with bpf_stats(), tempfile.TemporaryDirectory(prefix="everytick-bench-") as work:
         for load in chosen.load or ["chain", "build", "idle"]:
             bench(load, chosen, work)
         size = os.path.getsize(f"{REPOSITORY}/target/release/everytick") / 2**20
         print(f"\neverytick binary: {size:.1f} MiB")
-    finally:
-        shutil.rmtree(work)
-        with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
-            file.write("0")
 
 
 def bench(load, chosen, work):

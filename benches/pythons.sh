@@ -15,7 +15,8 @@ debian="\
 3.14 sid
 3.15 sid"
 # Libraries that the modules of the programs need, as each suite names them.
-libraries=(libc6 libgcc-s1 zlib1g libexpat1 libffi7 libffi8 libssl1.1 libssl3 libssl3t64 libuuid1 libzstd1)
+libraries=(libc6 libgcc-s1 zlib1g libexpat1 libffi7 libffi8 libssl1.1 libssl3 libssl3t64 libuuid1
+	libzstd1)
 go_module=github.com/kluctl/go-embed-python
 go_versions=(v0.0.0-3.10.16-20241219-1 v0.0.0-3.14.6-20260610-1)
 

@@ -12,8 +12,9 @@ over the rounds:
   ns a frame     the difference between 200 and 10 functions, by function
 
 Everytick and, where $OTEL_PROFILER is its path and a server of gRPC listens on port 4317, the
-profiler of OpenTelemetry run in turn, at the same frequency. py-spy reads from outside: its cost is the CPU time that it takes between two
-moments, by sample. Figures compare within one run only. Needs root.
+profiler of OpenTelemetry run in turn, at the same frequency. py-spy reads from outside: its cost is
+the CPU time that it takes between two moments, by sample. Figures compare within one run only. Needs
+root.
 """
 
 import argparse
@@ -102,9 +103,9 @@ def programs(python, work):
 
 def measure(arguments, work):
     """Returns all times in us by kind, depth and profiler."""
-    times = {}
+    times, commands = {}, programs(arguments.python, work)
     for _ in range(arguments.rounds):
-        for (kind, depth), command in programs(arguments.python, work).items():
+        for (kind, depth), command in commands.items():
             running = [subprocess.Popen(command, **cost.QUIET) for _ in range(os.cpu_count())]
             try:
                 time.sleep(1)
@@ -131,14 +132,8 @@ def main():
     parser.add_argument("--hz", type=int, default=497)
     parser.add_argument("--python", default="/usr/bin/python3")
     arguments = parser.parse_args()
-    with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
-        file.write("1")
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            times = measure(arguments, work)
-    finally:
-        with open("/proc/sys/kernel/bpf_stats_enabled", "w") as file:
-            file.write("0")
+    with cost.bpf_stats(), tempfile.TemporaryDirectory() as work:
+        times = measure(arguments, work)
     about = f"{arguments.rounds} rounds of {arguments.seconds} s, {os.cpu_count()} CPUs, medians"
     depths = " | ".join(map(str, DEPTHS))
     print(f"\n{arguments.hz} Hz, {about}\n\n| stack | profiler | {depths} | ns a frame |")

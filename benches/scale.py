@@ -32,7 +32,6 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EVERYTICK = f"{REPOSITORY}/target/release/everytick"
 PROGRAMS = 50
 WARM = 2
-STATISTICS = "/proc/sys/kernel/bpf_stats_enabled"
 
 SLEEPER = "#include <unistd.h>\nint number = N;\nint main(void) { for (;;) pause(); }\n"
 
@@ -119,27 +118,11 @@ def main():
     arguments = parser.parse_args()
     counts = arguments.processes or [100, 10000]
     results = []
-    with statistics_of_bpf():
+    with cost.bpf_stats():
         compare(counts, arguments, results)
     if len(results) > 1:
         (few, small), (many, large) = results[0], results[-1]
         print(f"{(large - small) / (many - few) / 1024:.2f} KiB for each process")
-
-
-def set_statistics(value):
-    with open(STATISTICS, "w") as file:
-        file.write(value)
-
-
-@contextlib.contextmanager
-def statistics_of_bpf():
-    with open(STATISTICS) as file:
-        were = file.read()
-    set_statistics("1")
-    try:
-        yield
-    finally:
-        set_statistics(were)
 
 
 @contextlib.contextmanager

@@ -176,16 +176,13 @@ impl Processes {
         if !self.perf_maps.has_bytes_left(pid) {
             return self.perf_maps.postpone(pid, CodeNameGap::TooLarge);
         }
-        match self.read_refusal(pid) {
-            Some(TrackingLimit::WallTime) => {
-                return self.perf_maps.postpone(pid, CodeNameGap::Unanswered);
-            }
-            Some(_) => return self.perf_maps.postpone(pid, CodeNameGap::ShareSpent),
-            None => {}
+        if let Some(limit) = self.read_refusal(pid) {
+            let is_late = limit == TrackingLimit::WallTime;
+            let gap = if is_late { CodeNameGap::Unanswered } else { CodeNameGap::ShareSpent };
+            return self.perf_maps.postpone(pid, gap);
         }
         let owner = self.owner(pid);
-        let start = ReadStart::now(&self.executables.file_helper);
-        let (begin, time) = (Instant::now(), now());
+        let (start, time) = (ReadStart::now(&self.executables.file_helper), now());
         let max = if is_last { LAST_READ_MAX } else { READ_MAX };
         let mut is_whole = is_last;
         while let Some(map) = self.perf_maps.get(pid) {
@@ -195,12 +192,12 @@ impl Processes {
                 part.unwrap_or_else(|gap| PerfMapPart { gap: Some(gap), ..PerfMapPart::default() });
             let has_more = self.perf_maps.apply(pid, part, time, &self.executables.open_files);
             is_whole |= !has_more;
-            if !has_more || begin.elapsed() > max {
+            if !has_more || start.elapsed() > max {
                 break;
             }
         }
         self.reader.charge_since(start, owner, &self.executables.file_helper);
-        self.perf_maps.end_read(pid, is_whole, begin.elapsed());
+        self.perf_maps.end_read(pid, is_whole, start.elapsed());
     }
 
     /// Reads the maps that may have names of samples that lack one: their window closes.

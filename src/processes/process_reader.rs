@@ -82,10 +82,10 @@ impl ProcessReader {
 
     /// Charges the time since the start of a piece of reading to an owner.
     pub fn charge_since(&mut self, start: ReadStart, owner: Owner, file_helper: &FileHelper) {
-        let (now, end) = (Instant::now(), ReadStart::now(file_helper));
+        let end = ReadStart::now(file_helper);
         let helper_cpu = end.helper_cpu.saturating_sub(start.helper_cpu);
-        self.cpu.charge(owner, end.cpu.saturating_sub(start.cpu) + helper_cpu, now);
-        self.wall.charge(owner, start.elapsed(), now);
+        self.cpu.charge(owner, end.cpu.saturating_sub(start.cpu) + helper_cpu, end.at);
+        self.wall.charge(owner, end.at - start.at, end.at);
     }
 }
 

@@ -5,10 +5,8 @@
 //! are untrusted; a look-up takes time in proportion to their number.
 
 use super::version::CpythonVersion;
+use crate::kernel::abi::CODE_LINES_MAX;
 use crate::runtimes::code_object::CodeLines;
-
-/// Bytes of a table that are kept; the kernel side sends no more.
-pub(super) const BYTES_MAX: usize = 4096;
 
 /// How lines are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ impl LineTable {
             10 => LineFormat::Ranges,
             11.. => LineFormat::Locations,
         };
-        let bytes: Box<[u8]> = bytes[..bytes.len().min(BYTES_MAX)].into();
+        let bytes: Box<[u8]> = bytes[..bytes.len().min(CODE_LINES_MAX)].into();
         let is_whole = bytes.len() >= length as usize;
         Self { format, first_line, bytes, is_whole }
     }

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::line_table::BYTES_MAX;
 use super::{CodeObject, CodeParts, CpythonVersion, code_object};
+use crate::kernel::abi::CODE_LINES_MAX;
 use crate::runtimes::text::TextPart;
 
 /// Bytes of a line table of which the rest is unknown.
@@ -142,9 +142,9 @@ fn malformed_line_tables_do_no_harm() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 56) as u8
     };
-    let endless_numbers = vec![0xff; 4 * BYTES_MAX];
-    let mut tables = vec![Vec::new(), vec![0; 1], endless_numbers, vec![0x80; BYTES_MAX]];
-    tables.extend((0..200).map(|_| (0..BYTES_MAX).map(|_| random()).collect()));
+    let endless_numbers = vec![0xff; 4 * CODE_LINES_MAX];
+    let mut tables = vec![Vec::new(), vec![0; 1], endless_numbers, vec![0x80; CODE_LINES_MAX]];
+    tables.extend((0..200).map(|_| (0..CODE_LINES_MAX).map(|_| random()).collect()));
     for minor in 7..=15 {
         let patch = if minor < 11 { 0 } else { 0xf0 };
         let version = CpythonVersion::from_hex(3 << 24 | minor << 16 | patch).unwrap();
@@ -160,7 +160,7 @@ fn malformed_line_tables_do_no_harm() {
             for position in [0, 1, 2, 100, 4096, 1 << 20, 1 << 30, u32::MAX - 1, u32::MAX] {
                 code.line(position);
             }
-            assert!(code.bytes() <= BYTES_MAX);
+            assert!(code.bytes() <= CODE_LINES_MAX);
         }
     }
 }
